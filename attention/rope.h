@@ -1,0 +1,37 @@
+// Rotary positions: cosine and sine of one layer's angles at small virtual positions, and the rotation itself.
+//
+// Purpose: keys are stored un-rotated; at attention time sinks, recalled spans and window get contiguous virtual
+// positions, and are rotated to those.
+// Owner: whoever builds panels (memory/). Thread use: *immutable* after construction.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "attention/geometry.h"
+
+namespace longhold {
+
+class RopeTable {
+ public:
+  // Angles for positions [0, positions). Computed in double, stored as float: cos and sin carry the magnitude factor.
+  RopeTable(const RopeSpec& spec, uint32_t positions);
+
+  const RopeSpec& spec() const { return spec_; }
+  uint32_t positions() const { return positions_; }
+  // [rotary_dims / 2] each. Must hold: position < positions().
+  const float* Cos(uint32_t position) const { return cos_.data() + size_t{position} * pairs_; }
+  const float* Sin(uint32_t position) const { return sin_.data() + size_t{position} * pairs_; }
+
+  // out = in rotated to `position`; [head_dim] each, may alias. Elements past rotary_dims are copied.
+  void Rotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const;
+
+ private:
+  RopeSpec spec_;
+  uint32_t pairs_;
+  uint32_t positions_;
+  std::vector<float> cos_;  // [positions, pairs]
+  std::vector<float> sin_;
+};
+
+}  // namespace longhold

@@ -1,0 +1,49 @@
+// The engine's small value types: tokens, blocks, spans, documents. Used by every folder above.
+//
+// Thread use: value types; *immutable* use.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+
+namespace longhold {
+
+// An id in the model's vocabulary.
+using TokenId = int32_t;
+
+// Tokens are grouped into blocks of this many; a block holds the keys and values of all layers. The number is a
+// contract of the on-disk formats.
+inline constexpr uint32_t kBlockTokens = 64;
+
+// A document within its memory. Ids are never used twice in one memory, so a forgotten document's id stays dead.
+enum class DocumentId : uint32_t {};
+
+// A half-open range of token indices within one document.
+struct TokenSpan {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+
+  uint64_t size() const { return end - begin; }
+  bool empty() const { return begin >= end; }
+  bool Contains(uint64_t token) const { return begin <= token && token < end; }
+  friend auto operator<=>(const TokenSpan&, const TokenSpan&) = default;
+};
+
+// Names one block: tokens [64 * block, 64 * block + 64) of a document.
+struct BlockKey {
+  DocumentId document{};
+  uint32_t block = 0;
+
+  friend auto operator<=>(const BlockKey&, const BlockKey&) = default;
+};
+
+// A half-open range of bytes within one document's text.
+struct ByteSpan {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+
+  uint64_t size() const { return end - begin; }
+  friend auto operator<=>(const ByteSpan&, const ByteSpan&) = default;
+};
+
+}  // namespace longhold
