@@ -62,7 +62,7 @@ struct ScanCall {
   const float* key_scale = nullptr; // [blocks, 64]
   const uint8_t* counts = nullptr;  // [blocks], 1..64 used keys
   size_t block_count = 0;
-  uint32_t head_dim = 0;            // a multiple of 4
+  uint32_t head_dim = 0;            // a multiple of 4, at most kMaxHeadDim
   const int8_t* q = nullptr;        // [rows, head_dim]
   const float* q_scale = nullptr;   // [rows]; holds the model's logit scale too
   uint32_t rows = 0;

@@ -1,0 +1,134 @@
+// The kernels without any instruction-set promise: four floats at a time in the compiler's portable vectors, which
+// every processor of the architecture runs. The level that others are forced down to when comparing results.
+#include "attention/kernels_isa.h"
+
+namespace longhold {
+namespace {
+
+constexpr int kTileVectors = 2;
+constexpr float kExpMin = -87.0f;  // exp of it is still a normal float
+
+struct Vec {
+  static constexpr int kLanes = 4;
+  typedef float Floats __attribute__((vector_size(16)));
+  typedef uint32_t Bits __attribute__((vector_size(16)));
+  Floats v;
+
+  static Vec Load(const float* p) {
+    Vec x;
+    __builtin_memcpy(&x.v, p, sizeof(x.v));
+    return x;
+  }
+  void Store(float* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
+  // head_dim is a multiple of 4, so partial vectors are full here.
+  static Vec LoadPartial(const float* p, uint32_t) { return Load(p); }
+  void StorePartial(float* p, uint32_t) const { Store(p); }
+  static Vec Set1(float x) { return {Floats{x, x, x, x}}; }
+  void KeepInRegister() {}  // too few registers to insist
+  static Vec Add(Vec a, Vec b) { return {a.v + b.v}; }
+  static Vec Sub(Vec a, Vec b) { return {a.v - b.v}; }
+  static Vec Mul(Vec a, Vec b) { return {a.v * b.v}; }
+  static Vec Div(Vec a, Vec b) { return {a.v / b.v}; }
+  static Vec Max(Vec a, Vec b) { return Select((Bits)(a.v > b.v), a, b); }
+  static Vec Min(Vec a, Vec b) { return Select((Bits)(a.v < b.v), a, b); }
+  static Vec Fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  static Vec Fnma(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
+  // Adding 1.5 * 2^23 leaves no bits for a fraction; the low bits of the sum are then the whole number itself.
+  static Vec Round(Vec x) { return {(x.v + kWhole) - kWhole}; }
+  static Vec ScaleOrZero(Vec p, Vec n, Vec x) {
+    const Bits shift = (Bits)(n.v + kWhole) << 23;
+    return {(Floats)(((Bits)p.v + shift) & (Bits)(x.v >= kExpMin))};
+  }
+  static float ReduceMax(Vec x) {
+    float max = x.v[0];
+    for (int i = 1; i < kLanes; ++i) max = x.v[i] > max ? x.v[i] : max;
+    return max;
+  }
+  static float ReduceAdd(Vec x) { return (x.v[0] + x.v[1]) + (x.v[2] + x.v[3]); }
+
+ private:
+  static constexpr float kWhole = 12582912.0f;
+  static Vec Select(Bits mask, Vec a, Vec b) { return {(Floats)(((Bits)a.v & mask) | ((Bits)b.v & ~mask))}; }
+};
+
+template <int R>
+struct Int8Query {
+  const int8_t* rows;
+  uint32_t head_dim;
+
+  void Prepare(const int8_t* q, uint32_t dim) {
+    rows = q;
+    head_dim = dim;
+  }
+
+  void Dots(const uint8_t* keys, const float* key_scale, float (*out)[64]) const {
+    for (int r = 0; r < R; ++r) {
+      int32_t dots[64] = {};
+      for (uint32_t c = 0; c < head_dim; c += 4) {
+        const uint8_t* key = keys + 64 * size_t{c};
+        const int8_t* q = rows + r * head_dim + c;
+        for (int j = 0; j < 64; ++j) {
+          for (int i = 0; i < 4; ++i) dots[j] += (key[4 * j + i] - 128) * q[i];
+        }
+      }
+      for (int j = 0; j < 64; ++j) out[r][j] = static_cast<float>(dots[j]) * key_scale[j];
+    }
+  }
+};
+
+float FromBits(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof(x));
+  return x;
+}
+
+uint32_t ToBits(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
+
+// Both conversions do to NaN what F16C does: keep the sign and the upper payload, set the quiet bit.
+float FromHalf(uint16_t half) {
+  const uint32_t sign = (half & 0x8000u) << 16;
+  const uint32_t exponent = (half >> 10) & 31;
+  const uint32_t fraction = half & 0x3FFu;
+  if (exponent == 0) return FromBits(sign | ToBits(static_cast<float>(fraction) * 0x1p-24f));
+  if (exponent < 31) return FromBits(sign | (exponent + 127 - 15) << 23 | fraction << 13);
+  return FromBits(sign | 0x7F800000u | fraction << 13 | (fraction != 0 ? 0x400000u : 0));
+}
+
+uint16_t ToHalf(float x) {
+  const uint32_t bits = ToBits(x);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7FFFFFFFu;
+  uint32_t half;
+  if (magnitude > 0x7F800000u) {
+    half = 0x7E00u | ((magnitude >> 13) & 0x3FFu);
+  } else if (magnitude >= 0x47800000u) {  // 65536 and up, infinity included
+    half = 0x7C00u;
+  } else if (magnitude <
+             0x38800000u) {  // below 2^-14: in [0.5, 1) a float's last bit is 2^-24, a subnormal half's unit
+    half = ToBits(FromBits(magnitude) + 0.5f) - ToBits(0.5f);
+  } else {  // to nearest even in the 13 bits that go; a carry runs into the exponent, up to infinity, as it should
+    half = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (uint32_t{127 - 15} << 23)) >> 13;
+  }
+  return static_cast<uint16_t>(sign | half);
+}
+
+void HalfToFloat8(const uint16_t* in, float* out) {
+  for (int i = 0; i < 8; ++i) out[i] = FromHalf(in[i]);
+}
+
+void FloatToHalf8(const float* in, uint16_t* out) {
+  for (int i = 0; i < 8; ++i) out[i] = ToHalf(in[i]);
+}
+
+}  // namespace
+}  // namespace longhold
+
+#include "attention/kernels_impl.h"
+
+namespace longhold {
+const IsaKernels kScalarKernels = kImplementation;
+}  // namespace longhold

@@ -1,0 +1,91 @@
+#include "attention/rope.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "base/status.h"
+
+namespace longhold {
+namespace {
+
+// YaRN keeps the angle of pairs that turn often within the trained context, interpolates that of pairs that turn
+// rarely, and ramps between: weight 1 (keep) up to pair `low`, 0 (interpolate) from pair `high`.
+struct YarnRamp {
+  double low = 0;
+  double high = 0;
+
+  double Weight(uint32_t pair) const {
+    // 0.001 only keeps the division defined when both ends meet.
+    return 1.0 - std::clamp((pair - low) / std::max(0.001, high - low), 0.0, 1.0);
+  }
+};
+
+// The (fractional) pair that turns `turns` times within the trained context. In float, because the engine rounds this
+// number to a whole one in float: in double, a value next to a whole number could round the other way.
+float PairTurning(const RopeSpec& spec, float turns) {
+  const float span = static_cast<float>(spec.ctx_orig) / (turns * 2 * std::numbers::pi_v<float>);
+  return static_cast<float>(spec.rotary_dims) * std::log(span) / (2 * std::log(spec.freq_base));
+}
+
+YarnRamp MakeYarnRamp(const RopeSpec& spec) {
+  return {.low = std::max(0.0f, std::floor(PairTurning(spec, spec.beta_fast))),
+          .high = std::min(static_cast<float>(spec.rotary_dims) - 1.0f, std::ceil(PairTurning(spec, spec.beta_slow)))};
+}
+
+// Radians per position of each pair.
+std::vector<double> PairSpeeds(const RopeSpec& spec) {
+  std::vector<double> speeds(spec.rotary_dims / 2);
+  for (uint32_t i = 0; i < speeds.size(); ++i) {
+    speeds[i] = std::pow(double{spec.freq_base}, -2.0 * i / spec.rotary_dims);
+    if (!spec.freq_factors.empty()) speeds[i] /= spec.freq_factors[i];
+  }
+  const YarnRamp ramp = spec.ext_factor != 0 ? MakeYarnRamp(spec) : YarnRamp{};
+  for (uint32_t i = 0; i < speeds.size(); ++i) {
+    const double keep = spec.ext_factor != 0 ? ramp.Weight(i) * spec.ext_factor : 0.0;
+    speeds[i] *= spec.freq_scale * (1.0 - keep) + keep;
+  }
+  return speeds;
+}
+
+double Magnitude(const RopeSpec& spec) {
+  if (spec.ext_factor == 0) return spec.attn_factor;
+  return spec.attn_factor * (1.0 + 0.1 * std::log(1.0 / spec.freq_scale));
+}
+
+}  // namespace
+
+RopeTable::RopeTable(const RopeSpec& spec, uint32_t positions)
+    : spec_(spec), pairs_(spec.rotary_dims / 2), positions_(positions) {
+  LH_CHECK(spec.rotary_dims % 2 == 0);
+  LH_CHECK(spec.freq_factors.empty() || spec.freq_factors.size() == pairs_);
+  const std::vector<double> speeds = PairSpeeds(spec);
+  const double magnitude = Magnitude(spec);
+  cos_.reserve(size_t{positions} * pairs_);
+  sin_.reserve(size_t{positions} * pairs_);
+  for (uint32_t p = 0; p < positions; ++p) {
+    for (const double speed : speeds) {
+      cos_.push_back(static_cast<float>(magnitude * std::cos(p * speed)));
+      sin_.push_back(static_cast<float>(magnitude * std::sin(p * speed)));
+    }
+  }
+}
+
+void RopeTable::Rotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const {
+  LH_CHECK(position < positions_);
+  LH_CHECK(spec_.rotary_dims <= head_dim);
+  const float* cos = Cos(position);
+  const float* sin = Sin(position);
+  // Both elements of a pair are read before either is written, so `out` may be `in`.
+  const uint32_t step = spec_.neox ? 1 : 2;
+  const uint32_t partner = spec_.neox ? pairs_ : 1;
+  for (uint32_t i = 0; i < pairs_; ++i) {
+    const float a = in[i * step];
+    const float b = in[i * step + partner];
+    out[i * step] = a * cos[i] - b * sin[i];
+    out[i * step + partner] = a * sin[i] + b * cos[i];
+  }
+  for (uint32_t c = spec_.rotary_dims; c < head_dim; ++c) out[c] = in[c];
+}
+
+}  // namespace longhold

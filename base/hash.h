@@ -1,0 +1,41 @@
+// Hashes of bytes: a fast one that finds damage, and SHA-256 that names things.
+//
+// Third-party types (xxHash, OpenSSL) stop at hash.cc.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace longhold {
+
+// XXH3-64 with seed 0, the same on every machine. Finds damage; is no defence against a forger.
+uint64_t Hash64(std::string_view bytes);
+
+// SHA-256 of a stream of bytes. Thread use: *external*.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+  Sha256(Sha256&&) noexcept;
+  Sha256& operator=(Sha256&&) noexcept;
+
+  void Update(std::string_view bytes);
+  // 64 lower-case hexadecimal digits of everything so far. Ends the stream: call nothing but the destructor afterwards.
+  std::string HexDigest();
+
+ private:
+  struct Context;
+  std::unique_ptr<Context> context_;
+};
+
+std::string Sha256Hex(std::string_view bytes);
+
+// Reads the file in pieces of 1 MiB. Errors: not_found, invalid_argument (no permission, or a directory), data_loss
+// (the disk failed while reading); each names the path.
+Result<std::string> Sha256File(const std::string& path);
+
+}  // namespace longhold
