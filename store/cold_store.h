@@ -34,7 +34,7 @@ class WriteBatch {
   void Delete(Table table, std::string_view key) {
     changes_.push_back({Change::Kind::kDelete, table, std::string(key), {}});
   }
-  // Deletes keys in [begin, end).
+  // Deletes keys in [begin, end); nothing when end <= begin.
   void DeleteRange(Table table, std::string_view begin, std::string_view end) {
     changes_.push_back({Change::Kind::kDeleteRange, table, std::string(begin), std::string(end)});
   }
@@ -52,14 +52,17 @@ class ColdStore {
  public:
   virtual ~ColdStore() = default;
 
-  // Applies `batch` atomically, in order with every earlier Write that returned. Errors: resource_exhausted (disk full),
-  // failed_precondition (opened read-only), data_loss, internal.
+  // Applies `batch` atomically, in order with every earlier Write that returned. Errors: resource_exhausted (disk
+  // full), failed_precondition (opened read-only), invalid_argument (above 2 GiB), data_loss, internal. The changes of
+  // one batch apply in their order. A batch is held in memory some three times while it is written: many small ones,
+  // then the one that commits them, cost less than one large one.
   virtual Status Write(WriteBatch batch, Durability durability) = 0;
   // The value, not_found, or data_loss.
   virtual Result<std::string> Get(Table table, std::string_view key) = 0;
   // Values of many keys; result i belongs to key i.
   virtual std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) = 0;
-  // Calls `visit` for keys in [begin, end) in ascending order until it returns false. The views live for the call.
+  // Calls `visit` for keys in [begin, end) in ascending order of their bytes until it returns false. Sees the state at
+  // its start. The views live for the call; `visit` may call the store, but not Compact.
   virtual Status Scan(Table table, std::string_view begin, std::string_view end,
                       const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
   // Rewrites the store so that deleted bytes are gone from every file. Slow.

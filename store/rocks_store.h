@@ -8,17 +8,36 @@
 
 namespace longhold {
 
+// Value type.
 struct RocksOptions {
-  std::string path;                // directory; created when missing unless read_only
-  bool read_only = false;          // sees the state at open; any number of readers may live beside one writer
-  bool create_if_missing = true;
-  uint64_t write_buffer_bytes = 32ull << 20;  // per table
-  uint64_t disk_reserve_bytes = 256ull << 20; // writes are refused with resource_exhausted when less is free
+  std::string path;                            // directory; created with its parents when missing unless read_only
+  bool read_only = false;                      // see below
+  bool create_if_missing = true;               // ignored when read_only
+  uint64_t write_buffer_bytes = 32ull << 20;   // per table, at most two of them, 96 MiB for all tables together
+  uint64_t disk_reserve_bytes = 256ull << 20;  // writes are refused with resource_exhausted when less is free
 };
 
-// Errors: failed_precondition (another process has it open for writing; the message says so), not_found (no such store),
-// resource_exhausted (disk full), data_loss (corrupt, with the file's name), invalid_argument (no permission: the message
-// names the path).
+// Opens the store for as long as the result lives. One writer at a time; any number of readers may live beside it. A
+// reader leaves no trace in the directory and sees the state at its opening; once the writer has forgotten or
+// compacted, the files of that state may go, and a read then returns unavailable: open it again.
+//
+// A writer keeps disk_reserve_bytes free, except for batches that delete something and put no more than 64 KiB, so that
+// forgetting works on a full disk. After a Write that failed in RocksDB (disk full all the same, corruption), every
+// later Write and Compact returns that error and reads go on; free some space and open it again: what was acknowledged
+// is there, and the failed batch is there whole or not at all. A refusal for the reserve's sake is not of that kind:
+// just try again.
+//
+// Compact rewrites only blob files as old as the newest one with garbage, needs their live bytes as free space for a
+// while, lets reads and writes go on but for a moment at its end, and waits for Scans under way. It forgets for
+// readers too. It does not overwrite the disk's free blocks.
+//
+// kBlocks values are returned without a check of their bytes: they carry their own checksum (block_codec.h). The other
+// tables are checked.
+//
+// Errors: failed_precondition (another process has it open for writing; the message says so; or another version's
+// store), not_found (no such store), resource_exhausted (disk full), data_loss (corrupt, with the file's name),
+// invalid_argument (no permission: the message names the path), unavailable (a reader that could not find the writer at
+// rest for a second).
 Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options);
 
 }  // namespace longhold

@@ -1,0 +1,610 @@
+#include "store/rocks_store.h"
+
+#include <fcntl.h>
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <new>
+#include <shared_mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kTableNames[kTableCount] = {"meta", "text", "index", "blocks"};
+// Ours, beside RocksDB's LOCK: flock names the holder's absence without string matching, also between two stores of one
+// process, and stays held while Compact closes and reopens the database.
+constexpr const char* kWriterLockName = "WRITER";
+
+constexpr uint64_t kBlockCacheBytes = 32ull << 20;
+constexpr uint64_t kAllWriteBuffersBytes = 96ull << 20;
+constexpr uint64_t kWalBytesMax = 256ull << 20;
+constexpr uint64_t kBlobFileBytes = 256ull << 20;
+constexpr uint64_t kBlobValueBytesMin = 4096;
+constexpr int kOpenFilesMax = 512;
+// The free space is asked for once per this many bytes written.
+constexpr uint64_t kDiskCheckBytes = 8ull << 20;
+// A batch that deletes and puts no more than this passes the reserve: forgetting must work on a full disk.
+constexpr uint64_t kSmallBatchBytes = 64ull << 10;
+// A reader that finds the writer in the middle of a change looks again, at most this often.
+constexpr int kReaderAttemptsMax = 50;
+constexpr std::chrono::milliseconds kReaderPause{20};
+
+uint64_t FreeBytes(const std::string& path) {
+  struct statvfs info;
+  if (statvfs(path.c_str(), &info) != 0) return 0;
+  return uint64_t{info.f_bavail} * info.f_frsize;
+}
+
+Status DiskFull(const std::string& doing, const std::string& path, const std::string& why) {
+  return ResourceExhausted(doing + ": " + why + "; " + std::to_string(FreeBytes(path)) +
+                           " bytes are free: free some space, then open it again");
+}
+
+Status NoPermission(const std::string& doing, const std::string& why) {
+  return InvalidArgument(doing + ": " + why + "; change the permissions of this directory or name another one");
+}
+
+Status FromErrno(const std::string& doing, const std::string& path, int error) {
+  const std::string why = std::strerror(error);
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return DiskFull(doing, path, why);
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM: return ResourceExhausted(doing + ": " + why);
+    case EIO: return DataLoss(doing + ": " + why);
+    case ENOENT: return NotFound(doing + ": " + why);
+    default: return NoPermission(doing, why);
+  }
+}
+
+// What RocksDB said, as ours. `doing` names the operation and the path; RocksDB's own text names the file.
+// Must hold: !s.ok().
+Status FromRocks(const std::string& doing, const std::string& path, const rocksdb::Status& s) {
+  const std::string why = s.ToString();
+  const auto says = [&](const char* words) { return why.find(words) != std::string::npos; };
+  if (s.IsNotFound()) return NotFound(doing + ": no such key");
+  if (s.IsMemoryLimit()) return ResourceExhausted(doing + ": " + why);
+  // RocksDB keeps a subcode for some errors only; the rest has strerror's words, in the C locale.
+  if (s.IsNoSpace() || says(std::strerror(ENOSPC)) || says(std::strerror(EFBIG)) || says(std::strerror(EDQUOT))) {
+    return DiskFull(doing, path, why);
+  }
+  if (says(std::strerror(EMFILE)) || says(std::strerror(ENFILE))) {
+    return ResourceExhausted(doing + ": " + why + "; raise the limit of open files (ulimit -n)");
+  }
+  if (says(std::strerror(EACCES)) || says(std::strerror(EPERM)) || says(std::strerror(EROFS))) {
+    return NoPermission(doing, why);
+  }
+  if (s.IsCorruption() || s.IsIOError()) return DataLoss(doing + ": " + why);
+  if (s.IsBusy() || s.IsTryAgain() || s.IsShutdownInProgress() || s.IsTimedOut())
+    return Unavailable(doing + ": " + why);
+  return Internal(doing + ": " + why);
+}
+
+// Runs `body` and turns what RocksDB or the allocator throws into a Status.
+template <typename Body>
+auto Guarded(const std::string& doing, const Body& body) -> decltype(body()) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted(doing + ": out of memory");
+  } catch (const std::exception& e) {
+    return Internal(doing + ": " + e.what());
+  }
+}
+
+rocksdb::Slice ToSlice(std::string_view s) { return {s.data(), s.size()}; }
+std::string_view ToView(const rocksdb::Slice& s) { return {s.data(), s.size()}; }
+
+// The right to write to one store: an flock, held from Take to destruction. Thread use: *confined*.
+class WriterLock {
+ public:
+  WriterLock() = default;
+  ~WriterLock() {
+    if (fd_ >= 0) close(fd_);
+  }
+  WriterLock(const WriterLock&) = delete;
+  WriterLock& operator=(const WriterLock&) = delete;
+
+  Status Take(const std::string& store_path) {
+    const std::string path = store_path + "/" + kWriterLockName;
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd_ < 0) return FromErrno("open memory store " + store_path, store_path, errno);
+    if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return OkStatus();
+    if (errno == EWOULDBLOCK) {
+      return FailedPrecondition("memory store " + store_path + " is in use by another process; wait for it or stop it");
+    }
+    return FromErrno("lock memory store " + store_path, store_path, errno);
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// Readers leave no log: theirs would displace the writer's.
+class NullLogger final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+bool HasSuffix(const std::string& s, std::string_view suffix) {
+  return s.size() >= suffix.size() && std::string_view(s).substr(s.size() - suffix.size()) == suffix;
+}
+
+// What changes in a store's directory when data moves between its files. Value type.
+struct DirectoryState {
+  std::string manifest;
+  uint64_t manifest_bytes = 0;
+  std::vector<std::string> logs;  // sorted
+  bool has_data = false;          // a table, blob or log file
+  friend bool operator==(const DirectoryState&, const DirectoryState&) = default;
+
+  // `manifest` is empty when there is no store.
+  static Result<DirectoryState> Of(const std::string& path) {
+    DirectoryState state;
+    std::error_code error;
+    for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+      const std::string name = it->path().filename();
+      if (HasSuffix(name, ".log")) state.logs.push_back(name);
+      if (HasSuffix(name, ".log") || HasSuffix(name, ".sst") || HasSuffix(name, ".blob")) state.has_data = true;
+    }
+    if (error) return FromErrno("open memory store " + path, path, error.value());
+    std::sort(state.logs.begin(), state.logs.end());
+    errno = 0;
+    std::ifstream current(path + "/CURRENT");
+    if (current.is_open()) {
+      std::getline(current, state.manifest);
+      const auto bytes = fs::file_size(path + "/" + state.manifest, error);
+      state.manifest_bytes = error ? 0 : bytes;
+    } else if (errno != 0 && errno != ENOENT) {
+      return FromErrno("open memory store " + path, path, errno);
+    }
+    return state;
+  }
+};
+
+class RocksStore final : public ColdStore {
+ public:
+  explicit RocksStore(const RocksOptions& options) : options_(options) {}
+
+  ~RocksStore() override {
+    // An empty log at rest makes the next open quick and spares readers its replay.
+    if (db_ != nullptr && !options_.read_only && Failure().ok()) {
+      const Status ignored = Guarded("close " + Name(), [&] { return FlushAll(); });  // the log has it all
+      static_cast<void>(ignored);
+    }
+    CloseDatabase();
+  }
+
+  // Must hold: called once, before anything else.
+  Status Open() {
+    return Guarded("open " + Name(), [&] { return options_.read_only ? OpenForReading() : OpenForWriting(); });
+  }
+
+  Status Write(WriteBatch batch, Durability durability) override {
+    if (options_.read_only) return FailedPrecondition("write " + Name() + ": it was opened read-only");
+    return Guarded("write " + Name(), [&]() -> Status {
+      LH_RETURN_IF_ERROR(Failure());
+      LH_RETURN_IF_ERROR(CheckDisk(batch));
+      std::shared_lock lock(mutex_);
+      LH_RETURN_IF_ERROR(CheckOpen());
+      rocksdb::WriteBatch rocks_batch = ToRocks(&batch);
+      rocksdb::WriteOptions write;
+      write.sync = durability == Durability::kSynced;
+      const rocksdb::Status s = db_->Write(write, &rocks_batch);
+      if (s.ok()) return OkStatus();
+      const Status failure = FromRocks("write " + Name(), options_.path, s);
+      SetFailure(failure);
+      return failure;
+    });
+  }
+
+  Result<std::string> Get(Table table, std::string_view key) override {
+    std::shared_lock lock(mutex_);
+    return GetLocked(table, key);
+  }
+
+  // One Get after another: each is one pread of a whole value, so RocksDB's MultiGet has nothing to merge here, and it
+  // would hold all values twice.
+  std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) override {
+    std::shared_lock lock(mutex_);
+    std::vector<Result<std::string>> results;
+    results.reserve(keys.size());
+    for (const auto& key : keys) results.push_back(GetLocked(table, key));
+    return results;
+  }
+
+  Status Scan(Table table, std::string_view begin, std::string_view end,
+              const std::function<bool(std::string_view, std::string_view)>& visit) override {
+    if (begin >= end) return OkStatus();
+    std::shared_lock lock(mutex_);
+    LH_RETURN_IF_ERROR(CheckOpen());
+    return Guarded("scan " + Name(table), [&]() -> Status {
+      const rocksdb::Slice upper = ToSlice(end);
+      rocksdb::ReadOptions read = ReadOptionsOf(table);
+      read.iterate_upper_bound = &upper;
+      read.fill_cache = false;
+      const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, Family(table)));
+      for (it->Seek(ToSlice(begin)); it->Valid(); it->Next()) {
+        if (!visit(ToView(it->key()), ToView(it->value()))) return OkStatus();
+      }
+      if (it->status().ok()) return OkStatus();
+      return ReadError("scan " + Name(table), it->status());
+    });
+  }
+
+  Status Compact() override {
+    const std::string doing = "compact " + Name();
+    if (options_.read_only) return FailedPrecondition(doing + ": it was opened read-only");
+    std::lock_guard one_at_a_time(compact_mutex_);
+    return Guarded(doing, [&]() -> Status {
+      {
+        std::shared_lock lock(mutex_);  // reads and writes go on
+        LH_RETURN_IF_ERROR(CheckOpen());
+        LH_RETURN_IF_ERROR(Failure());
+        LH_RETURN_IF_ERROR(FlushAll());
+        for (int table = 0; table < kTableCount; ++table) LH_RETURN_IF_ERROR(CompactTable(static_cast<Table>(table)));
+      }
+      std::unique_lock lock(mutex_);
+      // The manifest still names deleted keys as bounds of dead files; opening writes a new one and removes the rest.
+      CloseDatabase();
+      const Status opened = OpenDatabase();
+      if (!opened.ok()) SetFailure(opened);
+      return opened;
+    });
+  }
+
+  Result<uint64_t> DiskBytes() override {
+    std::error_code error;
+    uint64_t bytes = 0;
+    for (fs::directory_iterator it(options_.path, error), end; !error && it != end; it.increment(error)) {
+      std::error_code gone;  // files come and go under us
+      const auto size = it->file_size(gone);
+      if (!gone) bytes += size;
+    }
+    if (error) return FromErrno("measure " + Name(), options_.path, error.value());
+    return bytes;
+  }
+
+ private:
+  std::string Name() const { return "memory store " + options_.path; }
+  std::string Name(Table table) const { return Name() + " (" + kTableNames[static_cast<int>(table)] + ")"; }
+
+  // ---- Opening and closing
+
+  Status OpenForWriting() {
+    const std::string doing = "open " + Name();
+    std::error_code error;
+    if (options_.create_if_missing) fs::create_directories(options_.path, error);
+    if (error) return FromErrno(doing, options_.path, error.value());
+    LH_ASSIGN_OR_RETURN(const DirectoryState state, DirectoryState::Of(options_.path));
+    if (state.manifest.empty()) {
+      // RocksDB would begin afresh and remove the files it does not know.
+      if (state.has_data) return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
+      if (!options_.create_if_missing) return NotFound(doing + ": it does not exist");
+      if (const uint64_t free = FreeBytes(options_.path); free < options_.disk_reserve_bytes) {
+        return DiskFull(doing, options_.path,
+                        "less than the reserve of " + std::to_string(options_.disk_reserve_bytes));
+      }
+    }
+    LH_RETURN_IF_ERROR(writer_lock_.Take(options_.path));
+    return OpenDatabase();
+  }
+
+  // Opening reads the manifest, then the logs it does not cover. A writer that flushes in between moves data from a log
+  // into a table this reader does not know of, removes the log, and the reader would miss the data silently: so what
+  // was opened counts only if no log has gone meanwhile. (Logs go oldest first, so one that came and went took these
+  // along.)
+  Status OpenForReading() {
+    const std::string doing = "open " + Name();
+    Status opened = Unavailable(doing + ": the writer is changing it; try again");
+    for (int attempt = 0; attempt < kReaderAttemptsMax; ++attempt) {
+      if (attempt > 0) std::this_thread::sleep_for(kReaderPause);
+      LH_ASSIGN_OR_RETURN(const DirectoryState before, DirectoryState::Of(options_.path));
+      if (before.manifest.empty()) {
+        if (before.has_data) return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
+        return NotFound(doing + ": it does not exist");
+      }
+      opened = OpenDatabase();
+      LH_ASSIGN_OR_RETURN(const DirectoryState after, DirectoryState::Of(options_.path));
+      const bool kept_logs = before.manifest == after.manifest && std::includes(after.logs.begin(), after.logs.end(),
+                                                                                before.logs.begin(), before.logs.end());
+      if (opened.ok() && kept_logs) {
+        state_at_open_ = before;
+        return opened;
+      }
+      if (!opened.ok() && before == after) return opened;
+      CloseDatabase();
+      if (opened.ok()) opened = Unavailable(doing + ": the writer is changing it; try again");
+    }
+    return opened;
+  }
+
+  // Must hold: db_ == nullptr, and for a writer the lock.
+  Status OpenDatabase() {
+    const std::string doing = "open " + Name();
+    std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+    descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, FamilyOptions(Table::kMeta));  // must exist; unused
+    for (int table = 0; table < kTableCount; ++table) {
+      descriptors.emplace_back(kTableNames[table], FamilyOptions(static_cast<Table>(table)));
+    }
+    std::vector<rocksdb::ColumnFamilyHandle*> handles;
+    rocksdb::DB* db = nullptr;
+    const rocksdb::Status s =
+        options_.read_only ? rocksdb::DB::OpenForReadOnly(DatabaseOptions(), options_.path, descriptors, &handles, &db)
+                           : rocksdb::DB::Open(DatabaseOptions(), options_.path, descriptors, &handles, &db);
+    if (s.IsInvalidArgument()) {
+      return FailedPrecondition(
+          doing + ": not a store of this version of longhold, or not completely created: " + s.ToString());
+    }
+    if (!s.ok()) return FromRocks(doing, options_.path, s);
+    db_.reset(db);
+    families_ = std::move(handles);
+    return OkStatus();
+  }
+
+  void CloseDatabase() {
+    if (db_ == nullptr) return;
+    try {
+      for (auto* family : families_) static_cast<void>(db_->DestroyColumnFamilyHandle(family));
+      families_.clear();
+      static_cast<void>(db_->Close());
+    } catch (const std::exception&) {  // nothing is left to be saved: acknowledged data is in the log
+    }
+    db_.reset();
+  }
+
+  rocksdb::DBOptions DatabaseOptions() const {
+    rocksdb::DBOptions db;
+    db.create_if_missing = !options_.read_only && options_.create_if_missing;
+    db.create_missing_column_families = !options_.read_only;
+    // Not -1: with it, a read-only database of fully compacted blobs answers NotFound to every key (7.8.3).
+    db.max_open_files = kOpenFilesMax;
+    // A torn tail is what kill -9 leaves; damage anywhere else fails the open rather than dropping what follows.
+    db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+    db.track_and_verify_wals_in_manifest = true;
+    db.paranoid_checks = true;
+    db.max_total_wal_size = kWalBytesMax;
+    db.recycle_log_file_num = 0;  // a recycled log keeps deleted bytes
+    db.db_write_buffer_size = kAllWriteBuffersBytes;
+    db.max_background_jobs = 2;
+    db.max_subcompactions = 1;
+    db.max_bgerror_resume_count = 0;  // after a failed write nothing more is written until the store is opened again
+    db.bytes_per_sync = 4 << 20;      // spreads the flush's writeback, so that its fsync does not stall the next
+    db.skip_stats_update_on_db_open = true;
+    db.stats_dump_period_sec = 0;
+    db.stats_persist_period_sec = 0;
+    db.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+    db.keep_log_file_num = 1;
+    db.max_log_file_size = 1 << 20;
+    if (options_.read_only) db.info_log = std::make_shared<NullLogger>();
+    return db;
+  }
+
+  rocksdb::ColumnFamilyOptions FamilyOptions(Table table) const {
+    rocksdb::ColumnFamilyOptions family;
+    family.write_buffer_size = options_.write_buffer_bytes;
+    family.max_write_buffer_number = 2;
+    family.compression = rocksdb::kNoCompression;
+    family.bottommost_compression = rocksdb::kDisableCompressionOption;
+    family.paranoid_file_checks = true;  // blobs are not read back, only the keys: cheap
+    rocksdb::BlockBasedTableOptions format;
+    format.block_cache = block_cache_;
+    format.checksum = rocksdb::kXXH3;  // CRC32C is computed in software in Debian's build
+    family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(format));
+    if (table != Table::kMeta) {
+      family.enable_blob_files = true;
+      family.min_blob_size = kBlobValueBytesMin;
+      family.blob_file_size = kBlobFileBytes;
+      family.blob_compression_type = rocksdb::kNoCompression;
+      family.enable_blob_garbage_collection = false;  // Compact does it, on demand
+    }
+    return family;
+  }
+
+  // ---- Writing
+
+  static size_t BytesOf(const WriteBatch& batch) {
+    size_t bytes = 0;
+    for (const auto& change : batch.changes()) bytes += change.key.size() + change.value.size() + 32;
+    return bytes;
+  }
+
+  // Empties `batch` as it goes, so that a large value exists twice only while it is copied.
+  rocksdb::WriteBatch ToRocks(WriteBatch* batch) const {
+    rocksdb::WriteBatch out(BytesOf(*batch) + 64);
+    for (auto& change : batch->changes()) {
+      auto* family = Family(change.table);
+      // These fail only for keys or batches above 4 GiB.
+      switch (change.kind) {
+        case WriteBatch::Change::Kind::kPut: LH_CHECK(out.Put(family, change.key, change.value).ok()); break;
+        case WriteBatch::Change::Kind::kDelete: LH_CHECK(out.Delete(family, change.key).ok()); break;
+        case WriteBatch::Change::Kind::kDeleteRange:
+          // RocksDB rejects a backward range only after it has logged the batch.
+          if (change.key < change.value) LH_CHECK(out.DeleteRange(family, change.key, change.value).ok());
+          break;
+      }
+      std::string().swap(change.value);
+    }
+    return out;
+  }
+
+  Status CheckDisk(const WriteBatch& batch) {
+    const uint64_t bytes = BytesOf(batch);
+    if (bytes > (uint64_t{1} << 31)) {
+      return InvalidArgument("write " + Name() + ": a batch of " + std::to_string(bytes) +
+                             " bytes; the limit is 2 GiB");
+    }
+    const auto deletes = [](const WriteBatch::Change& c) { return c.kind != WriteBatch::Change::Kind::kPut; };
+    if (bytes <= kSmallBatchBytes && std::any_of(batch.changes().begin(), batch.changes().end(), deletes)) {
+      return OkStatus();
+    }
+    if (unchecked_bytes_.fetch_add(bytes) + bytes < kDiskCheckBytes) return OkStatus();
+    const uint64_t free = FreeBytes(options_.path);
+    if (free >= options_.disk_reserve_bytes && free - options_.disk_reserve_bytes >= bytes) {
+      unchecked_bytes_ = 0;
+      return OkStatus();
+    }
+    unchecked_bytes_ = kDiskCheckBytes;  // asks again next time
+    return ResourceExhausted("write " + Name() + ": " + std::to_string(free) + " bytes are free, " +
+                             std::to_string(bytes) + " are wanted and " + std::to_string(options_.disk_reserve_bytes) +
+                             " are kept in reserve; nothing was written: free some space and try again");
+  }
+
+  // Must hold: mutex_ is held, db_ is open.
+  Status FlushAll() {
+    const std::vector<rocksdb::ColumnFamilyHandle*> tables(families_.begin() + 1, families_.end());
+    for (auto* family : tables) {  // one by one: no parallel flushes
+      const rocksdb::Status s = db_->Flush(rocksdb::FlushOptions(), family);
+      if (!s.ok()) {
+        const Status failure = FromRocks("flush " + Name(), options_.path, s);
+        SetFailure(failure);
+        return failure;
+      }
+    }
+    return OkStatus();
+  }
+
+  // First the keys, which tells what part of each blob file is garbage and removes those that are nothing else; then
+  // the values, from the oldest blob file up to the newest one with garbage. Without garbage the values stay where they
+  // are.
+  Status CompactTable(Table table) {
+    const std::string doing = "compact " + Name(table);
+    rocksdb::CompactRangeOptions compact;
+    compact.exclusive_manual_compaction = true;
+    compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+    compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kDisable;
+    rocksdb::Status s = db_->CompactRange(compact, Family(table), nullptr, nullptr);
+    if (!s.ok()) return FailCompact(doing, s);
+
+    rocksdb::ColumnFamilyMetaData meta;
+    db_->GetColumnFamilyMetaData(Family(table), &meta);
+    size_t dirty_count = 0;  // files to rewrite, oldest first
+    uint64_t live_bytes = 0, dirty_live_bytes = 0;
+    for (size_t i = 0; i < meta.blob_files.size(); ++i) {
+      const auto& file = meta.blob_files[i];
+      live_bytes += file.total_blob_bytes - file.garbage_blob_bytes;
+      if (file.garbage_blob_count == 0) continue;
+      dirty_count = i + 1;
+      dirty_live_bytes = live_bytes;
+    }
+    if (dirty_count == 0) return OkStatus();
+    const uint64_t free = FreeBytes(options_.path);
+    if (free < dirty_live_bytes) {
+      return ResourceExhausted(doing + ": needs " + std::to_string(dirty_live_bytes) + " bytes for a while, " +
+                               std::to_string(free) + " are free; nothing is lost: free some space and try again");
+    }
+    compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+    // RocksDB takes the integer part of cutoff * files.
+    compact.blob_garbage_collection_age_cutoff =
+        std::min(1.0, (static_cast<double>(dirty_count) + 0.5) / static_cast<double>(meta.blob_files.size()));
+    s = db_->CompactRange(compact, Family(table), nullptr, nullptr);
+    return s.ok() ? OkStatus() : FailCompact(doing, s);
+  }
+
+  Status FailCompact(const std::string& doing, const rocksdb::Status& s) {
+    const Status failure = FromRocks(doing, options_.path, s);
+    SetFailure(failure);
+    return failure;
+  }
+
+  // ---- Reading
+
+  static rocksdb::ReadOptions ReadOptionsOf(Table table) {
+    rocksdb::ReadOptions read;
+    // A block has its own XXH3 checksum; RocksDB's would be software CRC32C over 1.5 MB.
+    read.verify_checksums = table != Table::kBlocks;
+    return read;
+  }
+
+  // Must hold: mutex_ is held.
+  Result<std::string> GetLocked(Table table, std::string_view key) {
+    LH_RETURN_IF_ERROR(CheckOpen());
+    const std::string doing = "read " + Name(table);
+    return Guarded(doing, [&]() -> Result<std::string> {
+      std::string value;
+      const rocksdb::Status s = db_->Get(ReadOptionsOf(table), Family(table), ToSlice(key), &value);
+      if (!s.ok()) return ReadError(doing, s);
+      return value;
+    });
+  }
+
+  // A reader's files may be removed by the writer: that is no damage, unless the writer did nothing.
+  Status ReadError(const std::string& doing, const rocksdb::Status& s) const {
+    if (options_.read_only && !s.IsNotFound() && s.ToString().find(std::strerror(ENOENT)) != std::string::npos) {
+      const auto now = DirectoryState::Of(options_.path);
+      if (now.ok() && !(*now == state_at_open_)) {
+        return Unavailable(doing + ": the writer has removed a file since this store was opened; open it again");
+      }
+    }
+    return FromRocks(doing, options_.path, s);
+  }
+
+  rocksdb::ColumnFamilyHandle* Family(Table table) const { return families_[1 + static_cast<size_t>(table)]; }
+
+  // ---- State
+
+  Status CheckOpen() {
+    if (db_ != nullptr) return OkStatus();
+    return Failure();  // Compact could not open it again
+  }
+
+  // The first failed write ends all writing: what reached the log is unknown until it is opened and replayed.
+  void SetFailure(const Status& failure) {
+    std::lock_guard lock(failure_mutex_);
+    if (failure_.ok()) failure_ = failure;
+  }
+  Status Failure() {
+    std::lock_guard lock(failure_mutex_);
+    return failure_;
+  }
+
+  const RocksOptions options_;
+  const std::shared_ptr<rocksdb::Cache> block_cache_ = rocksdb::NewLRUCache(kBlockCacheBytes);
+  WriterLock writer_lock_;
+  DirectoryState state_at_open_;  // of a reader
+
+  // Order: compact_mutex_, mutex_, failure_mutex_. mutex_ is held shared by every use of the database, exclusively by
+  // Compact while it closes and opens. A Scan's visitor takes it twice, which glibc's reader-preferring lock allows.
+  std::mutex compact_mutex_;
+  std::shared_mutex mutex_;
+  std::unique_ptr<rocksdb::DB> db_;                     // guarded by mutex_
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;  // "default", then one per Table; guarded by mutex_
+
+  std::mutex failure_mutex_;
+  Status failure_;  // guarded by failure_mutex_
+
+  std::atomic<uint64_t> unchecked_bytes_{kDiskCheckBytes};  // written since the free space was last asked for
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options) {
+  auto store = std::make_unique<RocksStore>(options);
+  LH_RETURN_IF_ERROR(store->Open());
+  return std::unique_ptr<ColdStore>(std::move(store));
+}
+
+}  // namespace longhold
