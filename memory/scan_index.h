@@ -1,10 +1,11 @@
 // The relevance index by exact scan: int8 keys of the recall heads, every token of the memory.
 //
 // Purpose: which blocks and tokens the model's own recall heads would look at, without positions.
-// Cost: head_dim + 4 bytes per token and head; one question (90 query rows) over 1M tokens is 6 G multiply-adds per head.
-// Owner: Memory. Thread use: *external* for Add/Remove; const methods are safe to call concurrently between them.
+// Cost: head_dim + 4 bytes per token and head; one question (90 query rows) over 1M tokens is 6 G multiply-adds per
+// head.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,33 +24,41 @@ using ParallelFor = std::function<void(size_t count, const std::function<void(si
 // Runs them in order on the calling thread.
 void SerialFor(size_t count, const std::function<void(size_t)>& fn);
 
+inline constexpr uint32_t kScanSegmentBlocksMax = 1024;
+inline constexpr uint32_t kScanHeadsMax = 64;
+
 // int8 keys of `heads` recall heads over consecutive blocks of one document, laid out for KernelTable::scan.
 // Immutable once built; published once. Persisted by Memory (docs/formats/index.md).
 struct ScanSegment {
   DocumentId document{};
-  uint32_t block_begin = 0;  // first block within the document
-  uint32_t block_count = 0;
-  uint32_t heads = 0;
-  uint32_t head_dim = 0;
-  std::vector<uint8_t> counts;             // [blocks] used tokens of each block, 1..64
-  std::vector<std::vector<uint8_t>> keys;  // [heads] of [blocks, head_dim / 4, 64, 4]; 64-byte aligned storage not
-                                           // required: kernels load unaligned
-  std::vector<std::vector<float>> scales;  // [heads] of [blocks, 64]
+  uint32_t block_begin = 0;                // first block within the document
+  uint32_t block_count = 0;                // 1..kScanSegmentBlocksMax
+  uint32_t heads = 0;                      // 1..kScanHeadsMax
+  uint32_t head_dim = 0;                   // a multiple of 4, at most kMaxHeadDim
+  std::vector<uint8_t> counts;             // [blocks] used tokens: 64, in the last block 1..64
+  std::vector<std::vector<uint8_t>> keys;  // [heads] of [blocks, head_dim / 4, 64, 4], value + 128; unused tokens 128
+  std::vector<std::vector<float>> scales;  // [heads] of [blocks, 64]; finite, not negative; unused tokens 0
 
-  // `rows(head, token)` is the un-rotated key [head_dim] of a token of the segment. Quantised per token: scale = max|k| / 127.
-  static ScanSegment Build(DocumentId document, uint32_t block_begin, uint64_t tokens, uint32_t heads, uint32_t head_dim,
-                           const std::function<const float*(uint32_t head, uint64_t token)>& rows);
+  // `rows(head, token)` is the un-rotated key [head_dim] of a token, counted from the segment's begin, valid until the
+  // next call. Quantised per token: scale = max|k| / 127. Must hold: the limits above; finite keys.
+  static ScanSegment Build(DocumentId document, uint32_t block_begin, uint64_t tokens, uint32_t heads,
+                           uint32_t head_dim, const std::function<const float*(uint32_t head, uint64_t token)>& rows);
+  uint64_t token_count() const { return (uint64_t{block_count} - 1) * kBlockTokens + counts.back(); }
   std::string Encode() const;
-  static Result<ScanSegment> Decode(std::string_view bytes);  // data_loss on anything wrong
+  // data_loss on anything wrong; failed_precondition when the format is another version's. Allocates no more than
+  // bytes.size() and some fixed change.
+  static Result<ScanSegment> Decode(std::string_view bytes);
+
+  friend bool operator==(const ScanSegment&, const ScanSegment&) = default;
 };
 
 // Queries of one recall head: every query row that reads it (question tokens x query heads of its group).
 struct ScanQuery {
-  uint32_t head = 0;           // index within the segment's heads
+  uint32_t head = 0;  // index within the segments' heads
   uint32_t rows = 0;
   uint32_t head_dim = 0;
-  float scale = 1;             // the model's logit scale
-  std::vector<float> q;        // [rows, head_dim], un-rotated
+  float scale = 1;                // the model's logit scale
+  std::vector<float> q;           // [rows, head_dim], un-rotated; finite
   std::vector<float> row_weight;  // [rows]; how much each row counts in the block score
 };
 
@@ -59,24 +68,34 @@ struct ScanResult {
     BlockKey block;
     double score = 0;
   };
-  std::vector<BlockScore> blocks;  // descending; at most max_blocks
+  std::vector<BlockScore> blocks;  // descending by score, then ascending by key; at most max_blocks
   double weight_sum = 0;           // sum of row weights: score / weight_sum is the share of attention mass
+  std::vector<double> row_lse;     // [rows] log sum exp of the row's logits over the memory; -infinity when it is empty
 };
 
+// Owner: Memory. Thread use: *external* for Add and Remove; const methods are safe to call concurrently between them.
 class ScanIndex {
  public:
-  void Add(std::shared_ptr<const ScanSegment> segment);
+  // A segment of the same document and blocks takes the older one's place. invalid_argument when it overlaps another or
+  // has other heads than the segments before it.
+  Status Add(std::shared_ptr<const ScanSegment> segment);
   void Remove(DocumentId document);
-  uint64_t token_count() const;
+  uint64_t token_count() const { return token_count_; }
+  uint64_t block_count() const { return block_count_; }
 
-  // Exact over all tokens: int8 dot products, softmax over the memory per row, mass per block.
+  // Exact over all tokens: int8 dot products, softmax over the memory per row, mass per block. Queries are quantised to
+  // int8 per row, which shifts a logit by at most about (|q|_1 max|k| + |k|_1 max|q|) * scale / 254. Must hold: head
+  // and head_dim are those of the segments (an empty index takes any). Memory: 4 bytes per block and row, rows tiled to
+  // stay below 16 MiB (16 rows of a memory so large that this is more).
   ScanResult Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const;
-  // Softmax mass per token (sum over rows, weighted) of one block, scaled so that the block's tokens add up to 1.
-  // Empty when the block is not in the index.
-  std::vector<float> TokenShares(const ScanQuery& query, const BlockKey& block) const;
+  // Weighted softmax mass of each used token of one block, by the row_lse of the same query's result: adds up to the
+  // block's score. Empty when the block is not in the index.
+  std::vector<float> TokenMass(const ScanQuery& query, const ScanResult& result, const BlockKey& block) const;
 
  private:
-  std::vector<std::shared_ptr<const ScanSegment>> segments_;
+  std::vector<std::shared_ptr<const ScanSegment>> segments_;  // ascending by (document, block_begin)
+  uint64_t token_count_ = 0;
+  uint64_t block_count_ = 0;
 };
 
 }  // namespace longhold

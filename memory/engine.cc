@@ -1,0 +1,492 @@
+#include "memory/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "memory/ingest.h"
+#include "memory/lexical_index.h"
+#include "memory/memory.h"
+#include "memory/recall_planner.h"
+#include "memory/working_set.h"
+#include "store/rocks_store.h"
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double Milliseconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+// Bytes of `text` that end with a whole UTF-8 character.
+size_t WholeCharacters(std::string_view text) {
+  size_t i = text.size();
+  for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {
+    const uint8_t byte = static_cast<uint8_t>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;
+    const size_t need = byte < 0x80 ? 1 : byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
+    if (need > back) i = text.size() - back;
+    break;
+  }
+  return i;
+}
+
+std::string Trim(const std::string& text) {
+  const auto blank = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
+  size_t begin = 0, end = text.size();
+  while (begin < end && blank(text[begin])) ++begin;
+  while (end > begin && blank(text[end - 1])) --end;
+  return text.substr(begin, end - begin);
+}
+
+// A question as tokens: head before the recalled spans, tail after them, with the user's own words marked.
+struct Prompt {
+  std::vector<TokenId> head, tail;
+  size_t words_begin = 0, words_end = 0;    // of tail: the question
+  size_t prefix_begin = 0;                  // of tail: the answer prefix, to the end
+};
+
+Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, const AskOptions& options) {
+  LH_ASSIGN_OR_RETURN(const PromptParts parts, model.Format(options.system, question));
+  Prompt prompt;
+  LH_ASSIGN_OR_RETURN(prompt.head, model.Tokenize(parts.head, true));
+  if (model.Bos() >= 0 && (prompt.head.empty() || prompt.head.front() != model.Bos())) {
+    prompt.head.insert(prompt.head.begin(), model.Bos());
+  }
+  const auto append = [&](std::string_view text, bool special) -> Status {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, model.Tokenize(text, special));
+    prompt.tail.insert(prompt.tail.end(), tokens.begin(), tokens.end());
+    return OkStatus();
+  };
+  const std::string_view tail(parts.tail);
+  LH_RETURN_IF_ERROR(append("\n\n", false));
+  LH_RETURN_IF_ERROR(append(tail.substr(0, parts.question_begin), true));
+  prompt.words_begin = prompt.tail.size();
+  LH_RETURN_IF_ERROR(append(tail.substr(parts.question_begin, parts.question_end - parts.question_begin), false));
+  prompt.words_end = prompt.tail.size();
+  LH_RETURN_IF_ERROR(append(tail.substr(parts.question_end), true));
+  prompt.prefix_begin = prompt.tail.size();
+  LH_RETURN_IF_ERROR(append(options.answer_prefix, false));
+  return prompt;
+}
+
+// Runs `tokens` through the model over `set`, in batches, from native position `position`.
+Status Run(LanguageModel& model, WorkingSet& set, std::span<const TokenId> tokens, uint32_t position, bool want_logits) {
+  for (size_t at = 0; at < tokens.size();) {
+    const auto batch = tokens.subspan(at, std::min<size_t>(model.batch_tokens(), tokens.size() - at));
+    set.BeginPass(static_cast<uint32_t>(batch.size()));
+    LH_RETURN_IF_ERROR(model.Forward(batch, position + static_cast<uint32_t>(at), &set,
+                                     want_logits && at + batch.size() == tokens.size()));
+    at += batch.size();
+  }
+  return OkStatus();
+}
+
+}  // namespace
+
+struct Engine::Open_ {
+  std::string name;
+  bool writable = false;
+  std::unique_ptr<Memory> memory;
+};
+
+Engine::Engine(EngineOptions options) : options_(std::move(options)) {}
+Engine::~Engine() = default;
+
+Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
+  model_ = model;
+  open_.reset();
+  const ModelInfo& info = model->info();
+  profile_ = std::make_unique<RecallProfile>(profile == nullptr ? RecallProfile::For(info) : *profile);
+  for (const RecallHead& head : profile_->heads) {
+    const auto& layers = info.geometry.layers;
+    if (std::find(layers.begin(), layers.end(), head.layer) == layers.end() || head.kv_head >= info.geometry.kv_heads) {
+      return InvalidArgument("recall profile " + profile_->name + ": layer " + std::to_string(head.layer) + " head " +
+                             std::to_string(head.kv_head) + " is not an attention head that longhold serves in " + info.name);
+    }
+  }
+  std::vector<std::string> pieces(info.vocab_size);
+  for (uint32_t i = 0; i < info.vocab_size; ++i) pieces[i] = model->Piece(static_cast<TokenId>(i));
+  vocabulary_ = std::make_unique<const LexicalVocabulary>(std::move(pieces));
+  return OkStatus();
+}
+
+const RecallProfile& Engine::profile() const {
+  LH_CHECK(profile_ != nullptr);
+  return *profile_;
+}
+
+Status Engine::CheckName(std::string_view name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), allowed)) {
+    return InvalidArgument("memory name \"" + std::string(name) +
+                           "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
+  }
+  return OkStatus();
+}
+
+Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
+  LH_RETURN_IF_ERROR(CheckName(name));
+  const bool write = access != Access::kRead;
+  if (open_ != nullptr && open_->name == name && open_->writable == write && write) return open_->memory.get();
+  open_.reset();
+  const fs::path path = fs::path(options_.home) / "memories" / name;
+  std::error_code ec;
+  const bool exists = fs::exists(path, ec);
+  if (!exists && access != Access::kCreate) {
+    return NotFound("memory " + name + ": not found in " + options_.home + "; 'longhold list' shows the memories there are");
+  }
+  if (!exists) {
+    fs::create_directories(path.parent_path(), ec);
+    if (ec) {
+      return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() +
+                             "); choose another with --home or LONGHOLD_HOME");
+    }
+  }
+  RocksOptions rocks;
+  rocks.path = path.string();
+  rocks.read_only = !write;
+  rocks.create_if_missing = access == Access::kCreate;
+  LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
+  auto open = std::make_unique<Open_>();
+  open->name = name;
+  open->writable = write;
+  const ModelInfo* info = with_model ? &model_->info() : nullptr;
+  // A crash between making the directory and the manifest leaves a store without one: it is as good as new.
+  const bool empty = store->Get(Table::kMeta, "manifest").status().code() == StatusCode::kNotFound;
+  if (empty && access == Access::kCreate) {
+    LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_));
+  } else {
+    LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
+  }
+  open_ = std::move(open);
+  return open_->memory.get();
+}
+
+Result<IngestReport> Engine::Ingest(const std::string& memory_name, const IngestInput& input, const std::atomic<bool>* stop,
+                                    const std::function<void(const IngestProgress&)>& on_progress) {
+  LH_CHECK(model_ != nullptr);
+  if (input.text.empty()) return InvalidArgument(input.name + ": is empty; there is nothing to remember");
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(memory_name, Access::kCreate, true));
+  return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
+}
+
+// What both recall and ask begin with: the probe pass and the plan.
+struct Engine::Planned {
+  Memory* memory = nullptr;
+  Prompt prompt;
+  std::unique_ptr<WorkingSet> set;   // holds the head
+  RecallPlan plan;
+  double plan_ms = 0;
+};
+
+Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+  LH_CHECK(model_ != nullptr);
+  if (question.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    return InvalidArgument("the question is empty; say what you want to know");
+  }
+  Planned p;
+  LH_ASSIGN_OR_RETURN(p.memory, Open(memory_name, Access::kRead, true));
+  LH_RETURN_IF_ERROR(p.memory->LoadIndexes());
+  const Clock::time_point start = Clock::now();
+  const ModelInfo& info = model_->info();
+  LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options));
+  const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
+
+  // Longest spans grow to lines at both ends and cover two peaks of one block.
+  const uint32_t span_tokens_max = profile_->span_tokens + 2 * 64 + kBlockTokens;
+  const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
+  const uint64_t need = uint64_t{head} + uint64_t{spans_max} * span_tokens_max + tail + options.max_tokens;
+  const uint64_t limit = std::max(info.context_length, 2048u);
+  if (uint64_t{head} + tail + options.max_tokens > limit) {
+    return InvalidArgument("the question has " + std::to_string(tail) + " tokens, and " + info.name + " reads " +
+                           std::to_string(limit) + " with its answer; shorten it, or ingest its text first");
+  }
+  p.set = std::make_unique<WorkingSet>(info.geometry, static_cast<uint32_t>(std::min(need, limit)));
+
+  // The probe: the prompt alone, to see what the recall heads ask for.
+  const Manifest& m = p.memory->manifest();
+  QueryCapture capture;
+  for (uint32_t layer : m.scan_layers) {
+    const auto& layers = info.geometry.layers;
+    capture.slots.push_back(static_cast<uint32_t>(std::find(layers.begin(), layers.end(), layer) - layers.begin()));
+  }
+  capture.queries.resize(capture.slots.size());
+  model_->NativeForget(0, UINT32_MAX);
+  LH_RETURN_IF_ERROR(Run(*model_, *p.set, p.prompt.head, 0, false));
+  RecallQuery query;
+  if (!capture.slots.empty()) {
+    p.set->Capture(&capture);
+    LH_RETURN_IF_ERROR(Run(*model_, *p.set, p.prompt.tail, head, false));
+    p.set->Capture(nullptr);
+    p.set->Truncate(head);
+    model_->NativeForget(head, UINT32_MAX);
+  }
+
+  const uint32_t group = info.geometry.group(), d = info.geometry.head_dim, width = info.geometry.q_heads * d;
+  const auto own_words = [&](size_t t) {
+    return (t >= p.prompt.words_begin && t < p.prompt.words_end) || t >= p.prompt.prefix_begin;
+  };
+  for (size_t h = 0; h < capture.slots.size(); ++h) {
+    ScanQuery scan;
+    scan.head = static_cast<uint32_t>(h);
+    scan.head_dim = d;
+    scan.scale = info.geometry.scale;
+    for (size_t t = 0; t < tail; ++t) {
+      if (!own_words(t)) continue;
+      const float* row = capture.queries[h].data() + t * width + size_t{m.scan_kv_heads[h]} * group * d;
+      scan.q.insert(scan.q.end(), row, row + size_t{group} * d);
+      scan.row_weight.insert(scan.row_weight.end(), group, 1.0f);
+      scan.rows += group;
+    }
+    query.heads.push_back(std::move(scan));
+  }
+  query.words = vocabulary_->Words(std::span(p.prompt.tail).subspan(p.prompt.words_begin, p.prompt.words_end - p.prompt.words_begin));
+  LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, spans_max,
+                                         [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
+  p.plan_ms = Milliseconds(start, Clock::now());
+  return p;
+}
+
+Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
+  RecalledSpan out;
+  out.document_id = span.document;
+  out.document = memory.Get(span.document).name;
+  out.tokens = span.tokens;
+  LH_ASSIGN_OR_RETURN(TextPlace place, memory.Locate(span.document, span.tokens));
+  out.bytes = place.bytes;
+  out.line_begin = place.line_begin;
+  out.line_end = place.line_end;
+  out.text = std::move(place.text);
+  out.score = span.score;
+  // A signal is a reason when it alone would have kept the span.
+  if (span.head_score >= profile_->span_score_min) out.reasons.push_back("head");
+  if (span.lexical_score >= profile_->span_score_min) out.reasons.push_back("lexical");
+  return out;
+}
+
+Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view query, const RecallOptions& options) {
+  AskOptions ask;
+  ask.recall = options;
+  ask.max_tokens = 1;
+  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory, query, ask));
+  RecallReply reply;
+  reply.coverage = p.plan.coverage;
+  reply.candidates = p.plan.candidates;
+  reply.plan_ms = p.plan_ms;
+  for (const PlannedSpan& span : p.plan.spans) {
+    LH_ASSIGN_OR_RETURN(RecalledSpan described, Describe(*p.memory, span));
+    reply.spans.push_back(std::move(described));
+  }
+  return reply;
+}
+
+Status Engine::Fetch(Planned& p, AskReply* reply, std::vector<TokenSpan>* places) {
+  // The best span stands last, next to the question (design section 1, measurement 6).
+  struct Piece {
+    size_t span;
+    BlockKey key;
+    uint32_t row_begin, row_end;
+    uint32_t index = 0;
+    Result<KvBlock> block = DataLoss("not read");
+    uint64_t bytes = 0;
+  };
+  std::vector<Piece> pieces;
+  for (size_t i = p.plan.spans.size(); i-- > 0;) {
+    const PlannedSpan& span = p.plan.spans[i];
+    for (uint64_t b = span.tokens.begin / kBlockTokens; b * kBlockTokens < span.tokens.end; ++b) {
+      const uint64_t base = b * kBlockTokens;
+      pieces.push_back({i, {span.document, static_cast<uint32_t>(b)},
+                        static_cast<uint32_t>(std::max(span.tokens.begin, base) - base),
+                        static_cast<uint32_t>(std::min(span.tokens.end, base + kBlockTokens) - base)});
+    }
+  }
+  model_->Parallel(pieces.size(), [&](size_t i) { pieces[i].block = p.memory->LoadBlock(pieces[i].key, &pieces[i].bytes); });
+
+  places->assign(p.plan.spans.size(), TokenSpan{});
+  uint32_t index = p.set->size();
+  const uint32_t room = p.set->capacity() - index;
+  uint32_t used = 0;
+  std::vector<const Piece*> kept;
+  for (Piece& piece : pieces) {
+    const uint32_t rows = piece.row_end - piece.row_begin;
+    if (!piece.block.ok() || piece.block->tokens < piece.row_end) {
+      ++reply->blocks_lost;
+      continue;
+    }
+    if (used + rows > room) break;
+    piece.index = index + used;
+    used += rows;
+    TokenSpan& place = (*places)[piece.span];
+    if (place.empty()) place.begin = piece.index;
+    place.end = piece.index + rows;
+    kept.push_back(&piece);
+    ++reply->blocks_read;
+    reply->bytes_read += piece.bytes;
+  }
+  p.set->Reserve(used);
+  const size_t layers = model_->info().geometry.layers.size();
+  model_->Parallel(kept.size() * layers, [&](size_t i) {
+    const Piece& piece = *kept[i / layers];
+    p.set->PlaceRows(*piece.block, piece.row_begin, piece.row_end, piece.index, static_cast<uint32_t>(i % layers));
+  });
+  for (const Piece* piece : kept) {
+    const double bias = profile_->gate * std::log(std::max(1e-6, p.plan.spans[piece->span].score));
+    p.set->CommitRows(piece->row_end - piece->row_begin, static_cast<float>(bias));
+  }
+  reply->tokens_recalled = used;
+  return OkStatus();
+}
+
+Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+  const Clock::time_point start = Clock::now();
+  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
+  AskReply reply;
+  reply.plan_ms = p.plan_ms;
+  reply.coverage = p.plan.coverage;
+  reply.candidates = p.plan.candidates;
+  reply.spans = p.plan.spans.size();
+  reply.memory_tokens = p.memory->committed_tokens();
+  reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
+
+  const Clock::time_point recall_start = Clock::now();
+  const uint32_t head = p.set->size();
+  std::vector<TokenSpan> places;  // of each planned span among the working set's keys
+  LH_RETURN_IF_ERROR(Fetch(p, &reply, &places));
+  const Clock::time_point prompt_start = Clock::now();
+  reply.recall_ms = Milliseconds(recall_start, prompt_start);
+
+  WorkingSet& set = *p.set;
+  set.CountMass();
+  LH_RETURN_IF_ERROR(Run(*model_, set, p.prompt.tail, head, true));
+  const auto sampler = model_->NewSampler(options.sampler);
+  TokenId token = sampler->Sample(model_->logits());
+  const Clock::time_point first = Clock::now();
+  reply.prompt_ms = Milliseconds(prompt_start, first);
+  reply.first_token_ms = Milliseconds(start, first);
+
+  std::string text;
+  size_t shown = 0;
+  uint32_t position = head + static_cast<uint32_t>(p.prompt.tail.size());
+  const bool plain = !model_->info().chat;
+  uint32_t count = 0;
+  for (;; ++count) {
+    if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
+    if (count >= options.max_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
+    text += model_->Piece(token);
+    // A model without a chat template goes on with questions of its own: its answer is the first line.
+    const size_t newline = plain ? text.find('\n', text.find_first_not_of(" \n") == std::string::npos ? text.size() : text.find_first_not_of(" \n")) : std::string::npos;
+    if (newline != std::string::npos) text.resize(newline);
+    if (options.on_text) {
+      const size_t whole = WholeCharacters(text);
+      if (whole > shown) options.on_text(std::string_view(text).substr(shown, whole - shown));
+      shown = std::max(shown, whole);
+    }
+    if (newline != std::string::npos) { ++count; break; }
+    LH_RETURN_IF_ERROR(Run(*model_, set, std::span(&token, 1), position++, true));
+    token = sampler->Sample(model_->logits());
+  }
+  reply.completion_tokens = count;
+  reply.decode_ms = Milliseconds(first, Clock::now());
+  // The first token came with the prompt.
+  reply.decode_tok_s = count > 1 ? 1000.0 * count / reply.decode_ms : 0;
+  reply.answer = Trim(text);
+
+  const std::vector<double> mass = set.Mass();
+  double total = 0;
+  std::vector<double> received(p.plan.spans.size(), 0);
+  for (size_t i = 0; i < places.size(); ++i) {
+    for (uint64_t k = places[i].begin; k < places[i].end; ++k) received[i] += mass[k];
+    total += received[i];
+  }
+  std::vector<size_t> order(places.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return received[a] > received[b]; });
+  for (size_t i : order) {
+    if (places[i].empty()) continue;
+    Citation citation;
+    citation.index = static_cast<uint32_t>(reply.citations.size() + 1);
+    LH_ASSIGN_OR_RETURN(citation.span, Describe(*p.memory, p.plan.spans[i]));
+    citation.span.score = total > 0 ? received[i] / total : 0;
+    reply.citations.push_back(std::move(citation));
+  }
+  return reply;
+}
+
+Result<MemoryInfo> Engine::Show(const std::string& name) {
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
+  MemoryInfo info;
+  info.name = name;
+  info.model = memory->manifest().model_name;
+  info.model_fingerprint = memory->manifest().model_fingerprint;
+  info.codec = memory->manifest().codec;
+  for (const DocumentRecord& d : memory->documents()) {
+    info.documents.push_back({d.id, d.name, d.bytes, d.tokens, d.committed_tokens, d.version});
+  }
+  info.tokens = memory->committed_tokens();
+  LH_ASSIGN_OR_RETURN(info.disk_bytes, memory->store().DiskBytes());
+  return info;
+}
+
+Result<std::vector<MemoryInfo>> Engine::List() {
+  std::vector<std::string> names;
+  std::error_code ec;
+  const fs::path root = fs::path(options_.home) / "memories";
+  for (const auto& entry : fs::directory_iterator(root, ec)) {
+    if (entry.is_directory() && CheckName(entry.path().filename().string()).ok()) names.push_back(entry.path().filename().string());
+  }
+  if (ec && ec != std::errc::no_such_file_or_directory) {
+    return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() + "); choose another with --home");
+  }
+  std::sort(names.begin(), names.end());
+  std::vector<MemoryInfo> list;
+  for (const std::string& name : names) {
+    Result<MemoryInfo> info = Show(name);
+    if (info.ok()) list.push_back(std::move(*info));
+    else if (info.status().code() != StatusCode::kNotFound) return info.status();
+  }
+  return list;
+}
+
+Status Engine::Forget(const std::string& name, const std::string& document, bool compact) {
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  if (document.empty()) {
+    open_.reset();
+    const fs::path path = fs::path(options_.home) / "memories" / name;
+    std::error_code ec;
+    // Renamed first, so that a crash in between leaves either all of it or nothing that is listed.
+    const fs::path doomed = path.parent_path() / (".forgotten-" + name);
+    fs::remove_all(doomed, ec);
+    fs::rename(path, doomed, ec);
+    if (!ec) fs::remove_all(doomed, ec);
+    if (ec) return InvalidArgument("memory " + name + ": cannot be removed (" + ec.message() + "); check its permissions");
+    return OkStatus();
+  }
+  bool found = false;
+  for (const DocumentRecord* d = memory->Find(document); d != nullptr; d = memory->Find(document)) {
+    found = true;
+    LH_RETURN_IF_ERROR(memory->Forget(d->id));
+  }
+  if (!found) {
+    return NotFound("memory " + name + ": has no document " + document + "; 'longhold show " + name + "' lists them");
+  }
+  return compact ? memory->store().Compact() : OkStatus();
+}
+
+Status Engine::Compact(const std::string& name) {
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  return memory->store().Compact();
+}
+
+Status Engine::Verify(const std::string& name) {
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
+  return memory->Verify();
+}
+
+}  // namespace longhold

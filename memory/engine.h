@@ -1,0 +1,177 @@
+// The engine: memories under one home directory, and what can be done with them. The library's front door.
+//
+// Owner: the composition root. Thread use: *confined* (one call at a time); `stop` flags may be set from anywhere.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "base/types.h"
+#include "memory/language_model.h"
+#include "memory/recall_profile.h"
+
+namespace longhold {
+
+// A document as `show` tells it.
+struct DocumentInfo {
+  DocumentId id{};
+  std::string name;
+  uint64_t bytes = 0;
+  uint64_t tokens = 0;
+  uint64_t committed_tokens = 0;  // recallable; less than `tokens` while an ingest is unfinished
+  uint32_t version = 1;
+};
+
+struct MemoryInfo {
+  std::string name;
+  std::string model;              // the model's name
+  std::string model_fingerprint;
+  std::string codec;
+  std::vector<DocumentInfo> documents;
+  uint64_t tokens = 0;            // committed, over all documents
+  uint64_t disk_bytes = 0;
+};
+
+// One text to ingest. `name` identifies the document within its memory.
+struct IngestInput {
+  std::string name;
+  std::string text;  // valid UTF-8, not empty
+};
+
+struct IngestProgress {
+  std::string_view document;
+  uint64_t tokens_done = 0;   // of this document
+  uint64_t tokens_total = 0;
+  double tokens_per_s = 0;    // over the last few seconds
+};
+
+struct IngestReport {
+  enum class Outcome : uint8_t { kIngested, kResumed, kUnchanged, kStopped } outcome = Outcome::kIngested;
+  std::string document;       // under which name the content is held (another name when it was there already)
+  uint32_t version = 1;
+  uint64_t tokens = 0;        // of the document
+  uint64_t tokens_read = 0;   // by this call
+  double seconds = 0;
+  double first_64k_tok_s = 0; // speed over the first and the last 65,536 tokens that this call read (all, when fewer)
+  double last_64k_tok_s = 0;
+};
+
+// A recalled place. Best first in every list.
+struct RecalledSpan {
+  DocumentId document_id{};
+  std::string document;
+  TokenSpan tokens;
+  ByteSpan bytes;
+  uint64_t line_begin = 0;    // 1-based, inclusive
+  uint64_t line_end = 0;
+  std::string text;
+  double score = 0;           // relevance, 1 is the best span's
+  std::vector<std::string> reasons;  // "head", "lexical"
+};
+
+struct RecallOptions {
+  uint32_t spans_max = 0;     // 0: the profile's
+};
+
+struct RecallReply {
+  std::vector<RecalledSpan> spans;
+  double coverage = 0;        // share of the recall heads' attention mass that the spans hold; 0..1
+  uint64_t candidates = 0;    // blocks that were weighed against each other
+  double plan_ms = 0;         // probe pass, scan and fusion
+};
+
+struct AskOptions {
+  std::string answer_prefix;  // the first words of the answer; not repeated in the reply
+  std::string system;
+  uint32_t max_tokens = 128;
+  SamplerOptions sampler;
+  RecallOptions recall;
+  const std::atomic<bool>* stop = nullptr;            // checked between tokens
+  std::function<void(std::string_view)> on_text;      // pieces of the answer as they come, whole UTF-8 characters
+};
+
+struct Citation {
+  uint32_t index = 0;         // 1-based
+  RecalledSpan span;          // score is the share of attention that the answer really gave to the span
+};
+
+struct AskReply {
+  std::string answer;
+  std::vector<Citation> citations;  // by share of attention, best first
+  double coverage = 0;
+  uint64_t candidates = 0;
+  uint64_t spans = 0;
+  uint64_t tokens_recalled = 0;
+  uint64_t blocks_read = 0;
+  uint64_t bytes_read = 0;
+  uint64_t blocks_lost = 0;   // corrupt or missing: the answer is degraded, not failed
+  uint64_t memory_tokens = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t completion_tokens = 0;
+  bool cut = false;           // ended by max_tokens
+  double plan_ms = 0, recall_ms = 0, prompt_ms = 0, decode_ms = 0, first_token_ms = 0, decode_tok_s = 0;
+};
+
+struct EngineOptions {
+  std::string home;           // memories live in home/memories/NAME
+  uint64_t memory_budget_bytes = 1ull << 30;
+};
+
+class Memory;
+class LexicalVocabulary;
+struct PlannedSpan;
+
+class Engine {
+ public:
+  explicit Engine(EngineOptions options);
+  ~Engine();
+
+  // Gives the engine its model; until then only the calls marked (no model) work. `model` must outlive the engine.
+  // `profile` may be null: then the shipped profile that matches the model is taken, or the generic rule.
+  Status UseModel(LanguageModel* model, const RecallProfile* profile);
+  const RecallProfile& profile() const;
+
+  // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash. Errors: invalid_argument.
+  static Status CheckName(std::string_view name);
+
+  // Ingests one document, creating the memory when needed. Commits every 4,096 tokens; when `stop` becomes true it commits
+  // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes), resource_exhausted.
+  Result<IngestReport> Ingest(const std::string& memory, const IngestInput& input, const std::atomic<bool>* stop,
+                              const std::function<void(const IngestProgress&)>& on_progress);
+
+  Result<RecallReply> Recall(const std::string& memory, std::string_view query, const RecallOptions& options);
+  Result<AskReply> Ask(const std::string& memory, std::string_view question, const AskOptions& options);
+
+  // (no model)
+  Result<std::vector<MemoryInfo>> List();
+  Result<MemoryInfo> Show(const std::string& memory);
+  // Removes one document, or with an empty name the whole memory. With `compact` the bytes are gone from the disk on return.
+  Status Forget(const std::string& memory, const std::string& document, bool compact);
+  Status Compact(const std::string& memory);
+  // Reads every record and block back. Data_loss names the first bad one.
+  Status Verify(const std::string& memory);
+
+ private:
+  enum class Access : uint8_t { kRead, kWrite, kCreate };
+  struct Planned;
+  Result<Memory*> Open(const std::string& name, Access access, bool with_model);
+  Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
+  // Reads the planned spans' blocks into the working set; places[i] are the keys of span i there.
+  Status Fetch(Planned& planned, AskReply* reply, std::vector<TokenSpan>* places);
+  Result<RecalledSpan> Describe(Memory& memory, const PlannedSpan& span);
+
+  EngineOptions options_;
+  LanguageModel* model_ = nullptr;
+  std::unique_ptr<RecallProfile> profile_;
+  struct Open_;  // the memory that was opened last; kept so that a session does not open it anew for each question
+  std::unique_ptr<Open_> open_;
+  std::unique_ptr<const LexicalVocabulary> vocabulary_;
+};
+
+}  // namespace longhold

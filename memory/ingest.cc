@@ -1,0 +1,352 @@
+#include "memory/ingest.h"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <map>
+
+#include "base/hash.h"
+#include "memory/hot_window.h"
+
+namespace longhold {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Native positions stay below this: the engine's RoPE is float32 and is 0.004 rad off here. See Reader::Position.
+constexpr uint64_t kRebaseTokens = 32768;
+// A word that crosses an index segment's edge is whole in the later one when it has at most this many tokens.
+constexpr uint64_t kPrecedingTokens = 16;
+// Tokens of the two ends whose speed is compared.
+constexpr uint64_t kSpeedTokens = 65536;
+
+double Seconds(Clock::time_point from, Clock::time_point to) { return std::chrono::duration<double>(to - from).count(); }
+
+// Where text may be cut: after the last newline within the limit, else after the last space, else between characters.
+size_t ChunkEnd(std::string_view text) {
+  if (text.size() <= kChunkBytesMax) return text.size();
+  const std::string_view head = text.substr(0, kChunkBytesMax);
+  if (const size_t line = head.rfind('\n'); line != std::string_view::npos) return line + 1;
+  if (const size_t space = head.rfind(' '); space != std::string_view::npos && space > 0) return space;
+  size_t end = kChunkBytesMax;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;
+  return end;
+}
+
+// How many bytes of `text` each token stands for. Tokenizers that rewrite text (spaces, Unicode forms) do not give it back
+// byte for byte: a piece is then looked for a little further on, and what no token claims goes to the one before.
+std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view text, const std::vector<TokenId>& tokens) {
+  constexpr size_t kLookAhead = 64;
+  std::vector<uint16_t> bytes(tokens.size(), 0);
+  size_t at = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string piece = model.Piece(tokens[i]);
+    if (piece.empty()) continue;
+    size_t found = text.substr(at).starts_with(piece) ? at : text.substr(at, piece.size() + kLookAhead).find(piece);
+    if (found == std::string_view::npos) continue;
+    if (found != at) {
+      bytes[i > 0 ? i - 1 : 0] = static_cast<uint16_t>(bytes[i > 0 ? i - 1 : 0] + (found - at));
+    }
+    at = found;
+    bytes[i] = static_cast<uint16_t>(bytes[i] + piece.size());
+    at += piece.size();
+  }
+  if (!bytes.empty() && at < text.size()) bytes.back() = static_cast<uint16_t>(bytes.back() + (text.size() - at));
+  return bytes;
+}
+
+// One document on its way into the memory.
+class Reader {
+ public:
+  Reader(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary, DocumentId document)
+      : model_(model), memory_(memory), vocabulary_(vocabulary), document_(document),
+        window_(model.info().geometry,
+                {memory.manifest().sink_tokens, memory.manifest().window_tokens, model.batch_tokens()}) {
+    const auto& layers = memory.manifest().layers;
+    for (uint32_t layer : memory.manifest().scan_layers) {
+      scan_slots_.push_back(static_cast<uint32_t>(std::find(layers.begin(), layers.end(), layer) - layers.begin()));
+    }
+  }
+
+  // Goes on where the last commit ended.
+  Status Restore(const DocumentRecord& record);
+  // Reads the next tokens: one forward pass, its blocks stored. Must hold: at most batch_tokens().
+  Status Read(std::span<const TokenId> tokens);
+  // Commits what was read. `last`: nothing follows, so nothing is kept to go on with.
+  Status Commit(bool last, const DocumentId* retire);
+
+  uint64_t position() const { return window_.position(); }
+  uint64_t committed() const { return committed_; }
+
+ private:
+  // Native position of a token. Beyond kRebaseTokens it is folded back, keeping enough room behind for the native window.
+  uint32_t NativePosition(uint64_t token) const {
+    if (token < kRebaseTokens) return static_cast<uint32_t>(token);
+    return static_cast<uint32_t>(token % kRebaseTokens + kRebaseTokens);
+  }
+  void AppendToSegment(const KvBlock& block, uint32_t rows);
+
+  LanguageModel& model_;
+  Memory& memory_;
+  const LexicalVocabulary& vocabulary_;
+  DocumentId document_;
+  HotWindow window_;
+  std::vector<uint32_t> scan_slots_;  // tapped-layer slot of each recall head
+  uint64_t committed_ = 0;
+  // The open index segment: recall-head keys and tokens since the last multiple of kCommitTokens.
+  uint64_t segment_begin_ = 0;
+  std::vector<std::vector<float>> segment_keys_;  // [heads] of [tokens, head_dim]
+  std::vector<TokenId> segment_tokens_;
+  std::vector<TokenId> preceding_;  // the last ones before the segment
+};
+
+// A document's first token is where heads park the attention that they have no use for (an attention sink), recall heads too:
+// measured 0.6 of all mass on token 0 of Genesis, whatever the question. It says nothing about where the answer stands, so
+// the index gets a zero key in its place.
+constexpr uint64_t kSinkKeys = 1;
+
+void Reader::AppendToSegment(const KvBlock& block, uint32_t rows) {
+  const uint32_t d = memory_.manifest().head_dim, width = block.shape.kv_width;
+  segment_keys_.resize(scan_slots_.size());
+  for (size_t h = 0; h < scan_slots_.size(); ++h) {
+    const uint16_t* keys = block.Keys(scan_slots_[h]) + size_t{memory_.manifest().scan_kv_heads[h]} * d;
+    for (uint32_t r = 0; r < rows; ++r) {
+      const size_t at = segment_keys_[h].size();
+      segment_keys_[h].resize(at + d);
+      if (segment_begin_ == 0 && at / d < kSinkKeys) continue;
+      Kernels().half_to_float(keys + size_t{r} * width, segment_keys_[h].data() + at, d);
+    }
+  }
+}
+
+Status Reader::Restore(const DocumentRecord& record) {
+  committed_ = record.committed_tokens;
+  model_.NativeForget(0, UINT32_MAX);
+  if (committed_ == 0) return OkStatus();
+  LH_ASSIGN_OR_RETURN(const ResumeRecord resume, memory_.LoadResume(document_));
+  if (resume.tokens != committed_) {
+    return DataLoss("document " + record.name + ": its resume state is for token " + std::to_string(resume.tokens) +
+                    ", not " + std::to_string(committed_) + "; forget and ingest it again");
+  }
+  LH_RETURN_IF_ERROR(model_.NativeRestore(resume.native));
+  segment_begin_ = committed_ / kCommitTokens * kCommitTokens;
+
+  std::map<uint32_t, KvBlock> blocks;
+  const auto load = [&](uint64_t begin, uint64_t end) -> Status {
+    for (uint64_t b = begin / kBlockTokens; b * kBlockTokens < end; ++b) {
+      const uint32_t index = static_cast<uint32_t>(b);
+      if (blocks.count(index)) continue;
+      LH_ASSIGN_OR_RETURN(blocks[index], memory_.LoadBlock({document_, index}));
+    }
+    return OkStatus();
+  };
+  const Manifest& m = memory_.manifest();
+  LH_RETURN_IF_ERROR(load(0, std::min<uint64_t>(m.sink_tokens, committed_)));
+  LH_RETURN_IF_ERROR(load(committed_ - std::min<uint64_t>(m.window_tokens, committed_), committed_));
+  LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
+  window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
+  for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
+    AppendToSegment(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
+  }
+  const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
+  LH_ASSIGN_OR_RETURN(preceding_, memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
+  LH_ASSIGN_OR_RETURN(segment_tokens_, memory_.Tokens(document_, {segment_begin_, committed_}));
+  return OkStatus();
+}
+
+Status Reader::Read(std::span<const TokenId> tokens) {
+  const uint64_t begin = window_.position();
+  const uint32_t count = static_cast<uint32_t>(tokens.size());
+  const uint32_t native = NativePosition(begin);
+  if (begin >= 2 * kRebaseTokens && begin % kRebaseTokens == 0) {
+    // Token `begin` would stand at 2 * kRebaseTokens: the window behind it moves back along with it.
+    const uint32_t window = static_cast<uint32_t>(2 * kRebaseTokens);
+    LH_RETURN_IF_ERROR(model_.NativeShift(0, window, -static_cast<int32_t>(kRebaseTokens)));
+  }
+  window_.BeginPass(count);
+  LH_RETURN_IF_ERROR(model_.Forward(tokens, native, &window_, /*want_logits=*/false));
+  window_.EndPass();
+
+  const BlockShape shape = memory_.block_shape();
+  for (uint32_t row = 0; row < count; row += kBlockTokens) {
+    KvBlock block = KvBlock::Empty(shape);
+    block.tokens = std::min(kBlockTokens, count - row);
+    const size_t width = shape.kv_width;
+    for (uint32_t slot = 0; slot < shape.layers; ++slot) {
+      std::copy_n(window_.PassKeys(slot) + row * width, block.tokens * width, block.Keys(slot));
+      std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
+    }
+    LH_RETURN_IF_ERROR(memory_.PutBlock({document_, static_cast<uint32_t>((begin + row) / kBlockTokens)}, block));
+    AppendToSegment(block, block.tokens);
+  }
+  segment_tokens_.insert(segment_tokens_.end(), tokens.begin(), tokens.end());
+  return OkStatus();
+}
+
+Status Reader::Commit(bool last, const DocumentId* retire) {
+  const uint64_t end = window_.position();
+  if (end == committed_) return OkStatus();
+  const uint32_t d = memory_.manifest().head_dim;
+  std::shared_ptr<const ScanSegment> scan;
+  if (!scan_slots_.empty()) {
+    scan = std::make_shared<const ScanSegment>(ScanSegment::Build(
+        document_, static_cast<uint32_t>(segment_begin_ / kBlockTokens), end - segment_begin_,
+        static_cast<uint32_t>(scan_slots_.size()), d,
+        [&](uint32_t head, uint64_t token) -> const float* { return segment_keys_[head].data() + token * d; }));
+  }
+  auto lexical = std::make_shared<const LexicalSegment>(LexicalSegment::Build(vocabulary_, document_, segment_begin_, preceding_, segment_tokens_));
+  ResumeRecord resume;
+  if (!last) {
+    resume.tokens = end;
+    LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
+  }
+  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical), last ? nullptr : &resume, retire));
+  committed_ = end;
+  if (end % kCommitTokens == 0) {
+    segment_begin_ = end;
+    for (auto& keys : segment_keys_) keys.clear();
+    preceding_.assign(segment_tokens_.end() - static_cast<ptrdiff_t>(std::min<uint64_t>(segment_tokens_.size(), kPrecedingTokens)),
+                      segment_tokens_.end());
+    segment_tokens_.clear();
+  }
+  return OkStatus();
+}
+
+// Speed over the last few seconds and over both ends of the document.
+class Speedometer {
+ public:
+  Speedometer() { marks_.push_back({Clock::now(), 0}); }
+  void Add(uint64_t tokens) { marks_.push_back({Clock::now(), marks_.back().tokens + tokens}); }
+  uint64_t tokens() const { return marks_.back().tokens; }
+  double seconds() const { return Seconds(marks_.front().time, marks_.back().time); }
+  double Recent() const {
+    size_t i = marks_.size() - 1;
+    while (i > 0 && Seconds(marks_[i].time, marks_.back().time) < 5.0) --i;
+    return Rate(marks_[i], marks_.back());
+  }
+  double First(uint64_t tokens) const {
+    size_t i = 0;
+    while (i + 1 < marks_.size() && marks_[i].tokens < tokens) ++i;
+    return Rate(marks_.front(), marks_[i]);
+  }
+  double Last(uint64_t tokens) const {
+    size_t i = marks_.size() - 1;
+    while (i > 0 && marks_.back().tokens - marks_[i].tokens < tokens) --i;
+    return Rate(marks_[i], marks_.back());
+  }
+
+ private:
+  struct Mark {
+    Clock::time_point time;
+    uint64_t tokens;
+  };
+  static double Rate(const Mark& from, const Mark& to) {
+    const double s = Seconds(from.time, to.time);
+    return s > 0 ? static_cast<double>(to.tokens - from.tokens) / s : 0;
+  }
+  std::vector<Mark> marks_;  // one per pass of 512 tokens: 16 bytes each
+};
+
+}  // namespace
+
+Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text) {
+  std::vector<TextChunk> chunks;
+  uint64_t bytes = 0, lines = 0, tokens = 0;
+  while (bytes < text.size()) {
+    TextChunk chunk;
+    chunk.byte_begin = bytes;
+    chunk.line_begin = lines;
+    chunk.token_begin = tokens;
+    const std::string_view rest = text.substr(bytes);
+    chunk.text = std::string(rest.substr(0, ChunkEnd(rest)));
+    LH_ASSIGN_OR_RETURN(chunk.tokens, model.Tokenize(chunk.text, /*special=*/false));
+    if (chunk.tokens.empty()) {
+      return InvalidArgument("the model's tokenizer yields nothing for the text at byte " + std::to_string(bytes));
+    }
+    chunk.token_bytes = AlignTokens(model, chunk.text, chunk.tokens);
+    if (chunks.empty() && model.Bos() >= 0) {
+      chunk.tokens.insert(chunk.tokens.begin(), model.Bos());
+      chunk.token_bytes.insert(chunk.token_bytes.begin(), 0);
+    }
+    bytes += chunk.text.size();
+    lines += static_cast<uint64_t>(std::count(chunk.text.begin(), chunk.text.end(), '\n'));
+    tokens += chunk.tokens.size();
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
+                                    const IngestInput& input, const std::atomic<bool>* stop,
+                                    const std::function<void(const IngestProgress&)>& on_progress) {
+  IngestReport report;
+  const std::string sha256 = Sha256Hex(input.text);
+  report.document = input.name;
+
+  // The same content is never read twice, whatever its name.
+  const DocumentRecord* unfinished = nullptr;
+  const DocumentRecord* older = nullptr;
+  for (const DocumentRecord& d : memory.documents()) {
+    if (d.sha256 == sha256 && d.complete()) {
+      report.outcome = IngestReport::Outcome::kUnchanged;
+      report.document = d.name;
+      report.version = d.version;
+      report.tokens = d.tokens;
+      return report;
+    }
+    if (d.name != input.name) continue;
+    (d.sha256 == sha256 ? unfinished : older) = &d;
+  }
+
+  DocumentId id;
+  std::optional<DocumentId> retire;
+  if (older != nullptr) retire = older->id;
+  if (unfinished != nullptr) {
+    id = unfinished->id;
+    report.outcome = IngestReport::Outcome::kResumed;
+  } else {
+    if (older != nullptr && !older->complete()) {
+      // An unfinished version that the file has moved on from is of no use to anyone.
+      LH_RETURN_IF_ERROR(memory.Forget(older->id));
+      older = nullptr;
+      retire.reset();
+    }
+    LH_ASSIGN_OR_RETURN(const std::vector<TextChunk> chunks, TokenizeText(model, input.text));
+    DocumentRecord record;
+    record.name = input.name;
+    record.sha256 = sha256;
+    record.version = older == nullptr ? 1 : older->version + 1;
+    record.bytes = input.text.size();
+    record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
+    LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
+  }
+  const DocumentRecord record = memory.Get(id);
+  report.version = record.version;
+  report.tokens = record.tokens;
+
+  Reader reader(model, memory, vocabulary, id);
+  LH_RETURN_IF_ERROR(reader.Restore(record));
+  // Space may be short only later: RocksDB's refusal then carries the numbers.
+  Speedometer speed;
+  const auto stopped = [&] { return stop != nullptr && stop->load(); };
+  uint64_t position = record.committed_tokens;
+  while (position < record.tokens && !stopped()) {
+    const TokenSpan span{position, std::min<uint64_t>(record.tokens, position + model.batch_tokens())};
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory.Tokens(id, span));
+    LH_RETURN_IF_ERROR(reader.Read(tokens));
+    position = span.end;
+    if (position % kCommitTokens == 0 && position < record.tokens) LH_RETURN_IF_ERROR(reader.Commit(false, nullptr));
+    speed.Add(span.size());
+    if (on_progress) on_progress({input.name, position, record.tokens, speed.Recent()});
+  }
+  const bool complete = position == record.tokens;
+  LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
+  if (!complete) report.outcome = IngestReport::Outcome::kStopped;
+  report.tokens_read = speed.tokens();
+  report.seconds = speed.seconds();
+  report.first_64k_tok_s = speed.First(kSpeedTokens);
+  report.last_64k_tok_s = speed.Last(kSpeedTokens);
+  return report;
+}
+
+}  // namespace longhold

@@ -1,0 +1,21 @@
+// Reads one document into a memory: tokens, forward passes over the hot window, blocks, index segments, commits.
+#pragma once
+
+#include <atomic>
+#include <functional>
+
+#include "memory/engine.h"
+#include "memory/lexical_index.h"
+#include "memory/memory.h"
+
+namespace longhold {
+
+// Cuts `text` into chunks with their tokens; the first token of the first chunk is the model's BOS where it has one.
+Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text);
+
+// See Engine::Ingest. Goes on with an unfinished ingest of the same text.
+Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
+                                    const IngestInput& input, const std::atomic<bool>* stop,
+                                    const std::function<void(const IngestProgress&)>& on_progress);
+
+}  // namespace longhold

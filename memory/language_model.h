@@ -1,0 +1,93 @@
+// What the engine needs of a language model. model/llama_host.h implements it on libllama; tests on a toy.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attention/geometry.h"
+#include "attention/layer_attention.h"
+#include "base/status.h"
+#include "base/types.h"
+
+namespace longhold {
+
+// Facts about a loaded model. Value type.
+struct ModelInfo {
+  std::string name;          // "Smollm2 135M 8k Lc100K Mix1 Ep2", as the GGUF says
+  std::string architecture;  // "llama"
+  std::string path;
+  std::string fingerprint;   // changes with weights, tokenizer and quantisation: 16 hex digits
+  KvGeometry geometry;
+  uint32_t layer_count = 0;
+  uint32_t vocab_size = 0;
+  uint32_t context_length = 0;  // native
+  bool chat = false;            // the GGUF carries a chat template
+  uint32_t native_window = 0;   // tokens that the layers which stay with the engine look back; 0 when all are tapped
+};
+
+// A question laid out for the model. `head` comes before the recalled spans and `tail` after them.
+struct PromptParts {
+  std::string head;  // template text before the user's words, special tokens as text
+  std::string tail;  // the question and everything up to where the answer begins
+  size_t question_begin = 0;  // bytes of `tail` that are the user's own words
+  size_t question_end = 0;
+};
+
+struct SamplerOptions {
+  float temperature = 0;  // 0 is greedy
+  float top_p = 1;
+  uint32_t seed = 1;
+};
+
+// Picks the next token from logits. Confined.
+class TokenSampler {
+ public:
+  virtual ~TokenSampler() = default;
+  virtual TokenId Sample(std::span<const float> logits) = 0;
+};
+
+// One model with one native cache. Thread use: *confined*; Parallel's function runs on the model's workers.
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+
+  virtual const ModelInfo& info() const = 0;
+
+  // Token ids of `text`, without a leading BOS. With `special`, template marks such as <|im_start|> become their tokens;
+  // never set it for documents or the user's words.
+  virtual Result<std::vector<TokenId>> Tokenize(std::string_view text, bool special) const = 0;
+  // The token's text; empty for control tokens.
+  virtual std::string Piece(TokenId token) const = 0;
+  // The token that starts every sequence, or -1 where the model has none.
+  virtual TokenId Bos() const = 0;
+  virtual bool EndsAnswer(TokenId token) const = 0;
+  // Lays out a question by the model's chat template, or plainly where it has none. `system` may be empty.
+  virtual Result<PromptParts> Format(std::string_view system, std::string_view question) const = 0;
+
+  // Runs `tokens` (at most batch_tokens()) through the model, attending through `attention`, at native positions
+  // [position, position + tokens.size()). With `want_logits`, logits() holds those of the last token afterwards.
+  virtual Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) = 0;
+  virtual uint32_t batch_tokens() const = 0;
+  virtual std::span<const float> logits() const = 0;
+
+  // The native cache, which serves only the layers that stay with the engine.
+  // Forgets native positions [begin, end).
+  virtual void NativeForget(uint32_t begin, uint32_t end) = 0;
+  // Moves native positions [begin, end) by `delta`, rotating their keys along.
+  virtual Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) = 0;
+  // Its contents as bytes; empty when all layers are tapped.
+  virtual Result<std::string> NativeSave() = 0;
+  virtual Status NativeRestore(std::string_view bytes) = 0;
+
+  virtual std::unique_ptr<TokenSampler> NewSampler(const SamplerOptions& options) const = 0;
+
+  // Runs fn(i) for i in [0, count) on the model's workers and waits. Not from within Forward.
+  virtual void Parallel(size_t count, const std::function<void(size_t)>& fn) = 0;
+};
+
+}  // namespace longhold

@@ -1,0 +1,386 @@
+#include "memory/memory.h"
+
+#include <algorithm>
+
+namespace longhold {
+namespace {
+
+constexpr char kManifestKey[] = "manifest";
+constexpr char kDocumentPrefix[] = "document/";
+constexpr char kDocumentEnd[] = "document0";  // '0' follows '/'
+constexpr size_t kChunkCache = 32;
+
+std::string DocumentKey(DocumentId id) {
+  std::string key = kDocumentPrefix;
+  AppendBigEndian32(&key, static_cast<uint32_t>(id));
+  return key;
+}
+
+std::string ResumeKey(DocumentId id) {
+  std::string key = "resume/";
+  AppendBigEndian32(&key, static_cast<uint32_t>(id));
+  return key;
+}
+
+// Keys of blocks, text chunks and index segments: document, then number; a segment's key ends with its kind.
+std::string NumberedKey(DocumentId id, uint32_t number) {
+  std::string key;
+  AppendBigEndian32(&key, static_cast<uint32_t>(id));
+  AppendBigEndian32(&key, number);
+  return key;
+}
+
+constexpr char kScanKind = 'S';
+constexpr char kLexicalKind = 'L';
+
+std::string SegmentKey(DocumentId id, uint32_t segment, char kind) { return NumberedKey(id, segment) + kind; }
+
+std::string Name(const BlockKey& key) {
+  return "block d=" + std::to_string(static_cast<uint32_t>(key.document)) + " b=" + std::to_string(key.block);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store, const std::string& name,
+                                               const ModelInfo& model, const RecallProfile& profile) {
+  if (store->Get(Table::kMeta, kManifestKey).ok()) return AlreadyExists("memory " + name + ": exists already");
+  std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
+  Manifest& m = memory->manifest_;
+  m.name = name;
+  m.model_name = model.name;
+  m.model_architecture = model.architecture;
+  m.model_fingerprint = model.fingerprint;
+  m.layers = model.geometry.layers;
+  m.q_heads = model.geometry.q_heads;
+  m.kv_heads = model.geometry.kv_heads;
+  m.head_dim = model.geometry.head_dim;
+  m.codec = std::string(memory->codec().name());
+  m.profile = profile.name;
+  for (const RecallHead& head : profile.heads) {
+    m.scan_layers.push_back(head.layer);
+    m.scan_kv_heads.push_back(head.kv_head);
+  }
+  m.sink_tokens = profile.sink_tokens;
+  m.window_tokens = profile.window_tokens;
+  WriteBatch batch;
+  batch.Put(Table::kMeta, kManifestKey, Encode(m));
+  LH_RETURN_IF_ERROR(memory->store_->Write(std::move(batch), Durability::kSynced));
+  return memory;
+}
+
+Result<std::unique_ptr<Memory>> Memory::Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model) {
+  std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
+  LH_RETURN_IF_ERROR(memory->LoadRecords());
+  const Manifest& m = memory->manifest_;
+  if (model != nullptr && m.model_fingerprint != model->fingerprint) {
+    return FailedPrecondition("memory " + name + ": was written by model " + m.model_name + " (" + m.model_fingerprint +
+                              ") and cannot be read by model " + model->name + " (" + model->fingerprint +
+                              "); name the first one with --model, or ingest into another memory");
+  }
+  return memory;
+}
+
+Status Memory::LoadRecords() {
+  const Result<std::string> bytes = store_->Get(Table::kMeta, kManifestKey);
+  if (bytes.status().code() == StatusCode::kNotFound) {
+    return NotFound("memory " + name_ + ": not found; 'longhold list' shows the memories there are");
+  }
+  if (!bytes.ok()) return bytes.status();
+  Result<Manifest> manifest = DecodeManifest(*bytes);
+  if (!manifest.ok()) return Status(manifest.status().code(), "memory " + name_ + ": " + manifest.status().message());
+  manifest_ = *manifest;
+  if (manifest_.codec != codec().name()) {
+    return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec + ", which this longhold lacks");
+  }
+  Status bad;
+  LH_RETURN_IF_ERROR(store_->Scan(Table::kMeta, kDocumentPrefix, kDocumentEnd, [&](std::string_view, std::string_view value) {
+    Result<DocumentRecord> record = DecodeDocument(value);
+    if (!record.ok()) {
+      bad = DataLoss("memory " + name_ + ": " + record.status().message());
+      return false;
+    }
+    documents_.push_back(*record);
+    return true;
+  }));
+  return bad;
+}
+
+const DocumentRecord* Memory::Find(std::string_view document_name) const {
+  const DocumentRecord* found = nullptr;
+  for (const DocumentRecord& d : documents_) {
+    if (d.name == document_name) found = &d;
+  }
+  return found;
+}
+
+const DocumentRecord& Memory::Get(DocumentId id) const {
+  for (const DocumentRecord& d : documents_) {
+    if (d.id == id) return d;
+  }
+  LH_CHECK(false && "document id");
+  __builtin_unreachable();
+}
+
+BlockShape Memory::block_shape() const {
+  return {static_cast<uint32_t>(manifest_.layers.size()), manifest_.kv_heads * manifest_.head_dim};
+}
+
+uint64_t Memory::committed_tokens() const {
+  uint64_t tokens = 0;
+  for (const DocumentRecord& d : documents_) tokens += d.committed_tokens;
+  return tokens;
+}
+
+Status Memory::LoadIndexes() {
+  if (indexes_loaded_) return OkStatus();
+  for (const DocumentRecord& d : documents_) {
+    if (d.committed_tokens == 0) continue;
+    const uint32_t segments = static_cast<uint32_t>((d.committed_tokens + kCommitTokens - 1) / kCommitTokens);
+    const auto damaged = [&](uint32_t segment, const std::string& why) {
+      return DataLoss("memory " + name_ + ": index segment " + std::to_string(segment) + " of " + d.name + ": " + why +
+                      "; forget and ingest the document again");
+    };
+    uint32_t scans = 0, lexicals = 0;
+    Status bad;
+    LH_RETURN_IF_ERROR(store_->Scan(
+        Table::kIndex, NumberedKey(d.id, 0), NumberedKey(d.id, segments), [&](std::string_view key, std::string_view value) {
+          const uint32_t number = ReadBigEndian32(key.substr(4));
+          if (key.back() == kScanKind) {
+            Result<ScanSegment> segment = ScanSegment::Decode(value);
+            if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
+            bad = scan_.Add(std::make_shared<const ScanSegment>(std::move(*segment)));
+            ++scans;
+          } else {
+            Result<LexicalSegment> segment = LexicalSegment::Decode(value);
+            if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
+            bad = lexical_.Add(std::make_shared<const LexicalSegment>(std::move(*segment)));
+            ++lexicals;
+          }
+          return bad.ok();
+        }));
+    LH_RETURN_IF_ERROR(bad);
+    if (lexicals != segments || (!manifest_.scan_layers.empty() && scans != segments)) {
+      return damaged(std::min(lexicals, scans), "missing");
+    }
+  }
+  indexes_loaded_ = true;
+  return OkStatus();
+}
+
+Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
+  const Result<std::string> bytes = store_->Get(Table::kBlocks, NumberedKey(key.document, key.block));
+  if (!bytes.ok()) {
+    return DataLoss("memory " + name_ + ": " + Name(key) + ": " +
+                    (bytes.status().code() == StatusCode::kNotFound ? "missing" : bytes.status().message()));
+  }
+  if (bytes_read != nullptr) *bytes_read += bytes->size();
+  Result<KvBlock> block = codec().Decode(*bytes, block_shape());
+  if (!block.ok()) return DataLoss("memory " + name_ + ": " + Name(key) + ": " + block.status().message());
+  return block;
+}
+
+Result<std::shared_ptr<const TextChunk>> Memory::LoadChunk(DocumentId document, uint32_t chunk) {
+  const std::pair key(document, chunk);
+  for (const auto& [k, value] : chunks_) {
+    if (k == key) return value;
+  }
+  const auto where = [&] { return "memory " + name_ + ": text chunk " + std::to_string(chunk) + " of " + Get(document).name; };
+  const Result<std::string> bytes = store_->Get(Table::kText, NumberedKey(document, chunk));
+  if (!bytes.ok()) return DataLoss(where() + ": " + bytes.status().message());
+  Result<TextChunk> decoded = DecodeTextChunk(*bytes);
+  if (!decoded.ok()) return DataLoss(where() + ": " + decoded.status().message());
+  auto shared = std::make_shared<const TextChunk>(std::move(*decoded));
+  if (chunks_.size() >= kChunkCache) chunks_.erase(chunks_.begin());
+  chunks_.emplace_back(key, shared);
+  return shared;
+}
+
+Result<std::shared_ptr<const TextChunk>> Memory::ChunkOf(DocumentId document, uint64_t token) {
+  const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
+  const auto after = std::upper_bound(starts.begin(), starts.end(), token);
+  LH_CHECK(after != starts.begin());
+  return LoadChunk(document, static_cast<uint32_t>(after - starts.begin() - 1));
+}
+
+Result<std::vector<TokenId>> Memory::Tokens(DocumentId document, TokenSpan span) {
+  std::vector<TokenId> tokens;
+  for (uint64_t t = span.begin; t < span.end;) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
+    if (end <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    tokens.insert(tokens.end(), chunk->tokens.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
+                  chunk->tokens.begin() + static_cast<ptrdiff_t>(end - chunk->token_begin));
+    t = end;
+  }
+  return tokens;
+}
+
+Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
+  LH_CHECK(span.begin <= span.end && span.end <= Get(document).tokens);
+  TextPlace place;
+  bool first = true;
+  for (uint64_t t = span.begin; t < span.end;) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
+    if (end <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    size_t begin_byte = 0, end_byte = 0;
+    for (size_t i = 0; i < end - chunk->token_begin; ++i) {
+      if (i < t - chunk->token_begin) begin_byte += chunk->token_bytes[i];
+      end_byte += chunk->token_bytes[i];
+    }
+    const std::string_view text(chunk->text);
+    if (first) {
+      place.bytes = {chunk->byte_begin + begin_byte, chunk->byte_begin + begin_byte};
+      const auto lines = std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(begin_byte), '\n');
+      place.line_begin = chunk->line_begin + static_cast<uint64_t>(lines) + 1;
+      first = false;
+    }
+    place.text += text.substr(begin_byte, end_byte - begin_byte);
+    place.bytes.end = chunk->byte_begin + end_byte;
+    t = end;
+  }
+  // A final newline belongs to the line it ends.
+  const size_t counted = place.text.size() - (place.text.ends_with('\n') ? 1 : 0);
+  place.line_end = place.line_begin + static_cast<uint64_t>(std::count(
+                                          place.text.begin(), place.text.begin() + static_cast<ptrdiff_t>(counted), '\n'));
+  return place;
+}
+
+Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max) {
+  const DocumentRecord& record = Get(document);
+  // Whether a line starts at token t, that is, whether the token before it ends with a newline.
+  const auto line_starts = [&](uint64_t t) -> Result<bool> {
+    if (t == 0 || t >= record.tokens) return true;
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t - 1));
+    size_t byte = 0;
+    for (size_t i = 0; i <= t - 1 - chunk->token_begin; ++i) byte += chunk->token_bytes[i];
+    return byte > 0 && chunk->text[byte - 1] == '\n';
+  };
+  TokenSpan grown = span;
+  for (uint32_t i = 0; i <= tokens_max && i <= span.begin; ++i) {
+    LH_ASSIGN_OR_RETURN(const bool starts, line_starts(span.begin - i));
+    if (starts) {
+      grown.begin = span.begin - i;
+      break;
+    }
+  }
+  for (uint64_t t = span.end; t <= record.tokens && t - span.end <= tokens_max; ++t) {
+    LH_ASSIGN_OR_RETURN(const bool starts, line_starts(t));
+    if (starts) {
+      grown.end = t;
+      break;
+    }
+  }
+  return grown;
+}
+
+Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks) {
+  record.id = DocumentId{manifest_.next_document};
+  record.committed_tokens = 0;
+  record.chunk_tokens.clear();
+  WriteBatch batch;
+  for (const TextChunk& chunk : chunks) {
+    batch.Put(Table::kText, NumberedKey(record.id, static_cast<uint32_t>(record.chunk_tokens.size())), Encode(chunk));
+    record.chunk_tokens.push_back(chunk.token_begin);
+  }
+  batch.Put(Table::kMeta, DocumentKey(record.id), Encode(record));
+  Manifest manifest = manifest_;
+  ++manifest.next_document;
+  batch.Put(Table::kMeta, kManifestKey, Encode(manifest));
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+  manifest_ = manifest;
+  documents_.push_back(record);
+  return record.id;
+}
+
+Status Memory::PutBlock(const BlockKey& key, const KvBlock& block) {
+  LH_CHECK(block.shape == block_shape());
+  WriteBatch batch;
+  batch.Put(Table::kBlocks, NumberedKey(key.document, key.block), codec().Encode(block));
+  return store_->Write(std::move(batch), Durability::kBuffered);
+}
+
+Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
+                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire) {
+  DocumentRecord record = Get(document);
+  LH_CHECK(tokens > record.committed_tokens && tokens <= record.tokens);
+  const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
+  record.committed_tokens = tokens;
+  WriteBatch batch;
+  if (scan != nullptr) batch.Put(Table::kIndex, SegmentKey(document, segment, kScanKind), scan->Encode());
+  batch.Put(Table::kIndex, SegmentKey(document, segment, kLexicalKind), lexical->Encode());
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  if (resume != nullptr) {
+    batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
+  } else {
+    batch.Delete(Table::kMeta, ResumeKey(document));
+  }
+  if (retire != nullptr) AppendForget(*retire, &batch);
+  // The last commit of a document also survives the machine; those before it, the process.
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
+  for (DocumentRecord& d : documents_) {
+    if (d.id == document) d = record;
+  }
+  if (indexes_loaded_) {
+    if (scan != nullptr) LH_RETURN_IF_ERROR(scan_.Add(std::move(scan)));
+    LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
+  }
+  if (retire != nullptr) DropFromRam(*retire);
+  return OkStatus();
+}
+
+Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
+  LH_ASSIGN_OR_RETURN(const std::string bytes, store_->Get(Table::kMeta, ResumeKey(document)));
+  return DecodeResume(bytes);
+}
+
+void Memory::AppendForget(DocumentId document, WriteBatch* batch) const {
+  batch->Delete(Table::kMeta, DocumentKey(document));
+  batch->Delete(Table::kMeta, ResumeKey(document));
+  const std::string begin = NumberedKey(document, 0);
+  const std::string end = NumberedKey(DocumentId{static_cast<uint32_t>(document) + 1}, 0);
+  for (Table table : {Table::kText, Table::kIndex, Table::kBlocks}) batch->DeleteRange(table, begin, end);
+}
+
+void Memory::DropFromRam(DocumentId document) {
+  std::erase_if(documents_, [&](const DocumentRecord& d) { return d.id == document; });
+  std::erase_if(chunks_, [&](const auto& c) { return c.first.first == document; });
+  lexical_.Remove(document);
+  scan_.Remove(document);
+}
+
+Status Memory::Forget(DocumentId document) {
+  WriteBatch batch;
+  AppendForget(document, &batch);
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  DropFromRam(document);
+  return OkStatus();
+}
+
+Status Memory::Verify() {
+  LH_RETURN_IF_ERROR(LoadIndexes());
+  for (const DocumentRecord& d : documents_) {
+    uint64_t bytes = 0, tokens = 0;
+    for (uint32_t c = 0; c < d.chunk_tokens.size(); ++c) {
+      LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(d.id, c));
+      if (chunk->token_begin != tokens || chunk->byte_begin != bytes) {
+        return DataLoss("memory " + name_ + ": text chunk " + std::to_string(c) + " of " + d.name + " is out of place");
+      }
+      bytes += chunk->text.size();
+      tokens += chunk->tokens.size();
+    }
+    if (bytes != d.bytes || tokens != d.tokens) return DataLoss("memory " + name_ + ": text of " + d.name + " is incomplete");
+    const uint32_t blocks = static_cast<uint32_t>((d.committed_tokens + kBlockTokens - 1) / kBlockTokens);
+    for (uint32_t b = 0; b < blocks; ++b) {
+      LH_ASSIGN_OR_RETURN(const KvBlock block, LoadBlock({d.id, b}));
+      const uint64_t want = std::min<uint64_t>(kBlockTokens, d.committed_tokens - uint64_t{b} * kBlockTokens);
+      // The block that an unfinished ingest goes on from may hold more than is committed, never less.
+      if (block.tokens < want) {
+        return DataLoss("memory " + name_ + ": " + Name({d.id, b}) + " holds " + std::to_string(block.tokens) + " tokens");
+      }
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace longhold

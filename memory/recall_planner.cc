@@ -1,0 +1,133 @@
+#include "memory/recall_planner.h"
+
+#include <algorithm>
+#include <map>
+
+namespace longhold {
+namespace {
+
+// Blocks that each signal may put forward. Ranks beyond this never made it into a plan of 32 spans in our measurements.
+constexpr size_t kCandidatesPerSignal = 128;
+// How far a span may grow to reach a line's start or end.
+constexpr uint32_t kLineGrowTokens = 48;
+
+struct Candidate {
+  BlockKey block;
+  double head = 0;      // sum of weighted, scaled head scores
+  double lexical = 0;   // scaled
+  double score = 0;
+  uint64_t lexical_peak = 0;
+  bool has_lexical = false;
+};
+
+// Attention mass of each token of a block, as the mean over heads of the share of the whole memory's.
+std::vector<double> TokenShares(const Memory& memory, const RecallQuery& query, const std::vector<ScanResult>& scans,
+                                const BlockKey& block) {
+  std::vector<double> shares(kBlockTokens, 0.0);
+  for (size_t h = 0; h < scans.size(); ++h) {
+    if (scans[h].weight_sum <= 0) continue;
+    const std::vector<float> mass = memory.scan().TokenMass(query.heads[h], scans[h], block);
+    for (size_t i = 0; i < mass.size(); ++i) shares[i] += mass[i] / scans[h].weight_sum / static_cast<double>(scans.size());
+  }
+  return shares;
+}
+
+}  // namespace
+
+Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, const RecallQuery& query, uint32_t spans_max,
+                              const ParallelFor& parallel) {
+  std::map<BlockKey, Candidate> candidates;
+  const auto candidate = [&](const BlockKey& block) -> Candidate& {
+    Candidate& c = candidates[block];
+    c.block = block;
+    return c;
+  };
+
+  const LexicalResult lexical = memory.lexical().Query(query.words, kCandidatesPerSignal);
+  for (const LexicalResult::BlockScore& b : lexical.blocks) {
+    Candidate& c = candidate(b.block);
+    c.lexical = b.score / lexical.blocks.front().score;
+    c.lexical_peak = b.peak_token;
+    c.has_lexical = true;
+  }
+
+  std::vector<ScanResult> scans;
+  LH_CHECK(query.heads.size() <= profile.heads.size());
+  double head_weight = 0;
+  for (size_t h = 0; h < query.heads.size(); ++h) {
+    scans.push_back(memory.scan().Query(query.heads[h], kCandidatesPerSignal, parallel));
+    const ScanResult& scan = scans.back();
+    if (scan.blocks.empty() || scan.blocks.front().score <= 0) continue;
+    head_weight += profile.heads[h].weight;
+    for (const ScanResult::BlockScore& b : scan.blocks) {
+      candidate(b.block).head += profile.heads[h].weight * b.score / scan.blocks.front().score;
+    }
+  }
+
+  std::vector<Candidate> ranked;
+  for (auto& [block, c] : candidates) {
+    if (head_weight > 0) c.head /= head_weight;
+    c.score = (head_weight > 0 ? c.head : 0) + profile.lexical_weight * c.lexical;
+    ranked.push_back(c);
+  }
+  std::sort(ranked.begin(), ranked.end(), [](const Candidate& a, const Candidate& b) {
+    return a.score != b.score ? a.score > b.score : a.block < b.block;
+  });
+
+  RecallPlan plan;
+  plan.candidates = ranked.size();
+  const uint64_t before = profile.span_tokens / 4, after = profile.span_tokens * 5 / 8;
+  for (const Candidate& c : ranked) {
+    if (plan.spans.size() >= spans_max) break;
+    const double score = c.score / ranked.front().score;
+    if (score < profile.span_score_min) break;
+    uint64_t low = UINT64_MAX, high = 0;
+    if (c.has_lexical) low = high = c.lexical_peak;
+    if (c.head > 0) {
+      const std::vector<double> shares = TokenShares(memory, query, scans, c.block);
+      const uint64_t peak = uint64_t{c.block.block} * kBlockTokens +
+                            static_cast<uint64_t>(std::max_element(shares.begin(), shares.end()) - shares.begin());
+      low = std::min(low, peak);
+      high = std::max(high, peak);
+    }
+    const DocumentRecord& document = memory.Get(c.block.document);
+    TokenSpan span{low > before ? low - before : 0, std::min(high + after, document.committed_tokens)};
+    LH_ASSIGN_OR_RETURN(span, memory.GrowToLines(c.block.document, span, kLineGrowTokens));
+    span.end = std::min(span.end, document.committed_tokens);
+
+    // What an earlier, better span holds already is not recalled twice.
+    const auto overlapping = std::find_if(plan.spans.begin(), plan.spans.end(), [&](const PlannedSpan& s) {
+      return s.document == c.block.document && s.tokens.begin < span.end && span.begin < s.tokens.end;
+    });
+    if (overlapping != plan.spans.end()) {
+      const bool inside = overlapping->tokens.begin <= low && high < overlapping->tokens.end;
+      overlapping->head_score = std::max(overlapping->head_score, c.head);
+      overlapping->lexical_score = std::max(overlapping->lexical_score, c.lexical);
+      if (inside) continue;
+      // The rest of it stands by itself, cut where the better one begins or ends.
+      if (span.begin < overlapping->tokens.begin) {
+        span.end = std::min(span.end, overlapping->tokens.begin);
+      } else {
+        span.begin = std::max(span.begin, overlapping->tokens.end);
+      }
+      const bool clashes = std::any_of(plan.spans.begin(), plan.spans.end(), [&](const PlannedSpan& s) {
+        return s.document == c.block.document && s.tokens.begin < span.end && span.begin < s.tokens.end;
+      });
+      if (span.empty() || clashes) continue;
+    }
+    plan.spans.push_back({c.block.document, span, score, c.head, c.lexical});
+  }
+
+  for (const PlannedSpan& s : plan.spans) {
+    for (uint64_t b = s.tokens.begin / kBlockTokens; b * kBlockTokens < s.tokens.end; ++b) {
+      const BlockKey block{s.document, static_cast<uint32_t>(b)};
+      const std::vector<double> shares = TokenShares(memory, query, scans, block);
+      for (size_t i = 0; i < shares.size(); ++i) {
+        if (s.tokens.Contains(b * kBlockTokens + i)) plan.coverage += shares[i];
+      }
+    }
+  }
+  return plan;
+}
+
+}  // namespace longhold

@@ -1,0 +1,49 @@
+// What recall knows about one model: which heads retrieve, how signals are weighed, how spans are gated and ordered.
+// Data, not code: memory/profiles/*.json, or a file of the user's.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "memory/language_model.h"
+
+namespace longhold {
+
+// A (layer, KV head) whose position-free q.k finds the place that the question asks for.
+struct RecallHead {
+  uint32_t layer = 0;    // the model's layer number; must be tapped
+  uint32_t kv_head = 0;
+  double weight = 1;
+};
+
+// Value type.
+struct RecallProfile {
+  std::string name;              // "smollm2-135m"; "generic" for the rule without heads
+  // Which models it is for: all must agree.
+  std::string architecture;
+  uint32_t layer_count = 0, q_heads = 0, kv_heads = 0, head_dim = 0, vocab_size = 0;
+
+  std::vector<RecallHead> heads;
+  double lexical_weight = 1;     // of the lexical score beside the heads' (both scaled to a maximum of 1)
+  double gate = 2;               // lambda: gate * ln(p_span / p_best) is added to the logits of a span's keys
+  uint32_t spans_max = 8;
+  double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
+  uint32_t span_tokens = 128;    // usual length of a span
+  uint32_t window_tokens = 256;  // of the hot window while ingesting
+  uint32_t sink_tokens = 64;
+
+  bool Matches(const ModelInfo& model) const;
+
+  // Errors: invalid_argument with the key that is wrong. Unknown keys are an error: a profile is small and exact.
+  static Result<RecallProfile> Parse(std::string_view json, std::string_view file);
+  // The shipped profile for `model`, or the generic rule: lexical index alone.
+  static RecallProfile For(const ModelInfo& model);
+};
+
+// The shipped files' texts (generated from memory/profiles/*.json at build time).
+std::vector<std::string_view> BuiltinProfileTexts();
+
+}  // namespace longhold

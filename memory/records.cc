@@ -1,0 +1,179 @@
+#include "memory/records.h"
+
+#include <cstring>
+
+#include "base/hash.h"
+#include "proto/records_generated.h"
+#include "store/compress.h"
+
+namespace longhold {
+namespace {
+
+constexpr char kMagic[] = "LHR";
+constexpr char kPlain = '0';
+constexpr char kZstd = '1';
+constexpr size_t kHeaderBytes = 3 + 1 + 8;
+constexpr uint32_t kFormat = 1;
+// A text chunk is 32 KiB of text; a saved native cache some megabytes. Anything beyond is damage.
+constexpr size_t kRecordBytesMax = 512u << 20;
+
+template <typename T>
+std::string Finish(flatbuffers::FlatBufferBuilder& b, proto::Record type, flatbuffers::Offset<T> record, bool compress) {
+  proto::FinishEnvelopeBuffer(b, proto::CreateEnvelope(b, type, record.Union()));
+  const std::string_view raw(reinterpret_cast<const char*>(b.GetBufferPointer()), b.GetSize());
+  const std::string body = compress ? Compress(raw) : std::string(raw);
+  std::string out = kMagic;
+  out += compress ? kZstd : kPlain;
+  const uint64_t hash = Hash64(body);
+  for (int i = 0; i < 8; ++i) out += static_cast<char>(hash >> (8 * i));
+  return out + body;
+}
+
+// Checks everything and gives the record to `read`, whose views must not outlive the call.
+template <typename T, typename Read>
+auto Parse(std::string_view bytes, const char* what, Read read) -> Result<decltype(read(std::declval<const T&>()))> {
+  const auto bad = [&](const char* why) { return DataLoss(std::string(what) + " record: " + why); };
+  if (bytes.size() < kHeaderBytes || bytes.substr(0, 3) != kMagic) return bad("wrong magic");
+  uint64_t hash = 0;
+  for (int i = 0; i < 8; ++i) hash |= uint64_t{static_cast<uint8_t>(bytes[4 + i])} << (8 * i);
+  const std::string_view body = bytes.substr(kHeaderBytes);
+  if (Hash64(body) != hash) return bad("checksum mismatch");
+  std::string raw;
+  if (bytes[3] == kZstd) {
+    LH_ASSIGN_OR_RETURN(raw, Decompress(body, kRecordBytesMax));
+  } else if (bytes[3] == kPlain) {
+    raw = body;
+  } else {
+    return bad("unknown encoding");
+  }
+  flatbuffers::Verifier verifier(reinterpret_cast<const uint8_t*>(raw.data()), raw.size(), /*max_depth=*/8, /*max_tables=*/16);
+  if (!proto::VerifyEnvelopeBuffer(verifier)) return bad("not a valid flatbuffer");
+  const T* record = proto::GetEnvelope(raw.data())->template record_as<T>();
+  if (record == nullptr) return bad("of another kind");
+  return read(*record);
+}
+
+std::string Text(const flatbuffers::String* s) { return s == nullptr ? "" : s->str(); }
+
+template <typename T>
+std::vector<T> Numbers(const flatbuffers::Vector<T>* v) {
+  return v == nullptr ? std::vector<T>() : std::vector<T>(v->begin(), v->end());
+}
+
+std::string Bytes(const flatbuffers::Vector<uint8_t>* v) {
+  return v == nullptr ? "" : std::string(reinterpret_cast<const char*>(v->data()), v->size());
+}
+
+flatbuffers::Offset<flatbuffers::Vector<uint8_t>> Vector(flatbuffers::FlatBufferBuilder& b, std::string_view bytes) {
+  return b.CreateVector(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+}
+
+}  // namespace
+
+std::string Encode(const Manifest& r) {
+  flatbuffers::FlatBufferBuilder b;
+  const auto name = b.CreateString(r.name), model = b.CreateString(r.model_name), arch = b.CreateString(r.model_architecture),
+             print = b.CreateString(r.model_fingerprint), codec = b.CreateString(r.codec), profile = b.CreateString(r.profile);
+  const auto layers = b.CreateVector(r.layers), scan_layers = b.CreateVector(r.scan_layers),
+             scan_heads = b.CreateVector(r.scan_kv_heads);
+  const auto record = proto::CreateManifest(b, kFormat, name, model, arch, print, layers, r.q_heads, r.kv_heads, r.head_dim,
+                                            codec, profile, scan_layers, scan_heads, r.sink_tokens, r.window_tokens, r.next_document);
+  return Finish(b, proto::Record::Manifest, record, false);
+}
+
+std::string Encode(const DocumentRecord& r) {
+  flatbuffers::FlatBufferBuilder b;
+  const auto name = b.CreateString(r.name), sha256 = b.CreateString(r.sha256);
+  const auto chunk_tokens = b.CreateVector(r.chunk_tokens);
+  const auto record = proto::CreateDocument(b, static_cast<uint32_t>(r.id), name, sha256, r.version, r.bytes, r.tokens,
+                                            r.committed_tokens, chunk_tokens);
+  return Finish(b, proto::Record::Document, record, false);
+}
+
+std::string Encode(const TextChunk& r) {
+  flatbuffers::FlatBufferBuilder b;
+  const auto text = Vector(b, r.text);
+  const auto tokens = b.CreateVector(r.tokens);
+  const auto token_bytes = b.CreateVector(r.token_bytes);
+  const auto record = proto::CreateTextChunk(b, r.byte_begin, r.line_begin, r.token_begin, text, tokens, token_bytes);
+  return Finish(b, proto::Record::TextChunk, record, true);
+}
+
+std::string Encode(const ResumeRecord& r) {
+  flatbuffers::FlatBufferBuilder b;
+  const auto native = Vector(b, r.native);
+  return Finish(b, proto::Record::Resume, proto::CreateResume(b, r.tokens, native), false);
+}
+
+Result<Manifest> DecodeManifest(std::string_view bytes) {
+  uint32_t format = 0;
+  auto result = Parse<proto::Manifest>(bytes, "manifest", [&](const proto::Manifest& p) {
+    format = p.format();
+    Manifest r;
+    r.name = Text(p.name());
+    r.model_name = Text(p.model_name());
+    r.model_architecture = Text(p.model_architecture());
+    r.model_fingerprint = Text(p.model_fingerprint());
+    r.layers = Numbers(p.layers());
+    r.q_heads = p.q_heads();
+    r.kv_heads = p.kv_heads();
+    r.head_dim = p.head_dim();
+    r.codec = Text(p.codec());
+    r.profile = Text(p.profile());
+    r.scan_layers = Numbers(p.scan_layers());
+    r.scan_kv_heads = Numbers(p.scan_kv_heads());
+    r.sink_tokens = p.sink_tokens();
+    r.window_tokens = p.window_tokens();
+    r.next_document = p.next_document();
+    return r;
+  });
+  if (result.ok() && format > kFormat) {
+    return FailedPrecondition("this memory was written by a newer longhold (format " + std::to_string(format) +
+                              "); use that version");
+  }
+  if (result.ok() && result->scan_layers.size() != result->scan_kv_heads.size()) return DataLoss("manifest record: recall heads");
+  return result;
+}
+
+Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
+  return Parse<proto::Document>(bytes, "document", [](const proto::Document& p) {
+    DocumentRecord r;
+    r.id = DocumentId{p.id()};
+    r.name = Text(p.name());
+    r.sha256 = Text(p.sha256());
+    r.version = p.version();
+    r.bytes = p.bytes();
+    r.tokens = p.tokens();
+    r.committed_tokens = p.committed_tokens();
+    r.chunk_tokens = Numbers(p.chunk_tokens());
+    return r;
+  });
+}
+
+Result<TextChunk> DecodeTextChunk(std::string_view bytes) {
+  auto result = Parse<proto::TextChunk>(bytes, "text", [](const proto::TextChunk& p) {
+    TextChunk r;
+    r.byte_begin = p.byte_begin();
+    r.line_begin = p.line_begin();
+    r.token_begin = p.token_begin();
+    r.text = Bytes(p.text());
+    r.tokens = Numbers(p.tokens());
+    r.token_bytes = Numbers(p.token_bytes());
+    return r;
+  });
+  if (!result.ok()) return result;
+  size_t sum = 0;
+  for (uint16_t n : result->token_bytes) sum += n;
+  if (result->tokens.size() != result->token_bytes.size() || sum != result->text.size()) {
+    return DataLoss("text record: tokens and bytes disagree");
+  }
+  return result;
+}
+
+Result<ResumeRecord> DecodeResume(std::string_view bytes) {
+  return Parse<proto::Resume>(bytes, "resume", [](const proto::Resume& p) {
+    return ResumeRecord{p.tokens(), Bytes(p.native())};
+  });
+}
+
+}  // namespace longhold

@@ -1,0 +1,68 @@
+// What a memory stores about itself and its documents, as values; the bytes are docs/formats/records.md.
+// Generated flatbuffers code stops at records.cc.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "base/types.h"
+
+namespace longhold {
+
+// Once per memory. Everything that later bytes depend on.
+struct Manifest {
+  std::string name;
+  std::string model_name, model_architecture, model_fingerprint;
+  std::vector<uint32_t> layers;
+  uint32_t q_heads = 0, kv_heads = 0, head_dim = 0;
+  std::string codec;
+  std::string profile;                               // whose heads the scan index holds
+  std::vector<uint32_t> scan_layers, scan_kv_heads;  // [heads]
+  uint32_t sink_tokens = 0, window_tokens = 0;
+  uint32_t next_document = 1;
+};
+
+struct DocumentRecord {
+  DocumentId id{};
+  std::string name;
+  std::string sha256;  // of the text
+  uint32_t version = 1;
+  uint64_t bytes = 0;
+  uint64_t tokens = 0;
+  uint64_t committed_tokens = 0;  // everything before is in the store: blocks, index segments, resume state
+  std::vector<uint64_t> chunk_tokens;  // first token of each text chunk, ascending
+
+  bool complete() const { return committed_tokens == tokens; }
+};
+
+// A piece of a document's text with its tokens: the record from which everything else can be rebuilt.
+struct TextChunk {
+  uint64_t byte_begin = 0;
+  uint64_t line_begin = 0;   // lines that ended before this chunk
+  uint64_t token_begin = 0;
+  std::string text;
+  std::vector<TokenId> tokens;
+  std::vector<uint16_t> token_bytes;  // [tokens]; they add up to text.size()
+};
+
+// What a killed ingest needs beside the blocks.
+struct ResumeRecord {
+  uint64_t tokens = 0;
+  std::string native;  // LanguageModel::NativeSave
+};
+
+// Bytes: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks and resume states).
+std::string Encode(const Manifest& record);
+std::string Encode(const DocumentRecord& record);
+std::string Encode(const TextChunk& record);
+std::string Encode(const ResumeRecord& record);
+// Errors: data_loss on anything wrong; never crashes on hostile bytes.
+Result<Manifest> DecodeManifest(std::string_view bytes);
+Result<DocumentRecord> DecodeDocument(std::string_view bytes);
+Result<TextChunk> DecodeTextChunk(std::string_view bytes);
+Result<ResumeRecord> DecodeResume(std::string_view bytes);
+
+}  // namespace longhold

@@ -1,0 +1,164 @@
+#include "memory/working_set.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/status.h"
+#include "memory/attend_tiles.h"
+
+namespace longhold {
+
+// One worker's buffers. Padded apart by unique_ptr, so workers do not share cache lines.
+struct WorkingSet::Scratch {
+  TileScratch tile;
+  std::vector<std::vector<KeyBlockView>> blocks;
+};
+
+// Workers that a pass may have. Bounds the scratch list, which is made up front because workers enter at the same time.
+constexpr uint32_t kWorkersMax = 64;
+
+WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens)
+    : geometry_(geometry), capacity_(capacity_tokens) {
+  for (const RopeSpec& spec : geometry_.rope) {
+    uint32_t i = 0;
+    while (i < rope_.size() && !(rope_[i].spec() == spec)) ++i;
+    if (i == rope_.size()) rope_.emplace_back(spec, capacity_);
+    rope_of_slot_.push_back(i);
+  }
+  bias_.assign((size_t{capacity_} + kBlockTokens - 1) / kBlockTokens * kBlockTokens, 0.0f);
+  scratch_.resize(kWorkersMax);
+  for (auto& s : scratch_) s = std::make_unique<Scratch>();
+}
+
+WorkingSet::~WorkingSet() = default;
+
+float* WorkingSet::KeysT(uint32_t slot, uint32_t kv_head, uint32_t block) {
+  const size_t panel = size_t{2} * kBlockTokens * geometry_.head_dim;
+  return panels_[block]->Ensure(0) + (size_t{slot} * geometry_.kv_heads + kv_head) * panel;
+}
+
+float* WorkingSet::Values(uint32_t slot, uint32_t kv_head, uint32_t block) {
+  return KeysT(slot, kv_head, block) + size_t{kBlockTokens} * geometry_.head_dim;
+}
+
+void WorkingSet::Grow(uint32_t tokens) {
+  LH_CHECK(tokens <= capacity_);
+  const size_t floats = geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
+  while (panels_.size() * kBlockTokens < tokens) {
+    panels_.push_back(std::make_unique<AlignedFloats>());
+    std::memset(panels_.back()->Ensure(floats), 0, floats * sizeof(float));  // unused keys must be finite
+  }
+}
+
+void WorkingSet::Truncate(uint32_t size) {
+  LH_CHECK(size <= size_);
+  std::fill(bias_.begin() + size, bias_.begin() + size_, 0.0f);
+  size_ = size;
+}
+
+void WorkingSet::PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key) {
+  float rotated[kMaxHeadDim];
+  rope_[rope_of_slot_[slot]].Rotate(key, rotated, geometry_.head_dim, index);
+  float* column = KeysT(slot, kv_head, index / kBlockTokens) + index % kBlockTokens;
+  for (uint32_t c = 0; c < geometry_.head_dim; ++c) column[size_t{c} * kBlockTokens] = rotated[c];
+}
+
+void WorkingSet::PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const float* value) {
+  std::memcpy(Values(slot, kv_head, index / kBlockTokens) + size_t{index % kBlockTokens} * geometry_.head_dim, value,
+              geometry_.head_dim * sizeof(float));
+}
+
+void WorkingSet::AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t row_end, float bias) {
+  LH_CHECK(row_begin <= row_end && row_end <= block.tokens);
+  LH_CHECK(block.shape.kv_width == geometry_.kv_width() && block.shape.layers == geometry_.layers.size());
+  Reserve(row_end - row_begin);
+  for (uint32_t slot = 0; slot < block.shape.layers; ++slot) PlaceRows(block, row_begin, row_end, size_, slot);
+  CommitRows(row_end - row_begin, bias);
+}
+
+void WorkingSet::Reserve(uint32_t tokens) { Grow(size_ + tokens); }
+
+void WorkingSet::PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot) {
+  const uint32_t width = geometry_.kv_width();
+  std::vector<float> row(width);
+  for (uint32_t r = row_begin; r < row_end; ++r, ++index) {
+    Kernels().half_to_float(block.Keys(slot) + size_t{r} * width, row.data(), width);
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) PutKey(slot, h, index, row.data() + size_t{h} * geometry_.head_dim);
+    Kernels().half_to_float(block.Values(slot) + size_t{r} * width, row.data(), width);
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) PutValue(slot, h, index, row.data() + size_t{h} * geometry_.head_dim);
+  }
+}
+
+void WorkingSet::CommitRows(uint32_t tokens, float bias) {
+  std::fill(bias_.begin() + size_, bias_.begin() + size_ + tokens, bias);
+  any_bias_ |= bias != 0;
+  size_ += tokens;
+}
+
+void WorkingSet::BeginPass(uint32_t tokens) {
+  Grow(size_ + tokens);
+  pass_begin_ = size_;
+  size_ += tokens;
+  visible_.resize(tokens);
+  for (uint32_t t = 0; t < tokens; ++t) visible_[t] = {0, pass_begin_ + t + 1};
+}
+
+void WorkingSet::StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker, uint32_t workers) {
+  LH_CHECK(pass_begin_ + tokens == size_ && workers <= kWorkersMax);
+  for (uint32_t t = worker; t < tokens; t += workers) {
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {
+      PutKey(slot, h, pass_begin_ + t, keys.data + t * keys.token_stride + size_t{h} * geometry_.head_dim);
+    }
+  }
+}
+
+void WorkingSet::StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker, uint32_t workers) {
+  for (uint32_t t = worker; t < tokens; t += workers) {
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {
+      PutValue(slot, h, pass_begin_ + t, values.data + t * values.token_stride + size_t{h} * geometry_.head_dim);
+    }
+  }
+}
+
+void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) {
+  if (capture_ != nullptr && worker == 0) {
+    const uint32_t width = geometry_.q_heads * geometry_.head_dim;
+    for (size_t i = 0; i < capture_->slots.size(); ++i) {
+      if (capture_->slots[i] != slot) continue;
+      for (uint32_t t = 0; t < tokens; ++t) {
+        const float* row = queries.data + t * queries.token_stride;
+        capture_->queries[i].insert(capture_->queries[i].end(), row, row + width);
+      }
+    }
+  }
+  Scratch& scratch = *scratch_[worker];
+  const uint32_t blocks = (size_ + kBlockTokens - 1) / kBlockTokens;
+  scratch.blocks.resize(geometry_.kv_heads);
+  for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {
+    scratch.blocks[h].resize(blocks);
+    for (uint32_t b = 0; b < blocks; ++b) {
+      scratch.blocks[h][b] = {KeysT(slot, h, b), Values(slot, h, b), any_bias_ ? bias_.data() + size_t{b} * kBlockTokens : nullptr};
+    }
+  }
+  LayerCall call;
+  call.geometry = &geometry_;
+  call.rope = &rope_[rope_of_slot_[slot]];
+  call.queries = queries;
+  call.tokens = tokens;
+  call.first_position = pass_begin_;
+  call.blocks = scratch.blocks;
+  call.visible = visible_.data();
+  call.out = out;
+  call.count_mass = count_mass_;
+  AttendTiles(call, &scratch.tile, worker, workers);
+}
+
+std::vector<double> WorkingSet::Mass() const {
+  std::vector<double> mass(size_, 0.0);
+  for (const auto& s : scratch_) {
+    for (size_t i = 0; i < std::min<size_t>(size_, s->tile.mass.size()); ++i) mass[i] += s->tile.mass[i];
+  }
+  return mass;
+}
+
+}  // namespace longhold

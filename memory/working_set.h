@@ -1,0 +1,88 @@
+// Everything that the answer's softmax sees: head tokens, recalled spans, and the conversation, at contiguous virtual
+// positions, laid out for the kernels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "attention/geometry.h"
+#include "attention/kernels.h"
+#include "attention/layer_attention.h"
+#include "attention/rope.h"
+#include "base/types.h"
+#include "memory/attend_tiles.h"
+#include "store/block_codec.h"
+
+namespace longhold {
+
+// Queries of some tapped layers' heads, un-rotated, kept while a pass runs: what the recall heads ask for.
+struct QueryCapture {
+  std::vector<uint32_t> slots;              // which tapped layers
+  std::vector<std::vector<float>> queries;  // [slots] of [tokens, q_heads, head_dim], in the order of the pass
+};
+
+// A growing list of keys and values that every later token attends to. Key i sits at virtual position i.
+//
+// Owner: an answer, or the tap's proof. Thread use: *confined*; the LayerAttention calls follow that interface's rule.
+// Memory: 2 * 4 bytes * kv_width * layers per token, in blocks of 64, allocated as they fill.
+class WorkingSet final : public LayerAttention {
+ public:
+  // Holds at most `capacity_tokens` keys.
+  WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens);
+  ~WorkingSet() override;
+
+  uint32_t size() const { return size_; }
+  uint32_t capacity() const { return capacity_; }
+
+  // Forgets keys [size, ...): later appends take their place. Must hold: size <= size().
+  void Truncate(uint32_t size);
+
+  // Appends rows [row_begin, row_end) of a stored block, with `bias` added to their logits (the gate).
+  // Must hold: there is room. The block's shape must be this geometry's.
+  void AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t row_end, float bias);
+  // The same in three steps, so that many blocks can be laid out by several threads: Reserve room, PlaceRows each piece at
+  // its index for each layer slot (calls with different (piece, slot) may run at the same time), then CommitRows in order.
+  void Reserve(uint32_t tokens);
+  void PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot);
+  void CommitRows(uint32_t tokens, float bias);
+
+  // Before a forward pass of `tokens` tokens: they are appended, each seeing all keys up to itself.
+  void BeginPass(uint32_t tokens);
+  // Keeps the queries of the next passes; null stops.
+  void Capture(QueryCapture* capture) { capture_ = capture; }
+  // From now on adds up, per key, the softmax mass that the passes' tokens give it, over all layers and query heads.
+  void CountMass() { count_mass_ = true; }
+  // What was added up since CountMass: [size()].
+  std::vector<double> Mass() const;
+
+  void StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker, uint32_t workers) override;
+  void StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker, uint32_t workers) override;
+  void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) override;
+
+ private:
+  // One block of one layer and KV head: [head_dim, 64] keys, then [64, head_dim] values.
+  float* KeysT(uint32_t slot, uint32_t kv_head, uint32_t block);
+  float* Values(uint32_t slot, uint32_t kv_head, uint32_t block);
+  void Grow(uint32_t tokens);
+  void PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key);
+  void PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const float* value);
+
+  KvGeometry geometry_;
+  uint32_t capacity_;
+  uint32_t size_ = 0;        // keys that are complete
+  uint32_t pass_begin_ = 0;  // keys before the current pass
+  std::vector<RopeTable> rope_;                // by distinct RopeSpec
+  std::vector<uint32_t> rope_of_slot_;
+  std::vector<std::unique_ptr<AlignedFloats>> panels_;  // [blocks] of [layers, kv_heads, 2, 64 * head_dim]
+  std::vector<float> bias_;                    // [capacity, rounded up to blocks]
+  bool any_bias_ = false;
+  std::vector<VisibleKeys> visible_;           // of the current pass's tokens
+  QueryCapture* capture_ = nullptr;
+  bool count_mass_ = false;
+  struct Scratch;
+  std::vector<std::unique_ptr<Scratch>> scratch_;  // [workers]
+};
+
+}  // namespace longhold
