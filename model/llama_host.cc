@@ -1,0 +1,619 @@
+#include "model/llama_host.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+
+#include "base/hash.h"
+#include "ggml-cpu.h"
+#include "llama.h"
+#include "memory/working_set.h"
+#include "model/attention_tap.h"
+
+namespace longhold {
+namespace {
+
+constexpr uint32_t kBatchTokens = 512;
+// Any sentence does; it only has to exercise the tap. Short, because every load pays for it twice.
+constexpr char kProofText[] = "The memory of the river is longer than the memory of the bridge that crosses it.";
+// The engine's fused attention rounds queries, keys and sums to 16 bits: measured 1e-4 to 8e-4 per layer.
+constexpr double kProofRelativeError = 1e-2;
+
+struct ModelDeleter { void operator()(llama_model* m) const { llama_model_free(m); } };
+struct ContextDeleter { void operator()(llama_context* c) const { llama_free(c); } };
+struct PoolDeleter { void operator()(ggml_threadpool* p) const { ggml_threadpool_free(p); } };
+using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
+using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
+using PoolPtr = std::unique_ptr<ggml_threadpool, PoolDeleter>;
+
+// libllama's last complaint, for our error messages; everything else it prints is dropped.
+std::mutex log_mutex;
+std::string last_log_error;
+
+void OnLog(ggml_log_level level, const char* text, void*) {
+  if (level != GGML_LOG_LEVEL_ERROR) return;
+  std::lock_guard lock(log_mutex);
+  std::string line = text;
+  while (!line.empty() && line.back() == '\n') line.pop_back();
+  if (last_log_error.empty()) last_log_error = line;  // the first one is the cause, later ones say "failed to load"
+}
+
+std::string TakeLogError() {
+  std::lock_guard lock(log_mutex);
+  std::string out = std::move(last_log_error);
+  last_log_error.clear();
+  return out;
+}
+
+void InitOnce() {
+  static const bool done = [] {
+    llama_log_set(OnLog, nullptr);
+    llama_backend_init();
+    return true;
+  }();
+  (void)done;
+}
+
+Status CheckCpu() {
+  const std::string_view level = LONGHOLD_CPU_LEVEL;
+  bool ok = true;
+  if (level == "avx512") {
+    ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni") &&
+         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+  } else if (level == "avx2") {
+    ok = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  }
+  if (ok) return OkStatus();
+  return FailedPrecondition("this longhold was built for " + std::string(level) +
+                            " and this processor lacks it: run scripts/build again on this machine");
+}
+
+// Hash of size, header and an even sample of the weights: cheap for files of many gigabytes, and any other model,
+// tokenizer or quantisation changes it.
+Result<std::string> Fingerprint(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::error_code ec;
+  const uint64_t size = std::filesystem::file_size(path, ec);
+  if (!file || ec) return InvalidArgument("model " + path + ": cannot be read; check its permissions");
+  constexpr uint64_t kHeader = 16 << 20, kSample = 64 << 10, kSamples = 64;
+  std::string buffer(std::min(size, kHeader), '\0');
+  file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+  uint64_t hash = Hash64(buffer) ^ size;
+  for (uint64_t i = 0; i < kSamples && size > kHeader; ++i) {
+    std::string piece(kSample, '\0');
+    file.seekg(static_cast<std::streamoff>(kHeader + (size - kHeader) / kSamples * i));
+    file.read(piece.data(), kSample);
+    piece.resize(static_cast<size_t>(file.gcount()));
+    file.clear();
+    hash = Hash64(piece + std::to_string(hash));
+  }
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return std::string(text);
+}
+
+std::string Meta(const llama_model* model, const char* key) {
+  char buffer[512];
+  const int n = llama_model_meta_val_str(model, key, buffer, sizeof(buffer));
+  return n < 0 ? "" : std::string(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
+}
+
+class LlamaSampler final : public TokenSampler {
+ public:
+  explicit LlamaSampler(const SamplerOptions& options) : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
+    if (options.temperature <= 0) {
+      llama_sampler_chain_add(chain_, llama_sampler_init_greedy());
+      return;
+    }
+    if (options.top_p < 1) llama_sampler_chain_add(chain_, llama_sampler_init_top_p(options.top_p, 1));
+    llama_sampler_chain_add(chain_, llama_sampler_init_temp(options.temperature));
+    llama_sampler_chain_add(chain_, llama_sampler_init_dist(options.seed));
+  }
+  ~LlamaSampler() override { llama_sampler_free(chain_); }
+  LlamaSampler(const LlamaSampler&) = delete;
+  LlamaSampler& operator=(const LlamaSampler&) = delete;
+
+  TokenId Sample(std::span<const float> logits) override {
+    candidates_.resize(logits.size());
+    for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {static_cast<llama_token>(i), logits[i], 0.0f};
+    llama_token_data_array array{candidates_.data(), candidates_.size(), -1, false};
+    llama_sampler_apply(chain_, &array);
+    LH_CHECK(array.selected >= 0);
+    const TokenId token = array.data[array.selected].id;
+    llama_sampler_accept(chain_, token);
+    return token;
+  }
+
+ private:
+  llama_sampler* chain_;
+  std::vector<llama_token_data> candidates_;
+};
+
+class LlamaHost final : public LanguageModel {
+ public:
+  // In the order of use. Each says what is wrong with `options.path`.
+  Status Open(const LlamaOptions& options);
+  Status ObserveGeometry();
+  Status Attach();
+
+  const ModelInfo& info() const override { return info_; }
+  Result<std::vector<TokenId>> Tokenize(std::string_view text, bool special) const override;
+  std::string Piece(TokenId token) const override;
+  TokenId Bos() const override { return llama_vocab_get_add_bos(vocab_) ? llama_vocab_bos(vocab_) : -1; }
+  bool EndsAnswer(TokenId token) const override { return llama_vocab_is_eog(vocab_, token); }
+  Result<PromptParts> Format(std::string_view system, std::string_view question) const override;
+  Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
+  uint32_t batch_tokens() const override { return kBatchTokens; }
+  std::span<const float> logits() const override { return logits_; }
+  void NativeForget(uint32_t begin, uint32_t end) override;
+  Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override;
+  Result<std::string> NativeSave() override;
+  Status NativeRestore(std::string_view bytes) override;
+  std::unique_ptr<TokenSampler> NewSampler(const SamplerOptions& options) const override {
+    return std::make_unique<LlamaSampler>(options);
+  }
+  void Parallel(size_t count, const std::function<void(size_t)>& fn) override;
+
+  Status Prove();
+  Result<LogitEquality> Compare(std::span<const TokenId> tokens);
+  Result<NativeRun> Native(std::span<const TokenId> prompt, uint32_t max_tokens);
+
+ private:
+  // kFused has one node per layer for the whole attention. kExact computes it by plain float32 products over a float32
+  // cache: what the proof compares with, since the fused one rounds queries, keys and sums to 16 bits.
+  enum class NativeAttention { kFused, kExact };
+  Result<ContextPtr> NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap) const;
+  Status Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits);
+  uint32_t ObserveCells() const;
+
+  LlamaOptions options_;
+  ModelInfo info_;
+  ModelPtr model_;
+  const llama_vocab* vocab_ = nullptr;
+  PoolPtr pool_;
+  AttentionTap tap_;
+  ContextPtr context_;
+  llama_batch batch_{};
+  std::vector<llama_token> batch_tokens_;
+  std::vector<llama_pos> batch_positions_;
+  std::vector<int8_t> batch_logits_;
+  std::vector<float> logits_;
+  std::vector<TokenId> proof_tokens_;
+  std::vector<std::vector<float>> proof_outputs_;  // [tapped layers] of the engine's own attention on proof_tokens_
+};
+
+Status LlamaHost::Open(const LlamaOptions& options) {
+  options_ = options;
+  std::error_code ec;
+  if (!std::filesystem::exists(options.path, ec)) {
+    return NotFound("model " + options.path + ": no such file; 'longhold model list' shows what can be fetched");
+  }
+  if (std::filesystem::is_directory(options.path, ec)) {
+    return InvalidArgument("model " + options.path + ": is a directory; name a GGUF file");
+  }
+  char magic[4] = {};
+  std::ifstream file(options.path, std::ios::binary);
+  if (!file) return InvalidArgument("model " + options.path + ": cannot be read; check its permissions");
+  file.read(magic, 4);
+  if (std::memcmp(magic, "GGUF", 4) != 0) {
+    return InvalidArgument("model " + options.path + ": not a GGUF file; convert it with llama.cpp first");
+  }
+  LH_RETURN_IF_ERROR(CheckCpu());
+  InitOnce();
+  TakeLogError();
+  llama_model_params params = llama_model_default_params();
+  params.n_gpu_layers = 0;
+  model_.reset(llama_model_load_from_file(options.path.c_str(), params));
+  if (model_ == nullptr) {
+    return InvalidArgument("model " + options.path + ": cannot be loaded (" + TakeLogError() +
+                           "); it may be truncated: fetch it again");
+  }
+  vocab_ = llama_model_get_vocab(model_.get());
+  info_.path = options.path;
+  info_.name = Meta(model_.get(), "general.name");
+  info_.architecture = Meta(model_.get(), "general.architecture");
+  if (info_.name.empty()) info_.name = std::filesystem::path(options.path).stem().string();
+  info_.vocab_size = static_cast<uint32_t>(llama_vocab_n_tokens(vocab_));
+  info_.layer_count = static_cast<uint32_t>(llama_model_n_layer(model_.get()));
+  info_.context_length = static_cast<uint32_t>(std::max(0, llama_model_n_ctx_train(model_.get())));
+  info_.native_window = static_cast<uint32_t>(std::max(0, llama_model_n_swa(model_.get())));
+  info_.chat = llama_model_chat_template(model_.get(), nullptr) != nullptr;
+  LH_ASSIGN_OR_RETURN(info_.fingerprint, Fingerprint(options.path));
+  if (llama_model_has_encoder(model_.get()) || llama_model_is_recurrent(model_.get()) || llama_model_is_hybrid(model_.get()) ||
+      !llama_model_has_decoder(model_.get())) {
+    return Unimplemented("model " + options.path + ": architecture " + info_.architecture +
+                         " is not a plain decoder with attention in every layer; longhold supports llama, gemma3, qwen2, qwen3");
+  }
+
+  ggml_threadpool_params pool_params = ggml_threadpool_params_default(static_cast<int>(options.threads));
+  // The lowest polling level: workers spin for some milliseconds between graphs (enough to bridge two tokens), then sleep,
+  // so that they do not take a core from planning and disk work.
+  pool_params.poll = 1;
+  pool_.reset(ggml_threadpool_new(&pool_params));
+  if (pool_ == nullptr) return ResourceExhausted("cannot start " + std::to_string(options.threads) + " threads");
+  return OkStatus();
+}
+
+Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap) const {
+  llama_context_params params = llama_context_default_params();
+  params.n_ctx = cells;
+  params.n_batch = kBatchTokens;
+  params.n_ubatch = kBatchTokens;
+  params.n_seq_max = 1;
+  params.n_outputs_max = 1;
+  params.n_threads = params.n_threads_batch = static_cast<int32_t>(options_.threads);
+  params.flash_attn_type = kind == NativeAttention::kFused ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+  if (kind == NativeAttention::kExact) params.type_k = params.type_v = GGML_TYPE_F32;
+  params.cb_eval = tap == nullptr ? nullptr : &AttentionTap::Callback;
+  params.cb_eval_user_data = tap;
+  params.no_perf = true;
+  params.swa_full = false;
+  ContextPtr context(llama_init_from_model(model_.get(), params));
+  if (context == nullptr) {
+    return ResourceExhausted("model " + info_.path + ": no context of " + std::to_string(cells) + " cells: " + TakeLogError());
+  }
+  llama_attach_threadpool(context.get(), pool_.get(), pool_.get());
+  return context;
+}
+
+Status LlamaHost::Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits) {
+  LH_CHECK(!tokens.empty() && tokens.size() <= kBatchTokens);
+  const size_t n = tokens.size();
+  batch_tokens_.assign(tokens.begin(), tokens.end());
+  batch_positions_.resize(n);
+  for (size_t i = 0; i < n; ++i) batch_positions_[i] = static_cast<llama_pos>(position + i);
+  batch_logits_.assign(n, 0);
+  batch_logits_[n - 1] = want_logits;
+  batch_ = {};
+  batch_.n_tokens = static_cast<int32_t>(n);
+  batch_.token = batch_tokens_.data();
+  batch_.pos = batch_positions_.data();
+  batch_.logits = batch_logits_.data();
+  const int rc = llama_decode(context, batch_);
+  if (rc != 0) {
+    return Internal("model " + info_.name + ": forward pass of " + std::to_string(n) + " tokens failed with code " +
+                    std::to_string(rc) + " " + TakeLogError());
+  }
+  if (want_logits) {
+    const float* logits = llama_get_logits_ith(context, -1);
+    if (logits == nullptr) return Internal("model " + info_.name + ": no logits after the forward pass");
+    logits_.assign(logits, logits + info_.vocab_size);
+  }
+  return OkStatus();
+}
+
+// Twice the window and more, so that a sliding-window layer's cache is smaller than a global one's.
+uint32_t LlamaHost::ObserveCells() const { return std::max(2048u, 2 * (info_.native_window + kBatchTokens)); }
+
+Status LlamaHost::ObserveGeometry() {
+  const std::string what = "model " + info_.path + ": architecture " + info_.architecture;
+  LH_ASSIGN_OR_RETURN(proof_tokens_, Tokenize(kProofText, false));
+  if (Bos() >= 0) proof_tokens_.insert(proof_tokens_.begin(), Bos());
+  if (proof_tokens_.size() < 4) return InvalidArgument(what + ": its tokenizer yields nothing for plain text");
+  AttentionTap observer;
+  LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(ObserveCells(), NativeAttention::kFused, &observer));
+  observer.Observe();
+  LH_RETURN_IF_ERROR(Decode(context.get(), proof_tokens_, 0, true));
+  const std::vector<ObservedLayer>& observed = observer.observed();
+  uint32_t cells = 0;
+  for (const ObservedLayer& o : observed) cells = std::max(cells, o.cache_cells);
+
+  KvGeometry& g = info_.geometry;
+  g = {};
+  for (const ObservedLayer& o : observed) {
+    if (o.cache_cells < cells) continue;  // a sliding-window layer: the engine keeps it
+    const std::string at = what + ", layer " + std::to_string(o.layer) + ": ";
+    if (!o.rope_problem.empty()) return Unimplemented(at + o.rope_problem + " is not supported");
+    if (o.max_bias != 0) return Unimplemented(at + "ALiBi attention bias is not supported");
+    if (o.has_sinks) return Unimplemented(at + "learned attention sinks are not supported");
+    if (o.head_dim != o.value_dim || o.head_dim > kMaxHeadDim || o.head_dim % 4 != 0 || o.q_heads % o.kv_heads != 0) {
+      return Unimplemented(at + "heads of " + std::to_string(o.head_dim) + " and " + std::to_string(o.value_dim) +
+                           " dimensions are not supported");
+    }
+    if (o.rope.rotary_dims > o.head_dim || o.rope.rotary_dims % 2 != 0) return Unimplemented(at + "odd RoPE size");
+    if (g.layers.empty()) {
+      g.q_heads = o.q_heads;
+      g.kv_heads = o.kv_heads;
+      g.head_dim = o.head_dim;
+      g.scale = o.scale;
+      g.softcap = o.softcap;
+    } else if (g.q_heads != o.q_heads || g.kv_heads != o.kv_heads || g.head_dim != o.head_dim || g.scale != o.scale ||
+               g.softcap != o.softcap) {
+      return Unimplemented(at + "its attention has another shape than layer " + std::to_string(g.layers[0]));
+    }
+    g.layers.push_back(o.layer);
+    g.rope.push_back(o.rope);
+    proof_outputs_.push_back(o.output);
+  }
+  if (g.layers.empty()) return Unimplemented(what + ": no attention layer with a full-length cache was found");
+  if (observed.size() != info_.layer_count) {
+    return Unimplemented(what + ": attention was found in " + std::to_string(observed.size()) + " of " +
+                         std::to_string(info_.layer_count) + " layers");
+  }
+  if (g.layers.size() == info_.layer_count) info_.native_window = 0;
+  tap_.SetLayers(g.layers);
+  return OkStatus();
+}
+
+Status LlamaHost::Attach() {
+  // Moving native positions needs equal caches for both kinds of layer: the window and one batch, in steps of 256 cells.
+  const uint32_t cells = (info_.native_window + kBatchTokens + 255) / 256 * 256;
+  LH_ASSIGN_OR_RETURN(context_, NewContext(cells, NativeAttention::kFused, &tap_));
+  return OkStatus();
+}
+
+Result<std::vector<TokenId>> LlamaHost::Tokenize(std::string_view text, bool special) const {
+  if (text.size() > (256u << 20)) return InvalidArgument("text of " + std::to_string(text.size()) + " bytes in one piece");
+  std::vector<TokenId> tokens(text.size() + 8);
+  int32_t n = llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
+                             static_cast<int32_t>(tokens.size()), /*add_special=*/false, special);
+  if (n < 0) return Internal("model " + info_.name + ": tokenizer failed on " + std::to_string(text.size()) + " bytes");
+  tokens.resize(static_cast<size_t>(n));
+  return tokens;
+}
+
+std::string LlamaHost::Piece(TokenId token) const {
+  char buffer[256];
+  const int32_t n = llama_token_to_piece(vocab_, token, buffer, sizeof(buffer), 0, /*special=*/false);
+  if (n >= 0) return std::string(buffer, static_cast<size_t>(n));
+  std::string big(static_cast<size_t>(-n), '\0');
+  llama_token_to_piece(vocab_, token, big.data(), static_cast<int32_t>(big.size()), 0, false);
+  return big;
+}
+
+Result<PromptParts> LlamaHost::Format(std::string_view system, std::string_view question) const {
+  PromptParts parts;
+  const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
+  if (chat_template == nullptr) {
+    parts.head = system.empty() ? "" : std::string(system) + "\n\n";
+    parts.tail = "\nQuestion: " + std::string(question) + "\nAnswer:";
+    parts.question_begin = std::strlen("\nQuestion: ");
+    parts.question_end = parts.question_begin + question.size();
+    return parts;
+  }
+  // A mark that no template and no user writes, so that the question's place is found even when it repeats template words.
+  const std::string mark = "\x02longhold-question\x03";
+  const std::string system_text(system);
+  std::vector<llama_chat_message> messages;
+  if (!system.empty()) messages.push_back({"system", system_text.c_str()});
+  messages.push_back({"user", mark.c_str()});
+  std::string text(4096 + 2 * (system.size() + mark.size()), '\0');
+  const int32_t n = llama_chat_apply_template(chat_template, messages.data(), messages.size(), true, text.data(),
+                                              static_cast<int32_t>(text.size()));
+  if (n < 0) return Unimplemented("model " + info_.path + ": its chat template is not one that libllama knows");
+  text.resize(std::min(text.size(), static_cast<size_t>(n)));
+  const size_t at = text.find(mark);
+  if (at == std::string::npos) return Internal("model " + info_.path + ": its chat template drops the question");
+  parts.head = text.substr(0, at);
+  parts.tail = std::string(question) + text.substr(at + mark.size());
+  parts.question_begin = 0;
+  parts.question_end = question.size();
+  return parts;
+}
+
+Status LlamaHost::Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) {
+  llama_memory_t memory = llama_get_memory(context_.get());
+  if (info_.native_window == 0) {
+    // Nothing reads the native cache: start it anew, whatever the position.
+    llama_memory_clear(memory, false);
+    position = 0;
+  } else if (position > info_.native_window) {
+    llama_memory_seq_rm(memory, 0, 0, static_cast<llama_pos>(position - info_.native_window));
+  }
+  tap_.Replace(attention);
+  LH_RETURN_IF_ERROR(Decode(context_.get(), tokens, position, want_logits));
+  return tap_.CheckReplaced();
+}
+
+void LlamaHost::NativeForget(uint32_t begin, uint32_t end) {
+  llama_memory_seq_rm(llama_get_memory(context_.get()), 0, static_cast<llama_pos>(begin),
+                      end == UINT32_MAX ? -1 : static_cast<llama_pos>(end));
+}
+
+Status LlamaHost::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
+  if (info_.native_window == 0) return OkStatus();
+  llama_memory_t memory = llama_get_memory(context_.get());
+  if (!llama_memory_can_shift(memory)) {
+    return Unimplemented("model " + info_.path + ": its native cache cannot move positions");
+  }
+  llama_memory_seq_add(memory, 0, static_cast<llama_pos>(begin), static_cast<llama_pos>(end), delta);
+  return OkStatus();
+}
+
+Result<std::string> LlamaHost::NativeSave() {
+  if (info_.native_window == 0) return std::string();
+  std::string bytes(llama_state_seq_get_size_ext(context_.get(), 0, LLAMA_STATE_SEQ_FLAGS_SWA_ONLY), '\0');
+  const size_t n = llama_state_seq_get_data_ext(context_.get(), reinterpret_cast<uint8_t*>(bytes.data()), bytes.size(), 0,
+                                                LLAMA_STATE_SEQ_FLAGS_SWA_ONLY);
+  if (n != bytes.size()) return Internal("model " + info_.name + ": native cache could not be saved");
+  return bytes;
+}
+
+Status LlamaHost::NativeRestore(std::string_view bytes) {
+  NativeForget(0, UINT32_MAX);
+  if (info_.native_window == 0 || bytes.empty()) return OkStatus();
+  const size_t n = llama_state_seq_set_data_ext(context_.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), 0,
+                                                LLAMA_STATE_SEQ_FLAGS_SWA_ONLY);
+  if (n != bytes.size()) return DataLoss("model " + info_.name + ": saved native cache does not fit");
+  return OkStatus();
+}
+
+void LlamaHost::Parallel(size_t count, const std::function<void(size_t)>& fn) {
+  if (count == 0) return;
+  struct Job {
+    std::atomic<size_t> next{0};
+    size_t count;
+    const std::function<void(size_t)>* fn;
+  } job;
+  job.count = count;
+  job.fn = &fn;
+  // One custom node on the model's own workers: no second pool, so the two never fight for a core.
+  alignas(16) thread_local char arena[64 << 10];
+  ggml_context* ctx = ggml_init({sizeof(arena), arena, /*no_alloc=*/true});
+  ggml_tensor* node = ggml_custom_4d(
+      ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0,
+      [](ggml_tensor*, int, int, void* data) {
+        Job& j = *static_cast<Job*>(data);
+        for (size_t i = j.next++; i < j.count; i = j.next++) (*j.fn)(i);
+      },
+      GGML_N_TASKS_MAX, &job);
+  ggml_cgraph* graph = ggml_new_graph_custom(ctx, 8, false);
+  ggml_build_forward_expand(graph, node);
+  ggml_cplan plan = ggml_graph_plan(graph, static_cast<int>(options_.threads), pool_.get());
+  LH_CHECK(plan.work_size == 0 || plan.work_data == nullptr);
+  std::vector<uint8_t> work(plan.work_size);
+  plan.work_data = work.data();
+  LH_CHECK(ggml_graph_compute(graph, &plan) == GGML_STATUS_SUCCESS);
+  ggml_free(ctx);
+}
+
+// Attends as longhold does, notes how far each layer's output is from the engine's, and then puts the engine's output in
+// its place, so that every layer is judged on exactly the inputs that the engine had.
+class ProvingAttention final : public LayerAttention {
+ public:
+  ProvingAttention(LayerAttention* inner, const std::vector<std::vector<float>>& native)
+      : inner_(inner), native_(native), errors_(native.size(), -1.0) {}
+  void StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+    inner_->StoreKeys(slot, keys, tokens, worker, workers);
+  }
+  void StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+    inner_->StoreValues(slot, values, tokens, worker, workers);
+  }
+  void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) override {
+    inner_->Attend(slot, queries, tokens, out, worker, workers);
+    if (arrived_.fetch_add(1) + 1 != workers) return;  // the last one to get here sees everybody's rows
+    arrived_ = 0;
+    const std::vector<float>& want = native_[slot];
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      difference += (double{out[i]} - want[i]) * (double{out[i]} - want[i]);
+      norm += double{want[i]} * want[i];
+    }
+    errors_[slot] = norm == 0 ? std::sqrt(difference) : std::sqrt(difference / norm);
+    std::copy(want.begin(), want.end(), out);
+  }
+  // Relative error of each slot; -1 where Attend was never called.
+  const std::vector<double>& errors() const { return errors_; }
+
+ private:
+  LayerAttention* inner_;
+  const std::vector<std::vector<float>>& native_;
+  std::vector<double> errors_;
+  std::atomic<uint32_t> arrived_{0};
+};
+
+Status LlamaHost::Prove() {
+  WorkingSet plain(info_.geometry, static_cast<uint32_t>(proof_tokens_.size()));
+  ProvingAttention proving(&plain, proof_outputs_);
+  plain.BeginPass(static_cast<uint32_t>(proof_tokens_.size()));
+  LH_RETURN_IF_ERROR(Forward(proof_tokens_, 0, &proving, false));
+  NativeForget(0, UINT32_MAX);
+  for (size_t slot = 0; slot < proving.errors().size(); ++slot) {
+    const double error = proving.errors()[slot];
+    // The last layer's output may be computed for the last token only, or not at all, when nobody asks for logits.
+    if (error >= 0 && error < kProofRelativeError) continue;
+    return Internal("model " + info_.path + ": architecture " + info_.architecture + ", layer " +
+                    std::to_string(info_.geometry.layers[slot]) + ": attention through longhold differs from the engine's own by " +
+                    std::to_string(error) + " (relative, at most " + std::to_string(kProofRelativeError) +
+                    " is right); this model cannot be used, please report it");
+  }
+  proof_outputs_.clear();
+  return OkStatus();
+}
+
+Result<LogitEquality> LlamaHost::Compare(std::span<const TokenId> tokens) {
+  if (tokens.empty() || tokens.size() > kBatchTokens) return InvalidArgument("compare logits: 1 to 512 tokens");
+  const auto native = [&](NativeAttention kind) -> Result<std::vector<float>> {
+    LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(ObserveCells(), kind, nullptr));
+    LH_RETURN_IF_ERROR(Decode(context.get(), tokens, 0, true));
+    return logits_;
+  };
+  LH_ASSIGN_OR_RETURN(const std::vector<float> exact, native(NativeAttention::kExact));
+  LH_ASSIGN_OR_RETURN(const std::vector<float> fused, native(NativeAttention::kFused));
+  WorkingSet plain(info_.geometry, static_cast<uint32_t>(tokens.size()));
+  plain.BeginPass(static_cast<uint32_t>(tokens.size()));
+  NativeForget(0, UINT32_MAX);
+  LH_RETURN_IF_ERROR(Forward(tokens, 0, &plain, true));
+  NativeForget(0, UINT32_MAX);
+  LogitEquality result;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    result.error = std::max(result.error, std::abs(double{logits_[i]} - exact[i]));
+    result.engine_error = std::max(result.engine_error, std::abs(double{fused[i]} - exact[i]));
+  }
+  const auto best = [](const std::vector<float>& v) { return std::max_element(v.begin(), v.end()) - v.begin(); };
+  result.same_greedy = best(exact) == best(logits_);
+  return result;
+}
+
+Result<NativeRun> LlamaHost::Native(std::span<const TokenId> prompt, uint32_t max_tokens) {
+  LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(static_cast<uint32_t>(prompt.size()) + max_tokens + 64, NativeAttention::kFused, nullptr));
+  using Clock = std::chrono::steady_clock;
+  NativeRun run;
+  const auto start = Clock::now();
+  uint32_t position = 0;
+  while (position < prompt.size()) {
+    const auto piece = prompt.subspan(position, std::min<size_t>(kBatchTokens, prompt.size() - position));
+    LH_RETURN_IF_ERROR(Decode(context.get(), piece, position, position + piece.size() == prompt.size()));
+    position += static_cast<uint32_t>(piece.size());
+  }
+  const auto prefilled = Clock::now();
+  const auto sampler = NewSampler({});
+  while (run.tokens.size() < max_tokens) {
+    const TokenId token = sampler->Sample(logits_);
+    if (EndsAnswer(token)) break;
+    run.tokens.push_back(token);
+    LH_RETURN_IF_ERROR(Decode(context.get(), std::span(&token, 1), position++, true));
+  }
+  const std::chrono::duration<double> prefill = prefilled - start, decode = Clock::now() - prefilled;
+  run.prefill_tok_s = static_cast<double>(prompt.size()) / prefill.count();
+  run.decode_tok_s = static_cast<double>(run.tokens.size()) / std::max(1e-9, decode.count());
+  return run;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LanguageModel>> LoadLlama(const LlamaOptions& options) {
+  auto host = std::make_unique<LlamaHost>();
+  LH_RETURN_IF_ERROR(host->Open(options));
+  LH_RETURN_IF_ERROR(host->ObserveGeometry());
+  LH_RETURN_IF_ERROR(host->Attach());
+  if (options.prove) LH_RETURN_IF_ERROR(host->Prove());
+  return std::unique_ptr<LanguageModel>(std::move(host));
+}
+
+Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenId> tokens) {
+  return static_cast<LlamaHost&>(model).Compare(tokens);
+}
+
+Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens) {
+  return static_cast<LlamaHost&>(model).Native(prompt, max_tokens);
+}
+
+Status RequantiseQ8(const std::string& from, const std::string& to) {
+  InitOnce();
+  llama_model_quantize_params params = llama_model_quantize_default_params();
+  params.ftype = LLAMA_FTYPE_MOSTLY_Q8_0;
+  params.allow_requantize = true;
+  params.nthread = 0;
+  const std::string partial = to + ".partial";
+  TakeLogError();
+  if (llama_model_quantize(from.c_str(), partial.c_str(), &params) != 0) {
+    std::error_code ec;
+    std::filesystem::remove(partial, ec);
+    return Internal("model " + from + ": re-quantising failed: " + TakeLogError());
+  }
+  std::error_code ec;
+  std::filesystem::rename(partial, to, ec);
+  if (ec) return Internal("model " + to + ": " + ec.message());
+  return OkStatus();
+}
+
+}  // namespace longhold

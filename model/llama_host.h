@@ -1,0 +1,51 @@
+// libllama as the language model: load, prove, tokenise, template, forward. Third-party types stop at the .cc files of
+// model/.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "memory/language_model.h"
+
+namespace longhold {
+
+struct LlamaOptions {
+  std::string path;      // GGUF
+  uint32_t threads = 2;
+  // Cells of the native cache. Only layers that stay with the engine use it.
+  uint32_t native_cells = 2048;
+  bool prove = true;     // hold the tap against the engine's own attention before returning
+};
+
+// Loads the model and attaches the attention tap. Errors:
+//   not_found            no such file
+//   invalid_argument     not a GGUF, truncated, or unreadable: the message names the file and what is wrong
+//   unimplemented        an architecture, layer shape or RoPE variant that longhold does not take over, by name
+//   failed_precondition  the processor lacks the instruction set that libllama was built for
+//   internal             the proof failed: the message names architecture, layer and error
+Result<std::unique_ptr<LanguageModel>> LoadLlama(const LlamaOptions& options);
+
+// How far the whole model's logits are from the engine's own when every tapped layer goes through longhold and all tokens
+// are in the softmax. The engine's side runs in float32 without flash attention, whose 16-bit sums would be the larger error.
+// Weights that quantise activations (Q8_0 and below) turn the last bit of a sum into whole quantisation steps some layers
+// later, so compare with `engine_error`: the engine's fused attention against its own exact one on the same text.
+struct LogitEquality {
+  double error = 0;         // max |longhold - engine|, over the vocabulary, last token
+  double engine_error = 0;  // max |engine fused - engine exact|
+  bool same_greedy = false; // the same most likely token
+};
+// `model` must come from LoadLlama; `tokens` must fit one batch.
+Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenId> tokens);
+
+// Full native attention, for comparison: greedy continuation of `tokens` by the engine's own attention and cache.
+struct NativeRun {
+  std::vector<TokenId> tokens;
+  double prefill_tok_s = 0;
+  double decode_tok_s = 0;
+};
+Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens);
+
+// Re-quantises `from` to q8_0 at `to` (written beside it first, then renamed). Slow: seconds.
+Status RequantiseQ8(const std::string& from, const std::string& to);
+
+}  // namespace longhold

