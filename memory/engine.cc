@@ -265,9 +265,10 @@ Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
   out.line_end = place.line_end;
   out.text = std::move(place.text);
   out.score = span.score;
-  // A signal is a reason when it alone would have kept the span.
-  if (span.head_score >= profile_->span_score_min) out.reasons.push_back("head");
-  if (span.lexical_score >= profile_->span_score_min) out.reasons.push_back("lexical");
+  // A signal is a reason when it brought a fifth of the score or more.
+  const double head = profile_->head_weight * span.head_score, lexical = profile_->lexical_weight * span.lexical_score;
+  if (head >= 0.2 * (head + lexical)) out.reasons.push_back("head");
+  if (lexical >= 0.2 * (head + lexical)) out.reasons.push_back("lexical");
   return out;
 }
 

@@ -13,8 +13,8 @@ constexpr uint32_t kLineGrowTokens = 48;
 
 struct Candidate {
   BlockKey block;
-  double head = 0;      // sum of weighted, scaled head scores
-  double lexical = 0;   // scaled
+  double head = 0;      // share of the recall heads' attention mass, weighted mean over heads
+  double lexical = 0;   // share of the question's words that the block explains
   double score = 0;
   uint64_t lexical_peak = 0;
   bool has_lexical = false;
@@ -46,28 +46,26 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
   const LexicalResult lexical = memory.lexical().Query(query.words, kCandidatesPerSignal);
   for (const LexicalResult::BlockScore& b : lexical.blocks) {
     Candidate& c = candidate(b.block);
-    c.lexical = b.score / lexical.blocks.front().score;
+    c.lexical = b.score / lexical.query_score;
     c.lexical_peak = b.peak_token;
     c.has_lexical = true;
   }
 
   std::vector<ScanResult> scans;
   LH_CHECK(query.heads.size() <= profile.heads.size());
-  double head_weight = 0;
+  double weights = 0;
+  for (size_t h = 0; h < query.heads.size(); ++h) weights += profile.heads[h].weight;
   for (size_t h = 0; h < query.heads.size(); ++h) {
     scans.push_back(memory.scan().Query(query.heads[h], kCandidatesPerSignal, parallel));
     const ScanResult& scan = scans.back();
-    if (scan.blocks.empty() || scan.blocks.front().score <= 0) continue;
-    head_weight += profile.heads[h].weight;
-    for (const ScanResult::BlockScore& b : scan.blocks) {
-      candidate(b.block).head += profile.heads[h].weight * b.score / scan.blocks.front().score;
-    }
+    if (scan.weight_sum <= 0 || weights <= 0) continue;
+    const double scale = profile.heads[h].weight / weights / scan.weight_sum;
+    for (const ScanResult::BlockScore& b : scan.blocks) candidate(b.block).head += scale * b.score;
   }
 
   std::vector<Candidate> ranked;
   for (auto& [block, c] : candidates) {
-    if (head_weight > 0) c.head /= head_weight;
-    c.score = (head_weight > 0 ? c.head : 0) + profile.lexical_weight * c.lexical;
+    c.score = profile.head_weight * c.head + profile.lexical_weight * c.lexical;
     ranked.push_back(c);
   }
   std::sort(ranked.begin(), ranked.end(), [](const Candidate& a, const Candidate& b) {

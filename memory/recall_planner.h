@@ -24,8 +24,8 @@ struct PlannedSpan {
   DocumentId document{};
   TokenSpan tokens;
   double score = 0;                 // fused relevance, 1 is the best span's
-  double head_score = 0;            // each signal by itself, 1 is its best block's
-  double lexical_score = 0;
+  double head_score = 0;            // each signal by itself: share of attention mass
+  double lexical_score = 0;         // and share of the question that is explained
 };
 
 // Best span first; spans do not overlap.
@@ -36,7 +36,10 @@ struct RecallPlan {
 };
 
 // Scans, fuses and cuts. `parallel` runs the scan. Errors: data_loss from reading text.
-//   score(block) = sum_h w_h * share_h(block) / max share_h  +  w_lexical * lexical(block) / max lexical
+//   score(block) = w_head * (mean over heads of the block's share of all attention mass)
+//                + w_lexical * (lexical score / what a block with every word of the question would score)
+// Both are shares of 1, so a signal that is unsure weighs little by itself. (Scaling each to a maximum of 1 instead let heads
+// that look everywhere a little outvote words that stand in one place.)
 // A span is laid around the tokens that the signals point at, not around the block, so that what stands across a block's
 // edge is whole; it then grows to whole lines where these are near.
 Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, const RecallQuery& query, uint32_t spans_max,

@@ -82,6 +82,7 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Count("kv_heads", &p.kv_heads, 1, 1024);
   r.Count("head_dim", &p.head_dim, 4, 256);
   r.Count("vocab_size", &p.vocab_size, 1, 1u << 24);
+  r.Number("head_weight", &p.head_weight, 0, 1000);
   r.Number("lexical_weight", &p.lexical_weight, 0, 1000);
   r.Number("gate", &p.gate, 0, 100);
   r.Count("spans_max", &p.spans_max, 1, 64);

@@ -27,7 +27,8 @@ struct RecallProfile {
   uint32_t layer_count = 0, q_heads = 0, kv_heads = 0, head_dim = 0, vocab_size = 0;
 
   std::vector<RecallHead> heads;
-  double lexical_weight = 1;     // of the lexical score beside the heads' (both scaled to a maximum of 1)
+  double head_weight = 1;        // of the heads' share of attention mass, and of the lexical share of the question:
+  double lexical_weight = 1;     // see PlanRecall
   double gate = 2;               // lambda: gate * ln(p_span / p_best) is added to the logits of a span's keys
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled

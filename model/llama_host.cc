@@ -233,6 +233,14 @@ Status LlamaHost::Open(const LlamaOptions& options) {
                          " is not a plain decoder with attention in every layer; longhold supports llama, gemma3, qwen2, qwen3");
   }
 
+  if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) {  // libllama aborts when asked to tokenise
+    return InvalidArgument("model " + options.path + ": carries no tokenizer; convert it again with its vocabulary");
+  }
+  if (Meta(model_.get(), (info_.architecture + ".rope.scaling.type").c_str()) == "longrope") {
+    // libllama takes one of two factor tables by the size of the context, and ours has no one size.
+    return Unimplemented("model " + options.path + ": architecture " + info_.architecture + ": longrope RoPE scaling is not supported");
+  }
+
   ggml_threadpool_params pool_params = ggml_threadpool_params_default(static_cast<int>(options.threads));
   // The lowest polling level: workers spin for some milliseconds between graphs (enough to bridge two tokens), then sleep,
   // so that they do not take a core from planning and disk work.
@@ -300,6 +308,9 @@ Status LlamaHost::ObserveGeometry() {
   if (proof_tokens_.size() < 4) return InvalidArgument(what + ": its tokenizer yields nothing for plain text");
   AttentionTap observer;
   LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(ObserveCells(), NativeAttention::kFused, &observer));
+  if (llama_get_memory(context.get()) == nullptr) {
+    return Unimplemented(what + " is an encoder: it keeps no keys and values");
+  }
   observer.Observe();
   LH_RETURN_IF_ERROR(Decode(context.get(), proof_tokens_, 0, true));
   const std::vector<ObservedLayer>& observed = observer.observed();

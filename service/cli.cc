@@ -1,0 +1,194 @@
+#include "service/cli.h"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "memory/engine.h"
+
+namespace longhold {
+namespace {
+
+constexpr char kAbout[] =
+    "longhold: a small model reads a text once; longhold keeps all of it and answers from it.";
+constexpr char kFooter[] =
+    "\nExit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 corrupt, 5 quota or disk full, 130 interrupted."
+    "\nstdout is data, stderr is progress. 'longhold COMMAND --help' explains a command;"
+    "\n'longhold config show --origin' the settings in force.";
+
+// Passes what Result-returning parsers accept.
+template <typename Parse>
+CLI::Validator Checks(Parse parse) {
+  return CLI::Validator([parse](std::string& text) {
+    const auto value = parse(text);
+    return value.ok() ? std::string() : value.status().message();
+  }, "");
+}
+
+CLI::Validator MemoryName() {
+  return CLI::Validator([](std::string& text) {
+    const Status status = Engine::CheckName(text);
+    return status.ok() ? std::string() : status.message();
+  }, "");
+}
+
+std::string OneLine(std::string text) {
+  for (char& c : text) {
+    if (c == '\n') c = ' ';
+  }
+  return text;
+}
+
+// Builds the parser over one Invocation. Options are written into the commands' structs; the callback of the command that
+// was named stores its struct.
+class Parser {
+ public:
+  Parser() : app_(kAbout, "longhold") {
+    app_.require_subcommand(1);
+    app_.footer(kFooter);
+    app_.get_formatter()->column_width(26);  // commands share the formatter
+    AddGlobals();
+    AddModel();
+    AddIngest();
+    AddAsk();
+    AddRecall();
+    AddMemoryCommands();
+    AddConfig();
+    Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
+  }
+
+  std::variant<Invocation, EarlyExit> Parse(int argc, const char* const* argv) {
+    try {
+      app_.parse(argc, argv);
+      return std::move(out_);
+    } catch (const CLI::CallForHelp&) {
+      return EarlyExit{0, app_.help()};
+    } catch (const CLI::ParseError& error) {
+      const CLI::App* at = Named(&app_);
+      return EarlyExit{2, "usage: " + OneLine(error.what()) + "; see '" + Path(at) + " --help'"};
+    }
+  }
+
+ private:
+  // The innermost command that was named.
+  static const CLI::App* Named(const CLI::App* app) {
+    const auto parsed = app->get_subcommands();
+    return parsed.empty() ? app : Named(parsed.front());
+  }
+  static std::string Path(const CLI::App* app) {
+    return app->get_parent() == nullptr ? app->get_name() : Path(app->get_parent()) + " " + app->get_name();
+  }
+
+  static CLI::App* Subcommand(CLI::App* parent, const std::string& name, const std::string& about) {
+    CLI::App* sub = parent->add_subcommand(name, about);
+    sub->fallthrough();  // global flags may follow the command
+    sub->footer("\nGlobal flags (--home, --model, --json, --quiet, ...) may follow the command: see 'longhold --help'.");
+    return sub;
+  }
+
+  void AddGlobals() {
+    ConfigFlags& flags = out_.flags;
+    app_.add_option("--home", flags.home, "directory of the memories [$LONGHOLD_HOME]")->type_name("DIR");
+    app_.add_option("--model", flags.model, "name from 'model list', or a file [$LONGHOLD_MODEL]")->type_name("NAME|GGUF");
+    app_.add_option("--threads", flags.threads, "compute threads [$LONGHOLD_THREADS]")->type_name("N")->check(Checks(ParseThreads));
+    app_.add_option("--memory-budget", flags.memory_budget, "RAM beside the weights [$LONGHOLD_MEMORY_BUDGET]")
+        ->type_name("BYTES")->check(Checks(ParseBudget));
+    app_.add_option("--config", flags.config_file, "[$XDG_CONFIG_HOME/longhold/config.toml]")->type_name("FILE");
+    app_.add_flag("--json", out_.json, "print one JSON object on stdout");
+    app_.add_flag("--quiet,-q", out_.quiet, "no progress on stderr");
+  }
+
+  void AddModel() {
+    CLI::App* model = Subcommand(&app_, "model", "fetch and list model weights");
+    model->require_subcommand(1);
+    CLI::App* get = Subcommand(model, "get", "fetch and verify a model; prints its path");
+    get->add_option("NAME", model_get_.name, "smollm2 or gemma3-270m")->required();
+    get->callback([this] { out_.command = model_get_; });
+    Subcommand(model, "list", "models that can be fetched, and which are here")->callback([this] { out_.command = ModelListCommand{}; });
+  }
+
+  void AddIngest() {
+    CLI::App* sub = Subcommand(&app_, "ingest", "read texts into a memory; goes on where it was stopped");
+    sub->add_option("PATH", ingest_.paths, "files, directories (hidden entries left out), - for stdin")->required();
+    sub->add_option("--into", ingest_.memory, "the memory; created when it is not there")->type_name("NAME")->required()->check(MemoryName());
+    sub->add_option("--as", format_, "format of the texts: text")->type_name("FORMAT")->check(CLI::IsMember({"text"}));
+    sub->callback([this] { out_.command = ingest_; });
+  }
+
+  void AddAsk() {
+    CLI::App* sub = Subcommand(&app_, "ask", "answer a question from a memory, with citations");
+    AddMemory(sub, &ask_.memory);
+    sub->add_option("QUESTION", ask_.question, "the question, or - for stdin")->required();
+    sub->add_option("--answer-prefix", ask_.answer_prefix, "first words of the answer; not repeated")->type_name("TEXT");
+    sub->add_option("--max-tokens", ask_.max_tokens, "longest answer (128)")->type_name("N")->check(CLI::Range(1, 100000));
+    sub->add_option("--seed", ask_.seed, "of the sampler (1)")->type_name("N");
+    sub->add_option("--temperature", ask_.temperature, "of the sampler; 0 takes the likeliest (0)")->type_name("X")->check(CLI::Range(0.0, 100.0));
+    sub->add_option("--top-p", ask_.top_p, "share of probability that is sampled from (1)")->type_name("X")->check(CLI::Range(0.0, 1.0));
+    sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
+    sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
+    sub->callback([this] { out_.command = ask_; });
+  }
+
+  void AddRecall() {
+    CLI::App* sub = Subcommand(&app_, "recall", "the spans that a query brings back, without an answer");
+    AddMemory(sub, &recall_.memory);
+    sub->add_option("QUERY", recall_.query, "the query, or - for stdin")->required();
+    sub->add_option("--spans", recall_.spans, "most spans (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
+    sub->callback([this] { out_.command = recall_; });
+  }
+
+  void AddMemoryCommands() {
+    Subcommand(&app_, "list", "all memories")->callback([this] { out_.command = ListCommand{}; });
+    CLI::App* show = Subcommand(&app_, "show", "one memory's model, documents and size");
+    AddMemory(show, &show_.memory);
+    show->callback([this] { out_.command = show_; });
+    CLI::App* forget = Subcommand(&app_, "forget", "remove a document or a whole memory, also from the disk");
+    AddMemory(forget, &forget_.memory);
+    forget->add_option("DOCUMENT", forget_.document, "as 'show' names it; without it: the whole memory")
+        ->check(Checks([](const std::string& text) -> Result<bool> {
+          // An unset shell variable must not remove a whole memory.
+          if (text.empty()) return InvalidArgument("the document's name is empty");
+          return true;
+        }));
+    forget->add_flag("!--no-compact", forget_.compact, "leave the bytes on the disk until 'compact'");
+    forget->callback([this] { out_.command = forget_; });
+    CLI::App* compact = Subcommand(&app_, "compact", "rewrite a memory's files without what was forgotten");
+    AddMemory(compact, &compact_.memory);
+    compact->callback([this] { out_.command = compact_; });
+    CLI::App* verify = Subcommand(&app_, "verify", "read everything of a memory back and check it");
+    AddMemory(verify, &verify_.memory);
+    verify->callback([this] { out_.command = verify_; });
+  }
+
+  void AddConfig() {
+    CLI::App* config = Subcommand(&app_, "config", "settings");
+    config->require_subcommand(1);
+    CLI::App* show = Subcommand(config, "show", "print the settings in force");
+    show->add_flag("--origin", config_.origin, "and where each comes from");
+    show->callback([this] { out_.command = config_; });
+  }
+
+  static void AddMemory(CLI::App* sub, std::string* memory) {
+    sub->add_option("NAME", *memory, "the memory")->required()->check(MemoryName());
+  }
+
+  CLI::App app_;
+  Invocation out_;
+  std::string format_ = "text";
+  ModelGetCommand model_get_;
+  IngestCommand ingest_;
+  AskCommand ask_;
+  RecallCommand recall_;
+  ShowCommand show_;
+  ForgetCommand forget_;
+  CompactCommand compact_;
+  VerifyCommand verify_;
+  ConfigShowCommand config_;
+};
+
+}  // namespace
+
+std::variant<Invocation, EarlyExit> ParseCommandLine(int argc, const char* const* argv) {
+  return Parser().Parse(argc, argv);
+}
+
+}  // namespace longhold

@@ -1,0 +1,53 @@
+// The command line as a value. CLI11 stops at cli.cc.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "service/config.h"
+
+namespace longhold {
+
+struct ModelGetCommand { std::string name; };
+struct ModelListCommand {};
+struct IngestCommand { std::vector<std::string> paths; std::string memory; };
+struct AskCommand {
+  std::string memory, question;  // "-": standard input
+  std::string answer_prefix, system;
+  uint32_t max_tokens = 128;
+  uint32_t seed = 1;
+  double temperature = 0, top_p = 1;
+  uint32_t spans = 0;            // 0: the profile's
+};
+struct RecallCommand { std::string memory, query; uint32_t spans = 0; };
+struct ListCommand {};
+struct ShowCommand { std::string memory; };
+struct ForgetCommand { std::string memory, document; bool compact = true; };
+struct CompactCommand { std::string memory; };
+struct VerifyCommand { std::string memory; };
+struct ConfigShowCommand { bool origin = false; };
+struct VersionCommand {};
+
+using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
+                             ForgetCommand, CompactCommand, VerifyCommand, ConfigShowCommand, VersionCommand>;
+
+struct Invocation {
+  Command command;
+  ConfigFlags flags;
+  bool json = false;
+  bool quiet = false;
+};
+
+// What to do instead of a command: help was asked for, or the line makes no sense.
+struct EarlyExit {
+  int code = 0;        // 0: `text` goes to stdout; 2: one line that goes to stderr
+  std::string text;
+};
+
+// Global flags may stand before or after the command.
+std::variant<Invocation, EarlyExit> ParseCommandLine(int argc, const char* const* argv);
+
+}  // namespace longhold

@@ -1,0 +1,287 @@
+#include "service/commands.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <variant>
+
+#include "attention/kernels.h"
+#include "service/progress.h"
+#include "service/render.h"
+#include "service/text_input.h"
+#include "service/utf8.h"
+
+namespace longhold {
+namespace {
+
+constexpr uint64_t kQuestionBytesMax = 1 << 20;
+
+double SecondsNow() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+uint64_t PeakRssBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+}
+
+void PrintJson(const CommandContext& c, const std::string& json) { c.terminal.Out(json + "\n"); }
+
+// The question itself, or standard input for "-", without line breaks at its end.
+Result<std::string> QuestionText(const std::string& argument, const char* what) {
+  std::string text = argument;
+  if (argument == "-") {
+    LH_ASSIGN_OR_RETURN(text, ReadDescriptor(STDIN_FILENO, std::string(what) + " on stdin", kQuestionBytesMax));
+  }
+  while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+  if (text.size() > kQuestionBytesMax) return InvalidArgument(std::string(what) + ": longer than 1 MiB; shorten it, or ingest it as a document");
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) return InvalidArgument(std::string(what) + ": is empty; say what you want to know");
+  LH_RETURN_IF_ERROR(CheckText(what, text));
+  return text;
+}
+
+// ------------------------------------------------------------------------------------------------------------- models
+
+Status Run(const ModelGetCommand& command, const CommandContext& c) {
+  for (const CatalogModel& model : CatalogModels()) {
+    if (model.name == command.name && !model.terms.empty()) c.terminal.Note(model.terms);
+  }
+  FetchOptions options;
+  options.python = c.python;
+  options.stop = c.catch_signals();
+  std::string last_step;
+  double last_line = SecondsNow();
+  options.on_progress = [&](const FetchProgress& p) {
+    std::string line = command.name + ": " + std::string(p.step);
+    if (p.bytes_total > 0) line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
+    if (c.terminal.error_is_terminal()) {
+      c.terminal.Redraw(line);
+    } else if (last_step != p.step || SecondsNow() - last_line >= 5) {
+      c.terminal.Note(line);
+      last_line = SecondsNow();
+    }
+    last_step = p.step;
+  };
+  const Result<std::string> path = c.catalog.Fetch(command.name, options);
+  c.terminal.Redraw("");
+  if (!path.ok() && path.status().code() == StatusCode::kCancelled) {
+    return Cancelled("model " + command.name + ": stopped; run the same command again to go on");
+  }
+  if (!path.ok()) return path.status();
+  if (c.json) {
+    PrintJson(c, ModelPathJson(command.name, *path));
+  } else {
+    c.terminal.Out(*path + "\n");
+  }
+  return OkStatus();
+}
+
+Status Run(const ModelListCommand&, const CommandContext& c) {
+  std::vector<CatalogLine> lines;
+  for (const CatalogModel& model : CatalogModels()) lines.push_back({&model, c.catalog.Look(model)});
+  c.terminal.Out(c.json ? CatalogJson(lines) + "\n" : CatalogText(lines));
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------------------- ingest
+
+// "genesis.txt: read 54,012 tokens in 104 s": what became of one document.
+std::string OutcomeText(const std::string& name, const IngestReport& report) {
+  const std::string tokens = FormatCount(report.tokens) + " tokens";
+  switch (report.outcome) {
+    case IngestReport::Outcome::kUnchanged:
+      return name + ": already there" + (report.document == name ? "" : " as " + report.document) + " (" + tokens + "), skipped";
+    case IngestReport::Outcome::kResumed:
+      return name + ": went on, read the last " + FormatCount(report.tokens_read) + " of " + tokens + " in " + FormatDuration(report.seconds);
+    default:
+      return name + ": " + (report.version > 1 ? "version " + std::to_string(report.version) + ", " : "") + "read " + tokens + " in " +
+             FormatDuration(report.seconds);
+  }
+}
+
+void AddReport(const IngestReport& report, IngestSummary* summary) {
+  ++summary->documents;
+  summary->tokens += report.tokens;
+  if (report.tokens_read == 0) return;
+  if (summary->tokens_read == 0) summary->first_64k_tok_s = report.first_64k_tok_s;
+  summary->last_64k_tok_s = report.last_64k_tok_s;
+  summary->tokens_read += report.tokens_read;
+  summary->seconds += report.seconds;
+}
+
+Status Stopped(const std::string& what) {
+  return Cancelled("ingest of " + what + ": stopped, what was read is kept; run the same command again to go on");
+}
+
+Result<IngestReport> IngestOne(const TextSource& source, const std::string& label, const std::string& memory,
+                               const std::atomic<bool>* stop, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(std::string text, ReadText(source));
+  const bool bar = c.terminal.error_is_terminal();
+  ProgressMeter meter(bar ? ProgressMeter::Style::kBar : ProgressMeter::Style::kLines, label);
+  Result<IngestReport> report =
+      c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop, [&](const IngestProgress& progress) {
+        const auto shown = meter.Update(progress, SecondsNow());
+        if (!shown) return;
+        bar ? c.terminal.Redraw(*shown) : c.terminal.Note(*shown);
+      });
+  c.terminal.Redraw("");
+  return report;
+}
+
+Status Run(const IngestCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(TextInputs inputs, CollectInputs(command.paths, STDIN_FILENO));
+  for (const std::string& note : inputs.notes) c.terminal.Note(note);
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model());
+  IngestSummary summary{.memory = command.memory};
+  for (size_t i = 0; i < inputs.sources.size(); ++i) {
+    const TextSource& source = inputs.sources[i];
+    if (*stop) return Stopped(source.name);
+    const std::string count = inputs.sources.size() > 1 ? "[" + std::to_string(i + 1) + "/" + std::to_string(inputs.sources.size()) + "] " : "";
+    LH_ASSIGN_OR_RETURN(const IngestReport report, IngestOne(source, count + source.name, command.memory, stop, c));
+    if (report.outcome == IngestReport::Outcome::kStopped) return Stopped(source.name);
+    c.terminal.Note(count + OutcomeText(source.name, report));
+    AddReport(report, &summary);
+  }
+  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
+  summary.disk_bytes = info.disk_bytes;
+  summary.peak_rss_bytes = PeakRssBytes();
+  c.terminal.Out(c.json ? IngestJson(summary) + "\n" : IngestText(summary));
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------------------- asking
+
+// The memory is looked up before the model is loaded: a misspelt name is answered at once.
+Status CheckMemory(const std::string& memory, const CommandContext& c) {
+  const Result<MemoryInfo> info = c.engine.Show(memory);
+  return info.ok() ? OkStatus() : info.status();
+}
+
+Status Run(const AskCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::string question, QuestionText(command.question, "question"));
+  LH_RETURN_IF_ERROR(CheckMemory(command.memory, c));
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model());
+  const bool stream = !c.json && c.terminal.out_is_terminal();
+
+  AskOptions options;
+  options.answer_prefix = command.answer_prefix;
+  options.system = command.system;
+  options.max_tokens = command.max_tokens;
+  options.sampler = {.temperature = static_cast<float>(command.temperature), .top_p = static_cast<float>(command.top_p), .seed = command.seed};
+  options.recall.spans_max = command.spans;
+  options.stop = stop;
+  if (stream) options.on_text = [&](std::string_view piece) { c.terminal.Out(MakePrintable(piece)); };
+  const Result<AskReply> asked = c.engine.Ask(command.memory, question, options);
+  if (stream) c.terminal.Out("\n");
+  if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled)) return Cancelled("ask: stopped; run it again for the whole answer");
+  if (!asked.ok()) return asked.status();
+  const AskReply& reply = *asked;
+  if (c.json) {
+    PrintJson(c, AskJson(reply));
+  } else {
+    if (!stream) c.terminal.Out(MakePrintable(reply.answer) + "\n");
+    c.terminal.Out("\n" + CitationsText(reply, question + " " + reply.answer, command.memory));
+  }
+  if (reply.blocks_lost > 0) {
+    c.terminal.Warn("warning: " + FormatCount(reply.blocks_lost) + " blocks of " + command.memory + " could not be read; run 'longhold verify " +
+                    command.memory + "'");
+  }
+  if (!c.json) {
+    if (reply.cut) c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) + " tokens; --max-tokens allows more");
+    std::string timings = TimingsText(reply);
+    timings.pop_back();
+    c.terminal.Note(timings);
+  }
+  return OkStatus();
+}
+
+Status Run(const RecallCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
+  LH_RETURN_IF_ERROR(CheckMemory(command.memory, c));
+  LH_RETURN_IF_ERROR(c.load_model());
+  LH_ASSIGN_OR_RETURN(const RecallReply reply, c.engine.Recall(command.memory, query, {.spans_max = command.spans}));
+  c.terminal.Out(c.json ? RecallJson(reply) + "\n" : RecallText(reply, query, command.memory));
+  if (!c.json) c.terminal.Note("planned in " + FormatDuration(reply.plan_ms / 1000));
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------------------- memories
+
+Status Run(const ListCommand&, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, c.engine.List());
+  c.terminal.Out(c.json ? ListJson(memories) + "\n" : ListText(memories));
+  if (memories.empty()) c.terminal.Note("no memories in " + c.config.home.value + "; 'longhold ingest PATH --into NAME' makes one");
+  return OkStatus();
+}
+
+Status Run(const ShowCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
+  c.terminal.Out(c.json ? ShowJson(info) + "\n" : ShowText(info));
+  return OkStatus();
+}
+
+Status Run(const ForgetCommand& command, const CommandContext& c) {
+  // The document may be given as it is shown, or as the path that was ingested.
+  const std::string document = DocumentName(command.document);
+  LH_RETURN_IF_ERROR(c.engine.Forget(command.memory, document, command.compact));
+  if (c.json) {
+    PrintJson(c, ForgetJson(command.memory, document, command.compact));
+  } else {
+    c.terminal.Out("forgot " + (document.empty() ? "the memory " + command.memory : CollapseSpace(document) + " of " + command.memory) + "\n");
+    if (!command.compact) c.terminal.Note("its bytes leave the disk with 'longhold compact " + command.memory + "'");
+  }
+  return OkStatus();
+}
+
+Status Run(const CompactCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const MemoryInfo before, c.engine.Show(command.memory));
+  LH_RETURN_IF_ERROR(c.engine.Compact(command.memory));
+  LH_ASSIGN_OR_RETURN(const MemoryInfo after, c.engine.Show(command.memory));
+  c.terminal.Out(c.json ? CompactJson(command.memory, before.disk_bytes, after.disk_bytes) + "\n"
+                        : command.memory + ": " + FormatBytes(before.disk_bytes) + " before, " + FormatBytes(after.disk_bytes) + " now\n");
+  return OkStatus();
+}
+
+Status Run(const VerifyCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
+  LH_RETURN_IF_ERROR(c.engine.Verify(command.memory));
+  c.terminal.Out(c.json ? VerifyJson(info) + "\n" : command.memory + ": all good, " + FormatCount(info.tokens) + " tokens read back\n");
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------------------- others
+
+Status Run(const ConfigShowCommand& command, const CommandContext& c) {
+  c.terminal.Out(c.json ? ConfigJson(c.config) + "\n" : ConfigText(c.config, command.origin));
+  return OkStatus();
+}
+
+Status Run(const VersionCommand&, const CommandContext& c) {
+  c.terminal.Out(c.json ? VersionJson(LONGHOLD_VERSION, Kernels().name) + "\n"
+                        : "longhold " LONGHOLD_VERSION " (kernels " + std::string(Kernels().name) + ")\n");
+  return OkStatus();
+}
+
+}  // namespace
+
+Status RunCommand(const Command& command, const CommandContext& context) {
+  return std::visit([&](const auto& one) { return Run(one, context); }, command);
+}
+
+int ExitCode(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::kOk: return 0;
+    case StatusCode::kNotFound: return 3;
+    case StatusCode::kDataLoss: return 4;
+    case StatusCode::kResourceExhausted: return 5;
+    case StatusCode::kCancelled: return 130;
+    default: return 1;
+  }
+}
+
+}  // namespace longhold

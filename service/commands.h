@@ -1,0 +1,35 @@
+// What each command does with the parts that main() put together.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "memory/engine.h"
+#include "model/model_catalog.h"
+#include "service/cli.h"
+#include "service/config.h"
+#include "service/terminal.h"
+
+namespace longhold {
+
+// Borrowed for the call. `load_model` gives the engine its model, slowly, the first time; only commands that need one call it,
+// after everything cheaper was checked.
+struct CommandContext {
+  Engine& engine;
+  const ModelCatalog& catalog;
+  const Config& config;
+  Terminal& terminal;
+  bool json = false;
+  std::string python;                          // for fetching models
+  std::function<Status()> load_model;
+  std::function<const std::atomic<bool>*()> catch_signals;  // from here on SIGINT and SIGTERM set the flag; a second one ends the process
+};
+
+// Errors as the engine's; cancelled after a signal, with what to do next.
+Status RunCommand(const Command& command, const CommandContext& context);
+
+// The documented exit code of a Status.
+int ExitCode(const Status& status);
+
+}  // namespace longhold

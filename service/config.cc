@@ -1,0 +1,240 @@
+#include "service/config.h"
+
+#define TOML_EXCEPTIONS 0
+#define TOML_ENABLE_FORMATTERS 0
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "service/text_input.h"
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint32_t kThreadsMax = 256;
+constexpr uint64_t kBudgetBytesMin = 64ull << 20, kBudgetBytesMax = 1ull << 40, kBudgetBytesDefault = 1ull << 30;
+constexpr uint64_t kFileBytesMax = 1 << 20;
+
+struct Unit {
+  std::string_view name;
+  double bytes;
+};
+constexpr Unit kUnits[] = {{"", 1},      {"b", 1},     {"kb", 1e3},          {"mb", 1e6},          {"gb", 1e9},          {"tb", 1e12},
+                           {"k", 1024},  {"kib", 1024}, {"m", 1048576.0},     {"mib", 1048576.0},   {"g", 1073741824.0},
+                           {"gib", 1073741824.0},       {"t", 1099511627776.0}, {"tib", 1099511627776.0}};
+
+// "~/x" is the user's; everything else stays.
+std::string ExpandHome(const std::string& path, const std::string& home_dir) {
+  if (!home_dir.empty() && (path == "~" || path.starts_with("~/"))) return home_dir + path.substr(1);
+  return path;
+}
+
+// An XDG base directory: the specification ignores relative values.
+std::optional<std::string> XdgDir(const Environment& environment, const char* variable, const std::string& home_dir,
+                                  const char* below_home) {
+  const std::optional<std::string> value = environment(variable);
+  if (value && value->starts_with('/')) return value;
+  if (home_dir.empty()) return std::nullopt;
+  return home_dir + "/" + below_home;
+}
+
+// The file's values as text, with their lines, so that all origins are parsed alike.
+struct FileValue {
+  std::string text;
+  uint32_t line = 0;
+};
+struct FileValues {
+  std::optional<FileValue> home, model, threads, memory_budget;
+};
+
+Result<FileValues> ParseFile(const std::string& path, std::string_view text, const std::string& home_dir) {
+  const toml::parse_result parsed = toml::parse(text, path);
+  if (!parsed) {
+    return InvalidArgument("config " + path + ": line " + std::to_string(parsed.error().source().begin.line) + ": " +
+                           std::string(parsed.error().description()) + "; mend the file");
+  }
+  FileValues values;
+  for (const auto& [key, node] : parsed.table()) {
+    const uint32_t line = node.source().begin.line;
+    const std::string at = "config " + path + ": line " + std::to_string(line) + ": ";
+    std::string value;
+    bool is_string = false;
+    if (const auto* string = node.as_string()) {
+      value = string->get();
+      is_string = true;
+    } else if (const auto* integer = node.as_integer()) {
+      value = std::to_string(integer->get());
+    } else {
+      return InvalidArgument(at + "'" + std::string(key.str()) + "' must be a string or an integer; mend the file");
+    }
+    const FileValue entry{value, line};
+    // A path counts from the file's directory, so that the file means the same from everywhere.
+    const auto as_path = [&](const std::string& p) {
+      const std::string expanded = ExpandHome(p, home_dir);
+      return expanded.starts_with('/') ? expanded : (fs::path(path).parent_path() / expanded).string();
+    };
+    if (key.str() == "home" && is_string) {
+      values.home = {as_path(value), line};
+    } else if (key.str() == "model" && is_string) {
+      const bool is_path = value.find('/') != std::string::npos || value.ends_with(".gguf");
+      values.model = {is_path ? as_path(value) : value, line};
+    } else if (key.str() == "threads" && !is_string) {
+      values.threads = entry;
+    } else if (key.str() == "memory_budget") {
+      values.memory_budget = entry;
+    } else if (key.str() == "home" || key.str() == "model" || key.str() == "threads") {
+      return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (key.str() == "threads" ? "an integer" : "a string") +
+                             "; mend the file");
+    } else {
+      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, threads, memory_budget");
+    }
+  }
+  return values;
+}
+
+// The config file's values; `file` becomes the path that was read.
+Result<FileValues> LoadFile(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, std::string* file) {
+  std::string path;
+  if (flags.config_file) {
+    path = *flags.config_file;
+  } else {
+    const auto dir = XdgDir(environment, "XDG_CONFIG_HOME", home_dir, ".config");
+    std::error_code ec;
+    if (!dir || !fs::exists(*dir + "/longhold/config.toml", ec)) return FileValues{};
+    path = *dir + "/longhold/config.toml";
+  }
+  std::error_code ec;
+  if (!fs::exists(path, ec)) return NotFound("config " + path + ": no such file; check --config");
+  if (!fs::is_regular_file(path, ec) || fs::file_size(path, ec) > kFileBytesMax) {
+    return InvalidArgument("config " + path + ": not a file of at most " + FormatBytes(kFileBytesMax) + "; check --config");
+  }
+  LH_ASSIGN_OR_RETURN(const std::string absolute, Result<std::string>(fs::absolute(path, ec).string()));
+  std::string text;
+  if (fs::file_size(path, ec) > 0) {  // an empty file is a valid config
+    const TextSource source{.name = "config " + path, .path = path, .bytes = 0, .text = std::nullopt};
+    LH_ASSIGN_OR_RETURN(text, ReadText(source));
+  }
+  *file = absolute;
+  return ParseFile(absolute, text, home_dir);
+}
+
+// The first of flag, environment and file that is set, through `parse`.
+template <typename T, typename Parse>
+Status Choose(Setting<T>* setting, const std::optional<std::string>& flag, const std::string& flag_name,
+              const std::optional<std::string>& variable, const std::string& variable_name,
+              const std::optional<FileValue>& file_value, const std::string& file, Parse parse) {
+  std::string text;
+  if (flag) {
+    text = *flag;
+    setting->origin = "flag " + flag_name;
+  } else if (variable && !variable->empty()) {
+    text = *variable;
+    setting->origin = "environment " + variable_name;
+  } else if (file_value) {
+    text = file_value->text;
+    setting->origin = "file " + file + " line " + std::to_string(file_value->line);
+  } else {
+    return OkStatus();
+  }
+  Result<T> value = parse(text);
+  if (!value.ok()) return InvalidArgument(setting->origin + ": " + value.status().message() + "; correct it");
+  setting->value = *value;
+  return OkStatus();
+}
+
+}  // namespace
+
+Result<uint32_t> ParseThreads(std::string_view text) {
+  uint32_t value = 0;
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (ec != std::errc() || end != text.data() + text.size() || value < 1 || value > kThreadsMax) {
+    return InvalidArgument("threads '" + std::string(text) + "' is not a number from 1 to " + std::to_string(kThreadsMax));
+  }
+  return value;
+}
+
+Result<uint64_t> ParseBudget(std::string_view text) {
+  LH_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(text));
+  if (bytes < kBudgetBytesMin || bytes > kBudgetBytesMax) {
+    return InvalidArgument("memory budget '" + std::string(text) + "' is not between " + FormatBytes(kBudgetBytesMin) + " and " +
+                           FormatBytes(kBudgetBytesMax));
+  }
+  return bytes;
+}
+
+Result<uint64_t> ParseBytes(std::string_view text) {
+  const std::string original(text);
+  const auto trim = [&] {
+    while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+    while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+  };
+  trim();
+  const auto bad = [&] { return InvalidArgument("size '" + original + "' is not a number of bytes such as 1073741824, 512MiB or 1GiB"); };
+  double number = 0;
+  if (text.empty() || !std::isdigit(static_cast<unsigned char>(text[0]))) return bad();
+  const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  if (ec != std::errc()) return bad();
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  trim();
+  std::string unit;
+  for (const char c : text) unit += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const Unit& u : kUnits) {
+    if (u.name != unit) continue;
+    const double bytes = number * u.bytes;
+    if (bytes >= 9.2e18) return bad();
+    return static_cast<uint64_t>(bytes);
+  }
+  return bad();
+}
+
+std::string FormatBytes(uint64_t bytes) {
+  constexpr const char* kNames[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 999.5 && unit < 6) {
+    value /= 1024;
+    ++unit;
+  }
+  char text[32];
+  const bool fraction = unit > 0 && value < 9.95 && std::fabs(value - std::round(value)) > 0.04;
+  std::snprintf(text, sizeof(text), fraction ? "%.1f %s" : "%.0f %s", value, kNames[unit]);
+  return text;
+}
+
+Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, uint32_t cpus) {
+  Config config;
+  LH_ASSIGN_OR_RETURN(const FileValues file, LoadFile(flags, environment, home_dir, &config.file));
+  const auto path = [&](const std::string& text) -> Result<std::string> {
+    if (text.empty()) return InvalidArgument("is empty");
+    return ExpandHome(text, home_dir);
+  };
+  const auto data_dir = XdgDir(environment, "XDG_DATA_HOME", home_dir, ".local/share");
+  if (data_dir) config.home.value = *data_dir + "/longhold";
+  config.model.value = "smollm2";
+  config.threads.value = std::clamp<uint32_t>(cpus, 1, kThreadsMax);
+  config.memory_budget_bytes.value = kBudgetBytesDefault;
+  LH_RETURN_IF_ERROR(Choose(&config.home, flags.home, "--home", environment("LONGHOLD_HOME"), "LONGHOLD_HOME", file.home, config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.model, flags.model, "--model", environment("LONGHOLD_MODEL"), "LONGHOLD_MODEL", file.model, config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.threads, flags.threads, "--threads", environment("LONGHOLD_THREADS"), "LONGHOLD_THREADS", file.threads,
+                            config.file, ParseThreads));
+  LH_RETURN_IF_ERROR(Choose(&config.memory_budget_bytes, flags.memory_budget, "--memory-budget", environment("LONGHOLD_MEMORY_BUDGET"),
+                            "LONGHOLD_MEMORY_BUDGET", file.memory_budget, config.file, ParseBudget));
+  if (config.home.value.empty()) return FailedPrecondition("home: this user has no home directory; name one with --home DIR or LONGHOLD_HOME");
+
+  std::optional<std::string> cache = environment("LONGHOLD_CACHE");
+  if (!cache || cache->empty()) {
+    cache = XdgDir(environment, "XDG_CACHE_HOME", home_dir, ".cache");
+    cache = cache ? *cache + "/longhold" : config.home.value + "/cache";
+  }
+  config.models_dir = *cache + "/models";
+  return config;
+}
+
+}  // namespace longhold

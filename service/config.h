@@ -1,0 +1,56 @@
+// The settings every command needs, and where each came from. Precedence: flag, environment, config file, default.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace longhold {
+
+// A setting with its origin: "flag --home", "environment LONGHOLD_HOME", "file /etc/x.toml line 3", "default".
+template <typename T>
+struct Setting {
+  T value{};
+  std::string origin = "default";
+};
+
+struct Config {
+  Setting<std::string> home;             // directory of the memories
+  Setting<std::string> model;            // a catalog name or the path of a GGUF file
+  Setting<uint32_t> threads;             // 1..256
+  Setting<uint64_t> memory_budget_bytes; // 64 MiB..1 TiB
+  std::string file;                      // the config file that was read; empty when there is none
+  std::string models_dir;                // LONGHOLD_CACHE, else XDG's cache directory / longhold, then models
+};
+
+// What the command line said; unset where it said nothing.
+struct ConfigFlags {
+  std::optional<std::string> home, model, threads, memory_budget, config_file;
+};
+
+// A variable's value, nullopt when it is unset. Empty values count as unset.
+using Environment = std::function<std::optional<std::string>(const std::string& name)>;
+
+// Keys of the file: home, model (strings; a relative path counts from the file's directory), threads (integer),
+// memory_budget (integer of bytes, or a string such as "512MiB").
+// `home_dir` is the user's home directory, empty when unknown; `cpus` the processors that this process may use.
+// Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).
+Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, uint32_t cpus);
+
+// "1048576", "512MiB", "1GiB", "1.5 GB", "2g": bytes, with KiB = 1024 and kB = 1000; a bare k, m, g, t is binary.
+// Errors: invalid_argument.
+Result<uint64_t> ParseBytes(std::string_view text);
+
+// The two numeric settings, with their bounds. Errors: invalid_argument.
+Result<uint32_t> ParseThreads(std::string_view text);
+Result<uint64_t> ParseBudget(std::string_view text);
+
+// "1.2 GiB": at most three significant digits.
+std::string FormatBytes(uint64_t bytes);
+
+}  // namespace longhold

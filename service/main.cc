@@ -1,0 +1,109 @@
+// The program: puts the parts together and runs one command. The only composition root.
+
+#include <pwd.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <new>
+#include <thread>
+
+#include "memory/engine.h"
+#include "model/llama_host.h"
+#include "model/model_catalog.h"
+#include "service/cli.h"
+#include "service/commands.h"
+#include "service/config.h"
+#include "service/terminal.h"
+
+namespace {
+
+using namespace longhold;
+
+std::atomic<bool> stop_requested = false;
+static_assert(std::atomic<bool>::is_always_lock_free);  // written by a signal handler
+
+extern "C" void OnSignal(int) {
+  stop_requested = true;
+  signal(SIGINT, SIG_DFL);
+  signal(SIGTERM, SIG_DFL);
+}
+
+const std::atomic<bool>* CatchSignals() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  return &stop_requested;
+}
+
+std::optional<std::string> GetEnvironment(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  return value == nullptr || *value == '\0' ? std::nullopt : std::optional<std::string>(value);
+}
+
+std::string HomeDirectory() {
+  if (const auto home = GetEnvironment("HOME")) return *home;
+  const passwd* user = getpwuid(getuid());
+  return user == nullptr || user->pw_dir == nullptr ? "" : user->pw_dir;
+}
+
+// Runs the command and returns its Status; reports nothing.
+Status Execute(const Invocation& invocation, Terminal& terminal) {
+  LH_ASSIGN_OR_RETURN(const Config config,
+                      LoadConfig(invocation.flags, GetEnvironment, HomeDirectory(), std::thread::hardware_concurrency()));
+  const ModelCatalog catalog(config.models_dir);
+  std::unique_ptr<LanguageModel> model;  // outlives the engine
+  Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value});
+  const auto load_model = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(const std::string path, catalog.Resolve(config.model.value));
+    LH_ASSIGN_OR_RETURN(model, LoadLlama({.path = path, .threads = config.threads.value}));
+    return engine.UseModel(model.get(), nullptr);
+  };
+  LH_RETURN_IF_ERROR(RunCommand(invocation.command, {.engine = engine,
+                                                     .catalog = catalog,
+                                                     .config = config,
+                                                     .terminal = terminal,
+                                                     .json = invocation.json,
+                                                     .python = GetEnvironment("LONGHOLD_PYTHON").value_or("python3"),
+                                                     .load_model = load_model,
+                                                     .catch_signals = CatchSignals}));
+  return terminal.out_status();
+}
+
+int Main(int argc, const char* const* argv) {
+  signal(SIGPIPE, SIG_IGN);  // a reader that went away shows as EPIPE
+  const bool no_colour = GetEnvironment("NO_COLOR").has_value() || GetEnvironment("TERM") == "dumb";
+  std::variant<Invocation, EarlyExit> parsed = ParseCommandLine(argc, argv);
+  if (const auto* exit = std::get_if<EarlyExit>(&parsed)) {
+    Terminal terminal({.no_colour = no_colour});
+    exit->code == 0 ? terminal.Out(exit->text) : terminal.Error(exit->text);
+    return exit->code;
+  }
+  const Invocation& invocation = std::get<Invocation>(parsed);
+  Terminal terminal({.quiet = invocation.quiet, .no_colour = no_colour});
+  const Status status = Execute(invocation, terminal);
+  if (terminal.out_closed()) {  // end as a program that does not look after the signal does: quietly
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+  }
+  if (!status.ok()) terminal.Error(status.message());
+  return ExitCode(status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Main(argc, argv);
+  } catch (const std::bad_alloc&) {
+    Terminal({}).Error("out of memory; lower --memory-budget, or ingest smaller files");
+    return 5;
+  } catch (const std::exception& error) {
+    Terminal({}).Error(std::string("internal error: ") + error.what() + "; please report it with the command line");
+    return 1;
+  }
+}

@@ -1,0 +1,35 @@
+// How far an ingest is, as lines for people. Decides what to show and when; the time is an argument.
+//
+// Thread use: *confined*.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "memory/engine.h"
+
+namespace longhold {
+
+// A line of at most 79 columns: "genesis.txt [####......]  42%  22,528 of 54,012  512 tok/s  1:02 left".
+std::string ProgressBar(const std::string& label, const IngestProgress& progress);
+// "genesis.txt: 22,528 of 54,012 tokens (42%), 512 tok/s, 1:02 left".
+std::string ProgressLine(const std::string& label, const IngestProgress& progress);
+
+class ProgressMeter {
+ public:
+  enum class Style : uint8_t { kBar, kLines };
+
+  ProgressMeter(Style style, std::string label) : style_(style), label_(std::move(label)) {}
+
+  // What to show now, nullopt for nothing new: a bar at most ten times a second, a line at most every five seconds.
+  // `now` in seconds from any origin, never falling.
+  std::optional<std::string> Update(const IngestProgress& progress, double now);
+
+ private:
+  Style style_;
+  std::string label_;
+  std::optional<double> last_;  // when something was shown; for lines also the first call, which shows nothing
+};
+
+}  // namespace longhold

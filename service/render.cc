@@ -1,0 +1,469 @@
+#include "service/render.h"
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <cctype>
+#include <cmath>
+#include <cstdio>
+#include <set>
+
+#include "service/utf8.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kCitationLines = 3;
+constexpr size_t kCitationsShown = 4;
+constexpr size_t kIndent = 4;
+
+std::string Format(const char* format, double value) {
+  char text[64];
+  std::snprintf(text, sizeof(text), format, value);
+  return text;
+}
+
+// Boost.JSON writes 0.62 as 6.2E-1, which is right and which nobody wants to read; so numbers are written here.
+void Write(const json::value& value, std::string* out) {
+  switch (value.kind()) {
+    case json::kind::object: {
+      *out += '{';
+      bool first = true;
+      for (const auto& [key, member] : value.get_object()) {
+        if (!first) *out += ',';
+        first = false;
+        *out += json::serialize(json::string_view(key));
+        *out += ':';
+        Write(member, out);
+      }
+      *out += '}';
+      return;
+    }
+    case json::kind::array: {
+      *out += '[';
+      bool first = true;
+      for (const json::value& member : value.get_array()) {
+        if (!first) *out += ',';
+        first = false;
+        Write(member, out);
+      }
+      *out += ']';
+      return;
+    }
+    case json::kind::double_: *out += std::isfinite(value.get_double()) ? Format("%.6g", value.get_double()) : "0"; return;
+    default: *out += json::serialize(value);
+  }
+}
+
+std::string Dump(const json::value& value) {
+  std::string out;
+  Write(value, &out);
+  return out;
+}
+
+json::string Text(std::string_view text) { return json::string(MakeValidUtf8(text)); }
+
+json::array Reasons(const RecalledSpan& span) {
+  json::array reasons;
+  for (const std::string& reason : span.reasons) reasons.emplace_back(Text(reason));
+  return reasons;
+}
+
+json::object ShowObject(const MemoryInfo& info) {
+  json::array documents;
+  for (const DocumentInfo& document : info.documents) {
+    documents.push_back(json::object{{"name", Text(document.name)},
+                                     {"bytes", document.bytes},
+                                     {"tokens", document.tokens},
+                                     {"committed_tokens", document.committed_tokens}});
+  }
+  return {{"memory", Text(info.name)}, {"model", Text(info.model)}, {"documents", std::move(documents)},
+          {"tokens", info.tokens}, {"disk_bytes", info.disk_bytes}};
+}
+
+std::string Rate(double tokens_per_s) { return Format(tokens_per_s < 9.95 ? "%.1f tok/s" : "%.0f tok/s", tokens_per_s); }
+
+std::string Plural(uint64_t count, std::string_view noun) {
+  return FormatCount(count) + " " + std::string(noun) + (count == 1 ? "" : "s");
+}
+
+// Columns padded to their widest cell; numbers to the right.
+struct Table {
+  std::vector<bool> right;
+  std::vector<std::vector<std::string>> rows;
+
+  std::string Print() const {
+    std::vector<size_t> widths(right.size(), 0);
+    for (const auto& row : rows) {
+      for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], CountColumns(row[i]));
+    }
+    std::string out;
+    for (const auto& row : rows) {
+      std::string line;
+      for (size_t i = 0; i < row.size(); ++i) {
+        const std::string pad(widths[i] - CountColumns(row[i]), ' ');
+        line += (i > 0 ? "  " : "") + (right[i] ? pad + row[i] : row[i] + pad);
+      }
+      while (line.ends_with(' ')) line.pop_back();
+      out += line + "\n";
+    }
+    return out;
+  }
+};
+
+// "genesis.txt:123-125", or one number when the span lies in one line.
+std::string Place(const RecalledSpan& span) {
+  std::string place = CollapseSpace(span.document) + ":" + std::to_string(span.line_begin);
+  if (span.line_end > span.line_begin) place += "-" + std::to_string(span.line_end);
+  return place;
+}
+
+std::string SpanText(size_t index, const RecalledSpan& span, std::string_view hint) {
+  std::string out = "[" + std::to_string(index) + "] " + Place(span) + "  (" + Format("%.2f", span.score) + ")\n";
+  // Wrapping loses some columns at line ends, so the excerpt is asked for a little shorter than three full lines.
+  const size_t room = kCitationLines * (kColumns - kIndent - 6);
+  for (const std::string& line : Wrap(Excerpt(span.text, hint, room), kIndent, kColumns)) out += line + "\n";
+  return out;
+}
+
+std::string CoverageText(double coverage, size_t spans, const std::string& memory) {
+  if (spans == 0) return "(nothing in " + memory + " bears on this)\n";
+  if (coverage < kCoverageLow) return "(coverage " + Format("%.2f", coverage) + ": " + memory + " may not hold the answer)\n";
+  return "";
+}
+
+// Lower-case words of four bytes and more (shorter ones are everywhere) and numbers; bytes above ASCII count as letters.
+std::vector<std::string> Words(std::string_view text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    const unsigned char c = i < text.size() ? static_cast<unsigned char>(text[i]) : ' ';
+    if (std::isalnum(c) || c >= 0x80) {
+      word += static_cast<char>(std::tolower(c));
+    } else {
+      if (word.size() >= 4 || (!word.empty() && std::isdigit(static_cast<unsigned char>(word[0])))) words.push_back(word);
+      word.clear();
+    }
+  }
+  return words;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------------------------- JSON
+
+std::string AskJson(const AskReply& reply) {
+  json::array citations;
+  for (const Citation& citation : reply.citations) {
+    const RecalledSpan& span = citation.span;
+    citations.push_back(json::object{{"index", citation.index},
+                                     {"document", Text(span.document)},
+                                     {"byte_start", span.bytes.begin},
+                                     {"byte_end", span.bytes.end},
+                                     {"line_start", span.line_begin},
+                                     {"line_end", span.line_end},
+                                     {"text", Text(span.text)},
+                                     {"score", span.score},
+                                     {"reasons", Reasons(span)}});
+  }
+  return Dump(json::object{
+      {"answer", Text(reply.answer)},
+      {"citations", std::move(citations)},
+      {"coverage", reply.coverage},
+      {"plan", json::object{{"candidates", reply.candidates}, {"spans", reply.spans}, {"tokens_recalled", reply.tokens_recalled},
+                            {"blocks_read", reply.blocks_read}, {"bytes_read", reply.bytes_read}}},
+      {"usage", json::object{{"memory_tokens", reply.memory_tokens}, {"prompt_tokens", reply.prompt_tokens},
+                             {"completion_tokens", reply.completion_tokens}}},
+      {"timings", json::object{{"plan_ms", reply.plan_ms}, {"recall_ms", reply.recall_ms}, {"prompt_ms", reply.prompt_ms},
+                               {"decode_ms", reply.decode_ms}, {"first_token_ms", reply.first_token_ms},
+                               {"decode_tok_s", reply.decode_tok_s}}}});
+}
+
+std::string RecallJson(const RecallReply& reply) {
+  json::array spans;
+  for (const RecalledSpan& span : reply.spans) {
+    spans.push_back(json::object{{"document", Text(span.document)},
+                                 {"token_begin", span.tokens.begin},
+                                 {"token_end", span.tokens.end},
+                                 {"byte_start", span.bytes.begin},
+                                 {"byte_end", span.bytes.end},
+                                 {"line_start", span.line_begin},
+                                 {"line_end", span.line_end},
+                                 {"text", Text(span.text)},
+                                 {"score", span.score},
+                                 {"reasons", Reasons(span)}});
+  }
+  return Dump(json::object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}});
+}
+
+std::string ShowJson(const MemoryInfo& info) { return Dump(ShowObject(info)); }
+
+std::string ListJson(const std::vector<MemoryInfo>& memories) {
+  json::array list;
+  for (const MemoryInfo& info : memories) list.push_back(ShowObject(info));
+  return Dump(list);
+}
+
+std::string IngestJson(const IngestSummary& s) {
+  return Dump(json::object{{"memory", Text(s.memory)},
+                           {"documents", s.documents},
+                           {"tokens", s.tokens},
+                           {"seconds", s.seconds},
+                           {"tokens_per_s", s.seconds > 0 ? static_cast<double>(s.tokens_read) / s.seconds : 0.0},
+                           {"first_64k_tok_s", s.first_64k_tok_s},
+                           {"last_64k_tok_s", s.last_64k_tok_s},
+                           {"peak_rss_bytes", s.peak_rss_bytes},
+                           {"disk_bytes", s.disk_bytes}});
+}
+
+namespace {
+std::string_view StateName(CatalogState::Kind kind) {
+  switch (kind) {
+    case CatalogState::Kind::kReady: return "ready";
+    case CatalogState::Kind::kDamaged: return "damaged";
+    case CatalogState::Kind::kAbsent: break;
+  }
+  return "absent";
+}
+}  // namespace
+
+std::string CatalogJson(const std::vector<CatalogLine>& lines) {
+  json::array list;
+  for (const CatalogLine& line : lines) {
+    list.push_back(json::object{{"name", Text(line.model->name)},
+                                {"licence", Text(line.model->licence)},
+                                {"bytes", line.state.bytes > 0 ? line.state.bytes : line.model->bytes},
+                                {"state", StateName(line.state.kind)},
+                                {"path", Text(line.state.path)}});
+  }
+  return Dump(list);
+}
+
+std::string ConfigJson(const Config& config) {
+  const auto entry = [](json::value value, const std::string& origin) {
+    return json::object{{"value", std::move(value)}, {"origin", Text(origin)}};
+  };
+  return Dump(json::object{{"home", entry(Text(config.home.value), config.home.origin)},
+                           {"model", entry(Text(config.model.value), config.model.origin)},
+                           {"threads", entry(config.threads.value, config.threads.origin)},
+                           {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)}});
+}
+
+std::string VersionJson(std::string_view version, std::string_view kernels) {
+  return Dump(json::object{{"version", Text(version)}, {"kernels", Text(kernels)}});
+}
+
+std::string ForgetJson(const std::string& memory, const std::string& document, bool compacted) {
+  json::object object{{"memory", Text(memory)}, {"document", nullptr}, {"compacted", compacted}};
+  if (!document.empty()) object["document"] = Text(document);
+  return Dump(object);
+}
+
+std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, uint64_t disk_bytes) {
+  return Dump(json::object{{"memory", Text(memory)}, {"disk_bytes_before", disk_bytes_before}, {"disk_bytes", disk_bytes}});
+}
+
+std::string VerifyJson(const MemoryInfo& info) {
+  return Dump(json::object{{"memory", Text(info.name)}, {"ok", true}, {"documents", info.documents.size()}, {"tokens", info.tokens}});
+}
+
+std::string ModelPathJson(const std::string& name, const std::string& path) {
+  return Dump(json::object{{"name", Text(name)}, {"path", Text(path)}});
+}
+
+// ---------------------------------------------------------------------------------------------------------------- text
+
+std::string CitationsText(const AskReply& reply, std::string_view hint, const std::string& memory) {
+  std::string out;
+  for (size_t i = 0; i < reply.citations.size() && i < kCitationsShown; ++i) {
+    out += SpanText(reply.citations[i].index, reply.citations[i].span, hint);
+  }
+  if (reply.citations.size() > kCitationsShown) {
+    out += "and " + std::to_string(reply.citations.size() - kCitationsShown) + " more, which --json shows\n";
+  }
+  return out + CoverageText(reply.coverage, static_cast<size_t>(reply.spans), memory);
+}
+
+std::string TimingsText(const AskReply& r) {
+  std::string out = Plural(r.spans, "span") + ", " + FormatCount(r.tokens_recalled) + " of " + Plural(r.memory_tokens, "token") + "; plan " +
+                    Format("%.0f ms", r.plan_ms) + ", first word " + Format("%.0f ms", r.first_token_ms) + ", " +
+                    Plural(r.completion_tokens, "token");
+  if (r.decode_tok_s > 0) out += " at " + Rate(r.decode_tok_s);
+  return out + "\n";
+}
+
+std::string RecallText(const RecallReply& reply, std::string_view query, const std::string& memory) {
+  std::string out;
+  for (size_t i = 0; i < reply.spans.size(); ++i) out += SpanText(i + 1, reply.spans[i], query);
+  return out + CoverageText(reply.coverage, reply.spans.size(), memory);
+}
+
+std::string ShowText(const MemoryInfo& info) {
+  std::string out = CollapseSpace(info.name) + ": " + Plural(info.documents.size(), "document") + ", " + Plural(info.tokens, "token") + ", " +
+                    FormatBytes(info.disk_bytes) + " on disk\nmodel " + CollapseSpace(info.model) +
+                    (info.codec.empty() ? "" : ", codec " + info.codec) + "\n";
+  Table table{.right = {false, true, true, false}, .rows = {}};
+  for (const DocumentInfo& d : info.documents) {
+    std::string remark = d.version > 1 ? "version " + std::to_string(d.version) : "";
+    if (d.committed_tokens < d.tokens) remark += (remark.empty() ? "" : ", ") + FormatCount(d.committed_tokens) + " read so far";
+    table.rows.push_back({"  " + CollapseSpace(d.name), FormatBytes(d.bytes), Plural(d.tokens, "token"), remark});
+  }
+  return out + table.Print();
+}
+
+std::string ListText(const std::vector<MemoryInfo>& memories) {
+  Table table{.right = {false, true, true, true, false}, .rows = {}};
+  for (const MemoryInfo& m : memories) {
+    table.rows.push_back({CollapseSpace(m.name), Plural(m.documents.size(), "document"), Plural(m.tokens, "token"), FormatBytes(m.disk_bytes),
+                          CollapseSpace(m.model)});
+  }
+  return table.Print();
+}
+
+std::string IngestText(const IngestSummary& s) {
+  std::string out = s.memory + ": " + Plural(s.documents, "document") + ", " + Plural(s.tokens, "token");
+  if (s.tokens_read > 0 && s.seconds > 0) {
+    out += (s.tokens_read < s.tokens ? ", " + FormatCount(s.tokens_read) + " of them read now" : std::string()) + " in " +
+           FormatDuration(s.seconds) + " (" + Rate(static_cast<double>(s.tokens_read) / s.seconds) + ")";
+  } else {
+    out += ", nothing new";
+  }
+  return out + ", " + FormatBytes(s.disk_bytes) + " on disk\n";
+}
+
+std::string CatalogText(const std::vector<CatalogLine>& lines) {
+  Table table{.right = {false, false, true, false, false}, .rows = {}};
+  for (const CatalogLine& line : lines) {
+    const bool here = line.state.kind != CatalogState::Kind::kAbsent;
+    table.rows.push_back({std::string(line.model->name), std::string(line.model->licence),
+                          FormatBytes(here ? line.state.bytes : line.model->bytes), std::string(StateName(line.state.kind)),
+                          CollapseSpace(line.state.path)});
+  }
+  return table.Print();
+}
+
+std::string ConfigText(const Config& config, bool origin) {
+  Table table{.right = {false, false, false}, .rows = {}};
+  const auto add = [&](std::string name, std::string value, const std::string& from) {
+    table.rows.push_back({std::move(name), std::move(value), origin ? "(" + CollapseSpace(from) + ")" : ""});
+  };
+  add("home", CollapseSpace(config.home.value), config.home.origin);
+  add("model", CollapseSpace(config.model.value), config.model.origin);
+  add("threads", std::to_string(config.threads.value), config.threads.origin);
+  add("memory_budget", FormatBytes(config.memory_budget_bytes.value), config.memory_budget_bytes.origin);
+  return table.Print();
+}
+
+std::vector<std::string> Wrap(std::string_view text, size_t indent, size_t columns) {
+  LH_CHECK(columns > indent);
+  const size_t room = columns - indent;
+  std::vector<std::string> lines;
+  std::string line;
+  const auto flush = [&] {
+    if (!line.empty()) lines.push_back(std::string(indent, ' ') + line);
+    line.clear();
+  };
+  const std::string collapsed = CollapseSpace(text);
+  size_t begin = 0;
+  while (begin < collapsed.size()) {
+    const size_t end = std::min(collapsed.find(' ', begin), collapsed.size());
+    std::string word = collapsed.substr(begin, end - begin);
+    begin = end + 1;
+    if (!line.empty() && CountColumns(line) + 1 + CountColumns(word) > room) flush();
+    while (CountColumns(word) > room) {
+      size_t cut = 0;
+      for (size_t taken = 0; taken < room; ++taken) {
+        ++cut;
+        while (cut < word.size() && (static_cast<unsigned char>(word[cut]) & 0xC0) == 0x80) ++cut;
+      }
+      line = word.substr(0, cut);
+      word.erase(0, cut);
+      flush();
+    }
+    line += (line.empty() ? "" : " ") + word;
+  }
+  flush();
+  return lines;
+}
+
+std::string Excerpt(std::string_view text, std::string_view hint, size_t columns) {
+  // Each word of the text with whether a line begins there; bad bytes and control characters are gone.
+  struct Word {
+    std::string text;
+    size_t columns;
+    bool starts_line;
+  };
+  std::vector<Word> words;
+  bool starts_line = true;
+  size_t begin = 0;
+  while (begin < text.size()) {
+    const size_t end = std::min(text.find_first_of(" \t\r\n\f\v", begin), text.size());
+    if (end > begin) {
+      std::string word = CollapseSpace(text.substr(begin, end - begin));
+      if (!word.empty()) {
+        words.push_back({word, CountColumns(word), starts_line});
+        starts_line = false;
+      }
+    }
+    if (end < text.size() && text[end] == '\n') starts_line = true;
+    begin = end + 1;
+  }
+  const std::vector<std::string> hint_list = Words(hint);
+  const std::set<std::string> hints(hint_list.begin(), hint_list.end());
+  std::vector<std::vector<std::string>> hits(words.size());  // the hint's words within each word of the text
+  for (size_t i = 0; i < words.size(); ++i) {
+    for (std::string& word : Words(words[i].text)) {
+      if (hints.count(word) > 0) hits[i].push_back(std::move(word));
+    }
+  }
+  // The last word that still fits when the excerpt begins at word i, with room for both ellipses.
+  const auto reach = [&](size_t i) {
+    size_t used = 0, end = i;
+    while (end < words.size() && used + words[end].columns + 1 <= columns - std::min<size_t>(columns, 3)) used += words[end++].columns + 1;
+    return end;
+  };
+  size_t best_begin = 0, best_score = 0;
+  size_t lines_at = 0;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (words[i].starts_line) lines_at = i;
+    // Within a line, only where the excerpt from its beginning would not reach.
+    if (!words[i].starts_line && i < reach(lines_at)) continue;
+    std::set<std::string_view> found;
+    for (size_t j = i; j < reach(i); ++j) found.insert(hits[j].begin(), hits[j].end());
+    size_t score = 0;
+    for (const std::string_view word : found) score += word.size();  // long words are rare ones
+    if (score > best_score) {
+      best_score = score;
+      best_begin = i;
+    }
+    if (reach(i) == words.size()) break;  // later ones only hold less
+  }
+  const size_t end = std::max(reach(best_begin), std::min(best_begin + 1, words.size()));
+  std::string out = best_begin > 0 ? "\u2026 " : "";
+  for (size_t i = best_begin; i < end; ++i) out += (i > best_begin ? " " : "") + words[i].text;
+  return end < words.size() ? out + " \u2026" : out;
+}
+
+std::string FormatCount(uint64_t value) {
+  std::string digits = std::to_string(value);
+  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
+  return digits;
+}
+
+std::string FormatDuration(double seconds) {
+  if (!(seconds >= 0)) seconds = 0;
+  if (seconds < 9.95) return Format("%.1f s", seconds);
+  if (seconds < 99.5) return Format("%.0f s", seconds);
+  const auto whole = static_cast<uint64_t>(std::min(seconds, 1e12) + 0.5);
+  char text[48];
+  if (whole < 3600) {
+    std::snprintf(text, sizeof(text), "%llu:%02llu", static_cast<unsigned long long>(whole / 60), static_cast<unsigned long long>(whole % 60));
+  } else {
+    std::snprintf(text, sizeof(text), "%llu:%02llu:%02llu", static_cast<unsigned long long>(whole / 3600),
+                  static_cast<unsigned long long>(whole / 60 % 60), static_cast<unsigned long long>(whole % 60));
+  }
+  return text;
+}
+
+}  // namespace longhold

@@ -1,0 +1,226 @@
+// The whole model through longhold's attention against the same model through libllama's own.
+//
+// Logits: max |longhold - engine| over the vocabulary, for the last token, against the engine's exact attention (float32
+// sums over a float32 cache). The bound is the issue's, 1e-2, with logits that spread by about 3. Weights are float32, so
+// nothing but attention can differ; measured 3e-5. Where sliding-window layers stay with the engine, its fused 16-bit
+// attention of those is in our logits too (measured 0.014 to 0.035, the same as the engine against itself), so there the
+// bound is 1.5 times that plus 1e-2. Lengths: one token, either side of a block of 64, some blocks, nearly a whole batch.
+//
+// Continuations: 30 greedy tokens against RunNative, whose fused attention rounds to 16 bits. The native tokens are fed to
+// both sides and ours must find each the most likely one, or within kTie of it, so that a near tie on another processor is
+// no failure while a wrong key, position or reused graph is: those move logits by their whole spread.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <iostream>
+
+#include "memory/working_set.h"
+#include "tests/model/tiny_models.h"
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kLogitTolerance = 1e-2;
+constexpr float kTie = 3e-2f;
+constexpr uint32_t kContinuation = 30;
+
+class Equality : public testing::TestWithParam<TinyModel> {
+ protected:
+  void SetUp() override {
+    model_ = LoadTiny(GetParam().name);
+    ASSERT_NE(model_, nullptr);
+  }
+  std::vector<TokenId> Tokens(size_t count, uint32_t seed = 1) const { return PlainTokens(GetParam(), *model_, count, seed); }
+
+  // Feeds prompt and native continuation through `set`, the prompt in passes of the given sizes (the last repeats), and
+  // holds every step's logits against the native token.
+  void ExpectFollows(std::span<const TokenId> prompt, const std::vector<TokenId>& native, const std::vector<size_t>& passes) {
+    WorkingSet set(model_->info().geometry, static_cast<uint32_t>(prompt.size() + native.size()));
+    model_->NativeForget(0, UINT32_MAX);
+    const auto forward = [&](std::span<const TokenId> tokens, uint32_t position) {
+      set.BeginPass(static_cast<uint32_t>(tokens.size()));
+      return model_->Forward(tokens, position, &set, true);
+    };
+    size_t at = 0;
+    for (size_t i = 0; at < prompt.size(); ++i) {
+      const size_t n = std::min(passes[std::min(i, passes.size() - 1)], prompt.size() - at);
+      const Status status = forward(prompt.subspan(at, n), static_cast<uint32_t>(at));
+      ASSERT_TRUE(status.ok()) << status.ToString();
+      at += n;
+    }
+    for (size_t i = 0; i < native.size(); ++i) {
+      const std::span<const float> logits = model_->logits();
+      const size_t best = ArgMax(logits);
+      EXPECT_GE(logits[static_cast<size_t>(native[i])], logits[best] - kTie)
+          << "token " << i << " of the continuation: the engine says " << native[i] << ", longhold " << best;
+      const Status status = forward({&native[i], 1}, static_cast<uint32_t>(at++));
+      ASSERT_TRUE(status.ok()) << status.ToString();
+    }
+    EXPECT_EQ(set.size(), prompt.size() + native.size());
+  }
+
+  void ExpectContinues(size_t prompt_tokens, const std::vector<std::vector<size_t>>& splits) {
+    const std::vector<TokenId> prompt = Tokens(prompt_tokens, /*seed=*/7);
+    const Result<NativeRun> native = RunNative(*model_, prompt, kContinuation);
+    ASSERT_TRUE(native.ok()) << native.status().ToString();
+    ASSERT_EQ(native->tokens.size(), kContinuation);
+    for (const std::vector<size_t>& passes : splits) {
+      SCOPED_TRACE("first pass of " + std::to_string(passes[0]));
+      ExpectFollows(prompt, native->tokens, passes);
+    }
+  }
+
+  std::unique_ptr<LanguageModel> model_;
+};
+INSTANTIATE_TEST_SUITE_P(Tiny, Equality, testing::ValuesIn(TinyModels()),
+                         [](const auto& param) { return param.param.name; });
+
+TEST_P(Equality, LogitsAreTheEnginesAtEveryLength) {
+  double worst = 0, worst_engine = 0;
+  for (const size_t count : {1, 2, 63, 64, 65, 200, 500}) {
+    const Result<LogitEquality> equal = CompareLogits(*model_, Tokens(count));
+    ASSERT_TRUE(equal.ok()) << equal.status().ToString();
+    const double engine = GetParam().native_window == 0 ? 0 : equal->engine_error;
+    EXPECT_LT(equal->error, 1.5 * engine + kLogitTolerance) << count << " tokens";
+    EXPECT_TRUE(equal->same_greedy) << count << " tokens";
+    worst = std::max(worst, equal->error);
+    worst_engine = std::max(worst_engine, equal->engine_error);
+  }
+  std::cout << GetParam().name << ": max logit error " << worst << ", the engine's fused attention " << worst_engine << "\n";
+}
+
+// Logits that hardly differ, or that do not depend on attention, would make the other facts here worthless.
+TEST_P(Equality, TheTinyModelListensToItsPast) {
+  std::vector<TokenId> tokens = Tokens(100);
+  const auto logits = [&](uint32_t begin) {
+    WorkingSet set(model_->info().geometry, 100);
+    model_->NativeForget(0, UINT32_MAX);
+    set.BeginPass(100 - begin);
+    EXPECT_TRUE(model_->Forward(std::span(tokens).subspan(begin), begin, &set, true).ok());
+    return std::vector<float>(model_->logits().begin(), model_->logits().end());
+  };
+  const std::vector<float> all = logits(0);
+  const auto [low, high] = std::minmax_element(all.begin(), all.end());
+  EXPECT_GT(*high - *low, 8.0f);
+  tokens[20] = tokens[20] == GetParam().first_plain ? tokens[20] + 1 : tokens[20] - 1;  // far before any native window
+  const std::vector<float> other = logits(0);
+  float moved = 0;
+  for (size_t i = 0; i < all.size(); ++i) moved = std::max(moved, std::abs(all[i] - other[i]));
+  EXPECT_GT(moved, 5 * kLogitTolerance);
+}
+
+TEST_P(Equality, GreedyContinuationFollowsTheEngineTokenByToken) {
+  ExpectContinues(90, {{512}, {1}, {63, 1, 5, 64}, {7}});
+}
+
+// Longer than a batch, longer than the host's own cells for the native layers (768 here), far past the native window.
+TEST_P(Equality, GreedyContinuationFollowsTheEngineBeyondOneBatch) {
+  ExpectContinues(1300, {{512}, {33, 512, 127}});
+}
+
+// A pass after a pass must not see anything of it: libllama reuses the last graph when its shape fits, with the tap's
+// changes in it, and the set may be another one.
+TEST_P(Equality, ASecondSetStartsAfresh) {
+  const std::vector<TokenId> tokens = Tokens(40);
+  std::vector<float> first;
+  for (int round = 0; round < 3; ++round) {
+    WorkingSet set(model_->info().geometry, 64);
+    model_->NativeForget(0, UINT32_MAX);
+    for (uint32_t i = 0; i < tokens.size(); ++i) {
+      set.BeginPass(1);
+      ASSERT_TRUE(model_->Forward({&tokens[i], 1}, i, &set, true).ok());
+    }
+    const std::vector<float> logits(model_->logits().begin(), model_->logits().end());
+    if (round == 0) first = logits;
+    EXPECT_EQ(logits, first) << "round " << round;
+  }
+}
+
+// 16-bit and 8-bit weights quantise the activations too: the last bit of a sum becomes a whole step some layers later. The
+// yardstick is then the engine against itself (llama_host.h).
+void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> tokens, const std::string& what) {
+  const Result<LogitEquality> equal = CompareLogits(model, tokens);
+  ASSERT_TRUE(equal.ok()) << equal.status().ToString();
+  EXPECT_LE(equal->error, 1.5 * equal->engine_error + kLogitTolerance) << what;
+  std::cout << what << ", " << tokens.size() << " tokens: max logit error " << equal->error << ", the engine's fused attention "
+            << equal->engine_error << ", same greedy token " << (equal->same_greedy ? "yes" : "no") << "\n";
+}
+
+TEST(QuantisedEquality, HalfPrecisionWeights) {
+  const auto model = LoadTiny("llama_f16");
+  ASSERT_NE(model, nullptr);
+  for (const size_t count : {1, 65, 500}) {
+    ExpectAsGoodAsTheEngine(*model, PlainTokens(FindTiny("llama"), *model, count), "llama_f16");
+  }
+}
+
+TEST(QuantisedEquality, EightBitWeightsMadeByRequantiseQ8) {
+  for (const char* name : {"llama", "qwen2", "qwen3", "gemma3"}) {
+    const std::string path = testing::TempDir() + "/longhold_q8_" + std::to_string(getpid()) + ".gguf";
+    const Status status = RequantiseQ8(TinyPath(name), path);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    EXPECT_LT(fs::file_size(path), fs::file_size(TinyPath(name)) / 2);
+    const auto model = LoadLlama({.path = path});
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    for (const size_t count : {1, 65, 500}) {
+      ExpectAsGoodAsTheEngine(**model, PlainTokens(FindTiny(name), **model, count), std::string(name) + " as q8_0");
+    }
+    fs::remove(path);
+  }
+}
+
+TEST(QuantisedEquality, RequantiseLeavesNothingBehindWhenItFails) {
+  const fs::path dir = fs::path(testing::TempDir()) / ("longhold_q8_bad_" + std::to_string(getpid()));
+  fs::create_directories(dir);
+  const std::string to = dir / "out.gguf";
+  const Status status = RequantiseQ8(TinyPath("damaged_cut_tensors"), to);
+  EXPECT_FALSE(status.ok());
+  EXPECT_NE(status.message().find(TinyPath("damaged_cut_tensors")), std::string::npos) << status.ToString();
+  EXPECT_TRUE(fs::is_empty(dir));
+  fs::remove_all(dir);
+}
+
+// Every GGUF of up to 400 MB in $LONGHOLD_TEST_MODELS, or where 'longhold model get' keeps them.
+std::vector<std::string> RealModels() {
+  std::string dir;
+  if (const char* value = getenv("LONGHOLD_TEST_MODELS")) {
+    dir = value;
+  } else if (const char* cache = getenv("LONGHOLD_CACHE")) {
+    dir = std::string(cache) + "/models";
+  } else if (const char* home = getenv("HOME")) {
+    dir = std::string(home) + "/.cache/longhold/models";
+  }
+  std::vector<std::string> paths;
+  std::error_code ec;
+  for (auto it = fs::directory_iterator(dir, ec); !ec && it != fs::directory_iterator(); it.increment(ec)) {
+    if (it->path().extension() == ".gguf" && it->file_size() <= (400ull << 20)) paths.push_back(it->path());
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+
+TEST(QuantisedEquality, RealWeights) {
+  const std::vector<std::string> paths = RealModels();
+  if (paths.empty()) GTEST_SKIP() << "no real weights: run 'longhold model get smollm2', or set LONGHOLD_TEST_MODELS to a directory of GGUF files";
+  std::string text;
+  for (int i = 0; i < 12; ++i) {
+    text += "In the year " + std::to_string(1700 + 13 * i) + " the keeper of the lighthouse wrote the number " +
+            std::to_string(31 * i * i + 5) + " into the book, closed it, and went down to the boat. ";
+  }
+  for (const std::string& path : paths) {
+    const auto model = LoadLlama({.path = path});
+    ASSERT_TRUE(model.ok()) << model.status().ToString();
+    Result<std::vector<TokenId>> tokens = (*model)->Tokenize(text, false);
+    ASSERT_TRUE(tokens.ok());
+    if ((*model)->Bos() >= 0) tokens->insert(tokens->begin(), (*model)->Bos());
+    ASSERT_GE(tokens->size(), 300u);
+    for (const size_t count : {20, 65, 300}) {
+      ExpectAsGoodAsTheEngine(**model, std::span(*tokens).first(count), fs::path(path).filename());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace longhold
