@@ -98,17 +98,18 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)) {}
 Engine::~Engine() = default;
 
 Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
-  model_ = model;
-  open_.reset();
   const ModelInfo& info = model->info();
-  profile_ = std::make_unique<RecallProfile>(profile == nullptr ? RecallProfile::For(info) : *profile);
-  for (const RecallHead& head : profile_->heads) {
+  auto used = std::make_unique<RecallProfile>(profile == nullptr ? RecallProfile::For(info) : *profile);
+  for (const RecallHead& head : used->heads) {
     const auto& layers = info.geometry.layers;
     if (std::find(layers.begin(), layers.end(), head.layer) == layers.end() || head.kv_head >= info.geometry.kv_heads) {
-      return InvalidArgument("recall profile " + profile_->name + ": layer " + std::to_string(head.layer) + " head " +
+      return InvalidArgument("recall profile " + used->name + ": layer " + std::to_string(head.layer) + " head " +
                              std::to_string(head.kv_head) + " is not an attention head that longhold serves in " + info.name);
     }
   }
+  model_ = model;
+  open_.reset();
+  profile_ = std::move(used);
   std::vector<std::string> pieces(info.vocab_size);
   for (uint32_t i = 0; i < info.vocab_size; ++i) pieces[i] = model->Piece(static_cast<TokenId>(i));
   vocabulary_ = std::make_unique<const LexicalVocabulary>(std::move(pieces));
@@ -348,6 +349,15 @@ Status Engine::Fetch(Planned& p, AskReply* reply, std::vector<TokenSpan>* places
 Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
   const Clock::time_point start = Clock::now();
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
+  // When the context does not hold all spans, the worst go; question and answer keep their room.
+  const uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - options.max_tokens;
+  uint64_t wanted = 0;
+  size_t fitting = 0;
+  for (; fitting < p.plan.spans.size(); ++fitting) {
+    wanted += p.plan.spans[fitting].tokens.size();
+    if (wanted > room) break;
+  }
+  p.plan.spans.resize(fitting);
   AskReply reply;
   reply.plan_ms = p.plan_ms;
   reply.coverage = p.plan.coverage;

@@ -131,37 +131,55 @@ uint64_t Memory::committed_tokens() const {
   return tokens;
 }
 
+namespace {
+
+// Reads the index segments of a document's committed tokens into the indexes.
+Status ReadSegments(ColdStore& store, const std::string& memory, const DocumentRecord& d, bool with_scan, ScanIndex* scan,
+                    LexicalIndex* lexical) {
+  const uint32_t segments = static_cast<uint32_t>((d.committed_tokens + kCommitTokens - 1) / kCommitTokens);
+  const auto damaged = [&](uint32_t segment, const std::string& why) {
+    return DataLoss("memory " + memory + ": index segment " + std::to_string(segment) + " of " + d.name + ": " + why +
+                    "; forget and ingest the document again");
+  };
+  uint32_t scans = 0, lexicals = 0;
+  Status bad;
+  LH_RETURN_IF_ERROR(store.Scan(
+      Table::kIndex, NumberedKey(d.id, 0), NumberedKey(d.id, segments), [&](std::string_view key, std::string_view value) {
+        const uint32_t number = ReadBigEndian32(key.substr(4));
+        const uint64_t begin = uint64_t{number} * kCommitTokens;
+        const uint64_t tokens = std::min<uint64_t>(kCommitTokens, d.committed_tokens - begin);
+        if (key.back() == kScanKind) {
+          Result<ScanSegment> segment = ScanSegment::Decode(value);
+          if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
+          if (segment->document != d.id || segment->block_begin != begin / kBlockTokens || segment->token_count() != tokens) {
+            bad = damaged(number, "is another one's");
+            return false;
+          }
+          bad = scan->Add(std::make_shared<const ScanSegment>(std::move(*segment)));
+          ++scans;
+        } else {
+          Result<LexicalSegment> segment = LexicalSegment::Decode(value);
+          if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
+          if (segment->document != d.id || segment->token_begin != begin || segment->token_count != tokens) {
+            bad = damaged(number, "is another one's");
+            return false;
+          }
+          bad = lexical->Add(std::make_shared<const LexicalSegment>(std::move(*segment)));
+          ++lexicals;
+        }
+        return bad.ok();
+      }));
+  LH_RETURN_IF_ERROR(bad);
+  if (lexicals != segments || (with_scan && scans != segments)) return damaged(with_scan ? std::min(lexicals, scans) : lexicals, "missing");
+  return OkStatus();
+}
+
+}  // namespace
+
 Status Memory::LoadIndexes() {
   if (indexes_loaded_) return OkStatus();
   for (const DocumentRecord& d : documents_) {
-    if (d.committed_tokens == 0) continue;
-    const uint32_t segments = static_cast<uint32_t>((d.committed_tokens + kCommitTokens - 1) / kCommitTokens);
-    const auto damaged = [&](uint32_t segment, const std::string& why) {
-      return DataLoss("memory " + name_ + ": index segment " + std::to_string(segment) + " of " + d.name + ": " + why +
-                      "; forget and ingest the document again");
-    };
-    uint32_t scans = 0, lexicals = 0;
-    Status bad;
-    LH_RETURN_IF_ERROR(store_->Scan(
-        Table::kIndex, NumberedKey(d.id, 0), NumberedKey(d.id, segments), [&](std::string_view key, std::string_view value) {
-          const uint32_t number = ReadBigEndian32(key.substr(4));
-          if (key.back() == kScanKind) {
-            Result<ScanSegment> segment = ScanSegment::Decode(value);
-            if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
-            bad = scan_.Add(std::make_shared<const ScanSegment>(std::move(*segment)));
-            ++scans;
-          } else {
-            Result<LexicalSegment> segment = LexicalSegment::Decode(value);
-            if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
-            bad = lexical_.Add(std::make_shared<const LexicalSegment>(std::move(*segment)));
-            ++lexicals;
-          }
-          return bad.ok();
-        }));
-    LH_RETURN_IF_ERROR(bad);
-    if (lexicals != segments || (!manifest_.scan_layers.empty() && scans != segments)) {
-      return damaged(std::min(lexicals, scans), "missing");
-    }
+    LH_RETURN_IF_ERROR(ReadSegments(*store_, name_, d, !manifest_.scan_layers.empty(), &scan_, &lexical_));
   }
   indexes_loaded_ = true;
   return OkStatus();
@@ -189,6 +207,11 @@ Result<std::shared_ptr<const TextChunk>> Memory::LoadChunk(DocumentId document, 
   if (!bytes.ok()) return DataLoss(where() + ": " + bytes.status().message());
   Result<TextChunk> decoded = DecodeTextChunk(*bytes);
   if (!decoded.ok()) return DataLoss(where() + ": " + decoded.status().message());
+  const DocumentRecord& record = Get(document);
+  const uint64_t end = chunk + 1 < record.chunk_tokens.size() ? record.chunk_tokens[chunk + 1] : record.tokens;
+  if (decoded->token_begin != record.chunk_tokens[chunk] || decoded->token_begin + decoded->tokens.size() != end) {
+    return DataLoss(where() + ": is another one's");
+  }
   auto shared = std::make_shared<const TextChunk>(std::move(*decoded));
   if (chunks_.size() >= kChunkCache) chunks_.erase(chunks_.begin());
   chunks_.emplace_back(key, shared);
@@ -303,6 +326,8 @@ Status Memory::PutBlock(const BlockKey& key, const KvBlock& block) {
 Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
                       std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire) {
   DocumentRecord record = Get(document);
+  // The last commit was in the middle of this segment: an ingest that was stopped goes on.
+  const bool grows = record.committed_tokens % kCommitTokens != 0;
   LH_CHECK(tokens > record.committed_tokens && tokens <= record.tokens);
   const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
   record.committed_tokens = tokens;
@@ -321,17 +346,26 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   for (DocumentRecord& d : documents_) {
     if (d.id == document) d = record;
   }
-  if (indexes_loaded_) {
-    if (scan != nullptr) LH_RETURN_IF_ERROR(scan_.Add(std::move(scan)));
-    LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
-  }
   if (retire != nullptr) DropFromRam(*retire);
-  return OkStatus();
+  if (!indexes_loaded_) return OkStatus();
+  if (grows) {
+    // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they are read again.
+    scan_ = ScanIndex();
+    lexical_ = LexicalIndex();
+    indexes_loaded_ = false;
+    return LoadIndexes();
+  }
+  if (scan != nullptr) LH_RETURN_IF_ERROR(scan_.Add(std::move(scan)));
+  return lexical_.Add(std::move(lexical));
 }
 
 Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
-  LH_ASSIGN_OR_RETURN(const std::string bytes, store_->Get(Table::kMeta, ResumeKey(document)));
-  return DecodeResume(bytes);
+  const Result<std::string> bytes = store_->Get(Table::kMeta, ResumeKey(document));
+  Result<ResumeRecord> resume = bytes.ok() ? DecodeResume(*bytes) : bytes.status();
+  if (resume.ok()) return resume;
+  const bool missing = resume.status().code() == StatusCode::kNotFound;
+  return DataLoss("memory " + name_ + ": resume state of " + Get(document).name + ": " +
+                  (missing ? "missing" : resume.status().message()) + "; forget and ingest the document again");
 }
 
 void Memory::AppendForget(DocumentId document, WriteBatch* batch) const {
@@ -358,8 +392,21 @@ Status Memory::Forget(DocumentId document) {
 }
 
 Status Memory::Verify() {
-  LH_RETURN_IF_ERROR(LoadIndexes());
+  // What is in RAM proves nothing: everything is read from the store, indexes into others that go away.
+  chunks_.clear();
+  const auto damaged = [&](const Status& status) { return DataLoss("memory " + name_ + ": " + status.message()); };
+  const auto read = [&](const std::string& key) { return store_->Get(Table::kMeta, key); };
+  const Result<std::string> manifest = read(kManifestKey);
+  if (!manifest.ok()) return damaged(manifest.status());
+  if (const Result<Manifest> m = DecodeManifest(*manifest); !m.ok()) return damaged(m.status());
   for (const DocumentRecord& d : documents_) {
+    const Result<std::string> record = read(DocumentKey(d.id));
+    if (!record.ok()) return damaged(record.status());
+    if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok()) return damaged(r.status());
+    if (!d.complete() && d.committed_tokens > 0) LH_RETURN_IF_ERROR(LoadResume(d.id).status());
+    ScanIndex scan;
+    LexicalIndex lexical;
+    LH_RETURN_IF_ERROR(ReadSegments(*store_, name_, d, !manifest_.scan_layers.empty(), &scan, &lexical));
     uint64_t bytes = 0, tokens = 0;
     for (uint32_t c = 0; c < d.chunk_tokens.size(); ++c) {
       LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(d.id, c));

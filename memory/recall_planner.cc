@@ -32,6 +32,15 @@ std::vector<double> TokenShares(const Memory& memory, const RecallQuery& query, 
   return shares;
 }
 
+// The heads are those that the memory was made with, the weights are the profile's, which may be a later or another one: a
+// head that it does not name counts for nothing.
+double HeadWeight(const Manifest& m, const RecallProfile& profile, size_t head) {
+  for (const RecallHead& h : profile.heads) {
+    if (h.layer == m.scan_layers[head] && h.kv_head == m.scan_kv_heads[head]) return h.weight;
+  }
+  return 0;
+}
+
 }  // namespace
 
 Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, const RecallQuery& query, uint32_t spans_max,
@@ -52,14 +61,17 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
   }
 
   std::vector<ScanResult> scans;
-  LH_CHECK(query.heads.size() <= profile.heads.size());
+  std::vector<double> weight;  // [heads]
   double weights = 0;
-  for (size_t h = 0; h < query.heads.size(); ++h) weights += profile.heads[h].weight;
+  for (size_t h = 0; h < query.heads.size(); ++h) {
+    weight.push_back(HeadWeight(memory.manifest(), profile, h));
+    weights += weight.back();
+  }
   for (size_t h = 0; h < query.heads.size(); ++h) {
     scans.push_back(memory.scan().Query(query.heads[h], kCandidatesPerSignal, parallel));
     const ScanResult& scan = scans.back();
     if (scan.weight_sum <= 0 || weights <= 0) continue;
-    const double scale = profile.heads[h].weight / weights / scan.weight_sum;
+    const double scale = weight[h] / weights / scan.weight_sum;
     for (const ScanResult::BlockScore& b : scan.blocks) candidate(b.block).head += scale * b.score;
   }
 
@@ -77,6 +89,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
   const uint64_t before = profile.span_tokens / 4, after = profile.span_tokens * 5 / 8;
   for (const Candidate& c : ranked) {
     if (plan.spans.size() >= spans_max) break;
+    if (c.score <= 0) break;  // a profile may weigh a signal with nothing
     const double score = c.score / ranked.front().score;
     if (score < profile.span_score_min) break;
     uint64_t low = UINT64_MAX, high = 0;
@@ -125,6 +138,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
       }
     }
   }
+  plan.coverage = std::min(plan.coverage, 1.0);  // a sum of rounded shares
   return plan;
 }
 

@@ -1,6 +1,7 @@
 #include "memory/recall_profile.h"
 
 #include <boost/json.hpp>
+#include <cmath>
 #include <set>
 
 namespace longhold {
@@ -26,6 +27,7 @@ class Reader {
   void Count(const char* key, uint32_t* out, uint32_t low, uint32_t high) {
     double value = *out;
     Number(key, &value, low, high);
+    if (value != std::floor(value)) return Bad(key, "must be a whole number");
     *out = static_cast<uint32_t>(value);
   }
   void String(const char* key, std::string* out) {

@@ -1,6 +1,7 @@
 #include "memory/records.h"
 
-#include <cstring>
+#include <algorithm>
+#include <functional>
 
 #include "base/hash.h"
 #include "proto/records_generated.h"
@@ -136,7 +137,7 @@ Result<Manifest> DecodeManifest(std::string_view bytes) {
 }
 
 Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
-  return Parse<proto::Document>(bytes, "document", [](const proto::Document& p) {
+  auto result = Parse<proto::Document>(bytes, "document", [](const proto::Document& p) {
     DocumentRecord r;
     r.id = DocumentId{p.id()};
     r.name = Text(p.name());
@@ -148,6 +149,16 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
     r.chunk_tokens = Numbers(p.chunk_tokens());
     return r;
   });
+  if (!result.ok()) return result;
+  // What readers index and go on by.
+  const DocumentRecord& d = *result;
+  if (d.committed_tokens > d.tokens || (!d.complete() && d.committed_tokens % kBlockTokens != 0)) {
+    return DataLoss("document record: committed tokens");
+  }
+  const auto& starts = d.chunk_tokens;
+  const bool ascending = std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end();
+  if (starts.empty() || starts.front() != 0 || starts.back() >= d.tokens || !ascending) return DataLoss("document record: text chunks");
+  return result;
 }
 
 Result<TextChunk> DecodeTextChunk(std::string_view bytes) {

@@ -58,6 +58,8 @@ const char* SegmentFault(const ScanSegment& s) {
   return nullptr;
 }
 
+// A logit below all others, and finite so that differences stay numbers.
+constexpr float kNothing = -1e30f;
 constexpr char kMagic[4] = {'L', 'H', 'S', 'C'};
 constexpr uint32_t kFormatVersion = 1;
 
@@ -271,6 +273,27 @@ void Rebase(const ScanCall& call, float* max, double* sum) {
 
 }  // namespace
 
+namespace {
+
+// Takes a document's first token out of its first block: that block's maximum and sum then hold the other tokens only, and
+// sink_logit [count] the first token's.
+void SetSinkApart(const ScanSegment& segment, uint32_t head, const QuantisedRows& rows, uint32_t row, uint32_t count,
+                  ScanCall* call, float* sink_logit) {
+  std::vector<float> logits(size_t{kBlockTokens} * count);  // [64, count]
+  Kernels().scan_logits(CallOf(segment, head, 0, 1, rows, row, count), logits.data());
+  for (uint32_t r = 0; r < count; ++r) {
+    sink_logit[r] = logits[r];
+    float max = kNothing;
+    for (uint32_t t = 1; t < segment.counts[0]; ++t) max = std::max(max, logits[t * count + r]);
+    float sum = 0;
+    for (uint32_t t = 1; t < segment.counts[0]; ++t) sum += std::exp(logits[t * count + r] - max);
+    call->block_max[r] = max;
+    call->block_sum[r] = sum;
+  }
+}
+
+}  // namespace
+
 ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const {
   const QuantisedRows rows(query);
   ScanResult result;
@@ -290,6 +313,7 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const Par
   const auto mass = std::make_unique_for_overwrite<float[]>(blocks * tile);  // [blocks, tile], see below
   std::vector<float> segment_max(segments_.size() * tile);                   // [segments, tile]
   std::vector<double> segment_sum(segments_.size() * tile);
+  std::vector<float> sink_logit(segments_.size() * tile, -std::numeric_limits<float>::infinity());
   std::vector<double> score(blocks);
 
   for (uint32_t row = 0; row < query.rows; row += tile) {
@@ -301,16 +325,28 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const Par
       call.block_max = block_max.data();
       call.block_sum = mass.get() + first_block[s] * count;
       Kernels().scan(call);
+      if (segments_[s]->block_begin == 0) {
+        SetSinkApart(*segments_[s], query.head, rows, row, count, &call, sink_logit.data() + s * tile);
+      }
       Rebase(call, segment_max.data() + s * tile, segment_sum.data() + s * tile);
     });
     for (uint32_t r = 0; r < count; ++r) {
       double max = -std::numeric_limits<double>::infinity();
       for (size_t s = 0; s < segments_.size(); ++s) max = std::max<double>(max, segment_max[s * tile + r]);
-      double sum = 0;
+      size_t sinks = 0;
+      for (size_t s = 0; s < segments_.size(); ++s) {
+        max = std::max<double>(max, sink_logit[s * tile + r]);
+        sinks += segments_[s]->block_begin == 0;
+      }
+      double sum = 0, sink_sum = 0;
       for (size_t s = 0; s < segments_.size(); ++s) {
         sum += segment_sum[s * tile + r] * std::exp(segment_max[s * tile + r] - max);
+        sink_sum += std::exp(sink_logit[s * tile + r] - max);
       }
-      result.row_lse[row + r] = max + std::log(sum);
+      // A memory of a thousand documents has a thousand sinks, and a head needs but one.
+      if (sinks > 0) sink_sum /= static_cast<double>(sinks);
+      result.row_lse[row + r] = max + std::log(sum + sink_sum);
+      result.sink_score += query.row_weight[row + r] * sink_sum / (sum + sink_sum);
     }
     parallel(segments_.size(), [&](size_t s) {
       std::vector<float> factor(count);  // what makes mass[b, r] a weighted share of the row's softmax
@@ -355,7 +391,7 @@ std::vector<float> ScanIndex::TokenMass(const ScanQuery& query, const ScanResult
   std::vector<float> logits(size_t{kBlockTokens} * query.rows);  // [64, rows]
   Kernels().scan_logits(CallOf(segment, query.head, at, 1, rows, 0, query.rows), logits.data());
   std::vector<float> mass(segment.counts[at]);
-  for (size_t t = 0; t < mass.size(); ++t) {
+  for (size_t t = block.block == 0 ? 1 : 0; t < mass.size(); ++t) {
     double sum = 0;
     for (uint32_t r = 0; r < query.rows; ++r) {
       sum += double{query.row_weight[r]} * std::exp(logits[t * query.rows + r] - result.row_lse[r]);

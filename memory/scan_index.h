@@ -63,6 +63,11 @@ struct ScanQuery {
 };
 
 // Per block: score = sum_r row_weight[r] * (share of row r's softmax over the whole memory that falls into the block).
+//
+// A document's first token is where heads park the attention that they have no use for (an attention sink; "Efficient
+// Streaming Language Models with Attention Sinks", arXiv:2309.17453). Recall heads do it too: measured 0.5 of all mass on
+// token 0 of Genesis, whatever the question. So that token stays in the softmax, as the heads' way to say "nothing", but
+// counts for no block. With many documents their mean sink stands for all.
 struct ScanResult {
   struct BlockScore {
     BlockKey block;
@@ -70,6 +75,7 @@ struct ScanResult {
   };
   std::vector<BlockScore> blocks;  // descending by score, then ascending by key; at most max_blocks
   double weight_sum = 0;           // sum of row weights: score / weight_sum is the share of attention mass
+  double sink_score = 0;           // sum_r row_weight[r] * share of the sinks
   std::vector<double> row_lse;     // [rows] log sum exp of the row's logits over the memory; -infinity when it is empty
 };
 

@@ -186,6 +186,7 @@ class LlamaHost final : public LanguageModel {
   std::vector<llama_pos> batch_positions_;
   std::vector<int8_t> batch_logits_;
   std::vector<float> logits_;
+  bool shift_pending_ = false;  // NativeShift since the last pass
   std::vector<TokenId> proof_tokens_;
   std::vector<std::vector<float>> proof_outputs_;  // [tapped layers] of the engine's own attention on proof_tokens_
 };
@@ -366,6 +367,11 @@ Result<std::vector<TokenId>> LlamaHost::Tokenize(std::string_view text, bool spe
   std::vector<TokenId> tokens(text.size() + 8);
   int32_t n = llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
                              static_cast<int32_t>(tokens.size()), /*add_special=*/false, special);
+  if (n < 0) {  // more tokens than bytes: invalid UTF-8 costs three for one
+    tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
+    n = llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(), static_cast<int32_t>(tokens.size()),
+                       /*add_special=*/false, special);
+  }
   if (n < 0) return Internal("model " + info_.name + ": tokenizer failed on " + std::to_string(text.size()) + " bytes");
   tokens.resize(static_cast<size_t>(n));
   return tokens;
@@ -421,6 +427,7 @@ Status LlamaHost::Forward(std::span<const TokenId> tokens, uint32_t position, La
   }
   tap_.Replace(attention);
   LH_RETURN_IF_ERROR(Decode(context_.get(), tokens, position, want_logits));
+  shift_pending_ = false;
   return tap_.CheckReplaced();
 }
 
@@ -436,20 +443,28 @@ Status LlamaHost::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
     return Unimplemented("model " + info_.path + ": its native cache cannot move positions");
   }
   llama_memory_seq_add(memory, 0, static_cast<llama_pos>(begin), static_cast<llama_pos>(end), delta);
+  shift_pending_ = true;
   return OkStatus();
 }
 
 Result<std::string> LlamaHost::NativeSave() {
   if (info_.native_window == 0) return std::string();
+  if (shift_pending_) {  // libllama rotates the keys with the next pass; what it would write now is neither old nor new
+    return FailedPrecondition("model " + info_.name + ": native cache was moved; save it after the next forward pass");
+  }
   std::string bytes(llama_state_seq_get_size_ext(context_.get(), 0, LLAMA_STATE_SEQ_FLAGS_SWA_ONLY), '\0');
   const size_t n = llama_state_seq_get_data_ext(context_.get(), reinterpret_cast<uint8_t*>(bytes.data()), bytes.size(), 0,
                                                 LLAMA_STATE_SEQ_FLAGS_SWA_ONLY);
   if (n != bytes.size()) return Internal("model " + info_.name + ": native cache could not be saved");
+  // Restoring packs the cells, and libllama's sums depend on their order in the last bit. We go on from the packed cells as
+  // well, so that a run which is broken off here and restored reaches the same bytes as one that is not.
+  LH_RETURN_IF_ERROR(NativeRestore(bytes));
   return bytes;
 }
 
 Status LlamaHost::NativeRestore(std::string_view bytes) {
   NativeForget(0, UINT32_MAX);
+  shift_pending_ = false;
   if (info_.native_window == 0 || bytes.empty()) return OkStatus();
   const size_t n = llama_state_seq_set_data_ext(context_.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), 0,
                                                 LLAMA_STATE_SEQ_FLAGS_SWA_ONLY);

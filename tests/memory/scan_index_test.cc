@@ -66,7 +66,8 @@ class Fixture {
     std::erase_if(keys_, [&](const auto& entry) { return entry.first.first.document == document; });
   }
 
-  // Weighted softmax mass of every token, by the plain formula in double.
+  // Weighted softmax mass of every token, by the plain formula in double. The first tokens of the documents are sinks: they
+  // get nothing, and together they weigh as much as one of them does on average.
   std::map<BlockKey, std::vector<double>> TokenMass(const ScanQuery& query) const {
     std::map<BlockKey, std::vector<double>> mass;
     for (uint32_t r = 0; r < query.rows; ++r) {
@@ -82,12 +83,18 @@ class Fixture {
           max = std::max(max, query.scale * dot);
         }
       }
+      double sinks = 0, sink_sum = 0;
       for (const auto& [key, of_block] : logits) {
-        for (const double logit : of_block) sum += std::exp(logit - max);
+        for (size_t t = 0; t < of_block.size(); ++t) {
+          const bool sink = key.block == 0 && t == 0;
+          (sink ? sink_sum : sum) += std::exp(of_block[t] - max);
+          sinks += sink;
+        }
       }
+      if (sinks > 0) sum += sink_sum / sinks;
       for (const auto& [key, of_block] : logits) {
         mass[key].resize(of_block.size());
-        for (size_t t = 0; t < of_block.size(); ++t) {
+        for (size_t t = key.block == 0 ? 1 : 0; t < of_block.size(); ++t) {
           mass[key][t] += query.row_weight[r] * std::exp(of_block[t] - max) / sum;
         }
       }
@@ -117,7 +124,7 @@ class Fixture {
       last = score;
       total += score;
     }
-    EXPECT_NEAR(total, result.weight_sum, 1e-4 * result.weight_sum);
+    EXPECT_NEAR(total + result.sink_score, result.weight_sum, 1e-4 * result.weight_sum);
   }
 
   const ScanIndex& index() const { return index_; }
@@ -213,7 +220,7 @@ TEST(ScanIndex, TakesZeroQueriesAndKeysAsUniform) {
   const ScanQuery query{.rows = 1, .head_dim = 8, .q = std::vector<float>(8, 0.0f), .row_weight = {3.0f}};
   const ScanResult result = memory.index().Query(query, 9, SerialFor);
   ASSERT_THAT(result.blocks, SizeIs(2));
-  EXPECT_NEAR(result.blocks[0].score, 2.0, 1e-5);
+  EXPECT_NEAR(result.blocks[0].score, 3.0 * 63 / 96, 1e-5);  // without the sink
   EXPECT_NEAR(result.blocks[1].score, 1.0, 1e-5);
   EXPECT_NEAR(result.row_lse[0], std::log(96.0), 1e-5);
   EXPECT_THAT(memory.index().TokenMass(query, result, {.document = DocumentId{1}, .block = 1}),
