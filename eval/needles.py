@@ -109,6 +109,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--offsets", type=int, default=0, help="instead: this many short texts, the needle one token further each")
     parser.add_argument("--no-prefix", action="store_true", help="ask without RULER's answer prefix")
+    parser.add_argument("--full", metavar="GGUF", default="", help="also through libllama's own full attention (compare_native)")
     parser.add_argument("--home", default="", help="keep the memories here")
     args = parser.parse_args()
 
@@ -140,6 +141,12 @@ def main():
             result = {"task": "keyed needles", "tokens": report.get("tokens"), "needles": len(needles), "exact": exact,
                       "cited": cited, "cited_first": first, "first_token_ms": round(median),
                       "ingest_tok_s": round(report.get("tokens_per_s", 0))}
+        if args.full and not args.offsets:
+            tsv = os.path.join(home, "needles.tsv")
+            open(tsv, "w").write("".join(f"{n['key']}\t{n['value']}\n" for n in needles))
+            native = os.path.join(os.path.dirname(args.binary), "compare_native")
+            done = subprocess.run([native, "needles", args.full, path, tsv], capture_output=True, text=True)
+            result["full_attention"] = done.stdout.strip()
         result |= {"model": args.model, "haystack": args.haystack, "seed": args.seed, "prefix": not args.no_prefix,
                    "seconds": round(time.time() - started)}
         print(json.dumps(result))

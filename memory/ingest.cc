@@ -35,16 +35,34 @@ size_t ChunkEnd(std::string_view text) {
 }
 
 // How many bytes of `text` each token stands for. Tokenizers that rewrite text (spaces, Unicode forms) do not give it back
-// byte for byte: a piece is then looked for a little further on, and what no token claims goes to the one before.
+// byte for byte: a piece is then looked for a little further on, and what no token claims goes to the one before. A piece
+// that stands further on by chance must not pull everything after it along, so skipping more than blanks or a rewritten
+// character takes the pieces after it as proof.
 std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view text, const std::vector<TokenId>& tokens) {
   constexpr size_t kLookAhead = 64;
+  constexpr size_t kCharacter = 3;  // e and a combining accent
+  constexpr size_t kProof = 16;
+  std::vector<std::string> pieces;
+  for (const TokenId token : tokens) pieces.push_back(model.Piece(token));
   std::vector<uint16_t> bytes(tokens.size(), 0);
   size_t at = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const std::string piece = model.Piece(tokens[i]);
+    std::string_view piece = pieces[i];
+    const std::string_view rest = text.substr(at);
+    // A space of the tokenizer's own, in front of the text or beside one that is there.
+    if (piece.size() > 1 && piece[0] == ' ' && (at == 0 || text[at - 1] == ' ') && !rest.starts_with(piece) &&
+        rest.starts_with(piece.substr(1))) {
+      piece.remove_prefix(1);
+    }
     if (piece.empty()) continue;
-    const size_t skipped = text.substr(at, piece.size() + kLookAhead).find(piece);
+    size_t skipped = rest.substr(0, piece.size() + kLookAhead).find(piece);
     if (skipped == std::string_view::npos) continue;
+    if (skipped > kCharacter && rest.substr(0, skipped).find_first_not_of(" \t\r\n") != std::string_view::npos) {
+      std::string proof;
+      for (size_t j = i; j < pieces.size() && proof.size() < kProof; ++j) proof += pieces[j];
+      skipped = rest.substr(0, proof.size() + kLookAhead).find(proof);
+      if (skipped == std::string_view::npos) continue;
+    }
     const size_t before = i > 0 ? i - 1 : 0;
     bytes[before] = static_cast<uint16_t>(bytes[before] + skipped);
     bytes[i] = static_cast<uint16_t>(bytes[i] + piece.size());

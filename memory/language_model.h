@@ -80,7 +80,9 @@ class LanguageModel {
   virtual void NativeForget(uint32_t begin, uint32_t end) = 0;
   // Moves native positions [begin, end) by `delta`, rotating their keys along.
   virtual Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) = 0;
-  // Its contents as bytes; empty when all layers are tapped.
+  // Its contents as bytes; empty when all layers are tapped. Leaves the cache as NativeRestore of the result would, so that a
+  // run that goes on and one that is restored agree to the bit. Not between NativeShift and the next Forward:
+  // failed_precondition.
   virtual Result<std::string> NativeSave() = 0;
   virtual Status NativeRestore(std::string_view bytes) = 0;
 

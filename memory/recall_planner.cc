@@ -20,14 +20,15 @@ struct Candidate {
   bool has_lexical = false;
 };
 
-// Attention mass of each token of a block, as the mean over heads of the share of the whole memory's.
+// Attention mass of each token of a block, as the mean over heads of its share of all mass that is not parked at the sinks.
 std::vector<double> TokenShares(const Memory& memory, const RecallQuery& query, const std::vector<ScanResult>& scans,
                                 const BlockKey& block) {
   std::vector<double> shares(kBlockTokens, 0.0);
   for (size_t h = 0; h < scans.size(); ++h) {
-    if (scans[h].weight_sum <= 0) continue;
+    const double all = scans[h].weight_sum - scans[h].sink_score;
+    if (all <= 0) continue;
     const std::vector<float> mass = memory.scan().TokenMass(query.heads[h], scans[h], block);
-    for (size_t i = 0; i < mass.size(); ++i) shares[i] += mass[i] / scans[h].weight_sum / static_cast<double>(scans.size());
+    for (size_t i = 0; i < mass.size(); ++i) shares[i] += mass[i] / all / static_cast<double>(scans.size());
   }
   return shares;
 }

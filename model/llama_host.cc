@@ -623,23 +623,30 @@ Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> promp
   return static_cast<LlamaHost&>(model).Native(prompt, max_tokens);
 }
 
-Status RequantiseQ8(const std::string& from, const std::string& to) {
+namespace {
+
+Status Convert(const std::string& from, const std::string& to, llama_ftype type) {
   InitOnce();
   llama_model_quantize_params params = llama_model_quantize_default_params();
-  params.ftype = LLAMA_FTYPE_MOSTLY_Q8_0;
+  params.ftype = type;
   params.allow_requantize = true;
   params.nthread = 0;
   const std::string partial = to + ".partial";
   TakeLogError();
+  std::error_code ec;
   if (llama_model_quantize(from.c_str(), partial.c_str(), &params) != 0) {
-    std::error_code ec;
     std::filesystem::remove(partial, ec);
     return Internal("model " + from + ": re-quantising failed: " + TakeLogError());
   }
-  std::error_code ec;
   std::filesystem::rename(partial, to, ec);
   if (ec) return Internal("model " + to + ": " + ec.message());
   return OkStatus();
 }
+
+}  // namespace
+
+Status RequantiseQ8(const std::string& from, const std::string& to) { return Convert(from, to, LLAMA_FTYPE_MOSTLY_Q8_0); }
+
+Status WidenF32(const std::string& from, const std::string& to) { return Convert(from, to, LLAMA_FTYPE_ALL_F32); }
 
 }  // namespace longhold

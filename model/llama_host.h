@@ -47,5 +47,8 @@ Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> promp
 
 // Re-quantises `from` to q8_0 at `to` (written beside it first, then renamed). Slow: seconds.
 Status RequantiseQ8(const std::string& from, const std::string& to);
+// Writes the same weights as float32: big and slow, and without the steps of quantised activations, so that attention can be
+// compared to the last digits.
+Status WidenF32(const std::string& from, const std::string& to);
 
 }  // namespace longhold

@@ -1,5 +1,6 @@
 // The program: puts the parts together and runs one command. The only composition root.
 
+#include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
 #include <unistd.h>
@@ -97,6 +98,9 @@ int Main(int argc, const char* const* argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Blocks are 1.5 MB: by default glibc maps each anew and the page faults cost more than the read (1.55 against 0.68 ms).
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
   try {
     return Main(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -139,7 +139,8 @@ TEST(Memory, FindsTokensTextBytesAndLinesOfAnySpan) {
 
     std::vector<TokenId> tokens;
     std::vector<uint64_t> ends, edges;  // byte after each token; first token of each chunk
-    for (const TextChunk& chunk : *TokenizeText(model, text)) {
+    const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+    for (const TextChunk& chunk : chunks) {
       edges.push_back(tokens.size());
       tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
       for (uint16_t n : chunk.token_bytes) ends.push_back((ends.empty() ? 0 : ends.back()) + n);
@@ -181,7 +182,8 @@ TEST(Memory, GrowsSpansToWholeLinesWithinTheLimit) {
     std::string text = seed <= 2 ? PlainText(70000, seed) : RandomText(70000, seed);
     const DocumentId id = AddText(*memory, model, "tale", text);
     std::vector<uint64_t> ends, edges;
-    for (const TextChunk& chunk : *TokenizeText(model, text)) {
+    const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+    for (const TextChunk& chunk : chunks) {
       edges.push_back(ends.size());
       for (uint16_t n : chunk.token_bytes) ends.push_back((ends.empty() ? 0 : ends.back()) + n);
     }

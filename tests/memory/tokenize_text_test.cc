@@ -80,6 +80,44 @@ TEST(TokenizeText, TokensOfATokenizerThatDropsSpacesStayInPlace) {
   }
 }
 
+TEST(TokenizeText, ASpaceThatTheTokenizerPutsInFrontIsNobodysByte) {
+  const ToyModel model({.bos = false, .space_prefix = true});
+  // The first piece becomes " the", which stands further on in the text too.
+  for (const std::string& text : {std::string("the river and the stone and the well"), std::string("a stone a well"), std::string("x"), std::string(" x")}) {
+    const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+    ExpectFollow(model, text, chunks);
+    size_t at = 0;
+    for (size_t i = 0; i < chunks[0].tokens.size(); ++i) {
+      std::string held = text.substr(at, chunks[0].token_bytes[i]), piece = model.Piece(chunks[0].tokens[i]);
+      std::erase(held, ' ');
+      std::erase(piece, ' ');
+      EXPECT_EQ(held, piece) << text << ", token " << i;
+      at += chunks[0].token_bytes[i];
+    }
+  }
+}
+
+// A piece that the text does not hold, or holds only further on: tokens may be off by a few such characters, then no more.
+TEST(TokenizeText, TokensOfATokenizerThatComposesCharactersStayNear) {
+  const ToyModel model({.bos = false, .compose = true});
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const std::string text = RandomText(seed * 1000, seed);
+    const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+    ExpectFollow(model, text, chunks);
+    for (const TextChunk& chunk : chunks) {
+      size_t at = 0, want = 0;  // where the token was put, and where it stands
+      for (size_t i = 0; i < chunk.tokens.size(); ++i) {
+        const std::string piece = model.Piece(chunk.tokens[i]);
+        const bool composed = piece == "é" && chunk.text.substr(want).starts_with("e\u0301");
+        ASSERT_LE(at > want ? at - want : want - at, 12u) << "token " << i << " at byte " << want;
+        want += composed ? 3 : piece.size();
+        at += chunk.token_bytes[i];
+      }
+    }
+  }
+}
+
 TEST(TokenizeText, LongTextIsCutAtLinesThenSpacesThenCharacters) {
   const ToyModel model;
   const auto cut = [&](const std::string& text) {
@@ -94,7 +132,7 @@ TEST(TokenizeText, LongTextIsCutAtLinesThenSpacesThenCharacters) {
   for (const TextChunk& c : cut(words)) EXPECT_TRUE(c.byte_begin == 0 || c.text.starts_with(' '));
 
   // Characters of 2, 3 and 4 bytes at every offset to the limit.
-  for (const std::string character : {"é", "語", "😀"}) {
+  for (const std::string& character : {std::string("é"), std::string("語"), std::string("😀")}) {
     for (size_t offset = 0; offset < character.size(); ++offset) {
       std::string text(offset, 'x');
       while (text.size() < 2 * kChunkBytesMax + 100) text += character;
@@ -113,7 +151,7 @@ TEST(TokenizeText, TextsAroundTheChunkLimitAreWhole) {
     ExpectFollow(model, text, chunks);
     EXPECT_EQ(chunks.size(), bytes > kChunkBytesMax ? 2u : 1u);
   }
-  for (const std::string text : {std::string("x"), std::string("\n"), std::string(" "), std::string("\n") + std::string(40000, 'x'),
+  for (const std::string& text : {std::string("x"), std::string("\n"), std::string(" "), std::string("\n") + std::string(40000, 'x'),
                                  std::string(" ") + std::string(40000, 'x'), std::string(70000, '\n'), std::string(70000, ' ')}) {
     ExpectFollow(model, text, *TokenizeText(model, text));
   }

@@ -2,7 +2,8 @@
 //
 // Logits: max |longhold - engine| over the vocabulary, for the last token, against the engine's exact attention (float32
 // sums over a float32 cache). The bound is the issue's, 1e-2, with logits that spread by about 3. Weights are float32, so
-// nothing but attention can differ; measured 3e-5. Where sliding-window layers stay with the engine, its fused 16-bit
+// nothing but attention can differ; measured 3e-5, and
+// 1e-3 for gemma, whose GELU libllama reads from a 16-bit table. Where sliding-window layers stay with the engine, its fused 16-bit
 // attention of those is in our logits too (measured 0.014 to 0.035, the same as the engine against itself), so there the
 // bound is 1.5 times that plus 1e-2. Lengths: one token, either side of a block of 64, some blocks, nearly a whole batch.
 //
@@ -10,6 +11,7 @@
 // both sides and ours must find each the most likely one, or within kTie of it, so that a near tie on another processor is
 // no failure while a wrong key, position or reused graph is: those move logits by their whole spread.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <iostream>
@@ -29,7 +31,7 @@ constexpr uint32_t kContinuation = 30;
 class Equality : public testing::TestWithParam<TinyModel> {
  protected:
   void SetUp() override {
-    model_ = LoadTiny(GetParam().name);
+    model_ = LoadTiny(GetParam().name, /*threads=*/2);
     ASSERT_NE(model_, nullptr);
   }
   std::vector<TokenId> Tokens(size_t count, uint32_t seed = 1) const { return PlainTokens(GetParam(), *model_, count, seed); }
@@ -139,21 +141,28 @@ TEST_P(Equality, ASecondSetStartsAfresh) {
 }
 
 // 16-bit and 8-bit weights quantise the activations too: the last bit of a sum becomes a whole step some layers later. The
-// yardstick is then the engine against itself (llama_host.h).
-void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> tokens, const std::string& what) {
-  const Result<LogitEquality> equal = CompareLogits(model, tokens);
-  ASSERT_TRUE(equal.ok()) << equal.status().ToString();
-  EXPECT_LE(equal->error, 1.5 * equal->engine_error + kLogitTolerance) << what;
-  std::cout << what << ", " << tokens.size() << " tokens: max logit error " << equal->error << ", the engine's fused attention "
-            << equal->engine_error << ", same greedy token " << (equal->same_greedy ? "yes" : "no") << "\n";
+// yardstick is then the engine against itself (llama_host.h). Both are the largest of a few hundred roundings, so the worst
+// over some lengths is compared: at a single length the ratio was seen between 0.5 and 1.4.
+void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> tokens, std::initializer_list<size_t> lengths,
+                             const std::string& what) {
+  double error = 0, engine = 0;
+  size_t same = 0;
+  for (const size_t n : lengths) {
+    const Result<LogitEquality> equal = CompareLogits(model, tokens.first(n));
+    ASSERT_TRUE(equal.ok()) << equal.status().ToString();
+    error = std::max(error, equal->error);
+    engine = std::max(engine, equal->engine_error);
+    same += equal->same_greedy;
+  }
+  EXPECT_LE(error, 1.5 * engine + kLogitTolerance) << what;
+  std::cout << what << ": max logit error " << error << ", the engine's fused attention " << engine << "; same greedy token at "
+            << same << " of " << lengths.size() << " lengths\n";
 }
 
 TEST(QuantisedEquality, HalfPrecisionWeights) {
   const auto model = LoadTiny("llama_f16");
   ASSERT_NE(model, nullptr);
-  for (const size_t count : {1, 65, 500}) {
-    ExpectAsGoodAsTheEngine(*model, PlainTokens(FindTiny("llama"), *model, count), "llama_f16");
-  }
+  ExpectAsGoodAsTheEngine(*model, PlainTokens(FindTiny("llama"), *model, 500), {1, 65, 200, 500}, "llama_f16");
 }
 
 TEST(QuantisedEquality, EightBitWeightsMadeByRequantiseQ8) {
@@ -164,9 +173,7 @@ TEST(QuantisedEquality, EightBitWeightsMadeByRequantiseQ8) {
     EXPECT_LT(fs::file_size(path), fs::file_size(TinyPath(name)) / 2);
     const auto model = LoadLlama({.path = path});
     ASSERT_TRUE(model.ok()) << model.status().ToString();
-    for (const size_t count : {1, 65, 500}) {
-      ExpectAsGoodAsTheEngine(**model, PlainTokens(FindTiny(name), **model, count), std::string(name) + " as q8_0");
-    }
+    ExpectAsGoodAsTheEngine(**model, PlainTokens(FindTiny(name), **model, 500), {1, 65, 200, 500}, std::string(name) + " as q8_0");
     fs::remove(path);
   }
 }
@@ -203,7 +210,9 @@ std::vector<std::string> RealModels() {
 
 TEST(QuantisedEquality, RealWeights) {
   const std::vector<std::string> paths = RealModels();
-  if (paths.empty()) GTEST_SKIP() << "no real weights: run 'longhold model get smollm2', or set LONGHOLD_TEST_MODELS to a directory of GGUF files";
+  if (paths.empty()) {
+    GTEST_SKIP() << "no real weights: run 'longhold model get smollm2', or set LONGHOLD_TEST_MODELS to a directory of GGUF files";
+  }
   std::string text;
   for (int i = 0; i < 12; ++i) {
     text += "In the year " + std::to_string(1700 + 13 * i) + " the keeper of the lighthouse wrote the number " +
@@ -216,9 +225,7 @@ TEST(QuantisedEquality, RealWeights) {
     ASSERT_TRUE(tokens.ok());
     if ((*model)->Bos() >= 0) tokens->insert(tokens->begin(), (*model)->Bos());
     ASSERT_GE(tokens->size(), 300u);
-    for (const size_t count : {20, 65, 300}) {
-      ExpectAsGoodAsTheEngine(**model, std::span(*tokens).first(count), fs::path(path).filename());
-    }
+    ExpectAsGoodAsTheEngine(**model, *tokens, {20, 65, 150, 300}, fs::path(path).filename());
   }
 }
 

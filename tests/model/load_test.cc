@@ -3,9 +3,11 @@
 // Every load here is with the proof, so a wrong RopeSpec would fail twice.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 
 #include "tests/model/tiny_models.h"
@@ -84,8 +86,8 @@ TEST(LoadFacts, FingerprintFollowsTheFilesContentAndNotItsName) {
   std::filesystem::remove(copy);
 }
 
-TEST(LoadFacts, OneThreadIsEnoughAndManyDoNoHarm) {
-  for (const uint32_t threads : {1u, 3u, 5u}) {
+TEST(LoadFacts, ThreadsOfAnyNumberShareTheProof) {
+  for (const uint32_t threads : {2u, 3u}) {
     const auto model = LoadLlama({.path = TinyPath("llama"), .threads = threads});
     EXPECT_TRUE(model.ok()) << threads << " threads: " << model.status().ToString();
   }
@@ -145,14 +147,14 @@ TEST(Refuse, ADirectoryIsNamedAsOne) {
   EXPECT_THAT(status.message(), AllOf(HasSubstr(testing::TempDir()), HasSubstr("directory")));
 }
 
-// Lengths: every 997th byte through header, metadata and tensor table (about 21 KB), then 16 through the weights. Not one
-// may crash, load, or be blamed on anything but this file.
+// Lengths: every 97th byte through header, metadata and tensor table (6848 bytes), then 16 through the weights. Not one may
+// crash, load, or be blamed on anything but this file.
 TEST(Refuse, AModelCutAnywhereIsInvalid) {
   std::ifstream file(TinyPath("llama"), std::ios::binary);
   const std::string whole{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   ASSERT_GT(whole.size(), 100000u);
   std::vector<size_t> lengths;
-  for (size_t n = 5; n < 21000; n += 997) lengths.push_back(n);
+  for (size_t n = 5; n < 6900; n += 97) lengths.push_back(n);
   for (size_t i = 1; i <= 16; ++i) lengths.push_back(whole.size() * i / 17);
   const std::string path = testing::TempDir() + "/longhold_cut_" + std::to_string(getpid()) + ".gguf";
   for (const size_t n : lengths) {

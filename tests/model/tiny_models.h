@@ -115,9 +115,10 @@ inline std::string TinyPath(const std::string& name) {
 
 inline Status LoadStatus(const std::string& path) { return LoadLlama({.path = path}).status(); }
 
-// Proven. Fails the test and returns null where it cannot be loaded.
-inline std::unique_ptr<LanguageModel> LoadTiny(const std::string& name) {
-  Result<std::unique_ptr<LanguageModel>> model = LoadLlama({.path = TinyPath(name)});
+// Proven. Fails the test and returns null where it cannot be loaded. Two threads where the sharing of work is what is
+// tested; one where it is not, since two that wait for each other crawl on a busy machine.
+inline std::unique_ptr<LanguageModel> LoadTiny(const std::string& name, uint32_t threads = 1) {
+  Result<std::unique_ptr<LanguageModel>> model = LoadLlama({.path = TinyPath(name), .threads = threads});
   if (!model.ok()) {
     ADD_FAILURE() << model.status().ToString();
     return nullptr;

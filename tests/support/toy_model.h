@@ -37,6 +37,8 @@ struct ToyOptions {
   bool bos = true;
   bool chat = false;
   bool collapse_spaces = false;  // the tokenizer drops all spaces of a run but one, so pieces are not the text
+  bool space_prefix = false;     // the tokenizer puts a space before the text, as SentencePiece's do
+  bool compose = false;          // the tokenizer writes e and a combining acute as é, as Unicode normalisation does
   std::string answer;            // what samplers say, whatever the logits; empty: the likeliest token
   uint64_t seed = 42;
 };
@@ -61,7 +63,7 @@ class ToyModel final : public LanguageModel {
     for (int b = 0; b < 256; ++b) pieces_.emplace_back(1, static_cast<char>(b));
     pieces_.emplace_back();
     pieces_.emplace_back();
-    for (const char* piece : {" the", " and", " of", "\n\n", " key", " is", "é", "日本", ". ", " a", "ing", " number", "\nThe"}) {
+    for (const char* piece : {" the", " and", " of", "\n\n", " key", " is", "é", "日本", ". ", " a", "ing", " number", "\nThe", "   "}) {
       pieces_.emplace_back(piece);
     }
     const KvGeometry& g = options_.geometry;
@@ -92,7 +94,11 @@ class ToyModel final : public LanguageModel {
 
   const ModelInfo& info() const override { return info_; }
 
-  Result<std::vector<TokenId>> Tokenize(std::string_view text, bool special) const override {
+  Result<std::vector<TokenId>> Tokenize(std::string_view original, bool special) const override {
+    std::string rewritten(options_.space_prefix ? " " : "");
+    rewritten += original;
+    for (size_t at; options_.compose && (at = rewritten.find("e\u0301")) != std::string::npos;) rewritten.replace(at, 3, "é");
+    const std::string_view text(rewritten);
     std::vector<TokenId> tokens;
     for (size_t at = 0; at < text.size();) {
       if (options_.collapse_spaces && text[at] == ' ' && at + 1 < text.size() && text[at + 1] == ' ') {

@@ -11,7 +11,7 @@ namespace longhold {
 // bytes, ending on a whole character. Lines are 1 to some 80 characters long; some are empty.
 inline std::string RandomText(size_t bytes, uint64_t seed) {
   static const std::vector<std::string> kPieces = {
-      "the", " the", " and", "key", " number", "Isaac", " is", "ing", " ", "  ", "   ", ". ", ", ", "\n", "\n\n", "\r\n", "\t",
+      "the", " the", " and", "key", " number", "Isaac", " is", "ing", " ", "  ", "   ", "        ", ". ", ", ", "\n", "\n\n", "\r\n", "\t",
       "é", "e\u0301", "日本", "語", "Ω", "ß", "😀", "👩\u200d💻", "\u00a0", "7", "1234567", "-", "\"", "x", " a"};
   std::mt19937_64 rng(seed);
   std::string text;

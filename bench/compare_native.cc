@@ -1,0 +1,122 @@
+// Holds longhold against libllama's own full attention: the comparisons of docs/figures.md that need both in one process.
+//
+//   compare_native speed GGUF                 prefill and decode of the engine alone, empty context (ratios' denominator)
+//   compare_native equality GGUF TEXT         logits, all tokens in the softmax: longhold, engine fused, engine exact
+//   compare_native widen GGUF OUT             the same weights as float32, for `equality` to the last digits
+//   compare_native needles GGUF TEXT TSV      keyed needles through the engine's full attention (TSV: key, value)
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "model/llama_host.h"
+
+using namespace longhold;
+
+namespace {
+
+int Fail(const Status& status) {
+  std::fprintf(stderr, "compare_native: %s\n", status.message().c_str());
+  return 1;
+}
+
+std::string ReadFile(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// Whether `text` holds the token `value` as the model wrote it.
+bool Holds(const LanguageModel& model, const std::vector<TokenId>& tokens, const std::string& value) {
+  std::string text;
+  for (TokenId t : tokens) text += model.Piece(t);
+  return text.find(value) != std::string::npos;
+}
+
+int Speed(LanguageModel& model, const std::vector<TokenId>& text) {
+  std::vector<double> prefill, decode;
+  for (int i = 0; i < 5; ++i) {
+    const Result<NativeRun> p = RunNative(model, std::span(text).subspan(0, 512), 0);
+    if (!p.ok()) return Fail(p.status());
+    const Result<NativeRun> d = RunNative(model, std::span(text).subspan(0, 16), 64);
+    if (!d.ok()) return Fail(d.status());
+    prefill.push_back(p->prefill_tok_s);
+    if (!d->tokens.empty()) decode.push_back(d->decode_tok_s);
+  }
+  std::sort(prefill.begin(), prefill.end());
+  std::sort(decode.begin(), decode.end());
+  std::printf("engine alone, empty context: prefill %.0f tok/s (%.0f to %.0f), decode %.1f tok/s (%.1f to %.1f), 5 runs\n",
+              prefill[2], prefill.front(), prefill.back(), decode[decode.size() / 2], decode.front(), decode.back());
+  return 0;
+}
+
+int Equality(LanguageModel& model, const std::vector<TokenId>& text) {
+  for (size_t n : {1, 16, 64, 65, 256, 512}) {
+    const Result<LogitEquality> e = CompareLogits(model, std::span(text).subspan(0, std::min(n, text.size())));
+    if (!e.ok()) return Fail(e.status());
+    std::printf("%4zu tokens: longhold - exact %.2e, engine fused - exact %.2e, same greedy token: %s\n", n, e->error,
+                e->engine_error, e->same_greedy ? "yes" : "no");
+  }
+  return 0;
+}
+
+int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
+  std::ifstream lines(tsv);
+  std::string line;
+  int needles = 0, exact = 0;
+  while (std::getline(lines, line)) {
+    const size_t tab = line.find('\t');
+    if (tab == std::string::npos) continue;
+    const std::string key = line.substr(0, tab), value = line.substr(tab + 1);
+    const std::string question = "What is the special magic number for " + key + " mentioned in the provided text?";
+    const std::string prefix = " The special magic number for " + key + " mentioned in the provided text is";
+    // The same layout as longhold's own prompt, with the whole text where the recalled spans would stand.
+    const Result<PromptParts> parts = model.Format("", question);
+    if (!parts.ok()) return Fail(parts.status());
+    const Result<std::vector<TokenId>> tokens = model.Tokenize(parts->head + text + "\n\n" + parts->tail + prefix, true);
+    if (!tokens.ok()) return Fail(tokens.status());
+    std::vector<TokenId> prompt = *tokens;
+    if (model.Bos() >= 0) prompt.insert(prompt.begin(), model.Bos());
+    const Result<NativeRun> run = RunNative(model, prompt, 24);
+    if (!run.ok()) return Fail(run.status());
+    const bool ok = Holds(model, run->tokens, value);
+    ++needles;
+    exact += ok;
+    std::fprintf(stderr, "%s %s %s\n", ok ? "ok  " : "miss", key.c_str(), value.c_str());
+    if (needles == 1) std::printf("%zu tokens, prefill %.0f tok/s; ", prompt.size(), run->prefill_tok_s);
+  }
+  std::printf("full attention: %d of %d exact\n", exact, needles);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  const int needed = command == "speed" ? 3 : command == "equality" || command == "widen" ? 4 : command == "needles" ? 5 : 0;
+  if (needed == 0 || argc != needed) {
+    std::fprintf(stderr, "usage: compare_native speed GGUF | equality GGUF TEXT | widen GGUF OUT | needles GGUF TEXT TSV\n");
+    return 2;
+  }
+  if (command == "widen") {
+    const Status status = WidenF32(argv[2], argv[3]);
+    return status.ok() ? 0 : Fail(status);
+  }
+  LlamaOptions options;
+  options.path = argv[2];
+  const auto model = LoadLlama(options);
+  if (!model.ok()) return Fail(model.status());
+  const std::string text = argc > 3 ? ReadFile(argv[3]) : [] {
+    std::string words;
+    for (int i = 0; i < 600; ++i) words += "The river runs past the mill and the mill turns its wheel. ";
+    return words;
+  }();
+  if (command == "needles") return Needles(**model, text, argv[4]);
+  Result<std::vector<TokenId>> tokens = (*model)->Tokenize(text, false);
+  if (!tokens.ok()) return Fail(tokens.status());
+  if (tokens->size() < 512) return Fail(InvalidArgument("the text has fewer than 512 tokens"));
+  return command == "speed" ? Speed(**model, *tokens) : Equality(**model, *tokens);
+}

@@ -1,0 +1,428 @@
+// The engine end to end on RocksDB in a temporary directory, with the toy model.
+//
+// What a person would check by hand: what comes back is the text that was put in (every citation is compared with the
+// bytes it names, in the original), what is gone is gone, and bad input or damage gets a message that names it and leaves
+// the memory as it was. How good answers are is not judged here: the toy says what the test tells it to.
+// Sizes: texts of 4,000 to 12,000 tokens, one to three commits, two documents.
+#include "memory/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <numeric>
+
+#include "store/rocks_store.h"
+#include "tests/store/temp_dir.h"
+#include "tests/support/stores.h"
+#include "tests/support/toy_model.h"
+#include "tests/support/toy_text.h"
+
+namespace longhold {
+namespace {
+
+using testing::AllOf;
+using testing::Contains;
+using testing::HasSubstr;
+using Outcome = IngestReport::Outcome;
+
+constexpr char kNeedle[] = "The secret number of Methuselah is 7350194, said é the elder.\n";
+constexpr char kQuestion[] = "What is the secret number of Methuselah?";
+
+RecallProfile Profile() {
+  RecallProfile p;
+  p.name = "toy";
+  p.heads = {{.layer = 3, .kv_head = 1}};
+  p.head_weight = 0.2;  // the toy's heads look anywhere
+  p.window_tokens = 64;
+  return p;
+}
+
+std::string Tale() {
+  std::string text = PlainText(6000, 1);
+  text.insert(text.find('\n', 3000) + 1, kNeedle);
+  return text + RandomText(1500, 2);
+}
+
+class EngineTest : public testing::Test {
+ protected:
+  // A new process: engine and model.
+  void Restart(ToyOptions options = {}, const RecallProfile* profile = nullptr) {
+    engine_.reset();
+    model_ = std::make_unique<ToyModel>(std::move(options));
+    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});
+    const RecallProfile own = Profile();
+    const Status status = engine_->UseModel(model_.get(), profile == nullptr ? &own : profile);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+  }
+  void SetUp() override { Restart(); }
+  Result<IngestReport> Ingest(const std::string& name, const std::string& text) {
+    return engine_->Ingest("tales", {name, text}, nullptr, nullptr);
+  }
+  // Changes values of the closed memory.
+  void Damage(const std::function<void(ColdStore&)>& change) {
+    engine_.reset();
+    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    change(**store);
+  }
+  void ExpectPlace(const RecalledSpan& span, const std::string& original) {
+    ASSERT_LE(span.bytes.end, original.size());
+    EXPECT_EQ(span.text, original.substr(span.bytes.begin, span.bytes.size()));
+    const auto line_of = [&](uint64_t byte) {
+      return 1 + static_cast<uint64_t>(std::count(original.begin(), original.begin() + static_cast<ptrdiff_t>(byte), '\n'));
+    };
+    EXPECT_EQ(span.line_begin, line_of(span.bytes.begin));
+    EXPECT_EQ(span.line_end, line_of(span.bytes.end - 1));
+  }
+
+  TempDir home_;
+  std::unique_ptr<ToyModel> model_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatPointAtTheirBytes) {
+  const std::map<std::string, std::string> originals = {{"tale", Tale()}, {"other", RandomText(5000, 3)}};
+  for (const auto& [name, text] : originals) {
+    const Result<IngestReport> r = Ingest(name, text);
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_EQ(r->outcome, Outcome::kIngested);
+  }
+  for (const uint32_t workers : {1u, 3u}) {
+    Restart({.workers = workers, .answer = "  It is 7350194, café 日本 😀.\n"});
+    AskOptions options;
+    options.system = "Answer shortly.";
+    options.answer_prefix = "The number";
+    std::string shown;
+    options.on_text = [&](std::string_view piece) {
+      EXPECT_FALSE(piece.empty());
+      EXPECT_NE(static_cast<uint8_t>(piece[0]) & 0xC0, 0x80) << "a piece begins inside a character";
+      shown += piece;
+    };
+    const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_EQ(r->answer, "It is 7350194, café 日本 😀.");
+    EXPECT_THAT(shown, HasSubstr(r->answer));
+    EXPECT_FALSE(r->cut);
+    EXPECT_EQ(r->blocks_lost, 0u);
+    EXPECT_GT(r->blocks_read, 0u);
+    EXPECT_GT(r->bytes_read, r->blocks_read * 1000);
+    EXPECT_GE(r->coverage, 0.0);
+    EXPECT_LE(r->coverage, 1.0);
+    ASSERT_FALSE(r->citations.empty());
+    EXPECT_EQ(r->citations.size(), r->spans);
+    double total = 0;
+    uint64_t tokens = 0;
+    bool cited = false;
+    for (size_t i = 0; i < r->citations.size(); ++i) {
+      const Citation& c = r->citations[i];
+      EXPECT_EQ(c.index, i + 1);
+      ASSERT_TRUE(originals.contains(c.span.document));
+      ExpectPlace(c.span, originals.at(c.span.document));
+      EXPECT_FALSE(c.span.reasons.empty());
+      EXPECT_LE(c.span.score, i == 0 ? 1.0 : r->citations[i - 1].span.score);
+      total += c.span.score;
+      tokens += c.span.tokens.size();
+      cited |= c.span.text.find(kNeedle) != std::string::npos;
+    }
+    EXPECT_NEAR(total, 1.0, 1e-9);
+    EXPECT_EQ(tokens, r->tokens_recalled);
+    EXPECT_TRUE(cited);
+  }
+}
+
+TEST_F(EngineTest, RecallFindsTheNeedleAndNamesTheReason) {
+  const std::string text = Tale();
+  ASSERT_TRUE(Ingest("tale", text).ok());
+  const Result<RecallReply> r = engine_->Recall("tales", kQuestion, {});
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  ASSERT_FALSE(r->spans.empty());
+  EXPECT_THAT(r->spans[0].text, HasSubstr(kNeedle));
+  EXPECT_THAT(r->spans[0].reasons, Contains("lexical"));
+  EXPECT_EQ(r->spans[0].score, 1.0);
+  for (const RecalledSpan& s : r->spans) ExpectPlace(s, text);
+  EXPECT_GE(r->candidates, r->spans.size());
+  const Result<RecallReply> one = engine_->Recall("tales", kQuestion, {.spans_max = 1});
+  ASSERT_TRUE(one.ok());
+  EXPECT_EQ(one->spans.size(), 1u);
+  // Asking changes nothing: the same question gets the same answer.
+  const Result<RecallReply> again = engine_->Recall("tales", kQuestion, {});
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->coverage, r->coverage);
+  EXPECT_EQ(again->spans.size(), r->spans.size());
+}
+
+TEST_F(EngineTest, EverySpanOfEveryQuestionIsBytesOfTheText) {
+  const std::string text = RandomText(9000, 5);
+  ASSERT_TRUE(Ingest("tale", text).ok());
+  for (const char* question : {"Isaac", "key number 7?", "日本 語", "x", "\xf0\x9f\x98\x80", "the the the and and", "1234567"}) {
+    const Result<RecallReply> r = engine_->Recall("tales", question, {.spans_max = 64});
+    ASSERT_TRUE(r.ok()) << question << ": " << r.status().ToString();
+    for (const RecalledSpan& s : r->spans) ExpectPlace(s, text);
+  }
+}
+
+TEST_F(EngineTest, GreedyAnswersEndAtTheLimitAndDoNotDependOnWorkers) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  std::string answer;
+  for (const uint32_t workers : {1u, 2u}) {
+    Restart({.workers = workers, .chat = true});
+    AskOptions options;
+    options.max_tokens = 20;
+    const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_TRUE(r->completion_tokens == 20 || !r->cut);
+    if (workers == 1) answer = r->answer;
+    EXPECT_EQ(r->answer, answer);
+  }
+}
+
+TEST_F(EngineTest, StopsBetweenTokens) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  Restart({.chat = true, .answer = "one two three four five six"});
+  std::atomic<bool> stop{false};
+  AskOptions options;
+  options.stop = &stop;
+  options.on_text = [&](std::string_view) { stop = true; };
+  const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
+  ASSERT_TRUE(r.ok());
+  EXPECT_EQ(r->completion_tokens, 1u);
+  EXPECT_EQ(r->answer, "o");
+}
+
+TEST_F(EngineTest, ShowAndListTellWhatIsThere) {
+  EXPECT_TRUE(engine_->List()->empty());
+  const std::string text = Tale();
+  ASSERT_TRUE(Ingest("tale", text).ok());
+  std::atomic<bool> stop{false};
+  ASSERT_TRUE(engine_->Ingest("second", {"long", PlainText(3000, 4)}, &stop, [&](const IngestProgress&) { stop = true; }).ok());
+  engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});  // without a model
+  const Result<std::vector<MemoryInfo>> list = engine_->List();
+  ASSERT_TRUE(list.ok()) << list.status().ToString();
+  ASSERT_EQ(list->size(), 2u);
+  EXPECT_EQ((*list)[0].name, "second");
+  EXPECT_EQ((*list)[1].name, "tales");
+  const MemoryInfo info = *engine_->Show("tales");
+  EXPECT_EQ(info.model, "toy");
+  EXPECT_EQ(info.codec, "exact");
+  ASSERT_EQ(info.documents.size(), 1u);
+  EXPECT_EQ(info.documents[0].name, "tale");
+  EXPECT_EQ(info.documents[0].bytes, text.size());
+  EXPECT_EQ(info.documents[0].tokens, info.documents[0].committed_tokens);
+  EXPECT_EQ(info.tokens, info.documents[0].tokens);
+  EXPECT_GT(info.disk_bytes, 1000u);
+  EXPECT_EQ((*list)[0].documents[0].committed_tokens, 512u);
+  EXPECT_EQ((*list)[0].tokens, 512u);
+}
+
+TEST_F(EngineTest, ForgettingADocumentOrAMemoryLeavesTheRest) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  ASSERT_TRUE(Ingest("other", PlainText(2000, 9)).ok());
+  const Status missing = engine_->Forget("tales", "no such", false);
+  EXPECT_EQ(missing.code(), StatusCode::kNotFound);
+  EXPECT_THAT(missing.message(), HasSubstr("no such"));
+  ASSERT_TRUE(engine_->Forget("tales", "tale", true).ok());
+  EXPECT_EQ(engine_->Show("tales")->documents.size(), 1u);
+  EXPECT_TRUE(engine_->Verify("tales").ok());
+  const Result<RecallReply> r = engine_->Recall("tales", kQuestion, {});
+  ASSERT_TRUE(r.ok());
+  for (const RecalledSpan& s : r->spans) EXPECT_EQ(s.document, "other");
+  EXPECT_TRUE(engine_->Compact("tales").ok());
+  ASSERT_TRUE(Ingest("tale", Tale()).ok()) << "it may come back";
+  ASSERT_TRUE(engine_->Forget("tales", "", true).ok());
+  EXPECT_TRUE(engine_->List()->empty());
+  EXPECT_EQ(engine_->Show("tales").status().code(), StatusCode::kNotFound);
+  EXPECT_FALSE(std::filesystem::exists(home_ / "h/memories/tales"));
+}
+
+TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
+  const std::string text = Tale();
+  uint64_t read = 0;
+  for (int life = 0; life < 30; ++life) {
+    Restart({.native_window = 30});
+    std::atomic<bool> stop{false};
+    const Result<IngestReport> r = engine_->Ingest("tales", {"tale", text}, &stop, [&](const IngestProgress& p) { stop = p.tokens_done % 2048 == 0; });
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    read += r->tokens_read;
+    ASSERT_TRUE(engine_->Verify("tales").ok());
+    const Result<AskReply> reply = engine_->Ask("tales", kQuestion, {.max_tokens = 2});  // what is committed can be asked for
+    ASSERT_TRUE(reply.ok()) << reply.status().ToString();
+    if (r->outcome != Outcome::kStopped) break;
+  }
+  EXPECT_EQ(read, engine_->Show("tales")->tokens);
+  EXPECT_EQ(Ingest("again", text)->outcome, Outcome::kUnchanged);
+}
+
+TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
+  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b", "a b", "é", "a\nb", std::string(65, 'x').c_str()}) {
+    const std::string kept(name);
+    const Status status = engine_->Ingest(kept, {"tale", "text"}, nullptr, nullptr).status();
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << kept;
+    EXPECT_THAT(status.message(), HasSubstr("memory name"));
+    EXPECT_EQ(engine_->Show(kept).status().code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(engine_->Forget(kept, "", false).code(), StatusCode::kInvalidArgument);
+  }
+  for (const char* name : {"a", "A-b_c.9", "9"}) EXPECT_TRUE(Engine::CheckName(name).ok());
+  EXPECT_TRUE(Engine::CheckName(std::string(64, 'x')).ok());
+
+  const auto expect_unknown = [&](const Status& status) {
+    EXPECT_EQ(status.code(), StatusCode::kNotFound) << status.ToString();
+    EXPECT_THAT(status.message(), HasSubstr("nowhere"));
+  };
+  expect_unknown(engine_->Ask("nowhere", kQuestion, {}).status());
+  expect_unknown(engine_->Recall("nowhere", kQuestion, {}).status());
+  expect_unknown(engine_->Show("nowhere").status());
+  expect_unknown(engine_->Forget("nowhere", "", false));
+  expect_unknown(engine_->Forget("nowhere", "tale", false));
+  expect_unknown(engine_->Compact("nowhere"));
+  expect_unknown(engine_->Verify("nowhere"));
+  EXPECT_TRUE(engine_->List()->empty()) << "asking made a memory";
+
+  EXPECT_EQ(Ingest("tale", "").status().code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(engine_->List()->empty()) << "an empty text made a memory";
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  for (const char* question : {"", " ", "\n\t \r\n"}) {
+    EXPECT_EQ(engine_->Ask("tales", question, {}).status().code(), StatusCode::kInvalidArgument);
+    EXPECT_EQ(engine_->Recall("tales", question, {}).status().code(), StatusCode::kInvalidArgument);
+  }
+  const Status too_long = engine_->Ask("tales", std::string(9000, 'q'), {}).status();
+  EXPECT_EQ(too_long.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(too_long.message(), AllOf(HasSubstr("9"), HasSubstr("8192"), HasSubstr("toy")));
+  EXPECT_TRUE(engine_->Ask("tales", kQuestion, {.max_tokens = 3}).ok()) << "and the next question is answered";
+}
+
+TEST_F(EngineTest, AnotherModelsMemoryIsRefusedAndUnharmed) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  const uint64_t tokens = engine_->Show("tales")->tokens;
+  Restart({.name = "second", .fingerprint = "fedcba9876543210"});
+  for (const Status& status : {Ingest("more", "text").status(), engine_->Ask("tales", kQuestion, {}).status(),
+                               engine_->Recall("tales", kQuestion, {}).status()}) {
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
+    EXPECT_THAT(status.message(), AllOf(HasSubstr("toy"), HasSubstr("second"), HasSubstr("tales")));
+  }
+  EXPECT_EQ(engine_->Show("tales")->tokens, tokens);
+  Restart();
+  EXPECT_TRUE(engine_->Ask("tales", kQuestion, {.max_tokens = 3}).ok());
+}
+
+TEST_F(EngineTest, ASecondWriterIsRefused) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  Engine second({.home = home_ / "h"});
+  ToyModel model;
+  const RecallProfile profile = Profile();
+  ASSERT_TRUE(second.UseModel(&model, &profile).ok());
+  const Status status = second.Ingest("tales", {"more", "text"}, nullptr, nullptr).status();
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
+  EXPECT_TRUE(second.Ask("tales", kQuestion, {.max_tokens = 3}).ok()) << "reading beside a writer is fine";
+}
+
+TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
+  const std::string text = Tale();
+  ASSERT_TRUE(Ingest("tale", text).ok());
+  Restart({.answer = "7350194"});
+  const Result<AskReply> whole = engine_->Ask("tales", kQuestion, {});
+  ASSERT_TRUE(whole.ok());
+  const auto best = std::find_if(whole->citations.begin(), whole->citations.end(), [](const Citation& c) { return c.span.text.find(kNeedle) != std::string::npos; });
+  ASSERT_NE(best, whole->citations.end());
+  std::string key;
+  AppendBigEndian32(&key, static_cast<uint32_t>(best->span.document_id));
+  AppendBigEndian32(&key, static_cast<uint32_t>(best->span.tokens.begin / kBlockTokens + 1));
+  for (const bool missing : {false, true}) {
+    Damage([&](ColdStore& store) {
+      std::string value = *store.Get(Table::kBlocks, key);
+      value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
+      ASSERT_TRUE((missing ? DeleteValue(store, Table::kBlocks, key) : PutValue(store, Table::kBlocks, key, value)).ok());
+    });
+    Restart({.answer = "7350194"});
+    const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_EQ(r->answer, "7350194");
+    EXPECT_EQ(r->blocks_lost, 1u);
+    EXPECT_EQ(r->blocks_read, whole->blocks_read - 1);
+    EXPECT_LT(r->tokens_recalled, whole->tokens_recalled);
+    for (const Citation& c : r->citations) ExpectPlace(c.span, text);
+    const Status verified = engine_->Verify("tales");
+    EXPECT_EQ(verified.code(), StatusCode::kDataLoss);
+    EXPECT_THAT(verified.message(), AllOf(HasSubstr("tales"), HasSubstr("block d=1")));
+  }
+  // All of them gone: an answer without evidence, which says so.
+  Damage([](ColdStore& store) {
+    WriteBatch batch;
+    batch.DeleteRange(Table::kBlocks, "", std::string(16, '\xff'));
+    ASSERT_TRUE(store.Write(std::move(batch), Durability::kSynced).ok());
+  });
+  Restart({.answer = "7350194"});
+  const Result<AskReply> none = engine_->Ask("tales", kQuestion, {});
+  ASSERT_TRUE(none.ok()) << none.status().ToString();
+  EXPECT_EQ(none->blocks_read, 0u);
+  EXPECT_GT(none->blocks_lost, 0u);
+  EXPECT_TRUE(none->citations.empty());
+}
+
+TEST_F(EngineTest, AnUnfinishedMemoryWithoutACommitCanBeAsked) {
+  std::atomic<bool> stop{true};
+  ASSERT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, &stop, nullptr).ok());
+  const Result<AskReply> r = engine_->Ask("tales", kQuestion, {.max_tokens = 3});
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  EXPECT_EQ(r->spans, 0u);
+  EXPECT_TRUE(r->citations.empty());
+  EXPECT_EQ(r->memory_tokens, 0u);
+}
+
+// More spans than the model's context holds: the worst are left out, and there is room for question and answer.
+TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
+  Restart({.context_length = 2048});
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += PlainText(300, static_cast<uint64_t>(i)) + "\n" + (i == 30 ? kNeedle : "A secret number of another one.\n");
+  ASSERT_TRUE(Ingest("tale", text).ok());
+  RecallProfile profile = Profile();
+  profile.span_score_min = 0;
+  Restart({.context_length = 2048, .chat = true, .answer = std::string(100, 'x')}, &profile);
+  AskOptions options;
+  options.max_tokens = 128;
+  options.recall.spans_max = 64;
+  const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  EXPECT_EQ(r->completion_tokens, 100u);
+  EXPECT_LE(r->tokens_recalled + r->prompt_tokens + r->completion_tokens, 2048u);
+  bool cited = false;
+  for (const Citation& c : r->citations) cited |= c.span.text.find(kNeedle) != std::string::npos;
+  EXPECT_TRUE(cited) << "the best span is there";
+}
+
+TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  RecallProfile none, two;
+  none.name = "none";
+  two.name = "two";
+  two.heads = {{.layer = 4, .kv_head = 0}, {.layer = 3, .kv_head = 1}};
+  for (const RecallProfile& profile : {none, two}) {
+    Restart({}, &profile);
+    const Result<RecallReply> r = engine_->Recall("tales", kQuestion, {});
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    ASSERT_FALSE(r->spans.empty());
+  }
+  // And a memory made without heads, asked by a model with some.
+  Restart({}, &none);
+  ASSERT_TRUE(engine_->Ingest("plain", {"tale", Tale()}, nullptr, nullptr).ok());
+  Restart();
+  const Result<RecallReply> r = engine_->Recall("plain", kQuestion, {});
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  ASSERT_FALSE(r->spans.empty());
+  EXPECT_THAT(r->spans[0].text, HasSubstr(kNeedle));
+  EXPECT_EQ(r->coverage, 0.0);
+}
+
+TEST_F(EngineTest, AProfileWhoseHeadsTheModelLacksIsRefused) {
+  for (const RecallHead& head : {RecallHead{.layer = 2, .kv_head = 0}, RecallHead{.layer = 3, .kv_head = 2}}) {
+    RecallProfile profile = Profile();
+    profile.heads = {head};
+    Engine engine({.home = home_ / "h"});
+    const Status status = engine.UseModel(model_.get(), &profile);
+    EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+    EXPECT_THAT(status.message(), AllOf(HasSubstr("toy"), HasSubstr("layer " + std::to_string(head.layer))));
+  }
+}
+
+}  // namespace
+}  // namespace longhold
