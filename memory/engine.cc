@@ -289,7 +289,16 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   return reply;
 }
 
-Status Engine::Fetch(Planned& p, AskReply* reply, std::vector<TokenSpan>* places) {
+// Layers that stay with the engine keep no keys of the document, so of a recalled span they see nothing: in Gemma 15 of 18.
+// The best spans, as far as they fill half of those layers' window, are therefore read again, right before the question.
+size_t Engine::SpansToReread(const RecallPlan& plan) const {
+  uint64_t room = model_->info().native_window / 2;
+  size_t count = 0;
+  while (count < plan.spans.size() && plan.spans[count].tokens.size() <= room) room -= plan.spans[count++].tokens.size();
+  return count;
+}
+
+Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
   // The best span stands last, next to the question (design section 1, measurement 6).
   struct Piece {
     size_t span;
@@ -300,7 +309,7 @@ Status Engine::Fetch(Planned& p, AskReply* reply, std::vector<TokenSpan>* places
     uint64_t bytes = 0;
   };
   std::vector<Piece> pieces;
-  for (size_t i = p.plan.spans.size(); i-- > 0;) {
+  for (size_t i = p.plan.spans.size(); i-- > reread;) {
     const PlannedSpan& span = p.plan.spans[i];
     for (uint64_t b = span.tokens.begin / kBlockTokens; b * kBlockTokens < span.tokens.end; ++b) {
       const uint64_t base = b * kBlockTokens;
@@ -369,13 +378,25 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const Clock::time_point recall_start = Clock::now();
   const uint32_t head = p.set->size();
   std::vector<TokenSpan> places;  // of each planned span among the working set's keys
-  LH_RETURN_IF_ERROR(Fetch(p, &reply, &places));
+  const size_t reread = SpansToReread(p.plan);
+  LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
   const Clock::time_point prompt_start = Clock::now();
   reply.recall_ms = Milliseconds(recall_start, prompt_start);
 
   WorkingSet& set = *p.set;
+  uint32_t position = head;
+  for (size_t i = reread; i-- > 0;) {
+    const PlannedSpan& span = p.plan.spans[i];
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
+    if (set.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens > set.capacity()) continue;
+    places[i] = {set.size(), set.size() + tokens.size()};
+    LH_RETURN_IF_ERROR(Run(*model_, set, tokens, position, false));
+    position += static_cast<uint32_t>(tokens.size());
+    reply.tokens_recalled += tokens.size();
+  }
   set.CountMass();
-  LH_RETURN_IF_ERROR(Run(*model_, set, p.prompt.tail, head, true));
+  LH_RETURN_IF_ERROR(Run(*model_, set, p.prompt.tail, position, true));
+  position += static_cast<uint32_t>(p.prompt.tail.size());
   const auto sampler = model_->NewSampler(options.sampler);
   TokenId token = sampler->Sample(model_->logits());
   const Clock::time_point first = Clock::now();
@@ -384,7 +405,6 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
 
   std::string text;
   size_t shown = 0;
-  uint32_t position = head + static_cast<uint32_t>(p.prompt.tail.size());
   const bool plain = !model_->info().chat;
   uint32_t count = 0;
   for (;; ++count) {

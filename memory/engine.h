@@ -126,6 +126,7 @@ struct EngineOptions {
 class Memory;
 class LexicalVocabulary;
 struct PlannedSpan;
+struct RecallPlan;
 
 class Engine {
  public:
@@ -162,8 +163,10 @@ class Engine {
   struct Planned;
   Result<Memory*> Open(const std::string& name, Access access, bool with_model);
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
-  // Reads the planned spans' blocks into the working set; places[i] are the keys of span i there.
-  Status Fetch(Planned& planned, AskReply* reply, std::vector<TokenSpan>* places);
+  // How many of the plan's best spans are read again as text instead of recalled as keys and values.
+  size_t SpansToReread(const RecallPlan& plan) const;
+  // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
+  Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   Result<RecalledSpan> Describe(Memory& memory, const PlannedSpan& span);
 
   EngineOptions options_;

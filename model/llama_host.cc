@@ -391,8 +391,9 @@ Result<PromptParts> LlamaHost::Format(std::string_view system, std::string_view 
   const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
   if (chat_template == nullptr) {
     parts.head = system.empty() ? "" : std::string(system) + "\n\n";
-    parts.tail = "\nQuestion: " + std::string(question) + "\nAnswer:";
-    parts.question_begin = std::strlen("\nQuestion: ");
+    const std::string lead = "\nQuestion: ";
+    parts.tail = lead + std::string(question) + "\nAnswer:";
+    parts.question_begin = lead.size();
     parts.question_end = parts.question_begin + question.size();
     return parts;
   }
