@@ -254,7 +254,7 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
 }
 
 TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
-  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b", "a b", "é", "a\nb", std::string(65, 'x').c_str()}) {
+  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b", "a b", "é", "a\nb", "01234567890123456789012345678901234567890123456789012345678901234"}) {
     const std::string kept(name);
     const Status status = engine_->Ingest(kept, {"tale", "text"}, nullptr, nullptr).status();
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << kept;

