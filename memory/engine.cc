@@ -140,6 +140,10 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   const fs::path path = fs::path(options_.home) / "memories" / name;
   std::error_code ec;
   const bool exists = fs::exists(path, ec);
+  if (ec) {
+    return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() +
+                           "); check its permissions, or choose another with --home");
+  }
   if (!exists && access != Access::kCreate) {
     return NotFound("memory " + name + ": not found in " + options_.home + "; 'longhold list' shows the memories there are");
   }
