@@ -64,31 +64,35 @@ int Equality(LanguageModel& model, const std::vector<TokenId>& text) {
 }
 
 int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
+  // The same layout as longhold's own prompt, with the whole text where the recalled spans would stand.
+  std::vector<TokenId> prefix;
+  std::vector<std::vector<TokenId>> tails;
+  std::vector<std::string> values;
   std::ifstream lines(tsv);
   std::string line;
-  int needles = 0, exact = 0;
   while (std::getline(lines, line)) {
     const size_t tab = line.find('\t');
     if (tab == std::string::npos) continue;
-    const std::string key = line.substr(0, tab), value = line.substr(tab + 1);
-    const std::string question = "What is the special magic number for " + key + " mentioned in the provided text?";
-    const std::string prefix = " The special magic number for " + key + " mentioned in the provided text is";
-    // The same layout as longhold's own prompt, with the whole text where the recalled spans would stand.
-    const Result<PromptParts> parts = model.Format("", question);
+    const std::string key = line.substr(0, tab);
+    const Result<PromptParts> parts =
+        model.Format("", "What is the special magic number for " + key + " mentioned in the provided text?");
     if (!parts.ok()) return Fail(parts.status());
-    const Result<std::vector<TokenId>> tokens = model.Tokenize(parts->head + text + "\n\n" + parts->tail + prefix, true);
-    if (!tokens.ok()) return Fail(tokens.status());
-    std::vector<TokenId> prompt = *tokens;
-    if (model.Bos() >= 0) prompt.insert(prompt.begin(), model.Bos());
-    const Result<NativeRun> run = RunNative(model, prompt, 24);
-    if (!run.ok()) return Fail(run.status());
-    const bool ok = Holds(model, run->tokens, value);
-    ++needles;
-    exact += ok;
-    std::fprintf(stderr, "%s %s %s\n", ok ? "ok  " : "miss", key.c_str(), value.c_str());
-    if (needles == 1) std::printf("%zu tokens, prefill %.0f tok/s; ", prompt.size(), run->prefill_tok_s);
+    const Result<std::vector<TokenId>> head = model.Tokenize(parts->head + text, true);
+    const Result<std::vector<TokenId>> tail = model.Tokenize(
+        "\n\n" + parts->tail + " The special magic number for " + key + " mentioned in the provided text is", true);
+    if (!head.ok() || !tail.ok()) return Fail(head.ok() ? tail.status() : head.status());
+    prefix = *head;
+    tails.push_back(*tail);
+    values.push_back(line.substr(tab + 1));
   }
-  std::printf("full attention: %d of %d exact\n", exact, needles);
+  if (model.Bos() >= 0) prefix.insert(prefix.begin(), model.Bos());
+  const Result<std::vector<NativeRun>> runs = RunNativeEach(model, prefix, tails, 24);
+  if (!runs.ok()) return Fail(runs.status());
+  int exact = 0;
+  for (size_t i = 0; i < runs->size(); ++i) exact += Holds(model, (*runs)[i].tokens, values[i]);
+  const size_t needles = runs->size();
+  if (needles > 0) std::printf("%zu tokens, prefill %.0f tok/s; ", prefix.size(), (*runs)[0].prefill_tok_s);
+  std::printf("full attention: %d of %zu exact\n", exact, needles);
   return 0;
 }
 

@@ -269,6 +269,12 @@ Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
   out.line_begin = place.line_begin;
   out.line_end = place.line_end;
   out.text = std::move(place.text);
+  // A token may be part of a character: what stands half inside the span is left out of its text.
+  out.text.resize(WholeCharacters(out.text));
+  size_t partial = 0;
+  while (partial < out.text.size() && (static_cast<uint8_t>(out.text[partial]) & 0xC0) == 0x80) ++partial;
+  out.text.erase(0, partial);
+  out.bytes = {place.bytes.begin + partial, place.bytes.begin + partial + out.text.size()};
   out.score = span.score;
   // A signal is a reason when it brought a fifth of the score or more.
   const double head = profile_->head_weight * span.head_score, lexical = profile_->lexical_weight * span.lexical_score;

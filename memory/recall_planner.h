@@ -32,7 +32,7 @@ struct PlannedSpan {
 struct RecallPlan {
   std::vector<PlannedSpan> spans;
   uint64_t candidates = 0;          // blocks that any signal put forward
-  double coverage = 0;              // share of the recall heads' attention mass inside the spans; 0 without heads
+  double coverage = 0;              // share of the recall heads' mass inside the spans, of what is not parked at sinks; 0 without heads
 };
 
 // Scans, fuses and cuts. `parallel` runs the scan. Errors: data_loss from reading text.

@@ -54,7 +54,7 @@ struct ResumeRecord {
   std::string native;  // LanguageModel::NativeSave
 };
 
-// Bytes: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks and resume states).
+// Bytes: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks).
 std::string Encode(const Manifest& record);
 std::string Encode(const DocumentRecord& record);
 std::string Encode(const TextChunk& record);

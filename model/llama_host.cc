@@ -164,7 +164,8 @@ class LlamaHost final : public LanguageModel {
 
   Status Prove();
   Result<LogitEquality> Compare(std::span<const TokenId> tokens);
-  Result<NativeRun> Native(std::span<const TokenId> prompt, uint32_t max_tokens);
+  Result<std::vector<NativeRun>> Native(std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails,
+                                        uint32_t max_tokens);
 
  private:
   // kFused has one node per layer for the whole attention. kExact computes it by plain float32 products over a float32
@@ -264,7 +265,7 @@ Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, A
   params.cb_eval = tap == nullptr ? nullptr : &AttentionTap::Callback;
   params.cb_eval_user_data = tap;
   params.no_perf = true;
-  params.swa_full = false;
+  params.swa_full = tap == nullptr;  // a native run steps back to the end of its prefix
   ContextPtr context(llama_init_from_model(model_.get(), params));
   if (context == nullptr) {
     return ResourceExhausted("model " + info_.path + ": no context of " + std::to_string(cells) + " cells: " + TakeLogError());
@@ -580,29 +581,47 @@ Result<LogitEquality> LlamaHost::Compare(std::span<const TokenId> tokens) {
   return result;
 }
 
-Result<NativeRun> LlamaHost::Native(std::span<const TokenId> prompt, uint32_t max_tokens) {
-  LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(static_cast<uint32_t>(prompt.size()) + max_tokens + 64, NativeAttention::kFused, nullptr));
+Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix,
+                                                 const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
+  size_t longest = 0;
+  for (const auto& tail : tails) longest = std::max(longest, tail.size());
+  LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(static_cast<uint32_t>(prefix.size() + longest) + max_tokens + 64,
+                                                     NativeAttention::kFused, nullptr));
   using Clock = std::chrono::steady_clock;
-  NativeRun run;
+  const auto read = [&](std::span<const TokenId> tokens, uint32_t position) -> Status {
+    for (size_t at = 0; at < tokens.size(); at += kBatchTokens) {
+      const auto piece = tokens.subspan(at, std::min<size_t>(kBatchTokens, tokens.size() - at));
+      LH_RETURN_IF_ERROR(Decode(context.get(), piece, position + static_cast<uint32_t>(at), at + piece.size() == tokens.size()));
+    }
+    return OkStatus();
+  };
   const auto start = Clock::now();
-  uint32_t position = 0;
-  while (position < prompt.size()) {
-    const auto piece = prompt.subspan(position, std::min<size_t>(kBatchTokens, prompt.size() - position));
-    LH_RETURN_IF_ERROR(Decode(context.get(), piece, position, position + piece.size() == prompt.size()));
-    position += static_cast<uint32_t>(piece.size());
+  LH_RETURN_IF_ERROR(read(prefix, 0));
+  const std::chrono::duration<double> prefill = Clock::now() - start;
+  const std::vector<float> prefix_logits = logits_;
+
+  std::vector<NativeRun> runs;
+  for (const auto& tail : tails) {
+    NativeRun run;
+    run.prefill_tok_s = static_cast<double>(prefix.size()) / prefill.count();
+    uint32_t position = static_cast<uint32_t>(prefix.size());
+    llama_memory_seq_rm(llama_get_memory(context.get()), 0, static_cast<llama_pos>(position), -1);
+    logits_ = prefix_logits;
+    LH_RETURN_IF_ERROR(read(tail, position));
+    position += static_cast<uint32_t>(tail.size());
+    const auto prefilled = Clock::now();
+    const auto sampler = NewSampler({});
+    while (run.tokens.size() < max_tokens) {
+      const TokenId token = sampler->Sample(logits_);
+      if (EndsAnswer(token)) break;
+      run.tokens.push_back(token);
+      LH_RETURN_IF_ERROR(Decode(context.get(), std::span(&token, 1), position++, true));
+    }
+    const std::chrono::duration<double> decode = Clock::now() - prefilled;
+    run.decode_tok_s = static_cast<double>(run.tokens.size()) / std::max(1e-9, decode.count());
+    runs.push_back(std::move(run));
   }
-  const auto prefilled = Clock::now();
-  const auto sampler = NewSampler({});
-  while (run.tokens.size() < max_tokens) {
-    const TokenId token = sampler->Sample(logits_);
-    if (EndsAnswer(token)) break;
-    run.tokens.push_back(token);
-    LH_RETURN_IF_ERROR(Decode(context.get(), std::span(&token, 1), position++, true));
-  }
-  const std::chrono::duration<double> prefill = prefilled - start, decode = Clock::now() - prefilled;
-  run.prefill_tok_s = static_cast<double>(prompt.size()) / prefill.count();
-  run.decode_tok_s = static_cast<double>(run.tokens.size()) / std::max(1e-9, decode.count());
-  return run;
+  return runs;
 }
 
 }  // namespace
@@ -621,7 +640,13 @@ Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenI
 }
 
 Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens) {
-  return static_cast<LlamaHost&>(model).Native(prompt, max_tokens);
+  LH_ASSIGN_OR_RETURN(std::vector<NativeRun> runs, static_cast<LlamaHost&>(model).Native(prompt, {{}}, max_tokens));
+  return std::move(runs[0]);
+}
+
+Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<const TokenId> prefix,
+                                             const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
+  return static_cast<LlamaHost&>(model).Native(prefix, tails, max_tokens);
 }
 
 namespace {

@@ -44,6 +44,9 @@ struct NativeRun {
   double decode_tok_s = 0;
 };
 Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens);
+// The same for several prompts that begin alike: `prefix` is read once. prefill_tok_s is the prefix's, in every run.
+Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<const TokenId> prefix,
+                                             const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens);
 
 // Re-quantises `from` to q8_0 at `to` (written beside it first, then renamed). Slow: seconds.
 Status RequantiseQ8(const std::string& from, const std::string& to);
