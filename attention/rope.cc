@@ -88,4 +88,13 @@ void RopeTable::Rotate(const float* in, float* out, uint32_t head_dim, uint32_t 
   for (uint32_t c = spec_.rotary_dims; c < head_dim; ++c) out[c] = in[c];
 }
 
+RopeTables::RopeTables(const KvGeometry& geometry, uint32_t positions) {
+  for (const RopeSpec& spec : geometry.rope) {
+    uint32_t i = 0;
+    while (i < tables_.size() && !(tables_[i].spec() == spec)) ++i;
+    if (i == tables_.size()) tables_.emplace_back(spec, positions);
+    table_of_slot_.push_back(i);
+  }
+}
+
 }  // namespace longhold

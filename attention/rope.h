@@ -34,4 +34,16 @@ class RopeTable {
   std::vector<float> sin_;
 };
 
+// The tables of all tapped layers: layers that rotate alike share one. *immutable* after construction.
+class RopeTables {
+ public:
+  RopeTables(const KvGeometry& geometry, uint32_t positions);
+  // Must hold: slot < geometry.rope.size().
+  const RopeTable& Of(uint32_t slot) const { return tables_[table_of_slot_[slot]]; }
+
+ private:
+  std::vector<RopeTable> tables_;
+  std::vector<uint32_t> table_of_slot_;  // [layers]
+};
+
 }  // namespace longhold

@@ -35,6 +35,9 @@ struct TileScratch {
   std::vector<float> mass;  // [keys, rounded up to blocks]; used when LayerCall::count_mass
 };
 
+// Workers that a pass may have. Bounds the scratch lists, which are made up front because workers enter at the same time.
+inline constexpr uint32_t kWorkersMax = 64;
+
 struct LayerCall {
   const KvGeometry* geometry = nullptr;
   const RopeTable* rope = nullptr;

@@ -163,9 +163,7 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   open->name = name;
   open->writable = write;
   const ModelInfo* info = with_model ? &model_->info() : nullptr;
-  // A crash between making the directory and the manifest leaves a store without one: it is as good as new.
-  const bool empty = store->Get(Table::kMeta, "manifest").status().code() == StatusCode::kNotFound;
-  if (empty && access == Access::kCreate) {
+  if (!Memory::Exists(*store) && access == Access::kCreate) {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_));
   } else {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
@@ -422,7 +420,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (count >= options.max_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
     text += model_->Piece(token);
     // A model without a chat template goes on with questions of its own: its answer is the first line.
-    const size_t newline = plain ? text.find('\n', text.find_first_not_of(" \n") == std::string::npos ? text.size() : text.find_first_not_of(" \n")) : std::string::npos;
+    const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
+    const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;
     if (newline != std::string::npos) text.resize(newline);
     if (options.on_text) {
       const size_t whole = WholeCharacters(text);

@@ -6,10 +6,6 @@
 #include "base/status.h"
 
 namespace longhold {
-namespace {
-constexpr uint32_t kWorkersMax = 64;
-}
-
 // Halves, un-rotated: [sinks][window before the pass][pass].
 struct HotWindow::Layer {
   std::vector<uint16_t> sink_keys, sink_values;      // [sink_tokens, kv_width]
@@ -22,16 +18,11 @@ struct HotWindow::Scratch {
   std::vector<std::vector<KeyBlockView>> blocks;
 };
 
-HotWindow::HotWindow(const KvGeometry& geometry, const HotWindowOptions& options) : geometry_(geometry), options_(options) {
+HotWindow::HotWindow(const KvGeometry& geometry, const HotWindowOptions& options) : geometry_(geometry), options_(options),
+      rope_(geometry, options.sink_tokens + options.window_tokens + options.pass_tokens) {
   LH_CHECK(options.sink_tokens % kBlockTokens == 0 && options.window_tokens % kBlockTokens == 0 &&
            options.pass_tokens % kBlockTokens == 0 && options.window_tokens > 0 && options.pass_tokens >= options.sink_tokens);
   const uint32_t keys = options.sink_tokens + options.window_tokens + options.pass_tokens;
-  for (const RopeSpec& spec : geometry_.rope) {
-    uint32_t i = 0;
-    while (i < rope_.size() && !(rope_[i].spec() == spec)) ++i;
-    if (i == rope_.size()) rope_.emplace_back(spec, keys);
-    rope_of_slot_.push_back(i);
-  }
   const size_t width = geometry_.kv_width();
   layers_.resize(geometry_.layers.size());
   for (Layer& l : layers_) {
@@ -116,7 +107,7 @@ void HotWindow::Place(uint32_t slot, bool keys, LayerRows rows, uint32_t tokens,
   std::vector<uint16_t>& pass = keys ? l.pass_keys : l.pass_values;
   const std::vector<uint16_t>& sink = keys ? l.sink_keys : l.sink_values;
   const std::vector<uint16_t>& recent = keys ? l.recent_keys : l.recent_values;
-  const RopeTable& rope = rope_[rope_of_slot_[slot]];
+  const RopeTable& rope = rope_.Of(slot);
   const uint32_t total = sinks_ + recent_ + tokens;
   const uint32_t blocks = (total + kBlockTokens - 1) / kBlockTokens;
   float* panels = panels_.Ensure(0);
@@ -174,7 +165,7 @@ void HotWindow::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float*
   }
   LayerCall call;
   call.geometry = &geometry_;
-  call.rope = &rope_[rope_of_slot_[slot]];
+  call.rope = &rope_.Of(slot);
   call.queries = queries;
   call.tokens = tokens;
   call.first_position = sinks_ + recent_;

@@ -61,8 +61,7 @@ class HotWindow final : public LayerAttention {
 
   KvGeometry geometry_;
   HotWindowOptions options_;
-  std::vector<RopeTable> rope_;
-  std::vector<uint32_t> rope_of_slot_;
+  RopeTables rope_;
   uint64_t position_ = 0;
   uint32_t pass_tokens_ = 0;
   uint32_t sinks_ = 0;   // sink tokens that the pass's list starts with

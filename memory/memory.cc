@@ -41,6 +41,10 @@ std::string Name(const BlockKey& key) {
 
 }  // namespace
 
+bool Memory::Exists(ColdStore& store) {
+  return store.Get(Table::kMeta, kManifestKey).status().code() != StatusCode::kNotFound;
+}
+
 Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store, const std::string& name,
                                                const ModelInfo& model, const RecallProfile& profile) {
   if (store->Get(Table::kMeta, kManifestKey).ok()) return AlreadyExists("memory " + name + ": exists already");

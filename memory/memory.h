@@ -39,6 +39,8 @@ class Memory {
   // Opens what `store` holds. With `model`, its fingerprint must be the memory's: failed_precondition names both otherwise.
   // Errors: not_found (the store holds no memory), data_loss.
   static Result<std::unique_ptr<Memory>> Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model);
+  // Whether `store` holds a memory. A crash while one is made leaves a store without: it is as good as new.
+  static bool Exists(ColdStore& store);
   // Makes an empty memory for `model` in an empty store. Errors: already_exists.
   static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name,
                                                 const ModelInfo& model, const RecallProfile& profile);

@@ -14,17 +14,8 @@ struct WorkingSet::Scratch {
   std::vector<std::vector<KeyBlockView>> blocks;
 };
 
-// Workers that a pass may have. Bounds the scratch list, which is made up front because workers enter at the same time.
-constexpr uint32_t kWorkersMax = 64;
-
 WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens)
-    : geometry_(geometry), capacity_(capacity_tokens) {
-  for (const RopeSpec& spec : geometry_.rope) {
-    uint32_t i = 0;
-    while (i < rope_.size() && !(rope_[i].spec() == spec)) ++i;
-    if (i == rope_.size()) rope_.emplace_back(spec, capacity_);
-    rope_of_slot_.push_back(i);
-  }
+    : geometry_(geometry), capacity_(capacity_tokens), rope_(geometry, capacity_tokens) {
   bias_.assign((size_t{capacity_} + kBlockTokens - 1) / kBlockTokens * kBlockTokens, 0.0f);
   scratch_.resize(kWorkersMax);
   for (auto& s : scratch_) s = std::make_unique<Scratch>();
@@ -58,7 +49,7 @@ void WorkingSet::Truncate(uint32_t size) {
 
 void WorkingSet::PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key) {
   float rotated[kMaxHeadDim];
-  rope_[rope_of_slot_[slot]].Rotate(key, rotated, geometry_.head_dim, index);
+  rope_.Of(slot).Rotate(key, rotated, geometry_.head_dim, index);
   float* column = KeysT(slot, kv_head, index / kBlockTokens) + index % kBlockTokens;
   for (uint32_t c = 0; c < geometry_.head_dim; ++c) column[size_t{c} * kBlockTokens] = rotated[c];
 }
@@ -142,7 +133,7 @@ void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float
   }
   LayerCall call;
   call.geometry = &geometry_;
-  call.rope = &rope_[rope_of_slot_[slot]];
+  call.rope = &rope_.Of(slot);
   call.queries = queries;
   call.tokens = tokens;
   call.first_position = pass_begin_;

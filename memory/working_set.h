@@ -73,8 +73,7 @@ class WorkingSet final : public LayerAttention {
   uint32_t capacity_;
   uint32_t size_ = 0;        // keys that are complete
   uint32_t pass_begin_ = 0;  // keys before the current pass
-  std::vector<RopeTable> rope_;                // by distinct RopeSpec
-  std::vector<uint32_t> rope_of_slot_;
+  RopeTables rope_;
   std::vector<std::unique_ptr<AlignedFloats>> panels_;  // [blocks] of [layers, kv_heads, 2, 64 * head_dim]
   std::vector<float> bias_;                    // [capacity, rounded up to blocks]
   bool any_bias_ = false;
