@@ -23,13 +23,13 @@ LAYERS = {
     "attention": ["base"],
     "memory": ["attention", "store", "base", "proto"],
     "model": ["memory", "attention", "store", "base", "proto"],
-    "service": ["model", "memory", "attention", "store", "base", "proto"],
+    "eval": ["model", "memory", "attention", "store", "base", "proto"],
+    "service": ["eval", "model", "memory", "attention", "store", "base", "proto"],
 }
-TOP_FOLDERS = ["clients", "eval", "bench", "tests"]  # may include everything
+TOP_FOLDERS = ["clients", "bench", "tests"]  # may include everything
 for top in TOP_FOLDERS:
-    LAYERS[top] = ["service", "model", "memory", "attention", "store", "base", "proto", top]
-for top in ["bench", "eval"]:
-    LAYERS[top].append("tests")  # benchmarks measure the very cases that the tests prove (attention_cases.h)
+    LAYERS[top] = ["service", "eval", "model", "memory", "attention", "store", "base", "proto", top]
+LAYERS["bench"].append("tests")  # benchmarks measure the very cases that the tests prove (attention_cases.h)
 
 # Third-party header (prefix of the include path) -> where it may be included, and why.
 # A value is a list of path patterns; "one" means: any single .cc file of ours outside the tests.

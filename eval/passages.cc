@@ -1,0 +1,50 @@
+#include "eval/passages.h"
+
+#include <algorithm>
+
+#include "base/status.h"
+
+namespace longhold {
+namespace {
+
+bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
+
+// Where the unit that begins at `begin` ends: after a line break, after a sentence, or where it gets too long.
+size_t UnitEnd(std::string_view text, size_t begin, size_t bytes_max) {
+  size_t last_space = 0;
+  for (size_t i = begin; i < text.size(); ++i) {
+    if (text[i] == '\n') return i + 1;
+    const bool ends = text[i] == '.' || text[i] == '!' || text[i] == '?';
+    if (ends && i + 1 < text.size() && IsSpace(text[i + 1]) && i - begin >= 20) return i + 1;  // "Mr. X" is no sentence
+    if (IsSpace(text[i])) last_space = i + 1;
+    if (i - begin >= bytes_max) {
+      if (last_space > begin) return last_space;
+      while (i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) ++i;  // not inside a character
+      return i;
+    }
+  }
+  return text.size();
+}
+
+}  // namespace
+
+std::vector<ByteSpan> CutPassages(std::string_view text, const PassageOptions& options) {
+  LH_CHECK(options.units >= 1 && options.stride >= 1 && options.stride <= options.units && options.unit_bytes_max >= 16);
+  std::vector<ByteSpan> units;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = UnitEnd(text, at, options.unit_bytes_max);
+    if (!std::all_of(text.begin() + static_cast<ptrdiff_t>(at), text.begin() + static_cast<ptrdiff_t>(end), IsSpace)) {
+      units.push_back({at, end});
+    }
+    at = end;
+  }
+  std::vector<ByteSpan> passages;
+  for (size_t u = 0; u < units.size(); u += options.stride) {
+    const size_t last = std::min(u + options.units, units.size()) - 1;
+    passages.push_back({units[u].begin, units[last].end});
+    if (last + 1 == units.size()) break;
+  }
+  return passages;
+}
+
+}  // namespace longhold
