@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
@@ -132,22 +133,36 @@ Status Engine::CheckName(std::string_view name) {
   return OkStatus();
 }
 
+std::string Engine::PathOf(const std::string& memory) const { return (fs::path(options_.home) / "memories" / memory).string(); }
+
+void Engine::Note(const std::string& note) {
+  if (told_.insert(note).second) notes_.push_back(note);
+}
+
+std::vector<std::string> Engine::TakeNotes() { return std::exchange(notes_, {}); }
+
+Status Engine::Exists(const std::string& name) {
+  LH_RETURN_IF_ERROR(CheckName(name));
+  std::error_code ec;
+  const bool exists = fs::exists(PathOf(name), ec);
+  if (ec) {
+    return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() +
+                           "); check its permissions, or choose another with --home");
+  }
+  if (exists) return OkStatus();
+  return NotFound("memory " + name + ": not found in " + options_.home + "; 'longhold list' shows the memories there are");
+}
+
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
   LH_RETURN_IF_ERROR(CheckName(name));
   const bool write = access != Access::kRead;
   if (open_ != nullptr && open_->name == name && open_->writable == write && write) return open_->memory.get();
   open_.reset();
-  const fs::path path = fs::path(options_.home) / "memories" / name;
-  std::error_code ec;
-  const bool exists = fs::exists(path, ec);
-  if (ec) {
-    return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() +
-                           "); check its permissions, or choose another with --home");
-  }
-  if (!exists && access != Access::kCreate) {
-    return NotFound("memory " + name + ": not found in " + options_.home + "; 'longhold list' shows the memories there are");
-  }
-  if (!exists) {
+  const fs::path path = PathOf(name);
+  const Status exists = Exists(name);
+  if (!exists.ok() && (exists.code() != StatusCode::kNotFound || access != Access::kCreate)) return exists;
+  if (!exists.ok()) {
+    std::error_code ec;
     fs::create_directories(path.parent_path(), ec);
     if (ec) {
       return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() +
@@ -167,6 +182,13 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_));
   } else {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
+  }
+  if (with_model) {
+    open->memory->UseVocabulary(vocabulary_.get());
+    if (!profile_->heads.empty() && !open->memory->HasHeadsOf(*profile_)) {
+      Note("memory " + name + " was indexed for other recall heads than those of profile " + profile_->name + "; 'longhold reindex " + name +
+           "' brings them and does not read the text again");
+    }
   }
   open_ = std::move(open);
   return open_->memory.get();
@@ -281,6 +303,32 @@ Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
   return out;
 }
 
+Result<std::vector<RecalledSpan>> Engine::DescribeAll(Planned& p, uint64_t* spans_lost) {
+  const IndexReport& index = p.memory->index_report();
+  const std::string& name = open_->name;
+  if (index.segments_rebuilt > index.segments_stored) {
+    Note("memory " + name + ": " + std::to_string(index.segments_rebuilt) + " damaged index segments were built again for this run; 'longhold reindex " +
+         name + "' stores them");
+  }
+  if (index.segments_lost + index.blocks_lost > 0) {
+    Note("memory " + name + ": parts of its index are lost, so not all of it is searched; 'longhold verify " + name + "' names the first");
+  }
+  std::vector<RecalledSpan> all;
+  std::vector<PlannedSpan> kept;
+  for (const PlannedSpan& span : p.plan.spans) {
+    Result<RecalledSpan> described = Describe(*p.memory, span);
+    if (!described.ok()) {
+      if (described.status().code() != StatusCode::kDataLoss) return described.status();
+      ++*spans_lost;
+      continue;
+    }
+    all.push_back(std::move(*described));
+    kept.push_back(span);
+  }
+  p.plan.spans = std::move(kept);
+  return all;
+}
+
 Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view query, const RecallOptions& options) {
   AskOptions ask;
   ask.recall = options;
@@ -290,10 +338,7 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   reply.coverage = p.plan.coverage;
   reply.candidates = p.plan.candidates;
   reply.plan_ms = p.plan_ms;
-  for (const PlannedSpan& span : p.plan.spans) {
-    LH_ASSIGN_OR_RETURN(RecalledSpan described, Describe(*p.memory, span));
-    reply.spans.push_back(std::move(described));
-  }
+  LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
   return reply;
 }
 
@@ -363,10 +408,8 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
   return OkStatus();
 }
 
-Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
-  const Clock::time_point start = Clock::now();
-  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
-  // When the context does not hold all spans, the worst go; question and answer keep their room.
+// How many of the plan's spans, best first, the context holds beside question and answer.
+size_t Engine::SpansThatFit(const Planned& p, const AskOptions& options) {
   const uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - options.max_tokens;
   uint64_t wanted = 0;
   size_t fitting = 0;
@@ -374,10 +417,27 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     wanted += p.plan.spans[fitting].tokens.size();
     if (wanted > room) break;
   }
-  p.plan.spans.resize(fitting);
+  return fitting;
+}
+
+Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+  const Clock::time_point start = Clock::now();
+  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
+  // When the context does not hold all spans, the worst go; question and answer keep their room.
+  const size_t fitting = SpansThatFit(p, options);
+  double plan_ms = p.plan_ms;
+  if (fitting < p.plan.spans.size() && fitting > 0) {
+    // Planned anew without them, so that coverage is that of what is there. Rare, and it costs a second plan.
+    AskOptions fewer = options;
+    fewer.recall.spans_max = static_cast<uint32_t>(fitting);
+    LH_ASSIGN_OR_RETURN(p, PlanFor(memory_name, question, fewer));
+    plan_ms += p.plan_ms;
+  }
+  p.plan.spans.resize(std::min(p.plan.spans.size(), SpansThatFit(p, options)));
   AskReply reply;
-  reply.plan_ms = p.plan_ms;
-  reply.coverage = p.plan.coverage;
+  reply.plan_ms = plan_ms;
+  reply.coverage = p.plan.spans.empty() ? 0 : p.plan.coverage;
+  LH_ASSIGN_OR_RETURN(const std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
   reply.candidates = p.plan.candidates;
   reply.spans = p.plan.spans.size();
   reply.memory_tokens = p.memory->committed_tokens();
@@ -452,7 +512,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (places[i].empty()) continue;
     Citation citation;
     citation.index = static_cast<uint32_t>(reply.citations.size() + 1);
-    LH_ASSIGN_OR_RETURN(citation.span, Describe(*p.memory, p.plan.spans[i]));
+    citation.span = described[i];
     citation.span.score = total > 0 ? received[i] / total : 0;
     reply.citations.push_back(std::move(citation));
   }
@@ -467,7 +527,7 @@ Result<MemoryInfo> Engine::Show(const std::string& name) {
   info.model_fingerprint = memory->manifest().model_fingerprint;
   info.codec = memory->manifest().codec;
   for (const DocumentRecord& d : memory->documents()) {
-    info.documents.push_back({d.id, d.name, d.bytes, d.tokens, d.committed_tokens, d.version});
+    info.documents.push_back({d.id, d.name, d.aliases, d.bytes, d.tokens, d.committed_tokens, d.version});
   }
   info.tokens = memory->committed_tokens();
   LH_ASSIGN_OR_RETURN(info.disk_bytes, memory->store().DiskBytes());
@@ -488,30 +548,64 @@ Result<std::vector<MemoryInfo>> Engine::List() {
   std::vector<MemoryInfo> list;
   for (const std::string& name : names) {
     Result<MemoryInfo> info = Show(name);
-    if (info.ok()) list.push_back(std::move(*info));
-    else if (info.status().code() != StatusCode::kNotFound) return info.status();
+    if (info.ok()) {
+      list.push_back(std::move(*info));
+    } else if (info.status().code() != StatusCode::kNotFound) {
+      MemoryInfo damaged;
+      damaged.name = name;
+      damaged.status = info.status();
+      for (const auto& entry : fs::directory_iterator(PathOf(name), ec)) {
+        std::error_code gone;
+        const uintmax_t size = entry.file_size(gone);
+        if (!gone) damaged.disk_bytes += size;
+      }
+      list.push_back(std::move(damaged));
+    }
   }
   return list;
 }
 
+Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic<bool>* stop,
+                                      const std::function<void(const IngestProgress&)>& on_progress) {
+  LH_CHECK(model_ != nullptr);
+  const Clock::time_point start = Clock::now();
+  const size_t notes = notes_.size();
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, true));
+  notes_.resize(notes);  // what Open has to say is what this call is for
+  ReindexReport report;
+  report.other_heads = !memory->HasHeadsOf(*profile_);
+  LH_ASSIGN_OR_RETURN(const IndexReport index, memory->Reindex(
+      *profile_, [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }, stop,
+      [&](uint64_t done, uint64_t total) {
+        const double seconds = Milliseconds(start, Clock::now()) / 1000;
+        if (on_progress) on_progress({name, done, total, seconds > 0 ? static_cast<double>(done) / seconds : 0});
+      }));
+  report.tokens = memory->committed_tokens();
+  report.segments = index.segments;
+  report.segments_rebuilt = index.segments_rebuilt;
+  report.segments_lost = index.segments_lost;
+  report.blocks_lost = index.blocks_lost;
+  report.seconds = Milliseconds(start, Clock::now()) / 1000;
+  return report;
+}
+
 Status Engine::Forget(const std::string& name, const std::string& document, bool compact) {
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
   if (document.empty()) {
+    // Nothing of it is decoded: what is damaged, or another model's, can go as well.
+    LH_RETURN_IF_ERROR(Exists(name));
     open_.reset();
-    const fs::path path = fs::path(options_.home) / "memories" / name;
-    std::error_code ec;
-    // Renamed first, so that a crash in between leaves either all of it or nothing that is listed.
-    const fs::path doomed = path.parent_path() / (".forgotten-" + name);
-    fs::remove_all(doomed, ec);
-    fs::rename(path, doomed, ec);
-    if (!ec) fs::remove_all(doomed, ec);
-    if (ec) return InvalidArgument("memory " + name + ": cannot be removed (" + ec.message() + "); check its permissions");
-    return OkStatus();
+    const Status removed = RemoveRocksStore(PathOf(name));
+    return removed.ok() ? removed : Status(removed.code(), "memory " + name + ": " + removed.message());
   }
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
   bool found = false;
   for (const DocumentRecord* d = memory->Find(document); d != nullptr; d = memory->Find(document)) {
     found = true;
-    LH_RETURN_IF_ERROR(memory->Forget(d->id));
+    const DocumentId id = d->id;
+    LH_RETURN_IF_ERROR(memory->Forget(id, document));
+    for (const DocumentRecord& kept : memory->documents()) {
+      if (kept.id == id) Note("memory " + name + ": the text stays, as " + kept.name);
+    }
   }
   if (!found) {
     return NotFound("memory " + name + ": has no document " + document + "; 'longhold show " + name + "' lists them");

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,7 @@ namespace longhold {
 struct DocumentInfo {
   DocumentId id{};
   std::string name;
+  std::vector<std::string> aliases;  // other names under which the same content was ingested
   uint64_t bytes = 0;
   uint64_t tokens = 0;
   uint64_t committed_tokens = 0;  // recallable; less than `tokens` while an ingest is unfinished
@@ -30,6 +32,7 @@ struct DocumentInfo {
 
 struct MemoryInfo {
   std::string name;
+  Status status;                  // why it cannot be read: then only name and disk_bytes are known. Ok from Show.
   std::string model;              // the model's name
   std::string model_fingerprint;
   std::string codec;
@@ -83,6 +86,7 @@ struct RecallReply {
   std::vector<RecalledSpan> spans;
   double coverage = 0;        // share of the recall heads' attention mass that the spans hold; 0..1
   uint64_t candidates = 0;    // blocks that were weighed against each other
+  uint64_t spans_lost = 0;    // whose text is damaged: left out
   double plan_ms = 0;         // probe pass, scan and fusion
 };
 
@@ -110,12 +114,24 @@ struct AskReply {
   uint64_t tokens_recalled = 0;
   uint64_t blocks_read = 0;
   uint64_t bytes_read = 0;
-  uint64_t blocks_lost = 0;   // corrupt or missing: the answer is degraded, not failed
+  // Degraded, not failed. coverage is the plan's: what is lost here is still counted there.
+  uint64_t blocks_lost = 0;   // corrupt or missing
+  uint64_t spans_lost = 0;    // whose text is damaged: they could not be cited, so they are not recalled either
   uint64_t memory_tokens = 0;
   uint64_t prompt_tokens = 0;
   uint64_t completion_tokens = 0;
   bool cut = false;           // ended by max_tokens
   double plan_ms = 0, recall_ms = 0, prompt_ms = 0, decode_ms = 0, first_token_ms = 0, decode_tok_s = 0;
+};
+
+struct ReindexReport {
+  bool other_heads = false;        // the memory's recall heads were not the profile's and now are
+  uint64_t tokens = 0;
+  uint64_t segments = 0;
+  uint64_t segments_rebuilt = 0;
+  uint64_t segments_lost = 0;      // text is damaged: these tokens are found by the recall heads only
+  uint64_t blocks_lost = 0;        // keys are damaged: these tokens are found by their words only
+  double seconds = 0;
 };
 
 struct EngineOptions {
@@ -149,10 +165,23 @@ class Engine {
   Result<RecallReply> Recall(const std::string& memory, std::string_view query, const RecallOptions& options);
   Result<AskReply> Ask(const std::string& memory, std::string_view question, const AskOptions& options);
 
+  // Makes the memory's index anew for the recall heads of profile(), from what is stored: the text is not read again. Stopped or
+  // killed at any moment, it leaves the memory as usable as it was. See Memory::Reindex. Errors: as Ingest's; cancelled.
+  Result<ReindexReport> Reindex(const std::string& memory, const std::atomic<bool>* stop,
+                                const std::function<void(const IngestProgress&)>& on_progress = nullptr);
+
+  // What the calls since the last TakeNotes have to tell beside their results, a line each: an index that was damaged and built
+  // again, recall heads that are not the profile's. The same thing about a memory is told once.
+  std::vector<std::string> TakeNotes();
+
   // (no model)
+  // Ok when there is such a memory; it is not opened. Errors: not_found, invalid_argument.
+  Status Exists(const std::string& memory);
+  // All memories by name; those that cannot be read say so in `status`.
   Result<std::vector<MemoryInfo>> List();
   Result<MemoryInfo> Show(const std::string& memory);
-  // Removes one document, or with an empty name the whole memory. With `compact` the bytes are gone from the disk on return.
+  // Takes a name off a document, and removes the document when that was its only one; a note says when it stays. With an empty
+  // name removes the whole memory, whatever its state. With `compact` the bytes are gone from the disk on return.
   Status Forget(const std::string& memory, const std::string& document, bool compact);
   Status Compact(const std::string& memory);
   // Reads every record and block back. Data_loss names the first bad one.
@@ -165,9 +194,14 @@ class Engine {
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
+  static size_t SpansThatFit(const Planned& planned, const AskOptions& options);
   // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   Result<RecalledSpan> Describe(Memory& memory, const PlannedSpan& span);
+  // All spans of the plan, best first. One whose text is damaged leaves the plan and is counted.
+  Result<std::vector<RecalledSpan>> DescribeAll(Planned& planned, uint64_t* spans_lost);
+  std::string PathOf(const std::string& memory) const;
+  void Note(const std::string& note);
 
   EngineOptions options_;
   LanguageModel* model_ = nullptr;
@@ -175,6 +209,8 @@ class Engine {
   struct Open_;  // the memory that was opened last; kept so that a session does not open it anew for each question
   std::unique_ptr<Open_> open_;
   std::unique_ptr<const LexicalVocabulary> vocabulary_;
+  std::vector<std::string> notes_;
+  std::set<std::string> told_;  // all notes so far: one or two per memory
 };
 
 }  // namespace longhold

@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "memory/hot_window.h"
+#include "memory/segment_keys.h"
 
 namespace longhold {
 namespace {
@@ -16,8 +17,6 @@ using Clock = std::chrono::steady_clock;
 
 // Native positions stay below this: the engine's RoPE is float32 and is 0.004 rad off here. See Reader::Position.
 constexpr uint64_t kRebaseTokens = 32768;
-// A word that crosses an index segment's edge is whole in the later one when it has at most this many tokens.
-constexpr uint64_t kPrecedingTokens = 16;
 // Tokens of the two ends whose speed is compared.
 constexpr uint64_t kSpeedTokens = 65536;
 
@@ -72,22 +71,24 @@ std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view t
   return bytes;
 }
 
+// The pass length for a new document: a power of two, so that commits fall on a pass's end.
+uint32_t PassTokens(const LanguageModel& model) {
+  uint32_t tokens = kBlockTokens;
+  while (2 * tokens <= std::min(model.batch_tokens(), kCommitTokens)) tokens *= 2;
+  return tokens;
+}
+
 // One document on its way into the memory.
 class Reader {
  public:
-  Reader(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary, DocumentId document)
-      : model_(model), memory_(memory), vocabulary_(vocabulary), document_(document),
-        window_(model.info().geometry,
-                {memory.manifest().sink_tokens, memory.manifest().window_tokens, model.batch_tokens()}) {
-    const auto& layers = memory.manifest().layers;
-    for (uint32_t layer : memory.manifest().scan_layers) {
-      scan_slots_.push_back(static_cast<uint32_t>(std::find(layers.begin(), layers.end(), layer) - layers.begin()));
-    }
-  }
+  Reader(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary, const DocumentRecord& document)
+      : model_(model), memory_(memory), vocabulary_(vocabulary), document_(document.id),
+        window_(model.info().geometry, {memory.manifest().sink_tokens, memory.manifest().window_tokens, document.pass_tokens}),
+        segment_keys_(memory.manifest()) {}
 
   // Goes on where the last commit ended.
   Status Restore(const DocumentRecord& record);
-  // Reads the next tokens: one forward pass, its blocks stored. Must hold: at most batch_tokens().
+  // Reads the next tokens: one forward pass, its blocks stored. Must hold: at most the document's pass_tokens.
   Status Read(std::span<const TokenId> tokens);
   // Commits what was read. `last`: nothing follows, so nothing is kept to go on with.
   Status Commit(bool last, const DocumentId* retire);
@@ -101,34 +102,19 @@ class Reader {
     if (token < kRebaseTokens) return static_cast<uint32_t>(token);
     return static_cast<uint32_t>(token % kRebaseTokens + kRebaseTokens);
   }
-  void AppendToSegment(const KvBlock& block, uint32_t rows);
 
   LanguageModel& model_;
   Memory& memory_;
   const LexicalVocabulary& vocabulary_;
   DocumentId document_;
   HotWindow window_;
-  std::vector<uint32_t> scan_slots_;  // tapped-layer slot of each recall head
   uint64_t committed_ = 0;
   // The open index segment: recall-head keys and tokens since the last multiple of kCommitTokens.
   uint64_t segment_begin_ = 0;
-  std::vector<std::vector<float>> segment_keys_;  // [heads] of [tokens, head_dim]
+  SegmentKeys segment_keys_;
   std::vector<TokenId> segment_tokens_;
   std::vector<TokenId> preceding_;  // the last ones before the segment
 };
-
-void Reader::AppendToSegment(const KvBlock& block, uint32_t rows) {
-  const uint32_t d = memory_.manifest().head_dim, width = block.shape.kv_width;
-  segment_keys_.resize(scan_slots_.size());
-  for (size_t h = 0; h < scan_slots_.size(); ++h) {
-    const uint16_t* keys = block.Keys(scan_slots_[h]) + size_t{memory_.manifest().scan_kv_heads[h]} * d;
-    for (uint32_t r = 0; r < rows; ++r) {
-      const size_t at = segment_keys_[h].size();
-      segment_keys_[h].resize(at + d);
-      Kernels().half_to_float(keys + size_t{r} * width, segment_keys_[h].data() + at, d);
-    }
-  }
-}
 
 Status Reader::Restore(const DocumentRecord& record) {
   committed_ = record.committed_tokens;
@@ -157,7 +143,7 @@ Status Reader::Restore(const DocumentRecord& record) {
   LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
   window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
   for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
-    AppendToSegment(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
+    segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
   }
   const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
   LH_ASSIGN_OR_RETURN(preceding_, memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
@@ -188,7 +174,7 @@ Status Reader::Read(std::span<const TokenId> tokens) {
       std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
     }
     LH_RETURN_IF_ERROR(memory_.PutBlock({document_, static_cast<uint32_t>((begin + row) / kBlockTokens)}, block));
-    AppendToSegment(block, block.tokens);
+    segment_keys_.Append(block, block.tokens);
   }
   segment_tokens_.insert(segment_tokens_.end(), tokens.begin(), tokens.end());
   return OkStatus();
@@ -197,14 +183,7 @@ Status Reader::Read(std::span<const TokenId> tokens) {
 Status Reader::Commit(bool last, const DocumentId* retire) {
   const uint64_t end = window_.position();
   if (end == committed_) return OkStatus();
-  const uint32_t d = memory_.manifest().head_dim;
-  std::shared_ptr<const ScanSegment> scan;
-  if (!scan_slots_.empty()) {
-    scan = std::make_shared<const ScanSegment>(ScanSegment::Build(
-        document_, static_cast<uint32_t>(segment_begin_ / kBlockTokens), end - segment_begin_,
-        static_cast<uint32_t>(scan_slots_.size()), d,
-        [&](uint32_t head, uint64_t token) -> const float* { return segment_keys_[head].data() + token * d; }));
-  }
+  std::shared_ptr<const ScanSegment> scan = segment_keys_.Build(document_, segment_begin_);
   auto lexical = std::make_shared<const LexicalSegment>(LexicalSegment::Build(vocabulary_, document_, segment_begin_, preceding_, segment_tokens_));
   ResumeRecord resume;
   if (!last) {
@@ -215,7 +194,7 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
   committed_ = end;
   if (end % kCommitTokens == 0) {
     segment_begin_ = end;
-    for (auto& keys : segment_keys_) keys.clear();
+    segment_keys_.Clear();
     preceding_.assign(segment_tokens_.end() - static_cast<ptrdiff_t>(std::min<uint64_t>(segment_tokens_.size(), kPrecedingTokens)),
                       segment_tokens_.end());
     segment_tokens_.clear();
@@ -294,26 +273,26 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   const std::string sha256 = Sha256Hex(input.text);
   report.document = input.name;
 
-  // The same content is never read twice, whatever its name.
-  std::optional<DocumentRecord> whole, unfinished, older;
+  // The same content is never read twice, whatever its name: the document that holds it gets this name too, and whatever the
+  // name stood for until now loses it.
+  std::optional<DocumentRecord> unfinished, older;
   std::vector<DocumentId> abandoned;  // unfinished versions that the file has moved on from: of no use to anyone
   for (const DocumentRecord& d : memory.documents()) {
     if (d.sha256 == sha256 && d.complete()) {
-      whole = d;
-    } else if (d.name == input.name) {
-      if (d.sha256 == sha256) unfinished = d;
-      else if (d.complete()) older = d;
-      else abandoned.push_back(d.id);
+      const DocumentRecord whole = d;
+      LH_RETURN_IF_ERROR(memory.AddName(whole.id, input.name));
+      report.outcome = IngestReport::Outcome::kUnchanged;
+      report.document = whole.name;
+      report.version = whole.version;
+      report.tokens = whole.tokens;
+      return report;
     }
+    if (!d.HasName(input.name)) continue;
+    if (d.sha256 == sha256) unfinished = d;
+    else if (d.complete()) older = d;
+    else abandoned.push_back(d.id);
   }
-  for (const DocumentId d : abandoned) LH_RETURN_IF_ERROR(memory.Forget(d));
-  if (whole) {
-    report.outcome = IngestReport::Outcome::kUnchanged;
-    report.document = whole->name;
-    report.version = whole->version;
-    report.tokens = whole->tokens;
-    return report;
-  }
+  for (const DocumentId d : abandoned) LH_RETURN_IF_ERROR(memory.Forget(d, input.name));
 
   DocumentId id;
   std::optional<DocumentId> retire;
@@ -329,20 +308,27 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
     record.version = older ? older->version + 1 : 1;
     record.bytes = input.text.size();
     record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
+    record.pass_tokens = PassTokens(model);
     LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
   }
   const DocumentRecord record = memory.Get(id);
   report.version = record.version;
   report.tokens = record.tokens;
+  // Passes of another length would round differently, and the native cache's tokens would be cut elsewhere.
+  if (record.pass_tokens > model.batch_tokens() || record.pass_tokens < memory.manifest().sink_tokens) {
+    return FailedPrecondition("document " + record.name + ": was begun in passes of " + std::to_string(record.pass_tokens) +
+                              " tokens, which model " + model.info().name + " cannot go on with (" +
+                              std::to_string(model.batch_tokens()) + " at most); forget the document and ingest it again");
+  }
 
-  Reader reader(model, memory, vocabulary, id);
+  Reader reader(model, memory, vocabulary, record);
   LH_RETURN_IF_ERROR(reader.Restore(record));
   // Space may be short only later: RocksDB's refusal then carries the numbers.
   Speedometer speed;
   const auto stopped = [&] { return stop != nullptr && stop->load(); };
   uint64_t position = record.committed_tokens;
   while (position < record.tokens && !stopped()) {
-    const TokenSpan span{position, std::min<uint64_t>(record.tokens, position + model.batch_tokens())};
+    const TokenSpan span{position, std::min<uint64_t>(record.tokens, position + record.pass_tokens)};
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory.Tokens(id, span));
     LH_RETURN_IF_ERROR(reader.Read(tokens));
     position = span.end;

@@ -2,38 +2,12 @@
 
 #include <algorithm>
 
+#include "memory/record_keys.h"
+
 namespace longhold {
 namespace {
 
-constexpr char kManifestKey[] = "manifest";
-constexpr char kDocumentPrefix[] = "document/";
-constexpr char kDocumentEnd[] = "document0";  // '0' follows '/'
 constexpr size_t kChunkCache = 32;
-
-std::string DocumentKey(DocumentId id) {
-  std::string key = kDocumentPrefix;
-  AppendBigEndian32(&key, static_cast<uint32_t>(id));
-  return key;
-}
-
-std::string ResumeKey(DocumentId id) {
-  std::string key = "resume/";
-  AppendBigEndian32(&key, static_cast<uint32_t>(id));
-  return key;
-}
-
-// Keys of blocks, text chunks and index segments: document, then number; a segment's key ends with its kind.
-std::string NumberedKey(DocumentId id, uint32_t number) {
-  std::string key;
-  AppendBigEndian32(&key, static_cast<uint32_t>(id));
-  AppendBigEndian32(&key, number);
-  return key;
-}
-
-constexpr char kScanKind = 'S';
-constexpr char kLexicalKind = 'L';
-
-std::string SegmentKey(DocumentId id, uint32_t segment, char kind) { return NumberedKey(id, segment) + kind; }
 
 std::string Name(const BlockKey& key) {
   return "block d=" + std::to_string(static_cast<uint32_t>(key.document)) + " b=" + std::to_string(key.block);
@@ -112,7 +86,7 @@ Status Memory::LoadRecords() {
 const DocumentRecord* Memory::Find(std::string_view document_name) const {
   const DocumentRecord* found = nullptr;
   for (const DocumentRecord& d : documents_) {
-    if (d.name == document_name) found = &d;
+    if (d.HasName(document_name)) found = &d;
   }
   return found;
 }
@@ -133,60 +107,6 @@ uint64_t Memory::committed_tokens() const {
   uint64_t tokens = 0;
   for (const DocumentRecord& d : documents_) tokens += d.committed_tokens;
   return tokens;
-}
-
-namespace {
-
-// Reads the index segments of a document's committed tokens into the indexes.
-Status ReadSegments(ColdStore& store, const std::string& memory, const DocumentRecord& d, bool with_scan, ScanIndex* scan,
-                    LexicalIndex* lexical) {
-  const uint32_t segments = static_cast<uint32_t>((d.committed_tokens + kCommitTokens - 1) / kCommitTokens);
-  const auto damaged = [&](uint32_t segment, const std::string& why) {
-    return DataLoss("memory " + memory + ": index segment " + std::to_string(segment) + " of " + d.name + ": " + why +
-                    "; forget and ingest the document again");
-  };
-  uint32_t scans = 0, lexicals = 0;
-  Status bad;
-  LH_RETURN_IF_ERROR(store.Scan(
-      Table::kIndex, NumberedKey(d.id, 0), NumberedKey(d.id, segments), [&](std::string_view key, std::string_view value) {
-        const uint32_t number = ReadBigEndian32(key.substr(4));
-        const uint64_t begin = uint64_t{number} * kCommitTokens;
-        const uint64_t tokens = std::min<uint64_t>(kCommitTokens, d.committed_tokens - begin);
-        if (key.back() == kScanKind) {
-          Result<ScanSegment> segment = ScanSegment::Decode(value);
-          if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
-          if (segment->document != d.id || segment->block_begin != begin / kBlockTokens || segment->token_count() != tokens) {
-            bad = damaged(number, "is another one's");
-            return false;
-          }
-          bad = scan->Add(std::make_shared<const ScanSegment>(std::move(*segment)));
-          ++scans;
-        } else {
-          Result<LexicalSegment> segment = LexicalSegment::Decode(value);
-          if (!segment.ok()) { bad = damaged(number, segment.status().message()); return false; }
-          if (segment->document != d.id || segment->token_begin != begin || segment->token_count != tokens) {
-            bad = damaged(number, "is another one's");
-            return false;
-          }
-          bad = lexical->Add(std::make_shared<const LexicalSegment>(std::move(*segment)));
-          ++lexicals;
-        }
-        return bad.ok();
-      }));
-  LH_RETURN_IF_ERROR(bad);
-  if (lexicals != segments || (with_scan && scans != segments)) return damaged(with_scan ? std::min(lexicals, scans) : lexicals, "missing");
-  return OkStatus();
-}
-
-}  // namespace
-
-Status Memory::LoadIndexes() {
-  if (indexes_loaded_) return OkStatus();
-  for (const DocumentRecord& d : documents_) {
-    LH_RETURN_IF_ERROR(ReadSegments(*store_, name_, d, !manifest_.scan_layers.empty(), &scan_, &lexical_));
-  }
-  indexes_loaded_ = true;
-  return OkStatus();
 }
 
 Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
@@ -285,15 +205,17 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
   };
   TokenSpan grown = span;
   for (uint32_t i = 0; i <= tokens_max && i <= span.begin; ++i) {
-    LH_ASSIGN_OR_RETURN(const bool starts, line_starts(span.begin - i));
-    if (starts) {
+    const Result<bool> starts = line_starts(span.begin - i);
+    if (!starts.ok()) break;
+    if (*starts) {
       grown.begin = span.begin - i;
       break;
     }
   }
   for (uint64_t t = span.end; t <= record.tokens && t - span.end <= tokens_max; ++t) {
-    LH_ASSIGN_OR_RETURN(const bool starts, line_starts(t));
-    if (starts) {
+    const Result<bool> starts = line_starts(t);
+    if (!starts.ok()) break;
+    if (*starts) {
       grown.end = t;
       break;
     }
@@ -336,21 +258,21 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
   record.committed_tokens = tokens;
   WriteBatch batch;
-  if (scan != nullptr) batch.Put(Table::kIndex, SegmentKey(document, segment, kScanKind), scan->Encode());
-  batch.Put(Table::kIndex, SegmentKey(document, segment, kLexicalKind), lexical->Encode());
+  if (scan != nullptr) batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation), scan->Encode());
+  batch.Put(Table::kIndex, LexicalKey(document, segment), lexical->Encode());
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   if (resume != nullptr) {
     batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
   } else {
     batch.Delete(Table::kMeta, ResumeKey(document));
   }
-  if (retire != nullptr) AppendForget(*retire, &batch);
+  if (retire != nullptr) AppendForget(*retire, record.name, &batch);
   // The last commit of a document also survives the machine; those before it, the process.
   LH_RETURN_IF_ERROR(store_->Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
   for (DocumentRecord& d : documents_) {
     if (d.id == document) d = record;
   }
-  if (retire != nullptr) DropFromRam(*retire);
+  if (retire != nullptr) ForgetInRam(*retire, record.name);
   if (!indexes_loaded_) return OkStatus();
   if (grows) {
     // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they are read again.
@@ -372,7 +294,28 @@ Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
                   (missing ? "missing" : resume.status().message()) + "; forget and ingest the document again");
 }
 
-void Memory::AppendForget(DocumentId document, WriteBatch* batch) const {
+namespace {
+
+// Takes `name` off a record. False: it was the only one.
+bool DropName(DocumentRecord* record, const std::string& name) {
+  if (record->name != name) {
+    std::erase(record->aliases, name);
+    return true;
+  }
+  if (record->aliases.empty()) return false;
+  record->name = record->aliases.front();
+  record->aliases.erase(record->aliases.begin());
+  return true;
+}
+
+}  // namespace
+
+void Memory::AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const {
+  DocumentRecord record = Get(document);
+  if (DropName(&record, name)) {
+    batch->Put(Table::kMeta, DocumentKey(document), Encode(record));
+    return;
+  }
   batch->Delete(Table::kMeta, DocumentKey(document));
   batch->Delete(Table::kMeta, ResumeKey(document));
   const std::string begin = NumberedKey(document, 0);
@@ -380,18 +323,42 @@ void Memory::AppendForget(DocumentId document, WriteBatch* batch) const {
   for (Table table : {Table::kText, Table::kIndex, Table::kBlocks}) batch->DeleteRange(table, begin, end);
 }
 
-void Memory::DropFromRam(DocumentId document) {
-  std::erase_if(documents_, [&](const DocumentRecord& d) { return d.id == document; });
+void Memory::ForgetInRam(DocumentId document, const std::string& name) {
+  const auto at = std::find_if(documents_.begin(), documents_.end(), [&](const DocumentRecord& d) { return d.id == document; });
+  LH_CHECK(at != documents_.end());
+  if (DropName(&*at, name)) return;
+  documents_.erase(at);
   std::erase_if(chunks_, [&](const auto& c) { return c.first.first == document; });
   lexical_.Remove(document);
   scan_.Remove(document);
 }
 
-Status Memory::Forget(DocumentId document) {
+Status Memory::Forget(DocumentId document, const std::string& name) {
   WriteBatch batch;
-  AppendForget(document, &batch);
+  AppendForget(document, name, &batch);
   LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
-  DropFromRam(document);
+  ForgetInRam(document, name);
+  return OkStatus();
+}
+
+Status Memory::AddName(DocumentId document, const std::string& name) {
+  DocumentRecord record = Get(document);
+  LH_CHECK(record.complete());
+  WriteBatch batch;
+  std::vector<DocumentId> others;
+  for (const DocumentRecord& d : documents_) {
+    if (d.id == document || !d.HasName(name)) continue;
+    others.push_back(d.id);
+    AppendForget(d.id, name, &batch);
+  }
+  if (record.HasName(name) && others.empty()) return OkStatus();
+  if (!record.HasName(name)) record.aliases.push_back(name);
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  for (const DocumentId other : others) ForgetInRam(other, name);
+  for (DocumentRecord& d : documents_) {
+    if (d.id == document) d = record;
+  }
   return OkStatus();
 }
 
@@ -408,9 +375,7 @@ Status Memory::Verify() {
     if (!record.ok()) return damaged(record.status());
     if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok()) return damaged(r.status());
     if (!d.complete() && d.committed_tokens > 0) LH_RETURN_IF_ERROR(LoadResume(d.id).status());
-    ScanIndex scan;
-    LexicalIndex lexical;
-    LH_RETURN_IF_ERROR(ReadSegments(*store_, name_, d, !manifest_.scan_layers.empty(), &scan, &lexical));
+    LH_RETURN_IF_ERROR(VerifySegments(d));
     uint64_t bytes = 0, tokens = 0;
     for (uint32_t c = 0; c < d.chunk_tokens.size(); ++c) {
       LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(d.id, c));

@@ -3,6 +3,7 @@
 // Owner: Engine. Thread use: *confined*, except that LoadBlock may be called by several threads at once.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,10 +22,10 @@
 
 namespace longhold {
 
-// Tokens between two commits, and of one index segment. A contract of the stored index.
-inline constexpr uint32_t kCommitTokens = 4096;
 // Text bytes of one stored chunk, at most; chunks end at a line's end where there is one.
 inline constexpr size_t kChunkBytesMax = 32u << 10;
+// A word that crosses an index segment's edge is whole in the later one when it has at most this many tokens.
+inline constexpr uint64_t kPrecedingTokens = 16;
 
 // Where a token span stands in its document's text.
 struct TextPlace {
@@ -32,6 +33,15 @@ struct TextPlace {
   uint64_t line_begin = 1;  // 1-based
   uint64_t line_end = 1;    // inclusive
   std::string text;
+};
+
+// What became of a memory's index segments when they were loaded or made again. Value type.
+struct IndexReport {
+  uint64_t segments = 0;          // looked at
+  uint64_t segments_rebuilt = 0;  // damaged, missing or of another version, and built again from blocks or tokens
+  uint64_t segments_stored = 0;   // of those: written back, so the next one to open the memory finds them whole
+  uint64_t segments_lost = 0;     // could not be built: what they cover is not found by this signal
+  uint64_t blocks_lost = 0;       // unreadable while scan segments were built: their tokens are found by their words only
 };
 
 class Memory {
@@ -55,14 +65,20 @@ class Memory {
   uint64_t committed_tokens() const;
 
   // --- reading ---
-  // Loads the index segments of all committed tokens; later calls do nothing.
+  // Lets lexical segments be built again; borrowed for as long as the memory lives. Without one, a damaged one is data_loss.
+  void UseVocabulary(const LexicalVocabulary* vocabulary) { vocabulary_ = vocabulary; }
+  // Loads the index segments of all committed tokens; later calls do nothing. One that cannot be used is built again from what
+  // it derives from, and written back where the store can be written; index_report() tells.
   Status LoadIndexes();
+  const IndexReport& index_report() const { return index_report_; }
+  // Whether the scan index is over the heads that `profile` names; otherwise Reindex would bring them.
+  bool HasHeadsOf(const RecallProfile& profile) const;
   const LexicalIndex& lexical() const { return lexical_; }
   const ScanIndex& scan() const { return scan_; }
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
-  // Grows `span` to whole lines where each end moves by at most `tokens_max` tokens.
+  // Grows `span` to whole lines where each end moves by at most `tokens_max` tokens. Where the text is damaged it stays as it is.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
   Result<std::vector<TokenId>> Tokens(DocumentId document, TokenSpan span);
 
@@ -72,20 +88,45 @@ class Memory {
   // Stores a sealed block. It counts only once a Commit covers it.
   Status PutBlock(const BlockKey& key, const KvBlock& block);
   // Makes everything before `tokens` of a document count: index segments that hold (or end with) the newest tokens, cursor
-  // and resume state, in one atomic write. `retire` names an older version that goes away with it, or null.
+  // and resume state, in one atomic write. `retire` is the document that has had this one's name until now, or null: it loses
+  // the name in the same write, and goes when it has no other.
   Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
                 std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire);
   Result<ResumeRecord> LoadResume(DocumentId document);
-  // Drops a document and all that belongs to it. Its bytes leave the disk with the next Compact.
-  Status Forget(DocumentId document);
+  // Lets `document`, which is complete, be known as `name` too, and takes that name off all others: in one atomic write.
+  Status AddName(DocumentId document, const std::string& name);
+  // Takes a name off a document. Without any name left, it goes with all that belongs to it; its bytes leave the disk with the
+  // next Compact. Atomic.
+  Status Forget(DocumentId document, const std::string& name);
+  // Builds the index for the heads of `profile` from what is stored, without reading the text again. When they are the heads
+  // that it has, only segments that cannot be used are built. Otherwise new scan segments are laid beside the old ones, and
+  // the last write makes them count and drops the old ones: a kill before it changes nothing. cancelled when `stop` is set,
+  // data_loss never: what cannot be built is told in the report. `on_progress` (may be null) hears tokens done and in all.
+  Result<IndexReport> Reindex(const RecallProfile& profile, const ParallelFor& parallel, const std::atomic<bool>* stop,
+                              const std::function<void(uint64_t done, uint64_t total)>& on_progress);
   // Reads every record, segment and block. Data_loss names the first bad one.
   Status Verify();
 
  private:
   Memory(std::unique_ptr<ColdStore> store, std::string name) : store_(std::move(store)), name_(std::move(name)) {}
   Status LoadRecords();
-  void AppendForget(DocumentId document, WriteBatch* batch) const;
-  void DropFromRam(DocumentId document);
+  // Takes `name` off a document in `batch`; ForgetInRam does the same here, once the batch is written.
+  void AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const;
+  void ForgetInRam(DocumentId document, const std::string& name);
+
+  // --- index segments (memory_index.cc) ---
+  // Segment `n` of a document as it is stored. Errors: data_loss; failed_precondition where another version wrote it.
+  Result<std::shared_ptr<const ScanSegment>> ReadScan(const DocumentRecord& d, uint32_t n) const;
+  Result<std::shared_ptr<const LexicalSegment>> ReadLexical(const DocumentRecord& d, uint32_t n) const;
+  // The same from blocks, for the heads of `manifest`, and from tokens. Blocks that cannot be read are counted in `blocks_lost`.
+  std::shared_ptr<const ScanSegment> BuildScan(const Manifest& manifest, const DocumentRecord& d, uint32_t n,
+                                               const ParallelFor& parallel, uint64_t* blocks_lost);
+  Result<std::shared_ptr<const LexicalSegment>> BuildLexical(const DocumentRecord& d, uint32_t n);
+  // What is stored, or else built and, where that works, written back. Null when it is lost.
+  Result<std::shared_ptr<const ScanSegment>> ScanOrBuild(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel, IndexReport* report);
+  Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(const DocumentRecord& d, uint32_t n, IndexReport* report);
+  // Reads all segments of a document and keeps none.
+  Status VerifySegments(const DocumentRecord& d) const;
   // The chunk that holds a token; cached.
   Result<std::shared_ptr<const TextChunk>> ChunkOf(DocumentId document, uint64_t token);
   Result<std::shared_ptr<const TextChunk>> LoadChunk(DocumentId document, uint32_t chunk);
@@ -94,7 +135,9 @@ class Memory {
   std::string name_;
   Manifest manifest_;
   std::vector<DocumentRecord> documents_;
+  const LexicalVocabulary* vocabulary_ = nullptr;
   bool indexes_loaded_ = false;
+  IndexReport index_report_;
   LexicalIndex lexical_;
   ScanIndex scan_;
   // The chunks read last, newest at the end; at most kChunkCache of them.

@@ -14,7 +14,10 @@ constexpr char kMagic[] = "LHR";
 constexpr char kPlain = '0';
 constexpr char kZstd = '1';
 constexpr size_t kHeaderBytes = 3 + 1 + 8;
-constexpr uint32_t kFormat = 1;
+// The newest that is read. A manifest is written with the oldest that says it all, so that older builds read what they can.
+constexpr uint32_t kFormat = 2;
+// Documents from before the field: every reader of text used this length.
+constexpr uint32_t kPassTokensBefore = 512;
 // A text chunk is 32 KiB of text; a saved native cache some megabytes. Anything beyond is damage.
 constexpr size_t kRecordBytesMax = 512u << 20;
 
@@ -77,8 +80,10 @@ std::string Encode(const Manifest& r) {
              print = b.CreateString(r.model_fingerprint), codec = b.CreateString(r.codec), profile = b.CreateString(r.profile);
   const auto layers = b.CreateVector(r.layers), scan_layers = b.CreateVector(r.scan_layers),
              scan_heads = b.CreateVector(r.scan_kv_heads);
-  const auto record = proto::CreateManifest(b, kFormat, name, model, arch, print, layers, r.q_heads, r.kv_heads, r.head_dim,
-                                            codec, profile, scan_layers, scan_heads, r.sink_tokens, r.window_tokens, r.next_document);
+  const uint32_t format = r.index_generation == 0 ? 1 : 2;
+  const auto record = proto::CreateManifest(b, format, name, model, arch, print, layers, r.q_heads, r.kv_heads, r.head_dim,
+                                            codec, profile, scan_layers, scan_heads, r.sink_tokens, r.window_tokens, r.next_document,
+                                            r.index_generation);
   return Finish(b, proto::Record::Manifest, record, false);
 }
 
@@ -86,8 +91,9 @@ std::string Encode(const DocumentRecord& r) {
   flatbuffers::FlatBufferBuilder b;
   const auto name = b.CreateString(r.name), sha256 = b.CreateString(r.sha256);
   const auto chunk_tokens = b.CreateVector(r.chunk_tokens);
+  const auto aliases = b.CreateVectorOfStrings(r.aliases);
   const auto record = proto::CreateDocument(b, static_cast<uint32_t>(r.id), name, sha256, r.version, r.bytes, r.tokens,
-                                            r.committed_tokens, chunk_tokens);
+                                            r.committed_tokens, chunk_tokens, r.pass_tokens, aliases);
   return Finish(b, proto::Record::Document, record, false);
 }
 
@@ -126,13 +132,21 @@ Result<Manifest> DecodeManifest(std::string_view bytes) {
     r.sink_tokens = p.sink_tokens();
     r.window_tokens = p.window_tokens();
     r.next_document = p.next_document();
+    r.index_generation = p.index_generation();
     return r;
   });
   if (result.ok() && format > kFormat) {
     return FailedPrecondition("this memory was written by a newer longhold (format " + std::to_string(format) +
                               "); use that version");
   }
-  if (result.ok() && result->scan_layers.size() != result->scan_kv_heads.size()) return DataLoss("manifest record: recall heads");
+  if (!result.ok()) return result;
+  // What readers find blocks' keys by.
+  const Manifest& m = *result;
+  bool heads = m.scan_layers.size() == m.scan_kv_heads.size();
+  for (size_t h = 0; heads && h < m.scan_layers.size(); ++h) {
+    heads = m.scan_kv_heads[h] < m.kv_heads && std::find(m.layers.begin(), m.layers.end(), m.scan_layers[h]) != m.layers.end();
+  }
+  if (!heads) return DataLoss("manifest record: recall heads");
   return result;
 }
 
@@ -147,6 +161,10 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
     r.tokens = p.tokens();
     r.committed_tokens = p.committed_tokens();
     r.chunk_tokens = Numbers(p.chunk_tokens());
+    r.pass_tokens = p.pass_tokens() == 0 ? kPassTokensBefore : p.pass_tokens();
+    if (p.aliases() != nullptr) {
+      for (const flatbuffers::String* alias : *p.aliases()) r.aliases.push_back(Text(alias));
+    }
     return r;
   });
   if (!result.ok()) return result;
@@ -154,6 +172,9 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
   const DocumentRecord& d = *result;
   if (d.committed_tokens > d.tokens || (!d.complete() && d.committed_tokens % kBlockTokens != 0)) {
     return DataLoss("document record: committed tokens");
+  }
+  if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens || (d.pass_tokens & (d.pass_tokens - 1)) != 0) {
+    return DataLoss("document record: pass length");
   }
   const auto& starts = d.chunk_tokens;
   const bool ascending = std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end();

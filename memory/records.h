@@ -2,6 +2,7 @@
 // Generated flatbuffers code stops at records.cc.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -11,6 +12,9 @@
 #include "base/types.h"
 
 namespace longhold {
+
+// Tokens between two commits, and of one index segment. A contract of the stored index.
+inline constexpr uint32_t kCommitTokens = 4096;
 
 // Once per memory. Everything that later bytes depend on.
 struct Manifest {
@@ -23,19 +27,26 @@ struct Manifest {
   std::vector<uint32_t> scan_layers, scan_kv_heads;  // [heads]
   uint32_t sink_tokens = 0, window_tokens = 0;
   uint32_t next_document = 1;
+  uint32_t index_generation = 0;                     // which scan segments count; reindexing for other heads makes the next
 };
 
 struct DocumentRecord {
   DocumentId id{};
   std::string name;
+  std::vector<std::string> aliases;  // other names under which the same content was ingested; only of complete documents
   std::string sha256;  // of the text
   uint32_t version = 1;
   uint64_t bytes = 0;
   uint64_t tokens = 0;
   uint64_t committed_tokens = 0;  // everything before is in the store: blocks, index segments, resume state
   std::vector<uint64_t> chunk_tokens;  // first token of each text chunk, ascending
+  // Tokens of one forward pass while it is read: a power of two in [64, kCommitTokens]. Keys and values depend on it a little.
+  uint32_t pass_tokens = 512;
 
   bool complete() const { return committed_tokens == tokens; }
+  bool HasName(std::string_view wanted) const {
+    return name == wanted || std::find(aliases.begin(), aliases.end(), wanted) != aliases.end();
+  }
 };
 
 // A piece of a document's text with its tokens: the record from which everything else can be rebuilt.

@@ -607,4 +607,22 @@ Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options) {
   return std::unique_ptr<ColdStore>(std::move(store));
 }
 
+Status RemoveRocksStore(const std::string& path) {
+  const std::string doing = "remove memory store " + path;
+  return Guarded(doing, [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(const DirectoryState state, DirectoryState::Of(path));
+    // A directory of somebody else's is not ours to remove.
+    if (state.manifest.empty() && !state.has_data) return NotFound(doing + ": it does not exist");
+    WriterLock lock;
+    LH_RETURN_IF_ERROR(lock.Take(path));
+    const fs::path from(path);
+    const fs::path doomed = from.parent_path() / (".forgotten-" + from.filename().string());
+    std::error_code error;
+    fs::remove_all(doomed, error);
+    fs::rename(from, doomed, error);
+    if (!error) fs::remove_all(doomed, error);
+    return error ? FromErrno(doing, path, error.value()) : OkStatus();
+  });
+}
+
 }  // namespace longhold

@@ -40,4 +40,10 @@ struct RocksOptions {
 // rest for a second).
 Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options);
 
+// Removes the store at `path` with all its files, without opening it: however damaged it is, and whatever version wrote it. It
+// is renamed first, to `.forgotten-NAME` beside it, so a crash in between leaves all of it or nothing under its name.
+// Errors: failed_precondition (some process has it open for writing, this one too), not_found (no store is there),
+// invalid_argument (no permission).
+Status RemoveRocksStore(const std::string& path);
+
 }  // namespace longhold

@@ -359,6 +359,29 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
   EXPECT_TRUE(none->citations.empty());
 }
 
+// Spans that are read again as text need no blocks: what is damaged there does not matter.
+TEST_F(EngineTest, ADamagedBlockOfASpanThatIsReadAgainCostsNothing) {
+  const ToyOptions native{.native_window = 400, .answer = "7350194"};
+  Restart(native);
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  const Result<AskReply> whole = engine_->Ask("tales", kQuestion, {.recall = {.spans_max = 1}});
+  ASSERT_TRUE(whole.ok()) << whole.status().ToString();
+  ASSERT_EQ(whole->citations.size(), 1u);
+  EXPECT_EQ(whole->blocks_read, 0u) << "it is read again";
+  Damage([](ColdStore& store) {
+    WriteBatch batch;
+    batch.DeleteRange(Table::kBlocks, "", std::string(16, '\xff'));
+    ASSERT_TRUE(store.Write(std::move(batch), Durability::kSynced).ok());
+  });
+  Restart(native);
+  const Result<AskReply> r = engine_->Ask("tales", kQuestion, {.recall = {.spans_max = 1}});
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  EXPECT_EQ(r->blocks_lost + r->spans_lost, 0u);
+  EXPECT_EQ(r->tokens_recalled, whole->tokens_recalled);
+  ASSERT_EQ(r->citations.size(), 1u);
+  EXPECT_THAT(r->citations[0].span.text, HasSubstr(kNeedle));
+}
+
 TEST_F(EngineTest, AnUnfinishedMemoryWithoutACommitCanBeAsked) {
   std::atomic<bool> stop{true};
   ASSERT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, &stop, nullptr).ok());
@@ -388,6 +411,13 @@ TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
   bool cited = false;
   for (const Citation& c : r->citations) cited |= c.span.text.find(kNeedle) != std::string::npos;
   EXPECT_TRUE(cited) << "the best span is there";
+  // What was left out does not count as covered.
+  const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.spans_max = 64});
+  const Result<RecallReply> there = engine_->Recall("tales", kQuestion, {.spans_max = static_cast<uint32_t>(r->spans)});
+  ASSERT_TRUE(all.ok() && there.ok());
+  ASSERT_GT(all->spans.size(), r->spans);
+  ASSERT_GT(all->coverage, there->coverage);
+  EXPECT_DOUBLE_EQ(r->coverage, there->coverage);
 }
 
 TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {

@@ -23,10 +23,10 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-RecallProfile OneHead() {
+RecallProfile OneHead(const ToyModel& model) {
   RecallProfile p;
   p.name = "one-head";
-  p.heads = {{.layer = 2, .kv_head = 0}};
+  p.heads = {{.layer = model.info().geometry.layers.back(), .kv_head = 0}};
   p.window_tokens = 64;
   return p;
 }
@@ -41,11 +41,13 @@ std::unique_ptr<Memory> MustOpen(std::unique_ptr<ColdStore> store, const ToyMode
 
 std::unique_ptr<Memory> MustOpen(ColdStore& store, const ToyModel& model) { return MustOpen(Borrow(store), model); }
 
-std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model, const RecallProfile& profile = OneHead()) {
+std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model, const RecallProfile& profile) {
   Result<std::unique_ptr<Memory>> memory = Memory::Create(Borrow(store), "tales", model.info(), profile);
   EXPECT_TRUE(memory.ok()) << memory.status().ToString();
   return std::move(*memory);
 }
+
+std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model) { return MustCreate(store, model, OneHead(model)); }
 
 Status IngestInto(Memory& memory, ToyModel& model, const std::string& name, const std::string& text) {
   return IngestDocument(model, memory, LexicalVocabulary(model.pieces()), {name, text}, nullptr, nullptr).status();
@@ -66,7 +68,7 @@ TEST(Memory, IsCreatedOnceAndOpensWithItsManifest) {
   const auto store = NewMemStore();
   const ToyModel model;
   EXPECT_EQ(Memory::Open(Borrow(*store), "tales", nullptr).status().code(), StatusCode::kNotFound);
-  RecallProfile profile = OneHead();
+  RecallProfile profile = OneHead(model);
   profile.heads = {{.layer = 4, .kv_head = 1}, {.layer = 1, .kv_head = 0}};
   { MustCreate(*store, model, profile); }
   EXPECT_EQ(Memory::Create(Borrow(*store), "tales", model.info(), profile).status().code(), StatusCode::kAlreadyExists);
@@ -100,7 +102,7 @@ TEST(Memory, DocumentIdsAreNeverUsedTwice) {
   auto memory = MustCreate(*store, model);
   const DocumentId a = AddText(*memory, model, "a", "one\n"), b = AddText(*memory, model, "b", "two\n");
   EXPECT_LT(a, b);
-  ASSERT_TRUE(memory->Forget(b).ok());
+  ASSERT_TRUE(memory->Forget(b, "b").ok());
   EXPECT_EQ(memory->Find("b"), nullptr);
   const DocumentId c = AddText(*memory, model, "b", "three\n");
   EXPECT_LT(b, c);
@@ -219,7 +221,7 @@ TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
   ASSERT_TRUE(IngestInto(*memory, model, "dropped", PlainText(5000, 2)).ok());
   ASSERT_TRUE(memory->LoadIndexes().ok());
   EXPECT_EQ(memory->committed_tokens(), memory->lexical().token_count());
-  ASSERT_TRUE(memory->Forget(memory->Find("dropped")->id).ok());
+  ASSERT_TRUE(memory->Forget(memory->Find("dropped")->id, "dropped").ok());
   EXPECT_EQ(memory->documents().size(), 1u);
   EXPECT_EQ(memory->committed_tokens(), memory->lexical().token_count());
   EXPECT_EQ(memory->committed_tokens(), memory->scan().token_count());
@@ -349,7 +351,7 @@ TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
   const StoreContents before = Contents(*store);
   {
     auto memory = MustOpen(NewFaultyStore(store.get(), {.fail_write_after = 1}), model);
-    EXPECT_EQ(memory->Forget(DocumentId{1}).code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(memory->Forget(DocumentId{1}, "tale").code(), StatusCode::kResourceExhausted);
     EXPECT_NE(memory->Find("tale"), nullptr);
     EXPECT_EQ(IngestInto(*memory, model, "more", "more text\n").code(), StatusCode::kResourceExhausted);
     EXPECT_EQ(memory->Find("more"), nullptr);

@@ -36,7 +36,7 @@ Manifest SomeManifest() {
   m.codec = "exact";
   m.profile = "toy-1b";
   m.scan_layers = {11, 17};
-  m.scan_kv_heads = {3, 0};
+  m.scan_kv_heads = {1, 0};
   m.sink_tokens = 64;
   m.window_tokens = 256;
   m.next_document = 7;
@@ -53,6 +53,8 @@ DocumentRecord SomeDocument() {
   d.tokens = (1ull << 33) + 5;
   d.committed_tokens = 1ull << 33;
   d.chunk_tokens = {0, 8000, 1ull << 33};
+  d.pass_tokens = 1024;
+  d.aliases = {"copy", "é"};
   return d;
 }
 
@@ -119,7 +121,11 @@ TEST(Records, ManifestComesBackAsItWas) {
   EXPECT_EQ(r->sink_tokens, m.sink_tokens);
   EXPECT_EQ(r->window_tokens, m.window_tokens);
   EXPECT_EQ(r->next_document, m.next_document);
+  EXPECT_EQ(r->index_generation, m.index_generation);
   EXPECT_TRUE(DecodeManifest(Encode(Manifest{})).ok());
+  Manifest reindexed = m;
+  reindexed.index_generation = 3;
+  EXPECT_EQ(DecodeManifest(Encode(reindexed))->index_generation, 3u);
 }
 
 TEST(Records, DocumentComesBackAsItWas) {
@@ -134,7 +140,14 @@ TEST(Records, DocumentComesBackAsItWas) {
   EXPECT_EQ(r->tokens, d.tokens);
   EXPECT_EQ(r->committed_tokens, d.committed_tokens);
   EXPECT_EQ(r->chunk_tokens, d.chunk_tokens);
+  EXPECT_EQ(r->pass_tokens, d.pass_tokens);
+  EXPECT_EQ(r->aliases, d.aliases);
   EXPECT_FALSE(r->complete());
+  EXPECT_TRUE(r->HasName("copy") && r->HasName(d.name) && !r->HasName("cop"));
+  // Older builds did not write the field, and read in passes of 512.
+  DocumentRecord old = d;
+  old.pass_tokens = 0;
+  EXPECT_EQ(DecodeDocument(Encode(old))->pass_tokens, 512u);
 }
 
 TEST(Records, TextChunkComesBackAsItWas) {
@@ -227,7 +240,7 @@ TEST(Records, EitherEncodingOfARecordIsRead) {
   }
 }
 
-// `format` is the one 32-bit number of SomeManifest() that is 1.
+// `format` is the one 32-bit number of SomeManifest() that makes it refused when it is 3.
 TEST(Records, ManifestOfANewerFormatIsRefusedWithTheReason) {
   const std::string bytes = Encode(SomeManifest()), flat = Flat(bytes);
   int refused = 0;
@@ -236,11 +249,11 @@ TEST(Records, ManifestOfANewerFormatIsRefusedWithTheReason) {
     std::memcpy(&value, flat.data() + at, sizeof value);
     if (value != 1) continue;
     std::string newer = flat;
-    newer[at] = 2;
+    newer[at] = 3;
     const Status status = DecodeManifest(FromFlat(bytes, newer)).status();
     if (status.code() != StatusCode::kFailedPrecondition) continue;
     ++refused;
-    EXPECT_THAT(status.message(), HasSubstr("format 2"));
+    EXPECT_THAT(status.message(), HasSubstr("format 3"));
     EXPECT_THAT(status.message(), HasSubstr("newer longhold"));
   }
   EXPECT_EQ(refused, 1);
@@ -249,6 +262,11 @@ TEST(Records, ManifestOfANewerFormatIsRefusedWithTheReason) {
 TEST(Records, ContradictionsInsideARecordAreDataLoss) {
   Manifest m = SomeManifest();
   m.scan_layers = {1};
+  EXPECT_EQ(DecodeManifest(Encode(m)).status().code(), StatusCode::kDataLoss);
+  m.scan_layers = {1, 17};  // no block holds that layer
+  EXPECT_EQ(DecodeManifest(Encode(m)).status().code(), StatusCode::kDataLoss);
+  m = SomeManifest();
+  m.scan_kv_heads = {2, 0};
   EXPECT_EQ(DecodeManifest(Encode(m)).status().code(), StatusCode::kDataLoss);
 
   TextChunk c = SomeChunk();
@@ -267,6 +285,9 @@ TEST(Records, ContradictionsInsideARecordAreDataLoss) {
   EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens; }), StatusCode::kOk);
   EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens + 1; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens - 1; }), StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 500; }), StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 32; }), StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 8192; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.chunk_tokens = {}; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.chunk_tokens[0] = 1; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { std::swap(d.chunk_tokens[1], d.chunk_tokens[2]); }), StatusCode::kDataLoss);

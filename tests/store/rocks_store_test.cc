@@ -233,6 +233,26 @@ TEST_F(RocksStoreTest, AReaderWhoseFilesCompactRemovedSaysSo) {
 
 // ---- Errors of opening
 
+TEST_F(RocksStoreTest, RemovingTakesADamagedStoreButNotAnotherWritersAndNotAStrangersFiles) {
+  Open();
+  ASSERT_TRUE(Put(Table::kText, "a", std::string(9000, 'x')).ok());
+  const Status busy = RemoveRocksStore(path_);
+  EXPECT_EQ(busy.code(), StatusCode::kFailedPrecondition) << busy.ToString();
+  EXPECT_NE(busy.message().find("another process"), std::string::npos);
+  ASSERT_TRUE(store_->Get(Table::kText, "a").ok());
+  store_.reset();
+  fs::remove(path_ + "/CURRENT");
+  const Status removed = RemoveRocksStore(path_);
+  EXPECT_TRUE(removed.ok()) << removed.ToString();
+  EXPECT_FALSE(fs::exists(path_));
+  EXPECT_TRUE(fs::is_empty(fs::path(path_).parent_path())) << "something is left beside it";
+  EXPECT_EQ(RemoveRocksStore(path_).code(), StatusCode::kNotFound);
+  fs::create_directories(path_);
+  std::ofstream(path_ + "/letter.txt") << "mine";
+  EXPECT_EQ(RemoveRocksStore(path_).code(), StatusCode::kNotFound);
+  EXPECT_TRUE(fs::exists(path_ + "/letter.txt"));
+}
+
 TEST_F(RocksStoreTest, AMissingStoreIsNotFound) {
   for (const bool read_only : {true, false}) {
     RocksOptions options = Options();

@@ -1,0 +1,204 @@
+// The index segments of a memory: read, built again where they cannot be used, and made for other recall heads.
+#include <algorithm>
+
+#include "memory/memory.h"
+#include "memory/record_keys.h"
+#include "memory/segment_keys.h"
+
+namespace longhold {
+namespace {
+
+// Blocks that are decoded at a time while a scan segment is built: 12 MB of them for SmolLM2.
+constexpr uint32_t kBlocksAtATime = 8;
+
+uint32_t SegmentCount(const DocumentRecord& d) {
+  return static_cast<uint32_t>((d.committed_tokens + kCommitTokens - 1) / kCommitTokens);
+}
+
+// The committed tokens that segment `n` covers.
+TokenSpan SegmentTokens(const DocumentRecord& d, uint32_t n) {
+  const uint64_t begin = uint64_t{n} * kCommitTokens;
+  return {begin, std::min(begin + kCommitTokens, d.committed_tokens)};
+}
+
+// Errors that are not damage (the writer has moved on, the disk is full) stay what they are.
+Status Damaged(const std::string& memory, const DocumentRecord& d, uint32_t n, const Status& why) {
+  if (why.code() == StatusCode::kUnavailable || why.code() == StatusCode::kResourceExhausted) return why;
+  const std::string what = why.code() == StatusCode::kNotFound ? "missing" : why.message();
+  return DataLoss("memory " + memory + ": index segment " + std::to_string(n) + " of " + d.name + ": " + what +
+                  "; 'longhold reindex " + memory + "' builds it again");
+}
+
+}  // namespace
+
+bool Memory::HasHeadsOf(const RecallProfile& profile) const {
+  std::vector<std::pair<uint32_t, uint32_t>> mine, theirs;
+  for (size_t h = 0; h < manifest_.scan_layers.size(); ++h) mine.emplace_back(manifest_.scan_layers[h], manifest_.scan_kv_heads[h]);
+  for (const RecallHead& head : profile.heads) theirs.emplace_back(head.layer, head.kv_head);
+  std::sort(mine.begin(), mine.end());
+  std::sort(theirs.begin(), theirs.end());
+  return mine == theirs;
+}
+
+Result<std::shared_ptr<const ScanSegment>> Memory::ReadScan(const DocumentRecord& d, uint32_t n) const {
+  const Result<std::string> bytes = store_->Get(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation));
+  if (!bytes.ok()) return Damaged(name_, d, n, bytes.status());
+  Result<ScanSegment> s = ScanSegment::Decode(*bytes);
+  if (!s.ok()) return Damaged(name_, d, n, s.status());
+  const TokenSpan span = SegmentTokens(d, n);
+  if (s->document != d.id || s->block_begin != span.begin / kBlockTokens || s->token_count() != span.size() ||
+      s->heads != manifest_.scan_layers.size() || s->head_dim != manifest_.head_dim) {
+    return Damaged(name_, d, n, DataLoss("is another one's"));
+  }
+  return std::make_shared<const ScanSegment>(std::move(*s));
+}
+
+Result<std::shared_ptr<const LexicalSegment>> Memory::ReadLexical(const DocumentRecord& d, uint32_t n) const {
+  const Result<std::string> bytes = store_->Get(Table::kIndex, LexicalKey(d.id, n));
+  if (!bytes.ok()) return Damaged(name_, d, n, bytes.status());
+  Result<LexicalSegment> s = LexicalSegment::Decode(*bytes);
+  if (!s.ok()) return Damaged(name_, d, n, s.status());
+  const TokenSpan span = SegmentTokens(d, n);
+  if (s->document != d.id || s->token_begin != span.begin || s->token_count != span.size()) {
+    return Damaged(name_, d, n, DataLoss("is another one's"));
+  }
+  return std::make_shared<const LexicalSegment>(std::move(*s));
+}
+
+std::shared_ptr<const ScanSegment> Memory::BuildScan(const Manifest& manifest, const DocumentRecord& d, uint32_t n,
+                                                     const ParallelFor& parallel, uint64_t* blocks_lost) {
+  const TokenSpan span = SegmentTokens(d, n);
+  SegmentKeys keys(manifest);
+  for (uint64_t begin = span.begin; begin < span.end;) {
+    const uint64_t end = std::min(span.end, begin + uint64_t{kBlocksAtATime} * kBlockTokens);
+    const uint32_t first = static_cast<uint32_t>(begin / kBlockTokens);
+    const size_t count = (end - begin + kBlockTokens - 1) / kBlockTokens;
+    std::vector<Result<KvBlock>> blocks(count, DataLoss("not read"));
+    parallel(count, [&](size_t i) { blocks[i] = LoadBlock({d.id, first + static_cast<uint32_t>(i)}); });
+    for (const Result<KvBlock>& block : blocks) {
+      const uint32_t rows = static_cast<uint32_t>(std::min<uint64_t>(kBlockTokens, end - begin));
+      if (block.ok() && block->tokens >= rows) {
+        keys.Append(*block, rows);
+      } else {
+        keys.AppendLost(rows);
+        ++*blocks_lost;
+      }
+      begin += rows;
+    }
+  }
+  return keys.Build(d.id, span.begin);
+}
+
+Result<std::shared_ptr<const LexicalSegment>> Memory::BuildLexical(const DocumentRecord& d, uint32_t n) {
+  LH_CHECK(vocabulary_ != nullptr);
+  const TokenSpan span = SegmentTokens(d, n);
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> preceding, Tokens(d.id, {span.begin - std::min(span.begin, kPrecedingTokens), span.begin}));
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, Tokens(d.id, span));
+  return std::make_shared<const LexicalSegment>(LexicalSegment::Build(*vocabulary_, d.id, span.begin, preceding, tokens));
+}
+
+Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel,
+                                                               IndexReport* report) {
+  ++report->segments;
+  Result<std::shared_ptr<const ScanSegment>> stored = ReadScan(d, n);
+  if (stored.ok() || stored.status().code() != StatusCode::kDataLoss) return stored;
+  uint64_t lost = 0;
+  std::shared_ptr<const ScanSegment> built = BuildScan(manifest_, d, n, parallel, &lost);
+  report->blocks_lost += lost;
+  ++report->segments_rebuilt;
+  WriteBatch batch;
+  batch.Put(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation), built->Encode());
+  // A reader cannot, a full disk will not: the segment serves all the same.
+  if (store_->Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
+  return built;
+}
+
+Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const DocumentRecord& d, uint32_t n, IndexReport* report) {
+  ++report->segments;
+  Result<std::shared_ptr<const LexicalSegment>> stored = ReadLexical(d, n);
+  if (stored.ok() || stored.status().code() != StatusCode::kDataLoss || vocabulary_ == nullptr) return stored;
+  Result<std::shared_ptr<const LexicalSegment>> built = BuildLexical(d, n);
+  if (!built.ok()) {  // its text is damaged too
+    ++report->segments_lost;
+    return std::shared_ptr<const LexicalSegment>();
+  }
+  ++report->segments_rebuilt;
+  WriteBatch batch;
+  batch.Put(Table::kIndex, LexicalKey(d.id, n), (*built)->Encode());
+  if (store_->Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
+  return built;
+}
+
+Status Memory::LoadIndexes() {
+  if (indexes_loaded_) return OkStatus();
+  scan_ = ScanIndex();
+  lexical_ = LexicalIndex();
+  index_report_ = {};
+  for (const DocumentRecord& d : documents_) {
+    for (uint32_t n = 0; n < SegmentCount(d); ++n) {
+      if (!manifest_.scan_layers.empty()) {
+        LH_ASSIGN_OR_RETURN(auto scan, ScanOrBuild(d, n, SerialFor, &index_report_));
+        LH_RETURN_IF_ERROR(scan_.Add(std::move(scan)));
+      }
+      LH_ASSIGN_OR_RETURN(auto lexical, LexicalOrBuild(d, n, &index_report_));
+      if (lexical != nullptr) LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
+    }
+  }
+  indexes_loaded_ = true;
+  return OkStatus();
+}
+
+Status Memory::VerifySegments(const DocumentRecord& d) const {
+  for (uint32_t n = 0; n < SegmentCount(d); ++n) {
+    if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
+    LH_RETURN_IF_ERROR(ReadLexical(d, n).status());
+  }
+  return OkStatus();
+}
+
+Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const ParallelFor& parallel, const std::atomic<bool>* stop,
+                                    const std::function<void(uint64_t done, uint64_t total)>& on_progress) {
+  Manifest next = manifest_;
+  const bool other_heads = !HasHeadsOf(profile);
+  next.profile = profile.name;
+  if (other_heads) {
+    ++next.index_generation;
+    next.scan_layers.clear();
+    next.scan_kv_heads.clear();
+    for (const RecallHead& head : profile.heads) {
+      next.scan_layers.push_back(head.layer);
+      next.scan_kv_heads.push_back(head.kv_head);
+    }
+  }
+  IndexReport report;
+  uint64_t done = 0;
+  WriteBatch last;
+  for (const DocumentRecord& d : documents_) {
+    for (uint32_t n = 0; n < SegmentCount(d); ++n) {
+      if (stop != nullptr && stop->load()) return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is as it was");
+      LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, &report).status());
+      if (other_heads) {
+        last.Delete(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation));
+        if (!next.scan_layers.empty()) {
+          ++report.segments;
+          ++report.segments_rebuilt;
+          ++report.segments_stored;
+          WriteBatch batch;
+          batch.Put(Table::kIndex, ScanKey(d.id, n, next.index_generation), BuildScan(next, d, n, parallel, &report.blocks_lost)->Encode());
+          LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+        }
+      } else if (!manifest_.scan_layers.empty()) {
+        LH_RETURN_IF_ERROR(ScanOrBuild(d, n, parallel, &report).status());
+      }
+      done += SegmentTokens(d, n).size();
+      if (on_progress) on_progress(done, committed_tokens());
+    }
+  }
+  last.Put(Table::kMeta, kManifestKey, Encode(next));
+  LH_RETURN_IF_ERROR(store_->Write(std::move(last), Durability::kSynced));
+  manifest_ = next;
+  indexes_loaded_ = false;
+  return report;
+}
+
+}  // namespace longhold
