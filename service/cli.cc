@@ -157,6 +157,9 @@ class Parser {
     CLI::App* verify = Subcommand(&app_, "verify", "read everything of a memory back and check it");
     AddMemory(verify, &verify_.memory);
     verify->callback([this] { out_.command = verify_; });
+    CLI::App* reindex = Subcommand(&app_, "reindex", "build a memory's index again, for the model's recall heads of today");
+    AddMemory(reindex, &reindex_.memory);
+    reindex->callback([this] { out_.command = reindex_; });
   }
 
   void AddConfig() {
@@ -182,6 +185,7 @@ class Parser {
   ForgetCommand forget_;
   CompactCommand compact_;
   VerifyCommand verify_;
+  ReindexCommand reindex_;
   ConfigShowCommand config_;
 };
 

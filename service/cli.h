@@ -28,11 +28,12 @@ struct ShowCommand { std::string memory; };
 struct ForgetCommand { std::string memory, document; bool compact = true; };
 struct CompactCommand { std::string memory; };
 struct VerifyCommand { std::string memory; };
+struct ReindexCommand { std::string memory; };
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, VerifyCommand, ConfigShowCommand, VersionCommand>;
+                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, ConfigShowCommand, VersionCommand>;
 
 struct Invocation {
   Command command;

@@ -155,15 +155,23 @@ Status Run(const IngestCommand& command, const CommandContext& c) {
 
 // ------------------------------------------------------------------------------------------------------------- asking
 
-// The memory is looked up before the model is loaded: a misspelt name is answered at once.
-Status CheckMemory(const std::string& memory, const CommandContext& c) {
-  const Result<MemoryInfo> info = c.engine.Show(memory);
-  return info.ok() ? OkStatus() : info.status();
+// What the engine has to tell beside the result.
+void ShowNotes(const CommandContext& c) {
+  for (const std::string& note : c.engine.TakeNotes()) c.terminal.Note(note);
+}
+
+// Degraded is not failed, and is said even when quiet.
+void WarnOfLoss(uint64_t blocks_lost, uint64_t spans_lost, const std::string& memory, const CommandContext& c) {
+  if (blocks_lost + spans_lost == 0) return;
+  std::string what = blocks_lost > 0 ? FormatCount(blocks_lost) + " blocks" : "";
+  if (spans_lost > 0) what += (what.empty() ? "" : " and ") + ("the text of " + FormatCount(spans_lost) + " spans");
+  c.terminal.Warn("warning: " + what + " of " + memory + " could not be read; run 'longhold verify " + memory + "'");
 }
 
 Status Run(const AskCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string question, QuestionText(command.question, "question"));
-  LH_RETURN_IF_ERROR(CheckMemory(command.memory, c));
+  // Before the model is loaded: a misspelt name is answered at once.
+  LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model());
   const bool stream = !c.json && c.terminal.out_is_terminal();
@@ -175,9 +183,11 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.sampler = {.temperature = static_cast<float>(command.temperature), .top_p = static_cast<float>(command.top_p), .seed = command.seed};
   options.recall.spans_max = command.spans;
   options.stop = stop;
-  if (stream) options.on_text = [&](std::string_view piece) { c.terminal.Out(MakePrintable(piece)); };
+  LineWrap wrap(kColumns);
+  if (stream) options.on_text = [&](std::string_view piece) { c.terminal.Out(wrap.Feed(MakePrintable(piece))); };
   const Result<AskReply> asked = c.engine.Ask(command.memory, question, options);
-  if (stream) c.terminal.Out("\n");
+  if (stream) c.terminal.Out(wrap.Finish() + "\n");
+  ShowNotes(c);
   if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled)) return Cancelled("ask: stopped; run it again for the whole answer");
   if (!asked.ok()) return asked.status();
   const AskReply& reply = *asked;
@@ -187,10 +197,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
     if (!stream) c.terminal.Out(MakePrintable(reply.answer) + "\n");
     c.terminal.Out("\n" + CitationsText(reply, question + " " + reply.answer, command.memory));
   }
-  if (reply.blocks_lost > 0) {
-    c.terminal.Warn("warning: " + FormatCount(reply.blocks_lost) + " blocks of " + command.memory + " could not be read; run 'longhold verify " +
-                    command.memory + "'");
-  }
+  WarnOfLoss(reply.blocks_lost, reply.spans_lost, command.memory, c);
   if (!c.json) {
     if (reply.cut) c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) + " tokens; --max-tokens allows more");
     std::string timings = TimingsText(reply);
@@ -202,10 +209,14 @@ Status Run(const AskCommand& command, const CommandContext& c) {
 
 Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
-  LH_RETURN_IF_ERROR(CheckMemory(command.memory, c));
+  LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   LH_RETURN_IF_ERROR(c.load_model());
-  LH_ASSIGN_OR_RETURN(const RecallReply reply, c.engine.Recall(command.memory, query, {.spans_max = command.spans}));
+  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans});
+  ShowNotes(c);
+  if (!recalled.ok()) return recalled.status();
+  const RecallReply& reply = *recalled;
   c.terminal.Out(c.json ? RecallJson(reply) + "\n" : RecallText(reply, query, command.memory));
+  WarnOfLoss(0, reply.spans_lost, command.memory, c);
   if (!c.json) c.terminal.Note("planned in " + FormatDuration(reply.plan_ms / 1000));
   return OkStatus();
 }
@@ -216,7 +227,15 @@ Status Run(const ListCommand&, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, c.engine.List());
   c.terminal.Out(c.json ? ListJson(memories) + "\n" : ListText(memories));
   if (memories.empty()) c.terminal.Note("no memories in " + c.config.home.value + "; 'longhold ingest PATH --into NAME' makes one");
-  return OkStatus();
+  // Each damaged one gets its line; the exit code is that of damage where there is any.
+  const MemoryInfo* worst = nullptr;
+  for (const MemoryInfo& memory : memories) {
+    if (memory.status.ok()) continue;
+    const MemoryInfo* shown = &memory;
+    if (worst == nullptr || (memory.status.code() == StatusCode::kDataLoss && worst->status.code() != StatusCode::kDataLoss)) std::swap(worst, shown);
+    if (shown != nullptr) c.terminal.Error(shown->status.message());
+  }
+  return worst == nullptr ? OkStatus() : worst->status;
 }
 
 Status Run(const ShowCommand& command, const CommandContext& c) {
@@ -229,6 +248,7 @@ Status Run(const ForgetCommand& command, const CommandContext& c) {
   // The document may be given as it is shown, or as the path that was ingested.
   const std::string document = DocumentName(command.document);
   LH_RETURN_IF_ERROR(c.engine.Forget(command.memory, document, command.compact));
+  ShowNotes(c);
   if (c.json) {
     PrintJson(c, ForgetJson(command.memory, document, command.compact));
   } else {
@@ -251,6 +271,27 @@ Status Run(const VerifyCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
   LH_RETURN_IF_ERROR(c.engine.Verify(command.memory));
   c.terminal.Out(c.json ? VerifyJson(info) + "\n" : command.memory + ": all good, " + FormatCount(info.tokens) + " tokens read back\n");
+  return OkStatus();
+}
+
+Status Run(const ReindexCommand& command, const CommandContext& c) {
+  LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model());
+  const bool bar = c.terminal.error_is_terminal();
+  ProgressMeter meter(bar ? ProgressMeter::Style::kBar : ProgressMeter::Style::kLines, command.memory);
+  const Result<ReindexReport> report = c.engine.Reindex(command.memory, stop, [&](const IngestProgress& progress) {
+    const auto shown = meter.Update(progress, SecondsNow());
+    if (!shown) return;
+    bar ? c.terminal.Redraw(*shown) : c.terminal.Note(*shown);
+  });
+  c.terminal.Redraw("");
+  if (!report.ok()) return report.status();
+  c.terminal.Out(c.json ? ReindexJson(command.memory, *report) + "\n" : ReindexText(command.memory, *report));
+  if (report->blocks_lost + report->segments_lost > 0) {
+    c.terminal.Warn("warning: parts of " + command.memory + " could not be read and are not all found; run 'longhold verify " + command.memory + "'");
+  }
+  if (report->other_heads && !c.json) c.terminal.Note("the index before leaves the disk with 'longhold compact " + command.memory + "'");
   return OkStatus();
 }
 

@@ -70,16 +70,30 @@ json::array Reasons(const RecalledSpan& span) {
   return reasons;
 }
 
+// Only a degraded reply has the member.
+void AddLost(uint64_t blocks, uint64_t spans, json::object* reply) {
+  if (blocks + spans > 0) (*reply)["lost"] = json::object{{"blocks", blocks}, {"spans", spans}};
+}
+
 json::object ShowObject(const MemoryInfo& info) {
   json::array documents;
   for (const DocumentInfo& document : info.documents) {
-    documents.push_back(json::object{{"name", Text(document.name)},
-                                     {"bytes", document.bytes},
-                                     {"tokens", document.tokens},
-                                     {"committed_tokens", document.committed_tokens}});
+    json::object object{{"name", Text(document.name)},
+                        {"bytes", document.bytes},
+                        {"tokens", document.tokens},
+                        {"committed_tokens", document.committed_tokens}};
+    if (!document.aliases.empty()) {
+      json::array& aliases = object["aliases"].emplace_array();
+      for (const std::string& alias : document.aliases) aliases.emplace_back(Text(alias));
+    }
+    documents.push_back(std::move(object));
   }
-  return {{"memory", Text(info.name)}, {"model", Text(info.model)}, {"documents", std::move(documents)},
-          {"tokens", info.tokens}, {"disk_bytes", info.disk_bytes}};
+  json::object object{{"memory", Text(info.name)}, {"model", Text(info.model)}, {"documents", std::move(documents)},
+                      {"tokens", info.tokens}, {"disk_bytes", info.disk_bytes}};
+  if (!info.status.ok()) {
+    object["error"] = json::object{{"code", StatusCodeName(info.status.code())}, {"message", Text(info.status.message())}};
+  }
+  return object;
 }
 
 std::string Rate(double tokens_per_s) { return Format(tokens_per_s < 9.95 ? "%.1f tok/s" : "%.0f tok/s", tokens_per_s); }
@@ -167,7 +181,7 @@ std::string AskJson(const AskReply& reply) {
                                      {"score", span.score},
                                      {"reasons", Reasons(span)}});
   }
-  return Dump(json::object{
+  json::object object{
       {"answer", Text(reply.answer)},
       {"citations", std::move(citations)},
       {"coverage", reply.coverage},
@@ -177,7 +191,9 @@ std::string AskJson(const AskReply& reply) {
                              {"completion_tokens", reply.completion_tokens}}},
       {"timings", json::object{{"plan_ms", reply.plan_ms}, {"recall_ms", reply.recall_ms}, {"prompt_ms", reply.prompt_ms},
                                {"decode_ms", reply.decode_ms}, {"first_token_ms", reply.first_token_ms},
-                               {"decode_tok_s", reply.decode_tok_s}}}});
+                               {"decode_tok_s", reply.decode_tok_s}}}};
+  AddLost(reply.blocks_lost, reply.spans_lost, &object);
+  return Dump(object);
 }
 
 std::string RecallJson(const RecallReply& reply) {
@@ -194,7 +210,9 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"score", span.score},
                                  {"reasons", Reasons(span)}});
   }
-  return Dump(json::object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}});
+  json::object object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
+  AddLost(0, reply.spans_lost, &object);
+  return Dump(object);
 }
 
 std::string ShowJson(const MemoryInfo& info) { return Dump(ShowObject(info)); }
@@ -268,6 +286,12 @@ std::string VerifyJson(const MemoryInfo& info) {
   return Dump(json::object{{"memory", Text(info.name)}, {"ok", true}, {"documents", info.documents.size()}, {"tokens", info.tokens}});
 }
 
+std::string ReindexJson(const std::string& memory, const ReindexReport& r) {
+  return Dump(json::object{{"memory", Text(memory)}, {"other_heads", r.other_heads}, {"tokens", r.tokens}, {"segments", r.segments},
+                           {"segments_rebuilt", r.segments_rebuilt}, {"segments_lost", r.segments_lost}, {"blocks_lost", r.blocks_lost},
+                           {"seconds", r.seconds}});
+}
+
 std::string ModelPathJson(const std::string& name, const std::string& path) {
   return Dump(json::object{{"name", Text(name)}, {"path", Text(path)}});
 }
@@ -307,6 +331,7 @@ std::string ShowText(const MemoryInfo& info) {
   for (const DocumentInfo& d : info.documents) {
     std::string remark = d.version > 1 ? "version " + std::to_string(d.version) : "";
     if (d.committed_tokens < d.tokens) remark += (remark.empty() ? "" : ", ") + FormatCount(d.committed_tokens) + " read so far";
+    for (const std::string& alias : d.aliases) remark += (remark.empty() ? "also " : ", also ") + CollapseSpace(alias);
     table.rows.push_back({"  " + CollapseSpace(d.name), FormatBytes(d.bytes), Plural(d.tokens, "token"), remark});
   }
   return out + table.Print();
@@ -315,6 +340,11 @@ std::string ShowText(const MemoryInfo& info) {
 std::string ListText(const std::vector<MemoryInfo>& memories) {
   Table table{.right = {false, true, true, true, false}, .rows = {}};
   for (const MemoryInfo& m : memories) {
+    if (!m.status.ok()) {
+      const bool damaged = m.status.code() == StatusCode::kDataLoss;
+      table.rows.push_back({CollapseSpace(m.name), damaged ? "damaged" : "not readable", "", FormatBytes(m.disk_bytes), ""});
+      continue;
+    }
     table.rows.push_back({CollapseSpace(m.name), Plural(m.documents.size(), "document"), Plural(m.tokens, "token"), FormatBytes(m.disk_bytes),
                           CollapseSpace(m.model)});
   }
@@ -330,6 +360,11 @@ std::string IngestText(const IngestSummary& s) {
     out += ", nothing new";
   }
   return out + ", " + FormatBytes(s.disk_bytes) + " on disk\n";
+}
+
+std::string ReindexText(const std::string& memory, const ReindexReport& r) {
+  return memory + ": " + FormatCount(r.segments_rebuilt) + " of " + Plural(r.segments, "index segment") + " built again" +
+         (r.other_heads ? ", for other recall heads" : "") + ", " + Plural(r.tokens, "token") + " in " + FormatDuration(r.seconds) + "\n";
 }
 
 std::string CatalogText(const std::vector<CatalogLine>& lines) {
@@ -385,6 +420,46 @@ std::vector<std::string> Wrap(std::string_view text, size_t indent, size_t colum
   }
   flush();
   return lines;
+}
+
+void LineWrap::Flush(std::string* out) {
+  if (word_.empty()) return;
+  const size_t width = CountColumns(word_);
+  if (used_ > 0 && used_ + spaces_.size() + width > columns_) {
+    *out += '\n';
+    used_ = 0;
+  } else {
+    *out += spaces_;
+    used_ += spaces_.size();
+  }
+  *out += word_;
+  used_ += width;
+  spaces_.clear();
+  word_.clear();
+}
+
+std::string LineWrap::Feed(std::string_view piece) {
+  std::string out;
+  for (const char c : piece) {
+    if (c == ' ') {
+      Flush(&out);
+      spaces_ += c;
+    } else if (c == '\n') {
+      Flush(&out);
+      spaces_.clear();
+      out += c;
+      used_ = 0;
+    } else {
+      word_ += c;
+    }
+  }
+  return out;
+}
+
+std::string LineWrap::Finish() {
+  std::string out;
+  Flush(&out);
+  return out;
 }
 
 std::string Excerpt(std::string_view text, std::string_view hint, size_t columns) {

@@ -39,10 +39,12 @@ struct CatalogLine {
   CatalogState state;
 };
 
+// A degraded reply has the member "lost": {"blocks", "spans"}.
 std::string AskJson(const AskReply& reply);
 std::string RecallJson(const RecallReply& reply);
 std::string ShowJson(const MemoryInfo& info);
-std::string ListJson(const std::vector<MemoryInfo>& memories);  // an array of what ShowJson prints
+// An array of what ShowJson prints; a memory that cannot be read has "error" with code and message, no documents and no tokens.
+std::string ListJson(const std::vector<MemoryInfo>& memories);
 std::string IngestJson(const IngestSummary& summary);
 std::string CatalogJson(const std::vector<CatalogLine>& lines);
 std::string ConfigJson(const Config& config);
@@ -51,6 +53,7 @@ std::string VersionJson(std::string_view version, std::string_view kernels);
 std::string ForgetJson(const std::string& memory, const std::string& document, bool compacted);
 std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, uint64_t disk_bytes);
 std::string VerifyJson(const MemoryInfo& info);
+std::string ReindexJson(const std::string& memory, const ReindexReport& report);
 std::string ModelPathJson(const std::string& name, const std::string& path);
 
 // Where a citation's text is longer than its three lines, the stretch with most words of `hint` is shown.
@@ -60,11 +63,30 @@ std::string RecallText(const RecallReply& reply, std::string_view query, const s
 std::string ShowText(const MemoryInfo& info);
 std::string ListText(const std::vector<MemoryInfo>& memories);
 std::string IngestText(const IngestSummary& summary);
+std::string ReindexText(const std::string& memory, const ReindexReport& report);
 std::string CatalogText(const std::vector<CatalogLine>& lines);
 std::string ConfigText(const Config& config, bool origin);
 
 // Breaks `text` at spaces into lines of at most `columns`, each preceded by `indent` spaces. Longer words are cut.
 std::vector<std::string> Wrap(std::string_view text, size_t indent, size_t columns);
+// Breaks text that comes in pieces, as an answer does, at spaces into lines of at most `columns`. Line breaks and indentation
+// of the text stay; a word that is longer than a line is cut by the terminal. Owner: one answer. Thread use: *confined*.
+class LineWrap {
+ public:
+  explicit LineWrap(size_t columns) : columns_(columns) {}
+  // What can be shown now: a word comes out once the space after it shows that it is whole.
+  std::string Feed(std::string_view piece);
+  std::string Finish();
+
+ private:
+  void Flush(std::string* out);
+
+  size_t columns_;
+  size_t used_ = 0;     // of the current line
+  std::string spaces_;  // before the word
+  std::string word_;
+};
+
 // At most `columns` columns of `text`, white space collapsed: the stretch that holds most words of `hint`, beginning at a line of the
 // text or, where its lines are longer than that, at a word; an ellipsis stands for what is left out.
 std::string Excerpt(std::string_view text, std::string_view hint, size_t columns);

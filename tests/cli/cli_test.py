@@ -224,7 +224,7 @@ class BadInput(CliTest):
 
     def test_unknown_memory(self):
         for arguments in (["ask", "none", "q"], ["recall", "none", "q"], ["show", "none"], ["forget", "none"],
-                          ["forget", "none", "doc"], ["compact", "none"], ["verify", "none"]):
+                          ["forget", "none", "doc"], ["compact", "none"], ["verify", "none"], ["reindex", "none"]):
             with self.subTest(arguments):
                 self.assert_error(self.run_cli(*arguments), 3, "none")
                 self.assert_error(self.run_cli(*arguments, "--json"), 3, "none")
@@ -269,6 +269,40 @@ class BadInput(CliTest):
         self.assert_error(self.ingest("tree", preexec_fn=become_nobody), 1, "tree/closed", "permission")
         self.assert_error(self.run_cli("model", "get", "smollm2", preexec_fn=become_nobody,
                                        env=self.environment(LONGHOLD_CACHE=self.dir / "cache")), 1, "cache")
+
+
+class Damage(CliTest):
+    """Memories that cannot be opened, without weights: a store whose files are gone but for one."""
+
+    def broken(self, name):
+        return self.write(f"home/memories/{name}/CURRENT", "MANIFEST-000004\n")
+
+    def test_list_shows_all_and_marks_what_is_damaged(self):
+        self.broken("bad")
+        self.broken("worse")
+        for arguments in (["list"], ["list", "--json"], ["list", "--quiet"]):
+            result = self.run_cli(*arguments)
+            self.assertEqual(result.returncode, 4, result.stderr)
+            lines = result.stderr.splitlines()
+            self.assertEqual(len(lines), 2, result.stderr)
+            for name in ("bad", "worse"):
+                self.assertEqual(sum(f"memories/{name}:" in line and line.startswith("longhold: ") for line in lines), 1, result.stderr)
+        listed = json.loads(self.run_cli("list", "--json").stdout)
+        self.assertEqual([m["memory"] for m in listed], ["bad", "worse"])
+        for memory in listed:
+            self.assertEqual((memory["error"]["code"], memory["documents"], memory["tokens"]), ("data_loss", [], 0))
+        self.assertRegex(self.run_cli("list").stdout, "(?m)^bad +damaged")
+
+    def test_a_damaged_memory_can_be_forgotten_and_nothing_else(self):
+        self.broken("bad")
+        for command in ("show", "verify", "compact"):
+            self.assert_error(self.run_cli(command, "bad"), 4, "bad")
+        self.assert_error(self.run_cli("forget", "bad", "some.txt"), 4, "bad")
+        self.assertEqual(self.run_json("forget", "bad"), {"memory": "bad", "document": None, "compacted": True})
+        self.assertEqual(self.run_json("list"), [])
+        self.write("home/memories/letters/dear.txt", "mine")
+        self.assert_error(self.run_cli("forget", "letters"), 3, "letters")
+        self.assertTrue((self.home / "memories/letters/dear.txt").exists())
 
 
 class Models(CliTest):

@@ -87,6 +87,57 @@ TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
   EXPECT_EQ(ListJson({}), "[]");
 }
 
+TEST(ShowJson, NamesOtherNamesAndDamageOnlyWhereThereAreAny) {
+  MemoryInfo info;
+  info.name = "genesis";
+  info.model = "smol";
+  info.documents = {{.id = {}, .name = "a.txt", .aliases = {"b.txt", "c.txt"}, .bytes = 10, .tokens = 3, .committed_tokens = 3, .version = 1}};
+  const boost::json::value whole = boost::json::parse(ShowJson(info));
+  EXPECT_THAT(Keys(whole.at("documents").at(0)), ElementsAre("name", "bytes", "tokens", "committed_tokens", "aliases"));
+  EXPECT_THAT(ShowText(info), HasSubstr("also b.txt, also c.txt"));
+  MemoryInfo damaged;
+  damaged.name = "exodus";
+  damaged.status = DataLoss("memory exodus: manifest record: checksum mismatch");
+  damaged.disk_bytes = 7;
+  const boost::json::value list = boost::json::parse(ListJson({info, damaged}));
+  EXPECT_THAT(Keys(list.at(0)), ElementsAre("memory", "model", "documents", "tokens", "disk_bytes"));
+  EXPECT_THAT(Keys(list.at(1)), ElementsAre("memory", "model", "documents", "tokens", "disk_bytes", "error"));
+  EXPECT_EQ(list.at(1).at("error").at("code").as_string(), "data_loss");
+  EXPECT_THAT(ListText({info, damaged}), testing::ContainsRegex("exodus +damaged +7 B"));
+}
+
+TEST(AskJson, SaysWhatIsLostOnlyWhenDegraded) {
+  AskReply reply = Reply();
+  EXPECT_EQ(AskJson(reply).find("lost"), std::string::npos);
+  reply.blocks_lost = 2;
+  EXPECT_THAT(AskJson(reply), HasSubstr("\"lost\":{\"blocks\":2,\"spans\":0}"));
+  EXPECT_THAT(RecallJson({.spans_lost = 1}), HasSubstr("\"lost\":{\"blocks\":0,\"spans\":1}"));
+}
+
+TEST(ReindexJson, HasItsKeys) {
+  EXPECT_EQ(ReindexJson("m", {.other_heads = true, .tokens = 5, .segments = 4, .segments_rebuilt = 3, .segments_lost = 2, .blocks_lost = 1, .seconds = 0.5}),
+            R"({"memory":"m","other_heads":true,"tokens":5,"segments":4,"segments_rebuilt":3,"segments_lost":2,"blocks_lost":1,"seconds":0.5})");
+}
+
+// However the text is cut into pieces, the lines are the same: compared with all of it at once.
+TEST(LineWrap, BreaksAtSpacesWhateverThePieces) {
+  const std::string text = "And Noah said,\n\n    the  dove \u00e9\u00e9\u00e9\u00e9\u00e9\u00e9 came back with an olive leaf and extraordinarilylongword after it. ";
+  std::string whole;
+  {
+    LineWrap wrap(20);
+    whole = wrap.Feed(text);
+    whole += wrap.Finish();
+  }
+  EXPECT_EQ(whole,
+            "And Noah said,\n\n    the  dove \u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\ncame back with an\nolive leaf and\nextraordinarilylongword\nafter it.");
+  for (size_t size = 1; size < 9; ++size) {
+    LineWrap wrap(20);
+    std::string out;
+    for (size_t at = 0; at < text.size(); at += size) out += wrap.Feed(std::string_view(text).substr(at, size));
+    EXPECT_EQ(out + wrap.Finish(), whole) << size;
+  }
+}
+
 TEST(IngestJson, HasExactlyTheKeysOfTheContract) {
   const IngestSummary summary{.memory = "m", .documents = 2, .tokens = 300, .tokens_read = 200, .seconds = 4, .first_64k_tok_s = 51,
                               .last_64k_tok_s = 49, .peak_rss_bytes = 5, .disk_bytes = 6};
