@@ -4,16 +4,26 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
 #include "memory/recall_planner.h"
+#include "memory/second_look.h"
 #include "memory/working_set.h"
 #include "store/rocks_store.h"
 
 namespace longhold {
+
+// A question as tokens: head before the recalled spans, tail after them, with the user's own words marked.
+struct Prompt {
+  std::vector<TokenId> head, tail;
+  size_t words_begin = 0, words_end = 0;    // of tail: the question
+  size_t prefix_begin = 0;                  // of tail: the answer prefix, to the end
+};
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -43,13 +53,6 @@ std::string Trim(const std::string& text) {
   while (end > begin && blank(text[end - 1])) --end;
   return text.substr(begin, end - begin);
 }
-
-// A question as tokens: head before the recalled spans, tail after them, with the user's own words marked.
-struct Prompt {
-  std::vector<TokenId> head, tail;
-  size_t words_begin = 0, words_end = 0;    // of tail: the question
-  size_t prefix_begin = 0;                  // of tail: the answer prefix, to the end
-};
 
 Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, const AskOptions& options) {
   LH_ASSIGN_OR_RETURN(const PromptParts parts, model.Format(options.system, question));
@@ -202,14 +205,56 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
   return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
 }
 
-// What both recall and ask begin with: the probe pass and the plan.
+// Some rows of one block, as a planned span wants them.
+struct Engine::Piece {
+  size_t span = 0;  // which of the plan's
+  BlockKey key;
+  uint32_t row_begin = 0, row_end = 0;
+  uint32_t index = 0;  // where its keys go in the working set
+};
+
+// What both recall and ask begin with: the probe pass, the plan and the second look.
 struct Engine::Planned {
+  struct LoadedBlock {
+    Result<KvBlock> block = DataLoss("not read");
+    uint64_t bytes = 0;
+  };
+
   Memory* memory = nullptr;
   Prompt prompt;
   std::unique_ptr<WorkingSet> set;   // holds the head
   RecallPlan plan;
-  double plan_ms = 0;
+  double plan_ms = 0;                // probe, scan and fusion
+  double look_ms = 0;                // second look, with the blocks that it reads
+  std::map<BlockKey, LoadedBlock> blocks;
+
+  // The block that holds the piece's rows; null when it is damaged.
+  const KvBlock* Rows(const Piece& piece) const {
+    const LoadedBlock& loaded = blocks.at(piece.key);
+    return loaded.block.ok() && loaded.block->tokens >= piece.row_end ? &*loaded.block : nullptr;
+  }
 };
+
+void Engine::AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces) {
+  for (uint64_t b = span.tokens.begin / kBlockTokens; b * kBlockTokens < span.tokens.end; ++b) {
+    const uint64_t base = b * kBlockTokens;
+    pieces->push_back({.span = index,
+                       .key = {span.document, static_cast<uint32_t>(b)},
+                       .row_begin = static_cast<uint32_t>(std::max(span.tokens.begin, base) - base),
+                       .row_end = static_cast<uint32_t>(std::min(span.tokens.end, base + kBlockTokens) - base)});
+  }
+}
+
+void Engine::Load(Planned& p, std::span<const Piece> pieces) {
+  std::vector<std::pair<const BlockKey, Planned::LoadedBlock>*> missing;
+  for (const Piece& piece : pieces) {
+    const auto [entry, added] = p.blocks.try_emplace(piece.key);
+    if (added) missing.push_back(&*entry);
+  }
+  model_->Parallel(missing.size(), [&](size_t i) {
+    missing[i]->second.block = p.memory->LoadBlock(missing[i]->first, &missing[i]->second.bytes);
+  });
+}
 
 Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::string_view question, const AskOptions& options) {
   LH_CHECK(model_ != nullptr);
@@ -273,10 +318,66 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
     query.heads.push_back(std::move(scan));
   }
   query.words = vocabulary_->Words(std::span(p.prompt.tail).subspan(p.prompt.words_begin, p.prompt.words_end - p.prompt.words_begin));
-  LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, spans_max,
+  const uint32_t looked = SpansToLookAt(p.prompt);
+  LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, std::max(spans_max, looked),
                                          [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
-  p.plan_ms = Milliseconds(start, Clock::now());
+  const Clock::time_point planned = Clock::now();
+  p.plan_ms = Milliseconds(start, planned);
+  if (looked > 0) LH_RETURN_IF_ERROR(LookAgain(p, looked));
+  p.look_ms = Milliseconds(planned, Clock::now());
+  if (p.plan.spans.size() > spans_max) p.plan.spans.resize(spans_max);
   return p;
+}
+
+// Of the prompt's tail, the question and what stands before it.
+std::span<const TokenId> Engine::Asked(const Prompt& prompt) { return std::span(prompt.tail).first(prompt.words_end); }
+
+uint32_t Engine::SpansToLookAt(const Prompt& prompt) const {
+  const size_t question = prompt.words_end, judged = prompt.words_end - std::max<size_t>(prompt.words_begin, 1);
+  if (judged == 0 || model_->scored_tokens_max() < judged) return 0;
+  // One full pass of the model is what a look may cost; with fewer than four spans to choose from it is not worth it.
+  const size_t most = model_->batch_tokens() / question;
+  return most < 4 ? 0 : std::min<uint32_t>(profile_->look_spans, static_cast<uint32_t>(most));
+}
+
+Status Engine::LookAgain(Planned& p, uint32_t looked) {
+  std::vector<PlannedSpan>& spans = p.plan.spans;
+  if (spans.size() > looked) spans.resize(looked);
+  std::vector<std::vector<Piece>> pieces(spans.size());
+  std::vector<Piece> all;
+  for (size_t i = 0; i < spans.size(); ++i) {
+    AppendPieces(spans[i], i, &pieces[i]);
+    all.insert(all.end(), pieces[i].begin(), pieces[i].end());
+  }
+  Load(p, all);
+
+  // One set more than spans: the question after nothing, to see what the best span explains.
+  const std::span<const TokenId> question = Asked(p.prompt);
+  const uint32_t head = p.set->size();
+  std::vector<std::unique_ptr<WorkingSet>> sets(spans.size() + 1);
+  model_->Parallel(sets.size(), [&](size_t i) {
+    const uint64_t rows = i < spans.size() ? spans[i].tokens.size() : 0;
+    sets[i] = std::make_unique<WorkingSet>(model_->info().geometry, static_cast<uint32_t>(head + rows + question.size()));
+    sets[i]->AppendHead(*p.set, head);
+    if (i == spans.size()) return;
+    for (const Piece& piece : pieces[i]) {
+      if (const KvBlock* block = p.Rows(piece)) sets[i]->AppendBlock(*block, piece.row_begin, piece.row_end, 0);
+    }
+  });
+  LH_ASSIGN_OR_RETURN(const std::vector<double> likelihoods,
+                      QuestionLikelihoods(*model_, sets, question, std::max<size_t>(p.prompt.words_begin, 1), head));
+
+  std::vector<double> weight(spans.size());
+  for (size_t i = 0; i < spans.size(); ++i) {
+    spans[i].look = likelihoods[i] - likelihoods.back();
+    p.plan.evidence = std::max(p.plan.evidence, spans[i].look / static_cast<double>(p.prompt.words_end - p.prompt.words_begin));
+    weight[i] = profile_->look_prior * std::log(spans[i].score) + spans[i].look;
+  }
+  const double best = weight.empty() ? 0 : *std::max_element(weight.begin(), weight.end());
+  for (size_t i = 0; i < spans.size(); ++i) spans[i].score = std::exp((weight[i] - best) / profile_->look_scale);
+  std::stable_sort(spans.begin(), spans.end(), [](const PlannedSpan& a, const PlannedSpan& b) { return a.score > b.score; });
+  std::erase_if(spans, [&](const PlannedSpan& s) { return s.score < profile_->span_score_min; });
+  return OkStatus();
 }
 
 Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
@@ -335,10 +436,11 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   ask.max_tokens = 1;
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory, query, ask));
   RecallReply reply;
-  reply.coverage = p.plan.coverage;
   reply.candidates = p.plan.candidates;
-  reply.plan_ms = p.plan_ms;
+  reply.plan_ms = p.plan_ms + p.look_ms;
   LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
+  reply.coverage = p.plan.Coverage();
+  reply.evidence = p.plan.evidence;
   return reply;
 }
 
@@ -353,25 +455,9 @@ size_t Engine::SpansToReread(const RecallPlan& plan) const {
 
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
   // The best span stands last, next to the question (design section 1, measurement 6).
-  struct Piece {
-    size_t span;
-    BlockKey key;
-    uint32_t row_begin, row_end;
-    uint32_t index = 0;
-    Result<KvBlock> block = DataLoss("not read");
-    uint64_t bytes = 0;
-  };
   std::vector<Piece> pieces;
-  for (size_t i = p.plan.spans.size(); i-- > reread;) {
-    const PlannedSpan& span = p.plan.spans[i];
-    for (uint64_t b = span.tokens.begin / kBlockTokens; b * kBlockTokens < span.tokens.end; ++b) {
-      const uint64_t base = b * kBlockTokens;
-      pieces.push_back({i, {span.document, static_cast<uint32_t>(b)},
-                        static_cast<uint32_t>(std::max(span.tokens.begin, base) - base),
-                        static_cast<uint32_t>(std::min(span.tokens.end, base + kBlockTokens) - base)});
-    }
-  }
-  model_->Parallel(pieces.size(), [&](size_t i) { pieces[i].block = p.memory->LoadBlock(pieces[i].key, &pieces[i].bytes); });
+  for (size_t i = p.plan.spans.size(); i-- > reread;) AppendPieces(p.plan.spans[i], i, &pieces);
+  Load(p, pieces);
 
   places->assign(p.plan.spans.size(), TokenSpan{});
   uint32_t index = p.set->size();
@@ -380,7 +466,7 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
   std::vector<const Piece*> kept;
   for (Piece& piece : pieces) {
     const uint32_t rows = piece.row_end - piece.row_begin;
-    if (!piece.block.ok() || piece.block->tokens < piece.row_end) {
+    if (p.Rows(piece) == nullptr) {
       ++reply->blocks_lost;
       continue;
     }
@@ -392,13 +478,13 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
     place.end = piece.index + rows;
     kept.push_back(&piece);
     ++reply->blocks_read;
-    reply->bytes_read += piece.bytes;
+    reply->bytes_read += p.blocks.at(piece.key).bytes;
   }
   p.set->Reserve(used);
   const size_t layers = model_->info().geometry.layers.size();
   model_->Parallel(kept.size() * layers, [&](size_t i) {
     const Piece& piece = *kept[i / layers];
-    p.set->PlaceRows(*piece.block, piece.row_begin, piece.row_end, piece.index, static_cast<uint32_t>(i % layers));
+    p.set->PlaceRows(*p.Rows(piece), piece.row_begin, piece.row_end, piece.index, static_cast<uint32_t>(i % layers));
   });
   for (const Piece* piece : kept) {
     const double bias = profile_->gate * std::log(std::max(1e-6, p.plan.spans[piece->span].score));
@@ -424,20 +510,11 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const Clock::time_point start = Clock::now();
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
   // When the context does not hold all spans, the worst go; question and answer keep their room.
-  const size_t fitting = SpansThatFit(p, options);
-  double plan_ms = p.plan_ms;
-  if (fitting < p.plan.spans.size() && fitting > 0) {
-    // Planned anew without them, so that coverage is that of what is there. Rare, and it costs a second plan.
-    AskOptions fewer = options;
-    fewer.recall.spans_max = static_cast<uint32_t>(fitting);
-    LH_ASSIGN_OR_RETURN(p, PlanFor(memory_name, question, fewer));
-    plan_ms += p.plan_ms;
-  }
-  p.plan.spans.resize(std::min(p.plan.spans.size(), SpansThatFit(p, options)));
+  p.plan.spans.resize(SpansThatFit(p, options));
   AskReply reply;
-  reply.plan_ms = plan_ms;
-  reply.coverage = p.plan.spans.empty() ? 0 : p.plan.coverage;
+  reply.plan_ms = p.plan_ms;
   LH_ASSIGN_OR_RETURN(const std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
+  reply.coverage = p.plan.Coverage();
   reply.candidates = p.plan.candidates;
   reply.spans = p.plan.spans.size();
   reply.memory_tokens = p.memory->committed_tokens();
@@ -449,7 +526,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const size_t reread = SpansToReread(p.plan);
   LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
   const Clock::time_point prompt_start = Clock::now();
-  reply.recall_ms = Milliseconds(recall_start, prompt_start);
+  reply.recall_ms = p.look_ms + Milliseconds(recall_start, prompt_start);
 
   WorkingSet& set = *p.set;
   uint32_t position = head;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -85,6 +86,7 @@ struct RecallOptions {
 struct RecallReply {
   std::vector<RecalledSpan> spans;
   double coverage = 0;        // share of the recall heads' attention mass that the spans hold; 0..1
+  double evidence = 0;        // how much likelier the best span makes the question's tokens, in nats per token; 0 without a look
   uint64_t candidates = 0;    // blocks that were weighed against each other
   uint64_t spans_lost = 0;    // whose text is damaged: left out
   double plan_ms = 0;         // probe pass, scan and fusion
@@ -142,6 +144,7 @@ struct EngineOptions {
 class Memory;
 class LexicalVocabulary;
 struct PlannedSpan;
+struct Prompt;
 struct RecallPlan;
 
 class Engine {
@@ -190,8 +193,17 @@ class Engine {
  private:
   enum class Access : uint8_t { kRead, kWrite, kCreate };
   struct Planned;
+  struct Piece;
   Result<Memory*> Open(const std::string& name, Access access, bool with_model);
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
+  static std::span<const TokenId> Asked(const Prompt& prompt);
+  // How many spans a second look at this prompt may take in; 0 for no look.
+  uint32_t SpansToLookAt(const Prompt& prompt) const;
+  // Orders the plan's spans by what the model thinks of them (memory/second_look.h) and drops those that fall far behind.
+  Status LookAgain(Planned& planned, uint32_t looked);
+  static void AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces);
+  // Reads the pieces' blocks, where they are not there yet, into planned.blocks.
+  void Load(Planned& planned, std::span<const Piece> pieces);
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
   static size_t SpansThatFit(const Planned& planned, const AskOptions& options);

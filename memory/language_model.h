@@ -44,6 +44,12 @@ struct SamplerOptions {
   uint32_t seed = 1;
 };
 
+// One of several continuations that are judged side by side. Borrows its tokens for the call.
+struct Branch {
+  std::span<const TokenId> tokens;
+  size_t scored_begin = 1;  // the tokens from here on are judged, each by those before it; 1..tokens.size()
+};
+
 // Picks the next token from logits. Confined.
 class TokenSampler {
  public:
@@ -74,6 +80,16 @@ class LanguageModel {
   virtual Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) = 0;
   virtual uint32_t batch_tokens() const = 0;
   virtual std::span<const float> logits() const = 0;
+
+  // Judges several branches in one pass: result[i][j] is the natural log of the probability of token scored_begin + j of
+  // branch i, given the tokens before it and what `attention` shows. Rows of a branch follow those of the one before it; it
+  // is for `attention` to keep branches apart. Layers that stay with the engine show each branch what the native cache holds
+  // at positions [0, position), and itself. Must hold: at most branches_max() branches, all tokens together at most
+  // batch_tokens(), all judged ones at most scored_tokens_max(). The native cache is left as it was.
+  virtual Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
+                                                        LayerAttention* attention) = 0;
+  virtual uint32_t scored_tokens_max() const = 0;
+  virtual uint32_t branches_max() const = 0;
 
   // The native cache, which serves only the layers that stay with the engine.
   // Forgets native positions [begin, end).

@@ -130,17 +130,22 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     plan.spans.push_back({c.block.document, span, score, c.head, c.lexical});
   }
 
-  for (const PlannedSpan& s : plan.spans) {
+  for (PlannedSpan& s : plan.spans) {
     for (uint64_t b = s.tokens.begin / kBlockTokens; b * kBlockTokens < s.tokens.end; ++b) {
       const BlockKey block{s.document, static_cast<uint32_t>(b)};
       const std::vector<double> shares = TokenShares(memory, query, scans, block);
       for (size_t i = 0; i < shares.size(); ++i) {
-        if (s.tokens.Contains(b * kBlockTokens + i)) plan.coverage += shares[i];
+        if (s.tokens.Contains(b * kBlockTokens + i)) s.coverage += shares[i];
       }
     }
   }
-  plan.coverage = std::min(plan.coverage, 1.0);  // a sum of rounded shares
   return plan;
+}
+
+double RecallPlan::Coverage() const {
+  double sum = 0;
+  for (const PlannedSpan& s : spans) sum += s.coverage;
+  return std::min(sum, 1.0);  // a sum of rounded shares
 }
 
 }  // namespace longhold

@@ -26,13 +26,19 @@ struct PlannedSpan {
   double score = 0;                 // fused relevance, 1 is the best span's
   double head_score = 0;            // each signal by itself: share of attention mass
   double lexical_score = 0;         // and share of the question that is explained
+  // ln of how much likelier the question is beside the span than beside nothing; 0 without a second look.
+  double look = 0;
+  double coverage = 0;              // share of the recall heads' mass inside the span, of what is not parked at sinks
 };
 
 // Best span first; spans do not overlap.
 struct RecallPlan {
   std::vector<PlannedSpan> spans;
   uint64_t candidates = 0;          // blocks that any signal put forward
-  double coverage = 0;              // share of the recall heads' mass inside the spans, of what is not parked at sinks; 0 without heads
+  double evidence = 0;              // of a second look: the best span's `look` per token of the question
+
+  // Sum over the spans; 0 without heads.
+  double Coverage() const;
 };
 
 // Scans, fuses and cuts. `parallel` runs the scan. Errors: data_loss from reading text.

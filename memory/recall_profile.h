@@ -30,6 +30,12 @@ struct RecallProfile {
   double head_weight = 1;        // of the heads' share of attention mass, and of the lexical share of the question:
   double lexical_weight = 1;     // see PlanRecall
   double gate = 2;               // lambda: gate * ln(p_span / p_best) is added to the logits of a span's keys
+  // The second look (memory/second_look.h): how many of the plan's best spans the model looks at, 0 for none, and how their
+  // order is made of both: look_prior * ln(score) + ln P(question | span). A span that is one look_scale behind the best is e
+  // times less relevant.
+  uint32_t look_spans = 16;
+  double look_prior = 4;
+  double look_scale = 8;
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
   uint32_t span_tokens = 128;    // usual length of a span

@@ -67,6 +67,18 @@ void WorkingSet::AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t 
   CommitRows(row_end - row_begin, bias);
 }
 
+void WorkingSet::AppendHead(const WorkingSet& other, uint32_t tokens) {
+  LH_CHECK(size_ == 0 && tokens <= other.size_ && geometry_ == other.geometry_);
+  Grow(tokens);
+  const size_t floats = geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
+  for (uint32_t b = 0; b * kBlockTokens < tokens; ++b) {
+    std::memcpy(panels_[b]->Ensure(floats), other.panels_[b]->Ensure(floats), floats * sizeof(float));
+  }
+  std::copy_n(other.bias_.begin(), tokens, bias_.begin());
+  any_bias_ = other.any_bias_;
+  size_ = tokens;
+}
+
 void WorkingSet::Reserve(uint32_t tokens) { Grow(size_ + tokens); }
 
 void WorkingSet::PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot) {

@@ -35,6 +35,7 @@ class WorkingSet final : public LayerAttention {
 
   uint32_t size() const { return size_; }
   uint32_t capacity() const { return capacity_; }
+  const KvGeometry& geometry() const { return geometry_; }
 
   // Forgets keys [size, ...): later appends take their place. Must hold: size <= size().
   void Truncate(uint32_t size);
@@ -42,7 +43,10 @@ class WorkingSet final : public LayerAttention {
   // Appends rows [row_begin, row_end) of a stored block, with `bias` added to their logits (the gate).
   // Must hold: there is room. The block's shape must be this geometry's.
   void AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t row_end, float bias);
-  // The same in three steps, so that many blocks can be laid out by several threads: Reserve room, PlaceRows each piece at
+  // Begins with the first `tokens` keys of `other`, which has the same geometry, at the same positions. Must hold: this set is
+  // empty and holds that many.
+  void AppendHead(const WorkingSet& other, uint32_t tokens);
+  // AppendBlock in three steps, so that many blocks can be laid out by several threads: Reserve room, PlaceRows each piece at
   // its index for each layer slot (calls with different (piece, slot) may run at the same time), then CommitRows in order.
   void Reserve(uint32_t tokens);
   void PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot);

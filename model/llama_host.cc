@@ -22,6 +22,9 @@ namespace longhold {
 namespace {
 
 constexpr uint32_t kBatchTokens = 512;
+// Branches that are judged side by side where native layers have to tell them apart. Each takes a window of native cells.
+constexpr uint32_t kNativeBranches = 8;
+constexpr uint32_t kOutputBytes = 24u << 20;  // 128 rows of 49,152 logits
 // Any sentence does; it only has to exercise the tap. Short, because every load pays for it twice.
 constexpr char kProofText[] = "The memory of the river is longer than the memory of the bridge that crosses it.";
 // The engine's fused attention rounds queries, keys and sums to 16 bits: measured 1e-4 to 8e-4 per layer.
@@ -153,6 +156,10 @@ class LlamaHost final : public LanguageModel {
   Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
   uint32_t batch_tokens() const override { return kBatchTokens; }
   std::span<const float> logits() const override { return logits_; }
+  Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
+                                                LayerAttention* attention) override;
+  uint32_t scored_tokens_max() const override { return OutputsMax(); }
+  uint32_t branches_max() const override { return info_.native_window == 0 ? kBatchTokens : kNativeBranches; }
   void NativeForget(uint32_t begin, uint32_t end) override;
   Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override;
   Result<std::string> NativeSave() override;
@@ -171,9 +178,13 @@ class LlamaHost final : public LanguageModel {
   // kFused has one node per layer for the whole attention. kExact computes it by plain float32 products over a float32
   // cache: what the proof compares with, since the fused one rounds queries, keys and sums to 16 bits.
   enum class NativeAttention { kFused, kExact };
-  Result<ContextPtr> NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap) const;
+  Result<ContextPtr> NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap, uint32_t branches = 0) const;
   Status Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits);
+  // Runs the batch that batch_tokens_, batch_positions_ and batch_logits_ describe, all of it in sequence 0 without `sequences`.
+  Status DecodeBatch(llama_context* context, std::span<llama_seq_id> sequences = {});
   uint32_t ObserveCells() const;
+  // Rows of logits that one pass may give. The engine keeps room for them all, twice.
+  uint32_t OutputsMax() const { return std::clamp<uint32_t>(kOutputBytes / (4 * info_.vocab_size), 1, kBatchTokens); }
 
   LlamaOptions options_;
   ModelInfo info_;
@@ -252,13 +263,15 @@ Status LlamaHost::Open(const LlamaOptions& options) {
   return OkStatus();
 }
 
-Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap) const {
+Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap, uint32_t branches) const {
   llama_context_params params = llama_context_default_params();
   params.n_ctx = cells;
   params.n_batch = kBatchTokens;
   params.n_ubatch = kBatchTokens;
-  params.n_seq_max = 1;
-  params.n_outputs_max = 1;
+  // Sequence 0 is the text that is read, the others are branches; they share the cells.
+  params.n_seq_max = 1 + branches;
+  params.kv_unified = true;
+  params.n_outputs_max = tap == nullptr ? 1 : OutputsMax();
   params.n_threads = params.n_threads_batch = static_cast<int32_t>(options_.threads);
   params.flash_attn_type = kind == NativeAttention::kFused ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
   if (kind == NativeAttention::kExact) params.type_k = params.type_v = GGML_TYPE_F32;
@@ -282,7 +295,25 @@ Status LlamaHost::Decode(llama_context* context, std::span<const TokenId> tokens
   for (size_t i = 0; i < n; ++i) batch_positions_[i] = static_cast<llama_pos>(position + i);
   batch_logits_.assign(n, 0);
   batch_logits_[n - 1] = want_logits;
+  LH_RETURN_IF_ERROR(DecodeBatch(context));
+  if (want_logits) {
+    const float* logits = llama_get_logits_ith(context, -1);
+    if (logits == nullptr) return Internal("model " + info_.name + ": no logits after the forward pass");
+    logits_.assign(logits, logits + info_.vocab_size);
+  }
+  return OkStatus();
+}
+
+Status LlamaHost::DecodeBatch(llama_context* context, std::span<llama_seq_id> sequences) {
+  const size_t n = batch_tokens_.size();
   batch_ = {};
+  std::vector<int32_t> one(sequences.size(), 1);
+  std::vector<llama_seq_id*> of_token;
+  for (llama_seq_id& s : sequences) of_token.push_back(&s);
+  if (!sequences.empty()) {
+    batch_.n_seq_id = one.data();
+    batch_.seq_id = of_token.data();
+  }
   batch_.n_tokens = static_cast<int32_t>(n);
   batch_.token = batch_tokens_.data();
   batch_.pos = batch_positions_.data();
@@ -291,11 +322,6 @@ Status LlamaHost::Decode(llama_context* context, std::span<const TokenId> tokens
   if (rc != 0) {
     return Internal("model " + info_.name + ": forward pass of " + std::to_string(n) + " tokens failed with code " +
                     std::to_string(rc) + " " + TakeLogError());
-  }
-  if (want_logits) {
-    const float* logits = llama_get_logits_ith(context, -1);
-    if (logits == nullptr) return Internal("model " + info_.name + ": no logits after the forward pass");
-    logits_.assign(logits, logits + info_.vocab_size);
   }
   return OkStatus();
 }
@@ -359,7 +385,7 @@ Status LlamaHost::ObserveGeometry() {
 Status LlamaHost::Attach() {
   // Moving native positions needs equal caches for both kinds of layer: the window and one batch, in steps of 256 cells.
   const uint32_t cells = (info_.native_window + kBatchTokens + 255) / 256 * 256;
-  LH_ASSIGN_OR_RETURN(context_, NewContext(cells, NativeAttention::kFused, &tap_));
+  LH_ASSIGN_OR_RETURN(context_, NewContext(cells, NativeAttention::kFused, &tap_, info_.native_window > 0 ? kNativeBranches : 0));
   return OkStatus();
 }
 
@@ -431,6 +457,69 @@ Status LlamaHost::Forward(std::span<const TokenId> tokens, uint32_t position, La
   LH_RETURN_IF_ERROR(Decode(context_.get(), tokens, position, want_logits));
   shift_pending_ = false;
   return tap_.CheckReplaced();
+}
+
+namespace {
+
+// ln of the softmax of `logits` at `token`.
+float LogProbability(const float* logits, uint32_t count, TokenId token) {
+  float top = logits[0];
+  for (uint32_t i = 1; i < count; ++i) top = std::max(top, logits[i]);
+  double sum = 0;
+  for (uint32_t i = 0; i < count; ++i) sum += std::exp(logits[i] - top);
+  return logits[token] - top - static_cast<float>(std::log(sum));
+}
+
+}  // namespace
+
+Result<std::vector<std::vector<float>>> LlamaHost::Score(std::span<const Branch> branches, uint32_t position,
+                                                         LayerAttention* attention) {
+  LH_CHECK(branches.size() <= branches_max());
+  struct Target {
+    int32_t row;
+    TokenId token;
+    float* out;
+  };
+  std::vector<std::vector<float>> logs(branches.size());
+  std::vector<Target> targets;
+  batch_tokens_.clear();
+  batch_logits_.clear();
+  batch_positions_.clear();
+  std::vector<llama_seq_id> sequences;
+  const bool native = info_.native_window > 0;
+  for (size_t b = 0; b < branches.size(); ++b) {
+    const Branch& branch = branches[b];
+    LH_CHECK(branch.scored_begin >= 1 && branch.scored_begin <= branch.tokens.size());
+    logs[b].resize(branch.tokens.size() - branch.scored_begin);
+    for (size_t i = 0; i < branch.tokens.size(); ++i) {
+      const bool judges = i + 1 >= branch.scored_begin && i + 1 < branch.tokens.size();
+      if (judges) {
+        targets.push_back({static_cast<int32_t>(batch_tokens_.size()), branch.tokens[i + 1], &logs[b][i + 1 - branch.scored_begin]});
+      }
+      batch_tokens_.push_back(branch.tokens[i]);
+      batch_logits_.push_back(judges);
+      batch_positions_.push_back(static_cast<llama_pos>(native ? position + i : batch_positions_.size()));
+      sequences.push_back(native ? static_cast<llama_seq_id>(b + 1) : 0);
+    }
+  }
+  LH_CHECK(!batch_tokens_.empty() && batch_tokens_.size() <= kBatchTokens && targets.size() <= OutputsMax());
+  llama_memory_t memory = llama_get_memory(context_.get());
+  if (!native) llama_memory_clear(memory, false);  // nothing reads it
+  for (size_t b = 0; native && b < branches.size(); ++b) {
+    llama_memory_seq_cp(memory, 0, static_cast<llama_seq_id>(b + 1), 0, static_cast<llama_pos>(position));
+  }
+  tap_.Replace(attention);
+  const Status decoded = DecodeBatch(context_.get(), sequences);
+  for (size_t b = 0; native && b < branches.size(); ++b) llama_memory_seq_rm(memory, static_cast<llama_seq_id>(b + 1), -1, -1);
+  LH_RETURN_IF_ERROR(decoded);
+  LH_RETURN_IF_ERROR(tap_.CheckReplaced());
+  std::vector<const float*> rows;  // asked for here: the engine may reorder its rows on the first call
+  for (const Target& t : targets) {
+    rows.push_back(llama_get_logits_ith(context_.get(), t.row));
+    if (rows.back() == nullptr) return Internal("model " + info_.name + ": no logits after the forward pass");
+  }
+  Parallel(targets.size(), [&](size_t i) { *targets[i].out = LogProbability(rows[i], info_.vocab_size, targets[i].token); });
+  return logs;
 }
 
 void LlamaHost::NativeForget(uint32_t begin, uint32_t end) {

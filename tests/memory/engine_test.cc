@@ -31,6 +31,7 @@ constexpr char kQuestion[] = "What is the secret number of Methuselah?";
 
 RecallProfile Profile() {
   RecallProfile p;
+  p.look_spans = 0;  // the toy understands nothing: its opinion of a span is noise
   p.name = "toy";
   p.heads = {{.layer = 3, .kv_head = 1}};
   p.head_weight = 0.2;  // the toy's heads look anywhere
@@ -423,6 +424,7 @@ TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
 TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   RecallProfile none, two;
+  none.look_spans = two.look_spans = 0;
   none.name = "none";
   two.name = "two";
   two.heads = {{.layer = 4, .kv_head = 0}, {.layer = 3, .kv_head = 1}};
@@ -452,6 +454,38 @@ TEST_F(EngineTest, AProfileWhoseHeadsTheModelLacksIsRefused) {
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(status.message(), AllOf(HasSubstr("toy"), HasSubstr("layer " + std::to_string(head.layer))));
   }
+}
+
+
+TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  RecallProfile plain = Profile();
+  plain.span_score_min = 0;
+  const auto spans = [&](const RecallProfile& profile) {
+    Restart({}, &profile);
+    Result<RecallReply> r = engine_->Recall("tales", kQuestion, {.spans_max = 6});
+    EXPECT_TRUE(r.ok()) << r.status().ToString();
+    return *r;
+  };
+  const auto places = [](const RecallReply& r) {
+    std::vector<uint64_t> begins;
+    for (const RecalledSpan& s : r.spans) begins.push_back(s.tokens.begin);
+    return begins;
+  };
+  const RecallReply without = spans(plain);
+  ASSERT_EQ(without.spans.size(), 6u);
+  EXPECT_EQ(without.evidence, 0.0);
+  RecallProfile looking = plain;
+  looking.look_spans = 6;
+  looking.look_prior = 0;
+  const RecallReply with = spans(looking);
+  EXPECT_THAT(places(with), testing::UnorderedElementsAreArray(places(without)));
+  EXPECT_NE(places(with), places(without)) << "the model's opinion changed nothing";
+  EXPECT_NE(with.evidence, 0.0);
+  EXPECT_EQ(with.spans[0].score, 1.0);
+  for (size_t i = 1; i < with.spans.size(); ++i) EXPECT_LE(with.spans[i].score, with.spans[i - 1].score);
+  looking.look_prior = 1000;  // now the plan decides
+  EXPECT_EQ(places(spans(looking)), places(without));
 }
 
 }  // namespace

@@ -105,9 +105,9 @@ std::vector<ScanQuery> AxisQueries(uint32_t heads) {
 void ExpectLawful(const HandMade& h, const RecallPlan& plan, uint32_t spans_max) {
   EXPECT_LE(plan.spans.size(), spans_max);
   EXPECT_LE(plan.spans.size(), plan.candidates);
-  EXPECT_GE(plan.coverage, 0.0);
-  EXPECT_LE(plan.coverage, 1.0);
-  EXPECT_FALSE(std::isnan(plan.coverage));
+  EXPECT_GE(plan.Coverage(), 0.0);
+  EXPECT_LE(plan.Coverage(), 1.0);
+  EXPECT_FALSE(std::isnan(plan.Coverage()));
   for (size_t i = 0; i < plan.spans.size(); ++i) {
     const PlannedSpan& a = plan.spans[i];
     EXPECT_FALSE(a.tokens.empty());
@@ -166,9 +166,9 @@ void ExpectNeedleIsWhole(uint32_t heads, bool words, bool lines) {
         << "needle " << needle.begin << ".." << needle.end << ", best span " << best.begin << ".." << best.end;
     EXPECT_NE(h.memory->Locate(id, best)->text.find("number of Methuselah is 7350194"), std::string::npos);
     if (heads > 0) {
-      EXPECT_GT(plan.coverage, 0.9);
+      EXPECT_GT(plan.Coverage(), 0.9);
     } else {
-      EXPECT_EQ(plan.coverage, 0.0);
+      EXPECT_EQ(plan.Coverage(), 0.0);
     }
   }
 }
@@ -206,7 +206,7 @@ TEST(RecallPlanner, EmptyMemoryAndEmptyQuestionGiveNoSpans) {
     RecallPlan plan = h.Plan({h.Words(kQuestion), AxisQueries(heads)});
     EXPECT_TRUE(plan.spans.empty());
     EXPECT_EQ(plan.candidates, 0u);
-    EXPECT_EQ(plan.coverage, 0.0);
+    EXPECT_EQ(plan.Coverage(), 0.0);
   }
   HandMade h(0);
   h.Add("tale", PlainText(2000, 1), nullptr);
@@ -304,8 +304,8 @@ TEST(RecallPlanner, CoverageIsTheMassOfTheTokensInsideTheSpans) {
       }
     }
   }
-  EXPECT_NEAR(plan.coverage, expected, 1e-9);
-  EXPECT_GT(plan.coverage, 0.0);
+  EXPECT_NEAR(plan.Coverage(), expected, 1e-9);
+  EXPECT_GT(plan.Coverage(), 0.0);
 }
 
 // A profile of the user's own may know other heads than those whose keys the memory holds.

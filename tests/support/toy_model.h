@@ -191,6 +191,8 @@ class ToyModel final : public LanguageModel {
       }
     });
     if (want_logits) {
+      hidden_.resize(count * width_);
+      for (size_t t = 0; t < count; ++t) Normalise(x.data() + t * width_, hidden_.data() + t * width_);
       std::vector<float> normed(width_);
       Normalise(x.data() + (count - 1) * width_, normed.data());
       logits_.assign(pieces_.size(), 0.0f);
@@ -198,6 +200,32 @@ class ToyModel final : public LanguageModel {
     }
     return OkStatus();
   }
+  Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
+                                                LayerAttention* attention) override {
+    const std::vector<Native> native = native_;
+    std::vector<TokenId> tokens;
+    for (const Branch& b : branches) tokens.insert(tokens.end(), b.tokens.begin(), b.tokens.end());
+    LH_RETURN_IF_ERROR(Forward(tokens, position, attention, true));
+    native_ = native;
+    std::vector<std::vector<float>> logs;
+    size_t row = 0;
+    for (const Branch& b : branches) {
+      logs.emplace_back();
+      for (size_t i = 0; i < b.tokens.size(); ++i, ++row) {
+        if (i + 1 < b.scored_begin || i + 1 == b.tokens.size()) continue;
+        std::vector<float> logits(pieces_.size());
+        for (size_t p = 0; p < pieces_.size(); ++p) {
+          for (size_t c = 0; c < width_; ++c) logits[p] += embeddings_[p * width_ + c] * hidden_[row * width_ + c];
+        }
+        double sum = 0;
+        for (float l : logits) sum += std::exp(l);
+        logs.back().push_back(logits[static_cast<size_t>(b.tokens[i + 1])] - static_cast<float>(std::log(sum)));
+      }
+    }
+    return logs;
+  }
+  uint32_t scored_tokens_max() const override { return options_.batch_tokens; }
+  uint32_t branches_max() const override { return options_.native_window == 0 ? options_.batch_tokens : 1; }
   uint32_t batch_tokens() const override { return options_.batch_tokens; }
   std::span<const float> logits() const override { return logits_; }
 
@@ -282,6 +310,7 @@ class ToyModel final : public LanguageModel {
   std::vector<float> embeddings_;  // [vocabulary, width]
   std::vector<Layer> layers_;
   std::vector<float> logits_;
+  std::vector<float> hidden_;      // [tokens, width] of the last pass that gave logits, normalised
   std::vector<Native> native_;  // ascending by position
   uint32_t native_position_max_ = 0;
   uint64_t forward_count_ = 0;

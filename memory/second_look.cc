@@ -1,0 +1,60 @@
+#include "memory/second_look.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace longhold {
+
+BranchSet::BranchSet(std::span<const std::unique_ptr<WorkingSet>> sets, std::span<const uint32_t> tokens) {
+  LH_CHECK(sets.size() == tokens.size() && !sets.empty());
+  uint32_t row = 0;
+  for (size_t i = 0; i < sets.size(); ++i) {
+    sets[i]->BeginPass(tokens[i]);
+    parts_.push_back({sets[i].get(), row, tokens[i]});
+    row += tokens[i];
+  }
+  const KvGeometry& g = sets[0]->geometry();
+  out_width_ = size_t{g.q_heads} * g.head_dim;
+}
+
+void BranchSet::StoreKeys(uint32_t slot, LayerRows keys, uint32_t, uint32_t worker, uint32_t workers) {
+  for (size_t i = worker; i < parts_.size(); i += workers) {
+    const Part& p = parts_[i];
+    p.set->StoreKeys(slot, {keys.data + p.row_begin * keys.token_stride, keys.token_stride}, p.rows, 0, 1);
+  }
+}
+
+void BranchSet::StoreValues(uint32_t slot, LayerRows values, uint32_t, uint32_t worker, uint32_t workers) {
+  for (size_t i = worker; i < parts_.size(); i += workers) {
+    const Part& p = parts_[i];
+    p.set->StoreValues(slot, {values.data + p.row_begin * values.token_stride, values.token_stride}, p.rows, 0, 1);
+  }
+}
+
+void BranchSet::Attend(uint32_t slot, LayerRows queries, uint32_t, float* out, uint32_t worker, uint32_t workers) {
+  for (size_t i = worker; i < parts_.size(); i += workers) {
+    const Part& p = parts_[i];
+    p.set->Attend(slot, {queries.data + p.row_begin * queries.token_stride, queries.token_stride}, p.rows,
+                  out + p.row_begin * out_width_, 0, 1);
+  }
+}
+
+Result<std::vector<double>> QuestionLikelihoods(LanguageModel& model, std::span<const std::unique_ptr<WorkingSet>> sets,
+                                                std::span<const TokenId> question, size_t scored_begin, uint32_t position) {
+  LH_CHECK(scored_begin >= 1 && scored_begin < question.size());
+  const size_t scored = question.size() - scored_begin;
+  const size_t per_pass =
+      std::min<size_t>({model.batch_tokens() / question.size(), model.scored_tokens_max() / scored, model.branches_max()});
+  LH_CHECK(per_pass >= 1);
+  std::vector<double> likelihoods;
+  for (size_t at = 0; at < sets.size(); at += per_pass) {
+    const auto group = sets.subspan(at, std::min(per_pass, sets.size() - at));
+    BranchSet branches(group, std::vector<uint32_t>(group.size(), static_cast<uint32_t>(question.size())));
+    const std::vector<Branch> judged(group.size(), Branch{.tokens = question, .scored_begin = scored_begin});
+    LH_ASSIGN_OR_RETURN(const auto logs, model.Score(judged, position, &branches));
+    for (const std::vector<float>& l : logs) likelihoods.push_back(std::accumulate(l.begin(), l.end(), 0.0));
+  }
+  return likelihoods;
+}
+
+}  // namespace longhold

@@ -1,0 +1,87 @@
+// BranchSet and QuestionLikelihoods on the toy model, against the same question judged alone in a set of its own. The toy's
+// sums run in another order within a pass: 1e-4 of a logarithm is far above that and far below a visible branch (which
+// changes them by 1e-2 and more).
+#include "memory/second_look.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/toy_model.h"
+
+namespace longhold {
+namespace {
+
+std::vector<TokenId> Tokens(const ToyModel& model, const char* text) { return *model.Tokenize(text, false); }
+
+// A set that has read `text`.
+std::unique_ptr<WorkingSet> Read(ToyModel& model, const char* text) {
+  auto set = std::make_unique<WorkingSet>(model.info().geometry, 512);
+  const std::vector<TokenId> tokens = Tokens(model, text);
+  set->BeginPass(static_cast<uint32_t>(tokens.size()));
+  EXPECT_TRUE(model.Forward(tokens, 0, set.get(), false).ok());
+  model.NativeForget(0, UINT32_MAX);
+  return set;
+}
+
+std::vector<std::unique_ptr<WorkingSet>> ReadAll(ToyModel& model) {
+  std::vector<std::unique_ptr<WorkingSet>> sets;
+  for (const char* text : {"the number of the key is 7", "a river", "and the answer is here, in a longer text. The end."}) {
+    sets.push_back(Read(model, text));
+  }
+  return sets;
+}
+
+TEST(QuestionLikelihoods, BranchesDoNotSeeEachOther) {
+  for (const uint32_t workers : {1u, 2u, 3u}) {
+    ToyModel model({.geometry = TinyGeometry(), .workers = workers});
+    const std::vector<TokenId> question = Tokens(model, "What is the number of the key?");
+    auto sets = ReadAll(model);
+    const auto together = QuestionLikelihoods(model, sets, question, 3, 0);
+    ASSERT_TRUE(together.ok());
+    ASSERT_EQ(together->size(), sets.size());
+    auto alone = ReadAll(model);
+    for (size_t i = 0; i < alone.size(); ++i) {
+      const auto one = QuestionLikelihoods(model, std::span(alone).subspan(i, 1), question, 3, 0);
+      ASSERT_TRUE(one.ok());
+      EXPECT_NEAR((*together)[i], (*one)[0], 1e-4) << "branch " << i;
+      EXPECT_LT((*one)[0], 0);
+      for (size_t j = 0; j < i; ++j) EXPECT_GT(std::abs((*together)[i] - (*together)[j]), 1e-3) << "the sets are not seen";
+    }
+  }
+}
+
+TEST(QuestionLikelihoods, NeedNoMoreThanTheModelsBatch) {
+  ToyModel small({.geometry = TinyGeometry(), .batch_tokens = 40}), large({.geometry = TinyGeometry()});
+  const std::vector<TokenId> question = Tokens(small, "What is the number?");  // two fit a pass of 40
+  auto sets = ReadAll(large), same = ReadAll(large);
+  const auto want = QuestionLikelihoods(large, sets, question, 1, 0);
+  const auto got = QuestionLikelihoods(small, same, question, 1, 0);
+  ASSERT_TRUE(want.ok() && got.ok());
+  for (size_t i = 0; i < want->size(); ++i) EXPECT_NEAR((*want)[i], (*got)[i], 1e-4);
+}
+
+TEST(QuestionLikelihoods, AreTheSumOverTheJudgedTokensOnly) {
+  ToyModel model({.geometry = TinyGeometry()});
+  const std::vector<TokenId> question = Tokens(model, "abcdef");
+  auto sets = ReadAll(model), again = ReadAll(model);
+  const auto all = QuestionLikelihoods(model, sets, question, 1, 0);
+  const auto last = QuestionLikelihoods(model, again, question, question.size() - 1, 0);
+  ASSERT_TRUE(all.ok() && last.ok());
+  for (size_t i = 0; i < all->size(); ++i) EXPECT_LT((*all)[i], (*last)[i]);
+}
+
+TEST(WorkingSet, AppendHeadGivesTheSameAttentionAsTheOriginal) {
+  ToyModel model({.geometry = TinyGeometry()});
+  std::vector<std::unique_ptr<WorkingSet>> sets;
+  sets.push_back(Read(model, "the head of the prompt"));
+  sets.push_back(std::make_unique<WorkingSet>(model.info().geometry, 512));
+  sets[1]->AppendHead(*sets[0], sets[0]->size());
+  EXPECT_EQ(sets[1]->size(), sets[0]->size());
+  const auto likelihoods = QuestionLikelihoods(model, sets, Tokens(model, "and what?"), 1, 0);
+  ASSERT_TRUE(likelihoods.ok());
+  EXPECT_EQ((*likelihoods)[0], (*likelihoods)[1]);
+}
+
+}  // namespace
+}  // namespace longhold
