@@ -224,7 +224,7 @@ std::string Count(double value) {
   return value < 1e6 ? Format("%.0fk", value / 1000) : Format("%.1fm", value / 1e6);
 }
 
-constexpr size_t kWidths[] = {10, 4, 6, 13, 5, 4, 4, 4, 8, 6, 6, 5};
+constexpr size_t kWidths[] = {9, 4, 5, 11, 5, 4, 4, 4, 7, 5, 6, 4};
 
 std::string Line(const std::vector<std::string>& cells) {
   std::string out;
@@ -235,9 +235,9 @@ std::string Line(const std::vector<std::string>& cells) {
 
 std::string SummaryLine(const EvalSummary& s) {
   const std::string name(EvalModeName(s.mode));
-  if (s.asked == 0) return Pad(name, kWidths[0], false) + " " + s.skipped_why.substr(0, 68) + "\n";
+  if (s.asked == 0) return Pad(name, kWidths[0], false) + " " + s.skipped_why.substr(0, 70) + "\n";
   std::vector<std::string> cells = {name, std::to_string(s.asked), Format("%.1f", 100 * s.score),
-                                    Format("%.1f", 100 * s.score_interval.low) + " - " + Format("%.1f", 100 * s.score_interval.high)};
+                                    Format("%.1f", 100 * s.score_interval.low) + "-" + Format("%.1f", 100 * s.score_interval.high)};
   for (size_t k = 0; k < 4; ++k) cells.push_back(s.hits ? Format("%.0f", 100 * (*s.hits)[k]) : "");
   cells.push_back(Duration(s.first_token_ms));
   cells.push_back(Count(s.tokens_read));

@@ -160,7 +160,7 @@ class Runner {
     Result<EvalText> text = BuildText(planned.request, count);
     if (!text.ok() && text.status().code() == StatusCode::kInvalidArgument) {
       // One task that does not fit a length does not end the others.
-      notes_.push_back(text.status().message());
+      if (std::find(notes_.begin(), notes_.end(), text.status().message()) == notes_.end()) notes_.push_back(text.status().message());
       if (first_failure_.ok()) first_failure_ = text.status();
       total_ -= planned.questions * settings_.modes.size();
       return OkStatus();
@@ -184,8 +184,9 @@ class Runner {
       ram_.Begin();
       LH_RETURN_IF_ERROR(RunMode(mode, current));
     }
-    if (parts_.keep_memories || !used_engine_) return OkStatus();
-    used_engine_ = false;
+    // Also where an earlier run answered the engine's questions and was stopped in another mode.
+    const bool engine = std::find(settings_.modes.begin(), settings_.modes.end(), EvalMode::kLonghold) != settings_.modes.end();
+    if (parts_.keep_memories || !engine) return OkStatus();
     const Status forgotten = parts_.engine.Forget(MemoryName(planned.request), "", false);
     return forgotten.code() == StatusCode::kNotFound ? OkStatus() : forgotten;
   }
@@ -220,7 +221,6 @@ class Runner {
   Status AskEngine(Current& current) {
     const std::string memory = MemoryName(current.request);
     const auto start = Clock::now();
-    used_engine_ = true;
     LH_ASSIGN_OR_RETURN(const IngestReport read, parts_.engine.Ingest(memory, {.name = "text", .text = current.text.text}, parts_.stop,
                                                                       [&](const IngestProgress& progress) { Report(progress); }));
     if (read.outcome == IngestReport::Outcome::kStopped) return StoppedStatus();
@@ -451,7 +451,6 @@ class Runner {
   Status first_failure_;
   std::string label_;
   uint64_t made_ = 0, total_ = 0, rows_ = 0;
-  bool used_engine_ = false;
   Estimate estimate_;
   RamMeter ram_;
 };

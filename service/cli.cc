@@ -168,9 +168,10 @@ class Parser {
   void AddEval() {
     EvalSettings& s = eval_.settings;
     CLI::App* sub = Subcommand(&app_, "eval", "measure: needles, RULER tasks, question files; several modes side by side");
-    std::string names;
-    for (const TaskInfo& task : EvalTasks()) names += std::string(names.empty() ? "" : ", ") + std::string(task.name);
-    sub->add_option("TASK", s.tasks, "ruler, all, or: " + names);
+    std::string names = "\nTasks ('ruler' stands for those of RULER, 'all' for all):\n";
+    for (const TaskInfo& task : EvalTasks()) names += "  " + std::string(task.name) + std::string(18 - task.name.size(), ' ') + std::string(task.about) + "\n";
+    sub->footer(names + sub->get_footer());
+    sub->add_option("TASK", s.tasks, "which, see below")->type_name("");
     sub->add_option("--lengths", lengths_, "of the texts in tokens (4k); 'whole': all of the haystack")->delimiter(',')->type_name("N,N,...")
         ->check(Checks([](const std::string& text) { return ParseLength(text); }));
     sub->add_option("--depths", s.depths, "rows of the grid of depths (10)")->type_name("N")->check(CLI::Range(1, 1000));
@@ -187,18 +188,21 @@ class Parser {
     sub->add_option("--max-tokens", s.max_tokens, "longest answer (the task's)")->type_name("N")->check(CLI::Range(1, 100000));
     sub->add_flag("!--no-prefix", s.answer_prefix, "do not give the answers' first words");
     sub->add_option("--out", eval_.out, "where report.json, results.csv and results.jsonl go")->type_name("DIR");
-    sub->add_flag("--keep", eval_.keep, "keep the texts' memories, in DIR/home")->needs("--out");
-    std::vector<CLI::Option*> others = sub->get_options();
-    CLI::Option* resume = sub->add_option("--resume", eval_.resume, "go on with the run in DIR, with its settings")->type_name("DIR");
-    for (CLI::Option* option : others) {
-      if (option->get_name() != "--help" && option->get_name() != "--keep" && option->get_name() != "-h,--help") resume->excludes(option);
-    }
-    sub->callback([this] { FinishEval(); });
+    sub->add_flag("--keep", eval_.keep, "keep the texts' memories, in DIR/home");
+    sub->add_option("--resume", eval_.resume, "go on with the run in DIR, by its own settings")->type_name("DIR");
+    sub->callback([this, sub] { FinishEval(*sub); });
   }
 
   // What CLI11 does not check by itself.
-  void FinishEval() {
+  void FinishEval(const CLI::App& sub) {
     EvalSettings& s = eval_.settings;
+    for (const CLI::Option* option : sub.get_options()) {
+      const std::string name = option->get_name();
+      if (!eval_.resume.empty() && option->count() > 0 && name != "--resume" && name != "--keep") {
+        throw CLI::ValidationError(name, "a resumed run has its own settings; leave this away");
+      }
+    }
+    if (eval_.keep && eval_.out.empty() && eval_.resume.empty()) throw CLI::ValidationError("--keep", "needs --out DIR to keep them in");
     if (eval_.resume.empty()) {
       const Result<std::vector<std::string>> tasks = ExpandTasks(s.tasks);
       if (!tasks.ok()) throw CLI::ValidationError("TASK", tasks.status().message());
