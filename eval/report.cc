@@ -160,14 +160,16 @@ Result<EvalEnvironment> EnvironmentFrom(const json::object& object) {
   Reader reader(object, "environment");
   reader.Read("version", &e.version);
   reader.Read("kernels", &e.kernels);
-  for (const auto& [key, name, fingerprint] : {std::tuple("model", &e.model, &e.model_fingerprint), {"profile", &e.profile, &e.profile_fingerprint}}) {
+  const auto read = [&](const char* key, std::string* name, std::string* fingerprint) -> Status {
     const json::value* v = reader.Get(key);
     if (v == nullptr || !v->is_object()) return InvalidArgument("environment: no " + std::string(key));
     Reader inner(v->as_object(), key);
     inner.Read("name", name);
     inner.Read("fingerprint", fingerprint);
-    LH_RETURN_IF_ERROR(inner.status());
-  }
+    return inner.status();
+  };
+  LH_RETURN_IF_ERROR(read("model", &e.model, &e.model_fingerprint));
+  LH_RETURN_IF_ERROR(read("profile", &e.profile, &e.profile_fingerprint));
   LH_RETURN_IF_ERROR(reader.status());
   return e;
 }

@@ -115,10 +115,13 @@ TEST(EvalTasks, NamesExpandAndUnknownOnesAreListed) {
 // -------------------------------------------------------------------------------------------------------------- RULER
 
 TEST(RulerNiah, SingleNeedlesHaveTheTemplatesSingularWording) {
-  for (const auto& [task, type, value] : {std::tuple("niah_single_1", "number", "[1-9][0-9]{6}"), {"niah_single_2", "number", "[1-9][0-9]{6}"},
-                                          {"niah_single_3", "uuid", kUuid}}) {
-    const EvalText text = Build(Request(task));
-    const std::string t = type;
+  struct Case {
+    std::string task, type, value;
+  };
+  for (const Case& c : std::vector<Case>{{"niah_single_1", "number", "[1-9][0-9]{6}"}, {"niah_single_2", "number", "[1-9][0-9]{6}"},
+                                         {"niah_single_3", "uuid", kUuid}}) {
+    const EvalText text = Build(Request(c.task));
+    const std::string& t = c.type;
     EXPECT_TRUE(text.text.starts_with("A special magic " + t + " is hidden within the following text. Make sure to memorize it. I will quiz you about the " +
                                       t + " afterwards.\n")) << text.text.substr(0, 200);
     const EvalQuestion& q = text.questions[0];
@@ -127,7 +130,7 @@ TEST(RulerNiah, SingleNeedlesHaveTheTemplatesSingularWording) {
     EXPECT_EQ(q.answer_prefix, " The special magic " + t + " for " + key[1].str() + " mentioned in the provided text is");
     EXPECT_EQ(q.max_tokens, 128u);
     ASSERT_EQ(q.answers.size(), 1u);
-    EXPECT_TRUE(std::regex_match(q.answers[0], std::regex(value))) << q.answers[0];
+    EXPECT_TRUE(std::regex_match(q.answers[0], std::regex(c.value))) << q.answers[0];
     EXPECT_EQ(At(text, q.evidence[0]), "One of the special magic " + t + "s for " + key[1].str() + " is: " + q.answers[0] + ".");
     EXPECT_EQ(CountOf(text.text, "One of the special magic"), 1u);
   }
@@ -154,12 +157,14 @@ TEST(RulerNiah, MultikeyOneHasThreeDistractorsForEveryQuestion) {
 }
 
 TEST(RulerNiah, MultikeyTwoAndThreeAreNothingButNeedlesOfOtherKeys) {
-  for (const auto& [task, form] : {std::pair("niah_multikey_2", std::string(kKey) + " is: [0-9]{7}\\."), {"niah_multikey_3", std::string(kUuid) + " is: " + kUuid + "\\."}}) {
-    const EvalText text = Build(Request(task));
+  const std::vector<std::pair<std::string, std::string>> forms = {{"niah_multikey_2", std::string(kKey) + " is: [0-9]{7}\\."},
+                                                                  {"niah_multikey_3", std::string(kUuid) + " is: " + kUuid + "\\."}};
+  for (const auto& form : forms) {
+    const EvalText text = Build(Request(form.first));
     std::istringstream lines(text.text);
     std::string line;
     std::getline(lines, line);
-    const std::regex needle("One of the special magic (numbers|uuids) for " + form);
+    const std::regex needle("One of the special magic (numbers|uuids) for " + form.second);
     size_t count = 0;
     while (std::getline(lines, line)) {
       EXPECT_TRUE(std::regex_match(line, needle)) << line;
