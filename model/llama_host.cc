@@ -172,7 +172,7 @@ class LlamaHost final : public LanguageModel {
   Status Prove();
   Result<LogitEquality> Compare(std::span<const TokenId> tokens);
   Result<std::vector<NativeRun>> Native(std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails,
-                                        uint32_t max_tokens);
+                                        uint32_t max_tokens, const std::atomic<bool>* stop);
 
  private:
   // kFused has one node per layer for the whole attention. kExact computes it by plain float32 products over a float32
@@ -671,7 +671,8 @@ Result<LogitEquality> LlamaHost::Compare(std::span<const TokenId> tokens) {
 }
 
 Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix,
-                                                 const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
+                                                 const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens,
+                                                 const std::atomic<bool>* stop) {
   size_t longest = 0;
   for (const auto& tail : tails) longest = std::max(longest, tail.size());
   LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(static_cast<uint32_t>(prefix.size() + longest) + max_tokens + 64,
@@ -679,6 +680,7 @@ Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix
   using Clock = std::chrono::steady_clock;
   const auto read = [&](std::span<const TokenId> tokens, uint32_t position) -> Status {
     for (size_t at = 0; at < tokens.size(); at += kBatchTokens) {
+      if (stop != nullptr && *stop) return Cancelled("native run: stopped");
       const auto piece = tokens.subspan(at, std::min<size_t>(kBatchTokens, tokens.size() - at));
       LH_RETURN_IF_ERROR(Decode(context.get(), piece, position + static_cast<uint32_t>(at), at + piece.size() == tokens.size()));
     }
@@ -696,11 +698,14 @@ Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix
     uint32_t position = static_cast<uint32_t>(prefix.size());
     llama_memory_seq_rm(llama_get_memory(context.get()), 0, static_cast<llama_pos>(position), -1);
     logits_ = prefix_logits;
+    const auto tail_start = Clock::now();
     LH_RETURN_IF_ERROR(read(tail, position));
     position += static_cast<uint32_t>(tail.size());
     const auto prefilled = Clock::now();
+    run.tail_ms = std::chrono::duration<double, std::milli>(prefilled - tail_start).count();
     const auto sampler = NewSampler({});
     while (run.tokens.size() < max_tokens) {
+      if (stop != nullptr && *stop) return Cancelled("native run: stopped");
       const TokenId token = sampler->Sample(logits_);
       if (EndsAnswer(token)) break;
       run.tokens.push_back(token);
@@ -729,13 +734,14 @@ Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenI
 }
 
 Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens) {
-  LH_ASSIGN_OR_RETURN(std::vector<NativeRun> runs, static_cast<LlamaHost&>(model).Native(prompt, {{}}, max_tokens));
+  LH_ASSIGN_OR_RETURN(std::vector<NativeRun> runs, static_cast<LlamaHost&>(model).Native(prompt, {{}}, max_tokens, nullptr));
   return std::move(runs[0]);
 }
 
 Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<const TokenId> prefix,
-                                             const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
-  return static_cast<LlamaHost&>(model).Native(prefix, tails, max_tokens);
+                                             const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens,
+                                             const std::atomic<bool>* stop) {
+  return static_cast<LlamaHost&>(model).Native(prefix, tails, max_tokens, stop);
 }
 
 namespace {

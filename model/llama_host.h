@@ -2,6 +2,7 @@
 // model/.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -41,12 +42,15 @@ Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenI
 struct NativeRun {
   std::vector<TokenId> tokens;
   double prefill_tok_s = 0;
+  double tail_ms = 0;  // reading what came after the shared prefix; 0 where nothing did
   double decode_tok_s = 0;
 };
 Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens);
-// The same for several prompts that begin alike: `prefix` is read once. prefill_tok_s is the prefix's, in every run.
+// The same for several prompts that begin alike: `prefix` is read once. prefill_tok_s is the prefix's, in every run. `stop` may be
+// null; when it becomes true the call ends between two batches. Errors: cancelled, resource_exhausted (no room for the cache).
 Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<const TokenId> prefix,
-                                             const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens);
+                                             const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens,
+                                             const std::atomic<bool>* stop = nullptr);
 
 // Re-quantises `from` to q8_0 at `to` (written beside it first, then renamed). Slow: seconds.
 Status RequantiseQ8(const std::string& from, const std::string& to);

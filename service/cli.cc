@@ -1,8 +1,10 @@
 #include "service/cli.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 
+#include "eval/task.h"
 #include "memory/engine.h"
 
 namespace longhold {
@@ -52,6 +54,7 @@ class Parser {
     AddAsk();
     AddRecall();
     AddMemoryCommands();
+    AddEval();
     AddConfig();
     Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
   }
@@ -162,6 +165,63 @@ class Parser {
     reindex->callback([this] { out_.command = reindex_; });
   }
 
+  void AddEval() {
+    EvalSettings& s = eval_.settings;
+    CLI::App* sub = Subcommand(&app_, "eval", "measure: needles, RULER tasks, question files; several modes side by side");
+    std::string names = "\nTasks ('ruler' stands for those of RULER, 'all' for all):\n";
+    for (const TaskInfo& task : EvalTasks()) names += "  " + std::string(task.name) + std::string(18 - task.name.size(), ' ') + std::string(task.about) + "\n";
+    sub->footer(names + sub->get_footer());
+    sub->add_option("TASK", s.tasks, "which, see below")->type_name("");
+    sub->add_option("--lengths", lengths_, "of the texts in tokens (4k); 'whole': all of the haystack")->delimiter(',')->type_name("N,N,...")
+        ->check(Checks([](const std::string& text) { return ParseLength(text); }));
+    sub->add_option("--depths", s.depths, "rows of the grid of depths (10)")->type_name("N")->check(CLI::Range(1, 1000));
+    sub->add_option("--needles", s.questions, "questions of each task and length (20)")->type_name("N")->check(CLI::Range(1, 100000));
+    sub->add_option("--texts", s.texts, "texts of tasks with one question each: cwe, fwe, passkey (1)")->type_name("N")->check(CLI::Range(1, 100000));
+    sub->add_flag("--one-per-context", s.one_per_text, "a text of its own for every question");
+    sub->add_option("--seed", s.seed, "of texts and intervals (1)")->type_name("N");
+    sub->add_option("--haystack", s.haystack, "a file, a directory, or the program's 'bible'")->type_name("PATH");
+    sub->add_option("--questions", s.questions_file, "a file: evidence labels, question, answers, by tabs")->type_name("FILE.tsv");
+    sub->add_option("--mode", modes_, "longhold, full, window, rag-bm25, rag-embed, oracle")->delimiter(',')->type_name("M,M,...")
+        ->check(Checks([](const std::string& text) { return ParseEvalMode(text); }));
+    sub->add_option("--chunks", s.chunks, "passages in a prompt of the rag modes (8)")->type_name("N")->check(CLI::Range(1, 1000));
+    sub->add_option("--window", s.window_tokens, "tokens in a prompt of the mode window (1024)")->type_name("N")->check(CLI::Range(128, 1 << 20));
+    sub->add_option("--max-tokens", s.max_tokens, "longest answer (the task's)")->type_name("N")->check(CLI::Range(1, 100000));
+    sub->add_flag("!--no-prefix", s.answer_prefix, "do not give the answers' first words");
+    sub->add_option("--out", eval_.out, "where report.json, results.csv and results.jsonl go")->type_name("DIR");
+    sub->add_flag("--keep", eval_.keep, "keep the texts' memories, in DIR/home");
+    sub->add_option("--resume", eval_.resume, "go on with the run in DIR, by its own settings")->type_name("DIR");
+    sub->callback([this, sub] { FinishEval(*sub); });
+  }
+
+  // What CLI11 does not check by itself.
+  void FinishEval(const CLI::App& sub) {
+    EvalSettings& s = eval_.settings;
+    for (const CLI::Option* option : sub.get_options()) {
+      const std::string name = option->get_name();
+      if (!eval_.resume.empty() && option->count() > 0 && name != "--resume" && name != "--keep") {
+        throw CLI::ValidationError(name, "a resumed run has its own settings; leave this away");
+      }
+    }
+    if (eval_.keep && eval_.out.empty() && eval_.resume.empty()) throw CLI::ValidationError("--keep", "needs --out DIR to keep them in");
+    if (eval_.resume.empty()) {
+      const Result<std::vector<std::string>> tasks = ExpandTasks(s.tasks);
+      if (!tasks.ok()) throw CLI::ValidationError("TASK", tasks.status().message());
+      s.tasks = *tasks;
+      if (!s.questions_file.empty() && std::find(s.tasks.begin(), s.tasks.end(), "questions") == s.tasks.end()) s.tasks.push_back("questions");
+      if (s.tasks.empty()) throw CLI::RequiredError("TASK, --questions or --resume");
+      if (s.questions_file.empty() && s.tasks.back() == "questions") throw CLI::ValidationError("TASK", "questions: name the file with --questions");
+    }
+    if (!lengths_.empty()) s.lengths.clear();
+    for (const std::string& length : lengths_) {
+      s.lengths.push_back(*ParseLength(length));
+      const bool generated = s.tasks != std::vector<std::string>{"questions"};
+      if (s.lengths.back() == 0 && generated) throw CLI::ValidationError("--lengths", "whole: only a question file goes over a whole text");
+    }
+    if (!modes_.empty()) s.modes.clear();
+    for (const std::string& mode : modes_) s.modes.push_back(*ParseEvalMode(mode));
+    out_.command = eval_;
+  }
+
   void AddConfig() {
     CLI::App* config = Subcommand(&app_, "config", "settings");
     config->require_subcommand(1);
@@ -186,6 +246,8 @@ class Parser {
   CompactCommand compact_;
   VerifyCommand verify_;
   ReindexCommand reindex_;
+  EvalCommand eval_;
+  std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;
 };
 

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "eval/report.h"
 #include "service/config.h"
 
 namespace longhold {
@@ -29,11 +30,17 @@ struct ForgetCommand { std::string memory, document; bool compact = true; };
 struct CompactCommand { std::string memory; };
 struct VerifyCommand { std::string memory; };
 struct ReindexCommand { std::string memory; };
+struct EvalCommand {
+  EvalSettings settings;
+  std::string out, resume;       // directories; with `resume` the settings are that run's
+  bool keep = false;             // keep the texts' memories in out/home
+};
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, ConfigShowCommand, VersionCommand>;
+                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, EvalCommand, ConfigShowCommand,
+                             VersionCommand>;
 
 struct Invocation {
   Command command;

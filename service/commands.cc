@@ -297,6 +297,8 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
 
 // ------------------------------------------------------------------------------------------------------------- others
 
+Status Run(const EvalCommand& command, const CommandContext& c) { return RunEvalCommand(command, c); }
+
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {
   c.terminal.Out(c.json ? ConfigJson(c.config) + "\n" : ConfigText(c.config, command.origin));
   return OkStatus();

@@ -23,11 +23,15 @@ struct CommandContext {
   bool json = false;
   std::string python;                          // for fetching models
   std::function<Status()> load_model;
+  std::function<Result<LanguageModel*>()> load_model_only;  // the same for an engine of the command's own; main's engine gets none
   std::function<const std::atomic<bool>*()> catch_signals;  // from here on SIGINT and SIGTERM set the flag; a second one ends the process
 };
 
 // Errors as the engine's; cancelled after a signal, with what to do next.
 Status RunCommand(const Command& command, const CommandContext& context);
+
+// `longhold eval` (eval_command.cc).
+Status RunEvalCommand(const EvalCommand& command, const CommandContext& context);
 
 // The documented exit code of a Status.
 int ExitCode(const Status& status);

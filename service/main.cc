@@ -59,10 +59,14 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   const ModelCatalog catalog(config.models_dir);
   std::unique_ptr<LanguageModel> model;  // outlives the engine
   Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value});
-  const auto load_model = [&]() -> Status {
+  const auto load_model_only = [&]() -> Result<LanguageModel*> {
     LH_ASSIGN_OR_RETURN(const std::string path, catalog.Resolve(config.model.value));
     LH_ASSIGN_OR_RETURN(model, LoadLlama({.path = path, .threads = config.threads.value}));
-    return engine.UseModel(model.get(), nullptr);
+    return model.get();
+  };
+  const auto load_model = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
+    return engine.UseModel(loaded, nullptr);
   };
   LH_RETURN_IF_ERROR(RunCommand(invocation.command, {.engine = engine,
                                                      .catalog = catalog,
@@ -71,6 +75,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
                                                      .json = invocation.json,
                                                      .python = GetEnvironment("LONGHOLD_PYTHON").value_or("python3"),
                                                      .load_model = load_model,
+                                                     .load_model_only = load_model_only,
                                                      .catch_signals = CatchSignals}));
   return terminal.out_status();
 }

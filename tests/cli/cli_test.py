@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """The program as its users meet it: exit codes, what goes to stdout and stderr, and what survives a kill.
 
-Usage, Models and BadInput need no weights. Conversation, Interruptions and DiskFull read small generated texts with SmolLM2 and
+Usage, Models and BadInput need no weights; Eval reads with the tiny random model that ctest's fixture writes. Conversation, Interruptions and DiskFull read small generated texts with SmolLM2 and
 skip when its weights are not in $LONGHOLD_CACHE/models. State after an interruption is compared with an unbroken run's: `show`
 and `recall` as JSON, without times and without bytes on disk (files differ, contents must not).
 
 Usage: LONGHOLD_BINARY=.../longhold cli_test.py [Class[.test]]...     Only the standard library is used.
 """
 
+import csv
 import ctypes
 import json
 import os
@@ -406,6 +407,99 @@ def wait_for(test, condition, seconds=300):
             return
         time.sleep(0.1)
     test.fail("waited too long")
+
+
+@unittest.skipUnless(os.environ.get("LONGHOLD_TINY_GGUF_DIR"), "set LONGHOLD_TINY_GGUF_DIR to what tests/model/make_tiny_gguf.py wrote")
+class Eval(CliTest):
+    """`eval` from the command line to its files. The model is random, so its answers are wrong; what it is asked is not."""
+
+    SMALL = ["--lengths", "2k", "--needles", "4", "--depths", "2", "--max-tokens", "4"]
+
+    def setUp(self):
+        super().setUp()
+        self.model = os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf")
+        self.write("book.txt", "".join(f"L{i} {line}\n" for i, line in enumerate(make_text(9, 60).splitlines())))
+        (self.dir / "tmp").mkdir()
+
+    def tearDown(self):
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "temporary memories are gone")
+        self.assertFalse(self.home.exists(), "the user's own memories are not touched")
+
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": self.model, "TMPDIR": self.dir / "tmp", **more})
+
+    def rows(self):
+        return [json.loads(line) for line in (self.dir / "out/results.jsonl").read_text().splitlines()[1:]]
+
+    def test_modes_stand_side_by_side_in_one_report(self):
+        report = self.run_json("eval", "niah_single_2", "vt", "--haystack", "book.txt", *self.SMALL, "--seed", "5",
+                               "--mode", "longhold,full,window,rag-bm25,oracle")
+        self.assertEqual(report["seed"], 5)
+        self.assertTrue(report["complete"])
+        self.assertRegex(report["model"]["fingerprint"], "^[0-9a-f]{16}$")
+        self.assertRegex(report["profile"]["fingerprint"], "^[0-9a-f]{16}$")
+        self.assertEqual([(r["task"], r["mode"]) for r in report["results"]],
+                         [(t, m) for t in ("niah_single_2", "vt") for m in ("longhold", "full", "window", "rag-bm25", "oracle")])
+        for result in report["results"]:
+            self.assertEqual((result["length"], result["questions"]), (2048, 4))
+            self.assertTrue(0.98 * 2048 <= result["text_tokens"] <= 2048, result)
+            self.assertGreater(result["first_token_ms"], 0)
+            self.assertGreater(result["tokens_read"], 0)
+            self.assertEqual(result["hits"] is None, result["mode"] in ("full", "oracle"))
+        bm25 = report["results"][3]
+        self.assertEqual(bm25["hits"]["hit@8"], 1, "a key's words stand in its needle alone")
+
+    def test_the_page_fits_the_screen_and_says_what_does_not_fit(self):
+        result = self.run_cli("eval", "niah_single_1", "--lengths", "5k", "--needles", "2", "--max-tokens", "2", "--mode", "full,oracle")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertLessEqual(max(map(len, result.stdout.splitlines())), 80)
+        self.assertRegex(result.stdout, r"full +does not fit: [0-9,]+ tokens, the model reads 4096")
+
+    def test_files_and_a_run_that_was_stopped(self):
+        command = ["eval", "--questions", "q.tsv", "niah_single_1", "--haystack", "book.txt", *self.SMALL, "--mode", "oracle,longhold", "--out", "out"]
+        self.write("q.tsv", "L1\tWho was there?\tAnna|Boris\n" + "L2\tAnd then?\tnobody\n" * 30)
+        process = self.start(*command)
+        results = self.dir / "out/results.jsonl"
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline and not (results.exists() and results.read_text().count("\n") > 6):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, out), (130, ""), err)
+        self.assertIn("--resume out", err.splitlines()[-1])
+        before = self.rows()
+        self.assertLess(len(before), 2 * 4 + 2 * 31)
+        self.assertFalse(json.loads((self.dir / "out/report.json").read_text())["complete"])
+        self.assert_error(self.run_cli(*command), 1, "out", "--resume")
+        self.assert_error(self.run_cli("eval", "--resume", "out", "--seed", "4"), 2, "--seed")
+        self.assert_error(self.run_cli("eval", "--resume", "out", "--model", os.path.join(os.path.dirname(self.model), "qwen2.gguf")), 1, "--model")
+        report = self.run_json("eval", "--resume", "out")
+        rows = self.rows()
+        self.assertEqual(rows[:len(before)], before, "nothing is asked again")
+        self.assertEqual(len(rows), 2 * 4 + 2 * 31)
+        self.assertEqual(len({(r["task"], r["mode"], r["question"]) for r in rows}), len(rows))
+        self.assertEqual(json.loads((self.dir / "out/report.json").read_text()), report)
+        self.assertTrue(report["complete"])
+        with open(self.dir / "out/results.csv", newline="") as table:
+            self.assertEqual(len(list(csv.DictReader(table))), len(rows))
+        self.assertFalse((self.dir / "out/home").exists())
+
+    def test_memories_can_be_kept(self):
+        self.run_json("eval", "niah_single_1", *self.SMALL, "--mode", "longhold", "--out", "out", "--keep")
+        listed = self.run_json("list", "--home", self.dir / "out/home")
+        self.assertEqual([m["memory"] for m in listed], ["niah_single_1-2048-0"])
+
+    def test_what_is_wrong_is_said_before_the_model_is_loaded(self):
+        env = self.environment(LONGHOLD_MODEL="/no/such/model.gguf")
+        for arguments, code, words in ((["eval"], 2, ["--help"]), (["eval", "niah_single_9"], 2, ["niah_single_1"]), (["eval", "questions"], 2, ["--questions"]),
+                                       (["eval", "vt", "--lengths", "4q"], 2, ["4q"]), (["eval", "vt", "--mode", "magic"], 2, ["rag-bm25"]),
+                                       (["eval", "vt", "--keep"], 2, ["--out"]), (["eval", "vt", "--lengths", "whole"], 2, ["whole"]),
+                                       (["eval", "niah_single_2", "--haystack", "none.txt"], 3, ["none.txt"]),
+                                       (["eval", "--questions", "none.tsv"], 3, ["none.tsv"]), (["eval", "--resume", "none"], 3, ["none"])):
+            with self.subTest(arguments):
+                self.assert_error(self.run_cli(*arguments, env=env), code, *words)
+        self.write("bad.tsv", "L1\tWho?\n")
+        self.assert_error(self.run_cli("eval", "--questions", "bad.tsv", "--haystack", "book.txt", env=env), 1, "bad.tsv line 1")
 
 
 class WithWeights(CliTest):

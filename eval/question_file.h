@@ -1,0 +1,45 @@
+// Files of questions on a text: evidence, question, answers; one line each, separated by tabs.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "base/types.h"
+
+namespace longhold {
+
+// A line of the file.
+//   Ge4:8,Ge4:9 <tab> Who killed Abel? <tab> Cain|the brother
+// Evidence are labels of the text's lines, separated by commas, any one of which suffices; "" or "-" where none is known. Answers
+// are separated by "|", any one is right, letter case does not matter. Empty lines and lines that begin with "#" are passed over.
+struct FileQuestion {
+  std::vector<std::string> evidence;
+  std::string question;
+  std::vector<std::string> answers;
+  uint64_t line = 0;  // 1-based, in the file
+};
+
+// Errors: invalid_argument with `name` and the line: not three columns, no question, no answer; no question at all.
+Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const std::string& name);
+// Errors: not_found, and ParseQuestions'.
+Result<std::vector<FileQuestion>> LoadQuestions(const std::string& path);
+
+// The lines of a text by their labels: what stands before a line's first white space.
+class LabelledLines {
+ public:
+  explicit LabelledLines(std::string_view text);
+  // The bytes of the first line with that label, without its line break; empty where there is none.
+  ByteSpan Find(std::string_view label) const;
+
+ private:
+  struct Line {
+    std::string_view label;
+    ByteSpan bytes;
+  };
+  std::vector<Line> lines_;  // by label, then by place
+};
+
+}  // namespace longhold

@@ -1,0 +1,216 @@
+// `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came of it.
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "attention/kernels.h"
+#include "base/hash.h"
+#include "eval/journal.h"
+#include "eval/runner.h"
+#include "model/llama_host.h"
+#include "service/commands.h"
+#include "service/progress.h"
+#include "service/render.h"
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+
+double SecondsNow() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Where the texts' memories live; gone with this object unless Keep is called.
+class MemoryHome {
+ public:
+  static Result<MemoryHome> In(const std::string& directory) {
+    MemoryHome home;
+    home.path_ = fs::path(directory) / "home";
+    std::error_code ec;
+    fs::create_directories(home.path_, ec);
+    if (ec) return InvalidArgument(home.path_.string() + ": cannot be made (" + ec.message() + "); name another directory");
+    return home;
+  }
+  static Result<MemoryHome> Temporary() {
+    std::error_code ec;
+    std::string pattern = (fs::temp_directory_path(ec) / "longhold-eval-XXXXXX").string();
+    if (ec || mkdtemp(pattern.data()) == nullptr) return InvalidArgument("temporary directory: cannot be made; set TMPDIR to one that can be written");
+    MemoryHome home;
+    home.path_ = pattern;
+    return home;
+  }
+  MemoryHome(MemoryHome&& other) noexcept : path_(std::move(other.path_)), keep_(other.keep_) { other.path_.clear(); }
+  MemoryHome& operator=(MemoryHome&&) = delete;
+  ~MemoryHome() {
+    std::error_code ec;
+    if (!path_.empty() && !keep_) fs::remove_all(path_, ec);
+  }
+  void Keep() { keep_ = true; }
+  std::string path() const { return path_.string(); }
+
+ private:
+  MemoryHome() = default;
+  fs::path path_;
+  bool keep_ = false;
+};
+
+// Changes with anything that decides what is recalled. The numbers as they print, so that two machines agree.
+std::string ProfileFingerprint(const RecallProfile& p) {
+  std::string text = p.name;
+  const auto add = [&](double value) {
+    char number[40];
+    std::snprintf(number, sizeof number, " %.9g", value);
+    text += number;
+  };
+  for (const RecallHead& head : p.heads) {
+    add(head.layer);
+    add(head.kv_head);
+    add(head.weight);
+  }
+  for (const double value : {p.head_weight, p.lexical_weight, p.gate, double{1} * p.spans_max, p.span_score_min, double{1} * p.span_tokens,
+                             double{1} * p.window_tokens, double{1} * p.sink_tokens}) {
+    add(value);
+  }
+  char hex[17];
+  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(Hash64(text)));
+  return hex;
+}
+
+EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine) {
+  return {.version = LONGHOLD_VERSION,
+          .kernels = std::string(Kernels().name),
+          .model = model.info().name,
+          .model_fingerprint = model.info().fingerprint,
+          .profile = engine.profile().name,
+          .profile_fingerprint = ProfileFingerprint(engine.profile())};
+}
+
+// A run that goes on must be the run that began.
+Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now, const std::string& directory) {
+  if (then.model_fingerprint != now.model_fingerprint) {
+    return FailedPrecondition(directory + ": was begun with the model " + then.model + " (" + then.model_fingerprint + "), this is " + now.model +
+                              " (" + now.model_fingerprint + "); give the same --model");
+  }
+  if (then.profile_fingerprint != now.profile_fingerprint) {
+    return FailedPrecondition(directory + ": was begun with another recall profile (" + then.profile + ", " + then.profile_fingerprint +
+                              "); start a new run");
+  }
+  return OkStatus();
+}
+
+// One line on stderr: a bar's while a text is read, else "[12/240] niah_single_2 4k longhold, 2:31 left".
+class ProgressShower {
+ public:
+  explicit ProgressShower(Terminal* terminal) : terminal_(*terminal) {}
+  ~ProgressShower() { terminal_.Redraw(""); }
+
+  void Show(const EvalProgress& p) {
+    const bool bar = terminal_.error_is_terminal();
+    const double now = SecondsNow();
+    if (now - last_ < (bar ? 0.1 : 5)) return;
+    last_ = now;
+    std::string line = "[" + FormatCount(p.done) + "/" + FormatCount(p.total) + "] " + p.label;
+    if (p.reading.tokens_total > 0) {
+      line += ", reading " + FormatCount(p.reading.tokens_done) + " of " + FormatCount(p.reading.tokens_total);
+    }
+    if (p.seconds_left > 0) line += ", " + FormatDuration(p.seconds_left) + " left";
+    bar ? terminal_.Redraw(line) : terminal_.Note(line);
+  }
+
+ private:
+  Terminal& terminal_;
+  double last_ = -1e9;
+};
+
+std::string Absolute(const std::string& path) {
+  std::error_code ec;
+  const fs::path absolute = fs::absolute(path, ec);
+  return ec ? path : absolute.string();
+}
+
+}  // namespace
+
+Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
+  const std::string directory = command.resume.empty() ? command.out : command.resume;
+  std::optional<Journal> journal;
+  EvalSettings settings = command.settings;
+  if (!command.resume.empty()) {
+    LH_ASSIGN_OR_RETURN(Journal opened, Journal::Open(command.resume));
+    journal.emplace(std::move(opened));
+    settings = journal->settings();
+  } else {
+    // A run may go on from another directory.
+    if (settings.haystack != "bible") settings.haystack = Absolute(settings.haystack);
+    if (!settings.questions_file.empty()) settings.questions_file = Absolute(settings.questions_file);
+  }
+  std::vector<FileQuestion> questions;
+  if (!settings.questions_file.empty()) {
+    LH_ASSIGN_OR_RETURN(questions, LoadQuestions(settings.questions_file));
+  }
+  Haystack haystack;
+  if (NeedsHaystack(settings)) {
+    LH_ASSIGN_OR_RETURN(haystack, LoadHaystack(settings.haystack));
+  }
+
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
+  LH_ASSIGN_OR_RETURN(MemoryHome home, directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
+  if (journal) home.Keep();  // an error must not cost what was read before
+  Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
+  LH_RETURN_IF_ERROR(engine.UseModel(model, nullptr));
+  EvalReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .notes = {}, .rows = {}, .results = {}};
+  if (journal) {
+    LH_RETURN_IF_ERROR(SameRun(journal->environment(), report.environment, directory));
+    report.rows = journal->rows();
+  } else if (!directory.empty()) {
+    LH_ASSIGN_OR_RETURN(Journal created, Journal::Create(directory, settings, report.environment));
+    journal.emplace(std::move(created));
+    home.Keep();
+  }
+
+  Result<std::vector<std::string>> notes = [&] {
+    ProgressShower shower(&c.terminal);
+    const std::vector<EvalRow> done = report.rows;
+    const EvalParts parts{
+        .model = *model,
+        .engine = engine,
+        .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
+          return RunNativeEach(*model, prefix, tails, max_tokens, stop);
+        },
+        .embed = nullptr,
+        .haystack = &haystack,
+        .questions = &questions,
+        .keep_memories = command.keep,
+        .stop = stop,
+        .on_progress = [&](const EvalProgress& progress) { shower.Show(progress); },
+        .on_row = [&](const EvalRow& row) -> Status {
+          report.rows.push_back(row);
+          return journal ? journal->Append(row) : OkStatus();
+        }};
+    return RunEval(settings, done, parts);
+  }();
+  const bool stopped = *stop && (notes.ok() || notes.status().code() == StatusCode::kCancelled);
+  if (!notes.ok() && !stopped) return notes.status();
+  report.complete = !stopped;
+  if (notes.ok()) report.notes = *notes;
+  report.results = Summarise(report.rows, settings.seed);
+  if (!directory.empty()) LH_RETURN_IF_ERROR(WriteReport(report, directory, nullptr));
+  if (stopped) {
+    return Cancelled(directory.empty() ? "eval: stopped; with --out DIR a run can be resumed"
+                                       : "eval: stopped, " + FormatCount(report.rows.size()) + " answers are kept; go on with 'longhold eval --resume " +
+                                             directory + "'");
+  }
+  c.terminal.Out(c.json ? ReportJson(report) + "\n" : ReportText(report));
+  if (!directory.empty() && !command.keep) {
+    std::error_code ec;
+    fs::remove_all(home.path(), ec);
+  }
+  return OkStatus();
+}
+
+}  // namespace longhold

@@ -1,0 +1,54 @@
+// Question files as people write them, and as they get them wrong.
+
+#include "eval/question_file.h"
+
+#include <gtest/gtest.h>
+
+namespace longhold {
+namespace {
+
+TEST(QuestionFile, ReadsEvidenceQuestionAndAnswers) {
+  const auto read = ParseQuestions("# head\n\nGe1:1, Ge1:2\tWho?\t God | the Spirit \r\n-\tWhat?\tx\n\tWhere?\ty", "f.tsv");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  ASSERT_EQ(read->size(), 3u);
+  EXPECT_EQ((*read)[0].evidence, (std::vector<std::string>{"Ge1:1", "Ge1:2"}));
+  EXPECT_EQ((*read)[0].question, "Who?");
+  EXPECT_EQ((*read)[0].answers, (std::vector<std::string>{"God", "the Spirit"}));
+  EXPECT_EQ((*read)[0].line, 3u);
+  EXPECT_TRUE((*read)[1].evidence.empty());
+  EXPECT_TRUE((*read)[2].evidence.empty());
+}
+
+TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
+  for (const auto& [text, what] : std::vector<std::pair<std::string, std::string>>{
+           {"a\tb\tc\nno tabs\n", "f.tsv line 2: 1 column"},
+           {"a\tb\n", "f.tsv line 1: 2 columns"},
+           {"a\tb\tc\td\n", "f.tsv line 1: 4 columns"},
+           {"\n\na\t \tc\n", "f.tsv line 3: no question"},
+           {"a\tb\t | \n", "f.tsv line 1: no answer"},
+           {"# nothing\n", "f.tsv: holds no question"},
+           {"", "f.tsv: holds no question"}}) {
+    const auto read = ParseQuestions(text, "f.tsv");
+    ASSERT_FALSE(read.ok()) << text;
+    EXPECT_EQ(read.status().code(), StatusCode::kInvalidArgument);
+    EXPECT_TRUE(read.status().message().starts_with(what)) << read.status().message();
+  }
+  EXPECT_EQ(LoadQuestions("/no/such/file.tsv").status().code(), StatusCode::kNotFound);
+}
+
+TEST(LabelledLines, FindTheFirstLineWithExactlyThatLabel) {
+  const std::string text = "Ge1:1 In the\nGe1:10 And God\n\n indented Ge1:1\nGe1:1 again\nlast";
+  const LabelledLines lines(text);
+  const auto at = [&](std::string_view label) {
+    const ByteSpan span = lines.Find(label);
+    return text.substr(span.begin, span.size());
+  };
+  EXPECT_EQ(at("Ge1:1"), "Ge1:1 In the");
+  EXPECT_EQ(at("Ge1:10"), "Ge1:10 And God");
+  EXPECT_EQ(at("last"), "last");
+  EXPECT_EQ(at("Ge1"), "");
+  EXPECT_EQ(at("indented"), "");
+}
+
+}  // namespace
+}  // namespace longhold
