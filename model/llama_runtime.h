@@ -1,0 +1,23 @@
+// What every user of libllama in model/ shares: its start, its last complaint, and what can be said of a file before it is
+// loaded. Third-party types stop at the .cc files of model/.
+//
+// Thread use: *synchronised*.
+#pragma once
+
+#include <string>
+
+#include "base/status.h"
+
+namespace longhold {
+
+// Starts libllama once per process and keeps it from printing. failed_precondition when this processor lacks the
+// instruction set that libllama was built for.
+Status StartLlama();
+
+// The first error that libllama reported since the last call, "" when there was none: later ones only say "failed to load".
+std::string TakeLlamaError();
+
+// Is there a file at `path` that begins as GGUF does? not_found or invalid_argument name the file and the next step.
+Status CheckGgufFile(const std::string& path);
+
+}  // namespace longhold
