@@ -1,5 +1,6 @@
 // `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came of it.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -9,8 +10,11 @@
 
 #include "attention/kernels.h"
 #include "base/hash.h"
+#include "eval/embed_retriever.h"
 #include "eval/journal.h"
+#include "eval/report_charts.h"
 #include "eval/runner.h"
+#include "model/embedder.h"
 #include "model/llama_host.h"
 #include "service/commands.h"
 #include "service/progress.h"
@@ -173,6 +177,12 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     home.Keep();
   }
 
+  std::unique_ptr<TextEmbedder> embedder;
+  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) != settings.modes.end()) {
+    Result<std::string> path = c.catalog.Resolve("minilm-l6");
+    if (!path.ok()) return path.status();
+    LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = *path, .threads = c.config.threads.value}));
+  }
   Result<std::vector<std::string>> notes = [&] {
     ProgressShower shower(&c.terminal);
     const std::vector<EvalRow> done = report.rows;
@@ -182,7 +192,9 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
         .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
           return RunNativeEach(*model, prefix, tails, max_tokens, stop);
         },
-        .embed = nullptr,
+        .embed = embedder == nullptr ? RetrieverMaker() : [&](std::string_view text) {
+          return BuildEmbedRetriever(text, *embedder, {.stop = stop, .on_progress = nullptr});
+        },
         .haystack = &haystack,
         .questions = &questions,
         .keep_memories = command.keep,
@@ -199,7 +211,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   report.complete = !stopped;
   if (notes.ok()) report.notes = *notes;
   report.results = Summarise(report.rows, settings.seed);
-  if (!directory.empty()) LH_RETURN_IF_ERROR(WriteReport(report, directory, nullptr));
+  if (!directory.empty()) LH_RETURN_IF_ERROR(WriteReport(report, directory, WriteCharts));
   if (stopped) {
     return Cancelled(directory.empty() ? "eval: stopped; with --out DIR a run can be resumed"
                                        : "eval: stopped, " + FormatCount(report.rows.size()) + " answers are kept; go on with 'longhold eval --resume " +
