@@ -335,8 +335,8 @@ std::span<const TokenId> Engine::Asked(const Prompt& prompt) { return std::span(
 uint32_t Engine::SpansToLookAt(const Prompt& prompt) const {
   const size_t question = prompt.words_end, judged = prompt.words_end - std::max<size_t>(prompt.words_begin, 1);
   if (judged == 0 || model_->scored_tokens_max() < judged) return 0;
-  // One full pass of the model is what a look may cost; with fewer than four spans to choose from it is not worth it.
-  const size_t most = model_->batch_tokens() / question;
+  // Half a pass of the model is what a look may cost; with fewer than four spans to choose from it is not worth it.
+  const size_t most = model_->batch_tokens() / 2 / question;
   return most < 4 ? 0 : std::min<uint32_t>(profile_->look_spans, static_cast<uint32_t>(most));
 }
 

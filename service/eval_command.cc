@@ -179,7 +179,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
 
   std::unique_ptr<TextEmbedder> embedder;
   if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) != settings.modes.end()) {
-    Result<std::string> path = c.catalog.Resolve("minilm-l6");
+    Result<std::string> path = c.catalog.Resolve("minilm-l6", ModelKind::kEmbedding);
     if (!path.ok()) return path.status();
     LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = *path, .threads = c.config.threads.value}));
   }
