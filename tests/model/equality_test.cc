@@ -220,6 +220,8 @@ TEST(QuantisedEquality, RealWeights) {
   }
   for (const std::string& path : paths) {
     const auto model = LoadLlama({.path = path});
+    // The evaluation's embedding model is kept beside the others: it has no keys and values to compare.
+    if (model.status().message().find("is an encoder") != std::string::npos) continue;
     ASSERT_TRUE(model.ok()) << model.status().ToString();
     Result<std::vector<TokenId>> tokens = (*model)->Tokenize(text, false);
     ASSERT_TRUE(tokens.ok());

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""hit@k of a question file against a memory that is there already: `longhold recall` for each question, no answers.
+
+A question file has lines of evidence labels (any one suffices, separated by commas), a question and accepted answers, separated
+by tabs; # begins a comment. A span hits when a line of its text begins with an evidence label.
+
+  eval/questions.py bible eval/kjv_questions.tsv --model smollm2
+  eval/questions.py bible unanswerable.tsv --evidence       also prints each question's rank and coverage
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+
+def rank_of(spans, labels):
+    for rank, span in enumerate(spans, 1):
+        if any(line.startswith(label + " ") for line in span["text"].splitlines() for label in labels):
+            return rank
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parser.add_argument("memory")
+    parser.add_argument("questions")
+    parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--spans", default="8")
+    parser.add_argument("--evidence", action="store_true", help="print each question's rank and coverage")
+    args = parser.parse_args()
+    ranks, plan_ms = [], []
+    for line in open(args.questions, encoding="utf-8"):
+        if line.startswith("#") or not line.strip():
+            continue
+        labels, question = line.rstrip("\n").split("\t")[:2]
+        done = subprocess.run([args.binary, "recall", args.memory, question, "--model", args.model, "--spans", args.spans, "--json", "-q"],
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"questions.py: {question}: exit {done.returncode}: {done.stderr.strip()}")
+        reply = json.loads(done.stdout)
+        ranks.append(rank_of(reply["spans"], labels.split(",")))
+        plan_ms.append(reply["timings"]["plan_ms"])
+        if args.evidence:
+            print(f"{ranks[-1] or '-':>3}  {reply['coverage']:.4f}  {question}", file=sys.stderr)
+    hits = {f"hit@{k}": sum(r is not None and r <= k for r in ranks) for k in (1, 4, 8)}
+    print(json.dumps({"questions": len(ranks), **hits, "plan_ms_median": round(statistics.median(plan_ms)),
+                      "memory": args.memory, "model": args.model}))
+
+
+if __name__ == "__main__":
+    main()
