@@ -1,4 +1,8 @@
 // The baseline `rag-embed`: passages ranked by the inner product of their embeddings with the question's.
+//
+// Measured with minilm-l6 over the whole King James Bible (31,102 verses, 37 questions), right verse within the first 1, 4, 8
+// and 32 passages: pairs of verses without their labels 20, 25, 27, 34; with labels ("Ge1:1 ...") 20, 23, 27, 33; pairs of
+// lines or sentences as CutPassages makes them, with labels, 22, 22, 27, 30. Embedding takes 7 to 8 minutes on two cores.
 #pragma once
 
 #include <atomic>
