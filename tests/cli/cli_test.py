@@ -491,6 +491,19 @@ class Eval(CliTest):
         listed = self.run_json("list", "--home", self.dir / "out/home")
         self.assertEqual([m["memory"] for m in listed], ["niah_single_1-2048-0"])
 
+    def test_rag_embed_takes_the_embedding_model_of_the_catalog(self):
+        env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
+        command = ["eval", "niah_single_2", "--haystack", "book.txt", *self.SMALL, "--mode", "rag-embed", "--out", "out"]
+        self.assert_error(self.run_cli(*command, env=env), 3, "longhold model get minilm-l6")
+        shutil.rmtree(self.dir / "out", ignore_errors=True)
+        name = "all-MiniLM-L6-v2.F16.gguf"  # a random model in its place
+        (self.dir / "cache/models").mkdir(parents=True)
+        shutil.copy(os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "bert_mean.gguf"), self.dir / "cache/models" / name)
+        size = (self.dir / "cache/models" / name).stat().st_size
+        self.write(f"cache/models/{name}.sha256", f"# bytes {size}\n{'0' * 64}  {name}\n")
+        self.run_json(*command, env=env)
+        self.assertEqual([row["mode"] for row in self.rows()], ["rag-embed"] * 4)
+
     def test_what_is_wrong_is_said_before_the_model_is_loaded(self):
         env = self.environment(LONGHOLD_MODEL="/no/such/model.gguf")
         for arguments, code, words in ((["eval"], 2, ["--help"]), (["eval", "niah_single_9"], 2, ["niah_single_1"]), (["eval", "questions"], 2, ["--questions"]),

@@ -18,7 +18,7 @@ import numpy as np
 
 import bert_reference
 import gguf
-from gguf import GGMLQuantizationType, GGUFWriter, RopeScalingType, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, PoolingType, RopeScalingType, TokenType
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -287,8 +287,8 @@ def mamba(directory, name):
     t.finish()
 
 
-def bert(directory, name):
-    """An encoder: no cache, no next token."""
+def bert(directory, name, pooling=None):
+    """An encoder: no cache, no next token; with pooling, one that embeds texts."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + ["\u2581" + chr(c) for c in range(97, 123)]
     words += [chr(c) for c in range(97, 123)]
 
@@ -303,6 +303,8 @@ def bert(directory, name):
     t = Tiny(directory, name, "bert", (len(words), [], write), layers=2, kv_heads=6, context=512, template=None)
     t.w.add_layer_norm_eps(1e-12)
     t.w.add_causal_attention(False)
+    if pooling is not None:
+        t.w.add_pooling_type(pooling)
     t.embeddings(1.0)
     t.matrix("token_types.weight", 2, t.width)
     t.matrix("position_embd.weight", 512, t.width)
@@ -469,6 +471,7 @@ def main():
     supported(sys.argv[1])
     refused(sys.argv[1])
     bert_source(sys.argv[1])
+    bert(sys.argv[1], "bert_mean", PoolingType.MEAN)
     damaged(sys.argv[1])
 
 
