@@ -248,17 +248,6 @@ std::string SummaryLine(const EvalSummary& s) {
   return Line(cells);
 }
 
-Status WriteFile(const fs::path& path, const std::string& text) {
-  const fs::path partial = path.string() + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-  file << text;
-  file.close();
-  std::error_code ec;
-  if (file) fs::rename(partial, path, ec);
-  if (!file || ec) return InvalidArgument(path.string() + ": cannot be written; check the directory and the disk");
-  return OkStatus();
-}
-
 }  // namespace
 
 std::string_view EvalModeName(EvalMode mode) {
@@ -466,9 +455,20 @@ std::string ReportText(const EvalReport& report) {
   return out;
 }
 
+Status WriteReportFile(const fs::path& path, const std::string& bytes) {
+  const fs::path partial = path.string() + ".partial";
+  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
+  file << bytes;
+  file.close();
+  std::error_code ec;
+  if (file) fs::rename(partial, path, ec);
+  if (!file || ec) return InvalidArgument(path.string() + ": cannot be written; check the directory and the disk");
+  return OkStatus();
+}
+
 Status WriteReport(const EvalReport& report, const std::string& directory, const ChartWriter& charts) {
-  LH_RETURN_IF_ERROR(WriteFile(fs::path(directory) / "report.json", ReportJson(report) + "\n"));
-  LH_RETURN_IF_ERROR(WriteFile(fs::path(directory) / "results.csv", ReportCsv(report)));
+  LH_RETURN_IF_ERROR(WriteReportFile(fs::path(directory) / "report.json", ReportJson(report) + "\n"));
+  LH_RETURN_IF_ERROR(WriteReportFile(fs::path(directory) / "results.csv", ReportCsv(report)));
   return charts ? charts(report, directory) : OkStatus();
 }
 

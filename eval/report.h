@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -120,6 +121,9 @@ struct EvalReport {
 std::string ReportJson(const EvalReport& report);  // one object on one line, without the rows
 std::string ReportCsv(const EvalReport& report);   // one line per row, with a header
 std::string ReportText(const EvalReport& report);  // at most 80 columns
+
+// A file of a report, written beside its place and renamed. Errors: invalid_argument naming the path.
+Status WriteReportFile(const std::filesystem::path& path, const std::string& bytes);
 
 // Draws a report's charts into a directory.
 using ChartWriter = std::function<Status(const EvalReport&, const std::string& directory)>;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <map>
 
 #include "eval/chart.h"
@@ -79,13 +78,6 @@ std::string HeatmapOf(const EvalReport& report, const std::string& task, EvalMod
   return HeatmapSvg(chart);
 }
 
-Status WriteBytes(const std::filesystem::path& path, const std::string& bytes) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  file.close();
-  return file ? OkStatus() : ResourceExhausted("chart " + path.string() + ": cannot be written; check space and permissions");
-}
-
 }  // namespace
 
 std::vector<ReportChart> DrawReport(const EvalReport& report) {
@@ -115,9 +107,9 @@ std::vector<ReportChart> DrawReport(const EvalReport& report) {
 Status WriteCharts(const EvalReport& report, const std::string& directory) {
   for (const ReportChart& chart : DrawReport(report)) {
     const std::filesystem::path base = std::filesystem::path(directory) / chart.name;
-    LH_RETURN_IF_ERROR(WriteBytes(base.string() + ".svg", chart.svg));
+    LH_RETURN_IF_ERROR(WriteReportFile(base.string() + ".svg", chart.svg));
     // The SVG is the figure; a machine without fonts still has it.
-    if (const Result<std::string> png = RenderPng(chart.svg, kPngScale); png.ok()) LH_RETURN_IF_ERROR(WriteBytes(base.string() + ".png", *png));
+    if (const Result<std::string> png = RenderPng(chart.svg, kPngScale); png.ok()) LH_RETURN_IF_ERROR(WriteReportFile(base.string() + ".png", *png));
   }
   return OkStatus();
 }

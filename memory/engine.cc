@@ -22,6 +22,11 @@ struct Prompt {
   std::vector<TokenId> head, tail;
   size_t words_begin = 0, words_end = 0;    // of tail: the question
   size_t prefix_begin = 0;                  // of tail: the answer prefix, to the end
+
+  // What a second look reads beside a span, and from where on the model judges it: the first token has nothing before it.
+  std::span<const TokenId> Asked() const { return std::span(tail).first(words_end); }
+  size_t JudgedBegin() const { return std::max<size_t>(words_begin, 1); }
+  size_t JudgedTokens() const { return words_end - JudgedBegin(); }
 };
 
 namespace {
@@ -329,48 +334,41 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   return p;
 }
 
-// Of the prompt's tail, the question and what stands before it.
-std::span<const TokenId> Engine::Asked(const Prompt& prompt) { return std::span(prompt.tail).first(prompt.words_end); }
-
 uint32_t Engine::SpansToLookAt(const Prompt& prompt) const {
-  const size_t question = prompt.words_end, judged = prompt.words_end - std::max<size_t>(prompt.words_begin, 1);
+  const size_t judged = prompt.JudgedTokens();
   if (judged == 0 || model_->scored_tokens_max() < judged) return 0;
   // Half a pass of the model is what a look may cost; with fewer than four spans to choose from it is not worth it.
-  const size_t most = model_->batch_tokens() / 2 / question;
+  const size_t most = model_->batch_tokens() / 2 / prompt.Asked().size();
   return most < 4 ? 0 : std::min<uint32_t>(profile_->look_spans, static_cast<uint32_t>(most));
 }
 
 Status Engine::LookAgain(Planned& p, uint32_t looked) {
   std::vector<PlannedSpan>& spans = p.plan.spans;
   if (spans.size() > looked) spans.resize(looked);
-  std::vector<std::vector<Piece>> pieces(spans.size());
-  std::vector<Piece> all;
-  for (size_t i = 0; i < spans.size(); ++i) {
-    AppendPieces(spans[i], i, &pieces[i]);
-    all.insert(all.end(), pieces[i].begin(), pieces[i].end());
-  }
-  Load(p, all);
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < spans.size(); ++i) AppendPieces(spans[i], i, &pieces);
+  Load(p, pieces);
 
   // One set more than spans: the question after nothing, to see what the best span explains.
-  const std::span<const TokenId> question = Asked(p.prompt);
+  const std::span<const TokenId> question = p.prompt.Asked();
   const uint32_t head = p.set->size();
   std::vector<std::unique_ptr<WorkingSet>> sets(spans.size() + 1);
   model_->Parallel(sets.size(), [&](size_t i) {
     const uint64_t rows = i < spans.size() ? spans[i].tokens.size() : 0;
     sets[i] = std::make_unique<WorkingSet>(model_->info().geometry, static_cast<uint32_t>(head + rows + question.size()));
     sets[i]->AppendHead(*p.set, head);
-    if (i == spans.size()) return;
-    for (const Piece& piece : pieces[i]) {
+    for (const Piece& piece : pieces) {
+      if (piece.span != i) continue;
       if (const KvBlock* block = p.Rows(piece)) sets[i]->AppendBlock(*block, piece.row_begin, piece.row_end, 0);
     }
   });
   LH_ASSIGN_OR_RETURN(const std::vector<double> likelihoods,
-                      QuestionLikelihoods(*model_, sets, question, std::max<size_t>(p.prompt.words_begin, 1), head));
+                      QuestionLikelihoods(*model_, sets, question, p.prompt.JudgedBegin(), head));
 
   std::vector<double> weight(spans.size());
   for (size_t i = 0; i < spans.size(); ++i) {
     spans[i].look = likelihoods[i] - likelihoods.back();
-    p.plan.evidence = std::max(p.plan.evidence, spans[i].look / static_cast<double>(p.prompt.words_end - p.prompt.words_begin));
+    p.plan.evidence = std::max(p.plan.evidence, spans[i].look / static_cast<double>(p.prompt.JudgedTokens()));
     weight[i] = profile_->look_prior * std::log(spans[i].score) + spans[i].look;
   }
   const double best = weight.empty() ? 0 : *std::max_element(weight.begin(), weight.end());

@@ -196,7 +196,6 @@ class Engine {
   struct Piece;
   Result<Memory*> Open(const std::string& name, Access access, bool with_model);
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
-  static std::span<const TokenId> Asked(const Prompt& prompt);
   // How many spans a second look at this prompt may take in; 0 for no look.
   uint32_t SpansToLookAt(const Prompt& prompt) const;
   // Orders the plan's spans by what the model thinks of them (memory/second_look.h) and drops those that fall far behind.

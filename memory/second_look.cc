@@ -4,6 +4,11 @@
 #include <numeric>
 
 namespace longhold {
+namespace {
+
+LayerRows From(LayerRows rows, uint32_t row) { return {rows.data + row * rows.token_stride, rows.token_stride}; }
+
+}  // namespace
 
 BranchSet::BranchSet(std::span<const std::unique_ptr<WorkingSet>> sets, std::span<const uint32_t> tokens) {
   LH_CHECK(sets.size() == tokens.size() && !sets.empty());
@@ -20,22 +25,21 @@ BranchSet::BranchSet(std::span<const std::unique_ptr<WorkingSet>> sets, std::spa
 void BranchSet::StoreKeys(uint32_t slot, LayerRows keys, uint32_t, uint32_t worker, uint32_t workers) {
   for (size_t i = worker; i < parts_.size(); i += workers) {
     const Part& p = parts_[i];
-    p.set->StoreKeys(slot, {keys.data + p.row_begin * keys.token_stride, keys.token_stride}, p.rows, 0, 1);
+    p.set->StoreKeys(slot, From(keys, p.row_begin), p.rows, 0, 1);
   }
 }
 
 void BranchSet::StoreValues(uint32_t slot, LayerRows values, uint32_t, uint32_t worker, uint32_t workers) {
   for (size_t i = worker; i < parts_.size(); i += workers) {
     const Part& p = parts_[i];
-    p.set->StoreValues(slot, {values.data + p.row_begin * values.token_stride, values.token_stride}, p.rows, 0, 1);
+    p.set->StoreValues(slot, From(values, p.row_begin), p.rows, 0, 1);
   }
 }
 
 void BranchSet::Attend(uint32_t slot, LayerRows queries, uint32_t, float* out, uint32_t worker, uint32_t workers) {
   for (size_t i = worker; i < parts_.size(); i += workers) {
     const Part& p = parts_[i];
-    p.set->Attend(slot, {queries.data + p.row_begin * queries.token_stride, queries.token_stride}, p.rows,
-                  out + p.row_begin * out_width_, 0, 1);
+    p.set->Attend(slot, From(queries, p.row_begin), p.rows, out + p.row_begin * out_width_, 0, 1);
   }
 }
 

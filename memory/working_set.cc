@@ -32,9 +32,13 @@ float* WorkingSet::Values(uint32_t slot, uint32_t kv_head, uint32_t block) {
   return KeysT(slot, kv_head, block) + size_t{kBlockTokens} * geometry_.head_dim;
 }
 
+size_t WorkingSet::PanelFloats() const {
+  return geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
+}
+
 void WorkingSet::Grow(uint32_t tokens) {
   LH_CHECK(tokens <= capacity_);
-  const size_t floats = geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
+  const size_t floats = PanelFloats();
   while (panels_.size() * kBlockTokens < tokens) {
     panels_.push_back(std::make_unique<AlignedFloats>());
     std::memset(panels_.back()->Ensure(floats), 0, floats * sizeof(float));  // unused keys must be finite
@@ -70,7 +74,7 @@ void WorkingSet::AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t 
 void WorkingSet::AppendHead(const WorkingSet& other, uint32_t tokens) {
   LH_CHECK(size_ == 0 && tokens <= other.size_ && geometry_ == other.geometry_);
   Grow(tokens);
-  const size_t floats = geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
+  const size_t floats = PanelFloats();
   for (uint32_t b = 0; b * kBlockTokens < tokens; ++b) {
     std::memcpy(panels_[b]->Ensure(floats), other.panels_[b]->Ensure(floats), floats * sizeof(float));
   }
