@@ -229,6 +229,7 @@ std::vector<EvalQuestion> QuestionsOn(std::string_view text, const TextRequest& 
     question.match = MatchRule::kPart;
     question.one_suffices = true;
     question.evidence_known = !from.evidence.empty();
+    question.unanswerable = from.unanswerable;
     question.max_tokens = 48;
     if (question.evidence_known) {
       const double depth = static_cast<double>(question.evidence[0].begin) / static_cast<double>(text.size());

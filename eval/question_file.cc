@@ -46,11 +46,17 @@ Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const st
     FileQuestion question;
     question.line = number;
     question.evidence = Split(line.substr(0, first), ',');
-    if (question.evidence == std::vector<std::string>{"-"}) question.evidence.clear();
     question.question = std::string(Trim(line.substr(first + 1, second - first - 1)));
     question.answers = Split(line.substr(second + 1), '|');
+    const std::vector<std::string> none = {"-"};
+    if (question.answers == none) question.answers.clear();
+    question.unanswerable = question.evidence == none || (question.evidence.empty() && question.answers.empty());
+    if (question.unanswerable) {
+      question.evidence.clear();
+      question.answers.clear();
+    }
     if (question.question.empty()) return InvalidArgument(where + "no question; write it in the second column");
-    if (question.answers.empty()) return InvalidArgument(where + "no answer; write the accepted ones in the third column, separated by '|'");
+    if (question.answers.empty() && !question.unanswerable) return InvalidArgument(where + "no answer; write the accepted ones in the third column, separated by '|'");
     questions.push_back(std::move(question));
   }
   if (questions.empty()) return InvalidArgument(name + ": holds no question; write lines of evidence, question and answers, separated by tabs");

@@ -5,7 +5,8 @@ A question file has lines of evidence labels (any one suffices, separated by com
 by tabs; # begins a comment. A span hits when a line of its text begins with an evidence label.
 
   eval/questions.py bible eval/kjv_questions.tsv --model smollm2
-  eval/questions.py bible unanswerable.tsv --evidence       also prints each question's rank and coverage
+  eval/questions.py bible eval/unanswerable_questions.tsv   "-" instead of labels: abstaining is right
+  ... --evidence                                            also prints each question's rank, abstention, evidence and coverage
 """
 import argparse
 import json
@@ -33,6 +34,7 @@ def main():
     parser.add_argument("--evidence", action="store_true", help="print each question's rank and coverage")
     args = parser.parse_args()
     ranks, plan_ms = [], []
+    abstained, unanswerable, abstained_wrongly = 0, 0, 0
     for line in open(args.questions, encoding="utf-8"):
         if line.startswith("#") or not line.strip():
             continue
@@ -42,12 +44,21 @@ def main():
         if done.returncode != 0:
             sys.exit(f"questions.py: {question}: exit {done.returncode}: {done.stderr.strip()}")
         reply = json.loads(done.stdout)
-        ranks.append(rank_of(reply["spans"], labels.split(",")))
+        rank = None
+        if labels.strip() in ("", "-"):
+            unanswerable += 1
+            abstained += reply["abstained"]
+        else:
+            rank = rank_of(reply["spans"], labels.split(","))
+            ranks.append(rank)
+            abstained_wrongly += reply["abstained"]
         plan_ms.append(reply["timings"]["plan_ms"])
         if args.evidence:
-            print(f"{ranks[-1] or '-':>3}  {reply['coverage']:.4f}  {question}", file=sys.stderr)
+            print(f"{rank or '-':>3}  {'abstained' if reply['abstained'] else '':<9}  {reply['evidence']:.3f}  {reply['coverage']:.4f}  "
+                  f"{question}", file=sys.stderr)
     hits = {f"hit@{k}": sum(r is not None and r <= k for r in ranks) for k in (1, 4, 8)}
-    print(json.dumps({"questions": len(ranks), **hits, "plan_ms_median": round(statistics.median(plan_ms)),
+    print(json.dumps({"questions": len(ranks), **hits, "abstained_wrongly": abstained_wrongly, "unanswerable": unanswerable,
+                      "abstained": abstained, "plan_ms_median": round(statistics.median(plan_ms)),
                       "memory": args.memory, "model": args.model}))
 
 

@@ -191,6 +191,10 @@ json::object SummaryObject(const EvalSummary& s) {
   out["text_tokens"] = s.text_tokens;
   out["read_seconds"] = s.read_seconds;
   out["ram_bytes"] = s.ram_bytes;
+  if (s.unanswerable + s.abstained_wrongly > 0) {
+    out["abstention"] = json::object{{"unanswerable", s.unanswerable}, {"abstained", s.abstained},
+                                     {"answerable", s.asked - s.unanswerable}, {"abstained_wrongly", s.abstained_wrongly}};
+  }
   return out;
 }
 
@@ -246,6 +250,20 @@ std::string SummaryLine(const EvalSummary& s) {
   cells.push_back(Bytes(s.ram_bytes));
   cells.push_back(s.retention ? Format("%.2f", *s.retention) : "");
   return Line(cells);
+}
+
+// "          abstained: 36 of 40 without an answer (90.0%), 1 of 37 others (2.7%)"
+std::string AbstentionLine(const EvalSummary& s) {
+  const auto share = [](uint32_t count, uint32_t all) {
+    return std::to_string(count) + " of " + std::to_string(all) + (all == 0 ? "" : " (" + Format("%.1f", 100.0 * count / all) + "%)");
+  };
+  // Above, the first word of a line is its mode.
+  std::string out(kWidths[0] + 1, ' ');
+  out += "abstained: ";
+  if (s.unanswerable > 0) out += share(s.abstained, s.unanswerable) + " without an answer";
+  const uint32_t others = s.asked - s.unanswerable;
+  if (others > 0) out += (s.unanswerable > 0 ? ", " : "") + share(s.abstained_wrongly, others) + (s.unanswerable > 0 ? " others" : "");
+  return out + "\n";
 }
 
 }  // namespace
@@ -316,6 +334,9 @@ std::string RowJson(const EvalRow& row) {
                                       {"read_seconds", row.read_seconds},
                                       {"ram_bytes", row.ram_bytes},
                                       {"coverage", row.coverage},
+                                      {"evidence", row.evidence},
+                                      {"unanswerable", row.unanswerable},
+                                      {"abstained", row.abstained},
                                       {"skipped", row.skipped}});
 }
 
@@ -341,6 +362,12 @@ Result<EvalRow> ParseRow(std::string_view text) {
   reader.Read("read_seconds", &row.read_seconds);
   reader.Read("ram_bytes", &row.ram_bytes);
   reader.Read("coverage", &row.coverage);
+  // Journals from before abstention have none of these.
+  if (object.contains("abstained")) {
+    reader.Read("evidence", &row.evidence);
+    reader.Read("unanswerable", &row.unanswerable);
+    reader.Read("abstained", &row.abstained);
+  }
   reader.Read("skipped", &row.skipped);
   if (const json::value* hits = reader.Get("hits"); hits != nullptr && hits->is_object()) {
     Reader inner(hits->as_object(), "hits");
@@ -377,6 +404,8 @@ std::vector<EvalSummary> Summarise(const std::vector<EvalRow>& rows, uint64_t se
       continue;
     }
     it->scores.push_back(row.score);
+    it->summary.unanswerable += row.unanswerable;
+    if (row.abstained) ++(row.unanswerable ? it->summary.abstained : it->summary.abstained_wrongly);
     it->first.push_back(row.first_token_ms);
     it->read.push_back(static_cast<double>(row.tokens_read));
     it->tokens.push_back(static_cast<double>(row.text_tokens));
@@ -423,14 +452,15 @@ std::string ReportJson(const EvalReport& report) {
 std::string ReportCsv(const EvalReport& report) {
   std::string out =
       "task,length,text,question,mode,text_tokens,depth,depth_cell,score,hit@1,hit@4,hit@8,hit@32,first_token_ms,tokens_read,"
-      "read_seconds,ram_bytes,coverage,skipped,asked,expected,answer\n";
+      "read_seconds,ram_bytes,coverage,evidence,unanswerable,abstained,skipped,asked,expected,answer\n";
   for (const EvalRow& row : report.rows) {
     out += row.task + "," + std::to_string(row.length) + "," + std::to_string(row.text) + "," + std::to_string(row.question) + "," +
            std::string(EvalModeName(row.mode)) + "," + std::to_string(row.text_tokens) + "," + Format("%.5f", row.depth) + "," +
            std::to_string(row.depth_cell) + "," + (row.skipped.empty() ? Format("%.4f", row.score) : "");
     for (size_t k = 0; k < 4; ++k) out += "," + (row.hits ? Format("%.4f", (*row.hits)[k]) : "");
     out += "," + Format("%.1f", row.first_token_ms) + "," + std::to_string(row.tokens_read) + "," + Format("%.2f", row.read_seconds) + "," +
-           std::to_string(row.ram_bytes) + "," + Format("%.4f", row.coverage);
+           std::to_string(row.ram_bytes) + "," + Format("%.4f", row.coverage) + "," + Format("%.4f", row.evidence) + "," +
+           (row.unanswerable ? "1," : "0,") + (row.abstained ? "1" : "0");
     std::string expected;
     for (const std::string& e : row.expected) expected += (expected.empty() ? "" : "|") + e;
     for (const std::string_view field : {std::string_view(row.skipped), std::string_view(row.asked), std::string_view(expected), std::string_view(row.answer)}) {
@@ -450,6 +480,7 @@ std::string ReportText(const EvalReport& report) {
       out += Line({"mode", "n", "score", "95 %", "hit@1", "@4", "@8", "@32", "first", "reads", "RAM", "ret."});
     }
     out += SummaryLine(s);
+    if (s.unanswerable + s.abstained_wrongly > 0) out += AbstentionLine(s);
   }
   for (const std::string& note : report.notes) out += "\n" + note + "\n";
   return out;

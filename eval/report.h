@@ -74,6 +74,9 @@ struct EvalRow {
   double read_seconds = 0;      // reading, or indexing, the text: shared by its questions
   uint64_t ram_bytes = 0;       // most memory of the mode on this text so far, beside what the process had with the model loaded
   double coverage = 0;          // longhold only
+  double evidence = 0;          // longhold only: AskReply::evidence
+  bool unanswerable = false;    // the score is then 1 for abstaining and 0 for any answer
+  bool abstained = false;       // longhold only
   std::string skipped;          // why it was not asked: "does not fit: ..."; empty when it was
 
   // Names the question and the mode within a run.
@@ -99,6 +102,9 @@ struct EvalSummary {
   double text_tokens = 0;                     // mean
   double read_seconds = 0;                    // of all texts
   uint64_t ram_bytes = 0;                     // largest
+  uint32_t unanswerable = 0;                  // of `asked`, those that the text does not answer
+  uint32_t abstained = 0;                     // of these, those where the reply was that there is nothing
+  uint32_t abstained_wrongly = 0;             // the same of the others
 };
 // In the order in which tasks, lengths and modes first appear in `rows`.
 std::vector<EvalSummary> Summarise(const std::vector<EvalRow>& rows, uint64_t seed);

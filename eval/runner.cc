@@ -231,7 +231,7 @@ class Runner {
       const auto asked = Clock::now();
       const EvalQuestion& question = current.text.questions[q];
       // The plan for an answer has fewer spans than hit@32 looks at; more of them do not change which come first.
-      LH_ASSIGN_OR_RETURN(const RecallReply recall, parts_.engine.Recall(memory, question.question, {.spans_max = kFoundMax}));
+      LH_ASSIGN_OR_RETURN(const RecallReply recall, parts_.engine.Recall(memory, question.question, {.spans_max = kFoundMax, .abstain = false}));
       AskOptions options;
       if (settings_.answer_prefix) options.answer_prefix = question.answer_prefix;
       options.max_tokens = MaxTokens(question);
@@ -244,6 +244,9 @@ class Runner {
       row.first_token_ms = reply.first_token_ms;
       row.tokens_read = reply.tokens_recalled + reply.prompt_tokens;
       row.coverage = reply.coverage;
+      row.evidence = reply.evidence;
+      row.abstained = reply.abstained;
+      if (question.unanswerable) row.score = reply.abstained ? 1 : 0;
       row.read_seconds = read_seconds;
       LH_RETURN_IF_ERROR(Finish(std::move(row), Since(asked)));
     }
@@ -414,6 +417,7 @@ class Runner {
     row.depth_cell = question.depth_cell;
     row.asked = question.question;
     row.expected = question.answers;
+    row.unanswerable = question.unanswerable;
     row.score = Match(question.match, answer, question.answers);
     row.answer = std::move(answer);
     if (found != nullptr && !question.evidence.empty()) row.hits = HitAt(*found, question.evidence, question.one_suffices);

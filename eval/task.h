@@ -31,6 +31,7 @@ struct EvalQuestion {
   std::vector<ByteSpan> evidence;    // of the text; empty where all of it is the evidence, or none is known
   bool one_suffices = false;         // any one range of the evidence holds the answer; else all are needed
   bool evidence_known = true;        // false: a question file gave none
+  bool unanswerable = false;         // the text does not hold the answer: abstaining is right
   double depth = 0;                  // where the first range of the evidence begins, as a share of the text
   uint32_t depth_cell = 0;           // [0, depths): its row in the grid
   uint32_t max_tokens = 128;         // of the answer, RULER's tokens_to_generate

@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "memory/abstention.h"
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
@@ -33,6 +34,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
+
+constexpr uint32_t kExplainedSpans = 32;
+constexpr size_t kClosestSpans = 3;
 
 double Milliseconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -229,6 +233,10 @@ struct Engine::Planned {
   Prompt prompt;
   std::unique_ptr<WorkingSet> set;   // holds the head
   RecallPlan plan;
+  std::vector<AskedWord> asked;      // the question's words
+  std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
+  bool looked = false;               // there was a second look
+  bool abstained = false;
   double plan_ms = 0;                // probe, scan and fusion
   double look_ms = 0;                // second look, with the blocks that it reads
   std::map<BlockKey, LoadedBlock> blocks;
@@ -322,15 +330,24 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
     }
     query.heads.push_back(std::move(scan));
   }
-  query.words = vocabulary_->Words(std::span(p.prompt.tail).subspan(p.prompt.words_begin, p.prompt.words_end - p.prompt.words_begin));
+  const std::span<const TokenId> words =
+      std::span(p.prompt.tail).subspan(p.prompt.words_begin, p.prompt.words_end - p.prompt.words_begin);
+  query.words = vocabulary_->Words(words);
   const uint32_t looked = SpansToLookAt(p.prompt);
-  LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, std::max(spans_max, looked),
+  const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
+  LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
                                          [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
   const Clock::time_point planned = Clock::now();
   p.plan_ms = Milliseconds(start, planned);
-  if (looked > 0) LH_RETURN_IF_ERROR(LookAgain(p, looked));
-  p.look_ms = Milliseconds(planned, Clock::now());
+  p.asked = AskedWords(query.words, p.plan.words, words, [this](TokenId token) { return model_->Piece(token); });
+  if (looked > 0) {
+    LH_RETURN_IF_ERROR(LookAgain(p, looked));
+  } else {
+    p.weighed = p.plan.spans;
+  }
   if (p.plan.spans.size() > spans_max) p.plan.spans.resize(spans_max);
+  if (options.recall.abstain && options.answer_prefix.empty()) LH_RETURN_IF_ERROR(Judge(p));
+  p.look_ms = Milliseconds(planned, Clock::now());
   return p;
 }
 
@@ -344,7 +361,11 @@ uint32_t Engine::SpansToLookAt(const Prompt& prompt) const {
 
 Status Engine::LookAgain(Planned& p, uint32_t looked) {
   std::vector<PlannedSpan>& spans = p.plan.spans;
-  if (spans.size() > looked) spans.resize(looked);
+  std::vector<PlannedSpan> others;
+  if (spans.size() > looked) {
+    others.assign(spans.begin() + looked, spans.end());
+    spans.resize(looked);
+  }
   std::vector<Piece> pieces;
   for (size_t i = 0; i < spans.size(); ++i) AppendPieces(spans[i], i, &pieces);
   Load(p, pieces);
@@ -362,19 +383,92 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
       if (const KvBlock* block = p.Rows(piece)) sets[i]->AppendBlock(*block, piece.row_begin, piece.row_end, 0);
     }
   });
-  LH_ASSIGN_OR_RETURN(const std::vector<double> likelihoods,
+  LH_ASSIGN_OR_RETURN(const std::vector<std::vector<float>> logs,
                       QuestionLikelihoods(*model_, sets, question, p.prompt.JudgedBegin(), head));
+  p.looked = true;
 
+  // `look` and its shares by token are over what the question alone, beside nothing, has.
   std::vector<double> weight(spans.size());
   for (size_t i = 0; i < spans.size(); ++i) {
-    spans[i].look = likelihoods[i] - likelihoods.back();
+    spans[i].look_logs = logs[i];
+    for (size_t j = 0; j < logs[i].size(); ++j) {
+      spans[i].look_logs[j] -= logs.back()[j];
+      spans[i].look += spans[i].look_logs[j];
+    }
     p.plan.evidence = std::max(p.plan.evidence, spans[i].look / static_cast<double>(p.prompt.JudgedTokens()));
     weight[i] = profile_->look_prior * std::log(spans[i].score) + spans[i].look;
   }
   const double best = weight.empty() ? 0 : *std::max_element(weight.begin(), weight.end());
   for (size_t i = 0; i < spans.size(); ++i) spans[i].score = std::exp((weight[i] - best) / profile_->look_scale);
   std::stable_sort(spans.begin(), spans.end(), [](const PlannedSpan& a, const PlannedSpan& b) { return a.score > b.score; });
+  p.weighed = spans;
+  p.weighed.insert(p.weighed.end(), others.begin(), others.end());
   std::erase_if(spans, [&](const PlannedSpan& s) { return s.score < profile_->span_score_min; });
+  return OkStatus();
+}
+
+Result<std::vector<WordBeside>> Engine::Beside(Planned& p, const PlannedSpan& span) {
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
+  return WordsBeside(p.asked, vocabulary_->Words(tokens), span.look_logs,
+                     static_cast<uint32_t>(p.prompt.JudgedBegin() - p.prompt.words_begin));
+}
+
+Status Engine::Judge(Planned& p) {
+  const IndexReport& index = p.memory->index_report();
+  if (index.segments_lost + index.blocks_lost > 0) return OkStatus();  // what is not searched may hold it
+  p.abstained = p.weighed.empty();
+  if (!p.looked || p.abstained || profile_->abstain_support <= 0) return OkStatus();
+  double support = 0;
+  for (const PlannedSpan& span : p.weighed) {
+    if (span.look_logs.empty()) continue;
+    const Result<std::vector<WordBeside>> beside = Beside(p, span);
+    // Where text is damaged nobody can say that it holds nothing.
+    if (!beside.ok() && beside.status().code() == StatusCode::kDataLoss) return OkStatus();
+    if (!beside.ok()) return beside.status();
+    support = std::max(support, Support(p.asked, *beside));
+  }
+  p.abstained = support < profile_->abstain_support;
+  return OkStatus();
+}
+
+Status Engine::Explain(Planned& p, RecallReply* reply) {
+  for (const AskedWord& word : p.asked) reply->words.push_back({word.text, word.block_count, word.weight, word.function_word});
+  uint32_t rank = 0;
+  for (const PlannedSpan& span : p.weighed) {
+    const bool looked = !span.look_logs.empty();
+    if (looked) ++rank;
+    Result<RecalledSpan> described = Describe(*p.memory, span);
+    Result<std::vector<WordBeside>> beside = Beside(p, span);
+    if (!described.ok() || !beside.ok()) {
+      // Damaged text: the plan's own spans are counted as lost; there is nothing to show of the others either.
+      const Status& status = described.ok() ? beside.status() : described.status();
+      if (status.code() != StatusCode::kDataLoss) return status;
+      continue;
+    }
+    ExplainedSpan e;
+    e.span = std::move(*described);
+    e.planned_rank = span.planned_rank;
+    e.rank = looked ? rank : 0;
+    e.planned_score = span.planned_score;
+    e.head_score = span.head_score;
+    e.lexical_score = span.lexical_score;
+    if (looked) e.look = span.look / static_cast<double>(p.prompt.JudgedTokens());
+    if (looked) e.support = std::min(Support(p.asked, *beside), 1e6);
+    for (const WordBeside& word : *beside) {
+      e.found.push_back(word.found);
+      e.word_look.push_back(word.look);
+    }
+    e.kept = std::any_of(p.plan.spans.begin(), p.plan.spans.end(), [&](const PlannedSpan& s) {
+      return s.document == span.document && s.tokens == span.tokens;
+    });
+    if (!e.kept) {
+      e.why = p.looked && !looked                         ? "not looked at"
+              : span.score < profile_->span_score_min ? "far behind the best"
+              : p.abstained                           ? "nothing on this"
+                                                      : "enough better ones";
+    }
+    reply->candidates_explained.push_back(std::move(e));
+  }
   return OkStatus();
 }
 
@@ -436,9 +530,12 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   RecallReply reply;
   reply.candidates = p.plan.candidates;
   reply.plan_ms = p.plan_ms + p.look_ms;
+  if (p.abstained && p.plan.spans.size() > kClosestSpans) p.plan.spans.resize(kClosestSpans);
   LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
   reply.coverage = p.plan.Coverage();
   reply.evidence = p.plan.evidence;
+  reply.abstained = p.abstained;
+  if (options.explain) LH_RETURN_IF_ERROR(Explain(p, &reply));
   return reply;
 }
 
@@ -511,6 +608,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   p.plan.spans.resize(SpansThatFit(p, options));
   AskReply reply;
   reply.plan_ms = p.plan_ms;
+  reply.evidence = p.plan.evidence;
+  if (p.abstained) return Abstain(p, options, start, std::move(reply));
   LH_ASSIGN_OR_RETURN(const std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
   reply.coverage = p.plan.Coverage();
   reply.candidates = p.plan.candidates;
@@ -591,6 +690,20 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     citation.span.score = total > 0 ? received[i] / total : 0;
     reply.citations.push_back(std::move(citation));
   }
+  return reply;
+}
+
+Result<AskReply> Engine::Abstain(Planned& p, const AskOptions& options, Clock::time_point start, AskReply reply) {
+  p.plan.spans.resize(std::min<size_t>(p.plan.spans.size(), 1));
+  LH_ASSIGN_OR_RETURN(reply.closest, DescribeAll(p, &reply.spans_lost));
+  reply.abstained = true;
+  reply.answer = kAbstention;
+  if (options.on_text) options.on_text(kAbstention);
+  reply.candidates = p.plan.candidates;
+  reply.memory_tokens = p.memory->committed_tokens();
+  reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
+  reply.recall_ms = p.look_ms;
+  reply.first_token_ms = Milliseconds(start, Clock::now());
   return reply;
 }
 

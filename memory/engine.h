@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -81,19 +82,50 @@ struct RecalledSpan {
 
 struct RecallOptions {
   uint32_t spans_max = 0;     // 0: the profile's
+  bool abstain = true;        // say so when the memory seems to hold nothing on the question, by the profile's marks
+  bool explain = false;       // fill RecallReply::words and ::candidates_explained
+};
+
+// A distinct word of a question as the memory knows it.
+struct QuestionWord {
+  std::string text;
+  uint64_t blocks = 0;        // that it stands in; 0: nowhere in the memory
+  double weight = 0;          // how much it counts in the lexical index: the rarer the more
+  bool function_word = false;
+};
+
+// A span that competed for a place in the plan, and what became of it.
+struct ExplainedSpan {
+  RecalledSpan span;          // score is that after the second look
+  uint32_t planned_rank = 0;  // 1-based, by the indexes alone
+  uint32_t rank = 0;          // after the second look; 0 where there was none for it
+  double planned_score = 0;   // by the indexes alone, 1 is the best span's
+  double head_score = 0, lexical_score = 0;
+  double look = 0;            // nats per token of the question; 0 without a second look
+  double support = 0;         // what abstaining is decided by (memory/abstention.h); 0 without a second look
+  std::vector<bool> found;    // [RecallReply::words] stands in the span
+  std::vector<double> word_look;  // [RecallReply::words] the second look at each word: nats per token
+  bool kept = false;
+  std::string why;            // why not, when it was not kept
 };
 
 struct RecallReply {
   std::vector<RecalledSpan> spans;
   double coverage = 0;        // share of the recall heads' attention mass that the spans hold; 0..1
   double evidence = 0;        // how much likelier the best span makes the question's tokens, in nats per token; 0 without a look
+  bool abstained = false;     // the memory seems to hold nothing on the question: `spans` are only the closest places
   uint64_t candidates = 0;    // blocks that were weighed against each other
+  std::vector<QuestionWord> words;                  // with RecallOptions::explain, as is
+  std::vector<ExplainedSpan> candidates_explained;  // the spans that competed, those that were kept first
   uint64_t spans_lost = 0;    // whose text is damaged: left out
   double plan_ms = 0;         // probe pass, scan and fusion
 };
 
+// What an answer says instead of the model's words.
+inline constexpr std::string_view kAbstention = "The memory holds nothing on this.";
+
 struct AskOptions {
-  std::string answer_prefix;  // the first words of the answer; not repeated in the reply
+  std::string answer_prefix;  // the first words of the answer; not repeated in the reply. With one, the model always answers.
   std::string system;
   uint32_t max_tokens = 128;
   SamplerOptions sampler;
@@ -108,9 +140,12 @@ struct Citation {
 };
 
 struct AskReply {
-  std::string answer;
+  std::string answer;         // kAbstention when abstained
   std::vector<Citation> citations;  // by share of attention, best first
   double coverage = 0;
+  double evidence = 0;        // as RecallReply::evidence
+  bool abstained = false;     // the memory seems to hold nothing on the question: nothing was recalled and the model not asked
+  std::vector<RecalledSpan> closest;  // when abstained: the place that came closest, if any
   uint64_t candidates = 0;
   uint64_t spans = 0;
   uint64_t tokens_recalled = 0;
@@ -146,6 +181,7 @@ class LexicalVocabulary;
 struct PlannedSpan;
 struct Prompt;
 struct RecallPlan;
+struct WordBeside;
 
 class Engine {
  public:
@@ -208,6 +244,13 @@ class Engine {
   static size_t SpansThatFit(const Planned& planned, const AskOptions& options);
   // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
+  // Sets planned.abstained; see RecallProfile::abstain_support.
+  Status Judge(Planned& planned);
+  // The words of a span beside those of the question.
+  Result<std::vector<WordBeside>> Beside(Planned& planned, const PlannedSpan& span);
+  // The reply when the memory holds nothing on the question.
+  Result<AskReply> Abstain(Planned& planned, const AskOptions& options, std::chrono::steady_clock::time_point start, AskReply reply);
+  Status Explain(Planned& planned, RecallReply* reply);
   Result<RecalledSpan> Describe(Memory& memory, const PlannedSpan& span);
   // All spans of the plan, best first. One whose text is damaged leaves the plan and is counted.
   Result<std::vector<RecalledSpan>> DescribeAll(Planned& planned, uint64_t* spans_lost);

@@ -526,6 +526,12 @@ class Search {
   LexicalResult Run(size_t max_blocks) {
     LexicalResult result;
     for (const Gram& gram : terms_.grams) result.query_score += gram.weight;
+    for (size_t i = 0; i < terms_.term_of.size(); ++i) {
+      const Gram& gram = terms_.grams[terms_.gram_at[i][0]];
+      result.words.push_back({.block_count = gram.block_count,
+                              .weight = gram.weight,
+                              .function_word = IsFunctionStem(terms_.stems[terms_.term_of[i]])});
+    }
     std::vector<Scored> scored = ScoreBlocks();
     const auto better = [](const Scored& a, const Scored& b) {
       return a.score != b.score ? a.score > b.score : a.block < b.block;

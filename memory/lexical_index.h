@@ -108,6 +108,13 @@ struct LexicalResult {
   // What a block would score that held every n-gram of the query once: score / query_score says how much of the query a
   // block explains. Words the memory does not hold weigh as much as words that stand in one block.
   double query_score = 0;
+  // A word of the query by itself.
+  struct Word {
+    uint32_t block_count = 0;     // blocks in which it begins; 0: it stands nowhere in the memory
+    double weight = 0;            // of the word alone, as in Query
+    bool function_word = false;
+  };
+  std::vector<Word> words;         // [the query's words, or the last kLexicalQueryWordsMax of them]
 };
 
 inline constexpr uint32_t kLexicalMatchesPerBlock = 8;

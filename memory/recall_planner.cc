@@ -87,6 +87,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
 
   RecallPlan plan;
   plan.candidates = ranked.size();
+  plan.words = lexical.words;
   const uint64_t before = profile.span_tokens / 4, after = profile.span_tokens * 5 / 8;
   for (const Candidate& c : ranked) {
     if (plan.spans.size() >= spans_max) break;
@@ -130,7 +131,10 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     plan.spans.push_back({c.block.document, span, score, c.head, c.lexical});
   }
 
+  uint32_t rank = 0;
   for (PlannedSpan& s : plan.spans) {
+    s.planned_rank = ++rank;
+    s.planned_score = s.score;
     for (uint64_t b = s.tokens.begin / kBlockTokens; b * kBlockTokens < s.tokens.end; ++b) {
       const BlockKey block{s.document, static_cast<uint32_t>(b)};
       const std::vector<double> shares = TokenShares(memory, query, scans, block);

@@ -29,6 +29,9 @@ struct PlannedSpan {
   // ln of how much likelier the question is beside the span than beside nothing; 0 without a second look.
   double look = 0;
   double coverage = 0;              // share of the recall heads' mass inside the span, of what is not parked at sinks
+  uint32_t planned_rank = 0;        // 1-based, by the indexes alone
+  double planned_score = 0;         // `score` before a second look
+  std::vector<float> look_logs;     // `look` by token of the question; empty without one
 };
 
 // Best span first; spans do not overlap.
@@ -36,6 +39,7 @@ struct RecallPlan {
   std::vector<PlannedSpan> spans;
   uint64_t candidates = 0;          // blocks that any signal put forward
   double evidence = 0;              // of a second look: the best span's `look` per token of the question
+  std::vector<LexicalResult::Word> words;  // of the question: LexicalResult::words
 
   // Sum over the spans; 0 without heads.
   double Coverage() const;

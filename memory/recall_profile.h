@@ -36,6 +36,9 @@ struct RecallProfile {
   uint32_t look_spans = 16;
   double look_prior = 4;
   double look_scale = 8;
+  // A question that no looked-at span supports this much (memory/abstention.h) is taken as one that the memory holds nothing on.
+  // 0, and wherever there is no second look: only a question without any candidate is.
+  double abstain_support = 0;
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
   uint32_t span_tokens = 128;    // usual length of a span

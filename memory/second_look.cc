@@ -1,7 +1,7 @@
 #include "memory/second_look.h"
 
 #include <algorithm>
-#include <numeric>
+#include <utility>
 
 namespace longhold {
 namespace {
@@ -43,20 +43,20 @@ void BranchSet::Attend(uint32_t slot, LayerRows queries, uint32_t, float* out, u
   }
 }
 
-Result<std::vector<double>> QuestionLikelihoods(LanguageModel& model, std::span<const std::unique_ptr<WorkingSet>> sets,
-                                                std::span<const TokenId> question, size_t scored_begin, uint32_t position) {
+Result<std::vector<std::vector<float>>> QuestionLikelihoods(LanguageModel& model, std::span<const std::unique_ptr<WorkingSet>> sets,
+                                                            std::span<const TokenId> question, size_t scored_begin, uint32_t position) {
   LH_CHECK(scored_begin >= 1 && scored_begin < question.size());
   const size_t scored = question.size() - scored_begin;
   const size_t per_pass =
       std::min<size_t>({model.batch_tokens() / question.size(), model.scored_tokens_max() / scored, model.branches_max()});
   LH_CHECK(per_pass >= 1);
-  std::vector<double> likelihoods;
+  std::vector<std::vector<float>> likelihoods;
   for (size_t at = 0; at < sets.size(); at += per_pass) {
     const auto group = sets.subspan(at, std::min(per_pass, sets.size() - at));
     BranchSet branches(group, std::vector<uint32_t>(group.size(), static_cast<uint32_t>(question.size())));
     const std::vector<Branch> judged(group.size(), Branch{.tokens = question, .scored_begin = scored_begin});
-    LH_ASSIGN_OR_RETURN(const auto logs, model.Score(judged, position, &branches));
-    for (const std::vector<float>& l : logs) likelihoods.push_back(std::accumulate(l.begin(), l.end(), 0.0));
+    LH_ASSIGN_OR_RETURN(auto logs, model.Score(judged, position, &branches));
+    for (std::vector<float>& l : logs) likelihoods.push_back(std::move(l));
   }
   return likelihoods;
 }

@@ -40,11 +40,11 @@ class BranchSet final : public LayerAttention {
   size_t out_width_ = 0;  // q_heads * head_dim
 };
 
-// For each of `sets`, the natural log of the probability of question[scored_begin, ...) where everything that the set holds
-// stands before the question: one number per set. The sets are left with the question appended. Runs as few passes as the
+// For each of `sets`, the natural logs of the probabilities of the tokens question[scored_begin, ...) where everything that the set
+// holds stands before the question: [sets][question.size() - scored_begin]. The sets are left with the question appended. Runs as few passes as the
 // model's bounds allow; native layers see the native positions before `position`. Must hold: 1 <= scored_begin <
 // question.size() and one question fits the model's bounds.
-Result<std::vector<double>> QuestionLikelihoods(LanguageModel& model, std::span<const std::unique_ptr<WorkingSet>> sets,
-                                                std::span<const TokenId> question, size_t scored_begin, uint32_t position);
+Result<std::vector<std::vector<float>>> QuestionLikelihoods(LanguageModel& model, std::span<const std::unique_ptr<WorkingSet>> sets,
+                                                            std::span<const TokenId> question, size_t scored_begin, uint32_t position);
 
 }  // namespace longhold

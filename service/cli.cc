@@ -128,6 +128,7 @@ class Parser {
     sub->add_option("--top-p", ask_.top_p, "share of probability that is sampled from (1)")->type_name("X")->check(CLI::Range(0.0, 1.0));
     sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
+    sub->add_flag("!--no-abstain", ask_.abstain, "answer also where the memory seems to hold nothing on it");
     sub->callback([this] { out_.command = ask_; });
   }
 
@@ -136,6 +137,8 @@ class Parser {
     AddMemory(sub, &recall_.memory);
     sub->add_option("QUERY", recall_.query, "the query, or - for stdin")->required();
     sub->add_option("--spans", recall_.spans, "most spans (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
+    sub->add_flag("--explain", recall_.explain, "show what competed: ranks, scores, words found and missing");
+    sub->add_flag("!--no-abstain", recall_.abstain, "all spans also where the memory seems to hold nothing on it");
     sub->callback([this] { out_.command = recall_; });
   }
 

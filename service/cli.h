@@ -22,8 +22,13 @@ struct AskCommand {
   uint32_t seed = 1;
   double temperature = 0, top_p = 1;
   uint32_t spans = 0;            // 0: the profile's
+  bool abstain = true;
 };
-struct RecallCommand { std::string memory, query; uint32_t spans = 0; };
+struct RecallCommand {
+  std::string memory, query;
+  uint32_t spans = 0;
+  bool abstain = true, explain = false;
+};
 struct ListCommand {};
 struct ShowCommand { std::string memory; };
 struct ForgetCommand { std::string memory, document; bool compact = true; };

@@ -182,6 +182,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.max_tokens = command.max_tokens;
   options.sampler = {.temperature = static_cast<float>(command.temperature), .top_p = static_cast<float>(command.top_p), .seed = command.seed};
   options.recall.spans_max = command.spans;
+  options.recall.abstain = command.abstain;
   options.stop = stop;
   LineWrap wrap(kColumns);
   if (stream) options.on_text = [&](std::string_view piece) { c.terminal.Out(wrap.Feed(MakePrintable(piece))); };
@@ -195,10 +196,12 @@ Status Run(const AskCommand& command, const CommandContext& c) {
     PrintJson(c, AskJson(reply));
   } else {
     if (!stream) c.terminal.Out(MakePrintable(reply.answer) + "\n");
-    c.terminal.Out("\n" + CitationsText(reply, question + " " + reply.answer, command.memory));
+    const std::string citations = CitationsText(reply, question + " " + reply.answer, command.memory);
+    if (!citations.empty()) c.terminal.Out("\n" + citations);
   }
   WarnOfLoss(reply.blocks_lost, reply.spans_lost, command.memory, c);
   if (!c.json) {
+    if (const std::string closest = ClosestText(reply); !closest.empty()) c.terminal.Note(closest);
     if (reply.cut) c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) + " tokens; --max-tokens allows more");
     std::string timings = TimingsText(reply);
     timings.pop_back();
@@ -211,11 +214,13 @@ Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   LH_RETURN_IF_ERROR(c.load_model());
-  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans});
+  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans, .abstain = command.abstain, .explain = command.explain});
   ShowNotes(c);
   if (!recalled.ok()) return recalled.status();
   const RecallReply& reply = *recalled;
-  c.terminal.Out(c.json ? RecallJson(reply) + "\n" : RecallText(reply, query, command.memory));
+  c.terminal.Out(c.json           ? RecallJson(reply) + "\n"
+                 : command.explain ? ExplainText(reply)
+                                   : RecallText(reply, query, command.memory));
   WarnOfLoss(0, reply.spans_lost, command.memory, c);
   if (!c.json) c.terminal.Note("planned in " + FormatDuration(reply.plan_ms / 1000));
   return OkStatus();

@@ -75,6 +75,41 @@ void AddLost(uint64_t blocks, uint64_t spans, json::object* reply) {
   if (blocks + spans > 0) (*reply)["lost"] = json::object{{"blocks", blocks}, {"spans", spans}};
 }
 
+void AddExplanation(const RecallReply& reply, json::object* object) {
+  json::array words, candidates;
+  for (const QuestionWord& word : reply.words) {
+    words.push_back(json::object{{"word", Text(word.text)}, {"blocks", word.blocks}, {"weight", word.weight}, {"function_word", word.function_word}});
+  }
+  for (const ExplainedSpan& c : reply.candidates_explained) {
+    json::array found, missing, look;
+    for (size_t i = 0; i < c.found.size(); ++i) {
+      (c.found[i] ? found : missing).emplace_back(Text(reply.words.at(i).text));
+      look.emplace_back(c.word_look[i]);
+    }
+    candidates.push_back(json::object{{"document", Text(c.span.document)},
+                                      {"token_begin", c.span.tokens.begin},
+                                      {"token_end", c.span.tokens.end},
+                                      {"line_start", c.span.line_begin},
+                                      {"line_end", c.span.line_end},
+                                      {"text", Text(c.span.text)},
+                                      {"rank_planned", c.planned_rank},
+                                      {"rank", c.rank > 0 ? json::value(c.rank) : json::value(nullptr)},
+                                      {"head_score", c.head_score},
+                                      {"lexical_score", c.lexical_score},
+                                      {"score_planned", c.planned_score},
+                                      {"look", c.look},
+                                      {"support", c.support},
+                                      {"score", c.span.score},
+                                      {"words_found", std::move(found)},
+                                      {"words_missing", std::move(missing)},
+                                      {"words_look", std::move(look)},
+                                      {"kept", c.kept},
+                                      {"why", Text(c.why)}});
+  }
+  (*object)["words"] = std::move(words);
+  (*object)["candidates_explained"] = std::move(candidates);
+}
+
 json::object ShowObject(const MemoryInfo& info) {
   json::array documents;
   for (const DocumentInfo& document : info.documents) {
@@ -141,7 +176,8 @@ std::string SpanText(size_t index, const RecalledSpan& span, std::string_view hi
   return out;
 }
 
-std::string CoverageText(double coverage, size_t spans, const std::string& memory) {
+std::string CoverageText(double coverage, size_t spans, bool abstained, const std::string& memory) {
+  if (abstained && spans > 0) return "(" + memory + " holds nothing on this, it seems: the closest places; --no-abstain for all)\n";
   if (spans == 0) return "(nothing in " + memory + " bears on this)\n";
   if (coverage < kCoverageLow) return "(coverage " + Format("%.2f", coverage) + ": " + memory + " may not hold the answer)\n";
   return "";
@@ -185,6 +221,8 @@ std::string AskJson(const AskReply& reply) {
       {"answer", Text(reply.answer)},
       {"citations", std::move(citations)},
       {"coverage", reply.coverage},
+      {"evidence", reply.evidence},
+      {"abstained", reply.abstained},
       {"plan", json::object{{"candidates", reply.candidates}, {"spans", reply.spans}, {"tokens_recalled", reply.tokens_recalled},
                             {"blocks_read", reply.blocks_read}, {"bytes_read", reply.bytes_read}}},
       {"usage", json::object{{"memory_tokens", reply.memory_tokens}, {"prompt_tokens", reply.prompt_tokens},
@@ -210,7 +248,9 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"score", span.score},
                                  {"reasons", Reasons(span)}});
   }
-  json::object object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
+  json::object object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"evidence", reply.evidence}, {"abstained", reply.abstained},
+                      {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
+  if (!reply.words.empty() || !reply.candidates_explained.empty()) AddExplanation(reply, &object);
   AddLost(0, reply.spans_lost, &object);
   return Dump(object);
 }
@@ -307,7 +347,8 @@ std::string CitationsText(const AskReply& reply, std::string_view hint, const st
   if (reply.citations.size() > kCitationsShown) {
     out += "and " + std::to_string(reply.citations.size() - kCitationsShown) + " more, which --json shows\n";
   }
-  return out + CoverageText(reply.coverage, static_cast<size_t>(reply.spans), memory);
+  if (reply.abstained) return "";
+  return out + CoverageText(reply.coverage, static_cast<size_t>(reply.spans), false, memory);
 }
 
 std::string TimingsText(const AskReply& r) {
@@ -321,7 +362,57 @@ std::string TimingsText(const AskReply& r) {
 std::string RecallText(const RecallReply& reply, std::string_view query, const std::string& memory) {
   std::string out;
   for (size_t i = 0; i < reply.spans.size(); ++i) out += SpanText(i + 1, reply.spans[i], query);
-  return out + CoverageText(reply.coverage, reply.spans.size(), memory);
+  return out + CoverageText(reply.coverage, reply.spans.size(), reply.abstained, memory);
+}
+
+std::string ClosestText(const AskReply& reply) {
+  if (reply.closest.empty()) return "";
+  return "closest: " + Place(reply.closest[0]) + "; --no-abstain answers from it";
+}
+
+std::string ExplainText(const RecallReply& reply) {
+  std::string words;
+  for (const QuestionWord& word : reply.words) {
+    if (word.function_word) continue;
+    words += (words.empty() ? "" : ", ") + CollapseSpace(word.text) + (word.blocks > 0 ? " " + FormatCount(word.blocks) : " nowhere");
+  }
+  std::string out;
+  const auto wrapped = [&](const std::string& text, size_t indent) {
+    for (const std::string& line : Wrap(text, indent, kColumns)) out += line + "\n";
+  };
+  if (!words.empty()) wrapped("words, and blocks that hold them: " + words, 0);
+  wrapped("evidence " + Format("%.2f", reply.evidence) + " nats a token, " + Plural(reply.candidates, "block") + " weighed, " +
+              Plural(reply.candidates_explained.size(), "span") + " compared" + (reply.abstained ? "; taken as nothing on this" : ""),
+          0);
+  out += "\nrank  before  heads  words   look  support  score  place\n";
+  for (const ExplainedSpan& c : reply.candidates_explained) {
+    char line[96];
+    std::snprintf(line, sizeof line, "%4s  %6u  %5.3f  %5.3f  %5s  %7s  %5s  ", c.rank > 0 ? std::to_string(c.rank).c_str() : "-", c.planned_rank,
+                  c.head_score, c.lexical_score, c.rank > 0 ? Format("%.2f", c.look).c_str() : "-",
+                  c.rank > 0 ? Format("%.2f", c.support).c_str() : "-", Format("%.2f", c.span.score).c_str());
+    std::string place = Place(c.span);
+    const size_t room = kColumns - std::string(line).size();
+    // The lines say more than where a document's name begins.
+    const bool cut = CountColumns(place) > room;
+    while (CountColumns(place) > room - cut) {
+      size_t next = 1;
+      while (next < place.size() && (static_cast<unsigned char>(place[next]) & 0xC0) == 0x80) ++next;
+      place.erase(0, next);
+    }
+    if (cut) place.insert(0, "\u2026");
+    out += line + place + "\n";
+    std::string found, missing;
+    for (size_t i = 0; i < c.found.size(); ++i) {
+      if (reply.words[i].function_word) continue;
+      std::string& list = c.found[i] ? found : missing;
+      list += (list.empty() ? "" : ", ") + CollapseSpace(reply.words[i].text);
+    }
+    std::string verdict = c.kept ? "kept" : "left out: " + c.why;
+    if (!found.empty()) verdict += "; has " + found;
+    if (!missing.empty()) verdict += "; lacks " + missing;
+    wrapped(verdict, 6);
+  }
+  return out;
 }
 
 std::string ShowText(const MemoryInfo& info) {

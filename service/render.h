@@ -59,6 +59,10 @@ std::string ModelPathJson(const std::string& name, const std::string& path);
 // Where a citation's text is longer than its three lines, the stretch with most words of `hint` is shown.
 std::string CitationsText(const AskReply& reply, std::string_view hint, const std::string& memory);
 std::string TimingsText(const AskReply& reply);  // one line
+// "closest: genesis.txt:123-125" and how to see more; empty where nothing came close. For stderr, when an answer abstains.
+std::string ClosestText(const AskReply& reply);
+// `recall --explain`: the question's words and what competed, the kept ones first.
+std::string ExplainText(const RecallReply& reply);
 std::string RecallText(const RecallReply& reply, std::string_view query, const std::string& memory);
 std::string ShowText(const MemoryInfo& info);
 std::string ListText(const std::vector<MemoryInfo>& memories);

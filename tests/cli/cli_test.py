@@ -49,6 +49,7 @@ def make_text(seed, sentences):
 
 # One commit is 4,096 tokens: this text needs one and a rest, with a needle in each part.
 NEEDLE = "The password of the lighthouse keeper is 4071926.\n"
+NEEDLE_QUESTION = "What is the password of the lighthouse keeper?"
 
 
 def long_text():
@@ -451,6 +452,12 @@ class Eval(CliTest):
         bm25 = report["results"][3]
         self.assertEqual(bm25["hits"]["hit@8"], 1, "a key's words stand in its needle alone")
 
+    def test_questions_without_an_answer_are_right_when_nothing_is_said(self):
+        # The generic profile abstains only where no word of the question stands in the text.
+        self.write("q.tsv", "L1\tWhich line is this?\tx\n-\tZyxwvutsrq?\t-\n-\tWhat is the number of the line?\t-\n")
+        report = self.run_json("eval", "--questions", "q.tsv", "--haystack", "book.txt", "--lengths", "2k", "--max-tokens", "4", "--mode", "longhold")
+        self.assertEqual(report["results"][0]["abstention"], {"unanswerable": 2, "abstained": 1, "answerable": 1, "abstained_wrongly": 0})
+
     def test_the_page_fits_the_screen_and_says_what_does_not_fit(self):
         result = self.run_cli("eval", "niah_single_1", "--lengths", "5k", "--needles", "2", "--max-tokens", "2", "--mode", "full,oracle")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -584,7 +591,7 @@ class Conversation(WithWeights):
 
     def test_recall_finds_the_needle_with_its_place(self):
         reply = self.run_json("recall", "notes", "What is the password of the lighthouse keeper?")
-        self.assertEqual(list(reply), ["spans", "coverage", "timings"])
+        self.assertEqual(list(reply), ["spans", "coverage", "evidence", "abstained", "timings"])
         best = reply["spans"][0]
         self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "score",
                                       "reasons"])
@@ -604,7 +611,7 @@ class Conversation(WithWeights):
     def test_ask_answers_as_the_contract_says(self):
         question = "What is the password of the lighthouse keeper?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is")
-        self.assertEqual(list(reply), ["answer", "citations", "coverage", "plan", "usage", "timings"])
+        self.assertEqual(list(reply), ["answer", "citations", "coverage", "evidence", "abstained", "plan", "usage", "timings"])
         self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "blocks_read", "bytes_read"])
         self.assertEqual(list(reply["usage"]), ["memory_tokens", "prompt_tokens", "completion_tokens"])
         self.assertEqual(list(reply["timings"]), ["plan_ms", "recall_ms", "prompt_ms", "decode_ms", "first_token_ms", "decode_tok_s"])
@@ -616,6 +623,42 @@ class Conversation(WithWeights):
         self.assertTrue(any(NEEDLE.strip() in c["text"] for c in reply["citations"]))
         self.assertEqual(self.run_json("ask", "notes", "-", "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is",
                                        input=question + "\n")["answer"], reply["answer"], "the same question on stdin")
+
+    def test_ask_says_that_there_is_nothing_and_can_be_forced(self):
+        question = "Which vitamin do tomatoes and oranges contain?"
+        reply = self.run_json("ask", "notes", question, "--max-tokens", "8")
+        self.assertEqual((reply["answer"], reply["citations"], reply["abstained"], reply["coverage"]), ("The memory holds nothing on this.", [], True, 0))
+        self.assertLess(self.run_json("recall", "notes", question)["evidence"], self.run_json("recall", "notes", NEEDLE_QUESTION)["evidence"])
+        people = self.run_cli("ask", "notes", question, "--max-tokens", "8")
+        self.assertEqual((people.returncode, people.stdout), (0, "The memory holds nothing on this.\n"))
+        self.assertRegex(people.stderr, r"closest: .*:\d+.*--no-abstain")
+        forced = self.run_json("ask", "notes", question, "--max-tokens", "8", "--no-abstain")
+        self.assertFalse(forced["abstained"])
+        self.assertTrue(forced["citations"])
+        self.assertFalse(self.run_json("ask", "notes", question, "--max-tokens", "8", "--answer-prefix", "They contain")["abstained"])
+
+    def test_recall_marks_what_is_no_answer(self):
+        question = "Which vitamin do tomatoes and oranges contain?"
+        few, everything = self.run_json("recall", "notes", question), self.run_json("recall", "notes", question, "--no-abstain")
+        self.assertTrue(few["abstained"])
+        self.assertLessEqual(len(few["spans"]), 3)
+        self.assertFalse(everything["abstained"])
+        self.assertEqual(everything["spans"][:len(few["spans"])], few["spans"])
+        self.assertIn("--no-abstain", self.run_cli("recall", "notes", question).stdout)
+        self.assertFalse(self.run_json("recall", "notes", NEEDLE_QUESTION)["abstained"])
+
+    def test_recall_explains_what_competed(self):
+        reply = self.run_json("recall", "notes", NEEDLE_QUESTION, "--explain", "--spans", "2")
+        self.assertGreater(len(reply["candidates_explained"]), 2)
+        best = reply["candidates_explained"][0]
+        self.assertTrue(best["kept"])
+        self.assertIn("lighthouse", best["words_found"])
+        self.assertEqual([c["kept"] for c in reply["candidates_explained"]], [i < 2 for i in range(len(reply["candidates_explained"]))])
+        self.assertEqual(sorted(c["rank_planned"] for c in reply["candidates_explained"]), list(range(1, len(reply["candidates_explained"]) + 1)))
+        page = self.run_cli("recall", "notes", NEEDLE_QUESTION, "--explain", "--spans", "2")
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80)
+        self.assertIn("left out: ", page.stdout)
 
     def test_ask_for_people(self):
         result = self.run_cli("ask", "notes", "When does the ferry to Caldera leave?", "--max-tokens", "8")

@@ -19,6 +19,17 @@ TEST(QuestionFile, ReadsEvidenceQuestionAndAnswers) {
   EXPECT_TRUE((*read)[2].evidence.empty());
 }
 
+TEST(QuestionFile, ADashIsAQuestionThatTheTextDoesNotAnswer) {
+  const auto read = ParseQuestions("Ge1:1\ta\tx\n-\tb\t-\n - \tc\tx\n\td\t\n\te\tx\n-\tf\t\n", "f.tsv");
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  std::string unanswerable;
+  for (const FileQuestion& q : *read) {
+    if (q.unanswerable) unanswerable += q.question;
+    EXPECT_EQ(q.answers.empty(), q.unanswerable) << q.question;
+  }
+  EXPECT_EQ(unanswerable, "bcdf");
+}
+
 TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
   for (const auto& [text, what] : std::vector<std::pair<std::string, std::string>>{
            {"a\tb\tc\nno tabs\n", "f.tsv line 2: 1 column"},
@@ -26,6 +37,7 @@ TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
            {"a\tb\tc\td\n", "f.tsv line 1: 4 columns"},
            {"\n\na\t \tc\n", "f.tsv line 3: no question"},
            {"a\tb\t | \n", "f.tsv line 1: no answer"},
+           {"a\tb\t-\n", "f.tsv line 1: no answer"},
            {"# nothing\n", "f.tsv: holds no question"},
            {"", "f.tsv: holds no question"}}) {
     const auto read = ParseQuestions(text, "f.tsv");

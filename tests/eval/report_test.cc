@@ -94,6 +94,39 @@ TEST(Rows, ReadBackAsTheyWere) {
   EXPECT_FALSE(ParseRow("{\"task\":1}").ok());
 }
 
+TEST(Rows, OfBeforeAbstentionAreStillRead) {
+  std::string old = RowJson(Row(EvalMode::kLonghold, 3, 0.5));
+  const size_t at = old.find("\"evidence\""), end = old.find("\"skipped\"");
+  ASSERT_LT(at, end);
+  old.erase(at, end - at);
+  const auto read = ParseRow(old);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_FALSE(read->abstained);
+}
+
+TEST(Summary, CountsAbstentionsRightAndWrong) {
+  std::vector<EvalRow> rows;
+  for (uint32_t i = 0; i < 7; ++i) {
+    rows.push_back(Row(EvalMode::kLonghold, i, i < 3 ? 0 : 1));
+    rows.back().unanswerable = i < 4;
+    rows.back().abstained = i >= 2 && i < 5;  // 2 and 3 rightly, 4 wrongly
+  }
+  const auto read = ParseRow(RowJson(rows[2]));
+  ASSERT_TRUE(read.ok());
+  EXPECT_TRUE(read->unanswerable && read->abstained);
+  const std::vector<EvalSummary> all = Summarise(rows, 1);
+  ASSERT_EQ(all.size(), 1u);
+  EXPECT_EQ(all[0].unanswerable, 4u);
+  EXPECT_EQ(all[0].abstained, 2u);
+  EXPECT_EQ(all[0].abstained_wrongly, 1u);
+  EvalReport report{.environment = {}, .settings = {}, .notes = {}, .rows = rows, .results = all};
+  EXPECT_NE(ReportText(report).find("abstained: 2 of 4 (50.0%) without an answer, 1 of 3 (33.3%) others\n"), std::string::npos) << ReportText(report);
+  EXPECT_NE(ReportJson(report).find(R"("abstention":{"unanswerable":4,"abstained":2,"answerable":3,"abstained_wrongly":1})"), std::string::npos);
+  for (EvalRow& row : rows) row.unanswerable = row.abstained = false;
+  report.results = Summarise(rows, 1);
+  EXPECT_EQ(ReportText(report).find("abstained"), std::string::npos) << "only where there is something to say";
+}
+
 TEST(Summary, IsThatOfItsRows) {
   std::vector<EvalRow> rows = {Row(EvalMode::kLonghold, 0, 1), Row(EvalMode::kOracle, 0, 1),   Row(EvalMode::kLonghold, 1, 0),
                                Row(EvalMode::kOracle, 1, 0.6), Row(EvalMode::kLonghold, 2, 0.2), Row(EvalMode::kFull, 0, 0)};

@@ -488,5 +488,110 @@ TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
   EXPECT_EQ(places(spans(looking)), places(without));
 }
 
+// The toy's opinion is noise, so the mark is set where every or no question is above it: which questions are is for docs/figures.md.
+TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
+  RecallProfile strict = Profile();
+  strict.look_spans = 16;
+  strict.span_score_min = 0;
+  strict.abstain_support = 1000;
+  Restart({.answer = "It is 7350194."}, &strict);
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  AskOptions options;
+  std::string shown;
+  options.on_text = [&](std::string_view piece) { shown += piece; };
+  const Result<AskReply> none = engine_->Ask("tales", kQuestion, options);
+  ASSERT_TRUE(none.ok()) << none.status().ToString();
+  EXPECT_TRUE(none->abstained);
+  EXPECT_EQ(none->answer, kAbstention);
+  EXPECT_EQ(shown, kAbstention);
+  EXPECT_TRUE(none->citations.empty());
+  EXPECT_EQ(none->coverage, 0.0);
+  EXPECT_EQ(none->spans + none->tokens_recalled + none->completion_tokens, 0u);
+  EXPECT_NE(none->evidence, 0.0);
+  EXPECT_GT(none->memory_tokens, 0u);
+  ASSERT_EQ(none->closest.size(), 1u);
+  EXPECT_EQ(none->closest[0].document, "tale");
+
+  const Result<RecallReply> few = engine_->Recall("tales", kQuestion, {});
+  const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.abstain = false});
+  ASSERT_TRUE(few.ok() && all.ok());
+  EXPECT_TRUE(few->abstained);
+  EXPECT_FALSE(all->abstained);
+  EXPECT_EQ(few->spans.size(), 3u);
+  EXPECT_GT(all->spans.size(), 3u);
+  EXPECT_EQ(few->spans[0].tokens, all->spans[0].tokens);
+  EXPECT_EQ(few->spans[0].tokens, none->closest[0].tokens);
+
+  options.recall.abstain = false;
+  const Result<AskReply> forced = engine_->Ask("tales", kQuestion, options);
+  ASSERT_TRUE(forced.ok());
+  EXPECT_FALSE(forced->abstained);
+  EXPECT_EQ(forced->answer, "It is 7350194.");
+  options.recall.abstain = true;
+  options.answer_prefix = "The number";
+  const Result<AskReply> begun = engine_->Ask("tales", kQuestion, options);
+  ASSERT_TRUE(begun.ok());
+  EXPECT_FALSE(begun->abstained) << "the answer was begun by the caller";
+
+  strict.abstain_support = 0;
+  Restart({.answer = "It is 7350194."}, &strict);
+  const Result<AskReply> off = engine_->Ask("tales", kQuestion, {});
+  ASSERT_TRUE(off.ok());
+  EXPECT_FALSE(off->abstained);
+}
+
+TEST_F(EngineTest, WithoutALookOnlyAQuestionWithoutAnyCandidateAbstains) {
+  RecallProfile words_only = Profile();
+  words_only.heads.clear();
+  words_only.abstain_support = 1000;
+  Restart({.answer = "It is 7350194."}, &words_only);
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  const Result<AskReply> known = engine_->Ask("tales", kQuestion, {});
+  const Result<AskReply> unknown = engine_->Ask("tales", "Zyxwvutsrq?", {});
+  ASSERT_TRUE(known.ok() && unknown.ok());
+  EXPECT_FALSE(known->abstained);
+  EXPECT_TRUE(unknown->abstained);
+  EXPECT_EQ(unknown->answer, kAbstention);
+  EXPECT_TRUE(unknown->closest.empty());
+}
+
+TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
+  RecallProfile looking = Profile();
+  looking.look_spans = 6;
+  looking.spans_max = 3;
+  looking.span_score_min = 0;
+  Restart({}, &looking);
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  const Result<RecallReply> plain = engine_->Recall("tales", kQuestion, {});
+  const Result<RecallReply> r = engine_->Recall("tales", kQuestion, {.explain = true});
+  ASSERT_TRUE(plain.ok() && r.ok());
+  EXPECT_TRUE(plain->words.empty() && plain->candidates_explained.empty());
+  const auto word = std::find_if(r->words.begin(), r->words.end(), [](const QuestionWord& w) { return w.text == "Methuselah"; });
+  ASSERT_NE(word, r->words.end());
+  EXPECT_EQ(word->blocks, 1u);
+  const auto named = static_cast<size_t>(word - r->words.begin());
+  ASSERT_GT(r->candidates_explained.size(), 6u);
+  size_t kept = 0, looked = 0, found = 0;
+  for (size_t i = 0; i < r->candidates_explained.size(); ++i) {
+    const ExplainedSpan& c = r->candidates_explained[i];
+    ASSERT_EQ(c.found.size(), r->words.size());
+    EXPECT_EQ(c.why.empty(), c.kept);
+    // Explaining changes nothing of what is recalled.
+    if (i < 3) EXPECT_EQ(c.span.tokens, plain->spans[i].tokens);
+    EXPECT_EQ(c.kept, i < 3);
+    EXPECT_EQ(c.rank, i < 6 ? i + 1 : 0);
+    if (i >= 6) EXPECT_EQ(c.planned_rank, i + 1);
+    kept += c.kept;
+    looked += c.rank > 0;
+    found += c.found[named];
+    EXPECT_EQ(c.found[named], c.span.text.find("Methuselah") != std::string::npos);
+  }
+  EXPECT_EQ(kept, 3u);
+  EXPECT_EQ(looked, 6u);
+  EXPECT_GE(found, 1u);
+  EXPECT_EQ(r->candidates_explained[3].why, "enough better ones");
+  EXPECT_EQ(r->candidates_explained[6].why, "not looked at");
+}
+
 }  // namespace
 }  // namespace longhold

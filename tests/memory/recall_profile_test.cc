@@ -93,6 +93,7 @@ TEST(RecallProfile, WhatIsNotSaidKeepsItsDefault) {
   EXPECT_EQ(p->gate, defaults.gate);
   EXPECT_EQ(p->spans_max, defaults.spans_max);
   EXPECT_EQ(p->span_score_min, defaults.span_score_min);
+  EXPECT_EQ(p->abstain_support, 0.0) << "no model's mark fits another";
   EXPECT_EQ(p->window_tokens, defaults.window_tokens);
   EXPECT_EQ(p->sink_tokens, defaults.sink_tokens);
   EXPECT_TRUE(p->heads.empty());
@@ -119,6 +120,7 @@ TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
       {R"({"spans_max": 65})", "spans_max"},
       {R"({"spans_max": 7.99})", "spans_max"},
       {R"({"span_score_min": 1.01})", "span_score_min"},
+      {R"({"abstain_support": -1})", "abstain_support"},
       {R"({"span_tokens": 31})", "span_tokens"},
       {R"({"span_tokens": 1025})", "span_tokens"},
       {R"({"window_tokens": 65})", "window_tokens"},

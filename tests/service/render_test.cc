@@ -50,7 +50,7 @@ AskReply Reply() {
 
 TEST(AskJson, HasExactlyTheKeysOfTheContract) {
   const boost::json::value json = boost::json::parse(AskJson(Reply()));
-  EXPECT_THAT(Keys(json), ElementsAre("answer", "citations", "coverage", "plan", "usage", "timings"));
+  EXPECT_THAT(Keys(json), ElementsAre("answer", "citations", "coverage", "evidence", "abstained", "plan", "usage", "timings"));
   EXPECT_THAT(Keys(json.at("citations").at(0)),
               ElementsAre("index", "document", "byte_start", "byte_end", "line_start", "line_end", "text", "score", "reasons"));
   EXPECT_THAT(Keys(json.at("plan")), ElementsAre("candidates", "spans", "tokens_recalled", "blocks_read", "bytes_read"));
@@ -66,11 +66,11 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   reply.spans = {Span("a"), Span("b")};
   reply.plan_ms = 12.5;
   const boost::json::value json = boost::json::parse(RecallJson(reply));
-  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "timings"));
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "timings"));
   EXPECT_THAT(Keys(json.at("spans").at(0)), ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end", "line_start",
                                                         "line_end", "text", "score", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
-  EXPECT_EQ(RecallJson({}), R"({"spans":[],"coverage":0,"timings":{"plan_ms":0}})");
+  EXPECT_EQ(RecallJson({}), R"({"spans":[],"coverage":0,"evidence":0,"abstained":false,"timings":{"plan_ms":0}})");
 }
 
 TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
@@ -112,6 +112,76 @@ TEST(AskJson, SaysWhatIsLostOnlyWhenDegraded) {
   reply.blocks_lost = 2;
   EXPECT_THAT(AskJson(reply), HasSubstr("\"lost\":{\"blocks\":2,\"spans\":0}"));
   EXPECT_THAT(RecallJson({.spans_lost = 1}), HasSubstr("\"lost\":{\"blocks\":0,\"spans\":1}"));
+}
+
+TEST(Abstention, IsSaidWithTheClosestPlaceAndHowToForceAnAnswer) {
+  AskReply reply;
+  reply.answer = kAbstention;
+  reply.abstained = true;
+  reply.evidence = 0.25;
+  reply.closest = {Span("And Noah")};
+  EXPECT_THAT(AskJson(reply), HasSubstr("\"citations\":[],\"coverage\":0,\"evidence\":0.25,\"abstained\":true,"));
+  EXPECT_EQ(CitationsText(reply, "", "m"), "") << "the answer says it already";
+  EXPECT_THAT(ClosestText(reply), testing::AllOf(HasSubstr("genesis.txt:123-125"), HasSubstr("--no-abstain")));
+  EXPECT_LE(ClosestText(reply).size(), kColumns);
+  EXPECT_EQ(ClosestText(Reply()), "");
+  RecallReply recall;
+  recall.spans = {Span("And Noah")};
+  recall.coverage = 0.5;
+  EXPECT_THAT(RecallText(recall, "", "m"), testing::Not(HasSubstr("nothing")));
+  recall.abstained = true;
+  EXPECT_THAT(RecallText(recall, "", "m"), testing::AllOf(HasSubstr("[1] genesis.txt"), HasSubstr("nothing on this"), HasSubstr("--no-abstain")));
+}
+
+RecallReply Explained() {
+  RecallReply reply;
+  reply.words = {{"Which", 9, 0.1, true}, {"newspaper", 0, 8.5, false}, {"Pilate", 55, 5.25, false}};
+  ExplainedSpan kept;
+  kept.span = Span("Pilate saith");
+  kept.planned_rank = 3;
+  kept.rank = 1;
+  kept.head_score = 0.5;
+  kept.look = 1.25;
+  kept.support = 0.75;
+  kept.found = {true, false, true};
+  kept.word_look = {0.1, -0.5, 2};
+  kept.kept = true;
+  ExplainedSpan left = kept;
+  left.span.document = std::string(100, 'd');
+  left.planned_rank = 17;
+  left.rank = 0;
+  left.kept = false;
+  left.why = "not looked at";
+  reply.candidates_explained = {kept, left};
+  return reply;
+}
+
+TEST(ExplainText, ShowsRanksScoresWordsAndWhyNotOnAScreen) {
+  const std::string text = ExplainText(Explained());
+  EXPECT_THAT(text, HasSubstr("newspaper nowhere, Pilate 55"));
+  EXPECT_THAT(text, HasSubstr("   1       3  0.500  0.000   1.25     0.75   0.62  genesis.txt:123-125\n      kept; has Pilate; lacks newspaper\n"));
+  EXPECT_THAT(text, HasSubstr("   -      17  0.500  0.000      -        -   0.62  \u2026ddd"));
+  EXPECT_THAT(text, HasSubstr("ddd:123-125\n"));
+  EXPECT_THAT(text, HasSubstr("left out: not looked at"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("Which"))) << "function words tell nothing";
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find('\n', at);
+    EXPECT_LE(CountColumns(text.substr(at, end - at)), 80u);
+    at = end + 1;
+  }
+}
+
+TEST(RecallJson, ExplainsOnlyWhenAsked) {
+  const boost::json::value json = boost::json::parse(RecallJson(Explained()));
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "timings", "words", "candidates_explained"));
+  EXPECT_THAT(Keys(json.at("words").at(0)), ElementsAre("word", "blocks", "weight", "function_word"));
+  const boost::json::value& first = json.at("candidates_explained").at(0);
+  EXPECT_THAT(Keys(first), ElementsAre("document", "token_begin", "token_end", "line_start", "line_end", "text", "rank_planned", "rank",
+                                       "head_score", "lexical_score", "score_planned", "look", "support", "score", "words_found",
+                                       "words_missing", "words_look", "kept", "why"));
+  EXPECT_EQ(boost::json::serialize(first.at("words_found")), R"(["Which","Pilate"])");
+  EXPECT_EQ(boost::json::serialize(first.at("words_missing")), R"(["newspaper"])");
+  EXPECT_TRUE(json.at("candidates_explained").at(1).at("rank").is_null());
 }
 
 TEST(ReindexJson, HasItsKeys) {

@@ -1,0 +1,52 @@
+// Whether a memory holds anything on a question, judged by the question's words beside the best spans.
+//
+// Pure functions on what the plan and the second look know. docs/decisions/0006 has the measurements.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/types.h"
+#include "memory/lexical_index.h"
+#include "memory/recall_planner.h"
+#include "memory/recall_profile.h"
+
+namespace longhold {
+
+// A distinct word of a question. Value type.
+struct AskedWord {
+  std::string text;              // as the question has it
+  uint32_t stem = 0;
+  uint32_t begin = 0, end = 0;   // its first place: tokens of the question
+  uint32_t block_count = 0;      // blocks of the memory that it begins in
+  double weight = 0;             // how rare it is in the memory (LexicalIndex::Query); 0 where it is everywhere
+  bool function_word = false;
+};
+
+// The distinct words of a question, in its order. `words` are those of the question's `tokens`, `known` what the index says about the
+// last of them (RecallPlan::words), `piece` gives a token's text.
+std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words, std::span<const LexicalResult::Word> known,
+                                  std::span<const TokenId> tokens, const std::function<std::string(TokenId)>& piece);
+
+// A question's word beside one span. Value type.
+struct WordBeside {
+  bool found = false;  // it stands in the span, in any inflection
+  double look = 0;     // ln of how much likelier its tokens are beside the span than beside nothing, mean; 0 without a second look
+};
+
+// [asked]. `span_words` are the span's. `look_logs` is PlannedSpan::look_logs, whose first entry is the question's token `look_begin`.
+std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<const LexicalWord> span_words,
+                                    std::span<const float> look_logs, uint32_t look_begin);
+
+// How much a span speaks for the question being answered there: over the words that are no function words, weighed by how rare they
+// are,
+//   (mean look) * (1/4 + share that is found) / (5/4)
+// A product, because each alone is fooled: by a span of the same kind about something else, which makes every word likelier, and by
+// words that stand near each other by chance. The quarter lets a look speak for a span that says it all in other words. Nats per
+// token, 0 or more; infinity where there is no word to go by.
+double Support(std::span<const AskedWord> asked, std::span<const WordBeside> beside);
+
+}  // namespace longhold
