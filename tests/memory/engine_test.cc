@@ -577,10 +577,14 @@ TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
     ASSERT_EQ(c.found.size(), r->words.size());
     EXPECT_EQ(c.why.empty(), c.kept);
     // Explaining changes nothing of what is recalled.
-    if (i < 3) EXPECT_EQ(c.span.tokens, plain->spans[i].tokens);
+    if (i < 3) {
+      EXPECT_EQ(c.span.tokens, plain->spans[i].tokens);
+    }
     EXPECT_EQ(c.kept, i < 3);
     EXPECT_EQ(c.rank, i < 6 ? i + 1 : 0);
-    if (i >= 6) EXPECT_EQ(c.planned_rank, i + 1);
+    if (i >= 6) {
+      EXPECT_EQ(c.planned_rank, i + 1);
+    }
     kept += c.kept;
     looked += c.rank > 0;
     found += c.found[named];
