@@ -454,7 +454,7 @@ class Eval(CliTest):
 
     def test_questions_without_an_answer_are_right_when_nothing_is_said(self):
         # The generic profile abstains only where no word of the question stands in the text.
-        self.write("q.tsv", "L1\tWhich line is this?\tx\n-\tZyxwvutsrq?\t-\n-\tWhat is the number of the line?\t-\n")
+        self.write("q.tsv", "L1\tWho stands near the river?\tx\n-\tZyxwvutsrq?\t-\n-\tWhere is the lantern?\t-\n")
         report = self.run_json("eval", "--questions", "q.tsv", "--haystack", "book.txt", "--lengths", "2k", "--max-tokens", "4", "--mode", "longhold")
         self.assertEqual(report["results"][0]["abstention"], {"unanswerable": 2, "abstained": 1, "answerable": 1, "abstained_wrongly": 0})
 
