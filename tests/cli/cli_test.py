@@ -648,14 +648,14 @@ class Conversation(WithWeights):
         self.assertFalse(self.run_json("recall", "notes", NEEDLE_QUESTION)["abstained"])
 
     def test_recall_explains_what_competed(self):
-        reply = self.run_json("recall", "notes", NEEDLE_QUESTION, "--explain", "--spans", "2")
-        self.assertGreater(len(reply["candidates_explained"]), 2)
+        reply = self.run_json("recall", "notes", NEEDLE_QUESTION, "--explain", "--spans", "1")
+        self.assertGreater(len(reply["candidates_explained"]), 1)
         best = reply["candidates_explained"][0]
         self.assertTrue(best["kept"])
         self.assertIn("lighthouse", best["words_found"])
-        self.assertEqual([c["kept"] for c in reply["candidates_explained"]], [i < 2 for i in range(len(reply["candidates_explained"]))])
+        self.assertEqual([c["kept"] for c in reply["candidates_explained"]], [i < 1 for i in range(len(reply["candidates_explained"]))])
         self.assertEqual(sorted(c["rank_planned"] for c in reply["candidates_explained"]), list(range(1, len(reply["candidates_explained"]) + 1)))
-        page = self.run_cli("recall", "notes", NEEDLE_QUESTION, "--explain", "--spans", "2")
+        page = self.run_cli("recall", "notes", NEEDLE_QUESTION, "--explain", "--spans", "1")
         self.assertEqual(page.returncode, 0, page.stderr)
         self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80)
         self.assertIn("left out: ", page.stdout)
