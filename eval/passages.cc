@@ -9,21 +9,21 @@ namespace {
 
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 
-// Where the unit that begins at `begin` ends: after a line break, after a sentence, or where it gets too long.
-size_t UnitEnd(std::string_view text, size_t begin, size_t bytes_max) {
+// Where the unit that begins at `begin` ends, within a line that ends at `line_end`: there, when the line is short; else after a
+// sentence, or where it gets too long.
+size_t UnitEnd(std::string_view text, size_t begin, size_t line_end, bool sentences, size_t bytes_max) {
   size_t last_space = 0;
-  for (size_t i = begin; i < text.size(); ++i) {
-    if (text[i] == '\n') return i + 1;
+  for (size_t i = begin; i < line_end; ++i) {
     const bool ends = text[i] == '.' || text[i] == '!' || text[i] == '?';
-    if (ends && i + 1 < text.size() && IsSpace(text[i + 1]) && i - begin >= 20) return i + 1;  // "Mr. X" is no sentence
+    if (sentences && ends && i + 1 < line_end && IsSpace(text[i + 1]) && i - begin >= 20) return i + 1;  // "Mr. X" is no sentence
     if (IsSpace(text[i])) last_space = i + 1;
     if (i - begin >= bytes_max) {
       if (last_space > begin) return last_space;
-      while (i < text.size() && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) ++i;  // not inside a character
+      while (i < line_end && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) ++i;  // not inside a character
       return i;
     }
   }
-  return text.size();
+  return line_end;
 }
 
 }  // namespace
@@ -31,8 +31,15 @@ size_t UnitEnd(std::string_view text, size_t begin, size_t bytes_max) {
 std::vector<ByteSpan> CutPassages(std::string_view text, const PassageOptions& options) {
   LH_CHECK(options.units >= 1 && options.stride >= 1 && options.stride <= options.units && options.unit_bytes_max >= 16);
   std::vector<ByteSpan> units;
+  size_t line_end = 0;
+  bool sentences = false;
   for (size_t at = 0; at < text.size();) {
-    const size_t end = UnitEnd(text, at, options.unit_bytes_max);
+    if (at == line_end) {
+      const size_t newline = text.find('\n', at);
+      line_end = newline == std::string_view::npos ? text.size() : newline + 1;
+      sentences = line_end - at > kPassageLineBytes;
+    }
+    const size_t end = UnitEnd(text, at, line_end, sentences, options.unit_bytes_max);
     if (!std::all_of(text.begin() + static_cast<ptrdiff_t>(at), text.begin() + static_cast<ptrdiff_t>(end), IsSpace)) {
       units.push_back({at, end});
     }

@@ -1,6 +1,8 @@
 // Cuts a text into the passages that the retrieval baselines rank: windows over its lines or, where lines are long, sentences.
+// A short line is one unit even when sentences end inside it: a verse, an item of a list, a line of a page that was wrapped.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -8,6 +10,9 @@
 #include "base/types.h"
 
 namespace longhold {
+
+// Lines of more bytes, with their newline, are cut at sentences. Of the King James Bible's verses 99% are shorter.
+inline constexpr size_t kPassageLineBytes = 300;
 
 struct PassageOptions {
   uint32_t units = 4;             // lines or sentences of one passage

@@ -282,10 +282,8 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options));
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
 
-  // Longest spans grow to lines at both ends and cover two peaks of one block.
-  const uint32_t span_tokens_max = profile_->span_tokens + 2 * 64 + kBlockTokens;
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
-  const uint64_t need = uint64_t{head} + uint64_t{spans_max} * span_tokens_max + tail + options.max_tokens;
+  const uint64_t need = uint64_t{head} + uint64_t{spans_max} * SpanTokensMax(*profile_) + tail + options.max_tokens;
   const uint64_t limit = std::max(info.context_length, 2048u);
   if (uint64_t{head} + tail + options.max_tokens > limit) {
     return InvalidArgument("the question has " + std::to_string(tail) + " tokens, and " + info.name + " reads " +

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/hash.h"
+#include "memory/english_irregular.h"
 
 namespace longhold {
 namespace {
@@ -122,15 +123,21 @@ bool EndsWith(std::string_view word, std::string_view ending) { return word.ends
 // Whether `word` has a vowel, so that it may stand without its ending ("being" loses -ing, "string" keeps it).
 bool HasVowel(std::string_view word) { return word.find_first_of("aeiouy") != std::string_view::npos; }
 
-// A light English stemmer: endings that change number, tense or degree, nothing that changes the kind of word. Light on
-// purpose: a wrong merge costs a rare name its weight, a missed one costs little. Words of other scripts stay as they
-// are.
+bool IsVowel(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
+
+// A light English stemmer: irregular forms, then endings that change number, tense or degree, nothing that changes the kind of
+// word. Light on purpose: a wrong merge costs a rare name its weight, a missed one costs little. Words of other scripts stay as
+// they are.
 std::string_view Stem(std::string& word) {
   const bool letters = std::all_of(word.begin(), word.end(), [](char c) { return c >= 'a' && c <= 'z'; });
-  if (!letters || word.size() <= 3) return word;
-  if (EndsWith(word, "ies") || EndsWith(word, "ied") || EndsWith(word, "sses")) {
+  if (!letters) return word;
+  if (const std::string_view base = EnglishBaseForm(word); !base.empty()) word = base;
+  if (word.size() < 3) return word;
+  if (EndsWith(word, "ies") || EndsWith(word, "ied")) {
+    word.resize(word.size() - (word.size() == 4 ? 1 : 2));  // "ties" are of "tie", "flies" of "fly"
+  } else if (EndsWith(word, "sses")) {
     word.resize(word.size() - 2);
-  } else if (EndsWith(word, "s") && !EndsWith(word, "ss") && !EndsWith(word, "us") && !EndsWith(word, "is")) {
+  } else if (word.size() > 3 && EndsWith(word, "s") && !EndsWith(word, "ss") && !EndsWith(word, "us") && !EndsWith(word, "is")) {
     word.pop_back();
   }
   const size_t size = word.size();
@@ -147,10 +154,12 @@ std::string_view Stem(std::string& word) {
   if (cut > 0 && HasVowel(std::string_view(word).substr(0, size - cut))) {
     word.resize(size - cut);
     const char last = word.back();
-    if (word.size() >= 3 && word[word.size() - 2] == last && last != 'l' && last != 's' && last != 'z') word.pop_back();
+    // "running" is of "run", but "adding" of "add" and "agreeing" of "agree".
+    const bool doubled = word.size() >= 4 && word[word.size() - 2] == last && !IsVowel(last);
+    if (doubled && last != 'l' && last != 's' && last != 'z') word.pop_back();
   }
   if (word.size() > 3 && word.back() == 'e') word.pop_back();
-  if (word.size() > 2 && word.back() == 'y') word.back() = 'i';
+  if (word.size() > 2 && word.back() == 'y') word.back() = 'i';  // "day" too, or "days" would be another word
   return word;
 }
 

@@ -38,9 +38,9 @@ struct LexicalWord {
 //     from lower to upper case ("readFile" is two words), from letter to digit, and a length of 64 bytes.
 //   - Scripts written without spaces (Chinese, Japanese, Thai, ...), Hangul and emoji: every code point is a word.
 //   - Letter case folds in Latin, Greek, Cyrillic and Armenian; Latin accents and combining marks are dropped.
-//   - ASCII words lose English inflection endings (plural, -ed, -ing, -ly, archaic -eth and -est). Other languages
-//     match by form only.
-inline constexpr uint32_t kLexicalRules = 1;
+//   - ASCII words that are irregular English forms (memory/english_irregular.h) become their base form; then they lose
+//     English inflection endings (plural, -ed, -ing, -ly, archaic -eth and -est). Other languages match by form only.
+inline constexpr uint32_t kLexicalRules = 2;
 
 class LexicalVocabulary {
  public:

@@ -10,6 +10,8 @@ namespace {
 constexpr size_t kCandidatesPerSignal = 128;
 // How far a span may grow to reach a line's start or end.
 constexpr uint32_t kLineGrowTokens = 48;
+// What may lie between two spans that belong together: a line or two.
+constexpr uint64_t kGapTokens = 48;
 
 struct Candidate {
   BlockKey block;
@@ -40,6 +42,19 @@ double HeadWeight(const Manifest& m, const RecallProfile& profile, size_t head) 
     if (h.layer == m.scan_layers[head] && h.kv_head == m.scan_kv_heads[head]) return h.weight;
   }
   return 0;
+}
+
+uint64_t Gap(const TokenSpan& a, const TokenSpan& b) { return a.end <= b.begin ? b.begin - a.end : a.begin - b.end; }
+
+// The span of `spans` that stands nearest to `span`, which overlaps none of them, in the same document and with no more than
+// kGapTokens between them; null when there is none.
+PlannedSpan* Neighbour(std::vector<PlannedSpan>& spans, DocumentId document, const TokenSpan& span) {
+  PlannedSpan* nearest = nullptr;
+  for (PlannedSpan& s : spans) {
+    if (s.document != document || Gap(s.tokens, span) > kGapTokens) continue;
+    if (nearest == nullptr || Gap(s.tokens, span) < Gap(nearest->tokens, span)) nearest = &s;
+  }
+  return nearest;
 }
 
 }  // namespace
@@ -127,6 +142,22 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
         return s.document == c.block.document && s.tokens.begin < span.end && span.begin < s.tokens.end;
       });
       if (span.empty() || clashes) continue;
+    }
+    if (PlannedSpan* near = Neighbour(plan.spans, c.block.document, span)) {
+      const TokenSpan both{std::min(span.begin, near->tokens.begin), std::max(span.end, near->tokens.end)};
+      if (both.size() <= SpanTokensMax(profile)) {
+        near->tokens = both;
+        near->head_score = std::max(near->head_score, c.head);
+        near->lexical_score = std::max(near->lexical_score, c.lexical);
+        continue;
+      }
+      if (span.size() + Gap(span, near->tokens) <= SpanTokensMax(profile)) {
+        if (span.end <= near->tokens.begin) {
+          span.end = near->tokens.begin;
+        } else {
+          span.begin = near->tokens.end;
+        }
+      }
     }
     plan.spans.push_back({c.block.document, span, score, c.head, c.lexical});
   }

@@ -45,13 +45,18 @@ struct RecallPlan {
   double Coverage() const;
 };
 
+// Tokens of the longest span: it grows to lines at both ends and covers two peaks of one block, or is two spans joined.
+inline uint32_t SpanTokensMax(const RecallProfile& profile) { return profile.span_tokens + 2 * 64 + kBlockTokens; }
+
 // Scans, fuses and cuts. `parallel` runs the scan. Errors: data_loss from reading text.
 //   score(block) = w_head * (mean over heads of the block's share of all attention mass)
 //                + w_lexical * (lexical score / what a block with every word of the question would score)
 // Both are shares of 1, so a signal that is unsure weighs little by itself. (Scaling each to a maximum of 1 instead let heads
 // that look everywhere a little outvote words that stand in one place.)
 // A span is laid around the tokens that the signals point at, not around the block, so that what stands across a block's
-// edge is whole; it then grows to whole lines where these are near.
+// edge is whole; it then grows to whole lines where these are near. Spans of one document with at most 48 tokens between them are
+// joined, with what lies between, under the better one's score; where that would make more than SpanTokensMax, the worse one grows
+// until they touch. So evidence does not fall between two spans.
 Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, const RecallQuery& query, uint32_t spans_max,
                               const ParallelFor& parallel);
 

@@ -27,8 +27,21 @@ TEST(CutPassages, LeavesBlankLinesOut) {
 }
 
 TEST(CutPassages, CutsLongLinesAtSentences) {
-  EXPECT_THAT(Cut("The first sentence stands here. The second follows it closely.", {.units = 1, .stride = 1}),
-              testing::ElementsAre("The first sentence stands here.", " The second follows it closely."));
+  const std::string first = "The first sentence stands here" + std::string(kPassageLineBytes, 'e') + ".";
+  EXPECT_THAT(Cut(first + " The second follows it closely.\nA line. It is short, and no sentence ends it.\n",
+                  {.units = 1, .stride = 1}),
+              testing::ElementsAre(first, " The second follows it closely.", "A line. It is short, and no sentence ends it.\n"));
+}
+
+TEST(CutPassages, KeepsShortLinesWholeThoughSentencesEndInThem) {
+  const std::string one = "1 And God called the light Day. And the evening and the morning were the first day.\n";
+  const std::string two = "2 Where is Abel thy brother? And he said, I know not: Am I my brother's keeper?\n";
+  EXPECT_THAT(Cut(one + two + one + two, {.units = 2, .stride = 2}), testing::ElementsAre(one + two, one + two));
+  // Where a line becomes long: with and without a byte more.
+  const std::string sentence = "This sentence has some words in it. ";
+  const std::string line = sentence + std::string(kPassageLineBytes - sentence.size() - 1, 'x');
+  EXPECT_THAT(Cut(line + "\n", {.units = 1, .stride = 1}), testing::SizeIs(1));
+  EXPECT_THAT(Cut(line + "x\n", {.units = 1, .stride = 1}), testing::SizeIs(2));
 }
 
 TEST(CutPassages, CutsWhatHasNeitherWithoutSplittingCharacters) {

@@ -111,6 +111,7 @@ void ExpectLawful(const HandMade& h, const RecallPlan& plan, uint32_t spans_max)
   for (size_t i = 0; i < plan.spans.size(); ++i) {
     const PlannedSpan& a = plan.spans[i];
     EXPECT_FALSE(a.tokens.empty());
+    EXPECT_LE(a.tokens.size(), SpanTokensMax(h.profile));
     EXPECT_LE(a.tokens.end, h.memory->Get(a.document).committed_tokens);
     EXPECT_GE(a.score, h.profile.span_score_min);
     EXPECT_LE(a.score, i == 0 ? 1.0 : plan.spans[i - 1].score) << "scores descend from 1";
@@ -264,6 +265,36 @@ TEST(RecallPlanner, SpansAreLawfulWhateverTheIndexesSay) {
       for (const uint32_t spans_max : {1u, 3u, 8u, 64u}) ExpectLawful(h, h.Plan(query, spans_max), spans_max);
     }
   }
+}
+
+// A text without lines, and in it `words` words of the question at each of `places`, in bytes.
+DocumentId AddPlaces(HandMade& h, const std::vector<std::pair<size_t, std::string>>& places) {
+  std::string text(3000, '.');
+  for (const auto& [at, words] : places) text.replace(at, words.size(), words);
+  return h.Add("tale", text, nullptr);
+}
+
+// A span reaches 32 tokens before and 80 after a place, so places 113 to 160 tokens apart would leave up to 48 between them.
+TEST(RecallPlanner, NearSpansAreJoinedWithWhatLiesBetween) {
+  for (const size_t distance : {100, 120, 140, 159, 165, 220, 400}) {
+    SCOPED_TRACE(distance);
+    HandMade h(0);
+    AddPlaces(h, {{1000, " Methuselah Nebuchadnezzar "}, {1000 + distance, " quokka "}});
+    const RecallPlan plan = h.Plan({h.Words("Methuselah Nebuchadnezzar quokka"), {}});
+    ExpectLawful(h, plan, 8);
+    ASSERT_FALSE(plan.spans.empty());
+    const std::string best = h.memory->Locate(plan.spans[0].document, plan.spans[0].tokens)->text;
+    EXPECT_EQ(best.find("Methuselah") != std::string::npos && best.find("quokka") != std::string::npos, distance < 160) << best;
+  }
+}
+
+TEST(RecallPlanner, NearSpansTouchWhereOneWouldBeTooLong) {
+  HandMade h(0);
+  AddPlaces(h, {{1000, " Methuselah Nebuchadnezzar Mesopotamia "}, {1140, " quokka wombat "}, {1280, " Zyzzyva "}});
+  const RecallPlan plan = h.Plan({h.Words("Methuselah Nebuchadnezzar Mesopotamia quokka wombat Zyzzyva"), {}});
+  ExpectLawful(h, plan, 8);
+  ASSERT_EQ(plan.spans.size(), 2u);
+  EXPECT_EQ(plan.spans[1].tokens.begin, plan.spans[0].tokens.end);
 }
 
 TEST(RecallPlanner, SpansComeFromAllDocuments) {
