@@ -504,6 +504,9 @@ Result<std::vector<RecalledSpan>> Engine::DescribeAll(Planned& p, uint64_t* span
   if (index.segments_lost + index.blocks_lost > 0) {
     Note("memory " + name + ": parts of its index are lost, so not all of it is searched; 'longhold verify " + name + "' names the first");
   }
+  if (index.lists_lost > 0) {
+    Note("memory " + name + ": is searched without lists, which is exact and slower; 'longhold reindex " + name + "' makes them");
+  }
   std::vector<RecalledSpan> all;
   std::vector<PlannedSpan> kept;
   for (const PlannedSpan& span : p.plan.spans) {
@@ -766,6 +769,7 @@ Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic
         const double seconds = Milliseconds(start, Clock::now()) / 1000;
         if (on_progress) on_progress({name, done, total, seconds > 0 ? static_cast<double>(done) / seconds : 0});
       }));
+  LH_RETURN_IF_ERROR(memory->BuildLists([this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
   report.tokens = memory->committed_tokens();
   report.segments = index.segments;
   report.segments_rebuilt = index.segments_rebuilt;
@@ -801,6 +805,7 @@ Status Engine::Forget(const std::string& name, const std::string& document, bool
 
 Status Engine::Compact(const std::string& name) {
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  LH_RETURN_IF_ERROR(memory->BuildLists(SerialFor));  // no model, so no workers
   return memory->store().Compact();
 }
 

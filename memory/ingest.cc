@@ -338,6 +338,11 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   }
   const bool complete = position == record.tokens;
   LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
+  // Beside the text's own hours these are seconds. The document is committed: whoever stops here has it scanned until the next
+  // ingest or compact.
+  if (complete && !stopped()) {
+    LH_RETURN_IF_ERROR(memory.BuildLists([&](size_t n, const std::function<void(size_t)>& fn) { model.Parallel(n, fn); }));
+  }
   if (!complete) report.outcome = IngestReport::Outcome::kStopped;
   report.tokens_read = speed.tokens();
   report.seconds = speed.seconds();

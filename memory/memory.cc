@@ -276,12 +276,12 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   if (!indexes_loaded_) return OkStatus();
   if (grows) {
     // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they are read again.
-    scan_ = ScanIndex();
+    relevance_ = FaissIndex(faiss_search_);
     lexical_ = LexicalIndex();
     indexes_loaded_ = false;
     return LoadIndexes();
   }
-  if (scan != nullptr) LH_RETURN_IF_ERROR(scan_.Add(std::move(scan)));
+  if (scan != nullptr) LH_RETURN_IF_ERROR(relevance_.Add(std::move(scan)));
   return lexical_.Add(std::move(lexical));
 }
 
@@ -330,7 +330,7 @@ void Memory::ForgetInRam(DocumentId document, const std::string& name) {
   documents_.erase(at);
   std::erase_if(chunks_, [&](const auto& c) { return c.first.first == document; });
   lexical_.Remove(document);
-  scan_.Remove(document);
+  relevance_.Remove(document);
 }
 
 Status Memory::Forget(DocumentId document, const std::string& name) {

@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/status.h"
+#include "memory/faiss_index.h"
 #include "memory/language_model.h"
 #include "memory/lexical_index.h"
 #include "memory/recall_profile.h"
@@ -42,6 +44,7 @@ struct IndexReport {
   uint64_t segments_stored = 0;   // of those: written back, so the next one to open the memory finds them whole
   uint64_t segments_lost = 0;     // could not be built: what they cover is not found by this signal
   uint64_t blocks_lost = 0;       // unreadable while scan segments were built: their tokens are found by their words only
+  uint64_t lists_lost = 0;        // documents that are to have lists and whose lists are damaged or missing: they are scanned
 };
 
 class Memory {
@@ -68,13 +71,22 @@ class Memory {
   // Lets lexical segments be built again; borrowed for as long as the memory lives. Without one, a damaged one is data_loss.
   void UseVocabulary(const LexicalVocabulary* vocabulary) { vocabulary_ = vocabulary; }
   // Loads the index segments of all committed tokens; later calls do nothing. One that cannot be used is built again from what
-  // it derives from, and written back where the store can be written; index_report() tells.
+  // it derives from, and written back where the store can be written; index_report() tells. Lists that are missing or damaged
+  // are no error: their document is scanned.
   Status LoadIndexes();
   const IndexReport& index_report() const { return index_report_; }
   // Whether the scan index is over the heads that `profile` names; otherwise Reindex would bring them.
   bool HasHeadsOf(const RecallProfile& profile) const;
   const LexicalIndex& lexical() const { return lexical_; }
-  const ScanIndex& scan() const { return scan_; }
+  // What a plan asks: lists where a document has them, the exact scan of all others.
+  const RelevanceIndex& relevance() const { return relevance_; }
+  // The exact scan of everything.
+  const ScanIndex& scan() const { return relevance_.exact(); }
+  // A document's recall-head keys, ascending; empty when it has none.
+  std::span<const std::shared_ptr<const ScanSegment>> ScanSegments(DocumentId document) const {
+    return relevance_.Segments(document);
+  }
+  bool HasLists(DocumentId document) const { return relevance_.HasLists(document); }
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
@@ -95,13 +107,22 @@ class Memory {
   Result<ResumeRecord> LoadResume(DocumentId document);
   // Lets `document`, which is complete, be known as `name` too, and takes that name off all others: in one atomic write.
   Status AddName(DocumentId document, const std::string& name);
+  // Makes lists for the complete documents that are to have some and lack them, and stores them where the store can be written;
+  // where it cannot, or the disk is full, they serve for as long as this memory is open. Does nothing, and loads nothing, in a
+  // memory below the limit. Errors: those of LoadIndexes and BuildFaissSegment.
+  Status BuildLists(const ParallelFor& parallel);
+  // Which documents get and use lists, and how hard a query tries; before the first LoadIndexes.
+  void UseLists(const FaissLimits& limits, const FaissSearch& search = {}) {
+    faiss_limits_ = limits;
+    faiss_search_ = search;
+  }
   // Takes a name off a document. Without any name left, it goes with all that belongs to it; its bytes leave the disk with the
   // next Compact. Atomic.
   Status Forget(DocumentId document, const std::string& name);
   // Builds the index for the heads of `profile` from what is stored, without reading the text again. When they are the heads
   // that it has, only segments that cannot be used are built. Otherwise new scan segments are laid beside the old ones, and
-  // the last write makes them count and drops the old ones: a kill before it changes nothing. cancelled when `stop` is set,
-  // data_loss never: what cannot be built is told in the report. `on_progress` (may be null) hears tokens done and in all.
+  // the last write makes them count and drops the old ones and their lists: a kill before it changes nothing. cancelled when
+  // `stop` is set, data_loss never: what cannot be built is told in the report. Lists are BuildLists' to make again. `on_progress` (may be null) hears tokens done and in all.
   Result<IndexReport> Reindex(const RecallProfile& profile, const ParallelFor& parallel, const std::atomic<bool>* stop,
                               const std::function<void(uint64_t done, uint64_t total)>& on_progress);
   // Reads every record, segment and block. Data_loss names the first bad one.
@@ -125,7 +146,13 @@ class Memory {
   // What is stored, or else built and, where that works, written back. Null when it is lost.
   Result<std::shared_ptr<const ScanSegment>> ScanOrBuild(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel, IndexReport* report);
   Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(const DocumentRecord& d, uint32_t n, IndexReport* report);
-  // Reads all segments of a document and keeps none.
+  // Whether a document is to have lists.
+  bool WantsLists(const DocumentRecord& d) const;
+  // Lists of one head as they are stored. Errors: not_found; data_loss when they are damaged or of another version.
+  Result<FaissSegment> ReadLists(const DocumentRecord& d, uint32_t head) const;
+  // Those of all heads.
+  Result<std::vector<FaissSegment>> ReadAllLists(const DocumentRecord& d) const;
+  // Reads all segments and lists of a document and keeps none. Lists that are missing are no damage.
   Status VerifySegments(const DocumentRecord& d) const;
   // The chunk that holds a token; cached.
   Result<std::shared_ptr<const TextChunk>> ChunkOf(DocumentId document, uint64_t token);
@@ -139,7 +166,9 @@ class Memory {
   bool indexes_loaded_ = false;
   IndexReport index_report_;
   LexicalIndex lexical_;
-  ScanIndex scan_;
+  FaissIndex relevance_;
+  FaissLimits faiss_limits_;
+  FaissSearch faiss_search_;
   // The chunks read last, newest at the end; at most kChunkCache of them.
   std::vector<std::pair<std::pair<DocumentId, uint32_t>, std::shared_ptr<const TextChunk>>> chunks_;
 };

@@ -131,20 +131,72 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const Docum
 
 Status Memory::LoadIndexes() {
   if (indexes_loaded_) return OkStatus();
-  scan_ = ScanIndex();
+  relevance_ = FaissIndex(faiss_search_);
   lexical_ = LexicalIndex();
   index_report_ = {};
   for (const DocumentRecord& d : documents_) {
     for (uint32_t n = 0; n < SegmentCount(d); ++n) {
       if (!manifest_.scan_layers.empty()) {
         LH_ASSIGN_OR_RETURN(auto scan, ScanOrBuild(d, n, SerialFor, &index_report_));
-        LH_RETURN_IF_ERROR(scan_.Add(std::move(scan)));
+        LH_RETURN_IF_ERROR(relevance_.Add(std::move(scan)));
       }
       LH_ASSIGN_OR_RETURN(auto lexical, LexicalOrBuild(d, n, &index_report_));
       if (lexical != nullptr) LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
     }
+    if (!WantsLists(d)) continue;
+    const Result<std::vector<FaissSegment>> lists = ReadAllLists(d);
+    // An answer by the scan is slow and right, so nothing that is wrong with lists is worth an error here.
+    if (!lists.ok() || !relevance_.AddLists(*lists).ok()) ++index_report_.lists_lost;
   }
   indexes_loaded_ = true;
+  return OkStatus();
+}
+
+bool Memory::WantsLists(const DocumentRecord& d) const {
+  return !manifest_.scan_layers.empty() && committed_tokens() >= faiss_limits_.memory_tokens_min && d.complete() &&
+         d.tokens >= faiss_limits_.document_tokens_min && d.tokens <= kFaissTokensMax;
+}
+
+Result<FaissSegment> Memory::ReadLists(const DocumentRecord& d, uint32_t head) const {
+  const auto damaged = [&](const std::string& why) {
+    return DataLoss("memory " + name_ + ": lists of head " + std::to_string(head) + " of " + d.name + ": " + why + "; 'longhold reindex " +
+                    name_ + "' makes them again");
+  };
+  const Result<std::string> bytes = store_->Get(Table::kIndex, ListsKey(d.id, head));
+  if (!bytes.ok()) return bytes.status().code() == StatusCode::kDataLoss ? damaged(bytes.status().message()) : bytes.status();
+  Result<FaissSegment> lists = FaissSegment::Decode(*bytes);
+  if (!lists.ok()) return damaged(lists.status().message());
+  if (lists->document != d.id || lists->head != head || lists->tokens != d.tokens) return damaged("are another one's");
+  return lists;
+}
+
+Result<std::vector<FaissSegment>> Memory::ReadAllLists(const DocumentRecord& d) const {
+  std::vector<FaissSegment> all;
+  for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
+    LH_ASSIGN_OR_RETURN(FaissSegment lists, ReadLists(d, head));
+    all.push_back(std::move(lists));
+  }
+  return all;
+}
+
+Status Memory::BuildLists(const ParallelFor& parallel) {
+  const auto wants = [&](const DocumentRecord& d) { return WantsLists(d); };
+  if (std::none_of(documents_.begin(), documents_.end(), wants)) return OkStatus();
+  LH_RETURN_IF_ERROR(LoadIndexes());
+  for (const DocumentRecord& d : documents_) {
+    if (!WantsLists(d) || relevance_.HasLists(d.id)) continue;
+    std::vector<FaissSegment> lists;
+    for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
+      LH_ASSIGN_OR_RETURN(FaissSegment segment, BuildFaissSegment(relevance_.Segments(d.id), head, parallel));
+      WriteBatch batch;  // one a head: the store takes no batch of 2 GiB, and half of the heads are as good as none
+      batch.Put(Table::kIndex, ListsKey(d.id, head), segment.Encode());
+      // As with a segment that was built again: what cannot be kept serves all the same.
+      (void)store_->Write(std::move(batch), Durability::kBuffered);
+      lists.push_back(std::move(segment));
+    }
+    LH_RETURN_IF_ERROR(relevance_.AddLists(lists));
+  }
+  index_report_.lists_lost = 0;
   return OkStatus();
 }
 
@@ -152,6 +204,12 @@ Status Memory::VerifySegments(const DocumentRecord& d) const {
   for (uint32_t n = 0; n < SegmentCount(d); ++n) {
     if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
     LH_RETURN_IF_ERROR(ReadLexical(d, n).status());
+  }
+  if (!WantsLists(d)) return OkStatus();
+  for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
+    const Status lists = ReadLists(d, head).status();
+    // The memory may have grown beyond the limit with its last document, or its builder was killed.
+    if (!lists.ok() && lists.code() != StatusCode::kNotFound) return lists;
   }
   return OkStatus();
 }
@@ -192,6 +250,11 @@ Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const Parallel
       }
       done += SegmentTokens(d, n).size();
       if (on_progress) on_progress(done, committed_tokens());
+    }
+  }
+  if (other_heads) {
+    for (const DocumentRecord& d : documents_) {
+      for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) last.Delete(Table::kIndex, ListsKey(d.id, head));
     }
   }
   last.Put(Table::kMeta, kManifestKey, Encode(next));

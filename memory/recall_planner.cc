@@ -29,7 +29,7 @@ std::vector<double> TokenShares(const Memory& memory, const RecallQuery& query, 
   for (size_t h = 0; h < scans.size(); ++h) {
     const double all = scans[h].weight_sum - scans[h].sink_score;
     if (all <= 0) continue;
-    const std::vector<float> mass = memory.scan().TokenMass(query.heads[h], scans[h], block);
+    const std::vector<float> mass = memory.relevance().TokenMass(query.heads[h], scans[h], block);
     for (size_t i = 0; i < mass.size(); ++i) shares[i] += mass[i] / all / static_cast<double>(scans.size());
   }
   return shares;
@@ -84,7 +84,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     weights += weight.back();
   }
   for (size_t h = 0; h < query.heads.size(); ++h) {
-    scans.push_back(memory.scan().Query(query.heads[h], kCandidatesPerSignal, parallel));
+    scans.push_back(memory.relevance().Query(query.heads[h], kCandidatesPerSignal, parallel));
     const ScanResult& scan = scans.back();
     if (scan.weight_sum <= 0 || weights <= 0) continue;
     const double scale = weight[h] / weights / scan.weight_sum;

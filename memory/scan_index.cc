@@ -220,26 +220,20 @@ void ScanIndex::Remove(DocumentId document) {
   });
 }
 
+QuantisedRows::QuantisedRows(const ScanQuery& query) : codes(query.q.size()), scales(query.rows) {
+  LH_CHECK(query.q.size() == size_t{query.rows} * query.head_dim);
+  LH_CHECK(query.row_weight.size() == query.rows);
+  for (uint32_t r = 0; r < query.rows; ++r) {
+    const size_t at = size_t{r} * query.head_dim;
+    scales[r] = query.scale * QuantiseRow(query.q.data() + at, query.head_dim, codes.data() + at);
+  }
+}
+
 namespace {
 
 // Block masses, a float each, that a query holds at a time: 16 MiB.
 constexpr uint64_t kCellsMax = uint64_t{1} << 22;
 constexpr uint32_t kTileRowsMin = 16;
-
-// The rows of a query as the scan kernel reads them.
-struct QuantisedRows {
-  std::vector<int8_t> codes;  // [rows, head_dim]
-  std::vector<float> scales;  // [rows]; holds the logit scale
-
-  explicit QuantisedRows(const ScanQuery& query) : codes(query.q.size()), scales(query.rows) {
-    LH_CHECK(query.q.size() == size_t{query.rows} * query.head_dim);
-    LH_CHECK(query.row_weight.size() == query.rows);
-    for (uint32_t r = 0; r < query.rows; ++r) {
-      const size_t at = size_t{r} * query.head_dim;
-      scales[r] = query.scale * QuantiseRow(query.q.data() + at, query.head_dim, codes.data() + at);
-    }
-  }
-};
 
 ScanCall CallOf(const ScanSegment& segment, uint32_t head, uint32_t block, size_t block_count,
                 const QuantisedRows& rows, uint32_t row_begin, uint32_t row_count) {

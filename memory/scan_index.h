@@ -79,24 +79,47 @@ struct ScanResult {
   std::vector<double> row_lse;     // [rows] log sum exp of the row's logits over the memory; -infinity when it is empty
 };
 
-// Owner: Memory. Thread use: *external* for Add and Remove; const methods are safe to call concurrently between them.
-class ScanIndex {
+// A query's rows as KernelTable::scan reads them.
+struct QuantisedRows {
+  std::vector<int8_t> codes;  // [rows, head_dim]
+  std::vector<float> scales;  // [rows]; holds the logit scale
+
+  explicit QuantisedRows(const ScanQuery& query);
+};
+
+// What the planner needs of an index over the recall heads' keys: which blocks a question's rows attend to, as shares of
+// their softmax over the whole memory. Two implementations: ScanIndex looks at every token; FaissIndex
+// (memory/faiss_index.h) at the likely ones, and estimates the rest of the softmax.
+// Thread use: *external* for Add and Remove; const methods are safe to call concurrently between them.
+class RelevanceIndex {
  public:
+  virtual ~RelevanceIndex() = default;
   // A segment of the same document and blocks takes the older one's place. invalid_argument when it overlaps another or
   // has other heads than the segments before it.
-  Status Add(std::shared_ptr<const ScanSegment> segment);
-  void Remove(DocumentId document);
-  uint64_t token_count() const { return token_count_; }
-  uint64_t block_count() const { return block_count_; }
-
-  // Exact over all tokens: int8 dot products, softmax over the memory per row, mass per block. Queries are quantised to
-  // int8 per row, which shifts a logit by at most about (|q|_1 max|k| + |k|_1 max|q|) * scale / 254. Must hold: head
-  // and head_dim are those of the segments (an empty index takes any). Memory: 4 bytes per block and row, rows tiled to
-  // stay below 16 MiB (16 rows of a memory so large that this is more).
-  ScanResult Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const;
+  virtual Status Add(std::shared_ptr<const ScanSegment> segment) = 0;
+  virtual void Remove(DocumentId document) = 0;
+  virtual uint64_t token_count() const = 0;
+  virtual uint64_t block_count() const = 0;
+  // Must hold: head and head_dim are those of the segments (an empty index takes any).
+  virtual ScanResult Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const = 0;
   // Weighted softmax mass of each used token of one block, by the row_lse of the same query's result: adds up to the
   // block's score. Empty when the block is not in the index.
-  std::vector<float> TokenMass(const ScanQuery& query, const ScanResult& result, const BlockKey& block) const;
+  virtual std::vector<float> TokenMass(const ScanQuery& query, const ScanResult& result, const BlockKey& block) const = 0;
+};
+
+// Owner: Memory. Thread use: as RelevanceIndex.
+class ScanIndex final : public RelevanceIndex {
+ public:
+  Status Add(std::shared_ptr<const ScanSegment> segment) override;
+  void Remove(DocumentId document) override;
+  uint64_t token_count() const override { return token_count_; }
+  uint64_t block_count() const override { return block_count_; }
+
+  // Exact over all tokens: int8 dot products, softmax over the memory per row, mass per block. Queries are quantised to
+  // int8 per row, which shifts a logit by at most about (|q|_1 max|k| + |k|_1 max|q|) * scale / 254. Memory: 4 bytes per
+  // block and row, rows tiled to stay below 16 MiB (16 rows of a memory so large that this is more).
+  ScanResult Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const override;
+  std::vector<float> TokenMass(const ScanQuery& query, const ScanResult& result, const BlockKey& block) const override;
 
  private:
   std::vector<std::shared_ptr<const ScanSegment>> segments_;  // ascending by (document, block_begin)

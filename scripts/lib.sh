@@ -134,11 +134,12 @@ verify_sha256() {
 # ---------------------------------------------------------------------------------------------------- Debian packages
 
 # What the build, the demo and a run need. librocksdb-dev itself depends on every -dev package that its CMake file asks
-# for (gflags, snappy, zlib, bz2, lz4, zstd); they are not repeated here.
+# for (gflags, snappy, zlib, bz2, lz4, zstd); they are not repeated here. libfaiss-dev takes any BLAS: OpenBLAS, because
+# the reference one is slow, in its serial build, because that starts no threads of its own (and is entered by one at a time).
 APT_BUILD=(build-essential cmake ninja-build ccache pkg-config ca-certificates python3 python3-pip
   librocksdb-dev libzstd-dev libxxhash-dev libssl-dev libboost1.81-dev libboost-json1.81-dev
   libflatbuffers-dev flatbuffers-compiler libgtest-dev libgmock-dev libcli11-dev libtomlplusplus-dev bible-kjv
-  libfaiss-dev librsvg2-dev)
+  libfaiss-dev libopenblas-serial-dev librsvg2-dev)
 # What the tests need on top: numpy and yaml for the gguf module that writes tiny models.
 APT_TEST=(python3-numpy python3-yaml)
 

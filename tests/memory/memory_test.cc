@@ -371,5 +371,97 @@ TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
   }
 }
 
+// Lists for a memory of any size: toy texts are small.
+constexpr FaissLimits kAlways{.memory_tokens_min = 1, .document_tokens_min = 1000};
+
+std::unique_ptr<Memory> MustOpenWithLists(ColdStore& store, const ToyModel& model) {
+  std::unique_ptr<Memory> memory = MustOpen(store, model);
+  memory->UseLists(kAlways);
+  return memory;
+}
+
+TEST(Memory, MakesListsOnlyAboveTheLimitAndLoadsThemAgain) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  std::unique_ptr<Memory> memory = MustCreate(*store, model);
+  ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
+  ASSERT_TRUE(IngestInto(*memory, model, "short", PlainText(300, 2)).ok());
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  const DocumentId longer = memory->documents()[0].id, shorter = memory->documents()[1].id;
+  EXPECT_FALSE(memory->HasLists(longer));
+
+  memory = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_TRUE(memory->HasLists(longer));
+  EXPECT_FALSE(memory->HasLists(shorter));
+  EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
+
+  memory = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_TRUE(memory->HasLists(longer));
+  ASSERT_TRUE(memory->Verify().ok());
+  ASSERT_TRUE(memory->Forget(longer, "long").ok());
+  EXPECT_FALSE(memory->HasLists(longer));
+  memory = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
+}
+
+TEST(Memory, IngestMakesLists) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  std::unique_ptr<Memory> memory = MustCreate(*store, model);
+  memory->UseLists(kAlways);
+  ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
+  EXPECT_TRUE(memory->HasLists(memory->documents()[0].id));
+}
+
+TEST(Memory, ScansADocumentWhoseListsAreDamagedUntilTheyAreMadeAgain) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  std::unique_ptr<Memory> memory = MustCreate(*store, model);
+  memory->UseLists(kAlways);
+  ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
+  const DocumentId id = memory->documents()[0].id;
+  std::string key;
+  ASSERT_TRUE(store->Scan(Table::kIndex, "", "\xff", [&](std::string_view k, std::string_view) {
+    if (k.back() == 'F') key = std::string(k);
+    return true;
+  }).ok());
+  ASSERT_FALSE(key.empty());
+  const std::string whole = *store->Get(Table::kIndex, key);
+  std::string bytes = whole;
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  WriteBatch batch;
+  batch.Put(Table::kIndex, key, bytes);
+  ASSERT_TRUE(store->Write(std::move(batch), Durability::kSynced).ok());
+
+  memory = MustOpenWithLists(*store, model);
+  EXPECT_EQ(memory->Verify().code(), StatusCode::kDataLoss);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_FALSE(memory->HasLists(id));
+  EXPECT_EQ(memory->index_report().lists_lost, 1u);
+  EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_TRUE(memory->HasLists(id));
+  EXPECT_EQ(memory->index_report().lists_lost, 0u);
+  EXPECT_TRUE(memory->Verify().ok());
+  EXPECT_EQ(*store->Get(Table::kIndex, key), whole);
+}
+
+TEST(Memory, ListsThatAStoreDoesNotTakeServeWhileItIsOpen) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "long", PlainText(9000, 1)).ok());
+  const auto memory = std::move(Memory::Open(NewFaultyStore(store.get(), {.fail_write_after = 1}), "tales", &model.info())).value();
+  memory->UseLists(kAlways);
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_TRUE(memory->HasLists(memory->documents()[0].id));
+  const auto reader = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(reader->LoadIndexes().ok());
+  EXPECT_FALSE(reader->HasLists(reader->documents()[0].id));
+  EXPECT_TRUE(reader->Verify().ok()) << "lists that are missing are no damage";
+}
+
 }  // namespace
 }  // namespace longhold

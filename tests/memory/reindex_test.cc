@@ -164,6 +164,33 @@ TEST(Reindex, ForOtherHeadsIsWhatAnIngestWithThemWrites) {
   }
 }
 
+TEST(Reindex, ListsGoWithTheHeadsThatTheyWereMadeFrom) {
+  World w;
+  const auto store = w.Ingested(TwoHeads());
+  const auto lists = [&] {
+    int count = 0;
+    EXPECT_TRUE(store->Scan(Table::kIndex, "", "\xff", [&](std::string_view key, std::string_view) { return count += key.back() == 'F', true; }).ok());
+    return count;
+  };
+  const auto open = [&] {
+    auto memory = w.Open(*store);
+    memory->UseLists({.memory_tokens_min = 1, .document_tokens_min = 5000});
+    return memory;
+  };
+  ASSERT_TRUE(open()->BuildLists(SerialFor).ok());
+  EXPECT_EQ(lists(), 2);
+  const auto memory = open();
+  ASSERT_TRUE(memory->Reindex(TwoHeads(), SerialFor, nullptr, nullptr).ok());
+  EXPECT_EQ(lists(), 2) << "nothing was wrong with them";
+  ASSERT_TRUE(memory->Reindex(OneHead(), SerialFor, nullptr, nullptr).ok());
+  EXPECT_EQ(lists(), 0);
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_EQ(lists(), 1);
+  const auto again = open();
+  ASSERT_TRUE(again->LoadIndexes().ok());
+  EXPECT_TRUE(again->HasLists(again->Find("long")->id));
+}
+
 TEST(Reindex, ThereAndBackAgainLeavesNothingBehind) {
   World w;
   const auto store = w.Ingested(OneHead());
