@@ -276,7 +276,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   }
   Planned p;
   LH_ASSIGN_OR_RETURN(p.memory, Open(memory_name, Access::kRead, true));
-  LH_RETURN_IF_ERROR(p.memory->LoadIndexes());
+  LH_RETURN_IF_ERROR(p.memory->LoadIndexes([this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
   const Clock::time_point start = Clock::now();
   const ModelInfo& info = model_->info();
   LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options));

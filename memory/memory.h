@@ -73,7 +73,7 @@ class Memory {
   // Loads the index segments of all committed tokens; later calls do nothing. One that cannot be used is built again from what
   // it derives from, and written back where the store can be written; index_report() tells. Lists that are missing or damaged
   // are no error: their document is scanned.
-  Status LoadIndexes();
+  Status LoadIndexes(const ParallelFor& parallel = SerialFor);
   const IndexReport& index_report() const { return index_report_; }
   // Whether the scan index is over the heads that `profile` names; otherwise Reindex would bring them.
   bool HasHeadsOf(const RecallProfile& profile) const;
@@ -143,9 +143,11 @@ class Memory {
   std::shared_ptr<const ScanSegment> BuildScan(const Manifest& manifest, const DocumentRecord& d, uint32_t n,
                                                const ParallelFor& parallel, uint64_t* blocks_lost);
   Result<std::shared_ptr<const LexicalSegment>> BuildLexical(const DocumentRecord& d, uint32_t n);
-  // What is stored, or else built and, where that works, written back. Null when it is lost.
-  Result<std::shared_ptr<const ScanSegment>> ScanOrBuild(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel, IndexReport* report);
-  Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(const DocumentRecord& d, uint32_t n, IndexReport* report);
+  // What was read, or where that is damaged, what is built and, where that works, written back. Null when it is lost.
+  Result<std::shared_ptr<const ScanSegment>> ScanOrBuild(const DocumentRecord& d, uint32_t n, Result<std::shared_ptr<const ScanSegment>> stored,
+                                                         const ParallelFor& parallel, IndexReport* report);
+  Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(const DocumentRecord& d, uint32_t n,
+                                                               Result<std::shared_ptr<const LexicalSegment>> stored, IndexReport* report);
   // Whether a document is to have lists.
   bool WantsLists(const DocumentRecord& d) const;
   // Lists of one head as they are stored. Errors: not_found; data_loss when they are damaged or of another version.

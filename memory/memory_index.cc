@@ -97,10 +97,10 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::BuildLexical(const Documen
   return std::make_shared<const LexicalSegment>(LexicalSegment::Build(*vocabulary_, d.id, span.begin, preceding, tokens));
 }
 
-Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel,
-                                                               IndexReport* report) {
+Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(const DocumentRecord& d, uint32_t n,
+                                                               Result<std::shared_ptr<const ScanSegment>> stored,
+                                                               const ParallelFor& parallel, IndexReport* report) {
   ++report->segments;
-  Result<std::shared_ptr<const ScanSegment>> stored = ReadScan(d, n);
   if (stored.ok() || stored.status().code() != StatusCode::kDataLoss) return stored;
   uint64_t lost = 0;
   std::shared_ptr<const ScanSegment> built = BuildScan(manifest_, d, n, parallel, &lost);
@@ -113,9 +113,10 @@ Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(const DocumentRec
   return built;
 }
 
-Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const DocumentRecord& d, uint32_t n, IndexReport* report) {
+Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const DocumentRecord& d, uint32_t n,
+                                                                     Result<std::shared_ptr<const LexicalSegment>> stored,
+                                                                     IndexReport* report) {
   ++report->segments;
-  Result<std::shared_ptr<const LexicalSegment>> stored = ReadLexical(d, n);
   if (stored.ok() || stored.status().code() != StatusCode::kDataLoss || vocabulary_ == nullptr) return stored;
   Result<std::shared_ptr<const LexicalSegment>> built = BuildLexical(d, n);
   if (!built.ok()) {  // its text is damaged too
@@ -129,18 +130,26 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const Docum
   return built;
 }
 
-Status Memory::LoadIndexes() {
+Status Memory::LoadIndexes(const ParallelFor& parallel) {
   if (indexes_loaded_) return OkStatus();
   relevance_ = FaissIndex(faiss_search_);
   lexical_ = LexicalIndex();
   index_report_ = {};
+  const bool heads = !manifest_.scan_layers.empty();
   for (const DocumentRecord& d : documents_) {
-    for (uint32_t n = 0; n < SegmentCount(d); ++n) {
-      if (!manifest_.scan_layers.empty()) {
-        LH_ASSIGN_OR_RETURN(auto scan, ScanOrBuild(d, n, SerialFor, &index_report_));
+    const uint32_t count = SegmentCount(d);
+    std::vector<Result<std::shared_ptr<const ScanSegment>>> scans(heads ? count : 0, DataLoss("not read"));
+    std::vector<Result<std::shared_ptr<const LexicalSegment>>> words(count, DataLoss("not read"));
+    parallel(count, [&](size_t n) {
+      if (heads) scans[n] = ReadScan(d, static_cast<uint32_t>(n));
+      words[n] = ReadLexical(d, static_cast<uint32_t>(n));
+    });
+    for (uint32_t n = 0; n < count; ++n) {
+      if (heads) {
+        LH_ASSIGN_OR_RETURN(auto scan, ScanOrBuild(d, n, std::move(scans[n]), SerialFor, &index_report_));
         LH_RETURN_IF_ERROR(relevance_.Add(std::move(scan)));
       }
-      LH_ASSIGN_OR_RETURN(auto lexical, LexicalOrBuild(d, n, &index_report_));
+      LH_ASSIGN_OR_RETURN(auto lexical, LexicalOrBuild(d, n, std::move(words[n]), &index_report_));
       if (lexical != nullptr) LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
     }
     if (!WantsLists(d)) continue;
@@ -234,7 +243,7 @@ Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const Parallel
   for (const DocumentRecord& d : documents_) {
     for (uint32_t n = 0; n < SegmentCount(d); ++n) {
       if (stop != nullptr && stop->load()) return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is as it was");
-      LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, &report).status());
+      LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, ReadLexical(d, n), &report).status());
       if (other_heads) {
         last.Delete(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation));
         if (!next.scan_layers.empty()) {
@@ -246,7 +255,7 @@ Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const Parallel
           LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
         }
       } else if (!manifest_.scan_layers.empty()) {
-        LH_RETURN_IF_ERROR(ScanOrBuild(d, n, parallel, &report).status());
+        LH_RETURN_IF_ERROR(ScanOrBuild(d, n, ReadScan(d, n), parallel, &report).status());
       }
       done += SegmentTokens(d, n).size();
       if (on_progress) on_progress(done, committed_tokens());
