@@ -11,24 +11,13 @@
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
+#include "memory/prompt.h"
 #include "memory/recall_planner.h"
 #include "memory/second_look.h"
 #include "memory/working_set.h"
 #include "store/rocks_store.h"
 
 namespace longhold {
-
-// A question as tokens: head before the recalled spans, tail after them, with the user's own words marked.
-struct Prompt {
-  std::vector<TokenId> head, tail;
-  size_t words_begin = 0, words_end = 0;    // of tail: the question
-  size_t prefix_begin = 0;                  // of tail: the answer prefix, to the end
-
-  // What a second look reads beside a span, and from where on the model judges it: the first token has nothing before it.
-  std::span<const TokenId> Asked() const { return std::span(tail).first(words_end); }
-  size_t JudgedBegin() const { return std::max<size_t>(words_begin, 1); }
-  size_t JudgedTokens() const { return words_end - JudgedBegin(); }
-};
 
 namespace {
 
@@ -63,43 +52,8 @@ std::string Trim(const std::string& text) {
   return text.substr(begin, end - begin);
 }
 
-Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, const AskOptions& options) {
-  LH_ASSIGN_OR_RETURN(const PromptParts parts, model.Format(options.system, question));
-  Prompt prompt;
-  LH_ASSIGN_OR_RETURN(prompt.head, model.Tokenize(parts.head, true));
-  if (model.Bos() >= 0 && (prompt.head.empty() || prompt.head.front() != model.Bos())) {
-    prompt.head.insert(prompt.head.begin(), model.Bos());
-  }
-  const auto append = [&](std::string_view text, bool special) -> Status {
-    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, model.Tokenize(text, special));
-    prompt.tail.insert(prompt.tail.end(), tokens.begin(), tokens.end());
-    return OkStatus();
-  };
-  const std::string_view tail(parts.tail);
-  LH_RETURN_IF_ERROR(append("\n\n", false));
-  LH_RETURN_IF_ERROR(append(tail.substr(0, parts.question_begin), true));
-  prompt.words_begin = prompt.tail.size();
-  LH_RETURN_IF_ERROR(append(tail.substr(parts.question_begin, parts.question_end - parts.question_begin), false));
-  prompt.words_end = prompt.tail.size();
-  LH_RETURN_IF_ERROR(append(tail.substr(parts.question_end), true));
-  prompt.prefix_begin = prompt.tail.size();
-  LH_RETURN_IF_ERROR(append(options.answer_prefix, false));
-  return prompt;
-}
-
-// Runs `tokens` through the model over `set`, in batches, from native position `position`.
-Status Run(LanguageModel& model, WorkingSet& set, std::span<const TokenId> tokens, uint32_t position, bool want_logits) {
-  for (size_t at = 0; at < tokens.size();) {
-    const auto batch = tokens.subspan(at, std::min<size_t>(model.batch_tokens(), tokens.size() - at));
-    set.BeginPass(static_cast<uint32_t>(batch.size()));
-    LH_RETURN_IF_ERROR(model.Forward(batch, position + static_cast<uint32_t>(at), &set,
-                                     want_logits && at + batch.size() == tokens.size()));
-    at += batch.size();
-  }
-  return OkStatus();
-}
-
 }  // namespace
+
 
 struct Engine::Open_ {
   std::string name;
@@ -279,7 +233,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   LH_RETURN_IF_ERROR(p.memory->LoadIndexes([this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
   const Clock::time_point start = Clock::now();
   const ModelInfo& info = model_->info();
-  LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options));
+  LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options.system, options.answer_prefix));
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
 
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
@@ -291,53 +245,20 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   }
   p.set = std::make_unique<WorkingSet>(info.geometry, static_cast<uint32_t>(std::min(need, limit)));
 
-  // The probe: the prompt alone, to see what the recall heads ask for.
+  // What the memory's heads ask for, at whatever weight the profile gives them.
   const Manifest& m = p.memory->manifest();
-  QueryCapture capture;
-  for (uint32_t layer : m.scan_layers) {
-    const auto& layers = info.geometry.layers;
-    capture.slots.push_back(static_cast<uint32_t>(std::find(layers.begin(), layers.end(), layer) - layers.begin()));
-  }
-  capture.queries.resize(capture.slots.size());
-  model_->NativeForget(0, UINT32_MAX);
-  LH_RETURN_IF_ERROR(Run(*model_, *p.set, p.prompt.head, 0, false));
+  std::vector<RecallHead> heads;
+  for (size_t h = 0; h < m.scan_layers.size(); ++h) heads.push_back({.layer = m.scan_layers[h], .kv_head = m.scan_kv_heads[h]});
   RecallQuery query;
-  if (!capture.slots.empty()) {
-    p.set->Capture(&capture);
-    LH_RETURN_IF_ERROR(Run(*model_, *p.set, p.prompt.tail, head, false));
-    p.set->Capture(nullptr);
-    p.set->Truncate(head);
-    model_->NativeForget(head, UINT32_MAX);
-  }
-
-  const uint32_t group = info.geometry.group(), d = info.geometry.head_dim, width = info.geometry.q_heads * d;
-  const auto own_words = [&](size_t t) {
-    return (t >= p.prompt.words_begin && t < p.prompt.words_end) || t >= p.prompt.prefix_begin;
-  };
-  for (size_t h = 0; h < capture.slots.size(); ++h) {
-    ScanQuery scan;
-    scan.head = static_cast<uint32_t>(h);
-    scan.head_dim = d;
-    scan.scale = info.geometry.scale;
-    for (size_t t = 0; t < tail; ++t) {
-      if (!own_words(t)) continue;
-      const float* row = capture.queries[h].data() + t * width + size_t{m.scan_kv_heads[h]} * group * d;
-      scan.q.insert(scan.q.end(), row, row + size_t{group} * d);
-      scan.row_weight.insert(scan.row_weight.end(), group, 1.0f);
-      scan.rows += group;
-    }
-    query.heads.push_back(std::move(scan));
-  }
-  const std::span<const TokenId> words =
-      std::span(p.prompt.tail).subspan(p.prompt.words_begin, p.prompt.words_end - p.prompt.words_begin);
-  query.words = vocabulary_->Words(words);
+  LH_ASSIGN_OR_RETURN(query.heads, ProbeQueries(*model_, *p.set, p.prompt, heads));
+  query.words = vocabulary_->Words(p.prompt.Words());
   const uint32_t looked = SpansToLookAt(p.prompt);
   const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
   LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
                                          [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
   const Clock::time_point planned = Clock::now();
   p.plan_ms = Milliseconds(start, planned);
-  p.asked = AskedWords(query.words, p.plan.words, words, [this](TokenId token) { return model_->Piece(token); });
+  p.asked = AskedWords(query.words, p.plan.words, p.prompt.Words(), [this](TokenId token) { return model_->Piece(token); });
   if (looked > 0) {
     LH_RETURN_IF_ERROR(LookAgain(p, looked));
   } else {
@@ -633,12 +554,12 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
     if (set.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens > set.capacity()) continue;
     places[i] = {set.size(), set.size() + tokens.size()};
-    LH_RETURN_IF_ERROR(Run(*model_, set, tokens, position, false));
+    LH_RETURN_IF_ERROR(RunTokens(*model_, set, tokens, position, false));
     position += static_cast<uint32_t>(tokens.size());
     reply.tokens_recalled += tokens.size();
   }
   set.CountMass();
-  LH_RETURN_IF_ERROR(Run(*model_, set, p.prompt.tail, position, true));
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
   position += static_cast<uint32_t>(p.prompt.tail.size());
   const auto sampler = model_->NewSampler(options.sampler);
   TokenId token = sampler->Sample(model_->logits());
@@ -664,7 +585,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
       shown = std::max(shown, whole);
     }
     if (newline != std::string::npos) { ++count; break; }
-    LH_RETURN_IF_ERROR(Run(*model_, set, std::span(&token, 1), position++, true));
+    LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
     token = sampler->Sample(model_->logits());
   }
   reply.completion_tokens = count;

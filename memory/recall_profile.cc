@@ -2,6 +2,7 @@
 
 #include <boost/json.hpp>
 #include <cmath>
+#include <cstdio>
 #include <set>
 
 namespace longhold {
@@ -35,6 +36,13 @@ class Reader {
     if (v == nullptr) return;
     if (!v->is_string()) return Bad(key, "must be a string");
     *out = std::string(v->as_string());
+  }
+  // As text, on one line.
+  void Object(const char* key, std::string* out) {
+    const json::value* v = Find(key);
+    if (v == nullptr) return;
+    if (!v->is_object()) return Bad(key, "must be an object");
+    *out = json::serialize(*v);
   }
   const json::array* Array(const char* key) {
     const json::value* v = Find(key);
@@ -111,8 +119,47 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
       p.heads.push_back(head);
     }
   }
+  r.Object("calibration", &p.calibration);
   LH_RETURN_IF_ERROR(r.Finish());
   return p;
+}
+
+std::string RecallProfile::ToJson() const {
+  std::string out = "{\n";
+  const auto member = [&](const std::string& key, const std::string& value) { out += "  \"" + key + "\": " + value + ",\n"; };
+  const auto number = [](double value) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.6g", value);
+    return std::string(text);
+  };
+  member("name", json::serialize(json::string(name)));
+  member("architecture", json::serialize(json::string(architecture)));
+  member("layer_count", std::to_string(layer_count));
+  member("q_heads", std::to_string(q_heads));
+  member("kv_heads", std::to_string(kv_heads));
+  member("head_dim", std::to_string(head_dim));
+  member("vocab_size", std::to_string(vocab_size));
+  std::string list = "[";
+  for (const RecallHead& head : heads) {
+    list += std::string(list.size() > 1 ? "," : "") + "\n    {\"layer\": " + std::to_string(head.layer) + ", \"kv_head\": " + std::to_string(head.kv_head) +
+            ", \"weight\": " + number(head.weight) + "}";
+  }
+  member("heads", list + (heads.empty() ? "]" : "\n  ]"));
+  member("head_weight", number(head_weight));
+  member("lexical_weight", number(lexical_weight));
+  member("gate", number(gate));
+  member("look_spans", std::to_string(look_spans));
+  member("look_prior", number(look_prior));
+  member("look_scale", number(look_scale));
+  member("abstain_support", number(abstain_support));
+  member("spans_max", std::to_string(spans_max));
+  member("span_score_min", number(span_score_min));
+  member("span_tokens", std::to_string(span_tokens));
+  member("window_tokens", std::to_string(window_tokens));
+  member("sink_tokens", std::to_string(sink_tokens));
+  if (!calibration.empty()) member("calibration", calibration);
+  out.resize(out.size() - 2);
+  return out + "\n}\n";
 }
 
 RecallProfile RecallProfile::For(const ModelInfo& model) {

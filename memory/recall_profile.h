@@ -44,11 +44,15 @@ struct RecallProfile {
   uint32_t span_tokens = 128;    // usual length of a span
   uint32_t window_tokens = 256;  // of the hot window while ingesting
   uint32_t sink_tokens = 64;
+  // How it was calibrated, as a JSON object: kept for people to read, and used for nothing. Empty when it was not.
+  std::string calibration;
 
   bool Matches(const ModelInfo& model) const;
 
   // Errors: invalid_argument with the key that is wrong. Unknown keys are an error: a profile is small and exact.
   static Result<RecallProfile> Parse(std::string_view json, std::string_view file);
+  // What Parse reads back as an equal profile; a page for people, ending in a line break.
+  std::string ToJson() const;
   // The shipped profile for `model`, or the generic rule: lexical index alone.
   static RecallProfile For(const ModelInfo& model);
 };

@@ -55,6 +55,7 @@ class Parser {
     AddRecall();
     AddMemoryCommands();
     AddEval();
+    AddCalibrate();
     AddConfig();
     Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
   }
@@ -92,6 +93,7 @@ class Parser {
     ConfigFlags& flags = out_.flags;
     app_.add_option("--home", flags.home, "directory of the memories [$LONGHOLD_HOME]")->type_name("DIR");
     app_.add_option("--model", flags.model, "name from 'model list', or a file [$LONGHOLD_MODEL]")->type_name("NAME|GGUF");
+    app_.add_option("--profile", flags.profile, "recall profile instead of the model's own [$LONGHOLD_PROFILE]")->type_name("FILE");
     app_.add_option("--threads", flags.threads, "compute threads [$LONGHOLD_THREADS]")->type_name("N")->check(Checks(ParseThreads));
     app_.add_option("--memory-budget", flags.memory_budget, "RAM beside the weights [$LONGHOLD_MEMORY_BUDGET]")
         ->type_name("BYTES")->check(Checks(ParseBudget));
@@ -225,6 +227,15 @@ class Parser {
     out_.command = eval_;
   }
 
+  void AddCalibrate() {
+    CLI::App* sub = Subcommand(&app_, "calibrate", "learn a recall profile for a model from plain text");
+    sub->add_option("--text", calibrate_.texts, "a file or directory of plain text; may be repeated (this machine's licence texts)")->type_name("PATH");
+    sub->add_option("--out", calibrate_.out, "the profile's file (kept in the home, and used with this model from then on)")->type_name("FILE");
+    sub->add_option("--minutes", calibrate_.minutes, "about how long it may take (15)")->type_name("N")->check(CLI::Range(0.1, 1000.0));
+    sub->add_option("--seed", calibrate_.seed, "of the cases (1)")->type_name("N");
+    sub->callback([this] { out_.command = calibrate_; });
+  }
+
   void AddConfig() {
     CLI::App* config = Subcommand(&app_, "config", "settings");
     config->require_subcommand(1);
@@ -250,6 +261,7 @@ class Parser {
   VerifyCommand verify_;
   ReindexCommand reindex_;
   EvalCommand eval_;
+  CalibrateCommand calibrate_;
   std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;
 };

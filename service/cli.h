@@ -40,11 +40,17 @@ struct EvalCommand {
   std::string out, resume;       // directories; with `resume` the settings are that run's
   bool keep = false;             // keep the texts' memories in out/home
 };
+struct CalibrateCommand {
+  std::vector<std::string> texts; // files and directories; empty: the texts of this machine
+  std::string out;                // where the profile goes; empty: under the home, for this model
+  double minutes = 15;
+  uint32_t seed = 1;
+};
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, EvalCommand, ConfigShowCommand,
+                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, EvalCommand, CalibrateCommand, ConfigShowCommand,
                              VersionCommand>;
 
 struct Invocation {

@@ -303,6 +303,7 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
 // ------------------------------------------------------------------------------------------------------------- others
 
 Status Run(const EvalCommand& command, const CommandContext& c) { return RunEvalCommand(command, c); }
+Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }
 
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {
   c.terminal.Out(c.json ? ConfigJson(c.config) + "\n" : ConfigText(c.config, command.origin));

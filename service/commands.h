@@ -33,6 +33,9 @@ Status RunCommand(const Command& command, const CommandContext& context);
 // `longhold eval` (eval_command.cc).
 Status RunEvalCommand(const EvalCommand& command, const CommandContext& context);
 
+// `longhold calibrate` (calibrate_command.cc).
+Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& context);
+
 // The documented exit code of a Status.
 int ExitCode(const Status& status);
 

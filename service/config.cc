@@ -51,7 +51,7 @@ struct FileValue {
   uint32_t line = 0;
 };
 struct FileValues {
-  std::optional<FileValue> home, model, threads, memory_budget;
+  std::optional<FileValue> home, model, profile, threads, memory_budget;
 };
 
 Result<FileValues> ParseFile(const std::string& path, std::string_view text, const std::string& home_dir) {
@@ -82,6 +82,8 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
     };
     if (key.str() == "home" && is_string) {
       values.home = {as_path(value), line};
+    } else if (key.str() == "profile" && is_string) {
+      values.profile = {as_path(value), line};
     } else if (key.str() == "model" && is_string) {
       const bool is_path = value.find('/') != std::string::npos || value.ends_with(".gguf");
       values.model = {is_path ? as_path(value) : value, line};
@@ -89,11 +91,11 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
       values.threads = entry;
     } else if (key.str() == "memory_budget") {
       values.memory_budget = entry;
-    } else if (key.str() == "home" || key.str() == "model" || key.str() == "threads") {
+    } else if (key.str() == "home" || key.str() == "model" || key.str() == "profile" || key.str() == "threads") {
       return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (key.str() == "threads" ? "an integer" : "a string") +
                              "; mend the file");
     } else {
-      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, threads, memory_budget");
+      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, profile, threads, memory_budget");
     }
   }
   return values;
@@ -222,6 +224,8 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   config.memory_budget_bytes.value = kBudgetBytesDefault;
   LH_RETURN_IF_ERROR(Choose(&config.home, flags.home, "--home", environment("LONGHOLD_HOME"), "LONGHOLD_HOME", file.home, config.file, path));
   LH_RETURN_IF_ERROR(Choose(&config.model, flags.model, "--model", environment("LONGHOLD_MODEL"), "LONGHOLD_MODEL", file.model, config.file, path));
+  LH_RETURN_IF_ERROR(
+      Choose(&config.profile, flags.profile, "--profile", environment("LONGHOLD_PROFILE"), "LONGHOLD_PROFILE", file.profile, config.file, path));
   LH_RETURN_IF_ERROR(Choose(&config.threads, flags.threads, "--threads", environment("LONGHOLD_THREADS"), "LONGHOLD_THREADS", file.threads,
                             config.file, ParseThreads));
   LH_RETURN_IF_ERROR(Choose(&config.memory_budget_bytes, flags.memory_budget, "--memory-budget", environment("LONGHOLD_MEMORY_BUDGET"),

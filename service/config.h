@@ -22,6 +22,7 @@ struct Setting {
 struct Config {
   Setting<std::string> home;             // directory of the memories
   Setting<std::string> model;            // a catalog name or the path of a GGUF file
+  Setting<std::string> profile;          // a recall profile's file; empty: the model's own
   Setting<uint32_t> threads;             // 1..256
   Setting<uint64_t> memory_budget_bytes; // 64 MiB..1 TiB
   std::string file;                      // the config file that was read; empty when there is none
@@ -30,13 +31,13 @@ struct Config {
 
 // What the command line said; unset where it said nothing.
 struct ConfigFlags {
-  std::optional<std::string> home, model, threads, memory_budget, config_file;
+  std::optional<std::string> home, model, profile, threads, memory_budget, config_file;
 };
 
 // A variable's value, nullopt when it is unset. Empty values count as unset.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Keys of the file: home, model (strings; a relative path counts from the file's directory), threads (integer),
+// Keys of the file: home, model, profile (strings; a relative path counts from the file's directory), threads (integer),
 // memory_budget (integer of bytes, or a string such as "512MiB").
 // `home_dir` is the user's home directory, empty when unknown; `cpus` the processors that this process may use.
 // Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).

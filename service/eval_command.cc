@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,6 +16,8 @@
 #include "model/embedder.h"
 #include "model/llama_host.h"
 #include "service/commands.h"
+#include "service/memory_home.h"
+#include "service/profile_file.h"
 #include "service/progress.h"
 #include "service/render.h"
 
@@ -28,40 +29,6 @@ namespace fs = std::filesystem;
 double SecondsNow() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-// Where the texts' memories live; gone with this object unless Keep is called.
-class MemoryHome {
- public:
-  static Result<MemoryHome> In(const std::string& directory) {
-    MemoryHome home;
-    home.path_ = fs::path(directory) / "home";
-    std::error_code ec;
-    fs::create_directories(home.path_, ec);
-    if (ec) return InvalidArgument(home.path_.string() + ": cannot be made (" + ec.message() + "); name another directory");
-    return home;
-  }
-  static Result<MemoryHome> Temporary() {
-    std::error_code ec;
-    std::string pattern = (fs::temp_directory_path(ec) / "longhold-eval-XXXXXX").string();
-    if (ec || mkdtemp(pattern.data()) == nullptr) return InvalidArgument("temporary directory: cannot be made; set TMPDIR to one that can be written");
-    MemoryHome home;
-    home.path_ = pattern;
-    return home;
-  }
-  MemoryHome(MemoryHome&& other) noexcept : path_(std::move(other.path_)), keep_(other.keep_) { other.path_.clear(); }
-  MemoryHome& operator=(MemoryHome&&) = delete;
-  ~MemoryHome() {
-    std::error_code ec;
-    if (!path_.empty() && !keep_) fs::remove_all(path_, ec);
-  }
-  void Keep() { keep_ = true; }
-  std::string path() const { return path_.string(); }
-
- private:
-  MemoryHome() = default;
-  fs::path path_;
-  bool keep_ = false;
-};
 
 // Changes with anything that decides what is recalled. The numbers as they print, so that two machines agree.
 std::string ProfileFingerprint(const RecallProfile& p) {
@@ -166,7 +133,8 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(MemoryHome home, directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
   if (journal) home.Keep();  // an error must not cost what was read before
   Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
-  LH_RETURN_IF_ERROR(engine.UseModel(model, nullptr));
+  LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(c.config, model->info()));
+  LH_RETURN_IF_ERROR(engine.UseModel(model, profile ? &*profile : nullptr));
   EvalReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .notes = {}, .rows = {}, .results = {}};
   if (journal) {
     LH_RETURN_IF_ERROR(SameRun(journal->environment(), report.environment, directory));

@@ -18,6 +18,7 @@
 #include "service/cli.h"
 #include "service/commands.h"
 #include "service/config.h"
+#include "service/profile_file.h"
 #include "service/terminal.h"
 
 namespace {
@@ -66,7 +67,8 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   };
   const auto load_model = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
-    return engine.UseModel(loaded, nullptr);
+    LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(config, loaded->info()));
+    return engine.UseModel(loaded, profile ? &*profile : nullptr);
   };
   LH_RETURN_IF_ERROR(RunCommand(invocation.command, {.engine = engine,
                                                      .catalog = catalog,

@@ -305,6 +305,7 @@ std::string ConfigJson(const Config& config) {
   };
   return Dump(json::object{{"home", entry(Text(config.home.value), config.home.origin)},
                            {"model", entry(Text(config.model.value), config.model.origin)},
+                           {"profile", entry(Text(config.profile.value), config.profile.origin)},
                            {"threads", entry(config.threads.value, config.threads.origin)},
                            {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)}});
 }
@@ -478,6 +479,7 @@ std::string ConfigText(const Config& config, bool origin) {
   };
   add("home", CollapseSpace(config.home.value), config.home.origin);
   add("model", CollapseSpace(config.model.value), config.model.origin);
+  add("profile", config.profile.value.empty() ? "(the model's)" : config.profile.value, config.profile.origin);
   add("threads", std::to_string(config.threads.value), config.threads.origin);
   add("memory_budget", FormatBytes(config.memory_budget_bytes.value), config.memory_budget_bytes.origin);
   return table.Print();

@@ -99,6 +99,34 @@ TEST(RecallProfile, WhatIsNotSaidKeepsItsDefault) {
   EXPECT_TRUE(p->heads.empty());
 }
 
+TEST(RecallProfile, WhatToJsonWritesParseReads) {
+  for (const auto& file : ShippedFiles()) {
+    const RecallProfile p = *RecallProfile::Parse(ReadFile(file), file.string());
+    const Result<RecallProfile> back = RecallProfile::Parse(p.ToJson(), "back.json");
+    ASSERT_TRUE(back.ok()) << back.status().ToString();
+    EXPECT_EQ(back->ToJson(), p.ToJson());
+    EXPECT_TRUE(back->Matches(ModelOf(p)));
+    ASSERT_EQ(back->heads.size(), p.heads.size());
+    EXPECT_EQ(back->heads[0].layer, p.heads[0].layer);
+    EXPECT_EQ(back->look_spans, p.look_spans);
+  }
+  // Every key away from its default.
+  const std::string all = R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
+    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "gate": 3.5, "look_spans": 3, "look_prior": 1.5,
+    "look_scale": 2.5, "abstain_support": 0.5, "spans_max": 5, "span_score_min": 0.125, "span_tokens": 64, "window_tokens": 128, "sink_tokens": 128,
+    "calibration": {"seed": 3}})";
+  const Result<RecallProfile> p = RecallProfile::Parse(all, "all.json");
+  ASSERT_TRUE(p.ok()) << p.status().ToString();
+  EXPECT_EQ(p->calibration, R"({"seed":3})");
+  const std::string written = p->ToJson();
+  for (const char* part : {"a \\\"b\\\"", "\"weight\": 0.25", "\"head_weight\": 0.5", "\"lexical_weight\": 0.75", "\"gate\": 3.5", "\"look_spans\": 3",
+                           "\"look_prior\": 1.5", "\"abstain_support\": 0.5", "\"look_scale\": 2.5", "\"spans_max\": 5", "\"span_score_min\": 0.125", "\"span_tokens\": 64",
+                           "\"window_tokens\": 128", "\"sink_tokens\": 128", "\"vocab_size\": 9", "{\"seed\":3}"}) {
+    EXPECT_THAT(written, HasSubstr(part));
+  }
+  EXPECT_EQ(RecallProfile::Parse(written, "again.json")->ToJson(), written);
+}
+
 TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
   const struct { const char* json; const char* key; } kCases[] = {
       {R"({"nmae": "x"})", "nmae"},
@@ -116,6 +144,7 @@ TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
       {R"({"lexical_weight": -0.1})", "lexical_weight"},
       {R"({"gate": 101})", "gate"},
       {R"({"gate": "2"})", "gate"},
+      {R"({"calibration": 3})", "calibration"},
       {R"({"spans_max": 0})", "spans_max"},
       {R"({"spans_max": 65})", "spans_max"},
       {R"({"spans_max": 7.99})", "spans_max"},

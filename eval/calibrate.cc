@@ -1,0 +1,339 @@
+#include "eval/calibrate.h"
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "base/hash.h"
+#include "eval/calibration_cases.h"
+#include "eval/metrics.h"
+#include "eval/rng.h"
+#include "memory/engine.h"
+#include "memory/lexical_index.h"
+#include "store/rocks_store.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr char kMemory[] = "calibration";
+// Heads that a profile may name, and how many are tried: those best by themselves.
+constexpr size_t kHeadsMax = 8;
+constexpr size_t kHeadPool = 16;
+// Shares of the time: reading the text, and answering for the gate.
+constexpr double kReadingShare = 0.35;
+constexpr double kAnsweringUntil = 0.9;
+constexpr double kGates[] = {0.5, 1, 2, 4, 8};
+// Two, four and twelve spans are some 4, 8 and 32 blocks.
+constexpr uint32_t kBudgets[] = {2, 4, 12};
+constexpr size_t kGateCases = 28;
+constexpr uint32_t kAnswerTokens = 40;
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Tells how far it is, and knows when to stop.
+struct Course {
+  const std::atomic<bool>* stop;
+  const std::function<void(const CalibrateProgress&)>& on_progress;
+  Clock::time_point start = Clock::now();
+
+  bool Stopped() const { return stop != nullptr && stop->load(); }
+  void Tell(const char* step, uint64_t done, uint64_t total) const {
+    if (on_progress) on_progress({step, done, total});
+  }
+};
+
+RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
+  RecallProfile p;
+  p.name = name;
+  p.architecture = m.architecture;
+  p.layer_count = m.layer_count;
+  p.q_heads = m.geometry.q_heads;
+  p.kv_heads = m.geometry.kv_heads;
+  p.head_dim = m.geometry.head_dim;
+  p.vocab_size = m.vocab_size;
+  // A model some of whose layers keep no keys of the document sees each branch of a look in turn, at twice the cost.
+  if (m.native_window > 0) p.look_spans = 8;
+  return p;
+}
+
+// Reads the corpus's text into a memory without recall heads, as far as the time allows.
+Status ReadText(LanguageModel& model, const CalibrateSettings& settings, const CalibrationCorpus& corpus, const Course& course) {
+  Engine engine({.home = settings.home});
+  RecallProfile bare = ProfileFor(model.info(), settings.name);
+  LH_RETURN_IF_ERROR(engine.UseModel(&model, &bare));
+  std::atomic<bool> enough = false;
+  LH_ASSIGN_OR_RETURN(const IngestReport report,
+                      engine.Ingest(kMemory, {.name = "text", .text = corpus.text}, &enough, [&](const IngestProgress& p) {
+                        course.Tell("reading", p.tokens_done, p.tokens_total);
+                        const bool late = SecondsSince(course.start) > settings.minutes * 60 * kReadingShare && p.tokens_done >= kCommitTokens;
+                        if (course.Stopped() || late) enough = true;
+                      }));
+  (void)report;
+  return course.Stopped() ? Cancelled("calibrate: stopped") : OkStatus();
+}
+
+Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& settings, const CalibrationCorpus& corpus, const Course& course,
+                             uint64_t* tokens) {
+  std::vector<std::string> pieces(model.info().vocab_size);
+  for (uint32_t i = 0; i < model.info().vocab_size; ++i) pieces[i] = model.Piece(static_cast<TokenId>(i));
+  const LexicalVocabulary vocabulary(std::move(pieces));
+  LH_ASSIGN_OR_RETURN(auto store, OpenRocksStore({.path = (std::filesystem::path(settings.home) / "memories" / kMemory).string(), .read_only = true}));
+  LH_ASSIGN_OR_RETURN(const auto memory, Memory::Open(std::move(store), kMemory, &model.info()));
+  memory->UseVocabulary(&vocabulary);
+  LH_RETURN_IF_ERROR(memory->LoadIndexes());
+  *tokens = memory->committed_tokens();
+  return MeasureSignals(model, *memory, vocabulary, corpus, course.stop,
+                        [&](size_t done, size_t total) { course.Tell("probing", done, total); });
+}
+
+// ------------------------------------------------------------------------------------------------------------- what is learned
+
+using Cases = std::vector<const CaseSignals*>;
+
+Cases Choose(const SignalTable& table, const CalibrationCorpus& corpus, const std::function<bool(const CalibrationCase&)>& wanted) {
+  Cases chosen;
+  for (const CaseSignals& c : table.cases) {
+    if (wanted(corpus.cases[c.item])) chosen.push_back(&c);
+  }
+  return chosen;
+}
+
+// A profile's sum as weights over the table's heads.
+SignalWeights WeightsOf(const RecallProfile& p, const SignalTable& table) {
+  SignalWeights w;
+  w.lexical = p.lexical_weight;
+  double sum = 0;
+  for (const RecallHead& head : p.heads) sum += head.weight;
+  for (size_t i = 0; i < table.heads.size(); ++i) {
+    for (const RecallHead& head : p.heads) {
+      if (head.layer != table.heads[i].layer || head.kv_head != table.heads[i].kv_head || sum <= 0) continue;
+      w.heads.push_back(i);
+      w.weights.push_back(p.head_weight * head.weight / sum);
+    }
+  }
+  return w;
+}
+
+// The planner takes the heads' mean by weight: the sum of a profile is that of the learned weights, scaled so that the larger of
+// words and heads weighs 1.
+void PutWeights(const SignalWeights& w, const SignalTable& table, RecallProfile* p) {
+  double sum = 0, largest = 0;
+  for (const double x : w.weights) {
+    sum += x;
+    largest = std::max(largest, x);
+  }
+  const double scale = std::max(sum, w.lexical);
+  p->heads.clear();
+  for (size_t i = 0; i < w.heads.size(); ++i) {
+    RecallHead head = table.heads[w.heads[i]];
+    head.weight = w.weights[i] / largest;
+    p->heads.push_back(head);
+  }
+  p->head_weight = scale > 0 ? sum / scale : 1;
+  p->lexical_weight = scale > 0 ? w.lexical / scale : 1;
+}
+
+std::vector<double> Doubles(const std::vector<float>& x) { return {x.begin(), x.end()}; }
+
+std::vector<HeadScore> RankHeads(const SignalTable& table, const Cases& learned) {
+  std::vector<HeadScore> heads;
+  for (size_t h = 0; h < table.heads.size(); ++h) {
+    heads.push_back({table.heads[h], Judge(learned, [h](const CaseSignals& c) { return Doubles(c.head_share[h]); })});
+  }
+  std::stable_sort(heads.begin(), heads.end(), [](const HeadScore& a, const HeadScore& b) { return a.alone.mrr > b.alone.mrr; });
+  return heads;
+}
+
+// Which of the table's heads is best in some respect, on the learned cases.
+size_t BestHead(const SignalTable& table, const Cases& learned, std::vector<std::vector<float>> CaseSignals::*signal) {
+  size_t best = 0;
+  double best_mrr = -1;
+  for (size_t h = 0; h < table.heads.size(); ++h) {
+    const double mrr = Judge(learned, [&](const CaseSignals& c) { return Doubles((c.*signal)[h]); }).mrr;
+    if (mrr > best_mrr) {
+      best_mrr = mrr;
+      best = h;
+    }
+  }
+  return best;
+}
+
+// ---------------------------------------------------------------------------------------------------------------- how it answers
+
+// The cases that answers are judged by: needles that were learned from, of all forms in turn.
+std::vector<const CalibrationCase*> GateCases(const CalibrationCorpus& corpus, const SignalTable& table) {
+  std::vector<const CalibrationCase*> all, chosen;
+  for (const CaseSignals& c : table.cases) {
+    const CalibrationCase& item = corpus.cases[c.item];
+    if (item.learned && !item.answer.empty()) all.push_back(&item);
+  }
+  std::stable_sort(all.begin(), all.end(), [](const auto* a, const auto* b) { return a->form < b->form; });
+  for (size_t i = 0; i < std::min(all.size(), kGateCases); ++i) chosen.push_back(all[i * all.size() / std::min(all.size(), kGateCases)]);
+  return chosen;
+}
+
+// Answers with every gate and budget, until the time is over: each case with all of them, so that they stay comparable.
+Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
+                                        const std::vector<const CalibrationCase*>& cases, const Course& course) {
+  std::vector<GateScore> scores;
+  std::vector<std::unique_ptr<Engine>> engines;
+  for (const double gate : kGates) {
+    RecallProfile tried = profile;
+    tried.gate = gate;
+    engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
+    LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
+    if (engines.size() == 1) {
+      LH_RETURN_IF_ERROR(engines.back()->Reindex(kMemory, course.stop).status());
+      engines.back() = std::make_unique<Engine>(EngineOptions{.home = settings.home});  // a reader from here on
+      LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
+    }
+    for (const uint32_t spans : kBudgets) scores.push_back({.gate = gate, .spans = spans});
+  }
+  for (size_t i = 0; i < cases.size(); ++i) {
+    course.Tell("answering", i, cases.size());
+    if (i >= 4 && SecondsSince(course.start) > settings.minutes * 60 * kAnsweringUntil) break;
+    size_t at = 0;
+    for (const auto& engine : engines) {
+      for (const uint32_t spans : kBudgets) {
+        AskOptions options;
+        options.max_tokens = kAnswerTokens;
+        options.recall.spans_max = spans;
+        options.recall.abstain = false;
+        options.stop = course.stop;
+        LH_ASSIGN_OR_RETURN(const AskReply reply, engine->Ask(kMemory, cases[i]->question, options));
+        if (course.Stopped()) return Cancelled("calibrate: stopped");
+        GateScore& score = scores[at++];
+        score.answered += (StringMatchAll(reply.answer, {cases[i]->answer}) - score.answered) / ++score.cases;
+      }
+    }
+  }
+  return scores;
+}
+
+// The gate with the most right answers over all budgets; of equals the one whose budgets differ least, then the weaker.
+double BestGate(const std::vector<GateScore>& scores, double otherwise) {
+  double best_gate = otherwise, best = -1;
+  for (const double gate : kGates) {
+    double sum = 0, low = 1, high = 0;
+    size_t count = 0;
+    for (const GateScore& s : scores) {
+      if (s.gate != gate || s.cases == 0) continue;
+      sum += s.answered;
+      low = std::min(low, s.answered);
+      high = std::max(high, s.answered);
+      ++count;
+    }
+    if (count == 0) continue;
+    const double value = sum / static_cast<double>(count) - 0.1 * (high - low);
+    if (value > best + 1e-9) {
+      best = value;
+      best_gate = gate;
+    }
+  }
+  return best_gate;
+}
+
+// ------------------------------------------------------------------------------------------------------------------- the record
+
+double Rounded(double x) { return std::round(x * 1000) / 1000; }
+
+json::object RankJson(const RankScore& s) {
+  return {{"cases", s.cases}, {"hit@1", Rounded(s.hit1)}, {"hit@4", Rounded(s.hit4)}, {"hit@8", Rounded(s.hit8)}, {"mrr", Rounded(s.mrr)}};
+}
+
+std::string Record(const CalibrationReport& report, const ModelInfo& model, const CalibrateSettings& settings) {
+  json::array heads, ablation, gates;
+  for (const HeadScore& h : report.heads) {
+    json::object one{{"layer", h.head.layer}, {"kv_head", h.head.kv_head}};
+    for (const auto& [key, value] : RankJson(h.alone)) {
+      if (key != "cases") one[key] = value;
+    }
+    heads.push_back(std::move(one));
+  }
+  for (const AblationRow& row : report.ablation) {
+    ablation.push_back(json::object{
+        {"ranked_by", row.name}, {"learned", RankJson(row.learned)}, {"held_out", RankJson(row.held)}, {"new_forms", RankJson(row.fresh)}});
+  }
+  for (const GateScore& g : report.gates) {
+    gates.push_back(json::object{{"gate", g.gate}, {"spans", g.spans}, {"cases", g.cases}, {"answered", Rounded(g.answered)}});
+  }
+  return json::serialize(json::object{{"model", model.name},
+                                      {"model_fingerprint", model.fingerprint},
+                                      {"text_sha256", report.text_sha256},
+                                      {"text_tokens", report.text_tokens},
+                                      {"seed", settings.seed},
+                                      {"cases", report.cases},
+                                      {"heads_alone", std::move(heads)},
+                                      {"ablation", std::move(ablation)},
+                                      {"gates", std::move(gates)}});
+}
+
+}  // namespace
+
+Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source, const CalibrateSettings& settings, const std::atomic<bool>* stop,
+                                    const std::function<void(const CalibrateProgress&)>& on_progress) {
+  const Course course{stop, on_progress};
+  LH_ASSIGN_OR_RETURN(const CalibrationCorpus corpus, BuildCalibrationCorpus(source, {.bytes = settings.text_bytes, .seed = settings.seed}));
+  CalibrationReport report;
+  report.text_sha256 = Sha256Hex(source.verbatim);
+  LH_RETURN_IF_ERROR(ReadText(model, settings, corpus, course));
+  LH_ASSIGN_OR_RETURN(const SignalTable table, ProbeAll(model, settings, corpus, course, &report.text_tokens));
+  report.cases = table.cases.size();
+
+  course.Tell("learning", 0, 1);
+  const Cases learned = Choose(table, corpus, [](const CalibrationCase& c) { return c.learned; });
+  const Cases held = Choose(table, corpus, [](const CalibrationCase& c) { return !c.learned && !c.new_form; });
+  const Cases fresh = Choose(table, corpus, [](const CalibrationCase& c) { return c.new_form; });
+  if (learned.size() < 20) {
+    return InvalidArgument("calibrate: only " + std::to_string(learned.size()) + " cases fit into the time; allow more with --minutes");
+  }
+  const SignalWeights weights = LearnWeights(learned, table.heads.size(), kHeadsMax, kHeadPool);
+  report.profile = ProfileFor(model.info(), settings.name);
+  PutWeights(weights, table, &report.profile);
+  report.heads = RankHeads(table, learned);
+  report.heads.resize(std::min<size_t>(report.heads.size(), 16));
+
+  const auto row = [&](const std::string& name, const BlockScorer& scorer) {
+    report.ablation.push_back({name, Judge(learned, scorer), Judge(held, scorer), Judge(fresh, scorer)});
+  };
+  row("random", [&](const CaseSignals& c) {
+    EvalRng rng(settings.seed + c.item, "random");
+    std::vector<double> s(table.blocks);
+    for (double& x : s) x = rng.Unit();
+    return s;
+  });
+  row("recency", [&](const CaseSignals&) {
+    std::vector<double> s(table.blocks);
+    for (size_t b = 0; b < s.size(); ++b) s[b] = static_cast<double>(b);
+    return s;
+  });
+  row("words", [](const CaseSignals& c) { return Doubles(c.lexical); });
+  const size_t mean_head = BestHead(table, learned, &CaseSignals::block_mean), raw_head = BestHead(table, learned, &CaseSignals::head_share);
+  row("block mean, best head", [&](const CaseSignals& c) { return Doubles(c.block_mean[mean_head]); });
+  row("best head", [&](const CaseSignals& c) { return Doubles(c.head_share[raw_head]); });
+  const RecallProfile before = RecallProfile::For(model.info());
+  const SignalWeights shipped = WeightsOf(before, table);
+  row("profile " + before.name, [&](const CaseSignals& c) { return shipped.Score(c); });
+  row("calibrated", [&](const CaseSignals& c) { return weights.Score(c); });
+  row("oracle", [&](const CaseSignals& c) {
+    std::vector<double> s(table.blocks);
+    for (const uint32_t e : c.evidence) s[e] = 1;
+    return s;
+  });
+  if (course.Stopped()) return Cancelled("calibrate: stopped");
+
+  LH_ASSIGN_OR_RETURN(report.gates, TryGates(model, settings, report.profile, GateCases(corpus, table), course));
+  report.profile.gate = BestGate(report.gates, report.profile.gate);
+  report.seconds = SecondsSince(course.start);
+  report.profile.calibration = Record(report, model.info(), settings);
+  return report;
+}
+
+}  // namespace longhold

@@ -1,0 +1,125 @@
+// `longhold calibrate`: learns a recall profile, says what it learned and keeps it.
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+
+#include "eval/calibrate.h"
+#include "service/commands.h"
+#include "service/memory_home.h"
+#include "service/profile_file.h"
+#include "service/render.h"
+
+namespace longhold {
+namespace {
+
+// English prose that every Debian machine has. Dull, and enough to learn which heads retrieve.
+constexpr char kLicences[] = "/usr/share/common-licenses";
+
+double SecondsNow() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Result<Haystack> LoadTexts(const std::vector<std::string>& paths) {
+  std::string text;
+  for (const std::string& path : paths) {
+    LH_ASSIGN_OR_RETURN(const Haystack part, LoadHaystack(path));
+    text += part.verbatim + "\n\n";
+  }
+  return MakeHaystack("text", std::move(text), false);
+}
+
+std::string Percent(const RankScore& s, double RankScore::*what) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%3.0f", 100 * s.*what);
+  return text;
+}
+
+std::string Text(const CalibrationReport& report) {
+  char line[160];
+  std::string out = FormatCount(report.cases) + " cases in " + FormatCount(report.text_tokens) + " tokens, " + FormatDuration(report.seconds) + "\n\n";
+  out += "Evidence among the first 1 / 4 / 8 blocks, %:\n";
+  std::snprintf(line, sizeof line, "  %-22s %15s   %15s   %15s\n", "ranked by", "learned from", "held out", "new wordings");
+  out += line;
+  for (const AblationRow& row : report.ablation) {
+    std::string cells[3];
+    const RankScore* scores[3] = {&row.learned, &row.held, &row.fresh};
+    for (size_t i = 0; i < 3; ++i) {
+      cells[i] = Percent(*scores[i], &RankScore::hit1) + " /" + Percent(*scores[i], &RankScore::hit4) + " /" + Percent(*scores[i], &RankScore::hit8);
+    }
+    std::snprintf(line, sizeof line, "  %-22.22s %15s   %15s   %15s\n", row.name.c_str(), cells[0].c_str(), cells[1].c_str(), cells[2].c_str());
+    out += line;
+  }
+  const RecallProfile& p = report.profile;
+  std::snprintf(line, sizeof line, "\nWords weigh %.2f, heads %.2f together:", p.lexical_weight, p.head_weight);
+  out += line;
+  if (p.heads.empty()) out += " none helps beside the words";
+  for (const RecallHead& head : p.heads) {
+    std::snprintf(line, sizeof line, "\n  layer %2u, head %u: %.2f", head.layer, head.kv_head, head.weight);
+    out += line;
+  }
+  out += "\n\nRight answers by gate, %, with";
+  std::vector<uint32_t> budgets;
+  for (const GateScore& g : report.gates) {
+    if (!budgets.empty() && g.spans <= budgets.back()) break;
+    budgets.push_back(g.spans);
+    out += (budgets.size() > 1 ? " / " : " ") + std::to_string(g.spans);
+  }
+  out += " spans:\n";
+  for (size_t i = 0; i < report.gates.size(); i += budgets.size()) {
+    std::snprintf(line, sizeof line, "  %c %4.1f  ", report.gates[i].gate == p.gate ? '>' : ' ', report.gates[i].gate);
+    out += line;
+    for (size_t b = 0; b < budgets.size(); ++b) {
+      std::snprintf(line, sizeof line, "%s%3.0f", b > 0 ? " / " : "", 100 * report.gates[i + b].answered);
+      out += line;
+    }
+    out += "\n";
+  }
+  return out;
+}
+
+}  // namespace
+
+Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& c) {
+  std::vector<std::string> texts = command.texts;
+  if (texts.empty()) {
+    std::error_code ec;
+    if (!std::filesystem::is_directory(kLicences, ec)) {
+      return InvalidArgument(std::string("calibrate: there is no ") + kLicences + " to learn from; name some plain text with --text");
+    }
+    for (const char* name : {"GPL-3", "GPL-2", "LGPL-2.1", "MPL-2.0", "Apache-2.0", "GFDL-1.3", "Artistic", "LGPL-3"}) {
+      const std::string path = std::string(kLicences) + "/" + name;
+      if (std::filesystem::exists(path, ec)) texts.push_back(path);
+    }
+    c.terminal.Note("no --text: learning from this machine's licence texts; text of the kind that will be asked about is better");
+  }
+  LH_ASSIGN_OR_RETURN(const Haystack source, LoadTexts(texts));
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
+  LH_ASSIGN_OR_RETURN(const MemoryHome home, MemoryHome::Temporary());
+
+  const std::string path = command.out.empty() ? ProfilePath(c.config, model->info()) : command.out;
+  std::string name = std::filesystem::path(path).stem().string();
+  if (command.out.empty()) name = model->info().architecture + "-" + name;
+  std::string last_step;
+  double last_line = -1e9;
+  const bool bar = c.terminal.error_is_terminal();
+  const Result<CalibrationReport> report = Calibrate(
+      *model, source, {.home = home.path(), .name = name, .seed = command.seed, .minutes = command.minutes}, stop, [&](const CalibrateProgress& p) {
+        const double now = SecondsNow();
+        if (p.step == last_step && now - last_line < (bar ? 0.1 : 5)) return;
+        last_step = p.step;
+        last_line = now;
+        const std::string line = "calibrate: " + p.step + (p.total > 1 ? " " + FormatCount(p.done) + " of " + FormatCount(p.total) : "");
+        bar ? c.terminal.Redraw(line) : c.terminal.Note(line);
+      });
+  c.terminal.Redraw("");
+  if (!report.ok()) return report.status();
+  LH_RETURN_IF_ERROR(WriteProfile(report->profile, path));
+  c.terminal.Out(c.json ? report->profile.ToJson() : Text(*report));
+  c.terminal.Note("profile written to " + path + (command.out.empty() ? "; it is used with this model from now on" : "; --profile uses it"));
+  if (!report->profile.heads.empty()) c.terminal.Note("memories read before are indexed for other heads: 'longhold reindex NAME' brings these");
+  return OkStatus();
+}
+
+}  // namespace longhold

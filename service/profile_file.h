@@ -1,0 +1,24 @@
+// Recall profiles as files: the user's own, and those that `longhold calibrate` wrote.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/status.h"
+#include "memory/language_model.h"
+#include "memory/recall_profile.h"
+#include "service/config.h"
+
+namespace longhold {
+
+// HOME/profiles/FINGERPRINT.json: where the profile of that very model is kept. Weights of other quantisation have another.
+std::string ProfilePath(const Config& config, const ModelInfo& model);
+
+// The profile to use with `model`: the file named by --profile, or else the calibrated one under the home. nullopt when there is
+// neither: then a shipped one or the generic rule serves. Errors: not_found and invalid_argument, with the file's name.
+Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const ModelInfo& model);
+
+// Writes it so that a reader sees all of it or what was there before. Errors: invalid_argument (cannot be written).
+Status WriteProfile(const RecallProfile& profile, const std::string& path);
+
+}  // namespace longhold
