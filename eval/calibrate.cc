@@ -28,12 +28,18 @@ constexpr size_t kHeadsMax = 8;
 constexpr size_t kHeadPool = 16;
 // Shares of the time: reading the text, and answering for the gate.
 constexpr double kReadingShare = 0.35;
-constexpr double kAnsweringUntil = 0.9;
+constexpr double kAnsweringUntil = 0.75;
+constexpr double kAbstainingUntil = 0.95;
 constexpr double kGates[] = {0.5, 1, 2, 4, 8};
 // Two, four and twelve spans are some 4, 8 and 32 blocks.
 constexpr uint32_t kBudgets[] = {2, 4, 12};
 constexpr size_t kGateCases = 28;
 constexpr uint32_t kAnswerTokens = 40;
+// Questions with and without an answer that the mark for abstaining is learned from and judged by, half and half.
+constexpr size_t kAbstainQuestions = 96;
+// Of questions with an answer at most this share may be turned down, and of those without this share is to be.
+constexpr double kWronglyMax = 0.02;
+constexpr double kRightly = 0.9;
 
 double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
@@ -240,6 +246,48 @@ double BestGate(const std::vector<GateScore>& scores, double otherwise) {
   return best_gate;
 }
 
+// ------------------------------------------------------------------------------------------------------------- when not to answer
+
+// How much the best span speaks for an answer (memory/abstention.h).
+Result<double> SupportOf(Engine& engine, const std::string& question) {
+  LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(kMemory, question, {.abstain = false, .explain = true}));
+  double support = 0;
+  for (const ExplainedSpan& e : reply.candidates_explained) support = std::max(support, e.support);
+  return support;
+}
+
+// Learns the mark from the even questions and judges it by the odd ones, drawn from all forms.
+Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
+                               const CalibrationCorpus& corpus, const SignalTable& table, const Course& course, AbstainScore* score) {
+  std::vector<std::string> with, without = corpus.unanswerable;
+  for (const CaseSignals& c : table.cases) with.push_back(corpus.cases[c.item].question);
+  EvalRng rng(settings.seed, "abstaining");
+  rng.Shuffle(&with);
+  rng.Shuffle(&without);
+  Engine engine({.home = settings.home});
+  LH_RETURN_IF_ERROR(engine.UseModel(&model, &profile));
+  std::vector<double> support[2][2];  // [unanswerable][judged]
+  const size_t count = std::min({with.size(), without.size(), kAbstainQuestions / 2});
+  for (size_t i = 0; i < count; ++i) {
+    course.Tell("abstaining", 2 * i, 2 * count);
+    if (course.Stopped()) return Cancelled("calibrate: stopped");
+    if (SecondsSince(course.start) > settings.minutes * 60 * kAbstainingUntil) break;
+    for (size_t kind = 0; kind < 2; ++kind) {
+      LH_ASSIGN_OR_RETURN(const double value, SupportOf(engine, kind == 0 ? with[i] : without[i]));
+      support[kind][i % 2].push_back(value);
+    }
+  }
+  const double mark = AbstainBelow(support[0][0], support[1][0], kWronglyMax, kRightly);
+  const auto below = [&](const std::vector<double>& values) {
+    double n = 0;
+    for (const double v : values) n += v < mark;
+    return values.empty() ? 0 : n / static_cast<double>(values.size());
+  };
+  *score = {.answerable = static_cast<uint32_t>(support[0][1].size()), .unanswerable = static_cast<uint32_t>(support[1][1].size()),
+            .wrongly = below(support[0][1]), .rightly = below(support[1][1])};
+  return mark;
+}
+
 // ------------------------------------------------------------------------------------------------------------------- the record
 
 double Rounded(double x) { return std::round(x * 1000) / 1000; }
@@ -272,7 +320,12 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
                                       {"cases", report.cases},
                                       {"heads_alone", std::move(heads)},
                                       {"ablation", std::move(ablation)},
-                                      {"gates", std::move(gates)}});
+                                      {"gates", std::move(gates)},
+                                      {"abstaining",
+                                       json::object{{"answerable", report.abstain.answerable},
+                                                    {"unanswerable", report.abstain.unanswerable},
+                                                    {"turned_down_wrongly", Rounded(report.abstain.wrongly)},
+                                                    {"turned_down_rightly", Rounded(report.abstain.rightly)}}}});
 }
 
 }  // namespace
@@ -331,6 +384,8 @@ Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source
 
   LH_ASSIGN_OR_RETURN(report.gates, TryGates(model, settings, report.profile, GateCases(corpus, table), course));
   report.profile.gate = BestGate(report.gates, report.profile.gate);
+  LH_ASSIGN_OR_RETURN(report.profile.abstain_support,
+                      LearnAbstaining(model, settings, report.profile, corpus, table, course, &report.abstain));
   report.seconds = SecondsSince(course.start);
   report.profile.calibration = Record(report, model.info(), settings);
   return report;

@@ -24,7 +24,7 @@ struct CalibrateSettings {
 };
 
 struct CalibrateProgress {
-  std::string step;          // "reading", "probing", "learning", "answering"
+  std::string step;          // "reading", "probing", "learning", "answering", "abstaining"
   uint64_t done = 0, total = 0;
 };
 
@@ -48,6 +48,12 @@ struct GateScore {
   double answered = 0;       // share of the answers that hold what was asked for
 };
 
+// How the mark for abstaining does on questions that did not choose it.
+struct AbstainScore {
+  uint32_t answerable = 0, unanswerable = 0;  // how many were judged
+  double wrongly = 0, rightly = 0;            // share of each that is turned down
+};
+
 struct CalibrationReport {
   RecallProfile profile;     // its `calibration` holds all of this
   std::string text_sha256;
@@ -56,6 +62,7 @@ struct CalibrationReport {
   std::vector<HeadScore> heads;        // the best 16 by themselves, best first
   std::vector<AblationRow> ablation;
   std::vector<GateScore> gates;
+  AbstainScore abstain;
   double seconds = 0;
 };
 

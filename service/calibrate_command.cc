@@ -75,6 +75,13 @@ std::string Text(const CalibrationReport& report) {
     }
     out += "\n";
   }
+  if (p.abstain_support > 0) {
+    std::snprintf(line, sizeof line, "\nSays that there is nothing below a support of %.2f: %.0f%% of %u questions without an answer, and %.0f%% of\n%u with one.\n",
+                  p.abstain_support, 100 * report.abstain.rightly, report.abstain.unanswerable, 100 * report.abstain.wrongly, report.abstain.answerable);
+    out += line;
+  } else {
+    out += "\nNever says that there is nothing: no mark tells questions with an answer from those without.\n";
+  }
   return out;
 }
 

@@ -175,7 +175,7 @@ TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
   const auto report = Calibrate(model, Prose(400), {.home = home / "home", .name = "toy", .minutes = 1, .text_bytes = 8 << 10}, nullptr,
                                 [&](const CalibrateProgress& p) { steps.insert(p.step); });
   ASSERT_TRUE(report.ok()) << report.status().ToString();
-  EXPECT_THAT(steps, ElementsAre("answering", "learning", "probing", "reading"));
+  EXPECT_THAT(steps, ElementsAre("abstaining", "answering", "learning", "probing", "reading"));
   EXPECT_GT(report->cases, 100u);
   EXPECT_EQ(report->heads.size(), 2u);
   EXPECT_EQ(report->gates.size(), 15u);
