@@ -127,7 +127,9 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
       });
       if (span.empty() || clashes) continue;
     }
-    plan.spans.push_back({c.block.document, span, score, c.head, c.lexical});
+    // A span that was cut may have lost its peak.
+    const uint64_t peak = std::clamp(c.has_lexical ? c.lexical_peak : low, span.begin, span.end - 1);
+    plan.spans.push_back({c.block.document, span, peak, score, c.head, c.lexical});
   }
 
   for (PlannedSpan& s : plan.spans) {

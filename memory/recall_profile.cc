@@ -90,6 +90,7 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Count("look_spans", &p.look_spans, 0, 64);
   r.Number("look_prior", &p.look_prior, 0, 1000);
   r.Number("look_scale", &p.look_scale, 0.01, 1000);
+  r.Count("reread_tokens", &p.reread_tokens, 0, 1024);
   r.Count("spans_max", &p.spans_max, 1, 64);
   r.Number("span_score_min", &p.span_score_min, 0, 1);
   r.Count("span_tokens", &p.span_tokens, 32, 1024);

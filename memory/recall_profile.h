@@ -36,6 +36,9 @@ struct RecallProfile {
   uint32_t look_spans = 16;
   double look_prior = 4;
   double look_scale = 8;
+  // How many tokens around the best spans' peaks go through the model again as text, right before the question, beside being
+  // recalled (docs/decisions/0007); 0 for none. Of no effect where whole spans are read again (docs/decisions/0004).
+  uint32_t reread_tokens = 0;
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
   uint32_t span_tokens = 128;    // usual length of a span
