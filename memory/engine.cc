@@ -22,6 +22,14 @@ namespace longhold {
 namespace {
 
 namespace fs = std::filesystem;
+
+// What is read again around a peak: enough before it for the sentence that it stands in, more after it, since that is where a value
+// follows its key. Each end then reaches for a line's.
+constexpr uint64_t kExcerptBefore = 24, kExcerptAfter = 48;
+constexpr uint32_t kExcerptGrowTokens = 24;
+// Spans below this share of the best one's score are not worth the time, and distract.
+constexpr double kExcerptScoreMin = 0.5;
+
 using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kExplainedSpans = 32;
@@ -237,7 +245,8 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
 
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
-  const uint64_t need = uint64_t{head} + uint64_t{spans_max} * SpanTokensMax(*profile_) + tail + options.max_tokens;
+  const uint64_t need =
+      uint64_t{head} + uint64_t{spans_max} * SpanTokensMax(*profile_) + profile_->reread_tokens + tail + options.max_tokens;
   const uint64_t limit = std::max(info.context_length, 2048u);
   if (uint64_t{head} + tail + options.max_tokens > limit) {
     return InvalidArgument("the question has " + std::to_string(tail) + " tokens, and " + info.name + " reads " +
@@ -470,6 +479,25 @@ size_t Engine::SpansToReread(const RecallPlan& plan) const {
   return count;
 }
 
+// Keys and values that were stored while other text of the same form stood in the window hold traces of that text: digits get
+// lost, or come from a neighbour. Read again by itself, the place is copied right.
+Result<std::vector<TokenSpan>> Engine::Excerpts(Planned& p) const {
+  std::vector<TokenSpan> excerpts;
+  if (model_->info().native_window > 0) return excerpts;
+  uint64_t room = profile_->reread_tokens;
+  for (const PlannedSpan& span : p.plan.spans) {
+    if (span.score < kExcerptScoreMin) break;
+    const TokenSpan around{std::max(span.tokens.begin, span.peak - std::min(span.peak, kExcerptBefore)),
+                           std::min(span.tokens.end, span.peak + kExcerptAfter)};
+    LH_ASSIGN_OR_RETURN(TokenSpan excerpt, p.memory->GrowToLines(span.document, around, kExcerptGrowTokens));
+    excerpt = {std::max(excerpt.begin, span.tokens.begin), std::min(excerpt.end, span.tokens.end)};
+    if (excerpt.size() + 1 > room) break;  // with a line break before the next
+    room -= excerpt.size() + 1;
+    excerpts.push_back(excerpt);
+  }
+  return excerpts;
+}
+
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
   // The best span stands last, next to the question (design section 1, measurement 6).
   std::vector<Piece> pieces;
@@ -512,8 +540,9 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
 }
 
 // How many of the plan's spans, best first, the context holds beside question and answer.
-size_t Engine::SpansThatFit(const Planned& p, const AskOptions& options) {
-  const uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - options.max_tokens;
+size_t Engine::SpansThatFit(const Planned& p, const AskOptions& options) const {
+  uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - options.max_tokens;
+  room -= std::min<uint64_t>(room, profile_->reread_tokens);
   uint64_t wanted = 0;
   size_t fitting = 0;
   for (; fitting < p.plan.spans.size(); ++fitting) {
@@ -558,6 +587,24 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     position += static_cast<uint32_t>(tokens.size());
     reply.tokens_recalled += tokens.size();
   }
+  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's excerpt.
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenSpan> excerpts, Excerpts(p));
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
+  std::vector<TokenSpan> read(p.plan.spans.size());
+  std::vector<TokenId> text_again;
+  for (size_t i = excerpts.size(); i-- > 0;) {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[i].document, excerpts[i]));
+    const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
+    if (set.size() + wanted > set.capacity()) continue;
+    if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
+    const uint64_t begin = set.size() + text_again.size();
+    read[i] = {begin, begin + tokens.size()};
+    text_again.insert(text_again.end(), tokens.begin(), tokens.end());
+  }
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, text_again, position, false));
+  position += static_cast<uint32_t>(text_again.size());
+  reply.tokens_reread = text_again.size();
+
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
   position += static_cast<uint32_t>(p.prompt.tail.size());
@@ -599,13 +646,14 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   std::vector<double> received(p.plan.spans.size(), 0);
   for (size_t i = 0; i < places.size(); ++i) {
     for (uint64_t k = places[i].begin; k < places[i].end; ++k) received[i] += mass[k];
+    for (uint64_t k = read[i].begin; k < read[i].end; ++k) received[i] += mass[k];
     total += received[i];
   }
   std::vector<size_t> order(places.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return received[a] > received[b]; });
   for (size_t i : order) {
-    if (places[i].empty()) continue;
+    if (places[i].empty() && read[i].empty()) continue;  // nothing of it was before the model
     Citation citation;
     citation.index = static_cast<uint32_t>(reply.citations.size() + 1);
     citation.span = described[i];

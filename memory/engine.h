@@ -149,6 +149,7 @@ struct AskReply {
   uint64_t candidates = 0;
   uint64_t spans = 0;
   uint64_t tokens_recalled = 0;
+  uint64_t tokens_reread = 0; // around the spans' peaks, read once more right before the question
   uint64_t blocks_read = 0;
   uint64_t bytes_read = 0;
   // Degraded, not failed. coverage is the plan's: what is lost here is still counted there.
@@ -241,7 +242,9 @@ class Engine {
   void Load(Planned& planned, std::span<const Piece> pieces);
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
-  static size_t SpansThatFit(const Planned& planned, const AskOptions& options);
+  // What is read again of spans that are recalled all the same: [i] is within the plan's span i. At most reread_tokens in all.
+  Result<std::vector<TokenSpan>> Excerpts(Planned& planned) const;
+  size_t SpansThatFit(const Planned& planned, const AskOptions& options) const;
   // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   // Sets planned.abstained; see RecallProfile::abstain_support.

@@ -159,7 +159,9 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
         }
       }
     }
-    plan.spans.push_back({c.block.document, span, score, c.head, c.lexical});
+    // A span that was cut may have lost its peak.
+    const uint64_t peak = std::clamp(c.has_lexical ? c.lexical_peak : low, span.begin, span.end - 1);
+    plan.spans.push_back({c.block.document, span, peak, score, c.head, c.lexical});
   }
 
   uint32_t rank = 0;

@@ -23,6 +23,7 @@ struct RecallQuery {
 struct PlannedSpan {
   DocumentId document{};
   TokenSpan tokens;
+  uint64_t peak = 0;                // what the words point at, or the heads where no word matches; inside `tokens`
   double score = 0;                 // fused relevance, 1 is the best span's
   double head_score = 0;            // each signal by itself: share of attention mass
   double lexical_score = 0;         // and share of the question that is explained

@@ -39,6 +39,9 @@ struct RecallProfile {
   // A question that no looked-at span supports this much (memory/abstention.h) is taken as one that the memory holds nothing on.
   // 0, and wherever there is no second look: only a question without any candidate is.
   double abstain_support = 0;
+  // How many tokens around the best spans' peaks go through the model again as text, right before the question, beside being
+  // recalled (docs/decisions/0007); 0 for none. Of no effect where whole spans are read again (docs/decisions/0004).
+  uint32_t reread_tokens = 0;
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
   uint32_t span_tokens = 128;    // usual length of a span

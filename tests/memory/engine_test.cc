@@ -360,6 +360,42 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
   EXPECT_TRUE(none->citations.empty());
 }
 
+// Excerpts are text: they stand right before the question, inside the profile's budget, and belong to their spans, so that the
+// needle's is cited even when none of its blocks can be read.
+TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
+  const std::string tale = Tale();
+  ASSERT_TRUE(Ingest("tale", tale).ok());
+  const ToyOptions toy{.answer = "7350194"};
+  uint64_t reread_before = 0;
+  for (const uint32_t budget : {0u, 16u, 128u, 512u}) {
+    RecallProfile profile = Profile();
+    profile.reread_tokens = budget;
+    Restart(toy, &profile);
+    const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_LE(r->tokens_reread, budget);
+    EXPECT_GE(r->tokens_reread, reread_before);
+    EXPECT_EQ(r->tokens_reread > 0, budget >= 128) << budget << ": an excerpt has 72 tokens or more";
+    reread_before = r->tokens_reread;
+  }
+  Damage([](ColdStore& store) {
+    for (const auto& [key, value] : Contents(store)) {
+      if (key.first != static_cast<int>(Table::kBlocks)) continue;
+      ASSERT_TRUE(PutValue(store, Table::kBlocks, key.second, value.substr(0, value.size() / 2)).ok());
+    }
+  });
+  RecallProfile profile = Profile();
+  for (const uint32_t budget : {0u, 128u}) {
+    profile.reread_tokens = budget;
+    Restart(toy, &profile);
+    const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_GT(r->blocks_lost, 0u);
+    ASSERT_EQ(r->citations.size(), budget > 0 ? 1u : 0u);
+    for (const Citation& c : r->citations) EXPECT_THAT(c.span.text, HasSubstr("7350194"));
+  }
+}
+
 // Spans that are read again as text need no blocks: what is damaged there does not matter.
 TEST_F(EngineTest, ADamagedBlockOfASpanThatIsReadAgainCostsNothing) {
   const ToyOptions native{.native_window = 400, .answer = "7350194"};

@@ -112,6 +112,7 @@ void ExpectLawful(const HandMade& h, const RecallPlan& plan, uint32_t spans_max)
     const PlannedSpan& a = plan.spans[i];
     EXPECT_FALSE(a.tokens.empty());
     EXPECT_LE(a.tokens.size(), SpanTokensMax(h.profile));
+    EXPECT_TRUE(a.tokens.Contains(a.peak)) << a.peak;
     EXPECT_LE(a.tokens.end, h.memory->Get(a.document).committed_tokens);
     EXPECT_GE(a.score, h.profile.span_score_min);
     EXPECT_LE(a.score, i == 0 ? 1.0 : plan.spans[i - 1].score) << "scores descend from 1";
