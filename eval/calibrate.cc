@@ -30,7 +30,9 @@ constexpr size_t kHeadPool = 16;
 constexpr double kReadingShare = 0.35;
 constexpr double kAnsweringUntil = 0.75;
 constexpr double kAbstainingUntil = 0.95;
-constexpr double kGates[] = {0.5, 1, 2, 4, 8};
+constexpr double kGates[] = {1, 2, 4};
+// Tokens around the spans' peaks that are read again before the question (docs/decisions/0007).
+constexpr uint32_t kRereads[] = {0, 192};
 // Two, four and twelve spans are some 4, 8 and 32 blocks.
 constexpr uint32_t kBudgets[] = {2, 4, 12};
 constexpr size_t kGateCases = 28;
@@ -185,14 +187,26 @@ std::vector<const CalibrationCase*> GateCases(const CalibrationCorpus& corpus, c
   return chosen;
 }
 
-// Answers with every gate and budget, until the time is over: each case with all of them, so that they stay comparable.
+std::vector<std::pair<double, uint32_t>> Variants(bool rereads) {
+  std::vector<std::pair<double, uint32_t>> variants;
+  for (const uint32_t reread : kRereads) {
+    for (const double gate : kGates) {
+      if (reread == 0 || rereads) variants.emplace_back(gate, reread);
+    }
+  }
+  return variants;
+}
+
+// Answers with every gate, rereading and budget, until the time is over: each case with all of them, so that they stay comparable.
 Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
                                         const std::vector<const CalibrationCase*>& cases, const Course& course) {
   std::vector<GateScore> scores;
   std::vector<std::unique_ptr<Engine>> engines;
-  for (const double gate : kGates) {
+  const bool rereads = model.info().native_window == 0;  // otherwise it has no effect
+  for (const auto& [gate, reread] : Variants(rereads)) {
     RecallProfile tried = profile;
     tried.gate = gate;
+    tried.reread_tokens = reread;
     engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
     LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
     if (engines.size() == 1) {
@@ -200,7 +214,7 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
       engines.back() = std::make_unique<Engine>(EngineOptions{.home = settings.home});  // a reader from here on
       LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
     }
-    for (const uint32_t spans : kBudgets) scores.push_back({.gate = gate, .spans = spans});
+    for (const uint32_t spans : kBudgets) scores.push_back({.gate = gate, .reread = reread, .spans = spans});
   }
   for (size_t i = 0; i < cases.size(); ++i) {
     course.Tell("answering", i, cases.size());
@@ -223,14 +237,15 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
   return scores;
 }
 
-// The gate with the most right answers over all budgets; of equals the one whose budgets differ least, then the weaker.
-double BestGate(const std::vector<GateScore>& scores, double otherwise) {
-  double best_gate = otherwise, best = -1;
-  for (const double gate : kGates) {
+// Puts in the gate and the rereading with the most right answers over all budgets; of equals the one whose budgets differ least, then
+// the one that stands first: the weaker gate, no rereading.
+void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
+  double best = -1;
+  for (const auto& [gate, reread] : Variants(true)) {
     double sum = 0, low = 1, high = 0;
     size_t count = 0;
     for (const GateScore& s : scores) {
-      if (s.gate != gate || s.cases == 0) continue;
+      if (s.gate != gate || s.reread != reread || s.cases == 0) continue;
       sum += s.answered;
       low = std::min(low, s.answered);
       high = std::max(high, s.answered);
@@ -238,12 +253,11 @@ double BestGate(const std::vector<GateScore>& scores, double otherwise) {
     }
     if (count == 0) continue;
     const double value = sum / static_cast<double>(count) - 0.1 * (high - low);
-    if (value > best + 1e-9) {
-      best = value;
-      best_gate = gate;
-    }
+    if (value <= best + 1e-9) continue;
+    best = value;
+    profile->gate = gate;
+    profile->reread_tokens = reread;
   }
-  return best_gate;
 }
 
 // ------------------------------------------------------------------------------------------------------------- when not to answer
@@ -310,7 +324,7 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
         {"ranked_by", row.name}, {"learned", RankJson(row.learned)}, {"held_out", RankJson(row.held)}, {"new_forms", RankJson(row.fresh)}});
   }
   for (const GateScore& g : report.gates) {
-    gates.push_back(json::object{{"gate", g.gate}, {"spans", g.spans}, {"cases", g.cases}, {"answered", Rounded(g.answered)}});
+    gates.push_back(json::object{{"gate", g.gate}, {"reread_tokens", g.reread}, {"spans", g.spans}, {"cases", g.cases}, {"answered", Rounded(g.answered)}});
   }
   return json::serialize(json::object{{"model", model.name},
                                       {"model_fingerprint", model.fingerprint},
@@ -383,7 +397,7 @@ Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source
   if (course.Stopped()) return Cancelled("calibrate: stopped");
 
   LH_ASSIGN_OR_RETURN(report.gates, TryGates(model, settings, report.profile, GateCases(corpus, table), course));
-  report.profile.gate = BestGate(report.gates, report.profile.gate);
+  ChooseGate(report.gates, &report.profile);
   LH_ASSIGN_OR_RETURN(report.profile.abstain_support,
                       LearnAbstaining(model, settings, report.profile, corpus, table, course, &report.abstain));
   report.seconds = SecondsSince(course.start);

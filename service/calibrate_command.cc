@@ -58,7 +58,7 @@ std::string Text(const CalibrationReport& report) {
     std::snprintf(line, sizeof line, "\n  layer %2u, head %u: %.2f", head.layer, head.kv_head, head.weight);
     out += line;
   }
-  out += "\n\nRight answers by gate, %, with";
+  out += "\n\nRight answers by gate and tokens read again, %, with";
   std::vector<uint32_t> budgets;
   for (const GateScore& g : report.gates) {
     if (!budgets.empty() && g.spans <= budgets.back()) break;
@@ -67,7 +67,8 @@ std::string Text(const CalibrationReport& report) {
   }
   out += " spans:\n";
   for (size_t i = 0; i < report.gates.size(); i += budgets.size()) {
-    std::snprintf(line, sizeof line, "  %c %4.1f  ", report.gates[i].gate == p.gate ? '>' : ' ', report.gates[i].gate);
+    const GateScore& g = report.gates[i];
+    std::snprintf(line, sizeof line, "  %c %4.1f %4u  ", g.gate == p.gate && g.reread == p.reread_tokens ? '>' : ' ', g.gate, g.reread);
     out += line;
     for (size_t b = 0; b < budgets.size(); ++b) {
       std::snprintf(line, sizeof line, "%s%3.0f", b > 0 ? " / " : "", 100 * report.gates[i + b].answered);

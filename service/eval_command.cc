@@ -30,25 +30,11 @@ double SecondsNow() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Changes with anything that decides what is recalled. The numbers as they print, so that two machines agree.
-std::string ProfileFingerprint(const RecallProfile& p) {
-  std::string text = p.name;
-  const auto add = [&](double value) {
-    char number[40];
-    std::snprintf(number, sizeof number, " %.9g", value);
-    text += number;
-  };
-  for (const RecallHead& head : p.heads) {
-    add(head.layer);
-    add(head.kv_head);
-    add(head.weight);
-  }
-  for (const double value : {p.head_weight, p.lexical_weight, p.gate, double{1} * p.spans_max, p.span_score_min, double{1} * p.span_tokens,
-                             double{1} * p.window_tokens, double{1} * p.sink_tokens}) {
-    add(value);
-  }
+// Changes with anything that decides what is recalled.
+std::string ProfileFingerprint(RecallProfile profile) {
+  profile.calibration.clear();
   char hex[17];
-  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(Hash64(text)));
+  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(Hash64(profile.ToJson())));
   return hex;
 }
 

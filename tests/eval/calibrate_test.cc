@@ -178,7 +178,7 @@ TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
   EXPECT_THAT(steps, ElementsAre("abstaining", "answering", "learning", "probing", "reading"));
   EXPECT_GT(report->cases, 100u);
   EXPECT_EQ(report->heads.size(), 2u);
-  EXPECT_EQ(report->gates.size(), 15u);
+  EXPECT_EQ(report->gates.size(), 18u);  // 3 gates, with and without rereading, 3 budgets
   const auto oracle = report->ablation.back();
   EXPECT_EQ(oracle.name, "oracle");
   EXPECT_EQ(oracle.fresh.hit1, 1);
