@@ -93,12 +93,14 @@ RankScore Judge(std::span<const CaseSignals* const> cases, const BlockScorer& sc
     const std::vector<double> s = scorer(*c);
     double best = -std::numeric_limits<double>::infinity();
     for (const uint32_t e : c->evidence) best = std::max(best, s[e]);
-    size_t above = 0, equal = 0;
+    size_t above = 0, equal = 0, right = 0;
     for (size_t b = 0; b < s.size(); ++b) {
       above += s[b] > best;
       equal += s[b] == best;
     }
-    const double rank = static_cast<double>(above) + static_cast<double>(equal + 1) / 2;
+    for (const uint32_t e : c->evidence) right += s[e] == best;
+    // Where the first of `right` stands among `equal` in any order, on average.
+    const double rank = static_cast<double>(above) + static_cast<double>(equal + 1) / static_cast<double>(right + 1);
     score.hit1 += rank <= 1;
     score.hit4 += rank <= 4;
     score.hit8 += rank <= 8;

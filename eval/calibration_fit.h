@@ -22,7 +22,7 @@ struct RankScore {
 // Scores one case's blocks: [blocks], more is better.
 using BlockScorer = std::function<std::vector<double>(const CaseSignals&)>;
 
-// Of those cases; equal scores rank in the middle of their peers.
+// Of those cases; equal scores share their ranks.
 RankScore Judge(std::span<const CaseSignals* const> cases, const BlockScorer& scorer);
 
 // A learned sum of signals: score = lexical * words + sum of weights[i] * share of heads[i].

@@ -323,7 +323,8 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
       spans[i].look_logs[j] -= logs.back()[j];
       spans[i].look += spans[i].look_logs[j];
     }
-    p.plan.evidence = std::max(p.plan.evidence, spans[i].look / static_cast<double>(p.prompt.JudgedTokens()));
+    const double evidence = spans[i].look / static_cast<double>(p.prompt.JudgedTokens());
+    p.plan.evidence = i == 0 ? evidence : std::max(p.plan.evidence, evidence);
     weight[i] = profile_->look_prior * std::log(spans[i].score) + spans[i].look;
   }
   const double best = weight.empty() ? 0 : *std::max_element(weight.begin(), weight.end());

@@ -143,7 +143,7 @@ TEST(CalibrationFit, WeightsLowerTheLoss) {
   EXPECT_LT(with, 0.5 * without);
 }
 
-TEST(CalibrationFit, EqualScoresRankInTheMiddle) {
+TEST(CalibrationFit, EqualScoresShareTheirRanks) {
   CaseSignals c;
   c.evidence = {2};
   c.lexical.assign(9, 0.0f);
@@ -151,6 +151,13 @@ TEST(CalibrationFit, EqualScoresRankInTheMiddle) {
   EXPECT_DOUBLE_EQ(s.mrr, 0.2);  // rank 5 of 9
   EXPECT_EQ(s.hit4, 0);
   EXPECT_EQ(s.hit8, 1);
+  c.evidence = {2, 3};
+  const RankScore both = Judge(std::vector<const CaseSignals*>{&c}, [](const CaseSignals& x) {
+    std::vector<double> y(x.lexical.size());
+    y[2] = y[3] = 1;
+    return y;
+  });
+  EXPECT_EQ(both.hit1, 1);
 }
 
 TEST(CalibrationFit, ThresholdTurnsDownEnoughAndNoMoreThanIsSafe) {

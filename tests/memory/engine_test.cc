@@ -453,8 +453,8 @@ TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
   const Result<RecallReply> there = engine_->Recall("tales", kQuestion, {.spans_max = static_cast<uint32_t>(r->spans)});
   ASSERT_TRUE(all.ok() && there.ok());
   ASSERT_GT(all->spans.size(), r->spans);
-  ASSERT_GT(all->coverage, there->coverage);
-  EXPECT_DOUBLE_EQ(r->coverage, there->coverage);
+  EXPECT_LT(r->coverage, all->coverage);
+  EXPECT_GE(r->coverage, there->coverage);  // a plan of more spans joins more of them
 }
 
 TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
