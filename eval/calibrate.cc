@@ -30,7 +30,8 @@ constexpr size_t kHeadPool = 16;
 constexpr double kReadingShare = 0.35;
 constexpr double kAnsweringUntil = 0.75;
 constexpr double kAbstainingUntil = 0.95;
-constexpr double kGates[] = {1, 2, 4};
+// The default first: it stays unless another does better.
+constexpr double kGates[] = {2, 1, 4};
 // Tokens around the spans' peaks that are read again before the question (docs/decisions/0007).
 constexpr uint32_t kRereads[] = {0, 192};
 // Two, four and twelve spans are some 4, 8 and 32 blocks.
@@ -238,7 +239,7 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
 }
 
 // Puts in the gate and the rereading with the most right answers over all budgets; of equals the one whose budgets differ least, then
-// the one that stands first: the weaker gate, no rereading.
+// the one that stands first: no rereading, the default gate.
 void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
   double best = -1;
   for (const auto& [gate, reread] : Variants(true)) {

@@ -77,11 +77,11 @@ std::string Text(const CalibrationReport& report) {
     out += "\n";
   }
   if (p.abstain_support > 0) {
-    std::snprintf(line, sizeof line, "\nSays that there is nothing below a support of %.2f: %.0f%% of %u questions without an answer, and %.0f%% of\n%u with one.\n",
+    std::snprintf(line, sizeof line, "\nSays that there is nothing below a support of %.2f: %.0f%% of %u questions\nwithout an answer, and %.0f%% of %u with one.\n",
                   p.abstain_support, 100 * report.abstain.rightly, report.abstain.unanswerable, 100 * report.abstain.wrongly, report.abstain.answerable);
     out += line;
   } else {
-    out += "\nNever says that there is nothing: no mark tells questions with an answer from those without.\n";
+    out += "\nNever says that there is nothing: no mark tells questions with an answer\nfrom those without.\n";
   }
   return out;
 }
@@ -124,7 +124,7 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
   c.terminal.Redraw("");
   if (!report.ok()) return report.status();
   LH_RETURN_IF_ERROR(WriteProfile(report->profile, path));
-  c.terminal.Out(c.json ? report->profile.ToJson() : Text(*report));
+  c.terminal.Out(c.json ? ProfileJson(report->profile) + "\n" : Text(*report));
   c.terminal.Note("profile written to " + path + (command.out.empty() ? "; it is used with this model from now on" : "; --profile uses it"));
   if (!report->profile.heads.empty()) c.terminal.Note("memories read before are indexed for other heads: 'longhold reindex NAME' brings these");
   return OkStatus();

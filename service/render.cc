@@ -334,6 +334,8 @@ std::string ReindexJson(const std::string& memory, const ReindexReport& r) {
                            {"seconds", r.seconds}});
 }
 
+std::string ProfileJson(const RecallProfile& profile) { return Dump(json::parse(profile.ToJson())); }
+
 std::string ModelPathJson(const std::string& name, const std::string& path) {
   return Dump(json::object{{"name", Text(name)}, {"path", Text(path)}});
 }

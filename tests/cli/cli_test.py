@@ -524,6 +524,47 @@ class Eval(CliTest):
         self.assert_error(self.run_cli("eval", "--questions", "bad.tsv", "--haystack", "book.txt", env=env), 1, "bad.tsv line 1")
 
 
+class Calibrate(CliTest):
+    """`calibrate` from the command line to the profile in use. The model is random, so what it learns is worth nothing."""
+
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), "TMPDIR": self.dir / "tmp",
+                                      **more})
+
+    def setUp(self):
+        super().setUp()
+        (self.dir / "tmp").mkdir()
+        self.write("book.txt", ". ".join(make_text(9, 400).splitlines()) + ".")
+
+    def test_a_profile_is_learned_kept_and_used(self):
+        self.write("some.txt", "The anchor was painted green.\n")
+        before = self.run_cli("ingest", "some.txt", "--into", "some")
+        self.assertIn("longhold calibrate", before.stderr)
+        profile = self.run_json("calibrate", "--text", "book.txt", "--minutes", "0.3")
+        kept = list((self.home / "profiles").iterdir())
+        self.assertEqual(len(kept), 1)
+        self.assertEqual(json.loads(kept[0].read_text()), profile)
+        self.assertEqual(profile["architecture"], "llama")
+        self.assertRegex(profile["calibration"]["text_sha256"], "^[0-9a-f]{64}$")
+        self.assertEqual([row["ranked_by"] for row in profile["calibration"]["ablation"]],
+                         ["random", "recency", "words", "block mean, best head", "best head", "profile generic", "calibrated", "oracle"])
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary memory is gone")
+        after = self.run_cli("ingest", "some.txt", "--into", "other")
+        self.assertEqual(after.returncode, 0, after.stderr)
+        self.assertNotIn("longhold calibrate", after.stderr)
+        page = self.run_cli("calibrate", "--text", "book.txt", "--minutes", "0.3", "--out", "p.json")
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80, page.stdout)
+        self.assertTrue((self.dir / "p.json").exists())
+
+    def test_what_is_wrong_is_said(self):
+        self.assert_error(self.run_cli("calibrate", "--text", "none.txt"), 3, "none.txt")
+        self.write("short.txt", "One sentence. Another one.")
+        self.assert_error(self.run_cli("calibrate", "--text", "short.txt", "-q"), 1, "200", "--text")
+        self.write("some.txt", "The anchor was painted green.\n")
+        self.assert_error(self.run_cli("ingest", "some.txt", "--into", "some", "--profile", "none.json"), 3, "none.json")
+
+
 class WithWeights(CliTest):
     @classmethod
     def setUpClass(cls):
