@@ -23,12 +23,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What is read again around a peak: enough before it for the sentence that it stands in, more after it, since that is where a value
-// follows its key. Each end then reaches for a line's.
-constexpr uint64_t kExcerptBefore = 24, kExcerptAfter = 48;
-constexpr uint32_t kExcerptGrowTokens = 24;
+// What is read again around a peak: its line or sentence, at most this far to either side. More of a text that repeats itself would
+// show the model other lines of the same form.
+constexpr uint32_t kExcerptReach = 48;
 // Spans below this share of the best one's score are not worth the time, and distract.
-constexpr double kExcerptScoreMin = 0.5;
+constexpr double kExcerptScoreMin = 0.2;
 
 using Clock = std::chrono::steady_clock;
 
@@ -488,9 +487,7 @@ Result<std::vector<TokenSpan>> Engine::Excerpts(Planned& p) const {
   uint64_t room = profile_->reread_tokens;
   for (const PlannedSpan& span : p.plan.spans) {
     if (span.score < kExcerptScoreMin) break;
-    const TokenSpan around{std::max(span.tokens.begin, span.peak - std::min(span.peak, kExcerptBefore)),
-                           std::min(span.tokens.end, span.peak + kExcerptAfter)};
-    LH_ASSIGN_OR_RETURN(TokenSpan excerpt, p.memory->GrowToLines(span.document, around, kExcerptGrowTokens));
+    LH_ASSIGN_OR_RETURN(TokenSpan excerpt, p.memory->SentenceAt(span.document, span.peak, kExcerptReach));
     excerpt = {std::max(excerpt.begin, span.tokens.begin), std::min(excerpt.end, span.tokens.end)};
     if (excerpt.size() + 1 > room) break;  // with a line break before the next
     room -= excerpt.size() + 1;

@@ -223,6 +223,38 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
   return grown;
 }
 
+Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
+  const uint64_t begin = at - std::min<uint64_t>(at, tokens_max), end = std::min(at + 1 + tokens_max, Get(document).tokens);
+  std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
+  for (uint64_t t = begin; t < end; ++t) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    size_t byte = 0;
+    const size_t i = t - chunk->token_begin;
+    if (i >= chunk->tokens.size()) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    for (size_t before = 0; before < i; ++before) byte += chunk->token_bytes[before];
+    texts.push_back(chunk->text.substr(byte, chunk->token_bytes[i]));
+  }
+  // Whether something ends with the token at `i`.
+  const auto ends = [&](size_t i) {
+    std::string_view text(texts[i]);
+    if (text.find('\n') != std::string_view::npos) return true;
+    std::string_view before = text;
+    size_t last = text.find_last_not_of(" \t\"')]");
+    if (last == std::string_view::npos && i > 0 && text.find_first_of("\"')]") != std::string_view::npos) {
+      before = texts[i - 1];  // a closing quote by itself
+      last = before.empty() ? std::string_view::npos : before.size() - 1;
+    }
+    if (last == std::string_view::npos || std::string_view(".!?").find(before[last]) == std::string_view::npos) return false;
+    const std::string_view next = i + 1 < texts.size() ? std::string_view(texts[i + 1]) : " ";
+    return text.back() == ' ' || next.starts_with(' ') || next.starts_with('\n');
+  };
+  const size_t own = at - begin;
+  size_t first = own, past = own;
+  while (first > 0 && !ends(first - 1)) --first;
+  while (past < texts.size() && !ends(past)) ++past;
+  return TokenSpan{begin + first, std::min(begin + past + 1, end)};
+}
+
 Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks) {
   record.id = DocumentId{manifest_.next_document};
   record.committed_tokens = 0;

@@ -92,6 +92,9 @@ class Memory {
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
   // Grows `span` to whole lines where each end moves by at most `tokens_max` tokens. Where the text is damaged it stays as it is.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
+  // The line that holds token `at`, or its sentence where that is shorter; an end that is farther than `tokens_max` tokens away is
+  // moved there. A sentence ends at . ! or ? (and what closes quotes or brackets) before white space.
+  Result<TokenSpan> SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max);
   Result<std::vector<TokenId>> Tokens(DocumentId document, TokenSpan span);
 
   // --- writing ---

@@ -375,7 +375,7 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_LE(r->tokens_reread, budget);
     EXPECT_GE(r->tokens_reread, reread_before);
-    EXPECT_EQ(r->tokens_reread > 0, budget >= 128) << budget << ": an excerpt has 72 tokens or more";
+    EXPECT_EQ(r->tokens_reread > 0, budget >= 128) << budget << ": a sentence of letters has more than 16 tokens";
     reread_before = r->tokens_reread;
   }
   Damage([](ColdStore& store) {
@@ -391,8 +391,10 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_GT(r->blocks_lost, 0u);
-    ASSERT_EQ(r->citations.size(), budget > 0 ? 1u : 0u);
-    for (const Citation& c : r->citations) EXPECT_THAT(c.span.text, HasSubstr("7350194"));
+    EXPECT_EQ(r->citations.empty(), budget == 0);
+    bool needle = false;
+    for (const Citation& c : r->citations) needle |= c.span.text.find("7350194") != std::string::npos;
+    EXPECT_EQ(needle, budget > 0);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <set>
 
 #include "memory/ingest.h"
 #include "store/mem_store.h"
@@ -210,6 +211,29 @@ TEST(Memory, GrowsSpansToWholeLinesWithinTheLimit) {
       ASSERT_EQ(grown->end, expected.end) << begin << ".." << end << " limit " << limit;
     }
   }
+}
+
+TEST(Memory, ASentenceEndsWhereALineOrASentenceDoes) {
+  ToyModel model(Tiny());  // tokens are bytes and a few longer pieces
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  const std::string text = "Pi is 3.14 here. \"Who?\" she asked! No end\nconst int x = 5;\nlast";
+  const DocumentId id = AddText(*memory, model, "tale", text);
+  const uint64_t count = memory->Get(id).tokens;
+  const std::vector<std::string> sentences = {"Pi is 3.14 here. ", "\"Who?\"", " she asked!", " No end\n", "const int x = 5;\n", "last"};
+  std::set<std::string> seen;
+  for (uint64_t t = 0; t < count; ++t) {
+    const Result<TokenSpan> sentence = memory->SentenceAt(id, t, 64);
+    ASSERT_TRUE(sentence.ok()) << sentence.status().ToString();
+    ASSERT_TRUE(sentence->Contains(t));
+    seen.insert(memory->Locate(id, *sentence)->text);
+    for (const uint32_t reach : {0u, 3u}) {
+      const TokenSpan cut = *memory->SentenceAt(id, t, reach);
+      EXPECT_TRUE(cut.Contains(t));
+      EXPECT_TRUE(cut.begin + reach >= t && cut.end <= t + 1 + reach) << t;
+    }
+  }
+  EXPECT_EQ(seen, std::set<std::string>(sentences.begin(), sentences.end()));
 }
 
 TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
