@@ -274,22 +274,26 @@ Result<double> SupportOf(Engine& engine, const std::string& question) {
 // Learns the mark from the even questions and judges it by the odd ones, drawn from all forms.
 Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
                                const CalibrationCorpus& corpus, const SignalTable& table, const Course& course, AbstainScore* score) {
-  std::vector<std::string> with, without = corpus.unanswerable;
+  std::vector<std::string> with, without = corpus.unanswerable, keys = corpus.other_keys;
   for (const CaseSignals& c : table.cases) with.push_back(corpus.cases[c.item].question);
   EvalRng rng(settings.seed, "abstaining");
   rng.Shuffle(&with);
   rng.Shuffle(&without);
+  rng.Shuffle(&keys);
   Engine engine({.home = settings.home});
   LH_RETURN_IF_ERROR(engine.UseModel(&model, &profile));
-  std::vector<double> support[2][2];  // [unanswerable][judged]
+  std::vector<double> support[3][2];  // [answerable, unanswerable, other keys][judged]
+  const std::vector<std::string>* const kinds[] = {&with, &without, &keys};
   const size_t count = std::min({with.size(), without.size(), kAbstainQuestions / 2});
   for (size_t i = 0; i < count; ++i) {
     course.Tell("abstaining", 2 * i, 2 * count);
     if (course.Stopped()) return Cancelled("calibrate: stopped");
     if (SecondsSince(course.start) > settings.minutes * 60 * kAbstainingUntil) break;
-    for (size_t kind = 0; kind < 2; ++kind) {
-      LH_ASSIGN_OR_RETURN(const double value, SupportOf(engine, kind == 0 ? with[i] : without[i]));
-      support[kind][i % 2].push_back(value);
+    for (size_t kind = 0; kind < 3; ++kind) {
+      // Keys that are not there choose nothing: no support tells them from keys that are (docs/decisions/0006).
+      if (kind == 2 && (i % 4 != 0 || i >= keys.size())) continue;
+      LH_ASSIGN_OR_RETURN(const double value, SupportOf(engine, (*kinds[kind])[i]));
+      support[kind][kind == 2 ? 1 : i % 2].push_back(value);
     }
   }
   const double mark = AbstainBelow(support[0][0], support[1][0], kWronglyMax, kRightly);
@@ -299,7 +303,8 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
     return values.empty() ? 0 : n / static_cast<double>(values.size());
   };
   *score = {.answerable = static_cast<uint32_t>(support[0][1].size()), .unanswerable = static_cast<uint32_t>(support[1][1].size()),
-            .wrongly = below(support[0][1]), .rightly = below(support[1][1])};
+            .other_keys = static_cast<uint32_t>(support[2][1].size()), .wrongly = below(support[0][1]), .rightly = below(support[1][1]),
+            .keys_rightly = below(support[2][1])};
   return mark;
 }
 
@@ -339,6 +344,8 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
                                       {"abstaining",
                                        json::object{{"answerable", report.abstain.answerable},
                                                     {"unanswerable", report.abstain.unanswerable},
+                                                    {"other_keys", report.abstain.other_keys},
+                                                    {"other_keys_turned_down", Rounded(report.abstain.keys_rightly)},
                                                     {"turned_down_wrongly", Rounded(report.abstain.wrongly)},
                                                     {"turned_down_rightly", Rounded(report.abstain.rightly)}}}});
 }

@@ -51,8 +51,8 @@ struct GateScore {
 
 // How the mark for abstaining does on questions that did not choose it.
 struct AbstainScore {
-  uint32_t answerable = 0, unanswerable = 0;  // how many were judged
-  double wrongly = 0, rightly = 0;            // share of each that is turned down
+  uint32_t answerable = 0, unanswerable = 0, other_keys = 0;  // how many were judged
+  double wrongly = 0, rightly = 0, keys_rightly = 0;          // share of each that is turned down
 };
 
 struct CalibrationReport {

@@ -220,7 +220,7 @@ Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source, const C
                                    .new_form = !form.learned}});
     }
     if (in_other_words) continue;  // the source may speak of any of these things
-    for (uint32_t i = 0; i < (request.per_form + 3) / 4; ++i) corpus.unanswerable.push_back(Put(form.question, filler.Next(false)));
+    for (uint32_t i = 0; i < (request.per_form + 3) / 4; ++i) corpus.other_keys.push_back(Put(form.question, filler.Next(false)));
   }
   std::stable_sort(needles.begin(), needles.end(), [](const Needle& a, const Needle& b) { return a.before < b.before; });
 
@@ -262,8 +262,9 @@ Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source, const C
                               .learned = form < 2 && n % 2 == 0,
                               .new_form = form == 2});
     }
-    for (uint32_t n = 0; n < request.cues / 3; ++n) {
-      const size_t at = form * (request.cues / 3) + n;
+    if (form == 0) continue;  // a question quotes nothing word by word that was never there
+    for (uint32_t n = 0; n < request.cues; ++n) {
+      const size_t at = form * request.cues + n;
       if (at < outside.size()) corpus.unanswerable.push_back(Cue(form, outside[at], &rng));
     }
   }

@@ -29,9 +29,9 @@ struct CalibrationCase {
 struct CalibrationCorpus {
   std::string text;
   std::vector<CalibrationCase> cases;
-  // Questions of the same forms that the text does not answer: about facts that were not hidden, and about sentences that the
-  // source holds and the text does not.
-  std::vector<std::string> unanswerable;
+  // Questions that the text does not answer: cues of sentences that the source holds and the text does not, and questions for
+  // needles that were not hidden, beside others of their form that were.
+  std::vector<std::string> unanswerable, other_keys;
 };
 
 struct CorpusRequest {
