@@ -481,7 +481,7 @@ std::string ConfigText(const Config& config, bool origin) {
   };
   add("home", CollapseSpace(config.home.value), config.home.origin);
   add("model", CollapseSpace(config.model.value), config.model.origin);
-  add("profile", config.profile.value.empty() ? "(the model's)" : config.profile.value, config.profile.origin);
+  add("profile", config.profile.value.empty() ? "the model's own" : config.profile.value, config.profile.origin);
   add("threads", std::to_string(config.threads.value), config.threads.origin);
   add("memory_budget", FormatBytes(config.memory_budget_bytes.value), config.memory_budget_bytes.origin);
   return table.Print();
