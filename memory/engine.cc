@@ -25,7 +25,7 @@ namespace fs = std::filesystem;
 
 // What is read again around a peak: its line or sentence, at most this far to either side. More of a text that repeats itself would
 // show the model other lines of the same form.
-constexpr uint32_t kExcerptReach = 48;
+constexpr uint32_t kExcerptReach = 80;
 // Spans below this share of the best one's score are not worth the time, and distract.
 constexpr double kExcerptScoreMin = 0.2;
 
