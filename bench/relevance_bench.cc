@@ -18,7 +18,6 @@
 #include <faiss/IndexScalarQuantizer.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -29,7 +28,6 @@
 #include <set>
 #include <span>
 #include <string>
-#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -39,6 +37,7 @@
 #include "memory/working_set.h"
 #include "model/llama_host.h"
 #include "store/rocks_store.h"
+#include "tests/support/two_threads.h"
 
 using namespace longhold;
 
@@ -48,16 +47,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double Ms(Clock::time_point since) { return std::chrono::duration<double, std::milli>(Clock::now() - since).count(); }
-
-void TwoThreads(size_t count, const std::function<void(size_t)>& fn) {
-  std::atomic<size_t> next{0};
-  const auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) fn(i);
-  };
-  std::thread other(run);
-  run();
-  other.join();
-}
 
 template <typename T>
 T Must(Result<T> result) {
@@ -311,9 +300,7 @@ void CompareFaiss(const FaissIndex& index, uint32_t d, uint32_t lists, uint32_t 
 
 // What each question asks of the memory: its words, and its rows at every head.
 std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memory, const char* questions) {
-  std::vector<std::string> pieces(model.info().vocab_size);
-  for (size_t i = 0; i < pieces.size(); ++i) pieces[i] = model.Piece(static_cast<TokenId>(i));
-  const LexicalVocabulary vocabulary(std::move(pieces));
+  const LexicalVocabulary vocabulary(TokenPieces(model));
   std::vector<RecallQuery> all;
   for (uint32_t h = 0; h < memory.manifest().scan_layers.size(); ++h) {
     std::vector<ScanQuery> of_head = Queries(model, memory, questions, h);

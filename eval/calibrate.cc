@@ -78,21 +78,18 @@ Status ReadText(LanguageModel& model, const CalibrateSettings& settings, const C
   RecallProfile bare = ProfileFor(model.info(), settings.name);
   LH_RETURN_IF_ERROR(engine.UseModel(&model, &bare));
   std::atomic<bool> enough = false;
-  LH_ASSIGN_OR_RETURN(const IngestReport report,
-                      engine.Ingest(kMemory, {.name = "text", .text = corpus.text}, &enough, [&](const IngestProgress& p) {
-                        course.Tell("reading", p.tokens_done, p.tokens_total);
-                        const bool late = SecondsSince(course.start) > settings.minutes * 60 * kReadingShare && p.tokens_done >= kCommitTokens;
-                        if (course.Stopped() || late) enough = true;
-                      }));
-  (void)report;
+  const auto watch = [&](const IngestProgress& p) {
+    course.Tell("reading", p.tokens_done, p.tokens_total);
+    const bool late = SecondsSince(course.start) > settings.minutes * 60 * kReadingShare && p.tokens_done >= kCommitTokens;
+    if (course.Stopped() || late) enough = true;
+  };
+  LH_RETURN_IF_ERROR(engine.Ingest(kMemory, {.name = "text", .text = corpus.text}, &enough, watch).status());
   return course.Stopped() ? Cancelled("calibrate: stopped") : OkStatus();
 }
 
 Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& settings, const CalibrationCorpus& corpus, const Course& course,
                              uint64_t* tokens) {
-  std::vector<std::string> pieces(model.info().vocab_size);
-  for (uint32_t i = 0; i < model.info().vocab_size; ++i) pieces[i] = model.Piece(static_cast<TokenId>(i));
-  const LexicalVocabulary vocabulary(std::move(pieces));
+  const LexicalVocabulary vocabulary(TokenPieces(model));
   LH_ASSIGN_OR_RETURN(auto store, OpenRocksStore({.path = (std::filesystem::path(settings.home) / "memories" / kMemory).string(), .read_only = true}));
   LH_ASSIGN_OR_RETURN(const auto memory, Memory::Open(std::move(store), kMemory, &model.info()));
   memory->UseVocabulary(&vocabulary);
@@ -201,6 +198,11 @@ std::vector<std::pair<double, uint32_t>> Variants(bool rereads) {
 // Answers with every gate, rereading and budget, until the time is over: each case with all of them, so that they stay comparable.
 Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
                                         const std::vector<const CalibrationCase*>& cases, const Course& course) {
+  {
+    Engine writer({.home = settings.home});
+    LH_RETURN_IF_ERROR(writer.UseModel(&model, &profile));
+    LH_RETURN_IF_ERROR(writer.Reindex(kMemory, course.stop).status());
+  }
   std::vector<GateScore> scores;
   std::vector<std::unique_ptr<Engine>> engines;
   const bool rereads = model.info().native_window == 0;  // otherwise it has no effect
@@ -210,11 +212,6 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
     tried.reread_tokens = reread;
     engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
     LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
-    if (engines.size() == 1) {
-      LH_RETURN_IF_ERROR(engines.back()->Reindex(kMemory, course.stop).status());
-      engines.back() = std::make_unique<Engine>(EngineOptions{.home = settings.home});  // a reader from here on
-      LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
-    }
     for (const uint32_t spans : kBudgets) scores.push_back({.gate = gate, .reread = reread, .spans = spans});
   }
   for (size_t i = 0; i < cases.size(); ++i) {

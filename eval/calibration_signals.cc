@@ -96,7 +96,7 @@ Result<SignalTable> MeasureSignals(LanguageModel& model, Memory& memory, const L
   }
   table.blocks = static_cast<uint32_t>((document.committed_tokens + kBlockTokens - 1) / kBlockTokens);
   LH_ASSIGN_OR_RETURN(const AllHeads all, LoadHeads(model, memory, document));
-  const ParallelFor parallel = [&](size_t n, const std::function<void(size_t)>& fn) { model.Parallel(n, fn); };
+  const ParallelFor parallel = WorkersOf(model);
 
   for (size_t i = 0; i < corpus.cases.size(); ++i) {
     if (stop != nullptr && stop->load()) return Cancelled("calibrate: stopped");

@@ -1,8 +1,10 @@
 #include "eval/prompts.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "memory/ingest.h"
+#include "memory/prompt.h"
 #include "memory/records.h"
 
 namespace longhold {
@@ -15,27 +17,9 @@ NativePrompt JoinPrompt(NativePrompt prompt) {
 
 Result<NativePrompt> BuildNativePrompt(const LanguageModel& model, std::span<const TokenId> given, std::string_view question,
                                        std::string_view answer_prefix) {
-  LH_ASSIGN_OR_RETURN(const PromptParts parts, model.Format("", question));
-  NativePrompt prompt;
-  LH_ASSIGN_OR_RETURN(prompt.prefix, model.Tokenize(parts.head, true));
-  if (model.Bos() >= 0 && (prompt.prefix.empty() || prompt.prefix.front() != model.Bos())) {
-    prompt.prefix.insert(prompt.prefix.begin(), model.Bos());
-  }
+  LH_ASSIGN_OR_RETURN(Prompt asked, BuildPrompt(model, question, {}, answer_prefix));
+  NativePrompt prompt{.prefix = std::move(asked.head), .tail = std::move(asked.tail)};
   prompt.prefix.insert(prompt.prefix.end(), given.begin(), given.end());
-  const std::string_view tail(parts.tail);
-  struct Piece {
-    std::string_view text;
-    bool special;
-  };
-  const Piece pieces[] = {{"\n\n", false},
-                          {tail.substr(0, parts.question_begin), true},
-                          {tail.substr(parts.question_begin, parts.question_end - parts.question_begin), false},
-                          {tail.substr(parts.question_end), true},
-                          {answer_prefix, false}};
-  for (const Piece& piece : pieces) {
-    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, model.Tokenize(piece.text, piece.special));
-    prompt.tail.insert(prompt.tail.end(), tokens.begin(), tokens.end());
-  }
   return prompt;
 }
 

@@ -61,7 +61,6 @@ std::string Trim(const std::string& text) {
 
 }  // namespace
 
-
 struct Engine::Open_ {
   std::string name;
   bool writable = false;
@@ -84,9 +83,7 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
   model_ = model;
   open_.reset();
   profile_ = std::move(used);
-  std::vector<std::string> pieces(info.vocab_size);
-  for (uint32_t i = 0; i < info.vocab_size; ++i) pieces[i] = model->Piece(static_cast<TokenId>(i));
-  vocabulary_ = std::make_unique<const LexicalVocabulary>(std::move(pieces));
+  vocabulary_ = std::make_unique<const LexicalVocabulary>(TokenPieces(*model));
   return OkStatus();
 }
 
@@ -237,7 +234,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   }
   Planned p;
   LH_ASSIGN_OR_RETURN(p.memory, Open(memory_name, Access::kRead, true));
-  LH_RETURN_IF_ERROR(p.memory->LoadIndexes([this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
+  LH_RETURN_IF_ERROR(p.memory->LoadIndexes(WorkersOf(*model_)));
   const Clock::time_point start = Clock::now();
   const ModelInfo& info = model_->info();
   LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options.system, options.answer_prefix));
@@ -263,7 +260,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   const uint32_t looked = SpansToLookAt(p.prompt);
   const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
   LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
-                                         [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
+                                         WorkersOf(*model_)));
   const Clock::time_point planned = Clock::now();
   p.plan_ms = Milliseconds(start, planned);
   p.asked = AskedWords(query.words, p.plan.words, p.prompt.Words(), [this](TokenId token) { return model_->Piece(token); });
@@ -731,12 +728,12 @@ Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic
   ReindexReport report;
   report.other_heads = !memory->HasHeadsOf(*profile_);
   LH_ASSIGN_OR_RETURN(const IndexReport index, memory->Reindex(
-      *profile_, [this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }, stop,
+      *profile_, WorkersOf(*model_), stop,
       [&](uint64_t done, uint64_t total) {
         const double seconds = Milliseconds(start, Clock::now()) / 1000;
         if (on_progress) on_progress({name, done, total, seconds > 0 ? static_cast<double>(done) / seconds : 0});
       }));
-  LH_RETURN_IF_ERROR(memory->BuildLists([this](size_t n, const std::function<void(size_t)>& fn) { model_->Parallel(n, fn); }));
+  LH_RETURN_IF_ERROR(memory->BuildLists(WorkersOf(*model_)));
   report.tokens = memory->committed_tokens();
   report.segments = index.segments;
   report.segments_rebuilt = index.segments_rebuilt;

@@ -341,7 +341,7 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   // Beside the text's own hours these are seconds. The document is committed: whoever stops here has it scanned until the next
   // ingest or compact.
   if (complete && !stopped()) {
-    LH_RETURN_IF_ERROR(memory.BuildLists([&](size_t n, const std::function<void(size_t)>& fn) { model.Parallel(n, fn); }));
+    LH_RETURN_IF_ERROR(memory.BuildLists(WorkersOf(model)));
   }
   if (!complete) report.outcome = IngestReport::Outcome::kStopped;
   report.tokens_read = speed.tokens();

@@ -108,4 +108,16 @@ class LanguageModel {
   virtual void Parallel(size_t count, const std::function<void(size_t)>& fn) = 0;
 };
 
+// The texts of all tokens, as LexicalVocabulary wants them.
+inline std::vector<std::string> TokenPieces(const LanguageModel& model) {
+  std::vector<std::string> pieces(model.info().vocab_size);
+  for (size_t i = 0; i < pieces.size(); ++i) pieces[i] = model.Piece(static_cast<TokenId>(i));
+  return pieces;
+}
+
+// Parallel as a value, for what takes a ParallelFor. Borrows the model.
+inline std::function<void(size_t, const std::function<void(size_t)>&)> WorkersOf(LanguageModel& model) {
+  return [&model](size_t count, const std::function<void(size_t)>& fn) { model.Parallel(count, fn); };
+}
+
 }  // namespace longhold

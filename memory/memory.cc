@@ -226,13 +226,17 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
   const uint64_t begin = at - std::min<uint64_t>(at, tokens_max), end = std::min(at + 1 + tokens_max, Get(document).tokens);
   std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
-  for (uint64_t t = begin; t < end; ++t) {
+  for (uint64_t t = begin; t < end;) {
     LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const uint64_t last = std::min(end, chunk->token_begin + chunk->tokens.size());
+    if (last <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
     size_t byte = 0;
-    const size_t i = t - chunk->token_begin;
-    if (i >= chunk->tokens.size()) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    for (size_t before = 0; before < i; ++before) byte += chunk->token_bytes[before];
-    texts.push_back(chunk->text.substr(byte, chunk->token_bytes[i]));
+    for (uint64_t i = chunk->token_begin; i < last; ++i) {
+      const size_t bytes = chunk->token_bytes[i - chunk->token_begin];
+      if (i >= t) texts.push_back(chunk->text.substr(byte, bytes));
+      byte += bytes;
+    }
+    t = last;
   }
   // Whether something ends with the token at `i`.
   const auto ends = [&](size_t i) {

@@ -1,6 +1,5 @@
 // `longhold calibrate`: learns a recall profile, says what it learned and keeps it.
 
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 
@@ -8,6 +7,7 @@
 #include "service/commands.h"
 #include "service/memory_home.h"
 #include "service/profile_file.h"
+#include "service/progress.h"
 #include "service/render.h"
 
 namespace longhold {
@@ -15,10 +15,6 @@ namespace {
 
 // English prose that every Debian machine has. Dull, and enough to learn which heads retrieve.
 constexpr char kLicences[] = "/usr/share/common-licenses";
-
-double SecondsNow() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 Result<Haystack> LoadTexts(const std::vector<std::string>& paths) {
   std::string text;

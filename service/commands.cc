@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <variant>
 
 #include "attention/kernels.h"
@@ -17,10 +16,6 @@ namespace longhold {
 namespace {
 
 constexpr uint64_t kQuestionBytesMax = 1 << 20;
-
-double SecondsNow() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 uint64_t PeakRssBytes() {
   rusage usage{};

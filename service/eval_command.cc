@@ -1,7 +1,6 @@
 // `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came of it.
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -25,10 +24,6 @@ namespace longhold {
 namespace {
 
 namespace fs = std::filesystem;
-
-double SecondsNow() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Changes with anything that decides what is recalled.
 std::string ProfileFingerprint(RecallProfile profile) {

@@ -1,6 +1,7 @@
 #include "service/progress.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "service/render.h"
 #include "service/utf8.h"
@@ -25,6 +26,10 @@ std::string Join(std::string text, const std::string& separator) {
 }
 
 }  // namespace
+
+double SecondsNow() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 std::string ProgressBar(const std::string& label, const IngestProgress& p) {
   const uint64_t percent = Percent(p);

@@ -16,6 +16,9 @@ std::string ProgressBar(const std::string& label, const IngestProgress& progress
 // "genesis.txt: 22,528 of 54,012 tokens (42%), 512 tok/s, 1:02 left".
 std::string ProgressLine(const std::string& label, const IngestProgress& progress);
 
+// Seconds of a clock that never goes back.
+double SecondsNow();
+
 class ProgressMeter {
  public:
   enum class Style : uint8_t { kBar, kLines };

@@ -14,14 +14,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <random>
 #include <set>
-#include <thread>
 
 #include "base/hash.h"
+#include "tests/support/two_threads.h"
 
 namespace longhold {
 namespace {
@@ -31,16 +30,6 @@ using testing::SizeIs;
 
 constexpr uint32_t kDim = 16;
 constexpr uint32_t kTokens = 6000;
-
-void TwoThreads(size_t count, const std::function<void(size_t)>& fn) {
-  std::atomic<size_t> next{0};
-  const auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) fn(i);
-  };
-  std::thread other(run);
-  run();
-  other.join();
-}
 
 using Keys = std::vector<std::vector<float>>;  // [tokens] of [kDim]
 

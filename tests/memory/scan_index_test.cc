@@ -13,13 +13,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <cmath>
 #include <map>
 #include <random>
-#include <thread>
 
 #include "base/hash.h"
+#include "tests/support/two_threads.h"
 
 namespace longhold {
 namespace {
@@ -27,16 +26,6 @@ namespace {
 using testing::Each;
 using testing::IsEmpty;
 using testing::SizeIs;
-
-void TwoThreads(size_t count, const std::function<void(size_t)>& fn) {
-  std::atomic<size_t> next{0};
-  const auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) fn(i);
-  };
-  std::thread other(run);
-  run();
-  other.join();
-}
 
 // The keys of a memory as floats, and the index built from them.
 class Fixture {
