@@ -312,7 +312,6 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
   p.looked = true;
 
   // `look` and its shares by token are over what the question alone, beside nothing, has.
-  std::vector<double> weight(spans.size());
   for (size_t i = 0; i < spans.size(); ++i) {
     spans[i].look_logs = logs[i];
     for (size_t j = 0; j < logs[i].size(); ++j) {
@@ -321,11 +320,8 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
     }
     const double evidence = spans[i].look / static_cast<double>(p.prompt.JudgedTokens());
     p.plan.evidence = i == 0 ? evidence : std::max(p.plan.evidence, evidence);
-    weight[i] = profile_->look_prior * std::log(spans[i].score) + spans[i].look;
   }
-  const double best = weight.empty() ? 0 : *std::max_element(weight.begin(), weight.end());
-  for (size_t i = 0; i < spans.size(); ++i) spans[i].score = std::exp((weight[i] - best) / profile_->look_scale);
-  std::stable_sort(spans.begin(), spans.end(), [](const PlannedSpan& a, const PlannedSpan& b) { return a.score > b.score; });
+  RankByLook(*profile_, &spans);
   p.weighed = spans;
   p.weighed.insert(p.weighed.end(), others.begin(), others.end());
   std::erase_if(spans, [&](const PlannedSpan& s) { return s.score < profile_->span_score_min; });

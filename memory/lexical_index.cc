@@ -541,17 +541,20 @@ class Search {
                               .weight = gram.weight,
                               .function_word = IsFunctionStem(terms_.stems[terms_.term_of[i]])});
     }
-    std::vector<Scored> scored = ScoreBlocks();
+    const std::vector<double> weights = GramWeights();
+    std::vector<Scored> scored = ScoreBlocks(weights);
     const auto better = [](const Scored& a, const Scored& b) {
       return a.score != b.score ? a.score > b.score : a.block < b.block;
     };
+    const std::vector<Scored> all = scored;
     const size_t kept = std::min(max_blocks, scored.size());
     std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(kept), scored.end(), better);
     scored.resize(kept);
     for (const Scored& s : scored) {
-      result.blocks.push_back({.block = KeyOf(s.block), .score = s.score, .peak_token = PeakToken(s.block)});
+      result.blocks.push_back({.block = KeyOf(s.block), .score = s.score, .peak_token = PeakToken(s.block, weights)});
       AppendMatches(s.block, result.matches);
     }
+    Cover(all, weights, &result);
     std::stable_sort(result.matches.begin(), result.matches.end(),
                      [](const LexicalMatch& a, const LexicalMatch& b) { return a.score > b.score; });
     return result;
@@ -670,9 +673,33 @@ class Search {
     return std::log1p((static_cast<double>(block_count_) - df + 0.5) / (df + 0.5));
   }
 
+  std::vector<double> GramWeights() const {
+    std::vector<double> weights;
+    for (const Gram& gram : terms_.grams) weights.push_back(gram.weight);
+    return weights;
+  }
+
+  // Greedy: the block that scores best, then the one that scores best over the n-grams which those before it do not have, ...
+  // `all` are the scores over all n-grams.
+  void Cover(const std::vector<Scored>& all, std::vector<double> weights, LexicalResult* result) const {
+    if (result->blocks.empty()) return;
+    std::vector<Scored> scored = all;
+    while (result->cover.size() < kLexicalCoverMax) {
+      const auto best = std::max_element(scored.begin(), scored.end(), [](const Scored& a, const Scored& b) {
+        return a.score != b.score ? a.score < b.score : a.block > b.block;
+      });
+      if (best == scored.end() || best->score < kLexicalCoverGainMin * result->query_score) return;
+      const auto whole = std::lower_bound(all.begin(), all.end(), best->block, [](const Scored& s, uint32_t b) { return s.block < b; });
+      result->cover.push_back({{.block = KeyOf(best->block), .score = whole->score, .peak_token = PeakToken(best->block, weights)}, best->score});
+      // What stands in the block or half a block around it will be in its span.
+      for (const GramHit& hit : Hits(best->block > 0 ? 2 * best->block - 1 : 0, 2 * best->block + 3)) weights[hit.gram] = 0;
+      scored = ScoreBlocks(weights);
+    }
+  }
+
   // Windows of 64 tokens begin at every 32: a window that is a block speaks for it, one that straddles an edge speaks
-  // for the block that holds more of the window's weight. A block's score is the best of its windows.
-  std::vector<Scored> ScoreBlocks() const {
+  // for the block that holds more of the window's weight. A block's score is the best of its windows. Ascending by block.
+  std::vector<Scored> ScoreBlocks(const std::vector<double>& weights) const {
     std::vector<double> best(blocks_);
     std::vector<double> frequency(terms_.grams.size());
     std::vector<uint16_t> touched;
@@ -688,7 +715,7 @@ class Search {
         } else if (token >= begin + kBlockTokens) {
           share *= kNeighbourFactor / kBlockTokens * static_cast<double>(begin + 2 * kBlockTokens - 1 - token);
         } else {
-          side_weight[token >= begin + kHalfTokens] += share * terms_.grams[hit.gram].weight;
+          side_weight[token >= begin + kHalfTokens] += share * weights[hit.gram];
         }
         if (share == 0) continue;
         if (frequency[hit.gram] == 0) touched.push_back(hit.gram);
@@ -696,7 +723,7 @@ class Search {
       }
       double score = 0;
       for (const uint16_t g : touched) {
-        score += terms_.grams[g].weight * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
+        score += weights[g] * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
         frequency[g] = 0;
       }
       touched.clear();
@@ -719,7 +746,7 @@ class Search {
 
   // The token of `block` around which most of the query's weight stands: every n-gram counts once, by its nearest
   // occurrence within 64 tokens, less the farther it is.
-  uint64_t PeakToken(uint32_t block) const {
+  uint64_t PeakToken(uint32_t block, const std::vector<double>& weights) const {
     const std::span<const GramHit> inside = Hits(2 * block, 2 * block + 2);
     const std::span<const GramHit> around = Hits(block > 0 ? 2 * block - 2 : 0, 2 * block + 4);
     std::vector<double> nearest(terms_.grams.size());
@@ -735,7 +762,7 @@ class Search {
         nearest[hit.gram] = std::max(nearest[hit.gram], near * (hit.same_form ? 1 : kOtherFormFactor));
       }
       double density = 0;
-      for (size_t g = 0; g < nearest.size(); ++g) density += nearest[g] * terms_.grams[g].weight;
+      for (size_t g = 0; g < nearest.size(); ++g) density += nearest[g] * weights[g];
       if (density > best) {
         best = density;
         best_offset = inside[x].offset;

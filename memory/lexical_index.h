@@ -103,6 +103,13 @@ struct LexicalResult {
     uint64_t peak_token = 0;
   };
   std::vector<BlockScore> blocks;  // descending by score, then ascending by key; at most `max_blocks`; scores > 0
+  // Blocks that explain the query together, each what those before it leave unexplained: a question that names several things needs a
+  // place for each, however well one of them explains the rest. The first is blocks[0]; at most kLexicalCoverMax.
+  struct Complement {
+    BlockScore block;              // its score over the whole query; its peak where the words stand that are new with it
+    double gain = 0;               // its score over the words that were left
+  };
+  std::vector<Complement> cover;
   // Beginning in those blocks, at most kLexicalMatchesPerBlock of each; descending by score.
   std::vector<LexicalMatch> matches;
   // What a block would score that held every n-gram of the query once: score / query_score says how much of the query a
@@ -118,6 +125,9 @@ struct LexicalResult {
 };
 
 inline constexpr uint32_t kLexicalMatchesPerBlock = 8;
+inline constexpr size_t kLexicalCoverMax = 8;
+// What a block must add to a cover, as a share of query_score: less is a function word, or a phrase of words that are there.
+inline constexpr double kLexicalCoverGainMin = 0.04;
 // Of a longer query the last words count: the question ends a message.
 inline constexpr uint32_t kLexicalQueryWordsMax = 256;
 

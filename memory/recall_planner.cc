@@ -100,15 +100,34 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     return a.score != b.score ? a.score > b.score : a.block < b.block;
   });
 
+  // The places that explain the question together come right behind the best one, and none is far behind: each is all there is on
+  // its words.
+  size_t cover = 0;
+  for (const LexicalResult::Complement& part : lexical.cover) {
+    auto at = std::find_if(ranked.begin(), ranked.end(), [&](const Candidate& c) { return c.block == part.block.block; });
+    if (profile.lexical_weight <= 0) break;
+    if (at == ranked.end()) {
+      Candidate c{.block = part.block.block, .lexical = part.block.score / lexical.query_score, .has_lexical = true};
+      c.score = profile.lexical_weight * c.lexical;
+      at = ranked.insert(at, c);
+    }
+    at->lexical_peak = part.block.peak_token;
+    if (cover == 0 && at != ranked.begin()) cover = 1;  // the heads have another favourite
+    if (at < ranked.begin() + static_cast<ptrdiff_t>(cover)) continue;  // stands there already
+    std::rotate(ranked.begin() + static_cast<ptrdiff_t>(cover), at, at + 1);
+    ++cover;
+  }
+
   RecallPlan plan;
   plan.candidates = ranked.size();
   plan.words = lexical.words;
   const uint64_t before = profile.span_tokens / 4, after = profile.span_tokens * 5 / 8;
-  for (const Candidate& c : ranked) {
+  for (size_t rank = 0; rank < ranked.size(); ++rank) {
+    const Candidate& c = ranked[rank];
     if (plan.spans.size() >= spans_max) break;
     if (c.score <= 0) break;  // a profile may weigh a signal with nothing
     const double score = c.score / ranked.front().score;
-    if (score < profile.span_score_min) break;
+    if (rank >= cover && score < profile.span_score_min) break;
     uint64_t low = UINT64_MAX, high = 0;
     if (c.has_lexical) low = high = c.lexical_peak;
     if (c.head > 0) {

@@ -1,6 +1,7 @@
 #include "memory/second_look.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace longhold {
@@ -59,6 +60,45 @@ Result<std::vector<std::vector<float>>> QuestionLikelihoods(LanguageModel& model
     for (std::vector<float>& l : logs) likelihoods.push_back(std::move(l));
   }
   return likelihoods;
+}
+
+namespace {
+
+void SortByScore(std::vector<PlannedSpan>& spans) {
+  std::stable_sort(spans.begin(), spans.end(), [](const PlannedSpan& a, const PlannedSpan& b) { return a.score > b.score; });
+}
+
+}  // namespace
+
+void RankByLook(const RecallProfile& profile, std::vector<PlannedSpan>* spans) {
+  if (spans->empty()) return;
+  std::vector<double> weight;
+  for (const PlannedSpan& s : *spans) weight.push_back(profile.look_prior * std::log(s.score) + s.look);
+  const double best = *std::max_element(weight.begin(), weight.end());
+  for (size_t i = 0; i < weight.size(); ++i) (*spans)[i].score = std::exp((weight[i] - best) / profile.look_scale);
+  SortByScore(*spans);
+
+  std::vector<double> explained(spans->front().look_logs.size(), 0);
+  std::vector<bool> chosen(spans->size(), false);
+  double first_gain = 0;
+  for (size_t n = 0; n < spans->size(); ++n) {
+    size_t next = 0;
+    double most = -1;
+    for (size_t i = 0; i < (n == 0 ? 1 : spans->size()); ++i) {
+      double gain = 0;
+      for (size_t t = 0; t < explained.size(); ++t) gain += std::max(0.0, (*spans)[i].look_logs[t] - explained[t]);
+      if (chosen[i] || gain <= most) continue;
+      most = gain;
+      next = i;
+    }
+    if (n == 0) first_gain = most;
+    if (most <= 0) break;
+    PlannedSpan& span = (*spans)[next];
+    chosen[next] = true;
+    for (size_t t = 0; t < explained.size(); ++t) explained[t] = std::max<double>(explained[t], span.look_logs[t]);
+    span.score = std::max(span.score, std::min(1.0, most / first_gain));
+  }
+  SortByScore(*spans);
 }
 
 }  // namespace longhold
