@@ -31,6 +31,13 @@ constexpr double kExcerptScoreMin = 0.2;
 
 using Clock = std::chrono::steady_clock;
 
+// A span that adds this share of what the best one explains of a question is needed beside it (RankByLook).
+constexpr double kNeededGain = 0.2;
+// A question that names many things is supported by no single span. But spans together also find words by chance: it takes three, and
+// they must speak so much more for the question (decisions/0006).
+constexpr uint32_t kTogetherMin = 3;
+constexpr double kTogetherFactor = 1.6;
+
 constexpr uint32_t kExplainedSpans = 32;
 constexpr size_t kClosestSpans = 3;
 
@@ -340,6 +347,8 @@ Status Engine::Judge(Planned& p) {
   p.abstained = p.weighed.empty();
   if (!p.looked || p.abstained || profile_->abstain_support <= 0) return OkStatus();
   double support = 0;
+  std::vector<WordBeside> together;
+  uint32_t needed = 0;
   for (const PlannedSpan& span : p.weighed) {
     if (span.look_logs.empty()) continue;
     const Result<std::vector<WordBeside>> beside = Beside(p, span);
@@ -347,7 +356,14 @@ Status Engine::Judge(Planned& p) {
     if (!beside.ok() && beside.status().code() == StatusCode::kDataLoss) return OkStatus();
     if (!beside.ok()) return beside.status();
     support = std::max(support, Support(p.asked, *beside));
+    if (span.look_gain < kNeededGain) continue;
+    ++needed;
+    if (together.empty()) together.resize(beside->size());
+    for (size_t w = 0; w < together.size(); ++w) {
+      together[w] = {together[w].found || (*beside)[w].found, std::max(together[w].look, (*beside)[w].look)};
+    }
   }
+  if (needed >= kTogetherMin) support = std::max(support, Support(p.asked, together) / kTogetherFactor);
   p.abstained = support < profile_->abstain_support;
   return OkStatus();
 }

@@ -29,6 +29,7 @@ struct PlannedSpan {
   double lexical_score = 0;         // and share of the question that is explained
   // ln of how much likelier the question is beside the span than beside nothing; 0 without a second look.
   double look = 0;
+  double look_gain = 0;             // what it adds to the spans that explain more, 1 for the first (RankByLook); 0 without one
   double coverage = 0;              // share of the recall heads' mass inside the span, of what is not parked at sinks
   uint32_t planned_rank = 0;        // 1-based, by the indexes alone
   double planned_score = 0;         // `score` before a second look

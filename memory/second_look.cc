@@ -96,7 +96,8 @@ void RankByLook(const RecallProfile& profile, std::vector<PlannedSpan>* spans) {
     PlannedSpan& span = (*spans)[next];
     chosen[next] = true;
     for (size_t t = 0; t < explained.size(); ++t) explained[t] = std::max<double>(explained[t], span.look_logs[t]);
-    span.score = std::max(span.score, std::min(1.0, most / first_gain));
+    span.look_gain = std::min(1.0, most / first_gain);
+    span.score = std::max(span.score, span.look_gain);
   }
   SortByScore(*spans);
 }
