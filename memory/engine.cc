@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "memory/abstention.h"
+#include "memory/excerpts.h"
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
@@ -26,11 +27,11 @@ namespace fs = std::filesystem;
 // What is read again around a peak: its line or sentence, at most this far to either side. More of a text that repeats itself would
 // show the model other lines of the same form.
 constexpr uint32_t kExcerptReach = 80;
-// Spans below this share of the best one's score are not worth the time, and distract.
-constexpr double kExcerptScoreMin = 0.2;
 
 using Clock = std::chrono::steady_clock;
 
+// A word that a span makes likelier by less, in nats a token, is not what the span is about.
+constexpr double kFoundLookMin = 0.5;
 // A span that adds this share of what the best one explains of a question is needed beside it (RankByLook).
 constexpr double kNeededGain = 0.2;
 // A question that names many things is supported by no single span. But spans together also find words by chance: it takes three, and
@@ -44,6 +45,9 @@ constexpr size_t kClosestSpans = 3;
 double Milliseconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
+
+// Which of the question's tokens is the first that a look judges.
+uint32_t LookBegin(const Prompt& prompt) { return static_cast<uint32_t>(prompt.JudgedBegin() - prompt.words_begin); }
 
 // Bytes of `text` that end with a whole UTF-8 character.
 size_t WholeCharacters(std::string_view text) {
@@ -198,7 +202,8 @@ struct Engine::Planned {
   Prompt prompt;
   std::unique_ptr<WorkingSet> set;   // holds the head
   RecallPlan plan;
-  std::vector<AskedWord> asked;      // the question's words
+  std::vector<LexicalWord> words;    // the question's, in order
+  std::vector<AskedWord> asked;      // the distinct ones
   std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
   bool looked = false;               // there was a second look
   bool abstained = false;
@@ -263,7 +268,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   for (size_t h = 0; h < m.scan_layers.size(); ++h) heads.push_back({.layer = m.scan_layers[h], .kv_head = m.scan_kv_heads[h]});
   RecallQuery query;
   LH_ASSIGN_OR_RETURN(query.heads, ProbeQueries(*model_, *p.set, p.prompt, heads));
-  query.words = vocabulary_->Words(p.prompt.Words());
+  query.words = p.words = vocabulary_->Words(p.prompt.Words());
   const uint32_t looked = SpansToLookAt(p.prompt);
   const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
   LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
@@ -328,17 +333,29 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
     const double evidence = spans[i].look / static_cast<double>(p.prompt.JudgedTokens());
     p.plan.evidence = i == 0 ? evidence : std::max(p.plan.evidence, evidence);
   }
-  RankByLook(*profile_, &spans);
+  RankByLook(*profile_, JudgedWeights(p), &spans);
   p.weighed = spans;
   p.weighed.insert(p.weighed.end(), others.begin(), others.end());
   std::erase_if(spans, [&](const PlannedSpan& s) { return s.score < profile_->span_score_min; });
   return OkStatus();
 }
 
+std::vector<double> Engine::JudgedWeights(const Planned& p) {
+  std::vector<double> weights(p.prompt.JudgedTokens(), 0);
+  const size_t skipped = LookBegin(p.prompt);
+  const size_t first = p.words.size() - std::min(p.words.size(), p.plan.words.size());
+  for (size_t w = first; w < p.words.size(); ++w) {
+    const LexicalResult::Word& known = p.plan.words[w - first];
+    // No span is needed for a word that stands nowhere.
+    if (known.function_word || known.block_count == 0) continue;
+    for (size_t t = std::max<size_t>(p.words[w].begin, skipped); t < p.words[w].end; ++t) weights[t - skipped] = known.weight;
+  }
+  return weights;
+}
+
 Result<std::vector<WordBeside>> Engine::Beside(Planned& p, const PlannedSpan& span) {
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
-  return WordsBeside(p.asked, vocabulary_->Words(tokens), span.look_logs,
-                     static_cast<uint32_t>(p.prompt.JudgedBegin() - p.prompt.words_begin));
+  return WordsBeside(p.asked, vocabulary_->Words(tokens), span.look_logs, LookBegin(p.prompt));
 }
 
 Status Engine::Judge(Planned& p) {
@@ -490,19 +507,30 @@ size_t Engine::SpansToReread(const RecallPlan& plan) const {
 
 // Keys and values that were stored while other text of the same form stood in the window hold traces of that text: digits get
 // lost, or come from a neighbour. Read again by itself, the place is copied right.
-Result<std::vector<TokenSpan>> Engine::Excerpts(Planned& p) const {
-  std::vector<TokenSpan> excerpts;
-  if (model_->info().native_window > 0) return excerpts;
-  uint64_t room = profile_->reread_tokens;
-  for (const PlannedSpan& span : p.plan.spans) {
-    if (span.score < kExcerptScoreMin) break;
-    LH_ASSIGN_OR_RETURN(TokenSpan excerpt, p.memory->SentenceAt(span.document, span.peak, kExcerptReach));
-    excerpt = {std::max(excerpt.begin, span.tokens.begin), std::min(excerpt.end, span.tokens.end)};
-    if (excerpt.size() + 1 > room) break;  // with a line break before the next
-    room -= excerpt.size() + 1;
-    excerpts.push_back(excerpt);
+Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
+  std::vector<SpanSentence> sentences;
+  if (model_->info().native_window > 0 || profile_->reread_tokens == 0) return sentences;
+  std::vector<double> scores;
+  for (size_t i = 0; i < p.plan.spans.size(); ++i) {
+    const PlannedSpan& span = p.plan.spans[i];
+    scores.push_back(span.look_gain >= kNeededGain ? 1 : span.score);
+    if (scores.back() < kExcerptScoreMin) continue;
+    for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
+      LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
+      // Whole, also where the span cuts it.
+      if (!sentences.empty() && sentences.back().span == i) tokens.begin = std::max(tokens.begin, sentences.back().tokens.end);
+      t = std::max(tokens.end, t + 1);
+      if (tokens.empty()) continue;
+      LH_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, p.memory->Tokens(span.document, tokens));
+      SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .found = {}};
+      // A word that the span does not make likelier stands there by chance.
+      for (const WordBeside& word : WordsBeside(p.asked, vocabulary_->Words(ids), span.look_logs, LookBegin(p.prompt))) {
+        sentence.found.push_back(word.found && (span.look_logs.empty() || word.look >= kFoundLookMin));
+      }
+      sentences.push_back(std::move(sentence));
+    }
   }
-  return excerpts;
+  return ChooseExcerpts(p.asked, sentences, scores, profile_->reread_tokens);
 }
 
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
@@ -594,18 +622,20 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     position += static_cast<uint32_t>(tokens.size());
     reply.tokens_recalled += tokens.size();
   }
-  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's excerpt.
-  LH_ASSIGN_OR_RETURN(const std::vector<TokenSpan> excerpts, Excerpts(p));
+  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's sentences.
+  LH_ASSIGN_OR_RETURN(std::vector<SpanSentence> excerpts, Excerpts(p));
+  std::stable_sort(excerpts.begin(), excerpts.end(), [](const SpanSentence& a, const SpanSentence& b) { return a.span > b.span; });
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
   std::vector<TokenSpan> read(p.plan.spans.size());
   std::vector<TokenId> text_again;
-  for (size_t i = excerpts.size(); i-- > 0;) {
-    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[i].document, excerpts[i]));
+  for (const SpanSentence& excerpt : excerpts) {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
     const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
     if (set.size() + wanted > set.capacity()) continue;
     if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
     const uint64_t begin = set.size() + text_again.size();
-    read[i] = {begin, begin + tokens.size()};
+    TokenSpan& keys = read[excerpt.span];
+    keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
     text_again.insert(text_again.end(), tokens.begin(), tokens.end());
   }
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, text_again, position, false));

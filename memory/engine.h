@@ -182,6 +182,7 @@ class LexicalVocabulary;
 struct PlannedSpan;
 struct Prompt;
 struct RecallPlan;
+struct SpanSentence;
 struct WordBeside;
 
 class Engine {
@@ -235,6 +236,8 @@ class Engine {
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
   // How many spans a second look at this prompt may take in; 0 for no look.
   uint32_t SpansToLookAt(const Prompt& prompt) const;
+  // [judged tokens] how rare each token's word is in the memory; 0 for function words and for what stands nowhere.
+  static std::vector<double> JudgedWeights(const Planned& planned);
   // Orders the plan's spans by what the model thinks of them (memory/second_look.h) and drops those that fall far behind.
   Status LookAgain(Planned& planned, uint32_t looked);
   static void AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces);
@@ -242,8 +245,8 @@ class Engine {
   void Load(Planned& planned, std::span<const Piece> pieces);
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
-  // What is read again of spans that are recalled all the same: [i] is within the plan's span i. At most reread_tokens in all.
-  Result<std::vector<TokenSpan>> Excerpts(Planned& planned) const;
+  // What is read again of spans that are recalled all the same (memory/excerpts.h). At most reread_tokens in all.
+  Result<std::vector<SpanSentence>> Excerpts(Planned& planned) const;
   size_t SpansThatFit(const Planned& planned, const AskOptions& options) const;
   // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);

@@ -70,7 +70,7 @@ void SortByScore(std::vector<PlannedSpan>& spans) {
 
 }  // namespace
 
-void RankByLook(const RecallProfile& profile, std::vector<PlannedSpan>* spans) {
+void RankByLook(const RecallProfile& profile, std::span<const double> token_weights, std::vector<PlannedSpan>* spans) {
   if (spans->empty()) return;
   std::vector<double> weight;
   for (const PlannedSpan& s : *spans) weight.push_back(profile.look_prior * std::log(s.score) + s.look);
@@ -78,7 +78,7 @@ void RankByLook(const RecallProfile& profile, std::vector<PlannedSpan>* spans) {
   for (size_t i = 0; i < weight.size(); ++i) (*spans)[i].score = std::exp((weight[i] - best) / profile.look_scale);
   SortByScore(*spans);
 
-  std::vector<double> explained(spans->front().look_logs.size(), 0);
+  std::vector<double> explained(token_weights.size(), 0);
   std::vector<bool> chosen(spans->size(), false);
   double first_gain = 0;
   for (size_t n = 0; n < spans->size(); ++n) {
@@ -86,7 +86,7 @@ void RankByLook(const RecallProfile& profile, std::vector<PlannedSpan>* spans) {
     double most = -1;
     for (size_t i = 0; i < (n == 0 ? 1 : spans->size()); ++i) {
       double gain = 0;
-      for (size_t t = 0; t < explained.size(); ++t) gain += std::max(0.0, (*spans)[i].look_logs[t] - explained[t]);
+      for (size_t t = 0; t < explained.size(); ++t) gain += token_weights[t] * std::max(0.0, (*spans)[i].look_logs[t] - explained[t]);
       if (chosen[i] || gain <= most) continue;
       most = gain;
       next = i;
