@@ -40,7 +40,7 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
     for (const SpanSentence& sentence : sentences) {
       if (sentence.span != s) continue;
       const double weight = Weight(asked, sentence.found, nothing) * (sentence.peak ? kPeakFactor : 1);
-      if (weight <= most) continue;
+      if (weight < most || (weight == most && !sentence.peak)) continue;
       most = weight;
       best = &sentence;
     }

