@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <utility>
 
@@ -171,6 +172,21 @@ size_t BestHead(const SignalTable& table, const Cases& learned, std::vector<std:
   return best;
 }
 
+// One mean over all forms would hide that a head helps where words are of no use, and harms where they suffice.
+std::vector<FormScore> ScoreForms(const SignalTable& table, const CalibrationCorpus& corpus, const BlockScorer& words, const BlockScorer& head,
+                                  const BlockScorer& calibrated) {
+  std::map<std::pair<bool, std::string>, Cases> forms;
+  for (const CaseSignals& c : table.cases) {
+    const CalibrationCase& item = corpus.cases[c.item];
+    if (!item.learned) forms[{item.new_form, item.form}].push_back(&c);
+  }
+  std::vector<FormScore> scores;
+  for (const auto& [key, cases] : forms) {
+    scores.push_back({key.second, key.first, Judge(cases, words), Judge(cases, head), Judge(cases, calibrated)});
+  }
+  return scores;
+}
+
 // ---------------------------------------------------------------------------------------------------------------- how it answers
 
 // The cases that answers are judged by: needles that were learned from, of all forms in turn.
@@ -314,7 +330,7 @@ json::object RankJson(const RankScore& s) {
 }
 
 std::string Record(const CalibrationReport& report, const ModelInfo& model, const CalibrateSettings& settings) {
-  json::array heads, ablation, gates;
+  json::array heads, ablation, forms, gates;
   for (const HeadScore& h : report.heads) {
     json::object one{{"layer", h.head.layer}, {"kv_head", h.head.kv_head}};
     for (const auto& [key, value] : RankJson(h.alone)) {
@@ -325,6 +341,13 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
   for (const AblationRow& row : report.ablation) {
     ablation.push_back(json::object{
         {"ranked_by", row.name}, {"learned", RankJson(row.learned)}, {"held_out", RankJson(row.held)}, {"new_forms", RankJson(row.fresh)}});
+  }
+  for (const FormScore& f : report.forms) {
+    forms.push_back(json::object{{"form", f.form},
+                                 {"new_form", f.new_form},
+                                 {"words", RankJson(f.words)},
+                                 {"best_head", RankJson(f.head)},
+                                 {"calibrated", RankJson(f.calibrated)}});
   }
   for (const GateScore& g : report.gates) {
     gates.push_back(json::object{{"gate", g.gate}, {"reread_tokens", g.reread}, {"spans", g.spans}, {"cases", g.cases}, {"answered", Rounded(g.answered)}});
@@ -337,6 +360,7 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
                                       {"cases", report.cases},
                                       {"heads_alone", std::move(heads)},
                                       {"ablation", std::move(ablation)},
+                                      {"forms", std::move(forms)},
                                       {"gates", std::move(gates)},
                                       {"abstaining",
                                        json::object{{"answerable", report.abstain.answerable},
@@ -386,19 +410,23 @@ Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source
     for (size_t b = 0; b < s.size(); ++b) s[b] = static_cast<double>(b);
     return s;
   });
-  row("words", [](const CaseSignals& c) { return Doubles(c.lexical); });
+  const BlockScorer by_words = [](const CaseSignals& c) { return Doubles(c.lexical); };
+  row("words", by_words);
   const size_t mean_head = BestHead(table, learned, &CaseSignals::block_mean), raw_head = BestHead(table, learned, &CaseSignals::head_share);
   row("block mean, best head", [&](const CaseSignals& c) { return Doubles(c.block_mean[mean_head]); });
-  row("best head", [&](const CaseSignals& c) { return Doubles(c.head_share[raw_head]); });
+  const BlockScorer by_head = [&](const CaseSignals& c) { return Doubles(c.head_share[raw_head]); };
+  row("best head", by_head);
   const RecallProfile before = RecallProfile::For(model.info());
   const SignalWeights shipped = WeightsOf(before, table);
   row("profile " + before.name, [&](const CaseSignals& c) { return shipped.Score(c); });
-  row("calibrated", [&](const CaseSignals& c) { return weights.Score(c); });
+  const BlockScorer by_both = [&](const CaseSignals& c) { return weights.Score(c); };
+  row("calibrated", by_both);
   row("oracle", [&](const CaseSignals& c) {
     std::vector<double> s(table.blocks);
     for (const uint32_t e : c.evidence) s[e] = 1;
     return s;
   });
+  report.forms = ScoreForms(table, corpus, by_words, by_head, by_both);
   if (course.Stopped()) return Cancelled("calibrate: stopped");
 
   LH_ASSIGN_OR_RETURN(report.gates, TryGates(model, settings, report.profile, GateCases(corpus, table), course));

@@ -36,6 +36,13 @@ struct AblationRow {
   RankScore fresh;           // of forms that nothing was learned from
 };
 
+// How words, the best head and what was learned do on one form (CalibrationCase::form), by its cases that nothing was learned from.
+struct FormScore {
+  std::string form;
+  bool new_form = false;     // CalibrationCase::new_form
+  RankScore words, head, calibrated;
+};
+
 struct HeadScore {
   RecallHead head;
   RankScore alone;           // on the learned cases
@@ -62,6 +69,7 @@ struct CalibrationReport {
   size_t cases = 0;
   std::vector<HeadScore> heads;        // the best 16 by themselves, best first
   std::vector<AblationRow> ablation;
+  std::vector<FormScore> forms;        // in the alphabet's order, those that were learned from first
   std::vector<GateScore> gates;
   AbstainScore abstain;
   double seconds = 0;

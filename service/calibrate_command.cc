@@ -31,6 +31,10 @@ std::string Percent(const RankScore& s, double RankScore::*what) {
   return text;
 }
 
+std::string HitCells(const RankScore& s) {
+  return Percent(s, &RankScore::hit1) + " /" + Percent(s, &RankScore::hit4) + " /" + Percent(s, &RankScore::hit8);
+}
+
 std::string Text(const CalibrationReport& report) {
   char line[160];
   std::string out = FormatCount(report.cases) + " cases in " + FormatCount(report.text_tokens) + " tokens, " + FormatDuration(report.seconds) + "\n\n";
@@ -38,12 +42,16 @@ std::string Text(const CalibrationReport& report) {
   std::snprintf(line, sizeof line, "  %-22s %15s   %15s   %15s\n", "ranked by", "learned from", "held out", "new wordings");
   out += line;
   for (const AblationRow& row : report.ablation) {
-    std::string cells[3];
-    const RankScore* scores[3] = {&row.learned, &row.held, &row.fresh};
-    for (size_t i = 0; i < 3; ++i) {
-      cells[i] = Percent(*scores[i], &RankScore::hit1) + " /" + Percent(*scores[i], &RankScore::hit4) + " /" + Percent(*scores[i], &RankScore::hit8);
-    }
-    std::snprintf(line, sizeof line, "  %-22.22s %15s   %15s   %15s\n", row.name.c_str(), cells[0].c_str(), cells[1].c_str(), cells[2].c_str());
+    std::snprintf(line, sizeof line, "  %-22.22s %15s   %15s   %15s\n", row.name.c_str(), HitCells(row.learned).c_str(), HitCells(row.held).c_str(),
+                  HitCells(row.fresh).c_str());
+    out += line;
+  }
+  out += "\nThe same by form, of what was not learned from (* a new wording):\n";
+  std::snprintf(line, sizeof line, "  %-22s %15s   %15s   %15s\n", "form", "words", "best head", "calibrated");
+  out += line;
+  for (const FormScore& f : report.forms) {
+    std::snprintf(line, sizeof line, "  %-22.22s %15s   %15s   %15s\n", (f.form + (f.new_form ? " *" : "")).c_str(), HitCells(f.words).c_str(),
+                  HitCells(f.head).c_str(), HitCells(f.calibrated).c_str());
     out += line;
   }
   const RecallProfile& p = report.profile;

@@ -548,6 +548,8 @@ class Calibrate(CliTest):
         self.assertRegex(profile["calibration"]["text_sha256"], "^[0-9a-f]{64}$")
         self.assertEqual([row["ranked_by"] for row in profile["calibration"]["ablation"]],
                          ["random", "recency", "words", "block mean, best head", "best head", "profile generic", "calibrated", "oracle"])
+        forms = {row["form"]: row["new_form"] for row in profile["calibration"]["forms"]}
+        self.assertEqual((len(forms), forms["locker"], forms["meaning-home"]), (20, False, True))
         self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary memory is gone")
         after = self.run_cli("ingest", "some.txt", "--into", "other")
         self.assertEqual(after.returncode, 0, after.stderr)
@@ -555,6 +557,7 @@ class Calibrate(CliTest):
         page = self.run_cli("calibrate", "--text", "book.txt", "--minutes", "0.3", "--out", "p.json")
         self.assertEqual(page.returncode, 0, page.stderr)
         self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80, page.stdout)
+        self.assertIn("meaning-home *", page.stdout)
         self.assertTrue((self.dir / "p.json").exists())
 
     def test_what_is_wrong_is_said(self):

@@ -192,12 +192,38 @@ TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
   EXPECT_EQ(oracle.name, "oracle");
   EXPECT_EQ(oracle.fresh.hit1, 1);
   EXPECT_LT(report->ablation.front().held.hit4, 0.5);
+  // The forms' scores are those of the ablation's rows, taken apart.
+  for (const bool fresh : {false, true}) {
+    const AblationRow* rows[3] = {};
+    const char* const names[3] = {"words", "best head", "calibrated"};
+    for (const AblationRow& row : report->ablation) {
+      for (size_t i = 0; i < 3; ++i) rows[i] = row.name == names[i] ? &row : rows[i];
+    }
+    for (size_t i = 0; i < 3; ++i) {
+      ASSERT_NE(rows[i], nullptr) << names[i];
+      const RankScore& whole = fresh ? rows[i]->fresh : rows[i]->held;
+      size_t cases = 0;
+      double mrr = 0;
+      for (const FormScore& f : report->forms) {
+        if (f.new_form != fresh) continue;
+        const RankScore& part = i == 0 ? f.words : i == 1 ? f.head : f.calibrated;
+        cases += part.cases;
+        mrr += part.mrr * static_cast<double>(part.cases);
+      }
+      EXPECT_EQ(cases, whole.cases) << names[i];
+      EXPECT_NEAR(mrr, whole.mrr * static_cast<double>(cases), 1e-6) << names[i];
+    }
+  }
+  std::set<std::string> forms;
+  for (const FormScore& f : report->forms) forms.insert(f.form);
+  EXPECT_EQ(forms.size(), 20u);
+  EXPECT_EQ(report->forms.size(), 20u) << "no form twice";
   const RecallProfile& p = report->profile;
   EXPECT_TRUE(p.Matches(model.info()));
   const auto back = RecallProfile::Parse(p.ToJson(), "toy.json");
   ASSERT_TRUE(back.ok()) << back.status().ToString();
   EXPECT_EQ(back->ToJson(), p.ToJson());
-  for (const char* key : {"text_sha256", "\"seed\":1", "heads_alone", "\"ranked_by\":\"words\"", "new_forms"}) EXPECT_THAT(back->calibration, HasSubstr(key));
+  for (const char* key : {"text_sha256", "\"seed\":1", "heads_alone", "\"ranked_by\":\"words\"", "new_forms", "\"form\":\"meaning-home\""}) EXPECT_THAT(back->calibration, HasSubstr(key));
 }
 
 TEST(Calibrate, StopsWhenAsked) {
