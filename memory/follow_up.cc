@@ -32,6 +32,16 @@ bool InWord(char c) {
 
 bool Holds(const PlannedSpan& span, DocumentId document, uint64_t token) { return span.document == document && span.tokens.Contains(token); }
 
+// Whether a key, which stands in `text` from its first byte on and has `words` words, looks like a name: several words without a space,
+// a digit, or a capital (anything beyond ASCII passes for one) that no sentence's beginning explains.
+bool IsName(std::string_view text, size_t begin, size_t end, size_t words) {
+  const std::string_view key = text.substr(begin, end - begin);
+  if (words > 1 || key.find_first_of("0123456789") != std::string_view::npos) return true;
+  if (key.empty() || (key[0] >= 'a' && key[0] <= 'z')) return false;
+  const size_t before = text.substr(0, begin).find_last_not_of(" \"'([");
+  return before != std::string_view::npos && std::string_view(".!?:\n").find(text[before]) == std::string_view::npos;
+}
+
 std::vector<uint32_t> StemsOf(const std::vector<LexicalWord>& key) {
   std::vector<uint32_t> stems;
   for (const LexicalWord& word : key) stems.push_back(word.Stem());
@@ -276,12 +286,21 @@ Result<std::optional<PlannedSpan>> FollowUp::After(std::span<const TokenId> gene
   heard_ = generated.size();
   LH_RETURN_IF_ERROR(View(std::span(plan.spans).subspan(viewed_)));
   viewed_ = plan.spans.size();
+  std::string text;
+  std::vector<size_t> begins;  // bytes of `text` before each token
+  for (TokenId token : generated) {
+    begins.push_back(text.size());
+    text += piece_(token);
+  }
   Lookup lookup{.source = {.score = kHeardScore}, .keys = {}};
   for (std::vector<LexicalWord>& key : KeysOf(vocabulary_, piece_, generated)) {
     if (key.back().end == generated.size() || !IsNew(key)) continue;
     followed_.insert(StemsOf(key));
     const auto shown = [&](const LexicalWord& word) { return in_view_.contains(word.Stem()); };
-    if (!std::all_of(key.begin(), key.end(), shown)) lookup.keys.push_back(std::move(key));
+    if (std::all_of(key.begin(), key.end(), shown)) continue;
+    size_t begin = begins[key.front().begin];
+    while (begin < text.size() && !InWord(text[begin])) ++begin;  // a token may begin with a space
+    if (IsName(text, begin, begins[key.back().end], key.size())) lookup.keys.push_back(std::move(key));
   }
   const std::vector<Source> leads = Leads(std::span(&lookup, 1), [&](DocumentId document, uint64_t token) {
     return std::any_of(plan.spans.begin(), plan.spans.end(), [&](const PlannedSpan& s) { return Holds(s, document, token); });

@@ -57,7 +57,9 @@ class FollowUp {
   Result<bool> Extend(RecallPlan* plan, std::span<const PlannedSpan> judged);
 
   // While the answer is generated, after each token: `generated` are all tokens of the answer so far. Looks at what is new every
-  // eight tokens; a word that may be unfinished waits. Keys count as above when no span of `plan` has all of their words. The best
+  // eight tokens; a word that may be unfinished waits. Keys count as above when no span of `plan` has all of their words and they look
+  // like names: several words written without a space, or with a digit, or with a capital inside of a sentence. (The model's own
+  // "reason" and "according" are rare in many a book, and lead nowhere that matters.) The best
   // lead outside of the plan's spans is returned, as a span that overlaps none of them: the caller adds it to the plan. At most
   // profile.follow_refreshes times in all. Errors: as Extend's.
   Result<std::optional<PlannedSpan>> After(std::span<const TokenId> generated, const RecallPlan& plan);

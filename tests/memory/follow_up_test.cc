@@ -316,6 +316,12 @@ TEST(FollowUp, ARefreshComesAtAWordsEndAndNotForWhatIsInView) {
     EXPECT_THAT(found[0].second, HasSubstr(lines[2]));
   }
   {
+    // Words that are no names: the lines with them are left alone, as is a word that begins a sentence.
+    m.plan.spans.clear();
+    FollowUp follow = m.For("Who had it?");
+    EXPECT_THAT(Say(m, follow, "He lit the lamp with a rope. Lamp, rope: all the same to me, he said then."), IsEmpty());
+  }
+  {
     m.plan.spans.clear();
     m.profile.follow_refreshes = 0;
     FollowUp follow = m.For("Who had it?");
