@@ -5,10 +5,12 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "memory/abstention.h"
 #include "memory/excerpts.h"
+#include "memory/follow_up.h"
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
@@ -207,6 +209,8 @@ struct Engine::Planned {
   std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
   bool looked = false;               // there was a second look
   bool abstained = false;
+  std::unique_ptr<FollowUp> follow;
+  uint32_t hops = 0;                 // of follow-ups: AskReply::hops
   double plan_ms = 0;                // probe, scan and fusion
   double look_ms = 0;                // second look, with the blocks that it reads
   std::map<BlockKey, LoadedBlock> blocks;
@@ -253,8 +257,9 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
 
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
+  const uint64_t spans_in_all = uint64_t{spans_max} + profile_->follow_spans + profile_->follow_refreshes;
   const uint64_t need =
-      uint64_t{head} + uint64_t{spans_max} * SpanTokensMax(*profile_) + profile_->reread_tokens + tail + options.max_tokens;
+      uint64_t{head} + spans_in_all * SpanTokensMax(*profile_) + profile_->reread_tokens + tail + options.max_tokens;
   const uint64_t limit = std::max(info.context_length, 2048u);
   if (uint64_t{head} + tail + options.max_tokens > limit) {
     return InvalidArgument("the question has " + std::to_string(tail) + " tokens, and " + info.name + " reads " +
@@ -283,6 +288,8 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   }
   if (p.plan.spans.size() > spans_max) p.plan.spans.resize(spans_max);
   if (options.recall.abstain && options.answer_prefix.empty()) LH_RETURN_IF_ERROR(Judge(p));
+  // A limit that the caller gave holds for all.
+  if (!p.abstained) LH_RETURN_IF_ERROR(Follow(p, options.recall.spans_max == 0 ? spans_max + profile_->follow_spans : spans_max));
   p.look_ms = Milliseconds(planned, Clock::now());
   return p;
 }
@@ -385,6 +392,24 @@ Status Engine::Judge(Planned& p) {
   return OkStatus();
 }
 
+Status Engine::Follow(Planned& p, uint32_t spans_max) {
+  p.follow = std::make_unique<FollowUp>(*p.memory, *profile_, *vocabulary_, [this](TokenId token) { return model_->Piece(token); },
+                                        p.prompt.Words());
+  std::vector<PlannedSpan> judged = p.looked ? p.weighed : p.plan.spans;
+  if (p.looked) std::erase_if(judged, [](const PlannedSpan& s) { return s.look_logs.empty(); });
+  LH_ASSIGN_OR_RETURN(const bool changed, p.follow->Extend(&p.plan, judged));
+  if (!changed) return OkStatus();
+  if (p.plan.spans.size() > spans_max) p.plan.spans.resize(spans_max);
+  // They take their places among those that competed.
+  for (const PlannedSpan& span : p.plan.spans) {
+    p.hops = std::max(p.hops, span.hops);
+    const auto same = [&](const PlannedSpan& s) { return s.document == span.document && s.tokens == span.tokens; };
+    std::erase_if(p.weighed, same);
+  }
+  p.weighed.insert(p.weighed.begin(), p.plan.spans.begin(), p.plan.spans.end());
+  return OkStatus();
+}
+
 Status Engine::Explain(Planned& p, RecallReply* reply) {
   for (const AskedWord& word : p.asked) reply->words.push_back({word.text, word.block_count, word.weight, word.function_word});
   uint32_t rank = 0;
@@ -445,8 +470,10 @@ Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
   out.score = span.score;
   // A signal is a reason when it brought a fifth of the score or more.
   const double head = profile_->head_weight * span.head_score, lexical = profile_->lexical_weight * span.lexical_score;
-  if (head >= 0.2 * (head + lexical)) out.reasons.push_back("head");
-  if (lexical >= 0.2 * (head + lexical)) out.reasons.push_back("lexical");
+  const bool planned = head + lexical > 0;  // not a follow-up alone
+  if (planned && head >= 0.2 * (head + lexical)) out.reasons.push_back("head");
+  if (planned && lexical >= 0.2 * (head + lexical)) out.reasons.push_back("lexical");
+  if (!planned || span.hops > 0) out.reasons.push_back("follow-up");
   return out;
 }
 
@@ -491,6 +518,7 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
   reply.coverage = p.plan.Coverage();
   reply.evidence = p.plan.evidence;
+  reply.hops = p.hops;
   reply.abstained = p.abstained;
   if (options.explain) LH_RETURN_IF_ERROR(Explain(p, &reply));
   return reply;
@@ -596,7 +624,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   reply.plan_ms = p.plan_ms;
   reply.evidence = p.plan.evidence;
   if (p.abstained) return Abstain(p, options, start, std::move(reply));
-  LH_ASSIGN_OR_RETURN(const std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
+  LH_ASSIGN_OR_RETURN(std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
+  reply.hops = p.hops;
   reply.coverage = p.plan.Coverage();
   reply.candidates = p.plan.candidates;
   reply.spans = p.plan.spans.size();
@@ -642,6 +671,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   position += static_cast<uint32_t>(text_again.size());
   reply.tokens_reread = text_again.size();
 
+  uint32_t tail_at = set.size(), tail_position = position;
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
   position += static_cast<uint32_t>(p.prompt.tail.size());
@@ -654,6 +684,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   std::string text;
   size_t shown = 0;
   const bool plain = !model_->info().chat;
+  std::vector<TokenId> generated;
   uint32_t count = 0;
   for (;; ++count) {
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
@@ -670,6 +701,17 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     }
     if (newline != std::string::npos) { ++count; break; }
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
+    generated.push_back(token);
+    LH_ASSIGN_OR_RETURN(const std::optional<PlannedSpan> heard, p.follow->After(generated, p.plan));
+    if (heard.has_value()) {
+      LH_ASSIGN_OR_RETURN(const TokenSpan place,
+                          Refresh(p, *heard, generated, options.max_tokens - count, &described, &tail_at, &tail_position, &reply));
+      position = tail_position + static_cast<uint32_t>(p.prompt.tail.size() + generated.size());
+      if (!place.empty()) {
+        places.push_back(place);
+        read.emplace_back();
+      }
+    }
     token = sampler->Sample(model_->logits());
   }
   reply.completion_tokens = count;
@@ -698,6 +740,55 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     reply.citations.push_back(std::move(citation));
   }
   return reply;
+}
+
+Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span<const TokenId> generated, uint32_t answer_tokens,
+                                  std::vector<RecalledSpan>* described, uint32_t* tail_at, uint32_t* position, AskReply* reply) {
+  WorkingSet& set = *p.set;
+  const auto rows = static_cast<uint32_t>(span.tokens.size());
+  if (set.size() + rows + answer_tokens > set.capacity()) return TokenSpan{};
+  Result<RecalledSpan> description = Describe(*p.memory, span);
+  if (!description.ok() && description.status().code() == StatusCode::kDataLoss) {
+    ++reply->spans_lost;
+    return TokenSpan{};
+  }
+  if (!description.ok()) return description.status();
+  std::vector<Piece> pieces;
+  std::vector<TokenId> text;
+  if (model_->info().native_window > 0) {
+    // Read again, as all that the native layers are to see (docs/decisions/0004).
+    LH_ASSIGN_OR_RETURN(text, p.memory->Tokens(span.document, span.tokens));
+  } else {
+    AppendPieces(span, 0, &pieces);
+    Load(p, pieces);
+    for (const Piece& piece : pieces) {
+      if (p.Rows(piece) != nullptr) continue;
+      ++reply->blocks_lost;
+      return TokenSpan{};
+    }
+  }
+  const uint32_t begin = *tail_at;
+  set.Truncate(*tail_at);
+  model_->NativeForget(*position, UINT32_MAX);
+  const auto bias = static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)));
+  for (const Piece& piece : pieces) {
+    set.AppendBlock(*p.Rows(piece), piece.row_begin, piece.row_end, bias);
+    ++reply->blocks_read;
+    reply->bytes_read += p.blocks.at(piece.key).bytes;
+  }
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, text, *position, false));
+  *position += static_cast<uint32_t>(text.size());
+  *tail_at = set.size();
+  // Attention is counted anew: the tokens that gave it run again.
+  set.CountMass();
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, *position, generated.empty()));
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, generated, *position + static_cast<uint32_t>(p.prompt.tail.size()), true));
+  p.plan.spans.push_back(span);
+  described->push_back(std::move(*description));
+  reply->tokens_recalled += rows;
+  ++reply->refreshes;
+  ++reply->spans;
+  return TokenSpan{begin, *tail_at};
 }
 
 Result<AskReply> Engine::Abstain(Planned& p, const AskOptions& options, Clock::time_point start, AskReply reply) {

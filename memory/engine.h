@@ -77,11 +77,11 @@ struct RecalledSpan {
   uint64_t line_end = 0;
   std::string text;
   double score = 0;           // relevance, 1 is the best span's
-  std::vector<std::string> reasons;  // "head", "lexical"
+  std::vector<std::string> reasons;  // "head", "lexical", "follow-up"
 };
 
 struct RecallOptions {
-  uint32_t spans_max = 0;     // 0: the profile's
+  uint32_t spans_max = 0;     // 0: the profile's, and its follow_spans more where follow-ups find some
   bool abstain = true;        // say so when the memory seems to hold nothing on the question, by the profile's marks
   bool explain = false;       // fill RecallReply::words and ::candidates_explained
 };
@@ -115,6 +115,7 @@ struct RecallReply {
   double evidence = 0;        // how much likelier the best span makes the question's tokens, in nats per token; 0 without a look
   bool abstained = false;     // the memory seems to hold nothing on the question: `spans` are only the closest places
   uint64_t candidates = 0;    // blocks that were weighed against each other
+  uint64_t hops = 0;          // lookups that led from what the question found to the farthest span (memory/follow_up.h)
   std::vector<QuestionWord> words;                  // with RecallOptions::explain, as is
   std::vector<ExplainedSpan> candidates_explained;  // the spans that competed, those that were kept first
   uint64_t spans_lost = 0;    // whose text is damaged: left out
@@ -147,7 +148,9 @@ struct AskReply {
   bool abstained = false;     // the memory seems to hold nothing on the question: nothing was recalled and the model not asked
   std::vector<RecalledSpan> closest;  // when abstained: the place that came closest, if any
   uint64_t candidates = 0;
-  uint64_t spans = 0;
+  uint64_t spans = 0;         // recalled, those of refreshes included
+  uint64_t hops = 0;          // as RecallReply::hops
+  uint64_t refreshes = 0;     // spans that the answer's own words recalled while it was generated
   uint64_t tokens_recalled = 0;
   uint64_t tokens_reread = 0; // around the spans' peaks, read once more right before the question
   uint64_t blocks_read = 0;
@@ -250,6 +253,14 @@ class Engine {
   size_t SpansThatFit(const Planned& planned, const AskOptions& options) const;
   // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
+  // Adds what the plan's best spans lead to; see memory/follow_up.h.
+  Status Follow(Planned& planned, uint32_t spans_max);
+  // Recalls `span` while an answer is generated: before the prompt's tail, where it would stand had it been planned. The tail, which
+  // began at key `tail_at` and native position `position`, and `generated` run again behind it; both numbers move to where the tail begins
+  // then, and logits are those of the last token. The span joins the plan and `described`. Returns its keys; none, and nothing is done,
+  // where it is damaged or leaves no room for `answer_tokens` more.
+  Result<TokenSpan> Refresh(Planned& planned, const PlannedSpan& span, std::span<const TokenId> generated, uint32_t answer_tokens,
+                            std::vector<RecalledSpan>* described, uint32_t* tail_at, uint32_t* position, AskReply* reply);
   // Sets planned.abstained; see RecallProfile::abstain_support.
   Status Judge(Planned& planned);
   // The words of a span beside those of the question.

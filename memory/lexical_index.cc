@@ -519,6 +519,22 @@ struct QueryTerms {
   }
 };
 
+// Whether `next` begins where `segment` ends, in the same document. `next` may be null.
+bool Touches(const LexicalSegment& segment, const LexicalSegment* next) {
+  return next != nullptr && next->document == segment.document && next->token_begin == segment.token_end();
+}
+
+// Words of `segment` without a last one that `next` has whole.
+uint32_t WholeWords(const LexicalSegment& segment, const LexicalSegment* next) {
+  const auto words = static_cast<uint32_t>(segment.words.size());
+  const bool cut = Touches(segment, next) && next->continues && words > 0 &&
+                   uint32_t{segment.begins.back()} + segment.lengths.back() == segment.token_count;
+  return cut ? words - 1 : words;
+}
+
+// How rare it is to stand in `df` of `blocks` blocks.
+double IdfOf(uint64_t blocks, double df) { return std::log1p((static_cast<double>(blocks) - df + 0.5) / (df + 0.5)); }
+
 // One query over one state of the index.
 class Search {
  public:
@@ -572,13 +588,8 @@ class Search {
     for (size_t s = 0; s < segments_.size(); ++s) {
       const LexicalSegment& segment = *segments_[s];
       const LexicalSegment* next = s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr;
-      const bool touches =
-          next != nullptr && next->document == segment.document && next->token_begin == segment.token_end();
-      auto words = static_cast<uint32_t>(segment.words.size());
-      if (touches && next->continues && words > 0 &&
-          uint32_t{segment.begins.back()} + segment.lengths.back() == segment.token_count) {
-        --words;
-      }
+      const bool touches = Touches(segment, next);
+      const uint32_t words = WholeWords(segment, next);
       placements_.push_back({.first_block = block, .first_word = static_cast<uint32_t>(word), .word_count = words});
       block += (segment.token_count + kBlockTokens - 1) / kBlockTokens + (touches ? 0 : kGapBlocks);
       word += words + (touches ? 0 : 1);
@@ -670,7 +681,7 @@ class Search {
 
     // What stands nowhere weighs, in query_score, as if it stood once.
     const double df = std::max(1.0, static_cast<double>(gram.block_count));
-    return std::log1p((static_cast<double>(block_count_) - df + 0.5) / (df + 0.5));
+    return IdfOf(block_count_, df);
   }
 
   std::vector<double> GramWeights() const {
@@ -847,6 +858,63 @@ LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query, size_t max
   if (query.size() > kLexicalQueryWordsMax) query = query.last(kLexicalQueryWordsMax);
   if (query.empty() || segments_.empty()) return {};
   return Search(segments_, block_count_, query).Run(max_blocks);
+}
+
+std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<LexicalWord>> keys, uint32_t blocks_max) const {
+  // Keys by the low 12 bits of their first stem, chained, as in Search::FindWords.
+  constexpr uint32_t kSlots = 4096;
+  constexpr uint32_t kNone = UINT32_MAX;
+  std::vector<uint32_t> slot(kSlots, kNone), chain(keys.size(), kNone);
+  std::vector<LexicalPlaces> found(keys.size());
+  std::vector<BlockKey> last(keys.size());
+  std::vector<uint32_t> in_last(keys.size());
+  for (uint32_t k = 0; k < keys.size(); ++k) {
+    if (keys[k].empty() || keys[k].size() > kLexicalKeyWordsMax) continue;
+    found[k].function_word = keys[k].size() == 1 && IsFunctionStem(keys[k][0].Stem());
+    chain[k] = std::exchange(slot[keys[k][0].Stem() % kSlots], k);
+  }
+  std::vector<uint32_t> whole(segments_.size());
+  const auto next_of = [&](size_t s) { return s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr; };
+  for (size_t s = 0; s < segments_.size(); ++s) whole[s] = WholeWords(*segments_[s], next_of(s));
+
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const LexicalSegment& segment = *segments_[s];
+    for (uint32_t w = 0; w < whole[s]; ++w) {
+      const uint32_t stem = segment.words[w] >> 6;
+      for (uint32_t k = slot[stem % kSlots]; k != kNone; k = chain[k]) {
+        if (keys[k][0].Stem() != stem || found[k].block_count > blocks_max) continue;
+        // The other words must follow, if need be in the next segments.
+        size_t at_segment = s;
+        uint32_t at_word = w;
+        bool follows = true;
+        for (size_t n = 1; n < keys[k].size() && follows; ++n) {
+          ++at_word;
+          while (at_word >= whole[at_segment] && Touches(*segments_[at_segment], next_of(at_segment))) {
+            at_word -= whole[at_segment];
+            ++at_segment;
+          }
+          follows = at_word < whole[at_segment] && segments_[at_segment]->words[at_word] >> 6 == keys[k][n].Stem();
+        }
+        if (!follows) continue;
+        const uint64_t begin = segment.token_begin + segment.begins[w];
+        const LexicalSegment& tail = *segments_[at_segment];
+        const BlockKey block{segment.document, static_cast<uint32_t>(begin / kBlockTokens)};
+        LexicalPlaces& p = found[k];
+        if (p.block_count == 0 || last[k] != block) {
+          ++p.block_count;
+          last[k] = block;
+          in_last[k] = 0;
+        }
+        if (in_last[k]++ >= kLexicalMatchesPerBlock) continue;
+        p.places.push_back({segment.document, {begin, tail.token_begin + tail.begins[at_word] + tail.lengths[at_word]}});
+      }
+    }
+  }
+  for (LexicalPlaces& p : found) {
+    if (p.block_count > blocks_max) p.places.clear();
+    if (p.block_count > 0) p.weight = IdfOf(block_count_, p.block_count);
+  }
+  return found;
 }
 
 }  // namespace longhold

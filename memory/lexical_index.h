@@ -128,8 +128,21 @@ inline constexpr uint32_t kLexicalMatchesPerBlock = 8;
 inline constexpr size_t kLexicalCoverMax = 8;
 // What a block must add to a cover, as a share of query_score: less is a function word, or a phrase of words that are there.
 inline constexpr double kLexicalCoverGainMin = 0.04;
+
+// Where one sequence of words stands, if it is rare.
+struct LexicalPlaces {
+  struct Place {
+    DocumentId document{};
+    TokenSpan span;            // the tokens that hold the words; may cross blocks and segments
+  };
+  uint32_t block_count = 0;    // blocks in which it begins; counted up to one more than was asked for
+  double weight = 0;           // idf of block_count, as in LexicalIndex::Query
+  bool function_word = false;  // it is an English function word alone
+  std::vector<Place> places;   // in the memory's order, at most kLexicalMatchesPerBlock of each block; empty when it is in more blocks
+};
 // Of a longer query the last words count: the question ends a message.
 inline constexpr uint32_t kLexicalQueryWordsMax = 256;
+inline constexpr uint32_t kLexicalKeyWordsMax = 8;
 
 // Owner: Memory. Thread use: *external* for Add and Remove; const methods are safe to call concurrently between them.
 class LexicalIndex {
@@ -161,6 +174,11 @@ class LexicalIndex {
   // core. A sorted n-gram array per segment was planned and not built: half as much memory again, and by estimate its
   // 256 segments x 40 words x 4 lengths of binary searches cost as much as the pass.
   LexicalResult Query(std::span<const LexicalWord> query, size_t max_blocks) const;
+
+  // For each of `keys`, one word or several in a row, the places where its stems stand in that order, when these begin in at most
+  // `blocks_max` blocks; keys of more than kLexicalKeyWordsMax words, or of none, have none.
+  // Cost: one pass over all words, whatever the keys; nothing is kept of common ones.
+  std::vector<LexicalPlaces> Places(std::span<const std::vector<LexicalWord>> keys, uint32_t blocks_max) const;
 
  private:
   std::vector<std::shared_ptr<const LexicalSegment>> segments_;  // ascending by (document, token_begin)

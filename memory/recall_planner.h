@@ -33,6 +33,7 @@ struct PlannedSpan {
   double coverage = 0;              // share of the recall heads' mass inside the span, of what is not parked at sinks
   uint32_t planned_rank = 0;        // 1-based, by the indexes alone
   double planned_score = 0;         // `score` before a second look
+  uint32_t hops = 0;                // how many follow-ups lead to it (memory/follow_up.h); 0: the question itself found it
   std::vector<float> look_logs;     // `look` by token of the question; empty without one
 };
 

@@ -100,6 +100,9 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Number("look_scale", &p.look_scale, 0.01, 1000);
   r.Number("abstain_support", &p.abstain_support, 0, 1000);
   r.Count("reread_tokens", &p.reread_tokens, 0, 1024);
+  r.Count("follow_hops", &p.follow_hops, 0, 8);
+  r.Count("follow_spans", &p.follow_spans, 0, 16);
+  r.Count("follow_refreshes", &p.follow_refreshes, 0, 8);
   r.Count("spans_max", &p.spans_max, 1, 64);
   r.Number("span_score_min", &p.span_score_min, 0, 1);
   r.Count("span_tokens", &p.span_tokens, 32, 1024);
@@ -154,6 +157,9 @@ std::string RecallProfile::ToJson() const {
   member("look_scale", number(look_scale));
   member("abstain_support", number(abstain_support));
   member("reread_tokens", std::to_string(reread_tokens));
+  member("follow_hops", std::to_string(follow_hops));
+  member("follow_spans", std::to_string(follow_spans));
+  member("follow_refreshes", std::to_string(follow_refreshes));
   member("spans_max", std::to_string(spans_max));
   member("span_score_min", number(span_score_min));
   member("span_tokens", std::to_string(span_tokens));

@@ -42,6 +42,11 @@ struct RecallProfile {
   // How many tokens around the best spans' peaks go through the model again as text, right before the question, beside being
   // recalled (docs/decisions/0007); 0 for none. Of no effect where whole spans are read again (docs/decisions/0004).
   uint32_t reread_tokens = 0;
+  // Repeated recall (memory/follow_up.h): how many lookups may follow one another, 0 for none, how many spans they may add to
+  // spans_max, and how often an answer may recall anew while it is generated.
+  uint32_t follow_hops = 4;
+  uint32_t follow_spans = 6;
+  uint32_t follow_refreshes = 2;
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
   uint32_t span_tokens = 128;    // usual length of a span

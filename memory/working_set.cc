@@ -160,6 +160,11 @@ void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float
   AttendTiles(call, &scratch.tile, worker, workers);
 }
 
+void WorkingSet::CountMass() {
+  for (const auto& s : scratch_) std::fill(s->tile.mass.begin(), s->tile.mass.end(), 0.0f);
+  count_mass_ = true;
+}
+
 std::vector<double> WorkingSet::Mass() const {
   std::vector<double> mass(size_, 0.0);
   for (const auto& s : scratch_) {

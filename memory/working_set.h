@@ -56,8 +56,9 @@ class WorkingSet final : public LayerAttention {
   void BeginPass(uint32_t tokens);
   // Keeps the queries of the next passes; null stops.
   void Capture(QueryCapture* capture) { capture_ = capture; }
-  // From now on adds up, per key, the softmax mass that the passes' tokens give it, over all layers and query heads.
-  void CountMass() { count_mass_ = true; }
+  // From now on adds up, per key, the softmax mass that the passes' tokens give it, over all layers and query heads. What was added up
+  // before is forgotten.
+  void CountMass();
   // What was added up since CountMass: [size()].
   std::vector<double> Mass() const;
 

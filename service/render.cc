@@ -224,7 +224,7 @@ std::string AskJson(const AskReply& reply) {
       {"evidence", reply.evidence},
       {"abstained", reply.abstained},
       {"plan", json::object{{"candidates", reply.candidates}, {"spans", reply.spans}, {"tokens_recalled", reply.tokens_recalled},
-                            {"blocks_read", reply.blocks_read}, {"bytes_read", reply.bytes_read}}},
+                            {"hops", reply.hops}, {"refreshes", reply.refreshes}, {"blocks_read", reply.blocks_read}, {"bytes_read", reply.bytes_read}}},
       {"usage", json::object{{"memory_tokens", reply.memory_tokens}, {"prompt_tokens", reply.prompt_tokens},
                              {"completion_tokens", reply.completion_tokens}}},
       {"timings", json::object{{"plan_ms", reply.plan_ms}, {"recall_ms", reply.recall_ms}, {"prompt_ms", reply.prompt_ms},
@@ -249,7 +249,7 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"reasons", Reasons(span)}});
   }
   json::object object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"evidence", reply.evidence}, {"abstained", reply.abstained},
-                      {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
+                      {"hops", reply.hops}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
   if (!reply.words.empty() || !reply.candidates_explained.empty()) AddExplanation(reply, &object);
   AddLost(0, reply.spans_lost, &object);
   return Dump(object);

@@ -656,7 +656,7 @@ class Conversation(WithWeights):
         question = "What is the password of the lighthouse keeper?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is")
         self.assertEqual(list(reply), ["answer", "citations", "coverage", "evidence", "abstained", "plan", "usage", "timings"])
-        self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "blocks_read", "bytes_read"])
+        self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "hops", "refreshes", "blocks_read", "bytes_read"])
         self.assertEqual(list(reply["usage"]), ["memory_tokens", "prompt_tokens", "completion_tokens"])
         self.assertEqual(list(reply["timings"]), ["plan_ms", "recall_ms", "prompt_ms", "decode_ms", "first_token_ms", "decode_tok_s"])
         self.assertIn("4071926", reply["answer"])

@@ -635,5 +635,96 @@ TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
   EXPECT_EQ(r->candidates_explained[6].why, "not looked at");
 }
 
+// Two links: the needle names a keeper, and what is told of the keeper shares no word with the question.
+constexpr char kKeeper[] = "Quillon the porter keeps the ledgers behind the mill.\n";
+
+std::string TaleOfTheKeeper() {
+  std::string text = Tale();
+  const std::string named = "said é the elder to Quillon.\n";
+  const size_t needle = text.find("said é the elder.");
+  text.replace(needle, text.find('\n', needle) + 1 - needle, named);
+  text.insert(text.find('\n', 500) + 1, kKeeper);
+  return text;
+}
+
+TEST_F(EngineTest, FollowsWhatTheBestSpanNamesAndSaysSo) {
+  RecallProfile profile = Profile();
+  profile.spans_max = 2;
+  Restart({.answer = "7350194"}, &profile);
+  const std::string text = TaleOfTheKeeper();
+  ASSERT_TRUE(Ingest("tale", text).ok());
+  const Result<RecallReply> recall = engine_->Recall("tales", kQuestion, {.explain = true});
+  const Result<AskReply> ask = engine_->Ask("tales", kQuestion, {});
+  ASSERT_TRUE(recall.ok() && ask.ok());
+  EXPECT_EQ(recall->hops, 1u);
+  EXPECT_EQ(ask->hops, 1u);
+  EXPECT_EQ(ask->spans, recall->spans.size());
+  const auto keeper = [](const RecalledSpan& s) { return s.text.find(kKeeper) != std::string::npos; };
+  const auto found = std::find_if(recall->spans.begin(), recall->spans.end(), keeper);
+  ASSERT_NE(found, recall->spans.end());
+  EXPECT_THAT(found->reasons, testing::ElementsAre("follow-up"));
+  ExpectPlace(*found, text);
+  EXPECT_TRUE(std::any_of(ask->citations.begin(), ask->citations.end(), [&](const Citation& c) { return keeper(c.span); }));
+  EXPECT_TRUE(std::any_of(recall->candidates_explained.begin(), recall->candidates_explained.end(),
+                          [&](const ExplainedSpan& c) { return c.kept && keeper(c.span); }));
+  // A limit that is asked for holds, and without hops all is as it was.
+  const Result<RecallReply> one = engine_->Recall("tales", kQuestion, {.spans_max = 1});
+  ASSERT_TRUE(one.ok());
+  ASSERT_EQ(one->spans.size(), 1u);
+  EXPECT_THAT(one->spans[0].text, HasSubstr("Methuselah"));
+  EXPECT_EQ(one->hops, 0u);
+  profile.follow_hops = 0;
+  Restart({}, &profile);
+  const Result<RecallReply> none = engine_->Recall("tales", kQuestion, {});
+  ASSERT_TRUE(none.ok());
+  EXPECT_EQ(none->hops, 0u);
+  EXPECT_TRUE(std::none_of(none->spans.begin(), none->spans.end(), keeper));
+}
+
+// The answer's own words recall; with layers of the model's own the span is read again, at native positions that the toy checks.
+TEST_F(EngineTest, RecallsAnewForARareWordOfTheAnswerItself) {
+  std::string text = Tale();
+  text.insert(text.find('\n', 500) + 1, kKeeper);
+  const std::string answer = "It is 7350194, and Quillon may know more of it, or not.";
+  for (const uint32_t native_window : {0u, 400u}) {
+    SCOPED_TRACE(native_window);
+    RecallProfile profile = Profile();
+    const ToyOptions toy{.native_window = native_window, .answer = answer};
+    profile.spans_max = 1;
+    Restart(toy, &profile);
+    if (native_window > 0) {
+      ASSERT_TRUE(engine_->Forget("tales", "", false).ok());
+    }
+    ASSERT_TRUE(Ingest("tale", text).ok());
+    const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
+    ASSERT_TRUE(r.ok()) << r.status().ToString();
+    EXPECT_EQ(r->answer, answer);
+    EXPECT_EQ(r->refreshes, 1u);
+    EXPECT_EQ(r->spans, r->citations.size());
+    EXPECT_EQ(r->hops, 0u);
+    double total = 0;
+    uint64_t tokens = 0;
+    const Citation* keeper = nullptr;
+    for (const Citation& c : r->citations) {
+      ExpectPlace(c.span, text);
+      total += c.span.score;
+      tokens += c.span.tokens.size();
+      if (c.span.text.find(kKeeper) != std::string::npos) keeper = &c;
+    }
+    ASSERT_NE(keeper, nullptr);
+    EXPECT_THAT(keeper->span.reasons, testing::ElementsAre("follow-up"));
+    EXPECT_GT(keeper->span.score, 0.0);
+    EXPECT_NEAR(total, 1.0, 1e-9);
+    EXPECT_EQ(tokens, r->tokens_recalled);
+    profile.follow_refreshes = 0;
+    Restart(toy, &profile);
+    const Result<AskReply> without = engine_->Ask("tales", kQuestion, {});
+    ASSERT_TRUE(without.ok());
+    EXPECT_EQ(without->answer, answer);
+    EXPECT_EQ(without->refreshes, 0u);
+    EXPECT_EQ(without->citations.size(), r->citations.size() - 1);
+  }
+}
+
 }  // namespace
 }  // namespace longhold

@@ -450,6 +450,56 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
   EXPECT_GE(longest, query.size() - 2);  // the first and the last word may be cut by the sample
 }
 
+TEST(LexicalIndex, PlacesAreAllThatSpellTheKeyInFewEnoughBlocks) {
+  const LexicalVocabulary vocabulary(RandomPieces());
+  std::mt19937 rng(101);
+  LexicalIndex index;
+  NaiveMemory naive;
+  for (const uint32_t id : {3u, 4u}) {
+    const std::vector<TokenId> document = RandomTokens(rng, 3000 + id);
+    AddDocument(index, vocabulary, DocumentId{id}, document);
+    naive.Add(vocabulary, DocumentId{id}, document);
+  }
+  // Words in a row, as they stand somewhere; common ones, rare ones, and across segments' edges.
+  std::vector<std::vector<LexicalWord>> keys;
+  for (size_t i = 0; i < 300; ++i) {
+    const std::vector<LexicalWord>& words = naive.words[DocumentId{3 + static_cast<uint32_t>(i % 2)}];
+    const size_t n = 1 + rng() % 4, at = rng() % (words.size() - n);
+    keys.emplace_back(words.begin() + static_cast<ptrdiff_t>(at), words.begin() + static_cast<ptrdiff_t>(at + n));
+  }
+  keys.emplace_back();
+  keys.emplace_back(kLexicalKeyWordsMax + 1, keys[0][0]);
+  size_t rare = 0, common = 0, crossing = 0;
+  for (const uint32_t blocks_max : {1u, 8u, 1000u}) {
+    const std::vector<LexicalPlaces> found = index.Places(keys, blocks_max);
+    ASSERT_EQ(found.size(), keys.size());
+    EXPECT_TRUE(found[300].places.empty() && found[301].places.empty());
+    for (size_t k = 0; k < 300; ++k) {
+      std::vector<std::tuple<DocumentId, uint64_t, uint64_t>> expected, got;
+      std::map<BlockKey, uint32_t> blocks;
+      for (const auto& [document, words] : naive.words) {
+        for (size_t w = 0; w + keys[k].size() <= words.size(); ++w) {
+          bool spells = true;
+          for (size_t n = 0; n < keys[k].size(); ++n) spells &= words[w + n].Stem() == keys[k][n].Stem();
+          if (!spells) continue;
+          if (blocks[{document, words[w].begin / kBlockTokens}]++ < kLexicalMatchesPerBlock) {
+            expected.emplace_back(document, words[w].begin, words[w + keys[k].size() - 1].end);
+            crossing += words[w].begin / kSegmentTokens != words[w + keys[k].size() - 1].begin / kSegmentTokens;
+          }
+        }
+      }
+      EXPECT_EQ(found[k].block_count, std::min<size_t>(blocks.size(), blocks_max + 1)) << k;
+      if (blocks.size() > blocks_max) expected.clear();
+      for (const LexicalPlaces::Place& place : found[k].places) got.emplace_back(place.document, place.span.begin, place.span.end);
+      EXPECT_EQ(got, expected) << k;
+      (blocks.size() > blocks_max ? common : rare) += 1;
+    }
+  }
+  EXPECT_GT(rare, 50u);
+  EXPECT_GT(common, 50u);
+  EXPECT_GT(crossing, 20u);
+}
+
 // ---- What recall relies on
 
 // `count` words that stand nowhere else, so that blocks differ only by what a test puts in.

@@ -213,6 +213,9 @@ TEST(WorkingSet, MassOfAllKeysAddsUpToTheRowsThatAttended) {
     WorkingSet set(g, 150);
     RunPasses(set, g, s, 0, {100}, workers);
     set.CountMass();  // the passes before do not count
+    RunPasses(set, g, s, 100, {120}, workers);
+    set.Truncate(100);
+    set.CountMass();  // nor does what was counted so far
     RunPasses(set, g, s, 100, {149, 150}, workers);
     const std::vector<double> mass = set.Mass();
     ASSERT_EQ(mass.size(), 150u);

@@ -53,7 +53,7 @@ TEST(AskJson, HasExactlyTheKeysOfTheContract) {
   EXPECT_THAT(Keys(json), ElementsAre("answer", "citations", "coverage", "evidence", "abstained", "plan", "usage", "timings"));
   EXPECT_THAT(Keys(json.at("citations").at(0)),
               ElementsAre("index", "document", "byte_start", "byte_end", "line_start", "line_end", "text", "score", "reasons"));
-  EXPECT_THAT(Keys(json.at("plan")), ElementsAre("candidates", "spans", "tokens_recalled", "blocks_read", "bytes_read"));
+  EXPECT_THAT(Keys(json.at("plan")), ElementsAre("candidates", "spans", "tokens_recalled", "hops", "refreshes", "blocks_read", "bytes_read"));
   EXPECT_THAT(Keys(json.at("usage")), ElementsAre("memory_tokens", "prompt_tokens", "completion_tokens"));
   EXPECT_THAT(Keys(json.at("timings")), ElementsAre("plan_ms", "recall_ms", "prompt_ms", "decode_ms", "first_token_ms", "decode_tok_s"));
   EXPECT_EQ(json.at("citations").at(0).at("byte_start").to_number<int>(), 300);
@@ -66,11 +66,11 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   reply.spans = {Span("a"), Span("b")};
   reply.plan_ms = 12.5;
   const boost::json::value json = boost::json::parse(RecallJson(reply));
-  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "timings"));
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "hops", "timings"));
   EXPECT_THAT(Keys(json.at("spans").at(0)), ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end", "line_start",
                                                         "line_end", "text", "score", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
-  EXPECT_EQ(RecallJson({}), R"({"spans":[],"coverage":0,"evidence":0,"abstained":false,"timings":{"plan_ms":0}})");
+  EXPECT_EQ(RecallJson({}), R"({"spans":[],"coverage":0,"evidence":0,"abstained":false,"hops":0,"timings":{"plan_ms":0}})");
 }
 
 TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
@@ -173,7 +173,7 @@ TEST(ExplainText, ShowsRanksScoresWordsAndWhyNotOnAScreen) {
 
 TEST(RecallJson, ExplainsOnlyWhenAsked) {
   const boost::json::value json = boost::json::parse(RecallJson(Explained()));
-  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "timings", "words", "candidates_explained"));
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "hops", "timings", "words", "candidates_explained"));
   EXPECT_THAT(Keys(json.at("words").at(0)), ElementsAre("word", "blocks", "weight", "function_word"));
   const boost::json::value& first = json.at("candidates_explained").at(0);
   EXPECT_THAT(Keys(first), ElementsAre("document", "token_begin", "token_end", "line_start", "line_end", "text", "rank_planned", "rank",
