@@ -635,7 +635,7 @@ class Conversation(WithWeights):
 
     def test_recall_finds_the_needle_with_its_place(self):
         reply = self.run_json("recall", "notes", "What is the password of the lighthouse keeper?")
-        self.assertEqual(list(reply), ["spans", "coverage", "evidence", "abstained", "timings"])
+        self.assertEqual(list(reply), ["spans", "coverage", "evidence", "abstained", "hops", "timings"])
         best = reply["spans"][0]
         self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "score",
                                       "reasons"])
@@ -646,7 +646,7 @@ class Conversation(WithWeights):
             self.assertEqual(whole[span["byte_start"]:span["byte_end"]].decode(), span["text"])
             self.assertEqual(span["line_start"], whole[:span["byte_start"]].count(b"\n") + 1)
             self.assertLessEqual(span["line_start"], span["line_end"])
-            self.assertTrue(set(span["reasons"]) <= {"head", "lexical"}, span["reasons"])
+            self.assertTrue(set(span["reasons"]) <= {"head", "lexical", "follow-up"}, span["reasons"])
         self.assertIn(b"4071926", text)
         scores = [s["score"] for s in reply["spans"]]
         self.assertEqual(scores, sorted(scores, reverse=True))
