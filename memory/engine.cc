@@ -32,8 +32,8 @@ constexpr uint32_t kExcerptReach = 80;
 
 using Clock = std::chrono::steady_clock;
 
-// A word that a span makes likelier by less, in nats a token, is not what the span is about.
-constexpr double kFoundLookMin = 0.5;
+// A word that a span makes likelier by less than the first, in nats a token, is not what the span is about; by the second, it is.
+constexpr double kFoundLookMin = 0.5, kFoundLookFull = 4;
 // A span that adds this share of what the best one explains of a question is needed beside it (RankByLook).
 constexpr double kNeededGain = 0.2;
 // A question that names many things is supported by no single span. But spans together also find words by chance: it takes three, and
@@ -394,7 +394,7 @@ Status Engine::Judge(Planned& p) {
 
 Status Engine::Follow(Planned& p, uint32_t spans_max) {
   p.follow = std::make_unique<FollowUp>(*p.memory, *profile_, *vocabulary_, [this](TokenId token) { return model_->Piece(token); },
-                                        p.prompt.Words());
+                                        p.prompt.Words(), p.asked, LookBegin(p.prompt));
   std::vector<PlannedSpan> judged = p.looked ? p.weighed : p.plan.spans;
   if (p.looked) std::erase_if(judged, [](const PlannedSpan& s) { return s.look_logs.empty(); });
   LH_ASSIGN_OR_RETURN(const bool changed, p.follow->Extend(&p.plan, judged));
@@ -527,7 +527,7 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
 // Layers that stay with the engine keep no keys of the document, so of a recalled span they see nothing: in Gemma 15 of 18.
 // The best spans, as far as they fill half of those layers' window, are therefore read again, right before the question.
 size_t Engine::SpansToReread(const RecallPlan& plan) const {
-  uint64_t room = model_->info().native_window / 2;
+  uint64_t room = profile_->reread_tokens > 0 ? 0 : model_->info().native_window / 2;
   size_t count = 0;
   while (count < plan.spans.size() && plan.spans[count].tokens.size() <= room) room -= plan.spans[count++].tokens.size();
   return count;
@@ -537,12 +537,11 @@ size_t Engine::SpansToReread(const RecallPlan& plan) const {
 // lost, or come from a neighbour. Read again by itself, the place is copied right.
 Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
   std::vector<SpanSentence> sentences;
-  if (model_->info().native_window > 0 || profile_->reread_tokens == 0) return sentences;
-  std::vector<double> scores;
+  if (profile_->reread_tokens == 0) return sentences;
+  std::vector<ExcerptSpan> spans;
   for (size_t i = 0; i < p.plan.spans.size(); ++i) {
     const PlannedSpan& span = p.plan.spans[i];
-    scores.push_back(span.look_gain >= kNeededGain ? 1 : span.score);
-    if (scores.back() < kExcerptScoreMin) continue;
+    spans.push_back({.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
     for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
       LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
       // Whole, also where the span cuts it.
@@ -553,12 +552,13 @@ Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
       SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .found = {}};
       // A word that the span does not make likelier stands there by chance.
       for (const WordBeside& word : WordsBeside(p.asked, vocabulary_->Words(ids), span.look_logs, LookBegin(p.prompt))) {
-        sentence.found.push_back(word.found && (span.look_logs.empty() || word.look >= kFoundLookMin));
+        const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
+        sentence.found.push_back(word.found ? about : 0);
       }
       sentences.push_back(std::move(sentence));
     }
   }
-  return ChooseExcerpts(p.asked, sentences, scores, profile_->reread_tokens);
+  return ChooseExcerpts(p.asked, sentences, spans, profile_->reread_tokens);
 }
 
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {

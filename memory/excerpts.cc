@@ -5,56 +5,60 @@
 namespace longhold {
 namespace {
 
-constexpr double kAddsMin = 0.05;
 // The peak knows the words' neighbourhood, which a sentence by itself does not: another must hold twice as much of the question.
 constexpr double kPeakFactor = 2;
-
-double Weight(std::span<const AskedWord> asked, const std::vector<bool>& found, const std::vector<bool>& covered) {
-  double weight = 0;
-  for (size_t w = 0; w < asked.size(); ++w) {
-    if (found[w] && !covered[w] && !asked[w].function_word) weight += asked[w].weight;
-  }
-  return weight;
-}
+constexpr double kShareMin = 0.6;
+constexpr double kShareOfEquals = 0.8;
+constexpr double kAddsMin = 0.2;
 
 }  // namespace
 
 std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
-                                         std::span<const double> scores, uint32_t tokens_max) {
-  const std::vector<bool> nothing(asked.size(), false);
-  std::vector<bool> covered = nothing;
+                                         std::span<const ExcerptSpan> spans, uint32_t tokens_max) {
+  std::vector<double> weight;  // [sentences]
+  double heaviest = 0;
+  for (const SpanSentence& sentence : sentences) {
+    double sum = 0;
+    for (size_t w = 0; w < asked.size(); ++w) sum += sentence.found[w] > 0 && !asked[w].function_word ? asked[w].weight : 0;
+    weight.push_back(sum);
+    heaviest = std::max(heaviest, sum);
+  }
+  std::vector<double> covered(asked.size(), 0);
   std::vector<bool> chosen(sentences.size(), false);
   uint64_t room = tokens_max;
   const auto choose = [&](size_t i) {
     const uint64_t need = sentences[i].tokens.size() + 1;  // with a line break
-    if (need > room) return;
+    if (chosen[i] || need > room) return;
     room -= need;
     chosen[i] = true;
-    for (size_t w = 0; w < asked.size(); ++w) covered[w] = covered[w] || sentences[i].found[w];
+    for (size_t w = 0; w < asked.size(); ++w) covered[w] = std::max(covered[w], sentences[i].found[w]);
   };
 
-  for (size_t s = 0; s < scores.size(); ++s) {
-    if (scores[s] < kExcerptScoreMin) continue;
-    const SpanSentence* best = nullptr;
+  for (size_t i = 0; i < sentences.size();) {
+    const size_t span = sentences[i].span;
+    size_t best = i;
     double most = -1;
-    for (const SpanSentence& sentence : sentences) {
-      if (sentence.span != s) continue;
-      const double weight = Weight(asked, sentence.found, nothing) * (sentence.peak ? kPeakFactor : 1);
-      if (weight < most || (weight == most && !sentence.peak)) continue;
-      most = weight;
-      best = &sentence;
+    for (; i < sentences.size() && sentences[i].span == span; ++i) {
+      const double w = weight[i] * (sentences[i].peak ? kPeakFactor : 1);
+      if (w < most || (w == most && !sentences[i].peak)) continue;
+      most = w;
+      best = i;
     }
-    if (best != nullptr) choose(static_cast<size_t>(best - sentences.data()));
+    if (spans[span].score < kExcerptScoreMin) continue;
+    if (!spans[span].by_question || weight[best] >= kShareMin * heaviest) choose(best);
   }
-
-  double all = 0;
-  for (const AskedWord& word : asked) all += word.function_word ? 0 : word.weight;
+  for (size_t i = 0; i < sentences.size() && heaviest > 0; ++i) {
+    if (weight[i] >= kShareOfEquals * heaviest) choose(i);
+  }
   for (;;) {
     size_t next = sentences.size();
-    double most = kAddsMin * all;
+    double most = kAddsMin * heaviest;
     for (size_t i = 0; i < sentences.size(); ++i) {
-      if (chosen[i] || scores[sentences[i].span] < kExcerptScoreMin || sentences[i].tokens.size() + 1 > room) continue;
-      const double adds = Weight(asked, sentences[i].found, covered);
+      if (chosen[i] || spans[sentences[i].span].score < kExcerptScoreMin || sentences[i].tokens.size() + 1 > room) continue;
+      double adds = 0;
+      for (size_t w = 0; w < asked.size(); ++w) {
+        if (!asked[w].function_word) adds += asked[w].weight * std::max(0.0, sentences[i].found[w] - covered[w]);
+      }
       if (adds <= most) continue;
       most = adds;
       next = i;

@@ -13,24 +13,35 @@
 
 namespace longhold {
 
+// A planned span, as far as it matters here. Value type.
+struct ExcerptSpan {
+  double score = 0;              // PlannedSpan::score, or 1 where the question needs the span
+  bool by_question = true;       // the question's own words found it; a follow-up is not measured by them
+};
+
 // A line or sentence of a planned span. Value type.
 struct SpanSentence {
   size_t span = 0;               // which of the plan's, best first
   TokenSpan tokens;              // begins or ends in the span, or both
   bool peak = false;             // holds the span's peak
-  std::vector<bool> found;       // [asked] the question's words that stand in it
+  std::vector<double> found;     // [asked] 0 where the question's word does not stand in it, else how much the span is about it, up to 1
 };
 
 // Spans below this share of the best one's score are not worth the time, and distract.
 inline constexpr double kExcerptScoreMin = 0.2;
 
 // The sentences to read, in the order of their spans and of the text, with at most `tokens_max` tokens and a line break for each.
+// A sentence's weight is that of the question's words in it, and its share that of the heaviest sentence's.
 //
-// Every span gives the sentence with its peak, or one that holds twice as much of the question's weight. Then, wherever they stand, come those that hold words which no chosen one has, while they add a twentieth of the question's weight: what a
-// question names beside each other may stand in one span. Spans are served best first; what does not fit is left out.
+// 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of 0.6: among lines of the same form those
+//    about something else distract.
+// 2. Then come sentences with a share of 0.8, of spans of any score: the same thing may be said in several places.
+// 3. Then those with words that no chosen one has, each counted by how much its span is about it, while they add 0.2 of the heaviest's
+//    weight: what a question names beside each other may stand in one span.
+// Spans are served best first; what does not fit is left out.
 //
-// `sentences` are all of the spans', ascending by span and token; `scores` are the spans' [spans].
+// `sentences` are all of the spans', ascending by span and token.
 std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
-                                         std::span<const double> scores, uint32_t tokens_max);
+                                         std::span<const ExcerptSpan> spans, uint32_t tokens_max);
 
 }  // namespace longhold

@@ -20,6 +20,9 @@ constexpr double kHopKeep = 0.9;
 constexpr double kParentScoreMin = 0.5;
 // Of a word of the question whose places were judged and fell behind.
 constexpr double kJudgedScore = 0.5;
+// It must be about the word, more than any span of the plan: nats a token. (Any mention of a word makes it somewhat likelier.)
+constexpr double kJudgedLookMin = 1;
+constexpr double kParentShareMin = 0.6;
 constexpr size_t kSourcesMax = 4;   // of one hop
 constexpr size_t kKeysMax = 16;     // of one sentence: the longest that are read have some 60 words, most of them common
 // While the answer is generated.
@@ -95,8 +98,9 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
 }
 
 FollowUp::FollowUp(Memory& memory, const RecallProfile& profile, const LexicalVocabulary& vocabulary,
-                   std::function<std::string(TokenId)> piece, std::span<const TokenId> question)
-    : memory_(memory), profile_(profile), vocabulary_(vocabulary), piece_(std::move(piece)) {
+                   std::function<std::string(TokenId)> piece, std::span<const TokenId> question, std::span<const AskedWord> asked,
+                   uint32_t look_begin)
+    : memory_(memory), profile_(profile), vocabulary_(vocabulary), piece_(std::move(piece)), asked_words_(asked), look_begin_(look_begin) {
   asked_keys_ = KeysOf(vocabulary_, piece_, question);
   for (const LexicalWord& word : vocabulary_.Words(question)) asked_.insert(word.Stem());
 }
@@ -108,6 +112,34 @@ uint32_t FollowUp::KeyBlocksMax() const {
 bool FollowUp::IsNew(const std::vector<LexicalWord>& key) const {
   if (followed_.contains(StemsOf(key))) return false;
   return std::any_of(key.begin(), key.end(), [&](const LexicalWord& word) { return !asked_.contains(word.Stem()); });
+}
+
+Result<double> FollowUp::AskedWeight(const PlannedSpan& span) const {
+  Result<TokenSpan> sentence = memory_.SentenceAt(span.document, span.peak, kSentenceReach);
+  if (!sentence.ok() && sentence.status().code() == StatusCode::kDataLoss) return 0.0;
+  if (!sentence.ok()) return sentence.status();
+  sentence->end = std::min(sentence->end, memory_.Get(span.document).committed_tokens);
+  const Result<std::vector<TokenId>> tokens = memory_.Tokens(span.document, *sentence);
+  if (!tokens.ok() && tokens.status().code() == StatusCode::kDataLoss) return 0.0;
+  if (!tokens.ok()) return tokens.status();
+  double weight = 0;
+  const std::vector<WordBeside> beside = WordsBeside(asked_words_, vocabulary_.Words(*tokens), {}, 0);
+  for (size_t w = 0; w < beside.size(); ++w) {
+    if (beside[w].found && !asked_words_[w].function_word) weight += asked_words_[w].weight;
+  }
+  return weight;
+}
+
+std::optional<double> FollowUp::LookAt(const std::vector<LexicalWord>& key, const PlannedSpan& span) const {
+  if (span.look_logs.empty()) return std::nullopt;
+  std::optional<double> most;
+  const std::vector<WordBeside> beside = WordsBeside(asked_words_, {}, span.look_logs, look_begin_);
+  for (const LexicalWord& word : key) {
+    for (size_t w = 0; w < beside.size(); ++w) {
+      if (asked_words_[w].stem == word.Stem()) most = std::max(most.value_or(beside[w].look), beside[w].look);
+    }
+  }
+  return most;
 }
 
 Result<FollowUp::Lookup> FollowUp::Read(const Source& source) {
@@ -235,10 +267,21 @@ Result<bool> FollowUp::Extend(RecallPlan* plan, std::span<const PlannedSpan> jud
       return std::any_of(spans.begin(), spans.end(), [&](const PlannedSpan& s) { return Holds(s, place.document, place.span.begin); });
     });
   };
+  std::vector<PlannedSpan> parents;
+  for (const PlannedSpan& span : plan->spans) {
+    if (span.score >= kParentScoreMin) parents.push_back(span);
+  }
   std::vector<Lookup> own;
   const std::vector<LexicalPlaces> places = memory_.lexical().Places(asked_keys_, KeyBlocksMax());
   for (size_t k = 0; k < asked_keys_.size(); ++k) {
-    if (places[k].places.empty() || in_spans(plan->spans, places[k])) continue;
+    if (places[k].places.empty() || in_spans(parents, places[k])) continue;
+    // By how much a judged span that holds the key makes it likelier than the plan's spans do.
+    std::optional<double> known, here;
+    for (const PlannedSpan& span : parents) known = std::max(known, LookAt(asked_keys_[k], span));
+    for (const PlannedSpan& span : judged) {
+      if (in_spans(std::span(&span, 1), places[k])) here = std::max(here, LookAt(asked_keys_[k], span));
+    }
+    if (here.has_value() && *here < std::max(0.0, known.value_or(0)) + kJudgedLookMin) continue;
     own.push_back({.source = {.score = in_spans(judged, places[k]) ? kJudgedScore : 1}, .keys = {asked_keys_[k]}});
   }
   for (Source lead : Leads(own, [](DocumentId, uint64_t) { return false; })) {
@@ -247,8 +290,17 @@ Result<bool> FollowUp::Extend(RecallPlan* plan, std::span<const PlannedSpan> jud
     changed |= took;
     if (took) sources.push_back(lead);
   }
+  std::vector<double> weights;
+  double heaviest = 0;
   for (const PlannedSpan& span : plan->spans) {
-    if (span.score >= kParentScoreMin) sources.push_back({.document = span.document, .at = span.peak, .score = span.score});
+    LH_ASSIGN_OR_RETURN(const double weight, span.score >= kParentScoreMin ? AskedWeight(span) : Result<double>(0.0));
+    weights.push_back(weight);
+    heaviest = std::max(heaviest, weight);
+  }
+  for (size_t i = 0; i < plan->spans.size(); ++i) {
+    const PlannedSpan& span = plan->spans[i];
+    if (span.score < kParentScoreMin || weights[i] < kParentShareMin * heaviest) continue;
+    sources.push_back({.document = span.document, .at = span.peak, .score = span.score});
   }
 
   for (uint32_t hop = 1; hop <= profile_.follow_hops && !sources.empty(); ++hop) {

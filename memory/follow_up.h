@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "memory/abstention.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
 #include "memory/recall_planner.h"
@@ -39,16 +40,22 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
 // topic and is not, and neither are the many words that a long sentence shares with a place here and a place there.
 //
 // The question's own keys come first, each by itself: those that no span of the plan holds, with s = 1, or one half where a span that
-// was judged and fell behind has them. A place that repeats the question's wording, as a list of questions or a solved example does, explains so much of it that the place of the
-// one word that matters is not even a candidate.
+// was judged and fell behind has them, if it makes the key likelier than each span of the plan does. A place that repeats the question's
+// wording, as a list of questions or a solved example does, explains so much of it that the place of the one word that matters falls
+// behind or is not even a candidate.
+//
+// A span of the plan is followed when the sentence at its peak holds at least 0.6 of the question's weight that the best of them holds: the
+// introduction to a text is about all of its questions, and leads anywhere.
 class FollowUp {
  public:
-  // `question` are the tokens of the user's words.
+  // `question` are the tokens of the user's words, `asked` these words as far as their weights and looks are known, and the first entry of
+  // PlannedSpan::look_logs belongs to the token `look_begin`.
   FollowUp(Memory& memory, const RecallProfile& profile, const LexicalVocabulary& vocabulary,
-           std::function<std::string(TokenId)> piece, std::span<const TokenId> question);
+           std::function<std::string(TokenId)> piece, std::span<const TokenId> question, std::span<const AskedWord> asked = {},
+           uint32_t look_begin = 0);
 
-  // Before the answer: follows the question's keys that no span of the plan holds (`judged` are all that competed), reads the sentences at the peaks of the best spans
-  // (at most four, of half the best one's score), follows their keys, reads the sentences found and so on, for up to
+  // Before the answer: follows the question's keys that no span of the plan holds (`judged` are all that competed), reads the sentences at
+  // the peaks of the best spans (at most four, of half the best one's score), follows their keys, reads the sentences found and so on, for up to
   // profile.follow_hops hops. A lead that stands in a span of the plan gives it its score and peak where its own score is lower; others
   // become spans, at most profile.follow_spans, that overlap no other. The plan is left in the order of scores; a lead's is below that of
   // the span that led to it. PlannedSpan::hops tells how each was found: 0 by a word of the question. Returns whether anything changed.
@@ -84,6 +91,10 @@ class FollowUp {
   // In how many blocks a key may stand.
   uint32_t KeyBlocksMax() const;
   bool IsNew(const std::vector<LexicalWord>& key) const;
+  // The weight of the question's words in the sentence at the span's peak; 0 where it is damaged.
+  Result<double> AskedWeight(const PlannedSpan& span) const;
+  // How much likelier a span makes the question's words of `key`, nats a token; nothing where it was not looked at.
+  std::optional<double> LookAt(const std::vector<LexicalWord>& key, const PlannedSpan& span) const;
   // The keys of the sentence around the source that are to be looked up; the sentence counts as read. Nothing where it was read.
   Result<Lookup> Read(const Source& source);
   // Where the keys lead, of all lookups, best first. A place counts unless `known` says that it is.
@@ -99,6 +110,8 @@ class FollowUp {
   std::function<std::string(TokenId)> piece_;
   std::vector<std::vector<LexicalWord>> asked_keys_;       // of the question
   std::set<uint32_t> asked_;                               // stems of the question
+  std::span<const AskedWord> asked_words_;
+  uint32_t look_begin_;
   std::set<Key> followed_;                                 // keys that were looked up, or read and not worth it
   std::vector<std::pair<DocumentId, TokenSpan>> read_;     // sentences
   std::set<uint32_t> in_view_;                             // stems of the first viewed_ spans of the plan, see After

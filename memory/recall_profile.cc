@@ -178,6 +178,7 @@ RecallProfile RecallProfile::For(const ModelInfo& model) {
   }
   RecallProfile generic;
   generic.name = "generic";
+  generic.reread_tokens = 192;  // both shipped models answer much better for it (docs/decisions/0007)
   return generic;
 }
 

@@ -39,8 +39,9 @@ struct RecallProfile {
   // A question that no looked-at span supports this much (memory/abstention.h) is taken as one that the memory holds nothing on.
   // 0, and wherever there is no second look: only a question without any candidate is.
   double abstain_support = 0;
-  // How many tokens around the best spans' peaks go through the model again as text, right before the question, beside being
-  // recalled (docs/decisions/0007); 0 for none. Of no effect where whole spans are read again (docs/decisions/0004).
+  // How many tokens of the plan's sentences go through the model again as text, right before the question, beside the spans' being
+  // recalled (docs/decisions/0007); 0 for none, and then a model that keeps layers to itself reads its best spans again whole, instead of
+  // recalling them (docs/decisions/0004).
   uint32_t reread_tokens = 0;
   // Repeated recall (memory/follow_up.h): how many lookups may follow one another, 0 for none, how many spans they may add to
   // spans_max, and how often an answer may recall anew while it is generated.

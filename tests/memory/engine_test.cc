@@ -361,22 +361,31 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
 }
 
 // Excerpts are text: they stand right before the question, inside the profile's budget, and belong to their spans, so that the
-// needle's is cited even when none of its blocks can be read.
+// needle's is cited even when none of its blocks can be read. A model that keeps layers to itself gets them in place of whole spans.
 TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
-  const std::string tale = Tale();
-  ASSERT_TRUE(Ingest("tale", tale).ok());
-  const ToyOptions toy{.answer = "7350194"};
-  uint64_t reread_before = 0;
-  for (const uint32_t budget : {0u, 16u, 128u, 512u}) {
-    RecallProfile profile = Profile();
-    profile.reread_tokens = budget;
-    Restart(toy, &profile);
-    const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
-    ASSERT_TRUE(r.ok()) << r.status().ToString();
-    EXPECT_LE(r->tokens_reread, budget);
-    EXPECT_GE(r->tokens_reread, reread_before);
-    EXPECT_EQ(r->tokens_reread > 0, budget >= 128) << budget << ": a sentence of letters has more than 16 tokens";
-    reread_before = r->tokens_reread;
+  for (const uint32_t native_window : {0u, 400u}) {
+    SCOPED_TRACE(native_window);
+    const ToyOptions toy{.native_window = native_window, .answer = "7350194"};
+    const std::string name = native_window == 0 ? "tales" : "native";
+    Restart(toy);
+    ASSERT_TRUE(engine_->Ingest(name, {"tale", Tale()}, nullptr, nullptr).ok());
+    uint64_t reread_before = 0;
+    for (const uint32_t budget : {16u, 128u, 512u}) {
+      RecallProfile profile = Profile();
+      profile.reread_tokens = budget;
+      Restart(toy, &profile);
+      const Result<AskReply> r = engine_->Ask(name, kQuestion, {});
+      ASSERT_TRUE(r.ok()) << r.status().ToString();
+      EXPECT_GT(r->blocks_read, 0u);
+      EXPECT_LE(r->tokens_reread, budget);
+      EXPECT_GE(r->tokens_reread, reread_before);
+      EXPECT_EQ(r->tokens_reread > 0, budget >= 128) << budget << ": a sentence of letters has more than 16 tokens";
+      reread_before = r->tokens_reread;
+    }
+    RecallProfile none = Profile();
+    none.reread_tokens = 0;
+    Restart(toy, &none);
+    EXPECT_EQ(engine_->Ask(name, kQuestion, {})->tokens_reread, 0u);
   }
   Damage([](ColdStore& store) {
     for (const auto& [key, value] : Contents(store)) {
@@ -387,7 +396,7 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
   RecallProfile profile = Profile();
   for (const uint32_t budget : {0u, 128u}) {
     profile.reread_tokens = budget;
-    Restart(toy, &profile);
+    Restart({.answer = "7350194"}, &profile);
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_GT(r->blocks_lost, 0u);

@@ -16,8 +16,14 @@ std::vector<AskedWord> Asked(const std::vector<double>& weights) {
   return asked;
 }
 
-SpanSentence Sentence(size_t span, uint64_t begin, uint64_t end, std::vector<bool> found, bool peak = false) {
+SpanSentence Sentence(size_t span, uint64_t begin, uint64_t end, std::vector<double> found, bool peak = false) {
   return {.span = span, .tokens = {begin, end}, .peak = peak, .found = std::move(found)};
+}
+
+std::vector<ExcerptSpan> Spans(const std::vector<double>& scores) {
+  std::vector<ExcerptSpan> spans;
+  for (const double score : scores) spans.push_back({.score = score});
+  return spans;
 }
 
 std::vector<uint64_t> Begins(const std::vector<SpanSentence>& chosen) {
@@ -28,35 +34,57 @@ std::vector<uint64_t> Begins(const std::vector<SpanSentence>& chosen) {
 
 TEST(ChooseExcerpts, TakesThePeakUnlessAnotherSentenceHoldsTwiceAsMuch) {
   const auto asked = Asked({2, 1, 1});
-  const std::vector<double> scores = {1};
-  const std::vector<SpanSentence> three_quarters = {Sentence(0, 0, 9, {true, true, false}), Sentence(0, 9, 20, {true, false, false}, true)};
-  // The other one comes too, for its word is on no chosen one.
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, three_quarters, scores, 12)), ElementsAre(9));
-  const std::vector<SpanSentence> all = {Sentence(0, 0, 9, {true, true, true}), Sentence(0, 9, 20, {false, true, false}, true)};
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, all, scores, 100)), ElementsAre(0));
-  const std::vector<SpanSentence> none = {Sentence(0, 0, 9, {false, false, false}), Sentence(0, 9, 20, {false, false, false}, true),
-                                          Sentence(0, 20, 30, {false, false, false})};
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, none, scores, 100)), ElementsAre(9)) << "nothing else to go by";
+  const auto spans = Spans({1});
+  const std::vector<SpanSentence> three_quarters = {Sentence(0, 0, 9, {1, 1, 0}), Sentence(0, 9, 20, {1, 0, 0}, true)};
+  // The other one comes too, as the heaviest.
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, three_quarters, spans, 12)), ElementsAre(9));
+  const std::vector<SpanSentence> all = {Sentence(0, 0, 9, {1, 1, 1}), Sentence(0, 9, 20, {0, 1, 0}, true)};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, all, spans, 100)), ElementsAre(0));
+  const std::vector<SpanSentence> none = {Sentence(0, 0, 9, {0, 0, 0}), Sentence(0, 9, 20, {0, 0, 0}, true), Sentence(0, 20, 30, {0, 0, 0})};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, none, spans, 100)), ElementsAre(9)) << "nothing else to go by";
+}
+
+// Lines of the same form about other things ("The number for oak-hill is", asked for elm-hill) and the introduction to them.
+TEST(ChooseExcerpts, LeavesSpansThatHoldLessOfTheQuestionThanTheBest) {
+  const auto asked = Asked({1, 3, 3});
+  const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0, 0}, true), Sentence(1, 20, 30, {1, 1, 1}, true),
+                                               Sentence(2, 40, 50, {1, 0, 1}, true)};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.9, 0.8}), 100)), ElementsAre(20));
+  // A follow-up holds the next thing to know, not the question's words.
+  auto spans = Spans({1, 0.9, 0.8});
+  spans[2].by_question = false;
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(20, 40));
+}
+
+TEST(ChooseExcerpts, TakesEqualsFromSpansOfAnyScore) {
+  const auto asked = Asked({1, 3, 3});
+  const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 1, 1}, true), Sentence(0, 10, 20, {0, 1, 1}),
+                                               Sentence(1, 20, 30, {1, 0, 1}), Sentence(1, 30, 40, {1, 0.1, 0.5}, true)};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.1}), 100)), ElementsAre(0, 10, 30));
 }
 
 TEST(ChooseExcerpts, AddsSentencesWithWordsThatAreMissing) {
   const auto asked = Asked({4, 4, 4, 0.1});
-  const std::vector<SpanSentence> sentences = {
-      Sentence(0, 0, 10, {true, false, false, false}, true), Sentence(0, 10, 20, {false, true, false, false}),
-      Sentence(0, 20, 30, {true, false, false, true}), Sentence(1, 40, 50, {false, false, true, false}, true)};
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, std::vector<double>{1, 0.5}, 100)), ElementsAre(0, 10, 40))
-      << "the third adds a hundredth of the question";
+  std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0, 0, 1}, true), Sentence(0, 10, 20, {0, 0.3, 0, 0}),
+                                         Sentence(1, 40, 50, {0, 0, 1, 0}, true)};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 10, 40));
+  // Its span mentions the word, but is hardly about it; the sentence is no equal of the best.
+  const auto unequal = Asked({4, 3, 4, 0.1});
+  sentences[1].found[1] = 0.2;
+  EXPECT_THAT(Begins(ChooseExcerpts(unequal, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 40));
+  sentences[1].found[1] = 0.4;
+  EXPECT_THAT(Begins(ChooseExcerpts(unequal, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 10, 40));
 }
 
 TEST(ChooseExcerpts, LeavesWorseSpansAndWhatDoesNotFit) {
   const auto asked = Asked({4, 4});
-  const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {true, false}, true), Sentence(1, 20, 40, {true, true}, true),
-                                               Sentence(2, 50, 60, {false, true}, true), Sentence(3, 70, 80, {false, true}, true)};
-  const std::vector<double> scores = {1, 0.9, 0.8, 0.1};
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, scores, 22)), ElementsAre(0, 50)) << "11 tokens each with the line break";
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, scores, 21)), ElementsAre(0));
-  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, scores, 1000)), ElementsAre(0, 20, 50));
-  EXPECT_THAT(ChooseExcerpts(asked, sentences, scores, 0), IsEmpty());
+  const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0.9}, true), Sentence(1, 20, 40, {1, 1}, true),
+                                               Sentence(2, 50, 60, {1, 1}, true), Sentence(3, 70, 80, {0, 1}, true)};
+  const auto spans = Spans({1, 0.9, 0.8, 0.1});
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 22)), ElementsAre(0, 50)) << "11 tokens each with the line break";
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 21)), ElementsAre(0));
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 1000)), ElementsAre(0, 20, 50));
+  EXPECT_THAT(ChooseExcerpts(asked, sentences, spans, 0), IsEmpty());
 }
 
 }  // namespace

@@ -248,6 +248,48 @@ TEST(FollowUp, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
   EXPECT_GT(m.plan.spans[1].score, 0.5);
 }
 
+// What was judged and fell behind, by what the question's key owes to it: `look` nats a token beside it, 3 beside the plan's span.
+TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
+  const std::vector<std::string> lines = {"Example: which gate of the harbour was given the wax seal with the crooked number?",
+                                          "Seal 90417 belongs to Pellgrave."};
+  WordMemory m(With(lines));
+  const std::vector<TokenId> tokens = m.Tokens("Example: which gate of the harbour was given the wax seal with the crooked number 90417?");
+  const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
+  const RecallPlan all = *PlanRecall(*m.memory, m.profile, {.words = m.vocabulary.Words(m.Tokens("90417")), .heads = {}}, 1, SerialFor);
+  for (const float look : {3.9f, 4.1f}) {
+    RecallPlan plan = *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 1, SerialFor);
+    const std::vector<AskedWord> asked = AskedWords(words, plan.words, tokens, m.Pieces());
+    std::vector<PlannedSpan> judged = {plan.spans[0], all.spans[0]};
+    plan.spans[0].look_logs = judged[0].look_logs = std::vector<float>(tokens.size(), 3);
+    judged[1].look_logs = std::vector<float>(tokens.size(), look);
+    FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, asked, 0);
+    ASSERT_TRUE(follow.Extend(&plan, judged).ok());
+    bool found = false;
+    for (const PlannedSpan& span : plan.spans) found |= m.TextOf(span).find(lines[1]) != std::string::npos;
+    EXPECT_EQ(found, look > 4) << look;
+  }
+}
+
+// The introduction is as good a span as the fact by its score, and "Barnaby" stands in it; but it holds less of the question.
+TEST(FollowUp, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
+  const std::vector<std::string> lines = {"Many silver things that Barnaby saw are described below.", "Barnaby went to Wexcombe by barge.",
+                                          "The silver astrolabe of the lighthouse hangs at Pellgrave's."};
+  const std::string question = "Where is the silver astrolabe of the lighthouse?";
+  for (const bool weighed : {false, true}) {
+    WordMemory m(With(lines));
+    const std::vector<TokenId> tokens = m.Tokens(question);
+    const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
+    m.plan = *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 4, SerialFor);
+    ASSERT_GE(m.plan.spans.size(), 2u);
+    for (PlannedSpan& span : m.plan.spans) span.score = 1;
+    const std::vector<AskedWord> asked = AskedWords(words, m.plan.words, tokens, m.Pieces());
+    FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens,
+                    std::span(asked).first(weighed ? asked.size() : 0), 0);
+    ASSERT_TRUE(follow.Extend(&m.plan, m.plan.spans).ok());
+    EXPECT_EQ(m.HopsTo(lines[1]), weighed ? -1 : 1);
+  }
+}
+
 // A lead into a span that the plan has already: no second span, but the span is moved up, and read on from there.
 TEST(FollowUp, ALeadIntoASpanOfThePlanRaisesIt) {
   WordMemory m(With(kHandedOn));

@@ -80,6 +80,7 @@ TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
       EXPECT_FALSE(p.Matches(m)) << i;
       EXPECT_EQ(RecallProfile::For(m).name, "generic");
       EXPECT_TRUE(RecallProfile::For(m).heads.empty());
+      EXPECT_GT(RecallProfile::For(m).reread_tokens, 0u);
     }
   }
 }
