@@ -7,8 +7,7 @@ namespace {
 
 // The peak knows the words' neighbourhood, which a sentence by itself does not: another must hold twice as much of the question.
 constexpr double kPeakFactor = 2;
-constexpr double kShareMin = 0.6;
-constexpr double kShareOfEquals = 0.8;
+constexpr double kShareMin = 0.75;
 constexpr double kAddsMin = 0.2;
 
 }  // namespace
@@ -48,7 +47,7 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
     if (!spans[span].by_question || weight[best] >= kShareMin * heaviest) choose(best);
   }
   for (size_t i = 0; i < sentences.size() && heaviest > 0; ++i) {
-    if (weight[i] >= kShareOfEquals * heaviest) choose(i);
+    if (weight[i] >= kShareMin * heaviest) choose(i);
   }
   for (;;) {
     size_t next = sentences.size();

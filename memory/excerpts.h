@@ -33,9 +33,9 @@ inline constexpr double kExcerptScoreMin = 0.2;
 // The sentences to read, in the order of their spans and of the text, with at most `tokens_max` tokens and a line break for each.
 // A sentence's weight is that of the question's words in it, and its share that of the heaviest sentence's.
 //
-// 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of 0.6: among lines of the same form those
+// 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of 0.75: among lines of the same form those
 //    about something else distract.
-// 2. Then come sentences with a share of 0.8, of spans of any score: the same thing may be said in several places.
+// 2. Then come sentences with a share of 0.75, of spans of any score: the same thing may be said in several places.
 // 3. Then those with words that no chosen one has, each counted by how much its span is about it, while they add 0.2 of the heaviest's
 //    weight: what a question names beside each other may stand in one span.
 // Spans are served best first; what does not fit is left out.

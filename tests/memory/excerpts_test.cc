@@ -33,7 +33,7 @@ std::vector<uint64_t> Begins(const std::vector<SpanSentence>& chosen) {
 }
 
 TEST(ChooseExcerpts, TakesThePeakUnlessAnotherSentenceHoldsTwiceAsMuch) {
-  const auto asked = Asked({2, 1, 1});
+  const auto asked = Asked({3, 1, 1});
   const auto spans = Spans({1});
   const std::vector<SpanSentence> three_quarters = {Sentence(0, 0, 9, {1, 1, 0}), Sentence(0, 9, 20, {1, 0, 0}, true)};
   // The other one comes too, as the heaviest.
