@@ -223,6 +223,66 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
   return grown;
 }
 
+namespace {
+
+// What ends with a token, the strongest of it; see Memory::SentenceAt.
+using Breaks = uint8_t;
+constexpr Breaks kItemBreak = 1, kObjectBreak = 2, kSentenceBreak = 3;
+// An end that falls into a word moves by so many tokens at most.
+constexpr size_t kWordTokensMax = 12;
+
+// The length of what stands at `at` if it ends a sentence in another script, whatever follows; else 0.
+size_t WideMark(std::string_view text, size_t at) {
+  // Ideographic and full-width marks, the danda and double danda, Arabic and Urdu marks.
+  for (const std::string_view mark : {"\u3002", "\uff01", "\uff1f", "\u0964", "\u0965", "\u061f", "\u06d4"}) {
+    if (text.substr(at).starts_with(mark)) return mark.size();
+  }
+  return 0;
+}
+
+// [tokens], by their texts.
+std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
+  std::string text;
+  std::vector<size_t> token_of;  // [bytes]
+  for (size_t i = 0; i < texts.size(); ++i) {
+    text += texts[i];
+    token_of.resize(text.size(), i);
+  }
+  std::vector<Breaks> breaks(texts.size(), 0);
+  const auto closed = [&](size_t byte) {  // past what closes quotes and brackets
+    for (;;) {
+      size_t length = byte < text.size() && std::string_view("\"')]").find(text[byte]) != std::string_view::npos ? 1 : 0;
+      for (const std::string_view closer : {"\u201d", "\u2019", "\u00bb", "\u300d", "\u300f", "\uff09"}) {
+        if (std::string_view(text).substr(byte).starts_with(closer)) length = closer.size();
+      }
+      if (length == 0) return byte;
+      byte += length;
+    }
+  };
+  const auto is = [&](size_t byte, std::string_view any) { return any.find(text[byte]) != std::string_view::npos; };
+  for (size_t i = 0; i < text.size(); ++i) {
+    size_t past = i + 1;
+    Breaks level = 0;
+    if (text[i] == '\n') {
+      level = kSentenceBreak;
+    } else if (is(i, ".!?")) {
+      past = closed(i + 1);
+      if (past == text.size() || is(past, " \t\n\r")) level = kSentenceBreak;
+    } else if (const size_t wide = WideMark(text, i); wide > 0) {
+      past = closed(i + wide);
+      level = kSentenceBreak;
+    } else if (i > 0 && is(i, ",;")) {
+      if (is(i - 1, "}]")) level = kObjectBreak;
+      else if (is(i - 1, "\"'") || (text[i] == ';' && (text[i - 1] == ')' || past == text.size() || !is(past, " \t")))) level = kItemBreak;
+    }
+    Breaks& here = breaks[token_of[past - 1]];
+    here = std::max(here, level);
+  }
+  return breaks;
+}
+
+}  // namespace
+
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
   const uint64_t begin = at - std::min<uint64_t>(at, tokens_max), end = std::min(at + 1 + tokens_max, Get(document).tokens);
   std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
@@ -238,25 +298,35 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
     }
     t = last;
   }
-  // Whether something ends with the token at `i`.
-  const auto ends = [&](size_t i) {
-    std::string_view text(texts[i]);
-    if (text.find('\n') != std::string_view::npos) return true;
-    std::string_view before = text;
-    size_t last = text.find_last_not_of(" \t\"')]");
-    if (last == std::string_view::npos && i > 0 && text.find_first_of("\"')]") != std::string_view::npos) {
-      before = texts[i - 1];  // a closing quote by itself
-      last = before.empty() ? std::string_view::npos : before.size() - 1;
+  const std::vector<Breaks> ends = BreaksAfter(texts);
+  const size_t own = at - begin, size = texts.size();
+  const bool from_start = begin == 0, to_end = end == Get(document).tokens;
+  size_t first = 0, past = size;
+  for (const uint8_t level : {kSentenceBreak, kObjectBreak, kItemBreak}) {
+    first = own;
+    past = own;
+    while (first > 0 && ends[first - 1] < level) --first;
+    while (past < size && ends[past] < level) ++past;
+    if ((first > 0 || from_start) && (past < size || to_end)) return TokenSpan{begin + first, std::min(begin + past + 1, end)};
+  }
+  // None within reach: as far as it goes, and between words.
+  first = own;
+  past = own;
+  while (first > 0 && ends[first - 1] < kSentenceBreak) --first;
+  while (past < size && ends[past] < kSentenceBreak) ++past;
+  past = std::min(past + 1, size);
+  const auto begins_word = [&](size_t i) { return texts[i].starts_with(' ') || texts[i - 1].ends_with(' '); };
+  if (first == 0 && !from_start) {
+    for (size_t i = 1; i <= own && i <= kWordTokensMax; ++i) {
+      if (begins_word(i)) { first = i; break; }
     }
-    if (last == std::string_view::npos || std::string_view(".!?").find(before[last]) == std::string_view::npos) return false;
-    const std::string_view next = i + 1 < texts.size() ? std::string_view(texts[i + 1]) : " ";
-    return text.back() == ' ' || next.starts_with(' ') || next.starts_with('\n');
-  };
-  const size_t own = at - begin;
-  size_t first = own, past = own;
-  while (first > 0 && !ends(first - 1)) --first;
-  while (past < texts.size() && !ends(past)) ++past;
-  return TokenSpan{begin + first, std::min(begin + past + 1, end)};
+  }
+  if (past == size && !to_end && ends[size - 1] < kSentenceBreak) {
+    for (size_t i = size - 1; i > own && size - i <= kWordTokensMax; --i) {
+      if (begins_word(i)) { past = i; break; }
+    }
+  }
+  return TokenSpan{begin + first, begin + past};
 }
 
 Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks) {

@@ -236,6 +236,47 @@ TEST(Memory, ASentenceEndsWhereALineOrASentenceDoes) {
   EXPECT_EQ(seen, std::set<std::string>(sentences.begin(), sentences.end()));
 }
 
+// The sentence around the first `word` of `text`, with `reach` tokens to either side.
+std::string SentenceAround(const std::string& text, const std::string& word, uint32_t reach) {
+  ToyModel model(Tiny());  // tokens are bytes and a few longer pieces
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  const DocumentId id = AddText(*memory, model, "tale", text);
+  const size_t byte = text.find(word);
+  for (uint64_t t = 0; t < memory->Get(id).tokens; ++t) {
+    if (memory->Locate(id, {t, t + 1})->bytes.end > byte) return memory->Locate(id, *memory->SentenceAt(id, t, reach))->text;
+  }
+  return "(not there)";
+}
+
+TEST(Memory, OtherScriptsEndSentencesWithoutASpace) {
+  const std::string text = "\u6771\u4eac\u306f\u96e8\u3002\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d\u5927\u962a\u306f\uff1f\u96ea";
+  EXPECT_EQ(SentenceAround(text, "\u6771", 100), "\u6771\u4eac\u306f\u96e8\u3002");
+  EXPECT_EQ(SentenceAround(text, "\u90fd", 100), "\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d");
+  EXPECT_EQ(SentenceAround(text, "\u962a", 100), "\u5927\u962a\u306f\uff1f");
+  EXPECT_EQ(SentenceAround("\u0939\u0948\u0964\u0915\u0939\u093e", "\u0915", 100), "\u0915\u0939\u093e");
+}
+
+TEST(Memory, WithoutLinesASentenceIsAnObjectOrAnItem) {
+  std::string pairs = "{", objects = "[", code = "function(){", words;
+  for (int i = 10; i < 40; ++i) {
+    const std::string n = std::to_string(i);
+    pairs += "\"key" + n + "\": \"value" + n + "\", ";
+    objects += "{\"id\":" + n + ",\"name\":\"n" + n + "\",\"of\":[1,2]},";
+    code += "v" + n + "=f(1,2);if(v" + n + ")g();";
+    words += " word" + n;
+  }
+  EXPECT_EQ(SentenceAround(pairs, "value20", 60), " \"key20\": \"value20\",");
+  EXPECT_EQ(SentenceAround(objects, "n20", 60), "{\"id\":20,\"name\":\"n20\",\"of\":[1,2]},");
+  const std::string wide = "{\"name\":\"short\",\"value\":\"" + std::string(90, 'x') + "\",\"last\":\"y\"}";
+  EXPECT_EQ(SentenceAround(wide + "," + wide, "short", 60), "{\"name\":\"short\",") << "the object is beyond reach";
+  EXPECT_EQ(SentenceAround(code, "v20", 60), "v20=f(1,2);");
+  EXPECT_EQ(SentenceAround(words, "word20", 24), " word17 word18 word19 word20 word21 word22 ") << "a token may end with a space";
+  // The document's ends are ends; a sentence's end within reach goes before what is weaker.
+  EXPECT_EQ(SentenceAround(pairs, "value10", 60), "{\"key10\": \"value10\",");
+  EXPECT_EQ(SentenceAround("He said \"no\", and left. Then", "and", 60), "He said \"no\", and left. ");
+}
+
 TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
