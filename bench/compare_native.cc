@@ -86,7 +86,7 @@ int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
     values.push_back(line.substr(tab + 1));
   }
   if (model.Bos() >= 0) prefix.insert(prefix.begin(), model.Bos());
-  const Result<std::vector<NativeRun>> runs = RunNativeEach(model, prefix, tails, 24);
+  const Result<std::vector<NativeRun>> runs = RunNativeEach(model, prefix, tails, 24, SamplerOptions{.dry_multiplier = 0});
   if (!runs.ok()) return Fail(runs.status());
   int exact = 0;
   for (size_t i = 0; i < runs->size(); ++i) exact += Holds(model, (*runs)[i].tokens, values[i]);

@@ -13,6 +13,7 @@
 #include "memory/follow_up.h"
 #include "memory/ingest.h"
 #include "memory/lexical_index.h"
+#include "memory/long_words.h"
 #include "memory/memory.h"
 #include "memory/prompt.h"
 #include "memory/recall_planner.h"
@@ -543,17 +544,20 @@ Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
     const PlannedSpan& span = p.plan.spans[i];
     spans.push_back({.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
     for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
-      LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
-      // Whole, also where the span cuts it.
+      // Whole, also where the span cuts it; cut where the text beside the span is damaged.
+      const Result<TokenSpan> whole = p.memory->SentenceAt(span.document, t, kExcerptReach);
+      if (!whole.ok() && whole.status().code() != StatusCode::kDataLoss) return whole.status();
+      TokenSpan tokens = whole.ok() ? *whole : TokenSpan{t, span.tokens.end};
       if (!sentences.empty() && sentences.back().span == i) tokens.begin = std::max(tokens.begin, sentences.back().tokens.end);
       t = std::max(tokens.end, t + 1);
       if (tokens.empty()) continue;
       LH_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, p.memory->Tokens(span.document, tokens));
-      SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .found = {}};
+      SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
       // A word that the span does not make likelier stands there by chance.
       for (const WordBeside& word : WordsBeside(p.asked, vocabulary_->Words(ids), span.look_logs, LookBegin(p.prompt))) {
         const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
-        sentence.found.push_back(word.found ? about : 0);
+        sentence.has.push_back(word.found);
+        sentence.about.push_back(word.found ? about : 0);
       }
       sentences.push_back(std::move(sentence));
     }
@@ -657,12 +661,16 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
   std::vector<TokenSpan> read(p.plan.spans.size());
   std::vector<TokenId> text_again;
+  LongWords long_words;
   for (const SpanSentence& excerpt : excerpts) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
     const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
     if (set.size() + wanted > set.capacity()) continue;
     if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
     const uint64_t begin = set.size() + text_again.size();
+    std::vector<std::string> words;
+    for (TokenId id : tokens) words.push_back(model_->Piece(id));
+    long_words.Add(tokens, words);
     TokenSpan& keys = read[excerpt.span];
     keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
     text_again.insert(text_again.end(), tokens.begin(), tokens.end());
@@ -676,12 +684,18 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
   position += static_cast<uint32_t>(p.prompt.tail.size());
   const auto sampler = model_->NewSampler(options.sampler);
-  TokenId token = sampler->Sample(model_->logits());
+  std::string text;
+  std::vector<float> logits;
+  const auto sample = [&] {
+    logits.assign(model_->logits().begin(), model_->logits().end());
+    long_words.Favour(text, &logits);
+    return sampler->Sample(logits);
+  };
+  TokenId token = sample();
   const Clock::time_point first = Clock::now();
   reply.prompt_ms = Milliseconds(prompt_start, first);
   reply.first_token_ms = Milliseconds(start, first);
 
-  std::string text;
   size_t shown = 0;
   const bool plain = !model_->info().chat;
   std::vector<TokenId> generated;
@@ -712,7 +726,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
         read.emplace_back();
       }
     }
-    token = sampler->Sample(model_->logits());
+    token = sample();
   }
   reply.completion_tokens = count;
   reply.decode_ms = Milliseconds(first, Clock::now());

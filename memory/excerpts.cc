@@ -9,6 +9,7 @@ namespace {
 constexpr double kPeakFactor = 2;
 constexpr double kShareMin = 0.75;
 constexpr double kAddsMin = 0.2;
+constexpr double kLacksMin = 0.02;
 
 }  // namespace
 
@@ -18,19 +19,35 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
   double heaviest = 0;
   for (const SpanSentence& sentence : sentences) {
     double sum = 0;
-    for (size_t w = 0; w < asked.size(); ++w) sum += sentence.found[w] > 0 && !asked[w].function_word ? asked[w].weight : 0;
+    for (size_t w = 0; w < asked.size(); ++w) sum += sentence.about[w] > 0 && !asked[w].function_word ? asked[w].weight : 0;
     weight.push_back(sum);
     heaviest = std::max(heaviest, sum);
+  }
+  // What a sentence lacks must count: not a function word, and nothing that the other one holds by chance.
+  std::vector<bool> is_less(sentences.size(), false);
+  for (size_t i = 0; i < sentences.size(); ++i) {
+    if (!spans[sentences[i].span].by_question) continue;
+    for (size_t j = 0; j < sentences.size() && !is_less[i]; ++j) {
+      if (sentences[j].span == sentences[i].span || spans[sentences[j].span].score < kExcerptScoreMin || weight[j] < kShareMin * heaviest) continue;
+      double lacks = 0;
+      bool has_other = false;
+      for (size_t w = 0; w < asked.size(); ++w) {
+        if (asked[w].function_word || sentences[i].has[w] == sentences[j].has[w]) continue;
+        has_other |= sentences[i].has[w];
+        lacks += sentences[j].about[w] > 0 ? asked[w].weight : 0;
+      }
+      is_less[i] = !has_other && lacks > kLacksMin * heaviest;
+    }
   }
   std::vector<double> covered(asked.size(), 0);
   std::vector<bool> chosen(sentences.size(), false);
   uint64_t room = tokens_max;
   const auto choose = [&](size_t i) {
     const uint64_t need = sentences[i].tokens.size() + 1;  // with a line break
-    if (chosen[i] || need > room) return;
+    if (chosen[i] || need > room || is_less[i]) return;
     room -= need;
     chosen[i] = true;
-    for (size_t w = 0; w < asked.size(); ++w) covered[w] = std::max(covered[w], sentences[i].found[w]);
+    for (size_t w = 0; w < asked.size(); ++w) covered[w] = std::max(covered[w], sentences[i].about[w]);
   };
 
   for (size_t i = 0; i < sentences.size();) {
@@ -53,10 +70,10 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
     size_t next = sentences.size();
     double most = kAddsMin * heaviest;
     for (size_t i = 0; i < sentences.size(); ++i) {
-      if (chosen[i] || spans[sentences[i].span].score < kExcerptScoreMin || sentences[i].tokens.size() + 1 > room) continue;
+      if (chosen[i] || is_less[i] || spans[sentences[i].span].score < kExcerptScoreMin || sentences[i].tokens.size() + 1 > room) continue;
       double adds = 0;
       for (size_t w = 0; w < asked.size(); ++w) {
-        if (!asked[w].function_word) adds += asked[w].weight * std::max(0.0, sentences[i].found[w] - covered[w]);
+        if (!asked[w].function_word) adds += asked[w].weight * std::max(0.0, sentences[i].about[w] - covered[w]);
       }
       if (adds <= most) continue;
       most = adds;

@@ -24,14 +24,17 @@ struct SpanSentence {
   size_t span = 0;               // which of the plan's, best first
   TokenSpan tokens;              // begins or ends in the span, or both
   bool peak = false;             // holds the span's peak
-  std::vector<double> found;     // [asked] 0 where the question's word does not stand in it, else how much the span is about it, up to 1
+  std::vector<bool> has;         // [asked] the question's word stands in it
+  std::vector<double> about;     // [asked] 0 where it does not, else how much the span is about the word, up to 1
 };
 
 // Spans below this share of the best one's score are not worth the time, and distract.
 inline constexpr double kExcerptScoreMin = 0.2;
 
 // The sentences to read, in the order of their spans and of the text, with at most `tokens_max` tokens and a line break for each.
-// A sentence's weight is that of the question's words in it, and its share that of the heaviest sentence's.
+// A sentence's weight is that of the question's words in it that its span is about, and its share that of the heaviest sentence's.
+// Beside a sentence with a share of 0.75 another span's with fewer of the question's words, and no other ones, is left out: it is about
+// something else of the same kind (docs/decisions/0013).
 //
 // 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of 0.75: among lines of the same form those
 //    about something else distract.

@@ -42,6 +42,9 @@ struct SamplerOptions {
   float temperature = 0;  // 0 is greedy
   float top_p = 1;
   uint32_t seed = 1;
+  // How strongly repeating a run of three and more of the answer's own tokens is made unlikely ("DRY"); 0 turns it off. Small models
+  // otherwise go round in lists (docs/decisions/0013).
+  float dry_multiplier = 0.8f;
 };
 
 // One of several continuations that are judged side by side. Borrows its tokens for the call.

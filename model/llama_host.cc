@@ -67,9 +67,18 @@ std::string Meta(const llama_model* model, const char* key) {
   return n < 0 ? "" : std::string(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
 }
 
+// The values that DRY's author recommends (oobabooga/text-generation-webui, pull request 5677). Lines are apart.
+constexpr float kDryBase = 1.75f;
+constexpr int32_t kDryAllowed = 2, kDryTokens = 4096;
+const char* kDryBreakers[] = {"\n"};
+
 class LlamaSampler final : public TokenSampler {
  public:
-  explicit LlamaSampler(const SamplerOptions& options) : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
+  LlamaSampler(const llama_vocab* vocab, const SamplerOptions& options) : chain_(llama_sampler_chain_init(llama_sampler_chain_default_params())) {
+    if (options.dry_multiplier > 0) {
+      llama_sampler_chain_add(chain_, llama_sampler_init_dry(vocab, options.dry_multiplier, kDryBase, kDryAllowed, kDryTokens, kDryBreakers,
+                                                             std::size(kDryBreakers)));
+    }
     if (options.temperature <= 0) {
       llama_sampler_chain_add(chain_, llama_sampler_init_greedy());
       return;
@@ -123,14 +132,14 @@ class LlamaHost final : public LanguageModel {
   Result<std::string> NativeSave() override;
   Status NativeRestore(std::string_view bytes) override;
   std::unique_ptr<TokenSampler> NewSampler(const SamplerOptions& options) const override {
-    return std::make_unique<LlamaSampler>(options);
+    return std::make_unique<LlamaSampler>(vocab_, options);
   }
   void Parallel(size_t count, const std::function<void(size_t)>& fn) override;
 
   Status Prove();
   Result<LogitEquality> Compare(std::span<const TokenId> tokens);
   Result<std::vector<NativeRun>> Native(std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails,
-                                        uint32_t max_tokens, const std::atomic<bool>* stop);
+                                        uint32_t max_tokens, const SamplerOptions& options, const std::atomic<bool>* stop);
 
  private:
   // kFused has one node per layer for the whole attention. kExact computes it by plain float32 products over a float32
@@ -617,7 +626,7 @@ Result<LogitEquality> LlamaHost::Compare(std::span<const TokenId> tokens) {
 
 Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix,
                                                  const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens,
-                                                 const std::atomic<bool>* stop) {
+                                                 const SamplerOptions& options, const std::atomic<bool>* stop) {
   size_t longest = 0;
   for (const auto& tail : tails) longest = std::max(longest, tail.size());
   LH_ASSIGN_OR_RETURN(ContextPtr context, NewContext(static_cast<uint32_t>(prefix.size() + longest) + max_tokens + 64,
@@ -648,7 +657,7 @@ Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix
     position += static_cast<uint32_t>(tail.size());
     const auto prefilled = Clock::now();
     run.tail_ms = std::chrono::duration<double, std::milli>(prefilled - tail_start).count();
-    const auto sampler = NewSampler({});
+    const auto sampler = NewSampler(options);
     while (run.tokens.size() < max_tokens) {
       if (stop != nullptr && *stop) return Cancelled("native run: stopped");
       const TokenId token = sampler->Sample(logits_);
@@ -679,14 +688,14 @@ Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenI
 }
 
 Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens) {
-  LH_ASSIGN_OR_RETURN(std::vector<NativeRun> runs, static_cast<LlamaHost&>(model).Native(prompt, {{}}, max_tokens, nullptr));
+  LH_ASSIGN_OR_RETURN(std::vector<NativeRun> runs, static_cast<LlamaHost&>(model).Native(prompt, {{}}, max_tokens, {.dry_multiplier = 0}, nullptr));
   return std::move(runs[0]);
 }
 
 Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<const TokenId> prefix,
                                              const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens,
-                                             const std::atomic<bool>* stop) {
-  return static_cast<LlamaHost&>(model).Native(prefix, tails, max_tokens, stop);
+                                             const SamplerOptions& options, const std::atomic<bool>* stop) {
+  return static_cast<LlamaHost&>(model).Native(prefix, tails, max_tokens, options, stop);
 }
 
 namespace {

@@ -38,7 +38,8 @@ struct LogitEquality {
 // `model` must come from LoadLlama; `tokens` must fit one batch.
 Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenId> tokens);
 
-// Full native attention, for comparison: greedy continuation of `tokens` by the engine's own attention and cache.
+// Full native attention, for comparison: the continuation of `tokens` by the engine's own attention and cache, at each step the
+// likeliest token.
 struct NativeRun {
   std::vector<TokenId> tokens;
   double prefill_tok_s = 0;
@@ -46,11 +47,11 @@ struct NativeRun {
   double decode_tok_s = 0;
 };
 Result<NativeRun> RunNative(LanguageModel& model, std::span<const TokenId> prompt, uint32_t max_tokens);
-// The same for several prompts that begin alike: `prefix` is read once. prefill_tok_s is the prefix's, in every run. `stop` may be
-// null; when it becomes true the call ends between two batches. Errors: cancelled, resource_exhausted (no room for the cache).
+// The same for several prompts that begin alike, as `sampler` chooses: `prefix` is read once. prefill_tok_s is the prefix's, in every
+// run. `stop` may be null; when it becomes true the call ends between two batches. Errors: cancelled, resource_exhausted (no room for the cache).
 Result<std::vector<NativeRun>> RunNativeEach(LanguageModel& model, std::span<const TokenId> prefix,
                                              const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens,
-                                             const std::atomic<bool>* stop = nullptr);
+                                             const SamplerOptions& sampler, const std::atomic<bool>* stop = nullptr);
 
 // Re-quantises `from` to q8_0 at `to` (written beside it first, then renamed). Slow: seconds.
 Status RequantiseQ8(const std::string& from, const std::string& to);

@@ -20,7 +20,7 @@ struct AskCommand {
   std::string answer_prefix, system;
   uint32_t max_tokens = 128;
   uint32_t seed = 1;
-  double temperature = 0, top_p = 1;
+  double temperature = 0, top_p = 1, dry_multiplier = 0.8;
   uint32_t spans = 0;            // 0: the profile's
   bool abstain = true;
 };

@@ -139,7 +139,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
         .model = *model,
         .engine = engine,
         .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
-          return RunNativeEach(*model, prefix, tails, max_tokens, stop);
+          return RunNativeEach(*model, prefix, tails, max_tokens, SamplerOptions{}, stop);
         },
         .embed = embedder == nullptr ? RetrieverMaker() : [&](std::string_view text) {
           return BuildEmbedRetriever(text, *embedder, {.stop = stop, .on_progress = nullptr});

@@ -16,8 +16,10 @@ std::vector<AskedWord> Asked(const std::vector<double>& weights) {
   return asked;
 }
 
-SpanSentence Sentence(size_t span, uint64_t begin, uint64_t end, std::vector<double> found, bool peak = false) {
-  return {.span = span, .tokens = {begin, end}, .peak = peak, .found = std::move(found)};
+SpanSentence Sentence(size_t span, uint64_t begin, uint64_t end, std::vector<double> about, bool peak = false) {
+  SpanSentence sentence{.span = span, .tokens = {begin, end}, .peak = peak, .has = {}, .about = std::move(about)};
+  for (const double a : sentence.about) sentence.has.push_back(a > 0);
+  return sentence;
 }
 
 std::vector<ExcerptSpan> Spans(const std::vector<double>& scores) {
@@ -56,6 +58,30 @@ TEST(ChooseExcerpts, LeavesSpansThatHoldLessOfTheQuestionThanTheBest) {
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(20, 40));
 }
 
+// "tall-satchel" and "grand-sandal", asked for "tall-sandal", where the key is little of what is asked.
+TEST(ChooseExcerpts, LeavesSentencesThatHoldOnlyPartOfWhatAnotherHolds) {
+  const auto asked = Asked({6, 1, 1});
+  std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 1, 1}, true), Sentence(1, 20, 30, {1, 1, 0}, true),
+                                         Sentence(2, 40, 50, {1, 0, 1}, true), Sentence(3, 60, 70, {1, 1, 1}, true)};
+  auto spans = Spans({1, 0.9, 0.8, 0.7});
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(0, 60)) << "the same is said twice";
+  // A follow-up, and words that the best ones hold by chance.
+  spans[1].by_question = false;
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(0, 20, 60));
+  sentences[0].about[1] = sentences[3].about[1] = 0;
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(0, 20, 40, 60));
+  // A span that is far behind the best is no measure.
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({0.1, 0.9, 0.1, 0.1}), 100)), ElementsAre(0, 20, 40, 60));
+}
+
+// A question that names two keys, and for which no sentence has both.
+TEST(ChooseExcerpts, TakesSentencesOfWhichEachHoldsWhatTheOtherLacks) {
+  const auto asked = Asked({6, 1, 1});
+  const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 1, 0}, true), Sentence(1, 20, 30, {1, 0, 1}, true),
+                                               Sentence(2, 40, 50, {1, 0, 0}, true)};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.9, 0.8}), 100)), ElementsAre(0, 20));
+}
+
 TEST(ChooseExcerpts, TakesEqualsFromSpansOfAnyScore) {
   const auto asked = Asked({1, 3, 3});
   const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 1, 1}, true), Sentence(0, 10, 20, {0, 1, 1}),
@@ -70,9 +96,9 @@ TEST(ChooseExcerpts, AddsSentencesWithWordsThatAreMissing) {
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 10, 40));
   // Its span mentions the word, but is hardly about it; the sentence is no equal of the best.
   const auto unequal = Asked({4, 3, 4, 0.1});
-  sentences[1].found[1] = 0.2;
+  sentences[1].about[1] = 0.2;
   EXPECT_THAT(Begins(ChooseExcerpts(unequal, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 40));
-  sentences[1].found[1] = 0.4;
+  sentences[1].about[1] = 0.4;
   EXPECT_THAT(Begins(ChooseExcerpts(unequal, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 10, 40));
 }
 

@@ -193,6 +193,22 @@ TEST_F(Sampling, ASmallTopPLeavesOnlyTheLargest) {
   EXPECT_EQ(Draw({.temperature = 1, .top_p = 1e-6f, .seed = 42}), Best());
 }
 
+// Says 10 11 12 13, then 10 11, and then 12 is likeliest again, by half a nat before 20.
+TEST_F(Sampling, AnAnswerThatRepeatsItselfGoesAnotherWay) {
+  for (const float multiplier : {0.0f, SamplerOptions{}.dry_multiplier}) {
+    const auto sampler = model_->NewSampler({.dry_multiplier = multiplier});
+    std::vector<float> logits(model_->info().vocab_size);
+    TokenId last = 0;
+    for (const size_t likeliest : {10, 11, 12, 13, 10, 11, 12}) {
+      std::fill(logits.begin(), logits.end(), 0.0f);
+      logits[likeliest] = 5;
+      logits[20] = 4.5f;
+      last = sampler->Sample(logits);
+    }
+    EXPECT_EQ(last, multiplier > 0 ? 20 : 12) << multiplier;
+  }
+}
+
 TEST(Workers, RunEveryIndexExactlyOnce) {
   for (const uint32_t threads : {1u, 2u, 4u}) {
     auto model = LoadLlama({.path = TinyPath("llama"), .threads = threads, .prove = false});
