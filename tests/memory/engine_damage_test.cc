@@ -134,37 +134,6 @@ TEST_F(EngineDamageTest, SpansWhoseTextIsDamagedAreLeftOutAndCounted) {
   EXPECT_EQ(recall->spans_lost, ask->spans_lost);
 }
 
-// A span at a chunk's end, whose line goes on in the next chunk, which is lost.
-TEST_F(EngineDamageTest, ALineIsReadAgainAsFarAsItsTextIsWhole) {
-  RecallProfile profile = Profile();
-  profile.reread_tokens = 192;
-  Restart(0, profile);
-  std::string text = PlainText(36000, 1);
-  std::erase(text, '\n');
-  std::erase(text, '.');
-  std::string needle = kNeedle;
-  needle.back() = ' ';
-  uint64_t degraded = 0;
-  for (size_t at : {19000u, 19500u, 20000u, 20300u, 20400u}) {
-    SCOPED_TRACE(at);
-    std::string with = text;
-    with.insert(with.find(' ', at) + 1, needle);
-    const std::string memory = "m" + std::to_string(at);
-    Ingest(memory, "tale", with);
-    Damage([](ColdStore& store) {
-      std::string key;
-      AppendBigEndian32(&key, 1);
-      AppendBigEndian32(&key, 1);
-      ASSERT_TRUE(DeleteValue(store, Table::kText, key).ok());
-    }, memory);
-    Restart(0, profile);
-    const Result<AskReply> ask = engine_->Ask(memory, kQuestion, {});
-    ASSERT_TRUE(ask.ok()) << ask.status().ToString();
-    degraded += ask->spans_lost == 0 && ask->tokens_reread > 0;
-  }
-  EXPECT_GT(degraded, 0u);
-}
-
 TEST_F(EngineDamageTest, AFlippedByteInAnyFileIsAnAnswerOrDataLoss) {
   constexpr uint64_t kSeed = 3;
   SCOPED_TRACE(kSeed);
