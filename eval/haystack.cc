@@ -12,6 +12,8 @@
 #include <fstream>
 #include <memory>
 
+#include "base/text.h"
+
 extern char** environ;
 
 namespace longhold {
@@ -20,8 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr uint64_t kTextBytesMax = 1ull << 30;
-
-bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f' || c == '\v'; }
 
 // What `argv` prints on its standard output. No shell takes part.
 Result<std::string> RunProgram(const std::vector<std::string>& argv) {

@@ -544,10 +544,8 @@ Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
     const PlannedSpan& span = p.plan.spans[i];
     spans.push_back({.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
     for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
-      // Whole, also where the span cuts it; cut where the text beside the span is damaged.
-      const Result<TokenSpan> whole = p.memory->SentenceAt(span.document, t, kExcerptReach);
-      if (!whole.ok() && whole.status().code() != StatusCode::kDataLoss) return whole.status();
-      TokenSpan tokens = whole.ok() ? *whole : TokenSpan{t, span.tokens.end};
+      LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
+      // Whole, also where the span cuts it.
       if (!sentences.empty() && sentences.back().span == i) tokens.begin = std::max(tokens.begin, sentences.back().tokens.end);
       t = std::max(tokens.end, t + 1);
       if (tokens.empty()) continue;
@@ -668,9 +666,9 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (set.size() + wanted > set.capacity()) continue;
     if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
     const uint64_t begin = set.size() + text_again.size();
-    std::vector<std::string> words;
-    for (TokenId id : tokens) words.push_back(model_->Piece(id));
-    long_words.Add(tokens, words);
+    std::vector<std::string> pieces;
+    for (TokenId id : tokens) pieces.push_back(model_->Piece(id));
+    long_words.Add(tokens, pieces);
     TokenSpan& keys = read[excerpt.span];
     keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
     text_again.insert(text_again.end(), tokens.begin(), tokens.end());
@@ -685,11 +683,10 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   position += static_cast<uint32_t>(p.prompt.tail.size());
   const auto sampler = model_->NewSampler(options.sampler);
   std::string text;
-  std::vector<float> logits;
+  std::vector<float> favoured;
   const auto sample = [&] {
-    logits.assign(model_->logits().begin(), model_->logits().end());
-    long_words.Favour(text, &logits);
-    return sampler->Sample(logits);
+    const std::span<const float> logits = model_->logits();
+    return sampler->Sample(long_words.Favour(text, logits, &favoured) ? favoured : logits);
   };
   TokenId token = sample();
   const Clock::time_point first = Clock::now();

@@ -11,6 +11,17 @@ constexpr double kShareMin = 0.75;
 constexpr double kAddsMin = 0.2;
 constexpr double kLacksMin = 0.02;
 
+// The weight of the question's words that only `other` has and does not hold by chance; 0 where `sentence` has one that `other` has not.
+double Lacks(std::span<const AskedWord> asked, const SpanSentence& sentence, const SpanSentence& other) {
+  double lacks = 0;
+  for (size_t w = 0; w < asked.size(); ++w) {
+    if (asked[w].function_word || sentence.has[w] == other.has[w]) continue;
+    if (sentence.has[w]) return 0;
+    lacks += other.about[w] > 0 ? asked[w].weight : 0;
+  }
+  return lacks;
+}
+
 }  // namespace
 
 std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
@@ -23,20 +34,11 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
     weight.push_back(sum);
     heaviest = std::max(heaviest, sum);
   }
-  // What a sentence lacks must count: not a function word, and nothing that the other one holds by chance.
-  std::vector<bool> is_less(sentences.size(), false);
+  std::vector<bool> is_part(sentences.size(), false);  // of another span's sentence
   for (size_t i = 0; i < sentences.size(); ++i) {
-    if (!spans[sentences[i].span].by_question) continue;
-    for (size_t j = 0; j < sentences.size() && !is_less[i]; ++j) {
-      if (sentences[j].span == sentences[i].span || spans[sentences[j].span].score < kExcerptScoreMin || weight[j] < kShareMin * heaviest) continue;
-      double lacks = 0;
-      bool has_other = false;
-      for (size_t w = 0; w < asked.size(); ++w) {
-        if (asked[w].function_word || sentences[i].has[w] == sentences[j].has[w]) continue;
-        has_other |= sentences[i].has[w];
-        lacks += sentences[j].about[w] > 0 ? asked[w].weight : 0;
-      }
-      is_less[i] = !has_other && lacks > kLacksMin * heaviest;
+    for (size_t j = 0; j < sentences.size() && spans[sentences[i].span].by_question && !is_part[i]; ++j) {
+      if (sentences[j].span == sentences[i].span || spans[sentences[j].span].score < kExcerptScoreMin) continue;
+      is_part[i] = weight[j] >= kShareMin * heaviest && Lacks(asked, sentences[i], sentences[j]) > kLacksMin * heaviest;
     }
   }
   std::vector<double> covered(asked.size(), 0);
@@ -44,7 +46,7 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
   uint64_t room = tokens_max;
   const auto choose = [&](size_t i) {
     const uint64_t need = sentences[i].tokens.size() + 1;  // with a line break
-    if (chosen[i] || need > room || is_less[i]) return;
+    if (chosen[i] || need > room || is_part[i]) return;
     room -= need;
     chosen[i] = true;
     for (size_t w = 0; w < asked.size(); ++w) covered[w] = std::max(covered[w], sentences[i].about[w]);
@@ -70,7 +72,7 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
     size_t next = sentences.size();
     double most = kAddsMin * heaviest;
     for (size_t i = 0; i < sentences.size(); ++i) {
-      if (chosen[i] || is_less[i] || spans[sentences[i].span].score < kExcerptScoreMin || sentences[i].tokens.size() + 1 > room) continue;
+      if (chosen[i] || is_part[i] || spans[sentences[i].span].score < kExcerptScoreMin || sentences[i].tokens.size() + 1 > room) continue;
       double adds = 0;
       for (size_t w = 0; w < asked.size(); ++w) {
         if (!asked[w].function_word) adds += asked[w].weight * std::max(0.0, sentences[i].about[w] - covered[w]);

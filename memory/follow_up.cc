@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "base/text.h"
+
 namespace longhold {
 namespace {
 
@@ -28,10 +30,6 @@ constexpr size_t kKeysMax = 16;     // of one sentence: the longest that are rea
 // While the answer is generated.
 constexpr size_t kListenTokens = 8;
 constexpr double kHeardScore = 1;   // of the answer's own words, as if they were the best span
-
-bool InWord(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<uint8_t>(c) >= 0x80;
-}
 
 bool Holds(const PlannedSpan& span, DocumentId document, uint64_t token) { return span.document == document && span.tokens.Contains(token); }
 
@@ -66,18 +64,18 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
     std::string text;
     if (begin < end) {  // in one token: its last mark or space
       for (char c : pieces[begin].substr(1)) {
-        if (!InWord(c)) text = std::string(1, c);
+        if (!IsWordByte(c)) text = std::string(1, c);
       }
       return text;
     }
     const std::string& last = pieces[end - 1];
     size_t tail = last.size();
-    while (tail > 0 && !InWord(last[tail - 1])) --tail;
+    while (tail > 0 && !IsWordByte(last[tail - 1])) --tail;
     text = last.substr(tail);
     for (uint32_t t = end; t < begin; ++t) text += pieces[t];
     const std::string& first = pieces[begin];
     size_t lead = 0;
-    while (lead < first.size() && !InWord(first[lead])) ++lead;
+    while (lead < first.size() && !IsWordByte(first[lead])) ++lead;
     return text + first.substr(0, lead);
   };
   const auto joins = [](const std::string& text) { return text.empty() || (text.size() == 1 && std::string_view("_-./").find(text[0]) != std::string_view::npos); };
@@ -351,7 +349,7 @@ Result<std::optional<PlannedSpan>> FollowUp::After(std::span<const TokenId> gene
     const auto shown = [&](const LexicalWord& word) { return in_view_.contains(word.Stem()); };
     if (std::all_of(key.begin(), key.end(), shown)) continue;
     size_t begin = begins[key.front().begin];
-    while (begin < text.size() && !InWord(text[begin])) ++begin;  // a token may begin with a space
+    while (begin < text.size() && !IsWordByte(text[begin])) ++begin;  // a token may begin with a space
     if (IsName(text, begin, begins[key.back().end], key.size())) lookup.keys.push_back(std::move(key));
   }
   const std::vector<Source> leads = Leads(std::span(&lookup, 1), [&](DocumentId document, uint64_t token) {

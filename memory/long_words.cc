@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace longhold {
 namespace {
 
@@ -11,18 +13,13 @@ constexpr size_t kBegunMin = 2;  // tokens
 // 5 answers as 2 does; what the model is sure of stays.
 constexpr float kBonus = 2;      // nats
 
-bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
 // Inside of a word punctuation counts ("79f34d45-2a8a", "memory/engine.h"), around it it does not.
-bool IsWordByte(char c) {
-  const auto b = static_cast<unsigned char>(c);
-  return b >= 0x80 || (b >= '0' && b <= '9') || ((b | 0x20) >= 'a' && (b | 0x20) <= 'z') || b == '_';
-}
+bool InWord(char c) { return IsWordByte(c) || c == '_'; }
 
 bool Holds(std::string_view text, std::string_view word) {
   for (size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
     const size_t end = at + word.size();
-    if ((at == 0 || !IsWordByte(text[at - 1])) && (end == text.size() || !IsWordByte(text[end]))) return true;
+    if ((at == 0 || !InWord(text[at - 1])) && (end == text.size() || !InWord(text[end]))) return true;
   }
   return false;
 }
@@ -40,8 +37,8 @@ void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string
     size_t end = at;
     while (end < text.size() && !IsSpace(text[end])) ++end;
     size_t first = at, last = end;
-    while (first < last && !IsWordByte(text[first])) ++first;
-    while (last > first && !IsWordByte(text[last - 1])) --last;
+    while (first < last && !InWord(text[first])) ++first;
+    while (last > first && !InWord(text[last - 1])) --last;
     at = end + 1;
     if (first == last) continue;
     Word word{.text = text.substr(first, last - first), .next = {}};
@@ -54,21 +51,23 @@ void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string
   }
 }
 
-void LongWords::Favour(std::string_view answer, std::vector<float>* logits) const {
+bool LongWords::Favour(std::string_view answer, std::span<const float> logits, std::vector<float>* favoured) const {
   size_t begin = answer.size();
   while (begin > 0 && !IsSpace(answer[begin - 1])) --begin;
-  while (begin < answer.size() && !IsWordByte(answer[begin])) ++begin;
+  while (begin < answer.size() && !InWord(answer[begin])) ++begin;
   const std::string_view begun = answer.substr(begin);
-  if (begun.empty()) return;
+  if (begun.empty()) return false;
   std::vector<TokenId> raised;
   for (const Word& word : words_) {
     if (word.text.size() <= begun.size() || !word.text.starts_with(begun)) continue;
     const auto next = std::find_if(word.next.begin(), word.next.end(), [&](const Next& n) { return n.offset == begun.size(); });
     if (next == word.next.end() || Holds(answer.substr(0, begin), word.text)) continue;
-    if (std::find(raised.begin(), raised.end(), next->token) != raised.end()) continue;
-    raised.push_back(next->token);
-    (*logits)[static_cast<size_t>(next->token)] += kBonus;
+    if (std::find(raised.begin(), raised.end(), next->token) == raised.end()) raised.push_back(next->token);
   }
+  if (raised.empty()) return false;
+  favoured->assign(logits.begin(), logits.end());
+  for (const TokenId token : raised) (*favoured)[static_cast<size_t>(token)] += kBonus;
+  return true;
 }
 
 }  // namespace longhold

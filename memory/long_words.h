@@ -19,9 +19,10 @@ class LongWords {
   // `pieces` are the texts of the line's `tokens`.
   void Add(std::span<const TokenId> tokens, std::span<const std::string> pieces);
 
-  // Raises the logits of the tokens that go on with the word at the end of `answer`, where that word has begun like one of these by two
-  // tokens or more. Words that the answer holds already are not written again by this.
-  void Favour(std::string_view answer, std::vector<float>* logits) const;
+  // Whether the word at the end of `answer` has begun like one of these by two tokens or more. `*favoured` are then the `logits` with
+  // those of the tokens that go on with it raised; else it is left as it is, since few tokens are within such a word and a vocabulary
+  // is large. Words that the answer holds already are not written again by this.
+  bool Favour(std::string_view answer, std::span<const float> logits, std::vector<float>* favoured) const;
 
  private:
   struct Next {

@@ -284,10 +284,24 @@ std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
 }  // namespace
 
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
-  const uint64_t begin = at - std::min<uint64_t>(at, tokens_max), end = std::min(at + 1 + tokens_max, Get(document).tokens);
+  uint64_t begin = at - std::min<uint64_t>(at, tokens_max), end = std::min(at + 1 + tokens_max, Get(document).tokens);
+  const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
   std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
   for (uint64_t t = begin; t < end;) {
-    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const Result<std::shared_ptr<const TextChunk>> loaded = ChunkOf(document, t);
+    if (!loaded.ok()) {
+      const auto next = std::upper_bound(starts.begin(), starts.end(), t);
+      const bool before = next != starts.end() && *next <= at;
+      if (loaded.status().code() != StatusCode::kDataLoss || (!before && t <= at)) return loaded.status();
+      if (!before) {
+        end = t;
+        break;
+      }
+      t = begin = *next;
+      texts.clear();
+      continue;
+    }
+    const std::shared_ptr<const TextChunk>& chunk = *loaded;
     const uint64_t last = std::min(end, chunk->token_begin + chunk->tokens.size());
     if (last <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
     size_t byte = 0;

@@ -95,7 +95,7 @@ class Memory {
   // The line that holds token `at`, or its sentence where that is shorter. A sentence ends at . ! or ? (and what closes quotes or brackets)
   // before white space, and at such marks of other scripts. Where one of its ends is farther than `tokens_max` tokens away, as in JSON or
   // code without line breaks, it is the object (up to "}," or "],"), the item (up to a comma behind a quote, or a semicolon without a
-  // space), or else what is within reach, in whole words.
+  // space), or else what is within reach, in whole words. Damaged text beside the token is out of reach.
   Result<TokenSpan> SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max);
   Result<std::vector<TokenId>> Tokens(DocumentId document, TokenSpan span);
 

@@ -18,12 +18,14 @@ class LongWordsTest : public testing::Test {
   }
   // The pieces whose logits are raised after `answer`.
   std::vector<std::string> Raised(std::string_view answer) const {
-    std::vector<float> logits(ids_.size(), -1);
-    words_.Favour(answer, &logits);
+    const std::vector<float> logits(ids_.size(), -1);
+    std::vector<float> favoured;
     std::vector<std::string> out;
+    if (!words_.Favour(answer, logits, &favoured)) return out;
     for (const auto& [piece, id] : ids_) {
-      if (logits[static_cast<size_t>(id)] > -1) out.push_back(piece);
+      if (favoured[static_cast<size_t>(id)] > -1) out.push_back(piece);
     }
+    EXPECT_FALSE(out.empty()) << answer;
     return out;
   }
   using Pieces = std::vector<std::string>;
@@ -65,9 +67,10 @@ TEST_F(LongWordsTest, EachWordOfTheSameBeginningIsRaisedOnce) {
   Line({"1", "2", "3", "4", " ", "1", "2", "5", "6"});
   Line({"1", "2", "3", "7"});
   EXPECT_EQ(Raised("12"), (Pieces{"3", "5"}));
-  std::vector<float> logits(ids_.size(), 0);
-  words_.Favour("12", &logits);
-  EXPECT_EQ(logits[static_cast<size_t>(ids_.at("3"))], logits[static_cast<size_t>(ids_.at("5"))]);
+  const std::vector<float> logits(ids_.size(), 0);
+  std::vector<float> favoured;
+  ASSERT_TRUE(words_.Favour("12", logits, &favoured));
+  EXPECT_EQ(favoured[static_cast<size_t>(ids_.at("3"))], favoured[static_cast<size_t>(ids_.at("5"))]);
 }
 
 TEST_F(LongWordsTest, WhatWasSaidIsNotSaidAgain) {

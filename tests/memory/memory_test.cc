@@ -249,6 +249,43 @@ std::string SentenceAround(const std::string& text, const std::string& word, uin
   return "(not there)";
 }
 
+// Two chunks, of which either is lost: sentences of the other one are as they were, but for what reached over.
+TEST(Memory, DamagedTextIsOutOfASentencesReach) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", PlainText(70000, 1)).ok()); }
+  const DocumentId id{1};
+  const auto whole = MustOpen(*store, model);
+  const std::vector<uint64_t> starts = whole->Get(id).chunk_tokens;
+  ASSERT_GE(starts.size(), 2u);
+  const uint64_t edge = starts[1];
+  for (const uint32_t lost : {0u, 1u}) {
+    std::string key;
+    AppendBigEndian32(&key, 1);
+    AppendBigEndian32(&key, lost);
+    const std::string value = *store->Get(Table::kText, key);
+    ASSERT_TRUE(DeleteValue(*store, Table::kText, key).ok());
+    const auto damaged = MustOpen(*store, model);
+    for (uint64_t t = edge - 100; t < edge + 100; ++t) {
+      SCOPED_TRACE(std::to_string(t) + " with chunk " + std::to_string(lost) + " lost");
+      const Result<TokenSpan> sentence = damaged->SentenceAt(id, t, 80);
+      if ((t < edge) == (lost == 0)) {
+        EXPECT_EQ(sentence.status().code(), StatusCode::kDataLoss);
+        continue;
+      }
+      ASSERT_TRUE(sentence.ok()) << sentence.status().ToString();
+      const TokenSpan own = *whole->SentenceAt(id, t, 80);
+      if (own.end <= edge || own.begin >= edge) {
+        EXPECT_EQ(*sentence, own);
+        continue;
+      }
+      EXPECT_TRUE(sentence->Contains(t));
+      EXPECT_TRUE(lost == 0 ? sentence->begin >= edge : sentence->end <= edge);
+    }
+    ASSERT_TRUE(PutValue(*store, Table::kText, key, value).ok());
+  }
+}
+
 TEST(Memory, OtherScriptsEndSentencesWithoutASpace) {
   const std::string text = "\u6771\u4eac\u306f\u96e8\u3002\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d\u5927\u962a\u306f\uff1f\u96ea";
   EXPECT_EQ(SentenceAround(text, "\u6771", 100), "\u6771\u4eac\u306f\u96e8\u3002");
