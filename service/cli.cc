@@ -125,10 +125,10 @@ class Parser {
     sub->add_option("QUESTION", ask_.question, "the question, or - for stdin")->required();
     sub->add_option("--answer-prefix", ask_.answer_prefix, "first words of the answer; not repeated")->type_name("TEXT");
     sub->add_option("--max-tokens", ask_.max_tokens, "longest answer (128)")->type_name("N")->check(CLI::Range(1, 100000));
-    sub->add_option("--seed", ask_.seed, "of the sampler (1)")->type_name("N");
-    sub->add_option("--temperature", ask_.temperature, "of the sampler; 0 takes the likeliest (0)")->type_name("X")->check(CLI::Range(0.0, 100.0));
-    sub->add_option("--top-p", ask_.top_p, "share of probability that is sampled from (1)")->type_name("X")->check(CLI::Range(0.0, 1.0));
-    sub->add_option("--dry-multiplier", ask_.dry_multiplier, "against answers that repeat themselves; 0: nothing (0.8)")
+    sub->add_option("--seed", ask_.sampler.seed, "of the sampler (1)")->type_name("N");
+    sub->add_option("--temperature", ask_.sampler.temperature, "of the sampler; 0 takes the likeliest (0)")->type_name("X")->check(CLI::Range(0.0, 100.0));
+    sub->add_option("--top-p", ask_.sampler.top_p, "share of probability that is sampled from (1)")->type_name("X")->check(CLI::Range(0.0, 1.0));
+    sub->add_option("--dry-multiplier", ask_.sampler.dry_multiplier, "against answers that repeat themselves; 0: nothing (0.8)")
         ->type_name("X")
         ->check(CLI::Range(0.0, 100.0));
     sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));

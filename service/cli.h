@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "eval/report.h"
+#include "memory/language_model.h"
 #include "service/config.h"
 
 namespace longhold {
@@ -19,8 +20,7 @@ struct AskCommand {
   std::string memory, question;  // "-": standard input
   std::string answer_prefix, system;
   uint32_t max_tokens = 128;
-  uint32_t seed = 1;
-  double temperature = 0, top_p = 1, dry_multiplier = 0.8;
+  SamplerOptions sampler;
   uint32_t spans = 0;            // 0: the profile's
   bool abstain = true;
 };

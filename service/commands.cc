@@ -175,10 +175,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.answer_prefix = command.answer_prefix;
   options.system = command.system;
   options.max_tokens = command.max_tokens;
-  options.sampler = {.temperature = static_cast<float>(command.temperature),
-                     .top_p = static_cast<float>(command.top_p),
-                     .seed = command.seed,
-                     .dry_multiplier = static_cast<float>(command.dry_multiplier)};
+  options.sampler = command.sampler;
   options.recall.spans_max = command.spans;
   options.recall.abstain = command.abstain;
   options.stop = stop;
