@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "memory/abstention.h"
@@ -41,6 +42,9 @@ constexpr double kNeededGain = 0.2;
 // they must speak so much more for the question (decisions/0006).
 constexpr uint32_t kTogetherMin = 3;
 constexpr double kTogetherFactor = 1.6;
+
+// Sentences of this share of the heaviest one's weight say the same of the question (SpanSentence::share).
+constexpr double kFullShare = 0.95;
 
 constexpr uint32_t kExplainedSpans = 32;
 constexpr size_t kClosestSpans = 3;
@@ -210,6 +214,7 @@ struct Engine::Planned {
   std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
   bool looked = false;               // there was a second look
   bool abstained = false;
+  std::vector<SpanSentence> excerpts, lookalikes;  // of the plan's spans: read again as text, and not recalled
   std::unique_ptr<FollowUp> follow;
   uint32_t hops = 0;                 // of follow-ups: AskReply::hops
   double plan_ms = 0;                // probe, scan and fusion
@@ -274,7 +279,9 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   for (size_t h = 0; h < m.scan_layers.size(); ++h) heads.push_back({.layer = m.scan_layers[h], .kv_head = m.scan_kv_heads[h]});
   RecallQuery query;
   LH_ASSIGN_OR_RETURN(query.heads, ProbeQueries(*model_, *p.set, p.prompt, heads));
-  query.words = p.words = vocabulary_->Words(p.prompt.Words());
+  p.words = vocabulary_->Words(p.prompt.Words());
+  std::erase_if(p.words, [&](const LexicalWord& word) { return p.prompt.aside[word.begin]; });
+  query.words = p.words;
   const uint32_t looked = SpansToLookAt(p.prompt);
   const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
   LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
@@ -336,9 +343,10 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
     spans[i].look_logs = logs[i];
     for (size_t j = 0; j < logs[i].size(); ++j) {
       spans[i].look_logs[j] -= logs.back()[j];
+      if (p.prompt.Aside(p.prompt.JudgedBegin() + j)) spans[i].look_logs[j] = 0;
       spans[i].look += spans[i].look_logs[j];
     }
-    const double evidence = spans[i].look / static_cast<double>(p.prompt.JudgedTokens());
+    const double evidence = spans[i].look / static_cast<double>(p.prompt.CountedTokens());
     p.plan.evidence = i == 0 ? evidence : std::max(p.plan.evidence, evidence);
   }
   RankByLook(*profile_, JudgedWeights(p), &spans);
@@ -432,7 +440,7 @@ Status Engine::Explain(Planned& p, RecallReply* reply) {
     e.planned_score = span.planned_score;
     e.head_score = span.head_score;
     e.lexical_score = span.lexical_score;
-    if (looked) e.look = span.look / static_cast<double>(p.prompt.JudgedTokens());
+    if (looked) e.look = span.look / static_cast<double>(p.prompt.CountedTokens());
     if (looked) e.support = std::min(Support(p.asked, *beside), 1e6);
     for (const WordBeside& word : *beside) {
       e.found.push_back(word.found);
@@ -536,9 +544,9 @@ size_t Engine::SpansToReread(const RecallPlan& plan) const {
 
 // Keys and values that were stored while other text of the same form stood in the window hold traces of that text: digits get
 // lost, or come from a neighbour. Read again by itself, the place is copied right.
-Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
+Status Engine::ReadSentences(Planned& p) const {
   std::vector<SpanSentence> sentences;
-  if (profile_->reread_tokens == 0) return sentences;
+  if (profile_->reread_tokens == 0) return OkStatus();
   std::vector<ExcerptSpan> spans;
   for (size_t i = 0; i < p.plan.spans.size(); ++i) {
     const PlannedSpan& span = p.plan.spans[i];
@@ -552,7 +560,11 @@ Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
       LH_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, p.memory->Tokens(span.document, tokens));
       SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
       // A word that the span does not make likelier stands there by chance.
-      for (const WordBeside& word : WordsBeside(p.asked, vocabulary_->Words(ids), span.look_logs, LookBegin(p.prompt))) {
+      const std::vector<LexicalWord> words = vocabulary_->Words(ids);
+      for (const LexicalWord& word : words) sentence.stems.push_back(word.Stem());
+      std::sort(sentence.stems.begin(), sentence.stems.end());
+      sentence.stems.erase(std::unique(sentence.stems.begin(), sentence.stems.end()), sentence.stems.end());
+      for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt))) {
         const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
         sentence.has.push_back(word.found);
         sentence.about.push_back(word.found ? about : 0);
@@ -560,13 +572,37 @@ Result<std::vector<SpanSentence>> Engine::Excerpts(Planned& p) const {
       sentences.push_back(std::move(sentence));
     }
   }
-  return ChooseExcerpts(p.asked, sentences, spans, profile_->reread_tokens);
+  p.excerpts = ChooseExcerpts(p.asked, sentences, spans, profile_->reread_tokens);
+  p.lookalikes = Lookalikes(p.asked, sentences, p.excerpts);
+  return OkStatus();
+}
+
+void Engine::LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces) {
+  for (const SpanSentence& s : sentences) {
+    std::vector<Piece> rest;
+    for (const Piece& piece : *pieces) {
+      const uint64_t base = uint64_t{piece.key.block} * kBlockTokens;
+      const uint64_t begin = std::max(s.tokens.begin, base + piece.row_begin), end = std::min(s.tokens.end, base + piece.row_end);
+      if (piece.span != s.span || begin >= end) {
+        rest.push_back(piece);
+        continue;
+      }
+      Piece before = piece, after = piece;
+      before.row_end = static_cast<uint32_t>(begin - base);
+      after.row_begin = static_cast<uint32_t>(end - base);
+      for (const Piece& part : {before, after}) {
+        if (part.row_begin < part.row_end) rest.push_back(part);
+      }
+    }
+    *pieces = std::move(rest);
+  }
 }
 
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
   // The best span stands last, next to the question (design section 1, measurement 6).
   std::vector<Piece> pieces;
   for (size_t i = p.plan.spans.size(); i-- > reread;) AppendPieces(p.plan.spans[i], i, &pieces);
+  LeaveOut(p.lookalikes, &pieces);
   Load(p, pieces);
 
   places->assign(p.plan.spans.size(), TokenSpan{});
@@ -586,7 +622,9 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
     TokenSpan& place = (*places)[piece.span];
     if (place.empty()) place.begin = piece.index;
     place.end = piece.index + rows;
+    const bool read_again = std::any_of(kept.begin(), kept.end(), [&](const Piece* k) { return k->key == piece.key; });
     kept.push_back(&piece);
+    if (read_again) continue;  // another of its rows' parts
     ++reply->blocks_read;
     reply->bytes_read += p.blocks.at(piece.key).bytes;
   }
@@ -638,6 +676,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const uint32_t head = p.set->size();
   std::vector<TokenSpan> places;  // of each planned span among the working set's keys
   const size_t reread = SpansToReread(p.plan);
+  LH_RETURN_IF_ERROR(ReadSentences(p));
   LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
   const Clock::time_point prompt_start = Clock::now();
   reply.recall_ms = p.look_ms + Milliseconds(recall_start, prompt_start);
@@ -653,14 +692,19 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     position += static_cast<uint32_t>(tokens.size());
     reply.tokens_recalled += tokens.size();
   }
-  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's sentences.
-  LH_ASSIGN_OR_RETURN(std::vector<SpanSentence> excerpts, Excerpts(p));
-  std::stable_sort(excerpts.begin(), excerpts.end(), [](const SpanSentence& a, const SpanSentence& b) { return a.span > b.span; });
+  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's sentences. What says as much of the question as anything
+  // comes in the text's order: where a thing changes, the last word on it counts.
+  const auto reading_order = [&](const SpanSentence& s) {
+    const bool full = s.share >= kFullShare;
+    return std::tuple(full, full ? uint64_t{0} : p.plan.spans.size() - s.span, full ? p.plan.spans[s.span].document : DocumentId{},
+                      s.tokens.begin);
+  };
+  std::stable_sort(p.excerpts.begin(), p.excerpts.end(), [&](const SpanSentence& a, const SpanSentence& b) { return reading_order(a) < reading_order(b); });
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
   std::vector<TokenSpan> read(p.plan.spans.size());
   std::vector<TokenId> text_again;
   LongWords long_words;
-  for (const SpanSentence& excerpt : excerpts) {
+  for (const SpanSentence& excerpt : p.excerpts) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
     const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
     if (set.size() + wanted > set.capacity()) continue;

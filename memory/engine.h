@@ -248,10 +248,13 @@ class Engine {
   void Load(Planned& planned, std::span<const Piece> pieces);
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
-  // What is read again of spans that are recalled all the same (memory/excerpts.h). At most reread_tokens in all.
-  Result<std::vector<SpanSentence>> Excerpts(Planned& planned) const;
+  // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most reread_tokens in all, and
+  // planned.lookalikes (memory/excerpts.h).
+  Status ReadSentences(Planned& planned) const;
+  // Cuts the sentences' rows out of the pieces.
+  static void LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces);
   size_t SpansThatFit(const Planned& planned, const AskOptions& options) const;
-  // Reads the other spans' blocks into the working set; places[i] are the keys of span i there.
+  // Reads the other spans' blocks into the working set, without the lookalikes; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   // Adds what the plan's best spans lead to; see memory/follow_up.h.
   Status Follow(Planned& planned, uint32_t spans_max);

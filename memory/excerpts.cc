@@ -10,16 +10,38 @@ constexpr double kPeakFactor = 2;
 constexpr double kShareMin = 0.75;
 constexpr double kAddsMin = 0.2;
 constexpr double kLacksMin = 0.02;
+// Of shorter sentences the share of common words says nothing.
+constexpr size_t kFormWordsMin = 4;
+constexpr double kFormShareMin = 0.6;
 
-// The weight of the question's words that only `other` has and does not hold by chance; 0 where `sentence` has one that `other` has not.
-double Lacks(std::span<const AskedWord> asked, const SpanSentence& sentence, const SpanSentence& other) {
+// The weight of the question's words that only `other` has, without those it holds by chance where `about`; 0 where `sentence` has one
+// that `other` has not.
+double Lacks(std::span<const AskedWord> asked, const SpanSentence& sentence, const SpanSentence& other, bool about) {
   double lacks = 0;
   for (size_t w = 0; w < asked.size(); ++w) {
     if (asked[w].function_word || sentence.has[w] == other.has[w]) continue;
     if (sentence.has[w]) return 0;
-    lacks += other.about[w] > 0 ? asked[w].weight : 0;
+    lacks += !about || other.about[w] > 0 ? asked[w].weight : 0;
   }
   return lacks;
+}
+
+double Weight(std::span<const AskedWord> asked, const SpanSentence& sentence) {
+  double sum = 0;
+  for (size_t w = 0; w < asked.size(); ++w) sum += sentence.about[w] > 0 && !asked[w].function_word ? asked[w].weight : 0;
+  return sum;
+}
+
+// Whether `sentence` is built like `other` and is about something else: what it shares with the question the other has too, and more.
+// Among lines of one form no word stands there by chance.
+bool IsLookalike(std::span<const AskedWord> asked, const SpanSentence& sentence, const SpanSentence& other) {
+  if (sentence.stems.size() < kFormWordsMin || other.stems.size() < kFormWordsMin) return false;
+  size_t common = 0;
+  for (const uint32_t stem : sentence.stems) common += std::binary_search(other.stems.begin(), other.stems.end(), stem);
+  if (static_cast<double>(common) < kFormShareMin * static_cast<double>(sentence.stems.size())) return false;
+  double all = 0;
+  for (size_t w = 0; w < asked.size(); ++w) all += other.has[w] && !asked[w].function_word ? asked[w].weight : 0;
+  return Lacks(asked, sentence, other, false) > kLacksMin * all;
 }
 
 }  // namespace
@@ -29,16 +51,15 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
   std::vector<double> weight;  // [sentences]
   double heaviest = 0;
   for (const SpanSentence& sentence : sentences) {
-    double sum = 0;
-    for (size_t w = 0; w < asked.size(); ++w) sum += sentence.about[w] > 0 && !asked[w].function_word ? asked[w].weight : 0;
-    weight.push_back(sum);
-    heaviest = std::max(heaviest, sum);
+    weight.push_back(Weight(asked, sentence));
+    heaviest = std::max(heaviest, weight.back());
   }
-  std::vector<bool> is_part(sentences.size(), false);  // of another span's sentence
+  std::vector<bool> is_part(sentences.size(), false);
   for (size_t i = 0; i < sentences.size(); ++i) {
     for (size_t j = 0; j < sentences.size() && spans[sentences[i].span].by_question && !is_part[i]; ++j) {
-      if (sentences[j].span == sentences[i].span || spans[sentences[j].span].score < kExcerptScoreMin) continue;
-      is_part[i] = weight[j] >= kShareMin * heaviest && Lacks(asked, sentences[i], sentences[j]) > kLacksMin * heaviest;
+      if (weight[j] < kShareMin * heaviest || spans[sentences[j].span].score < kExcerptScoreMin) continue;
+      is_part[i] = IsLookalike(asked, sentences[i], sentences[j]) ||
+                   (sentences[j].span != sentences[i].span && Lacks(asked, sentences[i], sentences[j], true) > kLacksMin * heaviest);
     }
   }
   std::vector<double> covered(asked.size(), 0);
@@ -87,7 +108,23 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::
 
   std::vector<SpanSentence> out;
   for (size_t i = 0; i < sentences.size(); ++i) {
-    if (chosen[i]) out.push_back(sentences[i]);
+    if (!chosen[i]) continue;
+    out.push_back(sentences[i]);
+    out.back().share = heaviest > 0 ? weight[i] / heaviest : 0;
+  }
+  return out;
+}
+
+std::vector<SpanSentence> Lookalikes(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
+                                     std::span<const SpanSentence> chosen) {
+  const auto is_chosen = [&](const SpanSentence& s) {
+    return std::any_of(chosen.begin(), chosen.end(), [&](const SpanSentence& c) { return c.span == s.span && c.tokens == s.tokens; });
+  };
+  std::vector<SpanSentence> out;
+  for (const SpanSentence& s : sentences) {
+    if (is_chosen(s)) continue;
+    const bool alike = std::any_of(chosen.begin(), chosen.end(), [&](const SpanSentence& c) { return IsLookalike(asked, s, c); });
+    if (alike) out.push_back(s);
   }
   return out;
 }

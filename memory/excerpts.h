@@ -26,6 +26,8 @@ struct SpanSentence {
   bool peak = false;             // holds the span's peak
   std::vector<bool> has;         // [asked] the question's word stands in it
   std::vector<double> about;     // [asked] 0 where it does not, else how much the span is about the word, up to 1
+  std::vector<uint32_t> stems;   // its distinct words, ascending
+  double share = 0;              // of the heaviest sentence's weight; ChooseExcerpts sets it
 };
 
 // Spans below this share of the best one's score are not worth the time, and distract.
@@ -34,7 +36,7 @@ inline constexpr double kExcerptScoreMin = 0.2;
 // The sentences to read, in the order of their spans and of the text, with at most `tokens_max` tokens and a line break for each.
 // A sentence's weight is that of the question's words in it that its span is about, and its share that of the heaviest sentence's.
 // Beside a sentence with a share of 0.75 another span's with fewer of the question's words, and no other ones, is left out: it is about
-// something else of the same kind (docs/decisions/0013).
+// something else of the same kind (docs/decisions/0013). So is any lookalike of such a sentence (below), also of the same span.
 //
 // 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of 0.75: among lines of the same form those
 //    about something else distract.
@@ -46,5 +48,10 @@ inline constexpr double kExcerptScoreMin = 0.2;
 // `sentences` are all of the spans', ascending by span and token.
 std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
                                          std::span<const ExcerptSpan> spans, uint32_t tokens_max);
+
+// Sentences that are built like a chosen one and are about something else: 0.6 of their words stand in it, and they have fewer of the
+// question's words and no other ones. A model that sees them beside it takes the answer from them (docs/decisions/0014).
+std::vector<SpanSentence> Lookalikes(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
+                                     std::span<const SpanSentence> chosen);
 
 }  // namespace longhold

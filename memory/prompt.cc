@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "memory/text_reference.h"
+
 namespace longhold {
 
 Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, std::string_view system, std::string_view answer_prefix) {
@@ -25,7 +27,27 @@ Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question
   LH_RETURN_IF_ERROR(append(tail.substr(parts.question_end), true));
   prompt.prefix_begin = prompt.tail.size();
   LH_RETURN_IF_ERROR(append(answer_prefix, false));
+
+  std::string text;
+  std::vector<size_t> ends;  // [Words()] in text
+  for (const TokenId token : prompt.Words()) {
+    text += model.Piece(token);
+    ends.push_back(text.size());
+  }
+  prompt.aside.assign(ends.size(), false);
+  for (const ByteSpan& reference : TextReferences(text)) {
+    for (size_t t = 0; t < ends.size(); ++t) {
+      if (ends[t] > reference.begin && (t == 0 ? 0 : ends[t - 1]) < reference.end) prompt.aside[t] = true;
+    }
+  }
+  if (std::count(prompt.aside.begin(), prompt.aside.end(), false) == 0) prompt.aside.assign(ends.size(), false);
   return prompt;
+}
+
+size_t Prompt::CountedTokens() const {
+  size_t count = 0;
+  for (size_t t = JudgedBegin(); t < words_end; ++t) count += Aside(t) ? 0 : 1;
+  return std::max<size_t>(count, 1);
 }
 
 Status RunTokens(LanguageModel& model, WorkingSet& set, std::span<const TokenId> tokens, uint32_t position, bool want_logits) {
@@ -65,7 +87,9 @@ Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& se
   model.NativeForget(head_tokens, UINT32_MAX);
 
   const uint32_t group = g.group(), d = g.head_dim, width = g.q_heads * d;
-  const auto own_words = [&](size_t t) { return (t >= prompt.words_begin && t < prompt.words_end) || t >= prompt.prefix_begin; };
+  const auto own_words = [&](size_t t) {
+    return (t >= prompt.words_begin && t < prompt.words_end && !prompt.Aside(t)) || t >= prompt.prefix_begin;
+  };
   std::vector<ScanQuery> queries;
   for (size_t h = 0; h < heads.size(); ++h) {
     ScanQuery scan;

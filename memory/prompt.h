@@ -21,11 +21,15 @@ struct Prompt {
   std::vector<TokenId> head, tail;
   size_t words_begin = 0, words_end = 0;    // of tail: the question
   size_t prefix_begin = 0;                  // of tail: the answer prefix, to the end
+  std::vector<bool> aside;                  // [Words()] refers to the text itself (TextReferences): nothing to look for
 
   // What a second look reads beside a span, and from where on the model judges it: the first token has nothing before it.
   std::span<const TokenId> Asked() const { return std::span(tail).first(words_end); }
   size_t JudgedBegin() const { return std::max<size_t>(words_begin, 1); }
   size_t JudgedTokens() const { return words_end - JudgedBegin(); }
+  bool Aside(size_t t) const { return t >= words_begin && t < words_end && aside[t - words_begin]; }  // of tail
+  // Judged tokens that count.
+  size_t CountedTokens() const;
   std::span<const TokenId> Words() const { return std::span(tail).subspan(words_begin, words_end - words_begin); }
 };
 

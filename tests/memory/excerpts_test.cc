@@ -113,5 +113,51 @@ TEST(ChooseExcerpts, LeavesWorseSpansAndWhatDoesNotFit) {
   EXPECT_THAT(ChooseExcerpts(asked, sentences, spans, 0), IsEmpty());
 }
 
+// "One of the numbers for KEY is N", asked for one of the keys: words 1 to 6 are the form, those above the key's.
+SpanSentence Line(size_t span, uint64_t begin, std::vector<bool> has, std::vector<uint32_t> key) {
+  SpanSentence line{.span = span, .tokens = {begin, begin + 10}, .peak = true, .has = std::move(has), .about = {}, .stems = {1, 2, 3, 4, 5, 6}};
+  for (const bool h : line.has) line.about.push_back(h ? 1 : 0);
+  line.stems.insert(line.stems.end(), key.begin(), key.end());
+  return line;
+}
+
+TEST(ChooseExcerpts, LeavesLinesOfTheSameFormAboutSomethingElse) {
+  const auto asked = Asked({1, 3, 3});
+  std::vector<SpanSentence> lines = {Line(0, 0, {true, false, true}, {21, 32}), Line(0, 10, {true, true, true}, {21, 31})};
+  // Of the words that make the difference one is unlikely beside the span: by the rest both lines say the same.
+  for (SpanSentence& line : lines) line.about = {1, 0, 1};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(10));
+  // Of another form it may be there by chance, and both are read.
+  lines[0].stems = {7, 8, 9, 10, 21};
+  EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(0, 10));
+}
+
+TEST(Lookalikes, AreOfAChosenLinesFormAndHoldLess) {
+  const auto asked = Asked({1, 3, 3});
+  const SpanSentence chosen = Line(0, 10, {true, true, true}, {21, 31});
+  SpanSentence prose = Line(1, 40, {true, false, false}, {});
+  prose.stems = {1, 2, 51, 52, 53};
+  SpanSentence of_few_words = Line(1, 70, {true, false, false}, {});
+  of_few_words.stems = {1, 2, 3};
+  const std::vector<SpanSentence> sentences = {
+      Line(0, 0, {true, false, false}, {22, 32}), chosen, Line(1, 30, {true, false, true}, {21, 33}), prose,
+      Line(1, 50, {true, true, true}, {21, 31}),  // says the same
+      of_few_words};
+  EXPECT_THAT(Begins(Lookalikes(asked, sentences, std::vector{chosen})), ElementsAre(0, 30));
+  EXPECT_THAT(Lookalikes(asked, sentences, {}), IsEmpty());
+  // Each of two has what the other lacks, as in a question for both.
+  const SpanSentence other = Line(2, 80, {true, true, false}, {21, 34});
+  EXPECT_THAT(Lookalikes(asked, std::vector{other}, std::vector{Line(1, 30, {true, false, true}, {21, 33})}), IsEmpty());
+}
+
+TEST(ChooseExcerpts, TellsEachSentencesShare) {
+  const auto asked = Asked({4, 1});
+  const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0}, true), Sentence(1, 20, 30, {1, 1}, true)};
+  const auto chosen = ChooseExcerpts(asked, sentences, std::vector<ExcerptSpan>{{.by_question = false}, {}}, 100);
+  ASSERT_EQ(chosen.size(), 2u);
+  EXPECT_DOUBLE_EQ(chosen[0].share, 0.8);
+  EXPECT_DOUBLE_EQ(chosen[1].share, 1);
+}
+
 }  // namespace
 }  // namespace longhold
