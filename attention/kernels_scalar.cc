@@ -1,6 +1,7 @@
 // The kernels without any instruction-set promise: four floats at a time in the compiler's portable vectors, which
 // every processor of the architecture runs. The level that others are forced down to when comparing results.
 #include "attention/kernels_isa.h"
+#include "base/half.h"
 
 namespace longhold {
 namespace {
@@ -75,46 +76,6 @@ struct Int8Query {
     }
   }
 };
-
-float FromBits(uint32_t bits) {
-  float x;
-  __builtin_memcpy(&x, &bits, sizeof(x));
-  return x;
-}
-
-uint32_t ToBits(float x) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  return bits;
-}
-
-// Both conversions do to NaN what F16C does: keep the sign and the upper payload, set the quiet bit.
-float FromHalf(uint16_t half) {
-  const uint32_t sign = (half & 0x8000u) << 16;
-  const uint32_t exponent = (half >> 10) & 31;
-  const uint32_t fraction = half & 0x3FFu;
-  if (exponent == 0) return FromBits(sign | ToBits(static_cast<float>(fraction) * 0x1p-24f));
-  if (exponent < 31) return FromBits(sign | (exponent + 127 - 15) << 23 | fraction << 13);
-  return FromBits(sign | 0x7F800000u | fraction << 13 | (fraction != 0 ? 0x400000u : 0));
-}
-
-uint16_t ToHalf(float x) {
-  const uint32_t bits = ToBits(x);
-  const uint32_t sign = (bits >> 16) & 0x8000u;
-  const uint32_t magnitude = bits & 0x7FFFFFFFu;
-  uint32_t half;
-  if (magnitude > 0x7F800000u) {
-    half = 0x7E00u | ((magnitude >> 13) & 0x3FFu);
-  } else if (magnitude >= 0x47800000u) {  // 65536 and up, infinity included
-    half = 0x7C00u;
-  } else if (magnitude <
-             0x38800000u) {  // below 2^-14: in [0.5, 1) a float's last bit is 2^-24, a subnormal half's unit
-    half = ToBits(FromBits(magnitude) + 0.5f) - ToBits(0.5f);
-  } else {  // to nearest even in the 13 bits that go; a carry runs into the exponent, up to infinity, as it should
-    half = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (uint32_t{127 - 15} << 23)) >> 13;
-  }
-  return static_cast<uint16_t>(sign | half);
-}
 
 void HalfToFloat8(const uint16_t* in, float* out) {
   for (int i = 0; i < 8; ++i) out[i] = FromHalf(in[i]);

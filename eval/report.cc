@@ -57,7 +57,9 @@ json::object SettingsObject(const EvalSettings& s) {
           {"chunks", s.chunks},
           {"window_tokens", s.window_tokens},
           {"max_tokens", s.max_tokens},
-          {"answer_prefix", s.answer_prefix}};
+          {"answer_prefix", s.answer_prefix},
+          {"codec", s.codec},
+          {"keep", s.keep}};
 }
 
 // Reads an object's members and remembers the first that is not as it should be.
@@ -128,6 +130,13 @@ Result<EvalSettings> SettingsFrom(const json::object& object) {
   reader.Read("window_tokens", &s.window_tokens);
   reader.Read("max_tokens", &s.max_tokens);
   reader.Read("answer_prefix", &s.answer_prefix);
+  // Runs of before there was a choice.
+  if (object.contains("keep")) reader.Read("keep", &s.keep);
+  if (object.contains("codec")) {
+    reader.Read("codec", &s.codec);
+  } else {
+    s.codec = ExactCodec().name();
+  }
   s.lengths.clear();
   s.modes.clear();
   std::vector<std::string> modes;

@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "eval/metrics.h"
+#include "store/block_codec.h"
 
 namespace longhold {
 
@@ -50,6 +51,8 @@ struct EvalSettings {
   uint32_t window_tokens = 1024;
   uint32_t max_tokens = 0;      // of an answer; 0: the task's own
   bool answer_prefix = true;    // give the task's first words of the answer
+  std::string codec = std::string(kDefaultCodec);  // of the memories' blocks
+  bool keep = false;            // the memories stay when the run is done
 };
 std::string SettingsJson(const EvalSettings& settings);
 // Errors: invalid_argument naming the key.

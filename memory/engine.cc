@@ -85,7 +85,7 @@ struct Engine::Open_ {
   std::unique_ptr<Memory> memory;
 };
 
-Engine::Engine(EngineOptions options) : options_(std::move(options)) {}
+Engine::Engine(EngineOptions options) : options_(std::move(options)) { LH_CHECK(FindCodec(options_.codec) != nullptr); }
 Engine::~Engine() = default;
 
 Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
@@ -102,6 +102,17 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
   open_.reset();
   profile_ = std::move(used);
   vocabulary_ = std::make_unique<const LexicalVocabulary>(TokenPieces(*model));
+  return OkStatus();
+}
+
+Status Engine::UseCodec(std::string_view name) {
+  if (FindCodec(name) == nullptr) {
+    std::string names;
+    for (const std::string_view n : CodecNames()) names += (names.empty() ? "" : ", ") + std::string(n);
+    return InvalidArgument("codec " + std::string(name) + ": unknown; choose one of " + names);
+  }
+  options_.codec = name;
+  codec_chosen_ = true;
   return OkStatus();
 }
 
@@ -167,7 +178,7 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   open->writable = write;
   const ModelInfo* info = with_model ? &model_->info() : nullptr;
   if (!Memory::Exists(*store) && access == Access::kCreate) {
-    LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_));
+    LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_, *FindCodec(options_.codec)));
   } else {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
   }
@@ -187,6 +198,10 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
   LH_CHECK(model_ != nullptr);
   if (input.text.empty()) return InvalidArgument(input.name + ": is empty; there is nothing to remember");
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(memory_name, Access::kCreate, true));
+  if (codec_chosen_ && memory->codec().name() != options_.codec) {
+    Note("memory " + memory_name + ": was made with codec " + std::string(memory->codec().name()) + " and keeps it; ingest into a new one for " +
+         options_.codec);
+  }
   return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
 }
 
@@ -403,7 +418,7 @@ Status Engine::Judge(Planned& p) {
 
 Status Engine::Follow(Planned& p, uint32_t spans_max) {
   p.follow = std::make_unique<FollowUp>(*p.memory, *profile_, *vocabulary_, [this](TokenId token) { return model_->Piece(token); },
-                                        p.prompt.Words(), p.asked, LookBegin(p.prompt));
+                                        p.prompt.Words(), p.asked, LookBegin(p.prompt), p.prompt.aside);
   std::vector<PlannedSpan> judged = p.looked ? p.weighed : p.plan.spans;
   if (p.looked) std::erase_if(judged, [](const PlannedSpan& s) { return s.look_logs.empty(); });
   LH_ASSIGN_OR_RETURN(const bool changed, p.follow->Extend(&p.plan, judged));

@@ -18,6 +18,7 @@
 #include "base/types.h"
 #include "memory/language_model.h"
 #include "memory/recall_profile.h"
+#include "store/block_codec.h"
 
 namespace longhold {
 
@@ -178,6 +179,7 @@ struct ReindexReport {
 struct EngineOptions {
   std::string home;           // memories live in home/memories/NAME
   uint64_t memory_budget_bytes = 1ull << 30;
+  std::string codec = std::string(kDefaultCodec);  // of the blocks of new memories, one of FindCodec's
 };
 
 class Memory;
@@ -196,6 +198,8 @@ class Engine {
   // Gives the engine its model; until then only the calls marked (no model) work. `model` must outlive the engine.
   // `profile` may be null: then the shipped profile that matches the model is taken, or the generic rule.
   Status UseModel(LanguageModel* model, const RecallProfile* profile);
+  // The codec of memories that are made from now on; others keep theirs, which Ingest then notes. (no model) Errors: invalid_argument.
+  Status UseCodec(std::string_view name);
   const RecallProfile& profile() const;
 
   // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash. Errors: invalid_argument.
@@ -278,6 +282,7 @@ class Engine {
   void Note(const std::string& note);
 
   EngineOptions options_;
+  bool codec_chosen_ = false;
   LanguageModel* model_ = nullptr;
   std::unique_ptr<RecallProfile> profile_;
   struct Open_;  // the memory that was opened last; kept so that a session does not open it anew for each question

@@ -97,9 +97,12 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
 
 FollowUp::FollowUp(Memory& memory, const RecallProfile& profile, const LexicalVocabulary& vocabulary,
                    std::function<std::string(TokenId)> piece, std::span<const TokenId> question, std::span<const AskedWord> asked,
-                   uint32_t look_begin)
+                   uint32_t look_begin, const std::vector<bool>& aside)
     : memory_(memory), profile_(profile), vocabulary_(vocabulary), piece_(std::move(piece)), asked_words_(asked), look_begin_(look_begin) {
   asked_keys_ = KeysOf(vocabulary_, piece_, question);
+  std::erase_if(asked_keys_, [&](const std::vector<LexicalWord>& key) {
+    return std::any_of(key.begin(), key.end(), [&](const LexicalWord& word) { return word.begin < aside.size() && aside[word.begin]; });
+  });
   for (const LexicalWord& word : vocabulary_.Words(question)) asked_.insert(word.Stem());
 }
 

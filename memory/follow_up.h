@@ -49,10 +49,10 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
 class FollowUp {
  public:
   // `question` are the tokens of the user's words, `asked` these words as far as their weights and looks are known, and the first entry of
-  // PlannedSpan::look_logs belongs to the token `look_begin`.
+  // PlannedSpan::look_logs belongs to the token `look_begin`. Words whose tokens are `aside` (Prompt::aside) are not followed.
   FollowUp(Memory& memory, const RecallProfile& profile, const LexicalVocabulary& vocabulary,
            std::function<std::string(TokenId)> piece, std::span<const TokenId> question, std::span<const AskedWord> asked = {},
-           uint32_t look_begin = 0);
+           uint32_t look_begin = 0, const std::vector<bool>& aside = {});
 
   // Before the answer: follows the question's keys that no span of the plan holds (`judged` are all that competed), reads the sentences at
   // the peaks of the best spans (at most four, of half the best one's score), follows their keys, reads the sentences found and so on, for up to

@@ -114,6 +114,7 @@ class Reader {
   SegmentKeys segment_keys_;
   std::vector<TokenId> segment_tokens_;
   std::vector<TokenId> preceding_;  // the last ones before the segment
+  std::deque<KvBlock> recent_;      // the window's blocks, exact
 };
 
 Status Reader::Restore(const DocumentRecord& record) {
@@ -140,10 +141,25 @@ Status Reader::Restore(const DocumentRecord& record) {
   const Manifest& m = memory_.manifest();
   LH_RETURN_IF_ERROR(load(0, std::min<uint64_t>(m.sink_tokens, committed_)));
   LH_RETURN_IF_ERROR(load(committed_ - std::min<uint64_t>(m.window_tokens, committed_), committed_));
-  LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
+  if (resume.window.empty()) LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
+  // Where stored blocks are rounded, those of the window come from the resume state, and nothing changes for what is read next.
+  const uint64_t window_blocks = std::min<uint64_t>(m.window_tokens, committed_) / kBlockTokens;
+  if (!resume.window.empty()) {
+    const size_t bytes = resume.window.size() / window_blocks;
+    for (uint64_t i = 0; i < window_blocks; ++i) {
+      Result<KvBlock> block = ExactCodec().Decode(std::string_view(resume.window).substr(i * bytes, bytes), memory_.block_shape());
+      if (!block.ok() || block->tokens != kBlockTokens) return DataLoss("document " + record.name + ": its resume state is damaged; forget and ingest it again");
+      blocks[static_cast<uint32_t>(committed_ / kBlockTokens - window_blocks + i)] = std::move(*block);
+    }
+  }
+  for (uint64_t b = committed_ / kBlockTokens - window_blocks; b * kBlockTokens < committed_; ++b) recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
   window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
-  for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
-    segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
+  if (!resume.window.empty()) {
+    LH_RETURN_IF_ERROR(segment_keys_.Restore(resume.keys, committed_ - segment_begin_));
+  } else {
+    for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
+      segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
+    }
   }
   const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
   LH_ASSIGN_OR_RETURN(preceding_, memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
@@ -165,17 +181,20 @@ Status Reader::Read(std::span<const TokenId> tokens) {
   window_.EndPass();
 
   const BlockShape shape = memory_.block_shape();
+  std::vector<KvBlock> blocks;
   for (uint32_t row = 0; row < count; row += kBlockTokens) {
-    KvBlock block = KvBlock::Empty(shape);
+    KvBlock& block = blocks.emplace_back(KvBlock::Empty(shape));
     block.tokens = std::min(kBlockTokens, count - row);
     const size_t width = shape.kv_width;
     for (uint32_t slot = 0; slot < shape.layers; ++slot) {
       std::copy_n(window_.PassKeys(slot) + row * width, block.tokens * width, block.Keys(slot));
       std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
     }
-    LH_RETURN_IF_ERROR(memory_.PutBlock({document_, static_cast<uint32_t>((begin + row) / kBlockTokens)}, block));
     segment_keys_.Append(block, block.tokens);
   }
+  LH_RETURN_IF_ERROR(memory_.PutBlocks(document_, static_cast<uint32_t>(begin / kBlockTokens), blocks, WorkersOf(model_)));
+  for (KvBlock& block : blocks) recent_.push_back(std::move(block));
+  while (recent_.size() > memory_.manifest().window_tokens / kBlockTokens) recent_.pop_front();
   segment_tokens_.insert(segment_tokens_.end(), tokens.begin(), tokens.end());
   return OkStatus();
 }
@@ -189,6 +208,10 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
   if (!last) {
     resume.tokens = end;
     LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
+    if (&memory_.codec() != &ExactCodec()) {
+      for (const KvBlock& block : recent_) resume.window += ExactCodec().Encode(block);
+      if (end % kCommitTokens != 0) resume.keys = segment_keys_.Save();
+    }
   }
   LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical), last ? nullptr : &resume, retire));
   committed_ = end;

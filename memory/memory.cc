@@ -20,7 +20,7 @@ bool Memory::Exists(ColdStore& store) {
 }
 
 Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store, const std::string& name,
-                                               const ModelInfo& model, const RecallProfile& profile) {
+                                               const ModelInfo& model, const RecallProfile& profile, const BlockCodec& codec) {
   if (store->Get(Table::kMeta, kManifestKey).ok()) return AlreadyExists("memory " + name + ": exists already");
   std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
   Manifest& m = memory->manifest_;
@@ -32,7 +32,8 @@ Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store,
   m.q_heads = model.geometry.q_heads;
   m.kv_heads = model.geometry.kv_heads;
   m.head_dim = model.geometry.head_dim;
-  m.codec = std::string(memory->codec().name());
+  memory->codec_ = &codec;
+  m.codec = std::string(codec.name());
   m.profile = profile.name;
   for (const RecallHead& head : profile.heads) {
     m.scan_layers.push_back(head.layer);
@@ -67,7 +68,8 @@ Status Memory::LoadRecords() {
   Result<Manifest> manifest = DecodeManifest(*bytes);
   if (!manifest.ok()) return Status(manifest.status().code(), "memory " + name_ + ": " + manifest.status().message());
   manifest_ = *manifest;
-  if (manifest_.codec != codec().name()) {
+  codec_ = FindCodec(manifest_.codec);
+  if (codec_ == nullptr) {
     return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec + ", which this longhold lacks");
   }
   Status bad;
@@ -116,7 +118,7 @@ Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
                     (bytes.status().code() == StatusCode::kNotFound ? "missing" : bytes.status().message()));
   }
   if (bytes_read != nullptr) *bytes_read += bytes->size();
-  Result<KvBlock> block = codec().Decode(*bytes, block_shape());
+  Result<KvBlock> block = DecodeBlock(*bytes, block_shape());
   if (!block.ok()) return DataLoss("memory " + name_ + ": " + Name(key) + ": " + block.status().message());
   return block;
 }
@@ -362,11 +364,19 @@ Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<
   return record.id;
 }
 
-Status Memory::PutBlock(const BlockKey& key, const KvBlock& block) {
-  LH_CHECK(block.shape == block_shape());
-  WriteBatch batch;
-  batch.Put(Table::kBlocks, NumberedKey(key.document, key.block), codec().Encode(block));
-  return store_->Write(std::move(batch), Durability::kBuffered);
+Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks, const ParallelFor& parallel) {
+  std::vector<std::string> values(blocks.size());
+  parallel(blocks.size(), [&](size_t i) {
+    LH_CHECK(blocks[i].shape == block_shape());
+    const bool sink = (uint64_t{first} + i) * kBlockTokens < manifest_.sink_tokens;
+    values[i] = (sink ? ExactCodec() : codec()).Encode(blocks[i]);
+  });
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    WriteBatch batch;
+    batch.Put(Table::kBlocks, NumberedKey(document, first + static_cast<uint32_t>(i)), std::move(values[i]));
+    LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+  }
+  return OkStatus();
 }
 
 Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,

@@ -54,16 +54,17 @@ class Memory {
   static Result<std::unique_ptr<Memory>> Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model);
   // Whether `store` holds a memory. A crash while one is made leaves a store without: it is as good as new.
   static bool Exists(ColdStore& store);
-  // Makes an empty memory for `model` in an empty store. Errors: already_exists.
-  static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name,
-                                                const ModelInfo& model, const RecallProfile& profile);
+  // Makes an empty memory for `model` in an empty store, with its blocks in `codec`, one of FindCodec's. Errors: already_exists.
+  static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo& model,
+                                                const RecallProfile& profile, const BlockCodec& codec = ExactCodec());
 
   const Manifest& manifest() const { return manifest_; }
   const std::vector<DocumentRecord>& documents() const { return documents_; }  // ascending by id
   const DocumentRecord* Find(std::string_view document_name) const;            // the newest of that name, or null
   const DocumentRecord& Get(DocumentId id) const;                              // must exist
   ColdStore& store() { return *store_; }
-  const BlockCodec& codec() const { return ExactCodec(); }
+  // Of all blocks but the sinks', which stay exact: most of every answer's attention rests there.
+  const BlockCodec& codec() const { return *codec_; }
   BlockShape block_shape() const;
   uint64_t committed_tokens() const;
 
@@ -102,8 +103,8 @@ class Memory {
   // --- writing ---
   // Adds a document with its text and tokens, nothing committed yet. Chunks must follow each other. Atomic.
   Result<DocumentId> AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks);
-  // Stores a sealed block. It counts only once a Commit covers it.
-  Status PutBlock(const BlockKey& key, const KvBlock& block);
+  // Stores sealed blocks, the first of which is block `first` of the document. They count only once a Commit covers them.
+  Status PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks, const ParallelFor& parallel = SerialFor);
   // Makes everything before `tokens` of a document count: index segments that hold (or end with) the newest tokens, cursor
   // and resume state, in one atomic write. `retire` is the document that has had this one's name until now, or null: it loses
   // the name in the same write, and goes when it has no other.
@@ -168,6 +169,7 @@ class Memory {
   std::unique_ptr<ColdStore> store_;
   std::string name_;
   Manifest manifest_;
+  const BlockCodec* codec_ = &ExactCodec();
   std::vector<DocumentRecord> documents_;
   const LexicalVocabulary* vocabulary_ = nullptr;
   bool indexes_loaded_ = false;

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "base/text.h"
 #include "memory/text_reference.h"
 
 namespace longhold {
@@ -40,7 +41,12 @@ Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question
       if (ends[t] > reference.begin && (t == 0 ? 0 : ends[t - 1]) < reference.end) prompt.aside[t] = true;
     }
   }
-  if (std::count(prompt.aside.begin(), prompt.aside.end(), false) == 0) prompt.aside.assign(ends.size(), false);
+  bool asks = false;  // of anything else
+  for (size_t i = 0, t = 0; i < text.size(); ++i) {
+    while (ends[t] <= i) ++t;
+    asks |= !prompt.aside[t] && IsWordByte(text[i]);
+  }
+  if (!asks) prompt.aside.assign(ends.size(), false);
   return prompt;
 }
 

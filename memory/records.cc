@@ -108,8 +108,8 @@ std::string Encode(const TextChunk& r) {
 
 std::string Encode(const ResumeRecord& r) {
   flatbuffers::FlatBufferBuilder b;
-  const auto native = Vector(b, r.native);
-  return Finish(b, proto::Record::Resume, proto::CreateResume(b, r.tokens, native), false);
+  const auto native = Vector(b, r.native), window = Vector(b, r.window), keys = Vector(b, r.keys);
+  return Finish(b, proto::Record::Resume, proto::CreateResume(b, r.tokens, native, window, keys), false);
 }
 
 Result<Manifest> DecodeManifest(std::string_view bytes) {
@@ -204,7 +204,7 @@ Result<TextChunk> DecodeTextChunk(std::string_view bytes) {
 
 Result<ResumeRecord> DecodeResume(std::string_view bytes) {
   return Parse<proto::Resume>(bytes, "resume", [](const proto::Resume& p) {
-    return ResumeRecord{p.tokens(), Bytes(p.native())};
+    return ResumeRecord{p.tokens(), Bytes(p.native()), Bytes(p.window()), Bytes(p.keys())};
   });
 }
 

@@ -63,6 +63,11 @@ struct TextChunk {
 struct ResumeRecord {
   uint64_t tokens = 0;
   std::string native;  // LanguageModel::NativeSave
+  // The blocks of the window before `tokens`, oldest first, each as the exact codec encodes it and all of one size; empty in a memory
+  // whose blocks are exact themselves.
+  std::string window;
+  // SegmentKeys::Save of the open index segment; empty where `window` is.
+  std::string keys;
 };
 
 // Bytes: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks).

@@ -1,6 +1,7 @@
 #include "memory/segment_keys.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "attention/kernels.h"
 
@@ -38,6 +39,25 @@ void SegmentKeys::Clear() {
   for (auto& keys : keys_) keys.clear();
   lost_.clear();
   tokens_ = 0;
+}
+
+std::string SegmentKeys::Save() const {
+  LH_CHECK(lost_.empty());
+  std::string bytes;
+  for (const auto& keys : keys_) bytes.append(reinterpret_cast<const char*>(keys.data()), keys.size() * sizeof(float));
+  return bytes;
+}
+
+Status SegmentKeys::Restore(std::string_view bytes, uint64_t tokens) {
+  const size_t head_bytes = tokens * head_dim_ * sizeof(float);
+  if (tokens > kCommitTokens || bytes.size() != head_bytes * keys_.size()) return DataLoss("keys of an open segment: wrong size");
+  Clear();
+  for (size_t h = 0; h < keys_.size(); ++h) {
+    keys_[h].resize(tokens * head_dim_);
+    std::memcpy(keys_[h].data(), bytes.data() + h * head_bytes, head_bytes);
+  }
+  tokens_ = tokens;
+  return OkStatus();
 }
 
 std::shared_ptr<const ScanSegment> SegmentKeys::Build(DocumentId document, uint64_t begin) const {

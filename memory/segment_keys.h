@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "memory/records.h"
@@ -23,6 +25,10 @@ class SegmentKeys {
   // more attention mass than they do on average: zeros would draw much where all other logits are negative.
   void AppendLost(uint32_t rows);
   void Clear();
+  // What was appended, as bytes, and back from them: what comes next is as if it had never been away. Nothing may be lost in it.
+  // Restore is data_loss where the bytes are not those of so many tokens.
+  std::string Save() const;
+  Status Restore(std::string_view bytes, uint64_t tokens);
 
   // The segment over what was appended, which begins at token `begin` of the document; null without heads.
   std::shared_ptr<const ScanSegment> Build(DocumentId document, uint64_t begin) const;

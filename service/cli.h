@@ -15,7 +15,11 @@ namespace longhold {
 
 struct ModelGetCommand { std::string name; };
 struct ModelListCommand {};
-struct IngestCommand { std::vector<std::string> paths; std::string memory; };
+struct IngestCommand {
+  std::vector<std::string> paths;
+  std::string memory;
+  std::string codec;             // empty: the default, or the memory's
+};
 struct AskCommand {
   std::string memory, question;  // "-": standard input
   std::string answer_prefix, system;

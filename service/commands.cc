@@ -131,6 +131,7 @@ Status Run(const IngestCommand& command, const CommandContext& c) {
   for (const std::string& note : inputs.notes) c.terminal.Note(note);
   const std::atomic<bool>* stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model());
+  if (!command.codec.empty()) LH_RETURN_IF_ERROR(c.engine.UseCodec(command.codec));
   IngestSummary summary{.memory = command.memory};
   for (size_t i = 0; i < inputs.sources.size(); ++i) {
     const TextSource& source = inputs.sources[i];

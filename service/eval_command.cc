@@ -99,7 +99,9 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     // A run may go on from another directory.
     if (settings.haystack != "bible") settings.haystack = Absolute(settings.haystack);
     if (!settings.questions_file.empty()) settings.questions_file = Absolute(settings.questions_file);
+    settings.keep = command.keep;
   }
+  const bool keep = command.keep || settings.keep;
   std::vector<FileQuestion> questions;
   if (!settings.questions_file.empty()) {
     LH_ASSIGN_OR_RETURN(questions, LoadQuestions(settings.questions_file));
@@ -114,6 +116,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(MemoryHome home, directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
   if (journal) home.Keep();  // an error must not cost what was read before
   Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
+  LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
   LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(c.config, model->info()));
   LH_RETURN_IF_ERROR(engine.UseModel(model, profile ? &*profile : nullptr));
   EvalReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .notes = {}, .rows = {}, .results = {}};
@@ -146,7 +149,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
         },
         .haystack = &haystack,
         .questions = &questions,
-        .keep_memories = command.keep,
+        .keep_memories = keep,
         .stop = stop,
         .on_progress = [&](const EvalProgress& progress) { shower.Show(progress); },
         .on_row = [&](const EvalRow& row) -> Status {
@@ -167,7 +170,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
                                              directory + "'");
   }
   c.terminal.Out(c.json ? ReportJson(report) + "\n" : ReportText(report));
-  if (!directory.empty() && !command.keep) {
+  if (!directory.empty() && !keep) {
     std::error_code ec;
     fs::remove_all(home.path(), ec);
   }

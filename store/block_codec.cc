@@ -1,5 +1,6 @@
 #include "store/block_codec.h"
 
+#include <array>
 #include <bit>
 #include <cstring>
 
@@ -32,82 +33,89 @@ T Load(std::string_view in, size_t offset) {
 
 size_t BlockElements(const BlockShape& shape) { return size_t{shape.layers} * 2 * kBlockTokens * shape.kv_width; }
 
+// What a value says about itself, once it is known to be whole.
+struct Frame {
+  uint16_t codec = 0;
+  uint32_t tokens = 0;
+  std::string_view payload;
+};
+
+Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
+  if (bytes.size() < kHeaderBytes + kChecksumBytes) {
+    return DataLoss("decode block: " + std::to_string(bytes.size()) + " bytes are shorter than any block");
+  }
+  if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0) return DataLoss("decode block: wrong magic");
+  const std::string_view body = bytes.substr(0, bytes.size() - kChecksumBytes);
+  if (Hash64(body) != Load<uint64_t>(bytes, body.size())) return DataLoss("decode block: checksum mismatch");
+
+  // From here on the bytes are what some writer wrote; it may be a newer, a broken or a hostile one.
+  if (const auto version = Load<uint16_t>(body, 4); version != kVersion) {
+    return DataLoss("decode block: version " + std::to_string(version) + ", this build reads 1");
+  }
+  const size_t header_bytes = Load<uint16_t>(body, 6);
+  if (header_bytes < kHeaderBytes || header_bytes > kHeaderBytesMax || header_bytes > body.size()) {
+    return DataLoss("decode block: header of " + std::to_string(header_bytes) + " bytes");
+  }
+  if (Load<uint16_t>(body, 10) != 0) return DataLoss("decode block: unknown flags");
+  const BlockShape shape{.layers = Load<uint32_t>(body, 12), .kv_width = Load<uint32_t>(body, 16)};
+  if (!(shape == expected)) {
+    return DataLoss("decode block: shape " + std::to_string(shape.layers) + " x " + std::to_string(shape.kv_width) +
+                    ", expected " + std::to_string(expected.layers) + " x " + std::to_string(expected.kv_width));
+  }
+  Frame frame;
+  frame.codec = Load<uint16_t>(body, 8);
+  frame.tokens = Load<uint32_t>(body, 20);
+  if (frame.tokens < 1 || frame.tokens > kBlockTokens) {
+    return DataLoss("decode block: " + std::to_string(frame.tokens) + " tokens");
+  }
+  frame.payload = body.substr(header_bytes);
+  if (Load<uint64_t>(body, 24) != frame.payload.size()) {
+    return DataLoss("decode block: payload of " + std::to_string(frame.payload.size()) + " bytes, the header says " +
+                    std::to_string(Load<uint64_t>(body, 24)));
+  }
+  return frame;
+}
+
 class ExactBlockCodec final : public BlockCodec {
  public:
   std::string_view name() const override { return "exact"; }
 
-  std::string Encode(const KvBlock& block) const override {
-    LH_CHECK(block.tokens >= 1 && block.tokens <= kBlockTokens);
-    LH_CHECK(block.data.size() == BlockElements(block.shape));
-    const size_t rows_bytes = size_t{block.tokens} * block.shape.kv_width * sizeof(uint16_t);
-    const size_t payload_bytes = size_t{block.shape.layers} * 2 * rows_bytes;
+ private:
+  uint16_t id() const override { return kCodecExact; }
 
-    std::string out;
-    out.reserve(kHeaderBytes + payload_bytes + kChecksumBytes);
-    out.resize(kHeaderBytes);
-    std::memcpy(out.data(), kMagic, sizeof(kMagic));
-    Store(&out, 4, kVersion);
-    Store(&out, 6, static_cast<uint16_t>(kHeaderBytes));
-    Store(&out, 8, kCodecExact);
-    Store(&out, 10, uint16_t{0});
-    Store(&out, 12, block.shape.layers);
-    Store(&out, 16, block.shape.kv_width);
-    Store(&out, 20, block.tokens);
-    Store(&out, 24, static_cast<uint64_t>(payload_bytes));
+  static size_t RowsBytes(const KvBlock& block) { return size_t{block.tokens} * block.shape.kv_width * sizeof(uint16_t); }
+
+  void AppendPayload(const KvBlock& block, std::string* out) const override {
+    const size_t rows_bytes = RowsBytes(block);
+    out->reserve(out->size() + size_t{block.shape.layers} * 2 * rows_bytes + kChecksumBytes);
     for (uint32_t layer = 0; layer < block.shape.layers; ++layer) {
-      out.append(reinterpret_cast<const char*>(block.Keys(layer)), rows_bytes);
-      out.append(reinterpret_cast<const char*>(block.Values(layer)), rows_bytes);
+      out->append(reinterpret_cast<const char*>(block.Keys(layer)), rows_bytes);
+      out->append(reinterpret_cast<const char*>(block.Values(layer)), rows_bytes);
     }
-    const uint64_t checksum = Hash64(out);
-    out.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
-    return out;
   }
 
-  Result<KvBlock> Decode(std::string_view bytes, const BlockShape& expected) const override {
-    if (bytes.size() < kHeaderBytes + kChecksumBytes) {
-      return DataLoss("decode block: " + std::to_string(bytes.size()) + " bytes are shorter than any block");
+  Status ReadPayload(std::string_view payload, KvBlock* block) const override {
+    const size_t rows_bytes = RowsBytes(*block);
+    if (payload.size() != size_t{block->shape.layers} * 2 * rows_bytes) {
+      return DataLoss("decode block: payload of " + std::to_string(payload.size()) + " bytes, expected " +
+                      std::to_string(size_t{block->shape.layers} * 2 * rows_bytes));
     }
-    if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0) return DataLoss("decode block: wrong magic");
-    const std::string_view body = bytes.substr(0, bytes.size() - kChecksumBytes);
-    if (Hash64(body) != Load<uint64_t>(bytes, body.size())) return DataLoss("decode block: checksum mismatch");
-
-    // From here on the bytes are what some writer wrote; it may be a newer, a broken or a hostile one.
-    if (const auto version = Load<uint16_t>(body, 4); version != kVersion) {
-      return DataLoss("decode block: version " + std::to_string(version) + ", this build reads 1");
+    if (rows_bytes == 0) return OkStatus();  // nothing to copy, and no data() to copy it to
+    const char* rows = payload.data();
+    for (uint32_t layer = 0; layer < block->shape.layers; ++layer, rows += 2 * rows_bytes) {
+      std::memcpy(block->Keys(layer), rows, rows_bytes);
+      std::memcpy(block->Values(layer), rows + rows_bytes, rows_bytes);
     }
-    const size_t header_bytes = Load<uint16_t>(body, 6);
-    if (header_bytes < kHeaderBytes || header_bytes > kHeaderBytesMax || header_bytes > body.size()) {
-      return DataLoss("decode block: header of " + std::to_string(header_bytes) + " bytes");
-    }
-    if (const auto codec = Load<uint16_t>(body, 8); codec != kCodecExact) {
-      return DataLoss("decode block: codec " + std::to_string(codec) + ", expected 1 (exact)");
-    }
-    if (Load<uint16_t>(body, 10) != 0) return DataLoss("decode block: unknown flags");
-    const BlockShape shape{.layers = Load<uint32_t>(body, 12), .kv_width = Load<uint32_t>(body, 16)};
-    if (!(shape == expected)) {
-      return DataLoss("decode block: shape " + std::to_string(shape.layers) + " x " + std::to_string(shape.kv_width) +
-                      ", expected " + std::to_string(expected.layers) + " x " + std::to_string(expected.kv_width));
-    }
-    const auto tokens = Load<uint32_t>(body, 20);
-    if (tokens < 1 || tokens > kBlockTokens) return DataLoss("decode block: " + std::to_string(tokens) + " tokens");
-    const size_t rows_bytes = size_t{tokens} * shape.kv_width * sizeof(uint16_t);
-    const size_t payload_bytes = size_t{shape.layers} * 2 * rows_bytes;
-    if (Load<uint64_t>(body, 24) != payload_bytes || body.size() - header_bytes != payload_bytes) {
-      return DataLoss("decode block: payload of " + std::to_string(body.size() - header_bytes) + " bytes, expected " +
-                      std::to_string(payload_bytes));
-    }
-
-    KvBlock block = KvBlock::Empty(shape);
-    block.tokens = tokens;
-    if (rows_bytes == 0) return block;  // nothing to copy, and no data() to copy it to
-    const char* rows = body.data() + header_bytes;
-    for (uint32_t layer = 0; layer < shape.layers; ++layer, rows += 2 * rows_bytes) {
-      std::memcpy(block.Keys(layer), rows, rows_bytes);
-      std::memcpy(block.Values(layer), rows + rows_bytes, rows_bytes);
-    }
-    return block;
+    return OkStatus();
   }
 };
+
+// Every codec that can be named, the exact one first. Of those that share a format the first one decodes for all.
+const std::vector<const BlockCodec*>& Codecs() {
+  static const auto k5v4 = NewRoundedCodec("k5v4", {.key_step = 0.1f, .value_step = 0.25f}), k4v4 = NewRoundedCodec("k4v4", {});
+  static const std::vector<const BlockCodec*> codecs = {&ExactCodec(), k5v4.get(), k4v4.get()};
+  return codecs;
+}
 
 }  // namespace
 
@@ -118,9 +126,63 @@ KvBlock KvBlock::Empty(const BlockShape& shape) {
   return block;
 }
 
+std::string BlockCodec::Encode(const KvBlock& block) const {
+  LH_CHECK(block.tokens >= 1 && block.tokens <= kBlockTokens);
+  LH_CHECK(block.data.size() == BlockElements(block.shape));
+  std::string out(kHeaderBytes, '\0');
+  std::memcpy(out.data(), kMagic, sizeof(kMagic));
+  Store(&out, 4, kVersion);
+  Store(&out, 6, static_cast<uint16_t>(kHeaderBytes));
+  Store(&out, 8, id());
+  Store(&out, 10, uint16_t{0});
+  Store(&out, 12, block.shape.layers);
+  Store(&out, 16, block.shape.kv_width);
+  Store(&out, 20, block.tokens);
+  AppendPayload(block, &out);
+  Store(&out, 24, static_cast<uint64_t>(out.size() - kHeaderBytes));
+  const uint64_t checksum = Hash64(out);
+  out.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  return out;
+}
+
+Result<KvBlock> BlockCodec::Decode(std::string_view bytes, const BlockShape& expected) const {
+  LH_ASSIGN_OR_RETURN(const Frame frame, OpenFrame(bytes, expected));
+  if (frame.codec != id()) {
+    return DataLoss("decode block: codec " + std::to_string(frame.codec) + ", expected " + std::to_string(id()) + " (" +
+                    std::string(name()) + ")");
+  }
+  KvBlock block = KvBlock::Empty(expected);
+  block.tokens = frame.tokens;
+  LH_RETURN_IF_ERROR(ReadPayload(frame.payload, &block));
+  return block;
+}
+
 const BlockCodec& ExactCodec() {
   static const ExactBlockCodec codec;
   return codec;
+}
+
+const BlockCodec* FindCodec(std::string_view name) {
+  for (const BlockCodec* codec : Codecs()) {
+    if (codec->name() == name) return codec;
+  }
+  return nullptr;
+}
+
+std::vector<std::string_view> CodecNames() {
+  std::vector<std::string_view> names;
+  for (const BlockCodec* codec : Codecs()) names.push_back(codec->name());
+  return names;
+}
+
+Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected) {
+  // The id stands where OpenFrame finds it again; what it names checks everything.
+  const uint16_t id = bytes.size() >= kHeaderBytes ? Load<uint16_t>(bytes, 8) : kCodecExact;
+  for (const BlockCodec* codec : Codecs()) {
+    if (codec->id() == id) return codec->Decode(bytes, expected);
+  }
+  LH_ASSIGN_OR_RETURN(const Frame frame, OpenFrame(bytes, expected));
+  return DataLoss("decode block: codec " + std::to_string(frame.codec) + ", which this longhold lacks");
 }
 
 }  // namespace longhold

@@ -39,13 +39,44 @@ class BlockCodec {
  public:
   virtual ~BlockCodec() = default;
   virtual std::string_view name() const = 0;  // "exact"
-  virtual std::string Encode(const KvBlock& block) const = 0;
-  // Errors: data_loss for wrong magic, version, checksum, length or a shape other than `expected`. Never crashes on
+
+  // Must hold: block.tokens is in 1..64 and its data has its shape.
+  std::string Encode(const KvBlock& block) const;
+  // Errors: data_loss for wrong magic, version, checksum, length, another codec, or a shape other than `expected`. Never crashes on
   // hostile bytes and never allocates more than `expected` needs.
-  virtual Result<KvBlock> Decode(std::string_view bytes, const BlockShape& expected) const = 0;
+  Result<KvBlock> Decode(std::string_view bytes, const BlockShape& expected) const;
+
+ private:
+  friend Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected);
+  virtual uint16_t id() const = 0;  // of the format of the payload
+  virtual void AppendPayload(const KvBlock& block, std::string* out) const = 0;
+  // `block` has shape and tokens, and zeros, which the payload's numbers replace.
+  virtual Status ReadPayload(std::string_view payload, KvBlock* block) const = 0;
 };
 
 // Sixteen-bit, lossless: the numbers as they are; only the used rows are stored.
 const BlockCodec& ExactCodec();
+
+// Keys and values rounded to a step and coded by how often each multiple of it occurs (docs/formats/block.md, codec 2; why this way:
+// docs/decisions/0015). The step is the share `key_step` or `value_step` of what a token's keys or values deviate, in the root mean
+// square, from the block's mean; one step for a layer's keys (values) in 64 neighbouring channels. Error: no finite number moves by
+// more than half of its step and half a unit in its own last place; infinities and NaNs stay what they are.
+struct RoundedCodecOptions {
+  float key_step = 0.25f;
+  float value_step = 0.33f;
+};
+std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name, const RoundedCodecOptions& options);
+
+// The codec of that name, or null. It lives as long as the process.
+//   exact  16 bits
+//   k5v4   steps of 0.1 and 0.25: some 5 bits a number
+//   k4v4   steps of 0.25 and 0.33: some 4 bits a number
+const BlockCodec* FindCodec(std::string_view name);
+std::vector<std::string_view> CodecNames();
+// Of new memories. docs/figures.md, "Codecs", has what it costs.
+inline constexpr std::string_view kDefaultCodec = "k4v4";
+
+// Decodes what any of them wrote. Errors: those of BlockCodec::Decode.
+Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected);
 
 }  // namespace longhold

@@ -128,7 +128,8 @@ class Usage(CliTest):
     def test_misuse_is_one_line_and_code_2(self):
         for arguments in ([], ["nonsense"], ["ask"], ["ask", "m"], ["ask", "m", "q", "--nope"], ["ingest", "x"],
                           ["ingest", "x", "--into", "a/b"], ["list", "--threads", "0"], ["list", "--memory-budget", "lots"],
-                          ["ask", "m", "q", "--temperature", "hot"], ["ingest", "x", "--into", "m", "--as", "pdf"]):
+                          ["ask", "m", "q", "--temperature", "hot"], ["ingest", "x", "--into", "m", "--as", "pdf"],
+                          ["ingest", "x", "--into", "m", "--codec", "k9"]):
             with self.subTest(arguments):
                 self.assert_error(self.run_cli(*arguments), 2, "--help")
                 self.assert_error(self.run_cli("--json", *arguments), 2, "--help")

@@ -55,7 +55,7 @@ EvalRow Row(EvalMode mode, uint32_t question, double score) {
 EvalSettings OddSettings() {
   return {.tasks = {"vt", "questions"}, .lengths = {0, 131072}, .modes = {EvalMode::kRagBm25, EvalMode::kFull}, .depths = 3, .questions = 4,
           .texts = 2, .one_per_text = true, .seed = ~0ull, .haystack = "a b", .questions_file = "q", .chunks = 5, .window_tokens = 300,
-          .max_tokens = 9, .answer_prefix = false};
+          .max_tokens = 9, .answer_prefix = false, .codec = "k5v4", .keep = true};
 }
 
 TEST(Lengths, ParseAndPrint) {
@@ -75,6 +75,12 @@ TEST(Settings, ReadBackAsTheyWere) {
   EXPECT_EQ(read->seed, ~0ull);
   EXPECT_EQ(read->modes, settings.modes);
   EXPECT_EQ(read->lengths, settings.lengths);
+  // A run of before there was a choice goes on as it was begun.
+  std::string older = SettingsJson(settings);
+  older.replace(older.find(",\"codec\":"), older.rfind('}') - older.find(",\"codec\":"), "");
+  ASSERT_TRUE(ParseSettings(older).ok()) << older;
+  EXPECT_EQ(ParseSettings(older)->codec, "exact");
+  EXPECT_FALSE(ParseSettings(older)->keep);
   EXPECT_FALSE(ParseSettings("{}").ok());
   EXPECT_FALSE(ParseSettings("[1]").ok());
   std::string wrong = SettingsJson(settings);

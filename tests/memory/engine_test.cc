@@ -205,7 +205,7 @@ TEST_F(EngineTest, ShowAndListTellWhatIsThere) {
   EXPECT_EQ((*list)[1].name, "tales");
   const MemoryInfo info = *engine_->Show("tales");
   EXPECT_EQ(info.model, "toy");
-  EXPECT_EQ(info.codec, "exact");
+  EXPECT_EQ(info.codec, kDefaultCodec);
   ASSERT_EQ(info.documents.size(), 1u);
   EXPECT_EQ(info.documents[0].name, "tale");
   EXPECT_EQ(info.documents[0].bytes, text.size());
@@ -600,6 +600,32 @@ TEST_F(EngineTest, WithoutALookOnlyAQuestionWithoutAnyCandidateAbstains) {
   EXPECT_TRUE(unknown->abstained);
   EXPECT_EQ(unknown->answer, kAbstention);
   EXPECT_TRUE(unknown->closest.empty());
+}
+
+TEST_F(EngineTest, TheCodecIsChosenWhenAMemoryIsMade) {
+  EXPECT_EQ(engine_->UseCodec("k9").code(), StatusCode::kInvalidArgument);
+  ASSERT_TRUE(engine_->UseCodec("exact").ok());
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  EXPECT_TRUE(engine_->TakeNotes().empty());
+  EXPECT_EQ(engine_->Show("tales")->codec, "exact");
+  ASSERT_TRUE(engine_->UseCodec("k4v4").ok());
+  ASSERT_TRUE(Ingest("other", RandomText(2000, 3)).ok());
+  EXPECT_EQ(engine_->Show("tales")->codec, "exact");
+  const std::vector<std::string> notes = engine_->TakeNotes();
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("exact"), std::string::npos) << notes[0];
+  EXPECT_TRUE(engine_->Verify("tales").ok());
+}
+
+TEST_F(EngineTest, WordsAboutTheTextItselfAreNotAskedFor) {
+  ASSERT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, nullptr, nullptr).ok());
+  const Result<RecallReply> r = engine_->Recall("tales", "where is the harbour mentioned in the provided text?", {.explain = true});
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  std::vector<std::string> words;
+  for (const auto& word : r->words) words.push_back(word.text);
+  EXPECT_THAT(words, ::testing::ElementsAre("where", "is", "the", "harbour"));
+  // Where nothing else is asked for, they are.
+  EXPECT_FALSE(engine_->Recall("tales", "in the provided text?", {.explain = true})->words.empty());
 }
 
 TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {

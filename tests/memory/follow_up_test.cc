@@ -270,6 +270,26 @@ TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
   }
 }
 
+// The same key, where it is one of the words that only say where the answer stands.
+TEST(FollowUp, WordsThatAreAsideAreNotLookedUp) {
+  const std::vector<std::string> lines = {"Example: which gate of the harbour was given the wax seal with the crooked number?",
+                                          "Seal 90417 belongs to Pellgrave."};
+  WordMemory m(With(lines));
+  const std::vector<TokenId> tokens = m.Tokens("Example: which gate of the harbour was given the wax seal with the crooked number 90417?");
+  const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
+  for (const bool is_aside : {false, true}) {
+    std::vector<bool> aside(tokens.size(), false);
+    if (is_aside) std::fill(aside.begin() + words.back().begin, aside.begin() + words.back().end, true);
+    RecallPlan plan = *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 1, SerialFor);
+    const std::vector<PlannedSpan> judged = plan.spans;
+    FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, {}, 0, aside);
+    ASSERT_TRUE(follow.Extend(&plan, judged).ok());
+    bool found = false;
+    for (const PlannedSpan& span : plan.spans) found |= m.TextOf(span).find(lines[1]) != std::string::npos;
+    EXPECT_EQ(found, !is_aside);
+  }
+}
+
 // The introduction is as good a span as the fact by its score, and "Barnaby" stands in it; but it holds less of the question.
 TEST(FollowUp, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
   const std::vector<std::string> lines = {"Many silver things that Barnaby saw are described below.", "Barnaby went to Wexcombe by barge.",

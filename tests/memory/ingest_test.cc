@@ -42,6 +42,16 @@ std::string TextOf(uint64_t tokens, uint64_t seed = 1) {
   return text;
 }
 
+std::string codec_name = "exact";  // of the memories that Process makes
+
+// Tests that hold whatever the blocks are stored in.
+class IngestIn : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { codec_name = GetParam(); }
+  void TearDown() override { codec_name = "exact"; }
+};
+INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k4v4"), [](const auto& info) { return info.param; });
+
 // One process: a model and a memory over a store that outlives it. Creates the memory when there is none.
 struct Process {
   ToyModel model;
@@ -53,7 +63,7 @@ struct Process {
   Process(ColdStore& base, uint32_t native_window, const FaultPlan& faults = {})
       : model(Toy(native_window)), own(NewFaultyStore(&base, faults)), vocabulary(model.pieces()) {
     Result<std::unique_ptr<Memory>> opened = Memory::Open(Borrow(*own), "tales", &model.info());
-    if (opened.status().code() == StatusCode::kNotFound) opened = Memory::Create(Borrow(*own), "tales", model.info(), Profile());
+    if (opened.status().code() == StatusCode::kNotFound) opened = Memory::Create(Borrow(*own), "tales", model.info(), Profile(), *FindCodec(codec_name));
     status = opened.status();
     if (opened.ok()) memory = std::move(*opened);
   }
@@ -76,7 +86,7 @@ StoreContents Unbroken(const std::vector<std::pair<std::string, std::string>>& d
   return Contents(*store);
 }
 
-TEST(Ingest, HoldsEveryBlockSegmentAndTokenOfTheDocument) {
+TEST_P(IngestIn, HoldsEveryBlockSegmentAndTokenOfTheDocument) {
   for (const uint64_t tokens : {2, 63, 64, 65, 511, 512, 513, 4095, 4096, 4097, 8192, 8193}) {
     SCOPED_TRACE(std::to_string(tokens) + " tokens");
     const auto store = NewMemStore();
@@ -138,7 +148,7 @@ TEST(Ingest, StoresTheWindowsKeysAndValues) {
   }
 }
 
-TEST(Ingest, StoppedAfterEveryPassEndsInTheSameState) {
+TEST_P(IngestIn, StoppedAfterEveryPassEndsInTheSameState) {
   for (const uint32_t native_window : {0u, 100u}) {
     for (const uint64_t tokens : {500, 512, 513, 1030, 4096, 4097, 4608, 9000}) {
       SCOPED_TRACE(std::to_string(tokens) + " tokens, native window " + std::to_string(native_window));
@@ -193,7 +203,7 @@ TEST(Ingest, AFlagThatIsSetFromTheStartReadsNothing) {
   EXPECT_EQ(Difference(Unbroken({{"tale", text}}, 0), Contents(*store)), "");
 }
 
-TEST(Ingest, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
+TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
   for (const uint32_t native_window : {0u, 100u}) {
     for (const uint64_t tokens : {100, 1030, 4096, 4097}) {
       const std::string text = TextOf(tokens);
@@ -224,7 +234,7 @@ TEST(Ingest, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
 }
 
 // Several deaths of one long document: two commits, killed early, in the middle and late, in one life after another.
-TEST(Ingest, KilledAgainAndAgainEndsInTheSameState) {
+TEST_P(IngestIn, KilledAgainAndAgainEndsInTheSameState) {
   constexpr uint64_t kSeed = 9;
   SCOPED_TRACE(kSeed);
   std::mt19937_64 rng(kSeed);
@@ -396,7 +406,7 @@ TEST(Ingest, ChangedContentIsANewVersionAndTheOldOneGoesWithItsLastCommit) {
   }
 }
 
-TEST(Ingest, KilledNewVersionEndsInTheSameState) {
+TEST_P(IngestIn, KilledNewVersionEndsInTheSameState) {
   const std::string old_text = TextOf(600, 1), new_text = TextOf(700, 2);
   const StoreContents expected = Unbroken({{"tale", old_text}, {"tale", new_text}}, 0);
   for (uint64_t writes = 1;; ++writes) {
@@ -503,7 +513,7 @@ TEST(Ingest, ReportsProgressInOrderToTheEnd) {
   EXPECT_EQ(done, (std::vector<uint64_t>{512, 1024, 1300}));
 }
 
-TEST(Ingest, SeveralModelWorkersGiveTheSameBytes) {
+TEST_P(IngestIn, SeveralModelWorkersGiveTheSameBytes) {
   const std::string text = TextOf(1500);
   StoreContents expected;
   for (const uint32_t workers : {1u, 3u}) {
