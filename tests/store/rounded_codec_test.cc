@@ -178,7 +178,7 @@ TEST(RoundedCodec, TakesHostilePayloads) {
   const std::string bytes = Codec().Encode(block);
   std::mt19937 random(7);
   size_t refused = 0, taken = 0;
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 5000; ++i) {
     std::string evil = bytes;
     for (int n = 0; n < 1 + i % 3; ++n) evil[32 + random() % (evil.size() - 40)] = static_cast<char>(random());
     if (i % 5 == 0) evil.erase(32 + random() % (evil.size() - 40), 1 + random() % 8);
@@ -187,8 +187,8 @@ TEST(RoundedCodec, TakesHostilePayloads) {
     decoded.ok() ? ++taken : ++refused;
     ASSERT_TRUE(decoded.ok() || decoded.status().code() == StatusCode::kDataLoss);
   }
-  EXPECT_GT(refused, 1000u);
-  EXPECT_GT(taken, 100u) << "other numbers are numbers too";
+  EXPECT_GT(refused, 250u);
+  EXPECT_GT(taken, 25u) << "other numbers are numbers too";
   for (const uint32_t parts : {0u, 5u, 22u, 0x40000000u, 0xFFFFFFFFu}) {
     std::string evil = bytes;
     std::memcpy(evil.data() + 32, &parts, 4);
