@@ -112,7 +112,7 @@ class ExactBlockCodec final : public BlockCodec {
 
 // Every codec that can be named, the exact one first. Of those that share a format the first one decodes for all.
 const std::vector<const BlockCodec*>& Codecs() {
-  static const auto k5v4 = NewRoundedCodec("k5v4", {.key_step = 0.1f, .value_step = 0.25f}), k4v4 = NewRoundedCodec("k4v4", {});
+  static const auto k5v4 = NewRoundedCodec("k5v4", {}), k4v4 = NewRoundedCodec("k4v4", {.key_step = 0.25f, .value_step = 0.33f});
   static const std::vector<const BlockCodec*> codecs = {&ExactCodec(), k5v4.get(), k4v4.get()};
   return codecs;
 }

@@ -62,19 +62,19 @@ const BlockCodec& ExactCodec();
 // square, from the block's mean; one step for a layer's keys (values) in 64 neighbouring channels. Error: no finite number moves by
 // more than half of its step and half a unit in its own last place; infinities and NaNs stay what they are.
 struct RoundedCodecOptions {
-  float key_step = 0.25f;
-  float value_step = 0.33f;
+  float key_step = 0.125f;
+  float value_step = 0.25f;
 };
 std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name, const RoundedCodecOptions& options);
 
 // The codec of that name, or null. It lives as long as the process.
 //   exact  16 bits
-//   k5v4   steps of 0.1 and 0.25: some 5 bits a number
-//   k4v4   steps of 0.25 and 0.33: some 4 bits a number
+//   k5v4   steps of 0.125 and 0.25: some 5 and 4 bits a number
+//   k4v4   steps of 0.25 and 0.33: some 4 bits a number, keys and values
 const BlockCodec* FindCodec(std::string_view name);
 std::vector<std::string_view> CodecNames();
 // Of new memories. docs/figures.md, "Codecs", has what it costs.
-inline constexpr std::string_view kDefaultCodec = "k4v4";
+inline constexpr std::string_view kDefaultCodec = "k5v4";
 
 // Decodes what any of them wrote. Errors: those of BlockCodec::Decode.
 Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected);

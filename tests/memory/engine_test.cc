@@ -608,7 +608,7 @@ TEST_F(EngineTest, TheCodecIsChosenWhenAMemoryIsMade) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   EXPECT_TRUE(engine_->TakeNotes().empty());
   EXPECT_EQ(engine_->Show("tales")->codec, "exact");
-  ASSERT_TRUE(engine_->UseCodec("k4v4").ok());
+  ASSERT_TRUE(engine_->UseCodec("k5v4").ok());
   ASSERT_TRUE(Ingest("other", RandomText(2000, 3)).ok());
   EXPECT_EQ(engine_->Show("tales")->codec, "exact");
   const std::vector<std::string> notes = engine_->TakeNotes();

@@ -50,7 +50,7 @@ class IngestIn : public testing::TestWithParam<const char*> {
   void SetUp() override { codec_name = GetParam(); }
   void TearDown() override { codec_name = "exact"; }
 };
-INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k4v4"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k5v4"), [](const auto& info) { return info.param; });
 
 // One process: a model and a memory over a store that outlives it. Creates the memory when there is none.
 struct Process {
