@@ -52,7 +52,7 @@ Status SegmentKeys::Restore(std::string_view bytes, uint64_t tokens) {
   const size_t head_bytes = tokens * head_dim_ * sizeof(float);
   if (tokens > kCommitTokens || bytes.size() != head_bytes * keys_.size()) return DataLoss("keys of an open segment: wrong size");
   Clear();
-  for (size_t h = 0; h < keys_.size(); ++h) {
+  for (size_t h = 0; h < keys_.size() && tokens > 0; ++h) {
     keys_[h].resize(tokens * head_dim_);
     std::memcpy(keys_[h].data(), bytes.data() + h * head_bytes, head_bytes);
   }
