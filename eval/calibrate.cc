@@ -213,7 +213,7 @@ std::vector<std::pair<double, uint32_t>> Variants() {
 Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
                                         const std::vector<const CalibrationCase*>& cases, const Course& course) {
   {
-    Engine writer({.home = settings.home, .codec = std::string(ExactCodec().name())});
+    Engine writer({.home = settings.home});
     LH_RETURN_IF_ERROR(writer.UseModel(&model, &profile));
     LH_RETURN_IF_ERROR(writer.Reindex(kMemory, course.stop).status());
   }
@@ -223,7 +223,7 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
     RecallProfile tried = profile;
     tried.gate = gate;
     tried.reread_tokens = reread;
-    engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home, .codec = std::string(ExactCodec().name())}));
+    engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
     LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
     for (const uint32_t spans : kBudgets) scores.push_back({.gate = gate, .reread = reread, .spans = spans});
   }
@@ -290,7 +290,7 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
   rng.Shuffle(&with);
   rng.Shuffle(&without);
   rng.Shuffle(&keys);
-  Engine engine({.home = settings.home, .codec = std::string(ExactCodec().name())});
+  Engine engine({.home = settings.home});
   LH_RETURN_IF_ERROR(engine.UseModel(&model, &profile));
   std::vector<double> support[3][2];  // [answerable, unanswerable, other keys][judged]
   const std::vector<std::string>* const kinds[] = {&with, &without, &keys};

@@ -107,9 +107,7 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
 
 Status Engine::UseCodec(std::string_view name) {
   if (FindCodec(name) == nullptr) {
-    std::string names;
-    for (const std::string_view n : CodecNames()) names += (names.empty() ? "" : ", ") + std::string(n);
-    return InvalidArgument("codec " + std::string(name) + ": unknown; choose one of " + names);
+    return InvalidArgument("codec " + std::string(name) + ": unknown; choose one of " + CodecList());
   }
   options_.codec = name;
   codec_chosen_ = true;

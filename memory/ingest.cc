@@ -140,27 +140,26 @@ Status Reader::Restore(const DocumentRecord& record) {
   };
   const Manifest& m = memory_.manifest();
   LH_RETURN_IF_ERROR(load(0, std::min<uint64_t>(m.sink_tokens, committed_)));
-  LH_RETURN_IF_ERROR(load(committed_ - std::min<uint64_t>(m.window_tokens, committed_), committed_));
-  if (resume.window.empty()) LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
-  // Where stored blocks are rounded, those of the window come from the resume state, and nothing changes for what is read next.
   const uint64_t window_blocks = std::min<uint64_t>(m.window_tokens, committed_) / kBlockTokens;
-  if (!resume.window.empty()) {
+  const uint64_t window_begin = committed_ - window_blocks * kBlockTokens;
+  if (resume.window.empty()) {
+    LH_RETURN_IF_ERROR(load(window_begin, committed_));
+    LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
+    for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
+      segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
+    }
+  } else {
+    // Stored blocks are rounded; with those of the resume state nothing changes for what is read next.
     const size_t bytes = resume.window.size() / window_blocks;
     for (uint64_t i = 0; i < window_blocks; ++i) {
       Result<KvBlock> block = ExactCodec().Decode(std::string_view(resume.window).substr(i * bytes, bytes), memory_.block_shape());
       if (!block.ok() || block->tokens != kBlockTokens) return DataLoss("document " + record.name + ": its resume state is damaged; forget and ingest it again");
-      blocks[static_cast<uint32_t>(committed_ / kBlockTokens - window_blocks + i)] = std::move(*block);
+      blocks[static_cast<uint32_t>(window_begin / kBlockTokens + i)] = std::move(*block);
     }
-  }
-  for (uint64_t b = committed_ / kBlockTokens - window_blocks; b * kBlockTokens < committed_; ++b) recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
-  window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
-  if (!resume.window.empty()) {
     LH_RETURN_IF_ERROR(segment_keys_.Restore(resume.keys, committed_ - segment_begin_));
-  } else {
-    for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
-      segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
-    }
   }
+  for (uint64_t b = window_begin / kBlockTokens; b * kBlockTokens < committed_; ++b) recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
+  window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
   const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
   LH_ASSIGN_OR_RETURN(preceding_, memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
   LH_ASSIGN_OR_RETURN(segment_tokens_, memory_.Tokens(document_, {segment_begin_, committed_}));

@@ -26,15 +26,11 @@ CLI::Validator Checks(Parse parse) {
   }, "");
 }
 
-std::vector<std::string> CodecStrings() {
+void AddCodec(CLI::App* sub, std::string* codec, const std::string& whose) {
   const std::vector<std::string_view> names = CodecNames();
-  return {names.begin(), names.end()};
-}
-
-std::string CodecList() {
-  std::string list;
-  for (const std::string& name : CodecStrings()) list += (list.empty() ? "" : ", ") + name;
-  return list;
+  sub->add_option("--codec", *codec, "how " + whose + " keys and values: " + CodecList() + " (" + std::string(kDefaultCodec) + ")")
+      ->type_name("NAME")
+      ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
 }
 
 CLI::Validator MemoryName() {
@@ -126,7 +122,7 @@ class Parser {
     CLI::App* sub = Subcommand(&app_, "ingest", "read texts into a memory; goes on where it was stopped");
     sub->add_option("PATH", ingest_.paths, "files, directories (hidden entries left out), - for stdin")->required();
     sub->add_option("--into", ingest_.memory, "the memory; created when it is not there")->type_name("NAME")->required()->check(MemoryName());
-    sub->add_option("--codec", ingest_.codec, "how a new memory stores keys and values: " + CodecList() + " (" + std::string(kDefaultCodec) + ")")->type_name("NAME")->check(CLI::IsMember(CodecStrings()));
+    AddCodec(sub, &ingest_.codec, "a new memory stores");
     sub->add_option("--as", format_, "format of the texts: text")->type_name("FORMAT")->check(CLI::IsMember({"text"}));
     sub->callback([this] { out_.command = ingest_; });
   }
@@ -204,7 +200,7 @@ class Parser {
     sub->add_option("--mode", modes_, "longhold, full, window, rag-bm25, rag-embed, oracle")->delimiter(',')->type_name("M,M,...")
         ->check(Checks([](const std::string& text) { return ParseEvalMode(text); }));
     sub->add_option("--chunks", s.chunks, "passages in a prompt of the rag modes (8)")->type_name("N")->check(CLI::Range(1, 1000));
-    sub->add_option("--codec", s.codec, "how the memories store keys and values: " + CodecList() + " (" + std::string(kDefaultCodec) + ")")->type_name("NAME")->check(CLI::IsMember(CodecStrings()));
+    AddCodec(sub, &s.codec, "the memories store");
     sub->add_option("--window", s.window_tokens, "tokens in a prompt of the mode window (1024)")->type_name("N")->check(CLI::Range(128, 1 << 20));
     sub->add_option("--max-tokens", s.max_tokens, "longest answer (the task's)")->type_name("N")->check(CLI::Range(1, 100000));
     sub->add_flag("!--no-prefix", s.answer_prefix, "do not give the answers' first words");

@@ -1,6 +1,5 @@
 #include "store/block_codec.h"
 
-#include <array>
 #include <bit>
 #include <cstring>
 
@@ -173,6 +172,12 @@ std::vector<std::string_view> CodecNames() {
   std::vector<std::string_view> names;
   for (const BlockCodec* codec : Codecs()) names.push_back(codec->name());
   return names;
+}
+
+std::string CodecList() {
+  std::string list;
+  for (const std::string_view name : CodecNames()) list += (list.empty() ? "" : ", ") + std::string(name);
+  return list;
 }
 
 Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected) {

@@ -73,6 +73,7 @@ std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name, const Rounde
 //   k4v4   steps of 0.25 and 0.33: some 4 bits a number, keys and values
 const BlockCodec* FindCodec(std::string_view name);
 std::vector<std::string_view> CodecNames();
+std::string CodecList();  // the same for people: "exact, k5v4, ..."
 // Of new memories. docs/figures.md, "Codecs", has what it costs.
 inline constexpr std::string_view kDefaultCodec = "k5v4";
 

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -104,23 +103,14 @@ size_t MergeClasses(std::vector<uint8_t>* classes, uint32_t tokens) {
   return std::max<size_t>(count, 1);
 }
 
-// (mean + symbols[i]) * step, to the nearest half and no farther than the largest. True when one of the symbols is the escape. Without
-// branches, so that the compiler does several at a time.
+// (mean + symbols[i]) * step, to the nearest half and no farther than the largest. True when one of the symbols is the escape.
 bool ToHalves(const int8_t* symbols, uint32_t count, float mean, float step, uint16_t* out) {
-  constexpr uint32_t kNormalMin = 0x38800000;  // 2^-14
-  uint32_t escaped = 0;
+  bool escaped = false;
   for (uint32_t i = 0; i < count; ++i) {
-    escaped |= symbols[i] == kEscape ? 1 : 0;
-    const float x = (mean + static_cast<float>(symbols[i])) * step;
-    const uint32_t bits = std::bit_cast<uint32_t>(x), sign = (bits >> 16) & 0x8000u;
-    const float size = std::min(std::bit_cast<float>(bits & 0x7FFFFFFFu), kHalfMax);
-    const uint32_t magnitude = std::bit_cast<uint32_t>(size);
-    // The two cases of base/half.h's ToHalf that are left.
-    const uint32_t subnormal = std::bit_cast<uint32_t>(size + 0.5f) - std::bit_cast<uint32_t>(0.5f);
-    const uint32_t normal = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (uint32_t{127 - 15} << 23)) >> 13;
-    out[i] = static_cast<uint16_t>(sign | (magnitude < kNormalMin ? subnormal : normal));
+    escaped |= symbols[i] == kEscape;
+    out[i] = ToHalf(std::clamp((mean + static_cast<float>(symbols[i])) * step, -kHalfMax, kHalfMax));
   }
-  return escaped != 0;
+  return escaped;
 }
 
 template <typename T>

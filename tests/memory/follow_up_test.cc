@@ -248,12 +248,15 @@ TEST(FollowUp, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
   EXPECT_GT(m.plan.spans[1].score, 0.5);
 }
 
+// A solved example of the question, and the place of the one word that it lacks.
+const std::string kExample = "Example: which gate of the harbour was given the wax seal with the crooked number?";
+const std::string kSeal = "Seal 90417 belongs to Pellgrave.";
+const std::string kSealQuestion = "Example: which gate of the harbour was given the wax seal with the crooked number 90417?";
+
 // What was judged and fell behind, by what the question's key owes to it: `look` nats a token beside it, 3 beside the plan's span.
 TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
-  const std::vector<std::string> lines = {"Example: which gate of the harbour was given the wax seal with the crooked number?",
-                                          "Seal 90417 belongs to Pellgrave."};
-  WordMemory m(With(lines));
-  const std::vector<TokenId> tokens = m.Tokens("Example: which gate of the harbour was given the wax seal with the crooked number 90417?");
+  WordMemory m(With({kExample, kSeal}));
+  const std::vector<TokenId> tokens = m.Tokens(kSealQuestion);
   const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
   const RecallPlan all = *PlanRecall(*m.memory, m.profile, {.words = m.vocabulary.Words(m.Tokens("90417")), .heads = {}}, 1, SerialFor);
   for (const float look : {3.9f, 4.1f}) {
@@ -265,17 +268,15 @@ TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
     FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, asked, 0);
     ASSERT_TRUE(follow.Extend(&plan, judged).ok());
     bool found = false;
-    for (const PlannedSpan& span : plan.spans) found |= m.TextOf(span).find(lines[1]) != std::string::npos;
+    for (const PlannedSpan& span : plan.spans) found |= m.TextOf(span).find(kSeal) != std::string::npos;
     EXPECT_EQ(found, look > 4) << look;
   }
 }
 
 // The same key, where it is one of the words that only say where the answer stands.
 TEST(FollowUp, WordsThatAreAsideAreNotLookedUp) {
-  const std::vector<std::string> lines = {"Example: which gate of the harbour was given the wax seal with the crooked number?",
-                                          "Seal 90417 belongs to Pellgrave."};
-  WordMemory m(With(lines));
-  const std::vector<TokenId> tokens = m.Tokens("Example: which gate of the harbour was given the wax seal with the crooked number 90417?");
+  WordMemory m(With({kExample, kSeal}));
+  const std::vector<TokenId> tokens = m.Tokens(kSealQuestion);
   const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
   for (const bool is_aside : {false, true}) {
     std::vector<bool> aside(tokens.size(), false);
@@ -285,7 +286,7 @@ TEST(FollowUp, WordsThatAreAsideAreNotLookedUp) {
     FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, {}, 0, aside);
     ASSERT_TRUE(follow.Extend(&plan, judged).ok());
     bool found = false;
-    for (const PlannedSpan& span : plan.spans) found |= m.TextOf(span).find(lines[1]) != std::string::npos;
+    for (const PlannedSpan& span : plan.spans) found |= m.TextOf(span).find(kSeal) != std::string::npos;
     EXPECT_EQ(found, !is_aside);
   }
 }
