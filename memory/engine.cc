@@ -675,6 +675,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   p.plan.spans.resize(SpansThatFit(p, options));
   AskReply reply;
   reply.plan_ms = p.plan_ms;
+  reply.scan_ms = p.plan.scan_ms;
   reply.evidence = p.plan.evidence;
   if (p.abstained) return Abstain(p, options, start, std::move(reply));
   LH_ASSIGN_OR_RETURN(std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));

@@ -164,6 +164,7 @@ struct AskReply {
   uint64_t completion_tokens = 0;
   bool cut = false;           // ended by max_tokens
   double plan_ms = 0, recall_ms = 0, prompt_ms = 0, decode_ms = 0, first_token_ms = 0, decode_tok_s = 0;
+  double scan_ms = 0;         // of plan_ms: the recall heads' keys
 };
 
 struct ReindexReport {

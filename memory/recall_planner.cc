@@ -1,6 +1,7 @@
 #include "memory/recall_planner.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 namespace longhold {
@@ -83,6 +84,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     weight.push_back(HeadWeight(memory.manifest(), profile, h));
     weights += weight.back();
   }
+  const auto scan_start = std::chrono::steady_clock::now();
   for (size_t h = 0; h < query.heads.size(); ++h) {
     scans.push_back(memory.relevance().Query(query.heads[h], kCandidatesPerSignal, parallel));
     const ScanResult& scan = scans.back();
@@ -90,6 +92,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     const double scale = weight[h] / weights / scan.weight_sum;
     for (const ScanResult::BlockScore& b : scan.blocks) candidate(b.block).head += scale * b.score;
   }
+  const std::chrono::duration<double, std::milli> scan_time = std::chrono::steady_clock::now() - scan_start;
 
   std::vector<Candidate> ranked;
   for (auto& [block, c] : candidates) {
@@ -120,6 +123,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
 
   RecallPlan plan;
   plan.candidates = ranked.size();
+  plan.scan_ms = scan_time.count();
   plan.words = lexical.words;
   const uint64_t before = profile.span_tokens / 4, after = profile.span_tokens * 5 / 8;
   for (size_t rank = 0; rank < ranked.size(); ++rank) {

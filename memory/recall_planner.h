@@ -42,6 +42,7 @@ struct PlannedSpan {
 struct RecallPlan {
   std::vector<PlannedSpan> spans;
   uint64_t candidates = 0;          // blocks that any signal put forward
+  double scan_ms = 0;               // that the heads' keys took
   double evidence = 0;              // of a second look: the best span's `look` per token of the question
   std::vector<LexicalResult::Word> words;  // of the question: LexicalResult::words
 

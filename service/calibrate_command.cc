@@ -113,19 +113,13 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
   const std::string path = command.out.empty() ? ProfilePath(c.config, model->info()) : command.out;
   std::string name = std::filesystem::path(path).stem().string();
   if (command.out.empty()) name = model->info().architecture + "-" + name;
-  std::string last_step;
-  double last_line = -1e9;
-  const bool bar = c.terminal.error_is_terminal();
-  const Result<CalibrationReport> report = Calibrate(
-      *model, source, {.home = home.path(), .name = name, .seed = command.seed, .minutes = command.minutes}, stop, [&](const CalibrateProgress& p) {
-        const double now = SecondsNow();
-        if (p.step == last_step && now - last_line < (bar ? 0.1 : 5)) return;
-        last_step = p.step;
-        last_line = now;
-        const std::string line = "calibrate: " + p.step + (p.total > 1 ? " " + FormatCount(p.done) + " of " + FormatCount(p.total) : "");
-        bar ? c.terminal.Redraw(line) : c.terminal.Note(line);
-      });
-  c.terminal.Redraw("");
+  const Result<CalibrationReport> report = [&] {
+    StatusLine status(&c.terminal);
+    return Calibrate(*model, source, {.home = home.path(), .name = name, .seed = command.seed, .minutes = command.minutes}, stop,
+                     [&](const CalibrateProgress& p) {
+                       status.Show(p.step, "calibrate: " + p.step + (p.total > 1 ? " " + FormatCount(p.done) + " of " + FormatCount(p.total) : ""));
+                     });
+  }();
   if (!report.ok()) return report.status();
   LH_RETURN_IF_ERROR(WriteProfile(report->profile, path));
   c.terminal.Out(c.json ? ProfileJson(report->profile) + "\n" : Text(*report));

@@ -62,6 +62,7 @@ class Parser {
     AddRecall();
     AddMemoryCommands();
     AddEval();
+    AddBench();
     AddCalibrate();
     AddConfig();
     Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
@@ -239,6 +240,30 @@ class Parser {
     out_.command = eval_;
   }
 
+  void AddBench() {
+    SpeedSettings& s = bench_.settings;
+    CLI::App* sub = Subcommand(&app_, "bench", "measure speed: reading, answering, the engine alone, this machine");
+    sub->add_option("--lengths", bench_lengths_, "of the texts in tokens (8k,32k)")->delimiter(',')->type_name("N,N,...")
+        ->check(Checks([](const std::string& text) { return ParseLength(text); }));
+    sub->add_option("--questions", s.questions, "asked of each text (8)")->type_name("N")->check(CLI::Range(1, 1000));
+    sub->add_option("--runs", s.runs, "of the engine alone, before a text and after it (3)")->type_name("N")->check(CLI::Range(1, 100));
+    sub->add_option("--full-max", full_max_, "longest text for the model's own full attention (8k); 0: none")->type_name("N")
+        ->check(Checks([](const std::string& text) -> Result<uint64_t> { return text == "0" ? Result<uint64_t>(0) : ParseLength(text); }));
+    sub->add_option("--max-tokens", s.max_tokens, "longest answer (64)")->type_name("N")->check(CLI::Range(8, 100000));
+    sub->add_option("--seed", s.seed, "of the text and the questions (1)")->type_name("N");
+    sub->add_option("--haystack", s.haystack, "a file, a directory, or the program's 'bible'")->type_name("PATH");
+    AddCodec(sub, &s.codec, "the memories store");
+    sub->callback([this] {
+      if (!bench_lengths_.empty()) bench_.settings.lengths.clear();
+      for (const std::string& length : bench_lengths_) {
+        bench_.settings.lengths.push_back(*ParseLength(length));
+        if (bench_.settings.lengths.back() == 0) throw CLI::ValidationError("--lengths", "whole: give a number of tokens");
+      }
+      if (!full_max_.empty()) bench_.settings.full_length_max = full_max_ == "0" ? 0 : *ParseLength(full_max_);
+      out_.command = bench_;
+    });
+  }
+
   void AddCalibrate() {
     CLI::App* sub = Subcommand(&app_, "calibrate", "learn a recall profile for a model from plain text");
     sub->add_option("--text", calibrate_.texts, "a file or directory of plain text; may be repeated (this machine's licence texts)")->type_name("PATH");
@@ -273,6 +298,9 @@ class Parser {
   VerifyCommand verify_;
   ReindexCommand reindex_;
   EvalCommand eval_;
+  BenchCommand bench_;
+  std::vector<std::string> bench_lengths_;
+  std::string full_max_;
   CalibrateCommand calibrate_;
   std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "eval/report.h"
+#include "eval/speed.h"
 #include "memory/language_model.h"
 #include "service/config.h"
 
@@ -44,6 +45,7 @@ struct EvalCommand {
   std::string out, resume;       // directories; with `resume` the settings are that run's
   bool keep = false;             // keep the texts' memories in out/home
 };
+struct BenchCommand { SpeedSettings settings; };
 struct CalibrateCommand {
   std::vector<std::string> texts; // files and directories; empty: the texts of this machine
   std::string out;                // where the profile goes; empty: under the home, for this model
@@ -54,7 +56,7 @@ struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, EvalCommand, CalibrateCommand, ConfigShowCommand,
+                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ConfigShowCommand,
                              VersionCommand>;
 
 struct Invocation {

@@ -47,21 +47,15 @@ Status Run(const ModelGetCommand& command, const CommandContext& c) {
   FetchOptions options;
   options.python = c.python;
   options.stop = c.catch_signals();
-  std::string last_step;
-  double last_line = SecondsNow();
-  options.on_progress = [&](const FetchProgress& p) {
-    std::string line = command.name + ": " + std::string(p.step);
-    if (p.bytes_total > 0) line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
-    if (c.terminal.error_is_terminal()) {
-      c.terminal.Redraw(line);
-    } else if (last_step != p.step || SecondsNow() - last_line >= 5) {
-      c.terminal.Note(line);
-      last_line = SecondsNow();
-    }
-    last_step = p.step;
-  };
-  const Result<std::string> path = c.catalog.Fetch(command.name, options);
-  c.terminal.Redraw("");
+  const Result<std::string> path = [&] {
+    StatusLine status(&c.terminal);
+    options.on_progress = [&](const FetchProgress& p) {
+      std::string line = command.name + ": " + std::string(p.step);
+      if (p.bytes_total > 0) line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
+      status.Show(std::string(p.step), line);
+    };
+    return c.catalog.Fetch(command.name, options);
+  }();
   if (!path.ok() && path.status().code() == StatusCode::kCancelled) {
     return Cancelled("model " + command.name + ": stopped; run the same command again to go on");
   }
@@ -299,6 +293,7 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
 // ------------------------------------------------------------------------------------------------------------- others
 
 Status Run(const EvalCommand& command, const CommandContext& c) { return RunEvalCommand(command, c); }
+Status Run(const BenchCommand& command, const CommandContext& c) { return RunBenchCommand(command, c); }
 Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }
 
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {

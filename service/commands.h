@@ -33,6 +33,12 @@ Status RunCommand(const Command& command, const CommandContext& context);
 // `longhold eval` (eval_command.cc).
 Status RunEvalCommand(const EvalCommand& command, const CommandContext& context);
 
+// What a report says about program, model and profile. `engine` uses `model`.
+EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine);
+
+// `longhold bench` (bench_command.cc).
+Status RunBenchCommand(const BenchCommand& command, const CommandContext& context);
+
 // `longhold calibrate` (calibrate_command.cc).
 Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& context);
 

@@ -33,15 +33,6 @@ std::string ProfileFingerprint(RecallProfile profile) {
   return hex;
 }
 
-EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine) {
-  return {.version = LONGHOLD_VERSION,
-          .kernels = std::string(Kernels().name),
-          .model = model.info().name,
-          .model_fingerprint = model.info().fingerprint,
-          .profile = engine.profile().name,
-          .profile_fingerprint = ProfileFingerprint(engine.profile())};
-}
-
 // A run that goes on must be the run that began.
 Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now, const std::string& directory) {
   if (then.model_fingerprint != now.model_fingerprint) {
@@ -55,29 +46,15 @@ Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now, const st
   return OkStatus();
 }
 
-// One line on stderr: a bar's while a text is read, else "[12/240] niah_single_2 4k longhold, 2:31 left".
-class ProgressShower {
- public:
-  explicit ProgressShower(Terminal* terminal) : terminal_(*terminal) {}
-  ~ProgressShower() { terminal_.Redraw(""); }
-
-  void Show(const EvalProgress& p) {
-    const bool bar = terminal_.error_is_terminal();
-    const double now = SecondsNow();
-    if (now - last_ < (bar ? 0.1 : 5)) return;
-    last_ = now;
-    std::string line = "[" + FormatCount(p.done) + "/" + FormatCount(p.total) + "] " + p.label;
-    if (p.reading.tokens_total > 0) {
-      line += ", reading " + FormatCount(p.reading.tokens_done) + " of " + FormatCount(p.reading.tokens_total);
-    }
-    if (p.seconds_left > 0) line += ", " + FormatDuration(p.seconds_left) + " left";
-    bar ? terminal_.Redraw(line) : terminal_.Note(line);
+// "[12/240] niah_single_2 4k longhold, 2:31 left".
+std::string StatusOf(const EvalProgress& p) {
+  std::string line = "[" + FormatCount(p.done) + "/" + FormatCount(p.total) + "] " + p.label;
+  if (p.reading.tokens_total > 0) {
+    line += ", reading " + FormatCount(p.reading.tokens_done) + " of " + FormatCount(p.reading.tokens_total);
   }
-
- private:
-  Terminal& terminal_;
-  double last_ = -1e9;
-};
+  if (p.seconds_left > 0) line += ", " + FormatDuration(p.seconds_left) + " left";
+  return line;
+}
 
 std::string Absolute(const std::string& path) {
   std::error_code ec;
@@ -86,6 +63,15 @@ std::string Absolute(const std::string& path) {
 }
 
 }  // namespace
+
+EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine) {
+  return {.version = LONGHOLD_VERSION,
+          .kernels = std::string(Kernels().name),
+          .model = model.info().name,
+          .model_fingerprint = model.info().fingerprint,
+          .profile = engine.profile().name,
+          .profile_fingerprint = ProfileFingerprint(engine.profile())};
+}
 
 Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   const std::string directory = command.resume.empty() ? command.out : command.resume;
@@ -136,7 +122,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = *path, .threads = c.config.threads.value}));
   }
   Result<std::vector<std::string>> notes = [&] {
-    ProgressShower shower(&c.terminal);
+    StatusLine status(&c.terminal);
     const std::vector<EvalRow> done = report.rows;
     const EvalParts parts{
         .model = *model,
@@ -151,7 +137,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
         .questions = &questions,
         .keep_memories = keep,
         .stop = stop,
-        .on_progress = [&](const EvalProgress& progress) { shower.Show(progress); },
+        .on_progress = [&](const EvalProgress& progress) { status.Show("", StatusOf(progress)); },
         .on_row = [&](const EvalRow& row) -> Status {
           report.rows.push_back(row);
           return journal ? journal->Append(row) : OkStatus();

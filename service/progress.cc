@@ -61,6 +61,15 @@ std::string ProgressLine(const std::string& label, const IngestProgress& p) {
          (speed.empty() ? "" : ", " + speed);
 }
 
+void StatusLine::Show(const std::string& step, const std::string& line) {
+  const bool bar = terminal_.error_is_terminal();
+  const double now = SecondsNow();
+  if (step_ == step && now - last_ < (bar ? kBarInterval : kLineInterval)) return;
+  step_ = step;
+  last_ = now;
+  bar ? terminal_.Redraw(line) : terminal_.Note(line);
+}
+
 std::optional<std::string> ProgressMeter::Update(const IngestProgress& progress, double now) {
   if (style_ == Style::kBar) {
     if (last_ && now - *last_ < kBarInterval && progress.tokens_done < progress.tokens_total) return std::nullopt;

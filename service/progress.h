@@ -8,6 +8,7 @@
 #include <string>
 
 #include "memory/engine.h"
+#include "service/terminal.h"
 
 namespace longhold {
 
@@ -33,6 +34,24 @@ class ProgressMeter {
   Style style_;
   std::string label_;
   std::optional<double> last_;  // when something was shown; for lines also the first call, which shows nothing
+};
+
+// The line of a long command that says what it is doing: redrawn on a terminal, else written now and then. Gone with this object.
+class StatusLine {
+ public:
+  explicit StatusLine(Terminal* terminal) : terminal_(*terminal) {}
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
+  ~StatusLine() { terminal_.Redraw(""); }
+
+  // `step` names what `line` is about: the first line of a step is shown at once, others ten times a second or, where they are
+  // written, every five seconds.
+  void Show(const std::string& step, const std::string& line);
+
+ private:
+  Terminal& terminal_;
+  std::optional<std::string> step_;
+  double last_ = 0;  // when a line was shown
 };
 
 }  // namespace longhold

@@ -525,6 +525,40 @@ class Eval(CliTest):
         self.assert_error(self.run_cli("eval", "--questions", "bad.tsv", "--haystack", "book.txt", env=env), 1, "bad.tsv line 1")
 
 
+class Bench(CliTest):
+    """`bench` from the command line to its page, on a random model. No speed is judged."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("book.txt", make_text(9, 60))
+        (self.dir / "tmp").mkdir()
+
+    def tearDown(self):
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary memory is gone")
+
+    def environment(self, **more):
+        model = os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf")
+        return super().environment(**{"LONGHOLD_MODEL": model, "TMPDIR": self.dir / "tmp", **more})
+
+    def test_a_page_and_the_same_as_json(self):
+        small = ["bench", "--lengths", "1k,2k", "--haystack", "book.txt", "--questions", "2", "--runs", "1", "--full-max", "1k", "--max-tokens", "8"]
+        page = self.run_cli(*small)
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80, page.stdout)
+        self.assertIn("memory read:", page.stdout)
+        self.assertRegex(page.stdout, r"full attention, prefill +[0-9.]+ +not run")
+        report = self.run_json(*small)
+        self.assertEqual([(s["length"], "skipped" in s["full"]) for s in report["lengths"]], [(1024, False), (2048, True)])
+        for speed in report["lengths"]:
+            self.assertGreater(speed["read"]["tok_s"], 0)
+            self.assertGreater(speed["ask"]["first_token_ms"]["median"], 0)
+            self.assertGreater(speed["alone"]["prefill_tok_s"]["median"], 0)
+
+    def test_what_is_wrong_is_said(self):
+        self.assert_error(self.run_cli("bench", "--lengths", "whole"), 2, "whole")
+        self.assert_error(self.run_cli("bench", "--haystack", "none.txt"), 3, "none.txt")
+
+
 class Calibrate(CliTest):
     """`calibrate` from the command line to the profile in use. The model is random, so what it learns is worth nothing."""
 

@@ -1,0 +1,37 @@
+// The loops that tell what a core can do: each runs where it says that it can, and the sum of words is that of a plain loop at every
+// length around its step of 16.
+
+#include "attention/machine_peak.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <string>
+#include <vector>
+
+namespace longhold {
+namespace {
+
+TEST(MachinePeak, SumsWordsOfAnyCount) {
+  std::vector<uint64_t> words(100);
+  std::iota(words.begin(), words.end(), uint64_t{1} << 40);
+  for (size_t count = 0; count <= words.size(); ++count) {
+    const std::span some = std::span(words).subspan(words.size() - count);  // 8-byte steps: any alignment of the vectors
+    EXPECT_EQ(SumWords(some), std::accumulate(some.begin(), some.end(), uint64_t{0})) << count;
+  }
+}
+
+TEST(MachinePeak, RunsEveryLoopThatTheProcessorHas) {
+  const std::span<const PeakLoop> loops = PeakLoops();
+  ASSERT_EQ(loops.size(), 3u);
+  EXPECT_EQ(std::string(loops[0].name) + " " + std::string(loops[1].name) + " " + std::string(loops[2].name), "f32 int8 bf16");
+  EXPECT_NE(loops[0].run, nullptr) << "every processor multiplies floats";
+  for (const PeakLoop& loop : loops) {
+    EXPECT_EQ(loop.run == nullptr, loop.instruction.empty());
+    EXPECT_EQ(loop.run == nullptr, loop.operations_per_round == 0);
+    if (loop.run != nullptr) loop.run(1000);
+  }
+}
+
+}  // namespace
+}  // namespace longhold
