@@ -3,7 +3,9 @@
 // Thread use: pure functions.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace longhold {
 
@@ -12,6 +14,17 @@ inline bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 // A letter, a digit or a byte of a character beyond ASCII.
 inline bool IsWordByte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<uint8_t>(c) >= 0x80;
+}
+
+// Bytes of `text`, which is UTF-8, that end with a whole character.
+inline size_t WholeCharacters(std::string_view text) {
+  for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {
+    const uint8_t byte = static_cast<uint8_t>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;
+    const size_t need = byte < 0x80 ? 1 : byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : 2;
+    return need > back ? text.size() - back : text.size();
+  }
+  return text.size();
 }
 
 }  // namespace longhold

@@ -3,27 +3,14 @@
 #include <malloc.h>
 
 #include <fstream>
-#include <string>
-#include <string_view>
+
+#include "base/process_memory.h"
 
 namespace longhold {
-namespace {
-
-// A line of /proc/self/status, "VmHWM:   1234 kB".
-uint64_t StatusBytes(std::string_view key) {
-  std::ifstream status("/proc/self/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with(key)) return 1024 * std::stoull("0" + line.substr(line.find_first_of("0123456789")));
-  }
-  return 0;
-}
-
-}  // namespace
 
 RamMeter::RamMeter() {
   malloc_trim(0);
-  base_bytes_ = StatusBytes("RssAnon:");
+  base_bytes_ = ProcessStatusBytes("RssAnon");
 }
 
 void RamMeter::Begin() {
@@ -32,7 +19,7 @@ void RamMeter::Begin() {
 }
 
 uint64_t RamMeter::Bytes() const {
-  const uint64_t peak = StatusBytes("VmHWM:"), mapped = StatusBytes("RssFile:") + base_bytes_;
+  const uint64_t peak = ProcessStatusBytes("VmHWM"), mapped = ProcessStatusBytes("RssFile") + base_bytes_;
   return peak > mapped ? peak - mapped : 0;
 }
 

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/memory_budget.h"
 #include "base/status.h"
 #include "base/types.h"
 #include "memory/language_model.h"
@@ -179,6 +180,9 @@ struct ReindexReport {
 
 struct EngineOptions {
   std::string home;           // memories live in home/memories/NAME
+  // Beside the model's weights and 64 MiB for the program itself. A question's second look goes through its spans in groups that fit; where
+  // there is no room for all that was recalled, the least relevant spans are left out, with a note; where an index or a question does not
+  // fit, the call says so (resource_exhausted).
   uint64_t memory_budget_bytes = 1ull << 30;
   std::string codec = std::string(kDefaultCodec);  // of the blocks of new memories, one of FindCodec's
 };
@@ -197,11 +201,13 @@ class Engine {
   ~Engine();
 
   // Gives the engine its model; until then only the calls marked (no model) work. `model` must outlive the engine.
-  // `profile` may be null: then the shipped profile that matches the model is taken, or the generic rule.
+  // `profile` may be null: then the shipped profile that matches the model is taken, or the generic rule. Errors: invalid_argument,
+  // resource_exhausted (the model's own buffers do not fit the memory budget).
   Status UseModel(LanguageModel* model, const RecallProfile* profile);
   // The codec of memories that are made from now on; others keep theirs, which Ingest then notes. (no model) Errors: invalid_argument.
   Status UseCodec(std::string_view name);
   const RecallProfile& profile() const;
+  const MemoryBudget& budget() const { return budget_; }
 
   // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash. Errors: invalid_argument.
   static Status CheckName(std::string_view name);
@@ -250,7 +256,15 @@ class Engine {
   Status LookAgain(Planned& planned, uint32_t looked);
   static void AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces);
   // Reads the pieces' blocks, where they are not there yet, into planned.blocks.
-  void Load(Planned& planned, std::span<const Piece> pieces);
+  Status Load(Planned& planned, std::span<const Piece> pieces);
+  // Gives back blocks that no span of the plan needs.
+  void DropBlocks(Planned& planned);
+  // How many of the first of `spans` a second look has memory for at once; `sets`, which is empty, then holds their working sets.
+  size_t ReserveLook(Planned& planned, std::span<const PlannedSpan> spans, MemoryReservation* sets);
+  // The question's likelihood beside each span and, last, beside nothing (QuestionLikelihoods), in as many groups of spans as the memory
+  // budget asks for. Errors: resource_exhausted when it has no room for a single one.
+  Result<std::vector<std::vector<float>>> QuestionBeside(Planned& planned, std::span<const PlannedSpan> spans);
+  uint64_t BlockBytes() const;
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
   // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most reread_tokens in all, and
@@ -259,6 +273,8 @@ class Engine {
   // Cuts the sentences' rows out of the pieces.
   static void LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces);
   size_t SpansThatFit(const Planned& planned, const AskOptions& options) const;
+  // Reserves the answer's working set, dropping the worst spans until it fits.
+  Status ReserveAnswer(Planned& planned, const AskOptions& options);
   // Reads the other spans' blocks into the working set, without the lookalikes; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   // Adds what the plan's best spans lead to; see memory/follow_up.h.
@@ -283,6 +299,8 @@ class Engine {
   void Note(const std::string& note);
 
   EngineOptions options_;
+  MemoryBudget budget_;  // before what reserves from it
+  MemoryReservation model_memory_;
   bool codec_chosen_ = false;
   LanguageModel* model_ = nullptr;
   std::unique_ptr<RecallProfile> profile_;

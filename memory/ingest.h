@@ -13,6 +13,9 @@ namespace longhold {
 // Cuts `text` into chunks with their tokens; the first token of the first chunk is the model's BOS where it has one.
 Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text);
 
+// RAM that IngestDocument takes while it reads a text of `text_bytes`, at most.
+uint64_t IngestBytes(const KvGeometry& geometry, uint32_t pass_tokens, uint64_t text_bytes);
+
 // See Engine::Ingest. Goes on with an unfinished ingest of the same text.
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
                                     const IngestInput& input, const std::atomic<bool>* stop,

@@ -27,6 +27,7 @@ struct ModelInfo {
   uint32_t vocab_size = 0;
   uint32_t context_length = 0;  // native
   bool chat = false;            // the GGUF carries a chat template
+  uint64_t buffer_bytes = 0;    // RAM that the loaded model takes beside its weights: what it computes in, and its native cache
   uint32_t native_window = 0;   // tokens that the layers which stay with the engine look back; 0 when all are tapped
 };
 

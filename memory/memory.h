@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/memory_budget.h"
 #include "base/status.h"
 #include "memory/faiss_index.h"
 #include "memory/language_model.h"
@@ -58,6 +59,7 @@ class Memory {
   static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo& model,
                                                 const RecallProfile& profile, const BlockCodec& codec = ExactCodec());
 
+  const std::string& name() const { return name_; }
   const Manifest& manifest() const { return manifest_; }
   const std::vector<DocumentRecord>& documents() const { return documents_; }  // ascending by id
   const DocumentRecord* Find(std::string_view document_name) const;            // the newest of that name, or null
@@ -71,9 +73,11 @@ class Memory {
   // --- reading ---
   // Lets lexical segments be built again; borrowed for as long as the memory lives. Without one, a damaged one is data_loss.
   void UseVocabulary(const LexicalVocabulary* vocabulary) { vocabulary_ = vocabulary; }
+  // What the indexes take is reserved there before they are loaded; borrowed for as long as the memory lives. Without one, nothing is.
+  void UseBudget(MemoryBudget* budget) { budget_ = budget; }
   // Loads the index segments of all committed tokens; later calls do nothing. One that cannot be used is built again from what
   // it derives from, and written back where the store can be written; index_report() tells. Lists that are missing or damaged
-  // are no error: their document is scanned.
+  // are no error: their document is scanned. resource_exhausted when the budget has no room for them.
   Status LoadIndexes(const ParallelFor& parallel = SerialFor);
   const IndexReport& index_report() const { return index_report_; }
   // Whether the scan index is over the heads that `profile` names; otherwise Reindex would bring them.
@@ -114,7 +118,8 @@ class Memory {
   // Lets `document`, which is complete, be known as `name` too, and takes that name off all others: in one atomic write.
   Status AddName(DocumentId document, const std::string& name);
   // Makes lists for the complete documents that are to have some and lack them, and stores them where the store can be written;
-  // where it cannot, or the disk is full, they serve for as long as this memory is open. Does nothing, and loads nothing, in a
+  // where it cannot, or the disk is full, they serve for as long as this memory is open. A document whose lists the budget has no room
+  // for stays without. Does nothing, and loads nothing, in a
   // memory below the limit. Errors: those of LoadIndexes and BuildFaissSegment.
   Status BuildLists(const ParallelFor& parallel);
   // Which documents get and use lists, and how hard a query tries; before the first LoadIndexes.
@@ -154,6 +159,11 @@ class Memory {
                                                          const ParallelFor& parallel, IndexReport* report);
   Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(const DocumentRecord& d, uint32_t n,
                                                                Result<std::shared_ptr<const LexicalSegment>> stored, IndexReport* report);
+  // RAM of a document's segments, and of its lists.
+  uint64_t SegmentBytes(const DocumentRecord& d) const;
+  uint64_t ListBytes(const DocumentRecord& d) const;
+  // Lets the indexes take `bytes` more.
+  Status ReserveIndex(uint64_t bytes);
   // Whether a document is to have lists.
   bool WantsLists(const DocumentRecord& d) const;
   // Lists of one head as they are stored. Errors: not_found; data_loss when they are damaged or of another version.
@@ -176,6 +186,8 @@ class Memory {
   IndexReport index_report_;
   LexicalIndex lexical_;
   FaissIndex relevance_;
+  MemoryBudget* budget_ = nullptr;
+  MemoryReservation index_memory_;  // all that the indexes hold
   FaissLimits faiss_limits_;
   FaissSearch faiss_search_;
   // The chunks read last, newest at the end; at most kChunkCache of them.

@@ -130,13 +130,34 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const Docum
   return built;
 }
 
+uint64_t Memory::SegmentBytes(const DocumentRecord& d) const {
+  const uint64_t tokens = (d.committed_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  // A key and its scale for every head; and a word has 7 bytes and at least one token.
+  return tokens * (manifest_.scan_layers.size() * (manifest_.head_dim + sizeof(float)) + 7);
+}
+
+// FaissIndex keeps head_dim + 8 bytes, and 4 are what they are read from.
+uint64_t Memory::ListBytes(const DocumentRecord& d) const {
+  return d.tokens * manifest_.scan_layers.size() * (manifest_.head_dim + 12);
+}
+
+Status Memory::ReserveIndex(uint64_t bytes) {
+  if (budget_ == nullptr) return OkStatus();
+  if (index_memory_.bytes() == 0) {
+    LH_ASSIGN_OR_RETURN(index_memory_, budget_->Reserve(0, "the index of memory " + name_));
+  }
+  return index_memory_.Resize(index_memory_.bytes() + bytes);
+}
+
 Status Memory::LoadIndexes(const ParallelFor& parallel) {
   if (indexes_loaded_) return OkStatus();
   relevance_ = FaissIndex(faiss_search_);
   lexical_ = LexicalIndex();
   index_report_ = {};
+  index_memory_.Release();
   const bool heads = !manifest_.scan_layers.empty();
   for (const DocumentRecord& d : documents_) {
+    LH_RETURN_IF_ERROR(ReserveIndex(SegmentBytes(d)));
     const uint32_t count = SegmentCount(d);
     std::vector<Result<std::shared_ptr<const ScanSegment>>> scans(heads ? count : 0, DataLoss("not read"));
     std::vector<Result<std::shared_ptr<const LexicalSegment>>> words(count, DataLoss("not read"));
@@ -153,8 +174,9 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
       if (lexical != nullptr) LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
     }
     if (!WantsLists(d)) continue;
+    // An answer by the scan is slow and right: neither lack of memory nor anything that is wrong with lists is worth an error here.
+    if (!ReserveIndex(ListBytes(d)).ok()) continue;
     const Result<std::vector<FaissSegment>> lists = ReadAllLists(d);
-    // An answer by the scan is slow and right, so nothing that is wrong with lists is worth an error here.
     if (!lists.ok() || !relevance_.AddLists(*lists).ok()) ++index_report_.lists_lost;
   }
   indexes_loaded_ = true;
@@ -194,6 +216,7 @@ Status Memory::BuildLists(const ParallelFor& parallel) {
   LH_RETURN_IF_ERROR(LoadIndexes());
   for (const DocumentRecord& d : documents_) {
     if (!WantsLists(d) || relevance_.HasLists(d.id)) continue;
+    if (!ReserveIndex(ListBytes(d)).ok()) continue;
     std::vector<FaissSegment> lists;
     for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
       LH_ASSIGN_OR_RETURN(FaissSegment segment, BuildFaissSegment(relevance_.Segments(d.id), head, parallel));

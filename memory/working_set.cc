@@ -36,6 +36,11 @@ size_t WorkingSet::PanelFloats() const {
   return geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
 }
 
+uint64_t WorkingSet::Bytes(const KvGeometry& geometry, uint64_t tokens) {
+  const uint64_t blocks = (tokens + kBlockTokens - 1) / kBlockTokens;
+  return blocks * kBlockTokens * geometry.layers.size() * geometry.kv_heads * 2 * geometry.head_dim * sizeof(float);
+}
+
 void WorkingSet::Grow(uint32_t tokens) {
   LH_CHECK(tokens <= capacity_);
   const size_t floats = PanelFloats();

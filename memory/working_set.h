@@ -32,6 +32,8 @@ class WorkingSet final : public LayerAttention {
   // Holds at most `capacity_tokens` keys.
   WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens);
   ~WorkingSet() override;
+  // RAM that `tokens` keys take.
+  static uint64_t Bytes(const KvGeometry& geometry, uint64_t tokens);
 
   uint32_t size() const { return size_; }
   uint32_t capacity() const { return capacity_; }

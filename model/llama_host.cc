@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "base/hash.h"
+#include "base/process_memory.h"
 #include "ggml-cpu.h"
 #include "llama.h"
 #include "memory/working_set.h"
@@ -137,6 +138,12 @@ class LlamaHost final : public LanguageModel {
   void Parallel(size_t count, const std::function<void(size_t)>& fn) override;
 
   Status Prove();
+  // The weights are mapped files; the private memory since `data_bytes` are the buffers. Most of it is touched by the first long pass only, so
+  // what is resident now would be too little.
+  void NoteBuffers(uint64_t data_bytes) {
+    const uint64_t now = ProcessStatusBytes("VmData");
+    info_.buffer_bytes = now - std::min(now, data_bytes);
+  }
   Result<LogitEquality> Compare(std::span<const TokenId> tokens);
   Result<std::vector<NativeRun>> Native(std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails,
                                         uint32_t max_tokens, const SamplerOptions& options, const std::atomic<bool>* stop);
@@ -675,11 +682,13 @@ Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix
 }  // namespace
 
 Result<std::unique_ptr<LanguageModel>> LoadLlama(const LlamaOptions& options) {
+  const uint64_t before = ProcessStatusBytes("VmData");
   auto host = std::make_unique<LlamaHost>();
   LH_RETURN_IF_ERROR(host->Open(options));
   LH_RETURN_IF_ERROR(host->ObserveGeometry());
   LH_RETURN_IF_ERROR(host->Attach());
   if (options.prove) LH_RETURN_IF_ERROR(host->Prove());
+  host->NoteBuffers(before);
   return std::unique_ptr<LanguageModel>(std::move(host));
 }
 

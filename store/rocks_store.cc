@@ -35,8 +35,6 @@ constexpr const char* kTableNames[kTableCount] = {"meta", "text", "index", "bloc
 // process, and stays held while Compact closes and reopens the database.
 constexpr const char* kWriterLockName = "WRITER";
 
-constexpr uint64_t kBlockCacheBytes = 32ull << 20;
-constexpr uint64_t kAllWriteBuffersBytes = 96ull << 20;
 constexpr uint64_t kWalBytesMax = 256ull << 20;
 constexpr uint64_t kBlobFileBytes = 256ull << 20;
 constexpr uint64_t kBlobValueBytesMin = 4096;
@@ -388,7 +386,7 @@ class RocksStore final : public ColdStore {
     db.paranoid_checks = true;
     db.max_total_wal_size = kWalBytesMax;
     db.recycle_log_file_num = 0;  // a recycled log keeps deleted bytes
-    db.db_write_buffer_size = kAllWriteBuffersBytes;
+    db.db_write_buffer_size = options_.write_buffers_bytes_max;
     db.max_background_jobs = 2;
     db.max_subcompactions = 1;
     db.max_bgerror_resume_count = 0;  // after a failed write nothing more is written until the store is opened again
@@ -582,7 +580,7 @@ class RocksStore final : public ColdStore {
   }
 
   const RocksOptions options_;
-  const std::shared_ptr<rocksdb::Cache> block_cache_ = rocksdb::NewLRUCache(kBlockCacheBytes);
+  const std::shared_ptr<rocksdb::Cache> block_cache_ = rocksdb::NewLRUCache(options_.cache_bytes);
   WriterLock writer_lock_;
   DirectoryState state_at_open_;  // of a reader
 

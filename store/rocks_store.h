@@ -13,7 +13,9 @@ struct RocksOptions {
   std::string path;                            // directory; created with its parents when missing unless read_only
   bool read_only = false;                      // see below
   bool create_if_missing = true;               // ignored when read_only
-  uint64_t write_buffer_bytes = 32ull << 20;   // per table, at most two of them, 96 MiB for all tables together
+  uint64_t write_buffer_bytes = 32ull << 20;   // per table, at most two of them
+  uint64_t write_buffers_bytes_max = 96ull << 20;  // of all tables together
+  uint64_t cache_bytes = 32ull << 20;          // of keys and filters; values are not cached
   uint64_t disk_reserve_bytes = 256ull << 20;  // writes are refused with resource_exhausted when less is free
 };
 

@@ -40,6 +40,7 @@ struct ToyOptions {
   bool space_prefix = false;     // the tokenizer puts a space before the text, as SentencePiece's do
   bool compose = false;          // the tokenizer writes e and a combining acute as é, as Unicode normalisation does
   std::string answer;            // what samplers say, whatever the logits; empty: the likeliest token
+  uint64_t buffer_bytes = 0;     // what it says its buffers take
   uint64_t seed = 42;
 };
 
@@ -89,6 +90,7 @@ class ToyModel final : public LanguageModel {
     info_.vocab_size = static_cast<uint32_t>(pieces_.size());
     info_.context_length = options_.context_length;
     info_.chat = options_.chat;
+    info_.buffer_bytes = options_.buffer_bytes;
     info_.native_window = options_.native_window;
   }
 

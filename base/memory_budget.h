@@ -1,0 +1,68 @@
+// The memory that a process may take beside a model's weights, as one number: whatever grows with a text, a question or a memory is
+// reserved here before it is allocated, so that a refusal is an ordinary Status and never the kernel's.
+//
+// What is not reserved is small and does not grow: the program and its libraries, a file's buffers, replies. 64 MiB cover it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace longhold {
+
+class MemoryBudget;
+
+// A part of a budget, given back with this object. Move-only; an empty one holds nothing. Thread use: *confined*.
+class MemoryReservation {
+ public:
+  MemoryReservation() = default;
+  MemoryReservation(MemoryReservation&& other) noexcept { *this = std::move(other); }
+  MemoryReservation& operator=(MemoryReservation&& other) noexcept;
+  ~MemoryReservation() { Release(); }
+
+  uint64_t bytes() const { return bytes_; }
+  // Grows or shrinks to `bytes`. Shrinking always works. Errors: resource_exhausted, and then it is as it was. Must hold: it came
+  // from a budget.
+  Status Resize(uint64_t bytes);
+  void Release();
+
+ private:
+  friend class MemoryBudget;
+  MemoryReservation(MemoryBudget* budget, std::string what) : budget_(budget), what_(std::move(what)) {}
+
+  MemoryBudget* budget_ = nullptr;  // outlives this
+  uint64_t bytes_ = 0;
+  std::string what_;
+};
+
+// Owner: the engine, or whoever puts a process together. Thread use: *synchronised*.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
+  MemoryBudget(const MemoryBudget&) = delete;
+  MemoryBudget& operator=(const MemoryBudget&) = delete;
+
+  // `what` says what it is for in the error: "the indexes of memory bible". Errors: resource_exhausted, with how much it takes and how
+  // much is free.
+  Result<MemoryReservation> Reserve(uint64_t bytes, std::string_view what);
+  // How many of `count` pieces of `each_bytes` there is room for now.
+  uint64_t RoomFor(uint64_t count, uint64_t each_bytes) const;
+
+  uint64_t limit_bytes() const { return limit_bytes_; }
+  uint64_t used_bytes() const { return used_bytes_; }
+  uint64_t peak_bytes() const { return peak_bytes_; }
+
+ private:
+  friend class MemoryReservation;
+  bool Take(uint64_t bytes);
+  void Give(uint64_t bytes) { used_bytes_ -= bytes; }
+
+  const uint64_t limit_bytes_;
+  std::atomic<uint64_t> used_bytes_ = 0;
+  std::atomic<uint64_t> peak_bytes_ = 0;
+};
+
+}  // namespace longhold

@@ -1,0 +1,389 @@
+// How a question is answered from what was recalled: what is read again, the working set, decoding, citations.
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "base/text.h"
+#include "memory/engine_planned.h"
+#include "memory/long_words.h"
+
+namespace longhold {
+namespace {
+
+using Clock = EngineClock;
+
+// What is read again around a peak: its line or sentence, at most this far to either side. More of a text that repeats itself would
+// show the model other lines of the same form.
+constexpr uint32_t kExcerptReach = 80;
+// A word that a span makes likelier by less than the first, in nats a token, is not what the span is about; by the second, it is.
+constexpr double kFoundLookMin = 0.5, kFoundLookFull = 4;
+// Sentences of this share of the heaviest one's weight say the same of the question (SpanSentence::share).
+constexpr double kFullShare = 0.95;
+
+std::string Trim(const std::string& text) {
+  const auto blank = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
+  size_t begin = 0, end = text.size();
+  while (begin < end && blank(text[begin])) ++begin;
+  while (end > begin && blank(text[end - 1])) --end;
+  return text.substr(begin, end - begin);
+}
+
+}  // namespace
+
+// Layers that stay with the engine keep no keys of the document, so of a recalled span they see nothing: in Gemma 15 of 18.
+// The best spans, as far as they fill half of those layers' window, are therefore read again, right before the question.
+size_t Engine::SpansToReread(const RecallPlan& plan) const {
+  uint64_t room = profile_->reread_tokens > 0 ? 0 : model_->info().native_window / 2;
+  size_t count = 0;
+  while (count < plan.spans.size() && plan.spans[count].tokens.size() <= room) room -= plan.spans[count++].tokens.size();
+  return count;
+}
+
+// Keys and values that were stored while other text of the same form stood in the window hold traces of that text: digits get
+// lost, or come from a neighbour. Read again by itself, the place is copied right.
+Status Engine::ReadSentences(Planned& p) const {
+  std::vector<SpanSentence> sentences;
+  if (profile_->reread_tokens == 0) return OkStatus();
+  std::vector<ExcerptSpan> spans;
+  for (size_t i = 0; i < p.plan.spans.size(); ++i) {
+    const PlannedSpan& span = p.plan.spans[i];
+    spans.push_back({.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
+    for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
+      LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
+      // Whole, also where the span cuts it.
+      if (!sentences.empty() && sentences.back().span == i) tokens.begin = std::max(tokens.begin, sentences.back().tokens.end);
+      t = std::max(tokens.end, t + 1);
+      if (tokens.empty()) continue;
+      LH_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, p.memory->Tokens(span.document, tokens));
+      SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
+      // A word that the span does not make likelier stands there by chance.
+      const std::vector<LexicalWord> words = vocabulary_->Words(ids);
+      for (const LexicalWord& word : words) sentence.stems.push_back(word.Stem());
+      std::sort(sentence.stems.begin(), sentence.stems.end());
+      sentence.stems.erase(std::unique(sentence.stems.begin(), sentence.stems.end()), sentence.stems.end());
+      for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt))) {
+        const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
+        sentence.has.push_back(word.found);
+        sentence.about.push_back(word.found ? about : 0);
+      }
+      sentences.push_back(std::move(sentence));
+    }
+  }
+  p.excerpts = ChooseExcerpts(p.asked, sentences, spans, profile_->reread_tokens);
+  p.lookalikes = Lookalikes(p.asked, sentences, p.excerpts);
+  return OkStatus();
+}
+
+void Engine::LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces) {
+  for (const SpanSentence& s : sentences) {
+    std::vector<Piece> rest;
+    for (const Piece& piece : *pieces) {
+      const uint64_t base = uint64_t{piece.key.block} * kBlockTokens;
+      const uint64_t begin = std::max(s.tokens.begin, base + piece.row_begin), end = std::min(s.tokens.end, base + piece.row_end);
+      if (piece.span != s.span || begin >= end) {
+        rest.push_back(piece);
+        continue;
+      }
+      Piece before = piece, after = piece;
+      before.row_end = static_cast<uint32_t>(begin - base);
+      after.row_begin = static_cast<uint32_t>(end - base);
+      for (const Piece& part : {before, after}) {
+        if (part.row_begin < part.row_end) rest.push_back(part);
+      }
+    }
+    *pieces = std::move(rest);
+  }
+}
+
+Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
+  // The best span stands last, next to the question (design section 1, measurement 6).
+  std::vector<Piece> pieces;
+  for (size_t i = p.plan.spans.size(); i-- > reread;) AppendPieces(p.plan.spans[i], i, &pieces);
+  LeaveOut(p.lookalikes, &pieces);
+  LH_RETURN_IF_ERROR(Load(p, pieces));
+
+  places->assign(p.plan.spans.size(), TokenSpan{});
+  uint32_t index = p.set->size();
+  const uint32_t room = p.set->capacity() - index;
+  uint32_t used = 0;
+  std::vector<const Piece*> kept;
+  for (Piece& piece : pieces) {
+    const uint32_t rows = piece.row_end - piece.row_begin;
+    if (p.Rows(piece) == nullptr) {
+      ++reply->blocks_lost;
+      continue;
+    }
+    if (used + rows > room) break;
+    piece.index = index + used;
+    used += rows;
+    TokenSpan& place = (*places)[piece.span];
+    if (place.empty()) place.begin = piece.index;
+    place.end = piece.index + rows;
+    const bool read_again = std::any_of(kept.begin(), kept.end(), [&](const Piece* k) { return k->key == piece.key; });
+    kept.push_back(&piece);
+    if (read_again) continue;  // another of its rows' parts
+    ++reply->blocks_read;
+    reply->bytes_read += p.blocks.at(piece.key).bytes;
+  }
+  p.set->Reserve(used);
+  const size_t layers = model_->info().geometry.layers.size();
+  model_->Parallel(kept.size() * layers, [&](size_t i) {
+    const Piece& piece = *kept[i / layers];
+    p.set->PlaceRows(*p.Rows(piece), piece.row_begin, piece.row_end, piece.index, static_cast<uint32_t>(i % layers));
+  });
+  for (const Piece* piece : kept) {
+    const double bias = profile_->gate * std::log(std::max(1e-6, p.plan.spans[piece->span].score));
+    p.set->CommitRows(piece->row_end - piece->row_begin, static_cast<float>(bias));
+  }
+  reply->tokens_recalled = used;
+  return OkStatus();
+}
+
+// How many of the plan's spans, best first, the context holds beside question and answer.
+size_t Engine::SpansThatFit(const Planned& p, const AskOptions& options) const {
+  uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - options.max_tokens;
+  room -= std::min<uint64_t>(room, profile_->reread_tokens);
+  uint64_t wanted = 0;
+  size_t fitting = 0;
+  for (; fitting < p.plan.spans.size(); ++fitting) {
+    wanted += p.plan.spans[fitting].tokens.size();
+    if (wanted > room) break;
+  }
+  return fitting;
+}
+
+Status Engine::ReserveAnswer(Planned& p, const AskOptions& options) {
+  uint64_t refreshes = uint64_t{profile_->follow_refreshes} * SpanTokensMax(*profile_);
+  for (;;) {
+    uint64_t tokens = p.prompt.head.size() + p.prompt.tail.size() + options.max_tokens + refreshes;
+    std::vector<Piece> pieces;
+    for (size_t i = 0; i < p.plan.spans.size(); ++i) {
+      tokens += p.plan.spans[i].tokens.size();
+      AppendPieces(p.plan.spans[i], i, &pieces);
+    }
+    if (!p.plan.spans.empty()) tokens += profile_->reread_tokens;
+    Status reserved = p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * BlockBytes()));
+    if (reserved.ok()) {
+      reserved = p.set_memory.Resize(WorkingSet::Bytes(model_->info().geometry, std::min<uint64_t>(tokens, p.set->capacity())));
+    }
+    if (reserved.ok() || p.plan.spans.empty()) return reserved;
+    if (refreshes > 0) {  // nothing was lost yet
+      refreshes = 0;
+      continue;
+    }
+    Note("the memory budget has no room for all that was recalled; give more with --memory-budget");
+    p.plan.spans.pop_back();
+    DropBlocks(p);
+  }
+}
+
+Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+  const Clock::time_point start = Clock::now();
+  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
+  // When the context does not hold all spans, the worst go; question and answer keep their room.
+  p.plan.spans.resize(SpansThatFit(p, options));
+  AskReply reply;
+  reply.plan_ms = p.plan_ms;
+  reply.scan_ms = p.plan.scan_ms;
+  reply.evidence = p.plan.evidence;
+  if (p.abstained) return Abstain(p, options, start, std::move(reply));
+  LH_RETURN_IF_ERROR(ReserveAnswer(p, options));
+  LH_ASSIGN_OR_RETURN(std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
+  reply.hops = p.hops;
+  reply.coverage = p.plan.Coverage();
+  reply.candidates = p.plan.candidates;
+  reply.spans = p.plan.spans.size();
+  reply.memory_tokens = p.memory->committed_tokens();
+  reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
+
+  const Clock::time_point recall_start = Clock::now();
+  const uint32_t head = p.set->size();
+  std::vector<TokenSpan> places;  // of each planned span among the working set's keys
+  const size_t reread = SpansToReread(p.plan);
+  LH_RETURN_IF_ERROR(ReadSentences(p));
+  LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
+  const Clock::time_point prompt_start = Clock::now();
+  reply.recall_ms = p.look_ms + Milliseconds(recall_start, prompt_start);
+
+  WorkingSet& set = *p.set;
+  uint32_t position = head;
+  for (size_t i = reread; i-- > 0;) {
+    const PlannedSpan& span = p.plan.spans[i];
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
+    if (set.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens > set.capacity()) continue;
+    places[i] = {set.size(), set.size() + tokens.size()};
+    LH_RETURN_IF_ERROR(RunTokens(*model_, set, tokens, position, false));
+    position += static_cast<uint32_t>(tokens.size());
+    reply.tokens_recalled += tokens.size();
+  }
+  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's sentences. What says as much of the question as anything
+  // comes in the text's order: where a thing changes, the last word on it counts.
+  const auto reading_order = [&](const SpanSentence& s) {
+    const bool full = s.share >= kFullShare;
+    return std::tuple(full, full ? uint64_t{0} : p.plan.spans.size() - s.span, full ? p.plan.spans[s.span].document : DocumentId{},
+                      s.tokens.begin);
+  };
+  std::stable_sort(p.excerpts.begin(), p.excerpts.end(), [&](const SpanSentence& a, const SpanSentence& b) { return reading_order(a) < reading_order(b); });
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
+  std::vector<TokenSpan> read(p.plan.spans.size());
+  std::vector<TokenId> text_again;
+  LongWords long_words;
+  for (const SpanSentence& excerpt : p.excerpts) {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
+    const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
+    if (set.size() + wanted > set.capacity()) continue;
+    if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
+    const uint64_t begin = set.size() + text_again.size();
+    std::vector<std::string> pieces;
+    for (TokenId id : tokens) pieces.push_back(model_->Piece(id));
+    long_words.Add(tokens, pieces);
+    TokenSpan& keys = read[excerpt.span];
+    keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
+    text_again.insert(text_again.end(), tokens.begin(), tokens.end());
+  }
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, text_again, position, false));
+  position += static_cast<uint32_t>(text_again.size());
+  reply.tokens_reread = text_again.size();
+
+  uint32_t tail_at = set.size(), tail_position = position;
+  set.CountMass();
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
+  position += static_cast<uint32_t>(p.prompt.tail.size());
+  const auto sampler = model_->NewSampler(options.sampler);
+  std::string text;
+  std::vector<float> favoured;
+  const auto sample = [&] {
+    const std::span<const float> logits = model_->logits();
+    return sampler->Sample(long_words.Favour(text, logits, &favoured) ? favoured : logits);
+  };
+  TokenId token = sample();
+  const Clock::time_point first = Clock::now();
+  reply.prompt_ms = Milliseconds(prompt_start, first);
+  reply.first_token_ms = Milliseconds(start, first);
+
+  size_t shown = 0;
+  const bool plain = !model_->info().chat;
+  std::vector<TokenId> generated;
+  uint32_t count = 0;
+  for (;; ++count) {
+    if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
+    if (count >= options.max_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
+    text += model_->Piece(token);
+    // A model without a chat template goes on with questions of its own: its answer is the first line.
+    const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
+    const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;
+    if (newline != std::string::npos) text.resize(newline);
+    if (options.on_text) {
+      const size_t whole = WholeCharacters(text);
+      if (whole > shown) options.on_text(std::string_view(text).substr(shown, whole - shown));
+      shown = std::max(shown, whole);
+    }
+    if (newline != std::string::npos) { ++count; break; }
+    LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
+    generated.push_back(token);
+    LH_ASSIGN_OR_RETURN(const std::optional<PlannedSpan> heard, p.follow->After(generated, p.plan));
+    if (heard.has_value()) {
+      LH_ASSIGN_OR_RETURN(const TokenSpan place,
+                          Refresh(p, *heard, generated, options.max_tokens - count, &described, &tail_at, &tail_position, &reply));
+      position = tail_position + static_cast<uint32_t>(p.prompt.tail.size() + generated.size());
+      if (!place.empty()) {
+        places.push_back(place);
+        read.emplace_back();
+      }
+    }
+    token = sample();
+  }
+  reply.completion_tokens = count;
+  reply.decode_ms = Milliseconds(first, Clock::now());
+  // The first token came with the prompt.
+  reply.decode_tok_s = count > 1 ? 1000.0 * count / reply.decode_ms : 0;
+  reply.answer = Trim(text);
+
+  const std::vector<double> mass = set.Mass();
+  double total = 0;
+  std::vector<double> received(p.plan.spans.size(), 0);
+  for (size_t i = 0; i < places.size(); ++i) {
+    for (uint64_t k = places[i].begin; k < places[i].end; ++k) received[i] += mass[k];
+    for (uint64_t k = read[i].begin; k < read[i].end; ++k) received[i] += mass[k];
+    total += received[i];
+  }
+  std::vector<size_t> order(places.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return received[a] > received[b]; });
+  for (size_t i : order) {
+    if (places[i].empty() && read[i].empty()) continue;  // nothing of it was before the model
+    Citation citation;
+    citation.index = static_cast<uint32_t>(reply.citations.size() + 1);
+    citation.span = described[i];
+    citation.span.score = total > 0 ? received[i] / total : 0;
+    reply.citations.push_back(std::move(citation));
+  }
+  return reply;
+}
+
+Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span<const TokenId> generated, uint32_t answer_tokens,
+                                  std::vector<RecalledSpan>* described, uint32_t* tail_at, uint32_t* position, AskReply* reply) {
+  WorkingSet& set = *p.set;
+  const auto rows = static_cast<uint32_t>(span.tokens.size());
+  const uint64_t wanted = uint64_t{set.size()} + rows + answer_tokens;
+  if (wanted > set.capacity() || WorkingSet::Bytes(set.geometry(), wanted) > p.set_memory.bytes()) return TokenSpan{};
+  Result<RecalledSpan> description = Describe(*p.memory, span);
+  if (!description.ok() && description.status().code() == StatusCode::kDataLoss) {
+    ++reply->spans_lost;
+    return TokenSpan{};
+  }
+  if (!description.ok()) return description.status();
+  std::vector<Piece> pieces;
+  std::vector<TokenId> text;
+  if (model_->info().native_window > 0) {
+    // Read again, as all that the native layers are to see (docs/decisions/0004).
+    LH_ASSIGN_OR_RETURN(text, p.memory->Tokens(span.document, span.tokens));
+  } else {
+    AppendPieces(span, 0, &pieces);
+    if (Load(p, pieces).code() == StatusCode::kResourceExhausted) return TokenSpan{};
+    for (const Piece& piece : pieces) {
+      if (p.Rows(piece) != nullptr) continue;
+      ++reply->blocks_lost;
+      return TokenSpan{};
+    }
+  }
+  const uint32_t begin = *tail_at;
+  set.Truncate(*tail_at);
+  model_->NativeForget(*position, UINT32_MAX);
+  const auto bias = static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)));
+  for (const Piece& piece : pieces) {
+    set.AppendBlock(*p.Rows(piece), piece.row_begin, piece.row_end, bias);
+    ++reply->blocks_read;
+    reply->bytes_read += p.blocks.at(piece.key).bytes;
+  }
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, text, *position, false));
+  *position += static_cast<uint32_t>(text.size());
+  *tail_at = set.size();
+  // Attention is counted anew: the tokens that gave it run again.
+  set.CountMass();
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, *position, generated.empty()));
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, generated, *position + static_cast<uint32_t>(p.prompt.tail.size()), true));
+  p.plan.spans.push_back(span);
+  described->push_back(std::move(*description));
+  reply->tokens_recalled += rows;
+  ++reply->refreshes;
+  ++reply->spans;
+  return TokenSpan{begin, *tail_at};
+}
+
+Result<AskReply> Engine::Abstain(Planned& p, const AskOptions& options, Clock::time_point start, AskReply reply) {
+  p.plan.spans.resize(std::min<size_t>(p.plan.spans.size(), 1));
+  LH_ASSIGN_OR_RETURN(reply.closest, DescribeAll(p, &reply.spans_lost));
+  reply.abstained = true;
+  reply.answer = kAbstention;
+  if (options.on_text) options.on_text(kAbstention);
+  reply.candidates = p.plan.candidates;
+  reply.memory_tokens = p.memory->committed_tokens();
+  reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
+  reply.recall_ms = p.look_ms;
+  reply.first_token_ms = Milliseconds(start, Clock::now());
+  return reply;
+}
+}  // namespace longhold

@@ -1,0 +1,73 @@
+// A question on its way through the engine: what recall and ask share. Internal to the engine_*.cc files.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/memory_budget.h"
+#include "memory/abstention.h"
+#include "memory/engine.h"
+#include "memory/excerpts.h"
+#include "memory/follow_up.h"
+#include "memory/lexical_index.h"
+#include "memory/memory.h"
+#include "memory/prompt.h"
+#include "memory/recall_planner.h"
+#include "memory/working_set.h"
+
+namespace longhold {
+
+// Some rows of one block, as a planned span wants them.
+struct Engine::Piece {
+  size_t span = 0;  // which of the plan's
+  BlockKey key;
+  uint32_t row_begin = 0, row_end = 0;
+  uint32_t index = 0;  // where its keys go in the working set
+};
+
+// What both recall and ask begin with: the probe pass, the plan and the second look.
+struct Engine::Planned {
+  struct LoadedBlock {
+    Result<KvBlock> block = DataLoss("not read");
+    uint64_t bytes = 0;
+  };
+
+  Memory* memory = nullptr;
+  Prompt prompt;
+  std::unique_ptr<WorkingSet> set;   // holds the head
+  RecallPlan plan;
+  std::vector<LexicalWord> words;    // the question's, in order
+  std::vector<AskedWord> asked;      // the distinct ones
+  std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
+  bool looked = false;               // there was a second look
+  bool abstained = false;
+  std::vector<SpanSentence> excerpts, lookalikes;  // of the plan's spans: read again as text, and not recalled
+  std::unique_ptr<FollowUp> follow;
+  uint32_t hops = 0;                 // of follow-ups: AskReply::hops
+  double plan_ms = 0;                // probe, scan and fusion
+  double look_ms = 0;                // second look, with the blocks that it reads
+  std::map<BlockKey, LoadedBlock> blocks;
+  MemoryReservation block_memory, set_memory;
+
+  // The block that holds the piece's rows; null when it is damaged.
+  const KvBlock* Rows(const Piece& piece) const {
+    const LoadedBlock& loaded = blocks.at(piece.key);
+    return loaded.block.ok() && loaded.block->tokens >= piece.row_end ? &*loaded.block : nullptr;
+  }
+};
+
+// A span that adds this share of what the best one explains of a question is needed beside it (RankByLook).
+inline constexpr double kNeededGain = 0.2;
+
+using EngineClock = std::chrono::steady_clock;
+inline double Milliseconds(EngineClock::time_point from, EngineClock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+// Which of the question's tokens is the first that a look judges.
+inline uint32_t LookBegin(const Prompt& prompt) { return static_cast<uint32_t>(prompt.JudgedBegin() - prompt.words_begin); }
+
+}  // namespace longhold
