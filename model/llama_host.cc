@@ -628,6 +628,7 @@ Result<LogitEquality> LlamaHost::Compare(std::span<const TokenId> tokens) {
   }
   const auto best = [](const std::vector<float>& v) { return std::max_element(v.begin(), v.end()) - v.begin(); };
   result.same_greedy = best(exact) == best(logits_);
+  result.greedy_gap = double{exact[static_cast<size_t>(best(exact))]} - exact[static_cast<size_t>(best(logits_))];
   return result;
 }
 

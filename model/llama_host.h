@@ -34,6 +34,8 @@ struct LogitEquality {
   double error = 0;         // max |longhold - engine|, over the vocabulary, last token
   double engine_error = 0;  // max |engine fused - engine exact|
   bool same_greedy = false; // the same most likely token
+  // By how much the engine's exact logits prefer their own most likely token to longhold's; 0 when it is the same.
+  double greedy_gap = 0;
 };
 // `model` must come from LoadLlama; `tokens` must fit one batch.
 Result<LogitEquality> CompareLogits(LanguageModel& model, std::span<const TokenId> tokens);

@@ -87,7 +87,9 @@ TEST_P(Equality, LogitsAreTheEnginesAtEveryLength) {
     ASSERT_TRUE(equal.ok()) << equal.status().ToString();
     const double engine = GetParam().native_window == 0 ? 0 : equal->engine_error;
     EXPECT_LT(equal->error, 1.5 * engine + kLogitTolerance) << count << " tokens";
-    EXPECT_TRUE(equal->same_greedy) << count << " tokens";
+    // Where layers stay with the engine, its fused attention may turn a choice that is closer than its own error, whoever computes the other
+    // layers: libllama's AVX2 build does at 65 tokens, its AVX-512 build does not. Where all layers are ours nothing is excused.
+    EXPECT_TRUE(equal->same_greedy || equal->greedy_gap <= engine) << count << " tokens: gap " << equal->greedy_gap;
     worst = std::max(worst, equal->error);
     worst_engine = std::max(worst_engine, equal->engine_error);
   }
