@@ -24,9 +24,8 @@ MemoryReservation& MemoryReservation::operator=(MemoryReservation&& other) noexc
 Status MemoryReservation::Resize(uint64_t bytes) {
   LH_CHECK(budget_ != nullptr);
   if (bytes > bytes_ && !budget_->Take(bytes - bytes_)) {
-    const uint64_t used = budget_->used_bytes(), limit = budget_->limit_bytes();
-    return ResourceExhausted("memory budget of " + MebibytesDown(limit) + ": " + what_ + " needs " + MebibytesUp(bytes - bytes_) +
-                             (bytes_ > 0 ? " more" : "") + ", and " + MebibytesDown(limit - std::min(limit, used)) +
+    return ResourceExhausted("memory budget of " + MebibytesDown(budget_->limit_bytes()) + ": " + what_ + " needs " + MebibytesUp(bytes - bytes_) +
+                             (bytes_ > 0 ? " more" : "") + ", and " + MebibytesDown(budget_->FreeBytes()) +
                              " are free; give more with --memory-budget");
   }
   if (bytes < bytes_) budget_->Give(bytes_ - bytes);
@@ -47,15 +46,13 @@ Result<MemoryReservation> MemoryBudget::Reserve(uint64_t bytes, std::string_view
 }
 
 uint64_t MemoryBudget::RoomFor(uint64_t count, uint64_t each_bytes) const {
-  const uint64_t used = used_bytes_;
-  const uint64_t free = limit_bytes_ - std::min(limit_bytes_, used);
-  return each_bytes == 0 ? count : std::min(count, free / each_bytes);
+  return each_bytes == 0 ? count : std::min(count, FreeBytes() / each_bytes);
 }
 
 bool MemoryBudget::Take(uint64_t bytes) {
   uint64_t used = used_bytes_;
   do {
-    if (bytes > limit_bytes_ || used > limit_bytes_ - bytes) return false;
+    if (bytes > limit_bytes_ - used) return false;
   } while (!used_bytes_.compare_exchange_weak(used, used + bytes));
   uint64_t peak = peak_bytes_;
   while (peak < used + bytes && !peak_bytes_.compare_exchange_weak(peak, used + bytes)) {

@@ -57,6 +57,7 @@ class MemoryBudget {
 
  private:
   friend class MemoryReservation;
+  uint64_t FreeBytes() const { return limit_bytes_ - used_bytes_; }  // Take keeps what is used within the limit
   bool Take(uint64_t bytes);
   void Give(uint64_t bytes) { used_bytes_ -= bytes; }
 

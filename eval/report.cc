@@ -8,6 +8,8 @@
 #include <fstream>
 #include <map>
 
+#include "base/format.h"
+
 namespace longhold {
 namespace {
 
@@ -17,12 +19,6 @@ namespace json = boost::json;
 constexpr std::pair<EvalMode, std::string_view> kModes[] = {
     {EvalMode::kLonghold, "longhold"},  {EvalMode::kFull, "full"},          {EvalMode::kWindow, "window"},
     {EvalMode::kRagBm25, "rag-bm25"},   {EvalMode::kRagEmbed, "rag-embed"}, {EvalMode::kOracle, "oracle"}};
-
-std::string Format(const char* format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, value);
-  return text;
-}
 
 // ------------------------------------------------------------------------------------------------------------------- JSON
 

@@ -465,6 +465,12 @@ Result<std::vector<std::string>> RunEval(const EvalSettings& settings, const std
   return Runner(settings, done, parts).Run();
 }
 
+NativeRunner NativeRunnerOf(LanguageModel& model, const std::atomic<bool>* stop) {
+  return [&model, stop](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
+    return RunNativeEach(model, prefix, tails, max_tokens, SamplerOptions{}, stop);
+  };
+}
+
 bool NeedsHaystack(const EvalSettings& settings) {
   return std::any_of(settings.tasks.begin(), settings.tasks.end(), [](const std::string& task) { return FindTask(task)->needs_haystack; });
 }

@@ -27,6 +27,8 @@ struct EvalProgress {
 // RunNativeEach of a model, for several prompts that begin alike.
 using NativeRunner = std::function<Result<std::vector<NativeRun>>(
     std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens)>;
+// That of `model`, as samplers choose by default. Both are borrowed; `stop` as RunNativeEach's.
+NativeRunner NativeRunnerOf(LanguageModel& model, const std::atomic<bool>* stop);
 // A retriever over a text that outlives it.
 using RetrieverMaker = std::function<Result<std::unique_ptr<Retriever>>(std::string_view text)>;
 

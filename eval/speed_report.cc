@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <span>
 
+#include "base/format.h"
 #include "eval/speed.h"
 
 namespace longhold {
@@ -15,20 +16,8 @@ namespace json = boost::json;
 constexpr size_t kColumnsMax = 4;
 constexpr int kNameWidth = 27, kCellWidth = 12;
 
-std::string Format(const char* format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof text, format, value);
-  return text;
-}
-
 // Three digits or more, and no point where it would only say that the number is large.
 std::string Number(double value) { return Format(value >= 100 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value); }
-
-std::string Counted(uint64_t value) {
-  std::string digits = std::to_string(value);
-  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
-  return digits;
-}
 
 double Ratio(double value, double of) { return of > 0 ? value / of : 0; }
 
@@ -93,7 +82,7 @@ std::string Times(double ratio) { return ratio <= 0 ? "" : Format("%.2f", ratio)
 std::string Megabytes(uint64_t bytes) { return bytes == 0 ? "" : Number(static_cast<double>(bytes) / 1e6); }
 
 constexpr Row kRows[] = {
-    {"tokens", [](const LengthSpeed& s) { return Counted(s.tokens); }},
+    {"tokens", [](const LengthSpeed& s) { return FormatCount(s.tokens); }},
     {"engine alone, prefill tok/s", [](const LengthSpeed& s) { return Median(s.alone_prefill_tok_s); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.alone_prefill_tok_s); }},
     {"reading, tok/s", [](const LengthSpeed& s) { return Number(s.read_tok_s); }},
@@ -101,7 +90,7 @@ constexpr Row kRows[] = {
     {"  of the engine alone", [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.alone_prefill_tok_s.median)); }},
     {"  last 64K of first 64K", [](const LengthSpeed& s) { return s.tokens < 131072 ? "" : Times(Ratio(s.last_64k_tok_s, s.first_64k_tok_s)); }},
     {"  RAM beside weights, MB", [](const LengthSpeed& s) { return Megabytes(s.read_ram_bytes); }},
-    {"  disk, bytes a token", [](const LengthSpeed& s) { return Counted(s.disk_bytes / std::max<uint64_t>(1, s.tokens)); }},
+    {"  disk, bytes a token", [](const LengthSpeed& s) { return FormatCount(s.disk_bytes / std::max<uint64_t>(1, s.tokens)); }},
     {"question, first token ms", [](const LengthSpeed& s) { return Median(s.first_token_ms); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.first_token_ms); }},
     {"  plan", [](const LengthSpeed& s) { return Median(s.plan_ms); }},

@@ -149,8 +149,9 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
     Note("memory " + memory_name + ": was made with codec " + std::string(memory->codec().name()) + " and keeps it; ingest into a new one for " +
          options_.codec);
   }
+  const HotWindowOptions window{memory->manifest().sink_tokens, memory->manifest().window_tokens, model_->batch_tokens()};
   LH_ASSIGN_OR_RETURN(const MemoryReservation reading,
-                      budget_.Reserve(IngestBytes(model_->info().geometry, model_->batch_tokens(), input.text.size()), "reading " + input.name));
+                      budget_.Reserve(IngestBytes(model_->info().geometry, window, input.text.size()), "reading " + input.name));
   return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
 }
 

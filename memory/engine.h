@@ -255,7 +255,7 @@ class Engine {
   // Orders the plan's spans by what the model thinks of them (memory/second_look.h) and drops those that fall far behind.
   Status LookAgain(Planned& planned, uint32_t looked);
   static void AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces);
-  // Reads the pieces' blocks, where they are not there yet, into planned.blocks.
+  // Reads the pieces' blocks, where they are not there yet, into planned.blocks. Errors: resource_exhausted, and nothing is read then.
   Status Load(Planned& planned, std::span<const Piece> pieces);
   // Gives back blocks that no span of the plan needs.
   void DropBlocks(Planned& planned);
@@ -264,7 +264,6 @@ class Engine {
   // The question's likelihood beside each span and, last, beside nothing (QuestionLikelihoods), in as many groups of spans as the memory
   // budget asks for. Errors: resource_exhausted when it has no room for a single one.
   Result<std::vector<std::vector<float>>> QuestionBeside(Planned& planned, std::span<const PlannedSpan> spans);
-  uint64_t BlockBytes() const;
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
   size_t SpansToReread(const RecallPlan& plan) const;
   // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most reread_tokens in all, and

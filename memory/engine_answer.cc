@@ -164,7 +164,7 @@ Status Engine::ReserveAnswer(Planned& p, const AskOptions& options) {
       AppendPieces(p.plan.spans[i], i, &pieces);
     }
     if (!p.plan.spans.empty()) tokens += profile_->reread_tokens;
-    Status reserved = p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * BlockBytes()));
+    Status reserved = p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * p.BlockBytes()));
     if (reserved.ok()) {
       reserved = p.set_memory.Resize(WorkingSet::Bytes(model_->info().geometry, std::min<uint64_t>(tokens, p.set->capacity())));
     }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <chrono>
-#include <cmath>
 #include <map>
 #include <memory>
 #include <vector>
@@ -50,8 +49,9 @@ struct Engine::Planned {
   double plan_ms = 0;                // probe, scan and fusion
   double look_ms = 0;                // second look, with the blocks that it reads
   std::map<BlockKey, LoadedBlock> blocks;
-  MemoryReservation block_memory, set_memory;
+  MemoryReservation block_memory, set_memory;  // of `blocks`, and of those that are about to be read; of `set`
 
+  uint64_t BlockBytes() const { return memory->block_shape().Numbers() * sizeof(uint16_t); }
   // The block that holds the piece's rows; null when it is damaged.
   const KvBlock* Rows(const Piece& piece) const {
     const LoadedBlock& loaded = blocks.at(piece.key);

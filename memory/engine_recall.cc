@@ -33,22 +33,14 @@ void Engine::AppendPieces(const PlannedSpan& span, size_t index, std::vector<Pie
   }
 }
 
-uint64_t Engine::BlockBytes() const {
-  const KvGeometry& g = model_->info().geometry;
-  return g.layers.size() * 2 * kBlockTokens * g.kv_width() * sizeof(uint16_t);
-}
-
 Status Engine::Load(Planned& p, std::span<const Piece> pieces) {
   std::set<BlockKey> wanted;
   for (const Piece& piece : pieces) {
     if (!p.blocks.contains(piece.key)) wanted.insert(piece.key);
   }
-  LH_RETURN_IF_ERROR(p.block_memory.Resize((p.blocks.size() + wanted.size()) * BlockBytes()));
+  LH_RETURN_IF_ERROR(p.block_memory.Resize((p.blocks.size() + wanted.size()) * p.BlockBytes()));
   std::vector<std::pair<const BlockKey, Planned::LoadedBlock>*> missing;
-  for (const Piece& piece : pieces) {
-    const auto [entry, added] = p.blocks.try_emplace(piece.key);
-    if (added) missing.push_back(&*entry);
-  }
+  for (const BlockKey& key : wanted) missing.push_back(&*p.blocks.try_emplace(key).first);
   model_->Parallel(missing.size(), [&](size_t i) {
     missing[i]->second.block = p.memory->LoadBlock(missing[i]->first, &missing[i]->second.bytes);
   });
@@ -61,7 +53,7 @@ void Engine::DropBlocks(Planned& p) {
   std::set<BlockKey> needed;
   for (const Piece& piece : pieces) needed.insert(piece.key);
   std::erase_if(p.blocks, [&](const auto& entry) { return !needed.contains(entry.first); });
-  LH_CHECK(p.block_memory.Resize(std::min(p.block_memory.bytes(), p.blocks.size() * BlockBytes())).ok());
+  LH_CHECK(p.block_memory.Resize(p.blocks.size() * p.BlockBytes()).ok());
 }
 
 size_t Engine::ReserveLook(Planned& p, std::span<const PlannedSpan> spans, MemoryReservation* sets) {
@@ -74,7 +66,7 @@ size_t Engine::ReserveLook(Planned& p, std::span<const PlannedSpan> spans, Memor
     AppendPieces(spans[count], count, &pieces);
     // A block that two spans share counts twice here, and is loaded once.
     const uint64_t with = set_bytes + WorkingSet::Bytes(geometry, around + spans[count].tokens.size());
-    if (budget_.RoomFor(1, pieces.size() * BlockBytes() + with) == 0) break;
+    if (budget_.RoomFor(1, pieces.size() * p.BlockBytes() + with) == 0) break;
     set_bytes = with;
   }
   return sets->Resize(set_bytes).ok() ? count : 0;

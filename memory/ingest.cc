@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "base/hash.h"
-#include "memory/hot_window.h"
 #include "memory/segment_keys.h"
 
 namespace longhold {
@@ -288,17 +287,17 @@ Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::str
   return chunks;
 }
 
-uint64_t IngestBytes(const KvGeometry& geometry, uint32_t pass_tokens, uint64_t text_bytes) {
-  const HotWindowOptions window;
+uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window, uint64_t text_bytes) {
+  const uint64_t pass_tokens = window.pass_tokens;
   const uint64_t listed = window.sink_tokens + window.window_tokens + pass_tokens;
   const uint64_t row_bytes = geometry.layers.size() * geometry.kv_width() * 2 * sizeof(uint16_t);
   // The window keeps halves of all layers and one layer's floats. The pass's blocks are copied out of it, coded side by side (a block
   // needs its numbers as floats for that, and its bytes) and given to the store; the last window's blocks stay, and go into the resume
   // state. The open segment's keys and words are small beside these.
-  const uint64_t coding = uint64_t{pass_tokens} * row_bytes + 2 * uint64_t{kBlockTokens} * row_bytes * 2;
+  const uint64_t coding = pass_tokens * row_bytes + 2 * uint64_t{kBlockTokens} * row_bytes * 2;
   const uint64_t panels = listed * geometry.kv_width() * 2 * sizeof(float);
   // The text is here as chunks too, with four bytes a token and two for its length, and twice while they are written.
-  return listed * row_bytes + panels + 2 * uint64_t{pass_tokens} * row_bytes + coding + 2 * window.window_tokens * row_bytes + 6 * text_bytes;
+  return listed * row_bytes + panels + 2 * pass_tokens * row_bytes + coding + 2 * window.window_tokens * row_bytes + 6 * text_bytes;
 }
 
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,

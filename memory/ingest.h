@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "memory/engine.h"
+#include "memory/hot_window.h"
 #include "memory/lexical_index.h"
 #include "memory/memory.h"
 
@@ -14,7 +15,7 @@ namespace longhold {
 Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text);
 
 // RAM that IngestDocument takes while it reads a text of `text_bytes`, at most.
-uint64_t IngestBytes(const KvGeometry& geometry, uint32_t pass_tokens, uint64_t text_bytes);
+uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window, uint64_t text_bytes);
 
 // See Engine::Ingest. Goes on with an unfinished ingest of the same text.
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,

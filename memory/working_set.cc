@@ -32,18 +32,18 @@ float* WorkingSet::Values(uint32_t slot, uint32_t kv_head, uint32_t block) {
   return KeysT(slot, kv_head, block) + size_t{kBlockTokens} * geometry_.head_dim;
 }
 
-size_t WorkingSet::PanelFloats() const {
-  return geometry_.layers.size() * geometry_.kv_heads * 2 * kBlockTokens * geometry_.head_dim;
+size_t WorkingSet::PanelFloats(const KvGeometry& geometry) {
+  return geometry.layers.size() * geometry.kv_heads * 2 * kBlockTokens * geometry.head_dim;
 }
 
 uint64_t WorkingSet::Bytes(const KvGeometry& geometry, uint64_t tokens) {
   const uint64_t blocks = (tokens + kBlockTokens - 1) / kBlockTokens;
-  return blocks * kBlockTokens * geometry.layers.size() * geometry.kv_heads * 2 * geometry.head_dim * sizeof(float);
+  return blocks * PanelFloats(geometry) * sizeof(float);
 }
 
 void WorkingSet::Grow(uint32_t tokens) {
   LH_CHECK(tokens <= capacity_);
-  const size_t floats = PanelFloats();
+  const size_t floats = PanelFloats(geometry_);
   while (panels_.size() * kBlockTokens < tokens) {
     panels_.push_back(std::make_unique<AlignedFloats>());
     std::memset(panels_.back()->Ensure(floats), 0, floats * sizeof(float));  // unused keys must be finite
@@ -79,7 +79,7 @@ void WorkingSet::AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t 
 void WorkingSet::AppendHead(const WorkingSet& other, uint32_t tokens) {
   LH_CHECK(size_ == 0 && tokens <= other.size_ && geometry_ == other.geometry_);
   Grow(tokens);
-  const size_t floats = PanelFloats();
+  const size_t floats = PanelFloats(geometry_);
   for (uint32_t b = 0; b * kBlockTokens < tokens; ++b) {
     std::memcpy(panels_[b]->Ensure(floats), other.panels_[b]->Ensure(floats), floats * sizeof(float));
   }

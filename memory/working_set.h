@@ -72,7 +72,7 @@ class WorkingSet final : public LayerAttention {
   // One block of one layer and KV head: [head_dim, 64] keys, then [64, head_dim] values.
   float* KeysT(uint32_t slot, uint32_t kv_head, uint32_t block);
   float* Values(uint32_t slot, uint32_t kv_head, uint32_t block);
-  size_t PanelFloats() const;  // of one block, all layers and heads
+  static size_t PanelFloats(const KvGeometry& geometry);  // of one block, all layers and heads
   void Grow(uint32_t tokens);
   void PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key);
   void PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const float* value);

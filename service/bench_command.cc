@@ -1,9 +1,6 @@
 // `longhold bench`: puts a measurement of speed together and shows it.
 
-#include <optional>
-
 #include "eval/speed.h"
-#include "model/llama_host.h"
 #include "service/commands.h"
 #include "service/memory_home.h"
 #include "service/profile_file.h"
@@ -20,8 +17,7 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const MemoryHome home, MemoryHome::Temporary());
   Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
-  LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(c.config, model->info()));
-  LH_RETURN_IF_ERROR(engine.UseModel(model, profile ? &*profile : nullptr));
+  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
 
   SpeedReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .machine = {}, .lengths = {}};
   Result<std::vector<LengthSpeed>> lengths = [&] {
@@ -30,9 +26,7 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
     report.machine = MeasureMachine(*model, c.config.threads.value, settings.runs);
     return MeasureSpeed(settings, {.model = *model,
                                    .engine = engine,
-                                   .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
-                                     return RunNativeEach(*model, prefix, tails, max_tokens, SamplerOptions{}, stop);
-                                   },
+                                   .native = NativeRunnerOf(*model, stop),
                                    .haystack = haystack,
                                    .stop = stop,
                                    .on_progress = [&](const EvalProgress& p) {

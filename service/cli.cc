@@ -26,6 +26,12 @@ CLI::Validator Checks(Parse parse) {
   }, "");
 }
 
+// "0" too, which ParseLength has no use for.
+Result<uint64_t> ParseLengthOrNone(const std::string& text) {
+  if (text == "0") return uint64_t{0};
+  return ParseLength(text);
+}
+
 void AddCodec(CLI::App* sub, std::string* codec, const std::string& whose) {
   const std::vector<std::string_view> names = CodecNames();
   sub->add_option("--codec", *codec, "how " + whose + " keys and values: " + CodecList() + " (" + std::string(kDefaultCodec) + ")")
@@ -248,7 +254,7 @@ class Parser {
     sub->add_option("--questions", s.questions, "asked of each text (8)")->type_name("N")->check(CLI::Range(1, 1000));
     sub->add_option("--runs", s.runs, "of the engine alone, before a text and after it (3)")->type_name("N")->check(CLI::Range(1, 100));
     sub->add_option("--full-max", full_max_, "longest text for the model's own full attention (8k); 0: none")->type_name("N")
-        ->check(Checks([](const std::string& text) -> Result<uint64_t> { return text == "0" ? Result<uint64_t>(0) : ParseLength(text); }));
+        ->check(Checks(ParseLengthOrNone));
     sub->add_option("--max-tokens", s.max_tokens, "longest answer (64)")->type_name("N")->check(CLI::Range(8, 100000));
     sub->add_option("--seed", s.seed, "of the text and the questions (1)")->type_name("N");
     sub->add_option("--haystack", s.haystack, "a file, a directory, or the program's 'bible'")->type_name("PATH");
@@ -259,7 +265,7 @@ class Parser {
         bench_.settings.lengths.push_back(*ParseLength(length));
         if (bench_.settings.lengths.back() == 0) throw CLI::ValidationError("--lengths", "whole: give a number of tokens");
       }
-      if (!full_max_.empty()) bench_.settings.full_length_max = full_max_ == "0" ? 0 : *ParseLength(full_max_);
+      if (!full_max_.empty()) bench_.settings.full_length_max = *ParseLengthOrNone(full_max_);
       out_.command = bench_;
     });
   }

@@ -103,8 +103,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   if (journal) home.Keep();  // an error must not cost what was read before
   Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
-  LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(c.config, model->info()));
-  LH_RETURN_IF_ERROR(engine.UseModel(model, profile ? &*profile : nullptr));
+  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
   EvalReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .notes = {}, .rows = {}, .results = {}};
   if (journal) {
     LH_RETURN_IF_ERROR(SameRun(journal->environment(), report.environment, directory));
@@ -127,9 +126,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     const EvalParts parts{
         .model = *model,
         .engine = engine,
-        .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
-          return RunNativeEach(*model, prefix, tails, max_tokens, SamplerOptions{}, stop);
-        },
+        .native = NativeRunnerOf(*model, stop),
         .embed = embedder == nullptr ? RetrieverMaker() : [&](std::string_view text) {
           return BuildEmbedRetriever(text, *embedder, {.stop = stop, .on_progress = nullptr});
         },

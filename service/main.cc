@@ -67,8 +67,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   };
   const auto load_model = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
-    LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(config, loaded->info()));
-    LH_RETURN_IF_ERROR(engine.UseModel(loaded, profile ? &*profile : nullptr));
+    LH_RETURN_IF_ERROR(UseModelWithProfile(config, loaded, &engine));
     if (engine.profile().heads.empty() && engine.profile().calibration.empty()) {
       terminal.Note(loaded->info().name + ": has no recall profile, so places are found by their words alone; 'longhold calibrate' learns one");
     }

@@ -32,6 +32,11 @@ Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const M
   return std::optional<RecallProfile>(std::move(profile));
 }
 
+Status UseModelWithProfile(const Config& config, LanguageModel* model, Engine* engine) {
+  LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(config, model->info()));
+  return engine->UseModel(model, profile ? &*profile : nullptr);
+}
+
 Status WriteProfile(const RecallProfile& profile, const std::string& path) {
   std::error_code ec;
   const fs::path parent = fs::path(path).parent_path();

@@ -18,12 +18,6 @@ constexpr size_t kCitationLines = 3;
 constexpr size_t kCitationsShown = 4;
 constexpr size_t kIndent = 4;
 
-std::string Format(const char* format, double value) {
-  char text[64];
-  std::snprintf(text, sizeof(text), format, value);
-  return text;
-}
-
 // Boost.JSON writes 0.62 as 6.2E-1, which is right and which nobody wants to read; so numbers are written here.
 void Write(const json::value& value, std::string* out) {
   switch (value.kind()) {
@@ -615,12 +609,6 @@ std::string Excerpt(std::string_view text, std::string_view hint, size_t columns
   std::string out = best_begin > 0 ? "\u2026 " : "";
   for (size_t i = best_begin; i < end; ++i) out += (i > best_begin ? " " : "") + words[i].text;
   return end < words.size() ? out + " \u2026" : out;
-}
-
-std::string FormatCount(uint64_t value) {
-  std::string digits = std::to_string(value);
-  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
-  return digits;
 }
 
 std::string FormatDuration(double seconds) {

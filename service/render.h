@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/format.h"
 #include "memory/engine.h"
 #include "model/model_catalog.h"
 #include "service/config.h"
@@ -95,7 +96,6 @@ class LineWrap {
 // At most `columns` columns of `text`, white space collapsed: the stretch that holds most words of `hint`, beginning at a line of the
 // text or, where its lines are longer than that, at a word; an ellipsis stands for what is left out.
 std::string Excerpt(std::string_view text, std::string_view hint, size_t columns);
-std::string FormatCount(uint64_t value);      // "1,048,576"
 std::string FormatDuration(double seconds);   // "0.4 s", "42 s", "3:07", "1:02:03"
 
 }  // namespace longhold

@@ -30,7 +30,6 @@ T Load(std::string_view in, size_t offset) {
   return value;
 }
 
-size_t BlockElements(const BlockShape& shape) { return size_t{shape.layers} * 2 * kBlockTokens * shape.kv_width; }
 
 // What a value says about itself, once it is known to be whole.
 struct Frame {
@@ -121,13 +120,13 @@ const std::vector<const BlockCodec*>& Codecs() {
 KvBlock KvBlock::Empty(const BlockShape& shape) {
   KvBlock block;
   block.shape = shape;
-  block.data.assign(BlockElements(shape), 0);
+  block.data.assign(shape.Numbers(), 0);
   return block;
 }
 
 std::string BlockCodec::Encode(const KvBlock& block) const {
   LH_CHECK(block.tokens >= 1 && block.tokens <= kBlockTokens);
-  LH_CHECK(block.data.size() == BlockElements(block.shape));
+  LH_CHECK(block.data.size() == block.shape.Numbers());
   std::string out(kHeaderBytes, '\0');
   std::memcpy(out.data(), kMagic, sizeof(kMagic));
   Store(&out, 4, kVersion);

@@ -16,6 +16,7 @@ namespace longhold {
 struct BlockShape {
   uint32_t layers = 0;
   uint32_t kv_width = 0;  // kv_heads * head_dim
+  size_t Numbers() const { return size_t{layers} * 2 * kBlockTokens * kv_width; }  // of a whole block
   friend bool operator==(const BlockShape&, const BlockShape&) = default;
 };
 

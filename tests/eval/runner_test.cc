@@ -4,12 +4,12 @@
 #include "eval/runner.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <map>
 #include <set>
 
+#include "tests/store/temp_dir.h"
 #include "tests/support/toy_model.h"
 
 namespace longhold {
@@ -26,20 +26,16 @@ class Trial {
     options.context_length = 4096;
     return options;
   }()) {
-    std::string pattern = (fs::temp_directory_path() / "longhold-runner-XXXXXX").string();
-    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-    home_ = pattern;
     std::string text;
     for (int i = 0; i < 300; ++i) text += "V" + std::to_string(i) + " In the year " + std::to_string(i) + " the river froze at the mill.\n";
     haystack_ = MakeHaystack("book", text, true);
   }
-  ~Trial() { fs::remove_all(home_); }
 
   // Stops after `stop_after` rows (0: never). Rows are kept over calls, as a journal's are.
   Result<std::vector<std::string>> Go(const EvalSettings& settings, size_t stop_after = 0) {
     stop_ = false;
     asked_ = 0;
-    Engine engine({.home = home_});
+    Engine engine({.home = home_ / "home"});
     EXPECT_TRUE(engine.UseModel(&model_, nullptr).ok());
     const EvalParts parts{
         .model = model_,
@@ -79,18 +75,17 @@ class Trial {
   const std::vector<EvalRow>& rows() const { return rows_; }
   const std::vector<std::string>& prompts() const { return prompts_; }
   const EvalProgress& last() const { return last_; }
-  std::string home() const { return home_; }
   void Ask(const std::string& tsv) { questions_ = *ParseQuestions(tsv, "q"); }
   size_t Memories() const {
     size_t count = 0;
     std::error_code ec;
-    for (const auto& entry : fs::directory_iterator(home_ + "/memories", ec)) count += entry.is_directory();
+    for (const auto& entry : fs::directory_iterator(home_ / "home/memories", ec)) count += entry.is_directory();
     return count;
   }
 
  private:
   ToyModel model_;
-  std::string home_;
+  TempDir home_;
   Haystack haystack_;
   std::vector<FileQuestion> questions_;
   std::atomic<bool> stop_ = false;

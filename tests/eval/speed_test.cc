@@ -3,7 +3,6 @@
 #include "eval/speed.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <boost/json.hpp>
@@ -11,6 +10,7 @@
 #include <set>
 #include <sstream>
 
+#include "tests/store/temp_dir.h"
 #include "tests/support/toy_model.h"
 
 namespace longhold {
@@ -44,17 +44,13 @@ class Trial {
     options.context_length = 4096;
     return options;
   }()) {
-    std::string pattern = (fs::temp_directory_path() / "longhold-speed-XXXXXX").string();
-    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-    home_ = pattern;
     std::string text;
     for (int i = 0; i < 300; ++i) text += "In the year " + std::to_string(i) + " the river froze at the mill. ";
     haystack_ = MakeHaystack("book", text, false);
   }
-  ~Trial() { fs::remove_all(home_); }
 
   Result<std::vector<LengthSpeed>> Go(const SpeedSettings& settings, const std::string& stop_at = "nowhere") {
-    Engine engine({.home = home_});
+    Engine engine({.home = home_ / "home"});
     EXPECT_TRUE(engine.UseModel(&model_, nullptr).ok());
     return MeasureSpeed(settings, {.model = model_,
                                    .engine = engine,
@@ -74,11 +70,11 @@ class Trial {
   size_t longest() const { return longest_; }
   const std::set<std::string>& labels() const { return labels_; }
   LanguageModel& model() { return model_; }
-  bool empty() const { return !fs::exists(home_ + "/memories") || fs::is_empty(home_ + "/memories"); }
+  bool empty() const { return !fs::exists(home_ / "home/memories") || fs::is_empty(home_ / "home/memories"); }
 
  private:
   ToyModel model_;
-  std::string home_;
+  TempDir home_;
   Haystack haystack_;
   std::atomic<bool> stop_ = false;
   size_t longest_ = 0;
