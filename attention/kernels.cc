@@ -52,6 +52,11 @@ void ScanLogits(const ScanCall& one_block, float* out) {
 }
 
 template <const IsaKernels& isa>
+void MultiplyAdd(const MultiplyCall& call) {
+  isa.multiply_add(call);
+}
+
+template <const IsaKernels& isa>
 void HalfToFloat(const uint16_t* in, float* out, size_t count) {
   isa.half_to_float(in, out, count);
 }
@@ -67,6 +72,7 @@ constexpr KernelTable Table(std::string_view name) {
           .attend = Attend<isa>,
           .scan = Scan<isa>,
           .scan_logits = ScanLogits<isa>,
+          .multiply_add = MultiplyAdd<isa>,
           .half_to_float = HalfToFloat<isa>,
           .float_to_half = FloatToHalf<isa>};
 }

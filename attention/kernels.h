@@ -70,6 +70,16 @@ struct ScanCall {
   float* block_sum = nullptr;       // [blocks, rows]
 };
 
+// out[r, n] += sum_k a[r, k] b[k, n]: dense, row-major, any alignment; `out` overlaps neither.
+struct MultiplyCall {
+  const float* a = nullptr;  // [rows, depth]
+  const float* b = nullptr;  // [depth, columns]
+  float* out = nullptr;      // [rows, columns]
+  uint32_t rows = 0;
+  uint32_t depth = 0;
+  uint32_t columns = 0;
+};
+
 // All kernels of one instruction set. Every level computes the same functions; rounding differs within the tests' bounds.
 struct KernelTable {
   std::string_view name;  // "scalar", "avx2", "avx512"
@@ -77,6 +87,7 @@ struct KernelTable {
   void (*scan)(const ScanCall& call);
   // logits[j, r] of one block, same formula as ScanCall; `out` is [64, rows].
   void (*scan_logits)(const ScanCall& one_block, float* out);
+  void (*multiply_add)(const MultiplyCall& call);
   // IEEE half <-> float, round to nearest even; any alignment.
   void (*half_to_float)(const uint16_t* in, float* out, size_t count);
   void (*float_to_half)(const float* in, uint16_t* out, size_t count);

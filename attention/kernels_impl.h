@@ -455,6 +455,72 @@ void ScanLogitsImpl(const ScanCall& one_block, float* out) {
   LH_FOR_ROW_TILES(one_block.rows, LogitsTile, one_block, lh_row, out);
 }
 
+// out[r, column ...] += a b for NV vectors of columns.
+template <int R, int NV, bool kTail>
+void MultiplyColumns(const MultiplyCall& call, const float* a, uint32_t row0, uint32_t first, uint32_t depth,
+                     uint32_t column, uint32_t tail) {
+  Vec acc[R][NV];
+  LH_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const float* out = call.out + size_t{row0 + r} * call.columns + column;
+    LH_UNROLL
+    for (int v = 0; v < NV; ++v) {
+      const float* at = out + v * Vec::kLanes;
+      acc[r][v] = kTail && v == NV - 1 ? Vec::LoadPartial(at, tail) : Vec::Load(at);
+    }
+  }
+  MultiplyAdd<R, NV, kTail, kQueryStride>(a, call.b + size_t{first} * call.columns + column, call.columns, depth, tail, acc);
+  LH_UNROLL
+  for (int r = 0; r < R; ++r) {
+    float* out = call.out + size_t{row0 + r} * call.columns + column;
+    LH_UNROLL
+    for (int v = 0; v < NV; ++v) {
+      float* at = out + v * Vec::kLanes;
+      if (kTail && v == NV - 1) {
+        acc[r][v].StorePartial(at, tail);
+      } else {
+        acc[r][v].Store(at);
+      }
+    }
+  }
+}
+
+// The last `columns` columns, fewer than a full tile.
+template <int R, int NV>
+void MultiplyLast(const MultiplyCall& call, const float* a, uint32_t row0, uint32_t first, uint32_t depth, uint32_t column,
+                  uint32_t columns) {
+  if constexpr (NV > 1) {
+    if (columns <= (NV - 1) * Vec::kLanes) return MultiplyLast<R, NV - 1>(call, a, row0, first, depth, column, columns);
+  }
+  if (columns == NV * Vec::kLanes) return MultiplyColumns<R, NV, false>(call, a, row0, first, depth, column, 0);
+  MultiplyColumns<R, NV, true>(call, a, row0, first, depth, column, columns - (NV - 1) * Vec::kLanes);
+}
+
+// Depth that a tile's rows are copied for: as many as fit kQueryStride's rows.
+constexpr uint32_t kMultiplyDepth = 256;
+
+template <int R>
+void MultiplyTile(const MultiplyCall& call, uint32_t row0, uint32_t first, uint32_t depth) {
+  alignas(64) float a[R * kQueryStride];
+  for (int r = 0; r < R; ++r) {
+    __builtin_memcpy(a + r * kQueryStride, call.a + size_t{row0 + r} * call.depth + first, depth * sizeof(float));
+  }
+  constexpr uint32_t kWidth = kTileVectors * Vec::kLanes;
+  uint32_t column = 0;
+  for (; column + kWidth <= call.columns; column += kWidth) {
+    MultiplyColumns<R, kTileVectors, false>(call, a, row0, first, depth, column, 0);
+  }
+  if (column < call.columns) MultiplyLast<R, kTileVectors>(call, a, row0, first, depth, column, call.columns - column);
+}
+
+void MultiplyAddImpl(const MultiplyCall& call) {
+  // Depth outside: the part of `b` that all row tiles pass over stays in the second-level cache.
+  for (uint32_t first = 0; first < call.depth; first += kMultiplyDepth) {
+    const uint32_t depth = MinOf(call.depth - first, kMultiplyDepth);
+    LH_FOR_ROW_TILES(call.rows, MultiplyTile, call, lh_row, first, depth);
+  }
+}
+
 void HalfToFloatImpl(const uint16_t* in, float* out, size_t count) {
   size_t i = 0;
   for (; i + 8 <= count; i += 8) HalfToFloat8(in + i, out + i);
@@ -480,6 +546,7 @@ void FloatToHalfImpl(const float* in, uint16_t* out, size_t count) {
 constexpr IsaKernels kImplementation = {.attend = AttendImpl,
                                         .scan = ScanImpl,
                                         .scan_logits = ScanLogitsImpl,
+                                        .multiply_add = MultiplyAddImpl,
                                         .half_to_float = HalfToFloatImpl,
                                         .float_to_half = FloatToHalfImpl};
 

@@ -44,6 +44,7 @@ struct IsaKernels {
   void (*attend)(const AttendArgs& args);
   void (*scan)(const ScanCall& call);
   void (*scan_logits)(const ScanCall& one_block, float* out);
+  void (*multiply_add)(const MultiplyCall& call);
   void (*half_to_float)(const uint16_t* in, float* out, size_t count);
   void (*float_to_half)(const float* in, uint16_t* out, size_t count);
 };

@@ -21,9 +21,12 @@ struct Vec {
     return x;
   }
   void Store(float* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
-  // head_dim is a multiple of 4, so partial vectors are full here.
-  static Vec LoadPartial(const float* p, uint32_t) { return Load(p); }
-  void StorePartial(float* p, uint32_t) const { Store(p); }
+  static Vec LoadPartial(const float* p, uint32_t n) {
+    Vec x = {Floats{}};
+    __builtin_memcpy(&x.v, p, n * sizeof(float));
+    return x;
+  }
+  void StorePartial(float* p, uint32_t n) const { __builtin_memcpy(p, &v, n * sizeof(float)); }
   static Vec Set1(float x) { return {Floats{x, x, x, x}}; }
   void KeepInRegister() {}  // too few registers to insist
   static Vec Add(Vec a, Vec b) { return {a.v + b.v}; }

@@ -1,10 +1,11 @@
 // What a block codec costs and what it loses, on real keys: bytes a token, time, and the change of next-token loss.
 //
-//   codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP]...
+//   codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP | archive,STEP]...
 //
 // The first TOKENS tokens of TEXT are read with all tokens in the softmax, 64 at a time. Every 64 are then judged again, token by token,
 // with the tokens before them attended to as each codec gives them back; keys and values of these come from the exact run, as in a
-// memory, where what is recalled was computed from the exact window. Named codecs are measured, and rounded ones of the given steps.
+// memory, where what is recalled was computed from the exact window. Named codecs are measured, rounded ones of the given steps, and
+// transforming ones, whose basis is learned from the 4,096 tokens of TEXT that follow.
 // The interval is the bootstrap's, 95 %, of the mean difference to 16 bits over pieces of 64 tokens.
 #include <algorithm>
 #include <chrono>
@@ -18,10 +19,12 @@
 #include <vector>
 
 #include "attention/kernels.h"
+#include "memory/hot_window.h"
 #include "memory/second_look.h"
 #include "memory/working_set.h"
 #include "model/llama_host.h"
 #include "store/block_codec.h"
+#include "store/transform_codec.h"
 
 using namespace longhold;
 
@@ -70,7 +73,9 @@ class Recorder final : public LayerAttention {
 
 struct Candidate {
   std::unique_ptr<const BlockCodec> owned;
-  const BlockCodec* codec;
+  const BlockCodec* codec = nullptr;
+  std::string name;
+  float share = 0;  // of a codec whose basis is yet to be learned
   std::vector<std::unique_ptr<WorkingSet>> set;  // one
   uint64_t bytes = 0;
   double encode_ms = 0, decode_ms = 0;
@@ -81,6 +86,53 @@ double Mean(const std::vector<double>& x) {
   double sum = 0;
   for (const double v : x) sum += v;
   return sum / static_cast<double>(x.size());
+}
+
+constexpr size_t kLearnedTokens = TransformBasis::kFitBlocks * kBlockTokens;
+
+void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth, uint32_t columns) {
+  Kernels().multiply_add({.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
+}
+
+// Blocks of a text as an ingest makes them.
+Result<std::vector<KvBlock>> Read(LanguageModel& model, std::span<const TokenId> text) {
+  const KvGeometry& g = model.info().geometry;
+  constexpr uint32_t kPass = 512;
+  HotWindow window(g, {.pass_tokens = kPass});
+  std::vector<KvBlock> blocks;
+  model.NativeForget(0, UINT32_MAX);
+  for (uint32_t at = 0; at + kPass <= text.size(); at += kPass) {
+    window.BeginPass(kPass);
+    LH_RETURN_IF_ERROR(model.Forward(text.subspan(at, kPass), at, &window, false));
+    window.EndPass();
+    for (uint32_t row = 0; row < kPass; row += kBlockTokens) {
+      KvBlock& block = blocks.emplace_back(KvBlock::Empty({static_cast<uint32_t>(g.layers.size()), g.kv_width()}));
+      block.tokens = kBlockTokens;
+      for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
+        const size_t begin = size_t{row} * g.kv_width(), numbers = size_t{kBlockTokens} * g.kv_width();
+        std::copy_n(window.PassKeys(slot) + begin, numbers, block.Keys(slot));
+        std::copy_n(window.PassValues(slot) + begin, numbers, block.Values(slot));
+      }
+    }
+  }
+  blocks.erase(blocks.begin());  // the sinks
+  return blocks;
+}
+
+Status LearnBases(LanguageModel& model, std::span<const TokenId> text, std::vector<Candidate>& candidates) {
+  LH_ASSIGN_OR_RETURN(const std::vector<KvBlock> blocks, Read(model, text));
+  for (Candidate& c : candidates) {
+    if (c.share == 0) continue;
+    const Clock::time_point begin = Clock::now();
+    LH_ASSIGN_OR_RETURN(TransformBasis basis, TransformBasis::Fit(blocks, c.share, Multiply));
+    uint64_t components = 0;
+    for (const TransformBasis::Group& g : basis.groups()) components += g.components;
+    std::fprintf(stderr, "%s: basis of %zu bytes, %llu components, learned in %.1f s\n", c.name.c_str(), basis.Encode().size(),
+                 static_cast<unsigned long long>(components), std::chrono::duration<double>(Clock::now() - begin).count());
+    c.owned = NewTransformCodec(c.name, std::make_shared<const TransformBasis>(std::move(basis)), Multiply);
+    c.codec = c.owned.get();
+  }
+  return OkStatus();
 }
 
 int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candidate>& candidates) {
@@ -139,7 +191,7 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
     }
     std::sort(means.begin(), means.end());
     const double base = Mean(candidates[0].loss), percent = 100 / base;
-    std::printf("| %s | %.0f | %.1f %% | %.2f | %.2f | %.4f | %+.3f (%+.3f to %+.3f) |\n", std::string(c.codec->name()).c_str(),
+    std::printf("| %s | %.0f | %.1f %% | %.2f | %.2f | %.4f | %+.3f (%+.3f to %+.3f) |\n", c.name.c_str(),
                 static_cast<double>(c.bytes) / blocks / kBlockTokens, 100.0 * static_cast<double>(c.bytes) / static_cast<double>(candidates[0].bytes),
                 c.encode_ms / blocks, c.decode_ms / blocks, Mean(c.loss), Mean(change) * percent, means[50] * percent, means[1949] * percent);
   }
@@ -150,18 +202,26 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP]...\n");
+    std::fprintf(stderr, "usage: codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP | archive,STEP]...\n");
     return 2;
   }
   std::vector<Candidate> candidates;
-  for (const std::string_view name : CodecNames()) candidates.push_back({.codec = FindCodec(name)});
+  for (const std::string_view name : CodecNames()) {
+    Candidate& c = candidates.emplace_back();
+    c.name = name;
+    c.codec = FindCodec(name);
+    if (c.codec == nullptr) c.share = kArchiveStep;
+  }
   for (int i = 4; i < argc; ++i) {
+    Candidate& c = candidates.emplace_back();
+    c.name = argv[i];
     RoundedCodecOptions options;
+    if (std::sscanf(argv[i], "archive,%f", &c.share) == 1 && c.share > 0) continue;
     if (std::sscanf(argv[i], "%f,%f", &options.key_step, &options.value_step) != 2 || !(options.key_step > 0) || !(options.value_step > 0)) {
-      return Fail(InvalidArgument(std::string(argv[i]) + ": give two steps as in 0.1,0.25"));
+      return Fail(InvalidArgument(c.name + ": give two steps as in 0.1,0.25, or one as in archive,0.7"));
     }
-    candidates.push_back({.owned = NewRoundedCodec(argv[i], options)});
-    candidates.back().codec = candidates.back().owned.get();
+    c.owned = NewRoundedCodec(c.name, options);
+    c.codec = c.owned.get();
   }
   LlamaOptions llama;
   llama.path = argv[1];
@@ -178,5 +238,8 @@ int main(int argc, char** argv) {
   if (count < 2 * kBlockTokens || tokens->size() < count) {
     return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) + " tokens; name a number from 128 to that"));
   }
+  if (tokens->size() < count + kLearnedTokens) return Fail(InvalidArgument("the text has no 4,096 tokens behind those to learn from"));
+  const Status learned = LearnBases(**model, std::span(*tokens).subspan(count, kLearnedTokens), candidates);
+  if (!learned.ok()) return Fail(learned);
   return Run(**model, std::span(*tokens).first(count), candidates);
 }

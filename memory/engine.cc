@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/parallel.h"
 #include "memory/engine_planned.h"
 #include "memory/ingest.h"
 #include "store/rocks_store.h"
@@ -24,7 +25,7 @@ struct Engine::Open_ {
 };
 
 Engine::Engine(EngineOptions options) : options_(std::move(options)), budget_(options_.memory_budget_bytes) {
-  LH_CHECK(FindCodec(options_.codec) != nullptr);
+  LH_CHECK(IsCodecName(options_.codec));
 }
 Engine::~Engine() = default;
 
@@ -48,7 +49,7 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
 }
 
 Status Engine::UseCodec(std::string_view name) {
-  if (FindCodec(name) == nullptr) {
+  if (!IsCodecName(name)) {
     return InvalidArgument("codec " + std::string(name) + ": unknown; choose one of " + CodecList());
   }
   options_.codec = name;
@@ -124,7 +125,7 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   open->writable = write;
   const ModelInfo* info = with_model ? &model_->info() : nullptr;
   if (!Memory::Exists(*store) && access == Access::kCreate) {
-    LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_, *FindCodec(options_.codec)));
+    LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_, options_.codec));
   } else {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
   }
@@ -145,9 +146,9 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
   LH_CHECK(model_ != nullptr);
   if (input.text.empty()) return InvalidArgument(input.name + ": is empty; there is nothing to remember");
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(memory_name, Access::kCreate, true));
-  if (codec_chosen_ && memory->codec().name() != options_.codec) {
-    Note("memory " + memory_name + ": was made with codec " + std::string(memory->codec().name()) + " and keeps it; ingest into a new one for " +
-         options_.codec);
+  if (codec_chosen_ && memory->manifest().codec != options_.codec) {
+    Note("memory " + memory_name + ": has codec " + memory->manifest().codec + " and keeps it; 'longhold compact " + memory_name + " --codec " +
+         options_.codec + "' changes it");
   }
   const HotWindowOptions window{memory->manifest().sink_tokens, memory->manifest().window_tokens, model_->batch_tokens()};
   LH_ASSIGN_OR_RETURN(const MemoryReservation reading,
@@ -252,8 +253,20 @@ Status Engine::Forget(const std::string& name, const std::string& document, bool
 
 Status Engine::Compact(const std::string& name) {
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
-  LH_RETURN_IF_ERROR(memory->BuildLists(SerialFor));  // no model, so no workers
+  LH_RETURN_IF_ERROR(memory->BuildLists(ThreadsFor));
   return memory->store().Compact();
+}
+
+Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view codec, const std::atomic<bool>* stop,
+                                    const std::function<void(const IngestProgress&)>& on_progress) {
+  if (!IsCodecName(codec)) return InvalidArgument("codec " + std::string(codec) + ": unknown; choose one of " + CodecList());
+  const EngineClock::time_point start = EngineClock::now();
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  return memory->Recode(codec, ThreadsFor, stop, [&](uint64_t done, uint64_t total) {
+    const double seconds = Milliseconds(start, EngineClock::now()) / 1000;
+    const double tokens = static_cast<double>(done * kBlockTokens);
+    if (on_progress) on_progress({name, done * kBlockTokens, total * kBlockTokens, seconds > 0 ? tokens / seconds : 0});
+  });
 }
 
 Status Engine::Verify(const std::string& name) {

@@ -184,7 +184,7 @@ struct EngineOptions {
   // there is no room for all that was recalled, the least relevant spans are left out, with a note; where an index or a question does not
   // fit, the call says so (resource_exhausted).
   uint64_t memory_budget_bytes = 1ull << 30;
-  std::string codec = std::string(kDefaultCodec);  // of the blocks of new memories, one of FindCodec's
+  std::string codec = std::string(kDefaultCodec);  // of the blocks of new memories, one of CodecNames'
 };
 
 class Memory;
@@ -239,6 +239,10 @@ class Engine {
   // name removes the whole memory, whatever its state. With `compact` the bytes are gone from the disk on return.
   Status Forget(const std::string& memory, const std::string& document, bool compact);
   Status Compact(const std::string& memory);
+  // Makes `codec` the memory's and codes its blocks with it: Memory::Recode. The bytes before leave the disk with Compact. Errors: as
+  // Memory::Recode's; invalid_argument.
+  Result<RecodeReport> Recode(const std::string& memory, std::string_view codec, const std::atomic<bool>* stop,
+                              const std::function<void(const IngestProgress&)>& on_progress = nullptr);
   // Reads every record and block back. Data_loss names the first bad one.
   Status Verify(const std::string& memory);
 

@@ -206,13 +206,14 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
   if (!last) {
     resume.tokens = end;
     LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
-    if (&memory_.codec() != &ExactCodec()) {
+    if (memory_.manifest().codec != ExactCodec().name()) {
       for (const KvBlock& block : recent_) resume.window += ExactCodec().Encode(block);
       if (end % kCommitTokens != 0) resume.keys = segment_keys_.Save();
     }
   }
   LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical), last ? nullptr : &resume, retire));
   committed_ = end;
+  LH_RETURN_IF_ERROR(memory_.LearnBasis());
   if (end % kCommitTokens == 0) {
     segment_begin_ = end;
     segment_keys_.Clear();
@@ -306,6 +307,7 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   IngestReport report;
   const std::string sha256 = Sha256Hex(input.text);
   report.document = input.name;
+  LH_RETURN_IF_ERROR(memory.LearnBasis());  // a kill may have come between a commit and what follows it
 
   // The same content is never read twice, whatever its name: the document that holds it gets this name too, and whatever the
   // name stood for until now loses it.

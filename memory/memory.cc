@@ -20,7 +20,7 @@ bool Memory::Exists(ColdStore& store) {
 }
 
 Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store, const std::string& name,
-                                               const ModelInfo& model, const RecallProfile& profile, const BlockCodec& codec) {
+                                               const ModelInfo& model, const RecallProfile& profile, std::string_view codec) {
   if (store->Get(Table::kMeta, kManifestKey).ok()) return AlreadyExists("memory " + name + ": exists already");
   std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
   Manifest& m = memory->manifest_;
@@ -32,8 +32,9 @@ Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store,
   m.q_heads = model.geometry.q_heads;
   m.kv_heads = model.geometry.kv_heads;
   m.head_dim = model.geometry.head_dim;
-  memory->codec_ = &codec;
-  m.codec = std::string(codec.name());
+  LH_CHECK(IsCodecName(codec));
+  memory->codec_ = FindCodec(codec);
+  m.codec = std::string(codec);
   m.profile = profile.name;
   for (const RecallHead& head : profile.heads) {
     m.scan_layers.push_back(head.layer);
@@ -69,9 +70,10 @@ Status Memory::LoadRecords() {
   if (!manifest.ok()) return Status(manifest.status().code(), "memory " + name_ + ": " + manifest.status().message());
   manifest_ = *manifest;
   codec_ = FindCodec(manifest_.codec);
-  if (codec_ == nullptr) {
+  if (!IsCodecName(manifest_.codec)) {
     return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec + ", which this longhold lacks");
   }
+  LoadBasis();
   Status bad;
   LH_RETURN_IF_ERROR(store_->Scan(Table::kMeta, kDocumentPrefix, kDocumentEnd, [&](std::string_view, std::string_view value) {
     Result<DocumentRecord> record = DecodeDocument(value);
@@ -118,7 +120,7 @@ Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
                     (bytes.status().code() == StatusCode::kNotFound ? "missing" : bytes.status().message()));
   }
   if (bytes_read != nullptr) *bytes_read += bytes->size();
-  Result<KvBlock> block = DecodeBlock(*bytes, block_shape());
+  Result<KvBlock> block = DecodeBlock(*bytes, block_shape(), archive_.get());
   if (!block.ok()) return DataLoss("memory " + name_ + ": " + Name(key) + ": " + block.status().message());
   return block;
 }
@@ -500,6 +502,7 @@ Status Memory::Verify() {
   const Result<std::string> manifest = read(kManifestKey);
   if (!manifest.ok()) return damaged(manifest.status());
   if (const Result<Manifest> m = DecodeManifest(*manifest); !m.ok()) return damaged(m.status());
+  if (const Status basis = VerifyBasis(); !basis.ok()) return damaged(basis);
   for (const DocumentRecord& d : documents_) {
     const Result<std::string> record = read(DocumentKey(d.id));
     if (!record.ok()) return damaged(record.status());

@@ -22,6 +22,7 @@
 #include "memory/scan_index.h"
 #include "store/block_codec.h"
 #include "store/cold_store.h"
+#include "store/transform_codec.h"
 
 namespace longhold {
 
@@ -55,9 +56,9 @@ class Memory {
   static Result<std::unique_ptr<Memory>> Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model);
   // Whether `store` holds a memory. A crash while one is made leaves a store without: it is as good as new.
   static bool Exists(ColdStore& store);
-  // Makes an empty memory for `model` in an empty store, with its blocks in `codec`, one of FindCodec's. Errors: already_exists.
+  // Makes an empty memory for `model` in an empty store, with its blocks in `codec`, one of CodecNames'. Errors: already_exists.
   static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo& model,
-                                                const RecallProfile& profile, const BlockCodec& codec = ExactCodec());
+                                                const RecallProfile& profile, std::string_view codec = ExactCodec().name());
 
   const std::string& name() const { return name_; }
   const Manifest& manifest() const { return manifest_; }
@@ -65,8 +66,9 @@ class Memory {
   const DocumentRecord* Find(std::string_view document_name) const;            // the newest of that name, or null
   const DocumentRecord& Get(DocumentId id) const;                              // must exist
   ColdStore& store() { return *store_; }
-  // Of all blocks but the sinks', which stay exact: most of every answer's attention rests there.
-  const BlockCodec& codec() const { return *codec_; }
+  // Of all blocks that are written from now on, but the sinks', which stay exact: most of every answer's attention rests there. In a
+  // memory whose codec is `archive` it is the default one until there is text enough to learn a basis from.
+  const BlockCodec& codec() const;
   BlockShape block_shape() const;
   uint64_t committed_tokens() const;
 
@@ -115,6 +117,15 @@ class Memory {
   Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
                 std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire);
   Result<ResumeRecord> LoadResume(DocumentId document);
+  // Learns and stores the basis of a memory whose codec is `archive`, where it has none and 4,096 committed tokens to learn from. Blocks
+  // that are there stay as they are.
+  Status LearnBasis();
+  // Makes `codec`, one of CodecNames', the memory's, and codes the blocks of its complete documents with it, but for the sinks'. Killed or
+  // stopped at any moment it leaves a whole memory, and the next call goes on. A block that would not get smaller by a twentieth stays as it
+  // is: what was lost when it was coded does not come back. Blocks that cannot be read are left, too, and counted. Errors: cancelled;
+  // failed_precondition (too little text for a basis).
+  Result<RecodeReport> Recode(std::string_view codec, const ParallelFor& parallel, const std::atomic<bool>* stop,
+                              const std::function<void(uint64_t done, uint64_t total)>& on_progress);
   // Lets `document`, which is complete, be known as `name` too, and takes that name off all others: in one atomic write.
   Status AddName(DocumentId document, const std::string& name);
   // Makes lists for the complete documents that are to have some and lack them, and stores them where the store can be written;
@@ -142,6 +153,12 @@ class Memory {
  private:
   Memory(std::unique_ptr<ColdStore> store, std::string name) : store_(std::move(store)), name_(std::move(name)) {}
   Status LoadRecords();
+
+  // --- the codec (memory_codec.cc) ---
+  // Reads the basis, where there is one. One that is damaged is told by the blocks that need it, and by Verify.
+  void LoadBasis();
+  void UseBasis(TransformBasis basis);
+  Status VerifyBasis() const;
   // Takes `name` off a document in `batch`; ForgetInRam does the same here, once the batch is written.
   void AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const;
   void ForgetInRam(DocumentId document, const std::string& name);
@@ -179,7 +196,9 @@ class Memory {
   std::unique_ptr<ColdStore> store_;
   std::string name_;
   Manifest manifest_;
-  const BlockCodec* codec_ = &ExactCodec();
+  const BlockCodec* codec_ = &ExactCodec();      // null in a memory whose codec is `archive`
+  std::unique_ptr<const BlockCodec> archive_;    // where there is a basis; reads what it wrote whatever the codec is now
+  uint64_t basis_bytes_ = 0;                     // RAM of it
   std::vector<DocumentRecord> documents_;
   const LexicalVocabulary* vocabulary_ = nullptr;
   bool indexes_loaded_ = false;

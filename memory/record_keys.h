@@ -10,6 +10,7 @@
 namespace longhold {
 
 inline constexpr char kManifestKey[] = "manifest";
+inline constexpr char kBasisKey[] = "basis";
 inline constexpr char kDocumentPrefix[] = "document/";
 inline constexpr char kDocumentEnd[] = "document0";  // '0' follows '/'
 

@@ -12,10 +12,6 @@
 
 namespace longhold {
 
-void SerialFor(size_t count, const std::function<void(size_t)>& fn) {
-  for (size_t i = 0; i < count; ++i) fn(i);
-}
-
 // ---- Segments ----------------------------------------------------------------------------------------------------
 
 namespace {

@@ -14,15 +14,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/parallel.h"
 #include "base/status.h"
 #include "base/types.h"
 
 namespace longhold {
-
-// Runs fn(i) for i in [0, count), possibly on several threads; returns when all are done.
-using ParallelFor = std::function<void(size_t count, const std::function<void(size_t)>& fn)>;
-// Runs them in order on the calling thread.
-void SerialFor(size_t count, const std::function<void(size_t)>& fn);
 
 inline constexpr uint32_t kScanSegmentBlocksMax = 1024;
 inline constexpr uint32_t kScanHeadsMax = 64;

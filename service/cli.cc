@@ -32,11 +32,15 @@ Result<uint64_t> ParseLengthOrNone(const std::string& text) {
   return ParseLength(text);
 }
 
-void AddCodec(CLI::App* sub, std::string* codec, const std::string& whose) {
+CLI::Validator CodecName() {
   const std::vector<std::string_view> names = CodecNames();
+  return CLI::IsMember(std::vector<std::string>(names.begin(), names.end()));
+}
+
+void AddCodec(CLI::App* sub, std::string* codec, const std::string& whose) {
   sub->add_option("--codec", *codec, "how " + whose + " keys and values: " + CodecList() + " (" + std::string(kDefaultCodec) + ")")
       ->type_name("NAME")
-      ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
+      ->check(CodecName());
 }
 
 CLI::Validator MemoryName() {
@@ -179,6 +183,9 @@ class Parser {
     forget->callback([this] { out_.command = forget_; });
     CLI::App* compact = Subcommand(&app_, "compact", "rewrite a memory's files without what was forgotten");
     AddMemory(compact, &compact_.memory);
+    compact->add_option("--codec", compact_.codec, "from now on, and for what is stored: " + CodecList())
+        ->type_name("NAME")
+        ->check(CodecName());
     compact->callback([this] { out_.command = compact_; });
     CLI::App* verify = Subcommand(&app_, "verify", "read everything of a memory back and check it");
     AddMemory(verify, &verify_.memory);

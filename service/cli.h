@@ -37,7 +37,10 @@ struct RecallCommand {
 struct ListCommand {};
 struct ShowCommand { std::string memory; };
 struct ForgetCommand { std::string memory, document; bool compact = true; };
-struct CompactCommand { std::string memory; };
+struct CompactCommand {
+  std::string memory;
+  std::string codec;  // empty: the memory keeps its own
+};
 struct VerifyCommand { std::string memory; };
 struct ReindexCommand { std::string memory; };
 struct EvalCommand {

@@ -108,16 +108,8 @@ Status Stopped(const std::string& what) {
 Result<IngestReport> IngestOne(const TextSource& source, const std::string& label, const std::string& memory,
                                const std::atomic<bool>* stop, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(std::string text, ReadText(source));
-  const bool bar = c.terminal.error_is_terminal();
-  ProgressMeter meter(bar ? ProgressMeter::Style::kBar : ProgressMeter::Style::kLines, label);
-  Result<IngestReport> report =
-      c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop, [&](const IngestProgress& progress) {
-        const auto shown = meter.Update(progress, SecondsNow());
-        if (!shown) return;
-        bar ? c.terminal.Redraw(*shown) : c.terminal.Note(*shown);
-      });
-  c.terminal.Redraw("");
-  return report;
+  ShownProgress shown(&c.terminal, label);
+  return c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop, shown.Listener());
 }
 
 Status Run(const IngestCommand& command, const CommandContext& c) {
@@ -255,6 +247,18 @@ Status Run(const ForgetCommand& command, const CommandContext& c) {
 
 Status Run(const CompactCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const MemoryInfo before, c.engine.Show(command.memory));
+  if (!command.codec.empty()) {
+    const std::atomic<bool>* stop = c.catch_signals();
+    const Result<RecodeReport> report = [&] {
+      ShownProgress shown(&c.terminal, command.memory);
+      return c.engine.Recode(command.memory, command.codec, stop, shown.Listener());
+    }();
+    if (!report.ok()) return report.status();
+    if (report->blocks_lost > 0) {
+      c.terminal.Warn("warning: " + FormatCount(report->blocks_lost) + " blocks of " + command.memory +
+                      " could not be read and stay as they are; run 'longhold verify " + command.memory + "'");
+    }
+  }
   LH_RETURN_IF_ERROR(c.engine.Compact(command.memory));
   LH_ASSIGN_OR_RETURN(const MemoryInfo after, c.engine.Show(command.memory));
   c.terminal.Out(c.json ? CompactJson(command.memory, before.disk_bytes, after.disk_bytes) + "\n"
@@ -273,14 +277,10 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model());
-  const bool bar = c.terminal.error_is_terminal();
-  ProgressMeter meter(bar ? ProgressMeter::Style::kBar : ProgressMeter::Style::kLines, command.memory);
-  const Result<ReindexReport> report = c.engine.Reindex(command.memory, stop, [&](const IngestProgress& progress) {
-    const auto shown = meter.Update(progress, SecondsNow());
-    if (!shown) return;
-    bar ? c.terminal.Redraw(*shown) : c.terminal.Note(*shown);
-  });
-  c.terminal.Redraw("");
+  const Result<ReindexReport> report = [&] {
+    ShownProgress shown(&c.terminal, command.memory);
+    return c.engine.Reindex(command.memory, stop, shown.Listener());
+  }();
   if (!report.ok()) return report.status();
   c.terminal.Out(c.json ? ReindexJson(command.memory, *report) + "\n" : ReindexText(command.memory, *report));
   if (report->blocks_lost + report->segments_lost > 0) {

@@ -82,4 +82,15 @@ std::optional<std::string> ProgressMeter::Update(const IngestProgress& progress,
   return ProgressLine(label_, progress);
 }
 
+ShownProgress::ShownProgress(Terminal* terminal, const std::string& label)
+    : terminal_(*terminal), bar_(terminal->error_is_terminal()), meter_(bar_ ? ProgressMeter::Style::kBar : ProgressMeter::Style::kLines, label) {}
+
+std::function<void(const IngestProgress&)> ShownProgress::Listener() {
+  return [this](const IngestProgress& progress) {
+    const auto line = meter_.Update(progress, SecondsNow());
+    if (!line) return;
+    bar_ ? terminal_.Redraw(*line) : terminal_.Note(*line);
+  };
+}
+
 }  // namespace longhold

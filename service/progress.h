@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -52,6 +53,23 @@ class StatusLine {
   Terminal& terminal_;
   std::optional<std::string> step_;
   double last_ = 0;  // when a line was shown
+};
+
+// A ProgressMeter on a terminal: a bar that is gone with this object, or lines where stderr is no terminal.
+class ShownProgress {
+ public:
+  ShownProgress(Terminal* terminal, const std::string& label);
+  ShownProgress(const ShownProgress&) = delete;
+  ShownProgress& operator=(const ShownProgress&) = delete;
+  ~ShownProgress() { terminal_.Redraw(""); }
+
+  // For the engine's long calls; valid as long as this object.
+  std::function<void(const IngestProgress&)> Listener();
+
+ private:
+  Terminal& terminal_;
+  bool bar_;
+  ProgressMeter meter_;
 };
 
 }  // namespace longhold

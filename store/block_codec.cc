@@ -1,9 +1,11 @@
 #include "store/block_codec.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "base/hash.h"
+#include "store/transform_codec.h"
 
 namespace longhold {
 namespace {
@@ -170,7 +172,13 @@ const BlockCodec* FindCodec(std::string_view name) {
 std::vector<std::string_view> CodecNames() {
   std::vector<std::string_view> names;
   for (const BlockCodec* codec : Codecs()) names.push_back(codec->name());
+  names.push_back(kArchiveCodec);
   return names;
+}
+
+bool IsCodecName(std::string_view name) {
+  const std::vector<std::string_view> names = CodecNames();
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 std::string CodecList() {
@@ -179,14 +187,16 @@ std::string CodecList() {
   return list;
 }
 
-Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected) {
+Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected, const BlockCodec* own) {
   // The id stands where OpenFrame finds it again; what it names checks everything.
   const uint16_t id = bytes.size() >= kHeaderBytes ? Load<uint16_t>(bytes, 8) : kCodecExact;
+  if (own != nullptr && own->id() == id) return own->Decode(bytes, expected);
   for (const BlockCodec* codec : Codecs()) {
     if (codec->id() == id) return codec->Decode(bytes, expected);
   }
   LH_ASSIGN_OR_RETURN(const Frame frame, OpenFrame(bytes, expected));
-  return DataLoss("decode block: codec " + std::to_string(frame.codec) + ", which this longhold lacks");
+  return DataLoss("decode block: codec " + std::to_string(frame.codec) +
+                  (frame.codec == kCodecTransform ? ", whose basis is damaged or missing" : ", which this longhold lacks"));
 }
 
 }  // namespace longhold

@@ -48,7 +48,7 @@ class BlockCodec {
   Result<KvBlock> Decode(std::string_view bytes, const BlockShape& expected) const;
 
  private:
-  friend Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected);
+  friend Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected, const BlockCodec* own);
   virtual uint16_t id() const = 0;  // of the format of the payload
   virtual void AppendPayload(const KvBlock& block, std::string* out) const = 0;
   // `block` has shape and tokens, and zeros, which the payload's numbers replace.
@@ -72,13 +72,23 @@ std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name, const Rounde
 //   exact  16 bits
 //   k5v4   steps of 0.125 and 0.25: some 5 and 4 bits a number
 //   k4v4   steps of 0.25 and 0.33: some 4 bits a number, keys and values
+// `archive`, some 1.6 bits a number, is none of them: it belongs to a memory (store/transform_codec.h).
 const BlockCodec* FindCodec(std::string_view name);
+// What a memory's codec can be: the names that FindCodec knows, and `archive`.
 std::vector<std::string_view> CodecNames();
+bool IsCodecName(std::string_view name);
 std::string CodecList();  // the same for people: "exact, k5v4, ..."
 // Of new memories. docs/figures.md, "Codecs", has what it costs.
 inline constexpr std::string_view kDefaultCodec = "k5v4";
 
-// Decodes what any of them wrote. Errors: those of BlockCodec::Decode.
-Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected);
+// What became of a memory's blocks when they were coded anew. Value type.
+struct RecodeReport {
+  uint64_t blocks = 0;        // of complete documents, without the sinks'
+  uint64_t blocks_coded = 0;  // by this call
+  uint64_t blocks_lost = 0;   // unreadable
+};
+
+// Decodes what any of them wrote, or `own`, a codec of the memory's, where there is one. Errors: those of BlockCodec::Decode.
+Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected, const BlockCodec* own = nullptr);
 
 }  // namespace longhold

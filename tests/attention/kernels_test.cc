@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <random>
 
 #include "attention/reference.h"
 #include "attention/state.h"
@@ -341,6 +342,33 @@ TEST_P(KernelLevel, ConvertsAnyCountAndWritesNothingPastIt) {
     for (size_t i = 0; i < count; ++i) ASSERT_EQ(full[i], 1.5f);
     ASSERT_EQ(half[count], 0x1234);
     ASSERT_EQ(full[count], -7.0f);
+  }
+}
+
+TEST_P(KernelLevel, MultipliesEveryShapeOntoWhatIsThere) {
+  std::mt19937 random(8);
+  std::normal_distribution<float> normal;
+  for (const uint32_t rows : {1, 2, 5, 6, 7, 64}) {
+    for (const uint32_t depth : {1, 3, 255, 256, 257, 520}) {
+      for (const uint32_t columns : {1, 3, 4, 8, 15, 16, 17, 31, 63, 64, 65, 150}) {
+        std::vector<float> a(size_t{rows} * depth), b(size_t{depth} * columns), out(size_t{rows} * columns + 1, 0.5f);
+        for (float& x : a) x = normal(random);
+        for (float& x : b) x = normal(random);
+        kernels().multiply_add({.a = a.data(), .b = b.data(), .out = out.data(), .rows = rows, .depth = depth, .columns = columns});
+        ASSERT_EQ(out.back(), 0.5f) << "wrote past the end";
+        for (uint32_t r = 0; r < rows; ++r) {
+          for (uint32_t n = 0; n < columns; ++n) {
+            double sum = 0.5, size = 0.5;
+            for (uint32_t k = 0; k < depth; ++k) {
+              const double term = double{a[size_t{r} * depth + k]} * b[size_t{k} * columns + n];
+              sum += term;
+              size += std::abs(term);
+            }
+            ASSERT_NEAR(out[size_t{r} * columns + n], sum, size * 1e-6) << rows << " x " << depth << " x " << columns;
+          }
+        }
+      }
+    }
   }
 }
 

@@ -129,7 +129,7 @@ class Usage(CliTest):
         for arguments in ([], ["nonsense"], ["ask"], ["ask", "m"], ["ask", "m", "q", "--nope"], ["ingest", "x"],
                           ["ingest", "x", "--into", "a/b"], ["list", "--threads", "0"], ["list", "--memory-budget", "lots"],
                           ["ask", "m", "q", "--temperature", "hot"], ["ingest", "x", "--into", "m", "--as", "pdf"],
-                          ["ingest", "x", "--into", "m", "--codec", "k9"]):
+                          ["ingest", "x", "--into", "m", "--codec", "k9"], ["compact", "m", "--codec", "k9"]):
             with self.subTest(arguments):
                 self.assert_error(self.run_cli(*arguments), 2, "--help")
                 self.assert_error(self.run_cli("--json", *arguments), 2, "--help")

@@ -50,7 +50,7 @@ class IngestIn : public testing::TestWithParam<const char*> {
   void SetUp() override { codec_name = GetParam(); }
   void TearDown() override { codec_name = "exact"; }
 };
-INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k5v4"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k5v4", "archive"), [](const auto& info) { return info.param; });
 
 // One process: a model and a memory over a store that outlives it. Creates the memory when there is none.
 struct Process {
@@ -63,7 +63,7 @@ struct Process {
   Process(ColdStore& base, uint32_t native_window, const FaultPlan& faults = {})
       : model(Toy(native_window)), own(NewFaultyStore(&base, faults)), vocabulary(model.pieces()) {
     Result<std::unique_ptr<Memory>> opened = Memory::Open(Borrow(*own), "tales", &model.info());
-    if (opened.status().code() == StatusCode::kNotFound) opened = Memory::Create(Borrow(*own), "tales", model.info(), Profile(), *FindCodec(codec_name));
+    if (opened.status().code() == StatusCode::kNotFound) opened = Memory::Create(Borrow(*own), "tales", model.info(), Profile(), codec_name);
     status = opened.status();
     if (opened.ok()) memory = std::move(*opened);
   }

@@ -146,7 +146,7 @@ TEST(RoundedCodec, IsToldFromTheOthersByItsBytes) {
   EXPECT_EQ(ExactCodec().Decode(rounded, block.shape).status().code(), StatusCode::kDataLoss);
   EXPECT_EQ(Codec().Decode(exact, block.shape).status().code(), StatusCode::kDataLoss);
   EXPECT_EQ(FindCodec("k4v5"), nullptr);
-  for (const std::string_view name : CodecNames()) EXPECT_EQ(FindCodec(name)->name(), name);
+  for (const std::string_view name : {"exact", "k5v4", "k4v4"}) EXPECT_EQ(FindCodec(name)->name(), name);
   EXPECT_NE(FindCodec(kDefaultCodec), nullptr);
 }
 

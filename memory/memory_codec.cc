@@ -1,0 +1,127 @@
+// How a memory's blocks are coded: the archive's basis, and coding blocks anew.
+#include <algorithm>
+
+#include "attention/kernels.h"
+#include "memory/memory.h"
+#include "memory/record_keys.h"
+
+namespace longhold {
+namespace {
+
+// Blocks that a basis is learned from, at most: 141 MB of them for SmolLM2.
+constexpr size_t kFitBlocksMax = 96;
+// Blocks that are coded at a time.
+constexpr size_t kBlocksAtATime = 16;
+
+void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth, uint32_t columns) {
+  Kernels().multiply_add({.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
+}
+
+}  // namespace
+
+const BlockCodec& Memory::codec() const {
+  if (codec_ != nullptr) return *codec_;
+  return archive_ != nullptr ? *archive_ : *FindCodec(kDefaultCodec);
+}
+
+void Memory::UseBasis(TransformBasis basis) {
+  basis_bytes_ = 2 * basis.ram_bytes();  // a writer has it transposed, too
+  archive_ = NewTransformCodec(std::string(kArchiveCodec), std::make_shared<const TransformBasis>(std::move(basis)), Multiply);
+}
+
+void Memory::LoadBasis() {
+  const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
+  if (!bytes.ok()) return;
+  Result<TransformBasis> basis = TransformBasis::Decode(*bytes, block_shape());
+  if (basis.ok()) UseBasis(std::move(*basis));
+}
+
+Status Memory::VerifyBasis() const {
+  const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
+  if (bytes.status().code() == StatusCode::kNotFound) return OkStatus();
+  if (!bytes.ok()) return bytes.status();
+  return TransformBasis::Decode(*bytes, block_shape()).status();
+}
+
+Status Memory::LearnBasis() {
+  if (manifest_.codec != kArchiveCodec || archive_ != nullptr) return OkStatus();
+  // Whole blocks behind the sinks, in the order of the documents: the same ones whenever this is called after the same commit.
+  std::vector<BlockKey> candidates;
+  for (const DocumentRecord& d : documents_) {
+    const auto sinks = static_cast<uint32_t>(manifest_.sink_tokens / kBlockTokens);
+    for (uint32_t b = sinks; (uint64_t{b} + 1) * kBlockTokens <= d.committed_tokens; ++b) candidates.push_back({d.id, b});
+  }
+  // The sinks and a document's last tokens are in none of them.
+  constexpr size_t kNeeded = TransformBasis::kFitBlocks - 4;
+  if (candidates.size() < kNeeded) return OkStatus();
+  const size_t count = std::min(kFitBlocksMax, candidates.size());
+  std::vector<KvBlock> blocks;
+  for (size_t i = 0; i < count; ++i) {
+    Result<KvBlock> block = LoadBlock(candidates[i * candidates.size() / count]);
+    if (block.ok()) blocks.push_back(std::move(*block));
+  }
+  if (blocks.size() < kNeeded) return OkStatus();
+  Result<TransformBasis> basis = TransformBasis::Fit(blocks, kArchiveStep, Multiply);
+  // Blocks without a finite number have no basis; the default codec keeps them.
+  if (basis.status().code() == StatusCode::kInvalidArgument) return OkStatus();
+  if (!basis.ok()) return basis.status();
+  WriteBatch batch;
+  batch.Put(Table::kMeta, kBasisKey, basis->Encode());
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  UseBasis(std::move(*basis));
+  return OkStatus();
+}
+
+Result<RecodeReport> Memory::Recode(std::string_view codec, const ParallelFor& parallel, const std::atomic<bool>* stop,
+                                    const std::function<void(uint64_t done, uint64_t total)>& on_progress) {
+  LH_CHECK(IsCodecName(codec));
+  if (manifest_.codec != codec) {
+    Manifest next = manifest_;
+    next.codec = codec;
+    WriteBatch batch;
+    batch.Put(Table::kMeta, kManifestKey, Encode(next));
+    LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+    manifest_ = next;
+    codec_ = FindCodec(codec);
+  }
+  LH_RETURN_IF_ERROR(LearnBasis());
+  if (codec_ == nullptr && archive_ == nullptr) {
+    return FailedPrecondition("memory " + name_ + ": has too little text to learn the archive's basis from (" + std::to_string(kCommitTokens) +
+                              " tokens); it is archived as more is ingested");
+  }
+  std::vector<BlockKey> keys;
+  for (const DocumentRecord& d : documents_) {
+    // An unfinished one goes on from its blocks as they are.
+    if (!d.complete()) continue;
+    for (uint32_t b = manifest_.sink_tokens / kBlockTokens; uint64_t{b} * kBlockTokens < d.tokens; ++b) keys.push_back({d.id, b});
+  }
+  RecodeReport report;
+  report.blocks = keys.size();
+  for (size_t begin = 0; begin < keys.size(); begin += kBlocksAtATime) {
+    if (stop != nullptr && stop->load()) return Cancelled("memory " + name_ + ": stopped; what is coded stays, and the same command goes on");
+    const size_t count = std::min(kBlocksAtATime, keys.size() - begin);
+    std::vector<std::string> values(count);
+    std::vector<uint8_t> lost(count, 0);
+    parallel(count, [&](size_t i) {
+      const Result<std::string> bytes = store_->Get(Table::kBlocks, NumberedKey(keys[begin + i].document, keys[begin + i].block));
+      const Result<KvBlock> block = bytes.ok() ? DecodeBlock(*bytes, block_shape(), archive_.get()) : bytes.status();
+      lost[i] = !block.ok();
+      if (!block.ok()) return;
+      std::string value = this->codec().Encode(*block);
+      // Nothing is won by as many bytes for the same numbers: a block that is coded like this already stays.
+      if (value.size() * 20 <= bytes->size() * 19) values[i] = std::move(value);
+    });
+    WriteBatch batch;
+    for (size_t i = 0; i < count; ++i) {
+      report.blocks_lost += lost[i];
+      if (values[i].empty()) continue;
+      ++report.blocks_coded;
+      batch.Put(Table::kBlocks, NumberedKey(keys[begin + i].document, keys[begin + i].block), std::move(values[i]));
+    }
+    LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+    if (on_progress) on_progress(begin + count, keys.size());
+  }
+  return report;
+}
+
+}  // namespace longhold
