@@ -15,6 +15,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
+
+// A small budget gives the store less to gather before it writes, which makes more and smaller files.
+RocksOptions StoreOptions(const std::string& path, uint64_t budget_bytes) {
+  RocksOptions rocks;
+  rocks.path = path;
+  rocks.cache_bytes = std::min(rocks.cache_bytes, budget_bytes / 32);
+  rocks.write_buffers_bytes_max = std::min(rocks.write_buffers_bytes_max, budget_bytes / 8);
+  rocks.write_buffer_bytes = std::min(rocks.write_buffer_bytes, rocks.write_buffers_bytes_max / 3);
+  return rocks;
+}
+
+// RAM of an open store.
+uint64_t StoreBytes(const RocksOptions& rocks) { return rocks.cache_bytes + (rocks.read_only ? 0 : rocks.write_buffers_bytes_max); }
+
 }  // namespace
 
 struct Engine::Open_ {
@@ -109,17 +123,11 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
                              "); choose another with --home or LONGHOLD_HOME");
     }
   }
-  RocksOptions rocks;
-  rocks.path = path.string();
+  RocksOptions rocks = StoreOptions(path.string(), options_.memory_budget_bytes);
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
-  // A small budget gives the store less to gather before it writes, which makes more and smaller files.
-  rocks.cache_bytes = std::min(rocks.cache_bytes, options_.memory_budget_bytes / 32);
-  rocks.write_buffers_bytes_max = std::min(rocks.write_buffers_bytes_max, options_.memory_budget_bytes / 8);
-  rocks.write_buffer_bytes = std::min(rocks.write_buffer_bytes, rocks.write_buffers_bytes_max / 3);
   auto open = std::make_unique<Open_>();
-  LH_ASSIGN_OR_RETURN(open->store_memory,
-                      budget_.Reserve(rocks.cache_bytes + (write ? rocks.write_buffers_bytes_max : 0), "the store of memory " + name));
+  LH_ASSIGN_OR_RETURN(open->store_memory, budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
   open->name = name;
   open->writable = write;
@@ -267,6 +275,50 @@ Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view co
     const double tokens = static_cast<double>(done * kBlockTokens);
     if (on_progress) on_progress({name, done * kBlockTokens, total * kBlockTokens, seconds > 0 ? tokens / seconds : 0});
   });
+}
+
+Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& sink) {
+  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
+  Result<TransferReport> report = ExportStore(memory->store(), name, sink);
+  if (report.status().code() == StatusCode::kDataLoss) return DataLoss("memory " + name + ": " + report.status().message());
+  return report;
+}
+
+Result<TransferReport> Engine::Import(const ByteSource& source, const std::string& name) {
+  LH_ASSIGN_OR_RETURN(TransferReport report, [&]() -> Result<TransferReport> {
+    TransferReport named;
+    LH_ASSIGN_OR_RETURN(named.name, ReadExportName(source));
+    return named;
+  }());
+  const std::string own = name.empty() ? report.name : name;
+  LH_RETURN_IF_ERROR(CheckName(own));
+  const Status exists = Exists(own);
+  if (exists.ok()) return AlreadyExists("memory " + own + ": is there already; import under another name with --into, or forget it first");
+  if (exists.code() != StatusCode::kNotFound) return exists;
+  open_.reset();
+  // Under a name that no memory can have until it is whole.
+  const std::string path = PathOf(own), hidden = PathOf(".import-" + own);
+  std::error_code ec;
+  fs::create_directories(fs::path(path).parent_path(), ec);
+  if (ec) return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
+  if (fs::exists(hidden, ec)) LH_RETURN_IF_ERROR(RemoveRocksStore(hidden));  // of an import that was killed
+  RocksOptions rocks = StoreOptions(hidden, options_.memory_budget_bytes);
+  rocks.create_if_missing = true;
+  LH_ASSIGN_OR_RETURN(const MemoryReservation reserved, budget_.Reserve(StoreBytes(rocks), "the store of memory " + own));
+  const Status imported = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
+    LH_ASSIGN_OR_RETURN(report, ImportStore(source, *store));
+    LH_ASSIGN_OR_RETURN(const std::unique_ptr<Memory> memory, Memory::Open(std::move(store), own, nullptr));
+    return memory->Rename(own);
+  }();
+  if (!imported.ok()) {
+    (void)RemoveRocksStore(hidden);
+    return imported;
+  }
+  fs::rename(hidden, path, ec);
+  if (ec) return Internal("memory " + own + ": cannot be given its name (" + ec.message() + ")");
+  report.name = own;
+  return report;
 }
 
 Status Engine::Verify(const std::string& name) {

@@ -20,6 +20,7 @@
 #include "memory/language_model.h"
 #include "memory/recall_profile.h"
 #include "store/block_codec.h"
+#include "store/transfer.h"
 
 namespace longhold {
 
@@ -243,6 +244,11 @@ class Engine {
   // Memory::Recode's; invalid_argument.
   Result<RecodeReport> Recode(const std::string& memory, std::string_view codec, const std::atomic<bool>* stop,
                               const std::function<void(const IngestProgress&)>& on_progress = nullptr);
+  // Gives everything of a memory to `sink`, as docs/formats/export.md has it. Errors: the store's and the sink's.
+  Result<TransferReport> Export(const std::string& memory, const ByteSink& sink);
+  // Makes a memory of what Export wrote, under its own name or `name`. It is there when all of it was read, or not at all. Errors:
+  // already_exists, invalid_argument (no export), data_loss, resource_exhausted.
+  Result<TransferReport> Import(const ByteSource& source, const std::string& name = "");
   // Reads every record and block back. Data_loss names the first bad one.
   Status Verify(const std::string& memory);
 

@@ -494,6 +494,17 @@ Status Memory::AddName(DocumentId document, const std::string& name) {
   return OkStatus();
 }
 
+Status Memory::Rename(const std::string& name) {
+  Manifest next = manifest_;
+  next.name = name;
+  WriteBatch batch;
+  batch.Put(Table::kMeta, kManifestKey, Encode(next));
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  manifest_ = next;
+  name_ = name;
+  return OkStatus();
+}
+
 Status Memory::Verify() {
   // What is in RAM proves nothing: everything is read from the store, indexes into others that go away.
   chunks_.clear();

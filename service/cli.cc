@@ -187,6 +187,14 @@ class Parser {
         ->type_name("NAME")
         ->check(CodecName());
     compact->callback([this] { out_.command = compact_; });
+    CLI::App* exported = Subcommand(&app_, "export", "write a memory into one file");
+    AddMemory(exported, &export_.memory);
+    exported->add_option("FILE", export_.file, "- for standard output")->required();
+    exported->callback([this] { out_.command = export_; });
+    CLI::App* imported = Subcommand(&app_, "import", "make a memory of an exported file");
+    imported->add_option("FILE", import_.file, "- for standard input")->required();
+    imported->add_option("--into", import_.into, "another name than it had")->type_name("NAME")->check(MemoryName());
+    imported->callback([this] { out_.command = import_; });
     CLI::App* verify = Subcommand(&app_, "verify", "read everything of a memory back and check it");
     AddMemory(verify, &verify_.memory);
     verify->callback([this] { out_.command = verify_; });
@@ -308,6 +316,8 @@ class Parser {
   ShowCommand show_;
   ForgetCommand forget_;
   CompactCommand compact_;
+  ExportCommand export_;
+  ImportCommand import_;
   VerifyCommand verify_;
   ReindexCommand reindex_;
   EvalCommand eval_;

@@ -41,6 +41,8 @@ struct CompactCommand {
   std::string memory;
   std::string codec;  // empty: the memory keeps its own
 };
+struct ExportCommand { std::string memory, file; };   // "-": standard output
+struct ImportCommand { std::string file, into; };     // "-": standard input; `into` empty: the name that it was exported under
 struct VerifyCommand { std::string memory; };
 struct ReindexCommand { std::string memory; };
 struct EvalCommand {
@@ -59,7 +61,7 @@ struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ConfigShowCommand,
+                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ConfigShowCommand,
                              VersionCommand>;
 
 struct Invocation {

@@ -292,6 +292,8 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
 
 // ------------------------------------------------------------------------------------------------------------- others
 
+Status Run(const ExportCommand& command, const CommandContext& c) { return RunExportCommand(command, c); }
+Status Run(const ImportCommand& command, const CommandContext& c) { return RunImportCommand(command, c); }
 Status Run(const EvalCommand& command, const CommandContext& c) { return RunEvalCommand(command, c); }
 Status Run(const BenchCommand& command, const CommandContext& c) { return RunBenchCommand(command, c); }
 Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }

@@ -38,6 +38,8 @@ EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine);
 
 // `longhold bench` (bench_command.cc).
 Status RunBenchCommand(const BenchCommand& command, const CommandContext& context);
+Status RunExportCommand(const ExportCommand& command, const CommandContext& context);
+Status RunImportCommand(const ImportCommand& command, const CommandContext& context);
 
 // `longhold calibrate` (calibrate_command.cc).
 Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& context);

@@ -318,6 +318,10 @@ std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, u
   return Dump(json::object{{"memory", Text(memory)}, {"disk_bytes_before", disk_bytes_before}, {"disk_bytes", disk_bytes}});
 }
 
+std::string TransferJson(const TransferReport& report, const std::string& file) {
+  return Dump(json::object{{"memory", Text(report.name)}, {"file", Text(file)}, {"bytes", report.bytes}, {"values", report.values}});
+}
+
 std::string VerifyJson(const MemoryInfo& info) {
   return Dump(json::object{{"memory", Text(info.name)}, {"ok", true}, {"documents", info.documents.size()}, {"tokens", info.tokens}});
 }

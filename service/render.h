@@ -53,6 +53,7 @@ std::string VersionJson(std::string_view version, std::string_view kernels);
 // {"memory": ..., plus what `forget`, `compact` and `verify` have to tell.
 std::string ForgetJson(const std::string& memory, const std::string& document, bool compacted);
 std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, uint64_t disk_bytes);
+std::string TransferJson(const TransferReport& report, const std::string& file);
 std::string VerifyJson(const MemoryInfo& info);
 std::string ReindexJson(const std::string& memory, const ReindexReport& report);
 std::string ProfileJson(const RecallProfile& profile);  // what its file holds

@@ -227,7 +227,7 @@ class BadInput(CliTest):
 
     def test_unknown_memory(self):
         for arguments in (["ask", "none", "q"], ["recall", "none", "q"], ["show", "none"], ["forget", "none"],
-                          ["forget", "none", "doc"], ["compact", "none"], ["verify", "none"], ["reindex", "none"]):
+                          ["forget", "none", "doc"], ["compact", "none"], ["export", "none", "file"], ["verify", "none"], ["reindex", "none"]):
             with self.subTest(arguments):
                 self.assert_error(self.run_cli(*arguments), 3, "none")
                 self.assert_error(self.run_cli(*arguments, "--json"), 3, "none")
@@ -799,6 +799,52 @@ class Conversation(WithWeights):
         self.assertEqual(self.run_cli("forget", "cage").returncode, 0)
         self.assert_error(self.run_cli("show", "cage"), 3, "cage")
         self.assertFalse((self.home / "memories/cage").exists())
+
+    def test_a_memory_goes_through_a_file_and_back(self):
+        path = self.dir / "notes.lh"
+        report = self.run_json("export", "notes", path)
+        self.assertEqual(list(report), ["memory", "file", "bytes", "values"])
+        self.assertEqual((report["memory"], report["bytes"]), ("notes", path.stat().st_size))
+        self.assertFalse(path.with_name("notes.lh.part").exists())
+        self.assert_error(self.run_cli("export", "notes", path), 1, "notes.lh")
+        self.assert_error(self.run_cli("import", path), 1, "--into")
+        self.assertEqual(self.run_json("import", path, "--into", "second")["values"], report["values"])
+        self.assertEqual(self.run_cli("verify", "second").returncode, 0)
+        first, second = self.state("notes"), self.state("second")
+        second[0]["memory"] = "notes"
+        self.assertEqual(first, second)
+        # Through a pipe, in another home, under its own name.
+        other = self.environment(LONGHOLD_HOME=self.dir / "other")
+        piped = subprocess.run([BINARY, "export", "notes", "-"], capture_output=True, check=True, env=self.environment()).stdout
+        self.assertEqual(piped, path.read_bytes())
+        result = subprocess.run([BINARY, "import", "-"], input=piped, capture_output=True, check=False, env=other)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn(b"notes", result.stdout)
+        # What is cut off or changed makes no memory.
+        for damaged, code in ((piped[:-1], 4), (piped[:len(piped) // 2] + b"\0\0\0\0\0\0\0\0" + piped[len(piped) // 2 + 8:], 4), (b"no export", 1), (b"", 1)):
+            result = subprocess.run([BINARY, "import", "-", "--into", "third"], input=damaged, capture_output=True, check=False, env=other)
+            self.assertEqual(result.returncode, code, result.stderr)
+            self.assertEqual(sorted(p.name for p in (self.dir / "other/memories").iterdir()), ["notes"])
+        self.assert_error(self.run_cli("import", self.dir / "none.lh"), 3, "none.lh")
+        self.assert_error(self.run_cli("export", "notes", self.dir), 1, "directory")
+
+    def test_compact_codes_a_memory_anew(self):
+        self.write("long.txt", make_text(12, 300) + NEEDLE)
+        self.assertEqual(self.run_cli("ingest", "long.txt", "--into", "long", "--codec", "exact").returncode, 0)
+        show = self.run_json("show", "long")
+        self.assertGreater(show["tokens"], 4096)
+        report = self.run_json("compact", "long", "--codec", "archive")
+        self.assertEqual(list(report), ["memory", "disk_bytes_before", "disk_bytes"])
+        # The basis has 8 MB of what is left.
+        self.assertLess(report["disk_bytes"], 0.3 * report["disk_bytes_before"])
+        self.assertIn("codec archive", self.run_cli("show", "long").stdout)
+        self.assertEqual(self.run_cli("verify", "long").returncode, 0)
+        reply = self.run_json("ask", "long", "What is the password of the lighthouse keeper?", "--max-tokens", "12", "--answer-prefix",
+                              "The password of the lighthouse keeper is")
+        self.assertIn("4071926", reply["answer"])
+        self.assert_error(self.run_cli("compact", "notes", "--codec", "archive"), 1, "too little text")
+        self.assertEqual(self.run_cli("verify", "notes").returncode, 0)
+        self.run_json("compact", "notes", "--codec", "k5v4")
 
     def files_with(self, needle):
         """Files that hold the bytes as they are, or within a ZSTD frame, as texts and tokens are stored."""
