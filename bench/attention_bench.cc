@@ -43,10 +43,13 @@ int Fail(const Status& status) {
   return 1;
 }
 
-double Dot(const float* a, const float* b, uint32_t n) {
-  float sum = 0;
-  for (uint32_t c = 0; c < n; ++c) sum += a[c] * b[c];
-  return sum;
+// head_dim is a multiple of 4: four sums, which the compiler keeps in one register.
+float Dot(const float* a, const float* b, uint32_t n) {
+  float sum[4] = {};
+  for (uint32_t c = 0; c < n; c += 4) {
+    for (uint32_t i = 0; i < 4; ++i) sum[i] += a[c + i] * b[c + i];
+  }
+  return sum[0] + sum[1] + (sum[2] + sum[3]);
 }
 
 // Both elements of a rotated pair.
@@ -161,7 +164,7 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
           std::vector<float> q(d), local(d);
           rope.Rotate(query, q.data(), d, p);
           std::vector<double> logits(p + 1);
-          for (uint32_t t = 0; t <= p; ++t) logits[t] = g.scale * Dot(q.data(), keys.data() + size_t{t} * d, d);
+          for (uint32_t t = 0; t <= p; ++t) logits[t] = double{g.scale} * Dot(q.data(), keys.data() + size_t{t} * d, d);
           const double origin = *std::max_element(logits.begin(), logits.end());
           Sum fixed{0, std::vector<double>(d, 0)}, exact = fixed;
           for (uint32_t t = 0; t <= p; ++t) {
@@ -375,7 +378,7 @@ class Chosen final : public LayerAttention {
   }
 
   double LogMass(const Summary& s, const float* q) const {
-    double logit = g_.scale * Dot(q, s.key.data(), d_) + std::log(s.n);
+    double logit = double{g_.scale} * Dot(q, s.key.data(), d_) + std::log(s.n);
     if (mode_.variance) {
       float spread = 0;
       for (uint32_t c = 0; c < d_; ++c) spread += q[c] * q[c] * s.variance[c];

@@ -137,7 +137,7 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   } else {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
   }
-  open->memory->UseBudget(&budget_);
+  LH_RETURN_IF_ERROR(open->memory->UseBudget(&budget_));
   if (with_model) {
     open->memory->UseVocabulary(vocabulary_.get());
     if (!profile_->heads.empty() && !open->memory->HasHeadsOf(*profile_)) {

@@ -75,8 +75,9 @@ class Memory {
   // --- reading ---
   // Lets lexical segments be built again; borrowed for as long as the memory lives. Without one, a damaged one is data_loss.
   void UseVocabulary(const LexicalVocabulary* vocabulary) { vocabulary_ = vocabulary; }
-  // What the indexes take is reserved there before they are loaded; borrowed for as long as the memory lives. Without one, nothing is.
-  void UseBudget(MemoryBudget* budget) { budget_ = budget; }
+  // What the indexes, the archive's basis and coding blocks anew take is reserved there before; borrowed for as long as the memory lives.
+  // Without one, nothing is. Errors: resource_exhausted (no room for the basis).
+  Status UseBudget(MemoryBudget* budget);
   // Loads the index segments of all committed tokens; later calls do nothing. One that cannot be used is built again from what
   // it derives from, and written back where the store can be written; index_report() tells. Lists that are missing or damaged
   // are no error: their document is scanned. resource_exhausted when the budget has no room for them.
@@ -117,13 +118,13 @@ class Memory {
   Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
                 std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire);
   Result<ResumeRecord> LoadResume(DocumentId document);
-  // Learns and stores the basis of a memory whose codec is `archive`, where it has none and 4,096 committed tokens to learn from. Blocks
-  // that are there stay as they are.
+  // Learns and stores the basis of a memory whose codec is `archive`, where it has none, 4,096 committed tokens to learn from, and room in
+  // the budget; without room a later call may have it. Blocks that are there stay as they are.
   Status LearnBasis();
   // Makes `codec`, one of CodecNames', the memory's, and codes the blocks of its complete documents with it, but for the sinks'. Killed or
   // stopped at any moment it leaves a whole memory, and the next call goes on. A block that would not get smaller by a twentieth stays as it
   // is: what was lost when it was coded does not come back. Blocks that cannot be read are left, too, and counted. Errors: cancelled;
-  // failed_precondition (too little text for a basis).
+  // failed_precondition (too little text for a basis); resource_exhausted.
   Result<RecodeReport> Recode(std::string_view codec, const ParallelFor& parallel, const std::atomic<bool>* stop,
                               const std::function<void(uint64_t done, uint64_t total)>& on_progress);
   // Lets `document`, which is complete, be known as `name` too, and takes that name off all others: in one atomic write.
@@ -160,6 +161,8 @@ class Memory {
   // Reads the basis, where there is one. One that is damaged is told by the blocks that need it, and by Verify.
   void LoadBasis();
   void UseBasis(TransformBasis basis);
+  // Takes `bytes` from the budget for as long as the result lives. An empty one without a budget.
+  Result<MemoryReservation> ReserveFor(uint64_t bytes, const std::string& what) const;
   Status VerifyBasis() const;
   // Takes `name` off a document in `batch`; ForgetInRam does the same here, once the batch is written.
   void AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const;
@@ -201,6 +204,7 @@ class Memory {
   const BlockCodec* codec_ = &ExactCodec();      // null in a memory whose codec is `archive`
   std::unique_ptr<const BlockCodec> archive_;    // where there is a basis; reads what it wrote whatever the codec is now
   uint64_t basis_bytes_ = 0;                     // RAM of it
+  MemoryReservation basis_memory_;
   std::vector<DocumentRecord> documents_;
   const LexicalVocabulary* vocabulary_ = nullptr;
   bool indexes_loaded_ = false;

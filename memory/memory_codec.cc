@@ -17,6 +17,9 @@ void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_
   Kernels().multiply_add({.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
 }
 
+// RAM of a basis: a writer has it transposed, too.
+uint64_t BasisBytes(const TransformBasis& basis) { return 2 * basis.ram_bytes(); }
+
 }  // namespace
 
 const BlockCodec& Memory::codec() const {
@@ -24,11 +27,23 @@ const BlockCodec& Memory::codec() const {
   return archive_ != nullptr ? *archive_ : *FindCodec(kDefaultCodec);
 }
 
+Result<MemoryReservation> Memory::ReserveFor(uint64_t bytes, const std::string& what) const {
+  if (budget_ == nullptr) return MemoryReservation();
+  return budget_->Reserve(bytes, what + " of memory " + name_);
+}
+
+Status Memory::UseBudget(MemoryBudget* budget) {
+  budget_ = budget;
+  LH_ASSIGN_OR_RETURN(basis_memory_, ReserveFor(basis_bytes_, "the codec's basis"));
+  return OkStatus();
+}
+
 void Memory::UseBasis(TransformBasis basis) {
-  basis_bytes_ = 2 * basis.ram_bytes();  // a writer has it transposed, too
+  basis_bytes_ = BasisBytes(basis);
   archive_ = NewTransformCodec(std::string(kArchiveCodec), std::make_shared<const TransformBasis>(std::move(basis)), Multiply);
 }
 
+// There is no budget yet: UseBudget reserves.
 void Memory::LoadBasis() {
   const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
   if (!bytes.ok()) return;
@@ -54,7 +69,13 @@ Status Memory::LearnBasis() {
   // The sinks and a document's last tokens are in none of them.
   constexpr size_t kNeeded = TransformBasis::kFitBlocks - 4;
   if (candidates.size() < kNeeded) return OkStatus();
-  const size_t count = std::min(kFitBlocksMax, candidates.size());
+  size_t count = std::min(kFitBlocksMax, candidates.size());
+  // The blocks, and one group's numbers three times as floats.
+  const uint64_t block_bytes = block_shape().Numbers() * sizeof(uint16_t);
+  const uint64_t group_bytes = uint64_t{3} * kBlockTokens * 2 * TransformBasis::kGroupChannelsMax * sizeof(float);
+  if (budget_ != nullptr) count = budget_->RoomFor(count, block_bytes + group_bytes);
+  if (count < kNeeded) return OkStatus();
+  LH_ASSIGN_OR_RETURN(MemoryReservation learning, ReserveFor(count * (block_bytes + group_bytes), "learning the codec's basis"));
   std::vector<KvBlock> blocks;
   for (size_t i = 0; i < count; ++i) {
     Result<KvBlock> block = LoadBlock(candidates[i * candidates.size() / count]);
@@ -65,8 +86,12 @@ Status Memory::LearnBasis() {
   // Blocks without a finite number have no basis; the default codec keeps them.
   if (basis.status().code() == StatusCode::kInvalidArgument) return OkStatus();
   if (!basis.ok()) return basis.status();
+  blocks = {};
+  learning.Release();
   WriteBatch batch;
   batch.Put(Table::kMeta, kBasisKey, basis->Encode());
+  // Not used before it is stored, and not stored where it cannot be used.
+  LH_ASSIGN_OR_RETURN(basis_memory_, ReserveFor(BasisBytes(*basis), "the codec's basis"));
   LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
   UseBasis(std::move(*basis));
   return OkStatus();
@@ -86,9 +111,16 @@ Result<RecodeReport> Memory::Recode(std::string_view codec, const ParallelFor& p
   }
   LH_RETURN_IF_ERROR(LearnBasis());
   if (codec_ == nullptr && archive_ == nullptr) {
+    if (committed_tokens() >= kCommitTokens) {
+      return ResourceExhausted("memory " + name_ + ": the archive's basis cannot be learned, for lack of memory or of readable blocks; give more with "
+                               "--memory-budget, or look with 'longhold verify " + name_ + "'");
+    }
     return FailedPrecondition("memory " + name_ + ": has too little text to learn the archive's basis from (" + std::to_string(kCommitTokens) +
                               " tokens); it is archived as more is ingested");
   }
+  // As bytes, as numbers, and as floats in two places.
+  const uint64_t block_bytes = block_shape().Numbers() * sizeof(uint16_t);
+  LH_ASSIGN_OR_RETURN(const MemoryReservation coding, ReserveFor(kBlocksAtATime * 4 * block_bytes, "coding the blocks"));
   std::vector<BlockKey> keys;
   for (const DocumentRecord& d : documents_) {
     // An unfinished one goes on from its blocks as they are.

@@ -155,7 +155,6 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
   lexical_ = LexicalIndex();
   index_report_ = {};
   index_memory_.Release();
-  LH_RETURN_IF_ERROR(ReserveIndex(basis_bytes_));
   const bool heads = !manifest_.scan_layers.empty();
   for (const DocumentRecord& d : documents_) {
     LH_RETURN_IF_ERROR(ReserveIndex(SegmentBytes(d)));
