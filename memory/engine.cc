@@ -15,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-
 // A small budget gives the store less to gather before it writes, which makes more and smaller files.
 RocksOptions StoreOptions(const std::string& path, uint64_t budget_bytes) {
   RocksOptions rocks;

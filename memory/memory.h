@@ -203,6 +203,7 @@ class Memory {
   Manifest manifest_;
   const BlockCodec* codec_ = &ExactCodec();      // null in a memory whose codec is `archive`
   std::unique_ptr<const BlockCodec> archive_;    // where there is a basis; reads what it wrote whatever the codec is now
+  Status basis_status_ = NotFound("no basis");   // ok where archive_ is there, else why it is not
   uint64_t basis_bytes_ = 0;                     // RAM of it
   MemoryReservation basis_memory_;
   std::vector<DocumentRecord> documents_;

@@ -46,20 +46,20 @@ void Memory::UseBasis(TransformBasis basis) {
 // There is no budget yet: UseBudget reserves.
 void Memory::LoadBasis() {
   const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
-  if (!bytes.ok()) return;
-  Result<TransformBasis> basis = TransformBasis::Decode(*bytes, block_shape());
+  Result<TransformBasis> basis = bytes.ok() ? TransformBasis::Decode(*bytes, block_shape()) : bytes.status();
+  basis_status_ = basis.status();
   if (basis.ok()) UseBasis(std::move(*basis));
 }
 
 Status Memory::VerifyBasis() const {
   const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
   if (bytes.status().code() == StatusCode::kNotFound) return OkStatus();
-  if (!bytes.ok()) return bytes.status();
-  return TransformBasis::Decode(*bytes, block_shape()).status();
+  return bytes.ok() ? TransformBasis::Decode(*bytes, block_shape()).status() : bytes.status();
 }
 
 Status Memory::LearnBasis() {
-  if (manifest_.codec != kArchiveCodec || archive_ != nullptr) return OkStatus();
+  // One that cannot be read is not replaced: it may be whole all the same, and blocks need it.
+  if (manifest_.codec != kArchiveCodec || basis_status_.code() != StatusCode::kNotFound) return OkStatus();
   // Whole blocks behind the sinks, in the order of the documents: the same ones whenever this is called after the same commit.
   std::vector<BlockKey> candidates;
   for (const DocumentRecord& d : documents_) {
@@ -94,6 +94,7 @@ Status Memory::LearnBasis() {
   LH_ASSIGN_OR_RETURN(basis_memory_, ReserveFor(BasisBytes(*basis), "the codec's basis"));
   LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
   UseBasis(std::move(*basis));
+  basis_status_ = OkStatus();
   return OkStatus();
 }
 
@@ -111,6 +112,7 @@ Result<RecodeReport> Memory::Recode(std::string_view codec, const ParallelFor& p
   }
   LH_RETURN_IF_ERROR(LearnBasis());
   if (codec_ == nullptr && archive_ == nullptr) {
+    if (basis_status_.code() != StatusCode::kNotFound) return Status(basis_status_.code(), "memory " + name_ + ": " + basis_status_.message());
     if (committed_tokens() >= kCommitTokens) {
       return ResourceExhausted("memory " + name_ + ": the archive's basis cannot be learned, for lack of memory or of readable blocks; give more with "
                                "--memory-budget, or look with 'longhold verify " + name_ + "'");

@@ -180,6 +180,11 @@ TEST(Recode, ADamagedBasisIsToldAndCostsOnlyArchivedBlocks) {
   EXPECT_NE(lost.message().find("basis"), std::string::npos) << lost.message();
   EXPECT_TRUE(memory->LoadIndexes().ok());
   EXPECT_TRUE(memory->Locate(id, {4500, 4600}).ok());
+  // More text is kept in the default codec, and what is left of the basis stays.
+  ASSERT_TRUE(IngestDocument(world.model, *memory, world.vocabulary, {"more", RandomText(15000, 3)}, nullptr, nullptr).ok());
+  EXPECT_EQ(Contents(*store).at({static_cast<int>(Table::kMeta), "basis"}), basis);
+  EXPECT_TRUE(memory->LoadBlock({memory->Find("more")->id, 70}).ok());
+  EXPECT_EQ(memory->Recode("archive", SerialFor, nullptr, kNobody).status().code(), StatusCode::kDataLoss);
 }
 
 }  // namespace
