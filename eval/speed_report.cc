@@ -14,6 +14,7 @@ namespace json = boost::json;
 
 // Lengths that one table shows side by side: the name's column and four more fill a line.
 constexpr size_t kColumnsMax = 4;
+constexpr size_t kLineWidth = 80;
 constexpr int kNameWidth = 27, kCellWidth = 12;
 
 // Three digits or more, and no point where it would only say that the number is large.
@@ -125,9 +126,16 @@ std::string MachineText(const SpeedReport& report) {
   const SpeedMachine& m = report.machine;
   std::string out = m.processor + ", " + std::to_string(m.cores) + " cores, " + Format("%.0f GiB", static_cast<double>(m.memory_bytes) / (1ull << 30)) +
                     "; kernels " + report.environment.kernels + ", " + std::to_string(m.threads) + (m.threads == 1 ? " thread\n" : " threads\n");
-  std::string flags;
-  for (const std::string& flag : m.flags) flags += (flags.empty() ? "" : " ") + flag;
-  out += "flags: " + (flags.empty() ? "none that matter" : flags) + "\n";
+  // Some processors have more of them than a line holds.
+  std::string line = "flags:";
+  for (const std::string& flag : m.flags) {
+    if (line.size() + 1 + flag.size() > kLineWidth) {
+      out += line + "\n";
+      line = "      ";
+    }
+    line += " " + flag;
+  }
+  out += line + (m.flags.empty() ? " none that matter" : "") + "\n";
   out += "memory read: " + Number(m.read_gb_s.median) + " GB/s (" + Number(m.read_gb_s.low) + " to " + Number(m.read_gb_s.high) + ")\n";
   for (const PeakSpeed& p : m.peaks) {
     out += "peak " + p.name + ": " +
