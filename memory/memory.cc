@@ -494,13 +494,18 @@ Status Memory::AddName(DocumentId document, const std::string& name) {
   return OkStatus();
 }
 
-Status Memory::Rename(const std::string& name) {
-  Manifest next = manifest_;
-  next.name = name;
+Status Memory::PutManifest(Manifest next) {
   WriteBatch batch;
   batch.Put(Table::kMeta, kManifestKey, Encode(next));
   LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
-  manifest_ = next;
+  manifest_ = std::move(next);
+  return OkStatus();
+}
+
+Status Memory::Rename(const std::string& name) {
+  Manifest next = manifest_;
+  next.name = name;
+  LH_RETURN_IF_ERROR(PutManifest(std::move(next)));
   name_ = name;
   return OkStatus();
 }
@@ -513,7 +518,7 @@ Status Memory::Verify() {
   const Result<std::string> manifest = read(kManifestKey);
   if (!manifest.ok()) return damaged(manifest.status());
   if (const Result<Manifest> m = DecodeManifest(*manifest); !m.ok()) return damaged(m.status());
-  if (const Status basis = VerifyBasis(); !basis.ok()) return damaged(basis);
+  if (const Status basis = ReadBasis().status(); !basis.ok() && basis.code() != StatusCode::kNotFound) return damaged(basis);
   for (const DocumentRecord& d : documents_) {
     const Result<std::string> record = read(DocumentKey(d.id));
     if (!record.ok()) return damaged(record.status());

@@ -156,6 +156,8 @@ class Memory {
  private:
   Memory(std::unique_ptr<ColdStore> store, std::string name) : store_(std::move(store)), name_(std::move(name)) {}
   Status LoadRecords();
+  // Makes `next` the manifest, in the store and here.
+  Status PutManifest(Manifest next);
 
   // --- the codec (memory_codec.cc) ---
   // Reads the basis, where there is one. One that is damaged is told by the blocks that need it, and by Verify.
@@ -163,7 +165,7 @@ class Memory {
   void UseBasis(TransformBasis basis);
   // Takes `bytes` from the budget for as long as the result lives. An empty one without a budget.
   Result<MemoryReservation> ReserveFor(uint64_t bytes, const std::string& what) const;
-  Status VerifyBasis() const;
+  Result<TransformBasis> ReadBasis() const;  // as it is stored; not_found, data_loss
   // Takes `name` off a document in `batch`; ForgetInRam does the same here, once the batch is written.
   void AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const;
   void ForgetInRam(DocumentId document, const std::string& name);

@@ -45,16 +45,14 @@ void Memory::UseBasis(TransformBasis basis) {
 
 // There is no budget yet: UseBudget reserves.
 void Memory::LoadBasis() {
-  const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
-  Result<TransformBasis> basis = bytes.ok() ? TransformBasis::Decode(*bytes, block_shape()) : bytes.status();
+  Result<TransformBasis> basis = ReadBasis();
   basis_status_ = basis.status();
   if (basis.ok()) UseBasis(std::move(*basis));
 }
 
-Status Memory::VerifyBasis() const {
-  const Result<std::string> bytes = store_->Get(Table::kMeta, kBasisKey);
-  if (bytes.status().code() == StatusCode::kNotFound) return OkStatus();
-  return bytes.ok() ? TransformBasis::Decode(*bytes, block_shape()).status() : bytes.status();
+Result<TransformBasis> Memory::ReadBasis() const {
+  LH_ASSIGN_OR_RETURN(const std::string bytes, store_->Get(Table::kMeta, kBasisKey));
+  return TransformBasis::Decode(bytes, block_shape());
 }
 
 Status Memory::LearnBasis() {
@@ -104,10 +102,7 @@ Result<RecodeReport> Memory::Recode(std::string_view codec, const ParallelFor& p
   if (manifest_.codec != codec) {
     Manifest next = manifest_;
     next.codec = codec;
-    WriteBatch batch;
-    batch.Put(Table::kMeta, kManifestKey, Encode(next));
-    LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
-    manifest_ = next;
+    LH_RETURN_IF_ERROR(PutManifest(std::move(next)));
     codec_ = FindCodec(codec);
   }
   LH_RETURN_IF_ERROR(LearnBasis());

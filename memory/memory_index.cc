@@ -144,7 +144,7 @@ uint64_t Memory::ListBytes(const DocumentRecord& d) const {
 Status Memory::ReserveIndex(uint64_t bytes) {
   if (budget_ == nullptr) return OkStatus();
   if (index_memory_.bytes() == 0) {
-    LH_ASSIGN_OR_RETURN(index_memory_, budget_->Reserve(0, "the index of memory " + name_));
+    LH_ASSIGN_OR_RETURN(index_memory_, ReserveFor(0, "the index"));
   }
   return index_memory_.Resize(index_memory_.bytes() + bytes);
 }

@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "store/block_codec.h"
+#include "store/code_bytes.h"
 #include "store/compress.h"
 
 namespace longhold {
@@ -28,9 +29,6 @@ enum Part : size_t { kSteps, kClasses, kMeanLow, kMeanHigh, kEscapes, kSymbols }
 constexpr size_t kPartsMax = kSymbols + kClassesMax;
 
 uint32_t Groups(const BlockShape& shape) { return (shape.kv_width + kStepChannels - 1) / kStepChannels; }
-
-uint32_t ZigZag(int32_t x) { return (static_cast<uint32_t>(x) << 1) ^ static_cast<uint32_t>(x >> 31); }
-int32_t UnZigZag(uint32_t x) { return static_cast<int32_t>(x >> 1) ^ -static_cast<int32_t>(x & 1); }
 
 // One layer's keys or values in up to 64 channels: [tokens, channels].
 class ChannelGroup {
@@ -111,11 +109,6 @@ bool ToHalves(const int8_t* symbols, uint32_t count, float mean, float step, uin
     out[i] = ToHalf(std::clamp((mean + static_cast<float>(symbols[i])) * step, -kHalfMax, kHalfMax));
   }
   return escaped;
-}
-
-template <typename T>
-void AppendNumber(std::string* out, T value) {
-  out->append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
 class RoundedBlockCodec final : public BlockCodec {

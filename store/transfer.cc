@@ -30,6 +30,15 @@ std::string_view BytesOf(const T& value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
 
+// The checksum of a frame, which counts the one before: frames cannot be left out or change places. It stands behind the frame in `body` then.
+uint64_t AppendChain(uint64_t before, std::string* body) {
+  const size_t frame_bytes = body->size();
+  *body += BytesOf(before);
+  const uint64_t chain = Hash64(*body);
+  body->replace(frame_bytes, sizeof(chain), BytesOf(chain));
+  return chain;
+}
+
 // Exactly `count` bytes onto `out`, in pieces: a count that is not true allocates no more than a piece too much.
 Status ReadBytes(const ByteSource& source, size_t count, std::string* out) {
   while (count > 0) {
@@ -76,9 +85,7 @@ Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, cons
       std::string body(BytesOf(frame));
       body += key;
       body += value;
-      // Each checksum counts the one before: frames cannot be left out or change places.
-      chain = Hash64(body + std::string(BytesOf(chain)));
-      body += BytesOf(chain);
+      chain = AppendChain(chain, &body);
       failed = write(body);
       ++report.values;
       return failed.ok();
@@ -87,8 +94,7 @@ Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, cons
   }
   std::string end(BytesOf(FrameHead{.kind = kEnd}));
   end += BytesOf(report.values);
-  chain = Hash64(end + std::string(BytesOf(chain)));
-  end += BytesOf(chain);
+  AppendChain(chain, &end);
   LH_RETURN_IF_ERROR(write(end));
   return report;
 }
@@ -125,7 +131,7 @@ Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store) {
     const bool end = frame.kind == kEnd;
     if ((frame.kind != kValue && !end) || frame.table >= kTableCount || frame.key_bytes > kKeyBytesMax) return damaged();
     LH_RETURN_IF_ERROR(ReadBytes(counted, end ? sizeof(report.values) : size_t{frame.key_bytes} + frame.value_bytes, &body));
-    chain = Hash64(body + std::string(BytesOf(chain)));
+    chain = AppendChain(chain, &body);
     LH_ASSIGN_OR_RETURN(const uint64_t stated, ReadNumber<uint64_t>(counted));
     if (chain != stated) return damaged();
     if (end) {
@@ -138,6 +144,7 @@ Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store) {
       LH_RETURN_IF_ERROR(store.Write(std::move(batch), Durability::kSynced));
       return report;
     }
+    body.resize(body.size() - sizeof(chain));
     ++report.values;
     batched += body.size();
     batch.Put(static_cast<Table>(frame.table), std::string_view(body).substr(sizeof(frame), frame.key_bytes), body.substr(sizeof(frame) + frame.key_bytes));

@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "base/half.h"
 #include "base/hash.h"
+#include "store/code_bytes.h"
 #include "store/transform_codec.h"
 
 // LAPACK: eigenvalues, ascending, and eigenvectors of a symmetric matrix, by divide and conquer.
@@ -137,12 +137,7 @@ Status Diagonalise(const std::vector<float>& rows, MultiplyAdd multiply, Transfo
 }
 
 template <typename T>
-void Append(std::string* out, T value) {
-  out->append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
-
-template <typename T>
-void Append(std::string* out, const std::vector<T>& values) {
+void AppendNumbers(std::string* out, const std::vector<T>& values) {
   out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
@@ -198,18 +193,18 @@ uint64_t TransformBasis::ram_bytes() const {
 
 std::string TransformBasis::Encode() const {
   std::string out(kMagic, sizeof(kMagic));
-  Append(&out, kVersion);
-  Append(&out, shape_.layers);
-  Append(&out, shape_.kv_width);
+  AppendNumber(&out, kVersion);
+  AppendNumber(&out, shape_.layers);
+  AppendNumber(&out, shape_.kv_width);
   for (const Group& group : groups_) {
-    Append(&out, group.components);
-    Append(&out, group.mean);
-    Append(&out, group.step);
-    Append(&out, group.classes);
-    for (const float x : group.rows) Append(&out, ToHalf(x));
+    AppendNumber(&out, group.components);
+    AppendNumbers(&out, group.mean);
+    AppendNumbers(&out, group.step);
+    AppendNumbers(&out, group.classes);
+    for (const float x : group.rows) AppendNumber(&out, ToHalf(x));
   }
   const uint64_t checksum = Hash64(out);
-  Append(&out, checksum);
+  AppendNumber(&out, checksum);
   return out;
 }
 

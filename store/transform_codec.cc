@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "base/half.h"
+#include "store/code_bytes.h"
 #include "store/symbol_coder.h"
 
 namespace longhold {
@@ -22,14 +23,6 @@ constexpr float kHalfMax = 65504.0f;
 constexpr float kLargest = 0x1p23f;
 // The mean squared error in steps that a token may have.
 constexpr double kErrorMax = 0.25;
-
-uint32_t ZigZag(int32_t x) { return (static_cast<uint32_t>(x) << 1) ^ static_cast<uint32_t>(x >> 31); }
-int32_t UnZigZag(uint32_t x) { return static_cast<int32_t>(x >> 1) ^ -static_cast<int32_t>(x & 1); }
-
-template <typename T>
-void AppendNumber(std::string* out, T value) {
-  out->append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
 
 // Where a group's half of side `values` and token t begins in a block.
 uint16_t* RowOf(KvBlock& block, const TransformBasis::Group& group, bool values, uint32_t t) {

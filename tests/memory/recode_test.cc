@@ -5,24 +5,14 @@
 #include "memory/memory.h"
 #include "store/mem_store.h"
 #include "tests/support/stores.h"
+#include "tests/support/tales.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
 namespace longhold {
 namespace {
 
-struct World {
-  ToyModel model{ToyOptions{.geometry = TinyGeometry()}};
-  LexicalVocabulary vocabulary{model.pieces()};
-
-  std::unique_ptr<Memory> Open(std::unique_ptr<ColdStore> store) {
-    Result<std::unique_ptr<Memory>> memory = Memory::Open(std::move(store), "tales", &model.info());
-    EXPECT_TRUE(memory.ok()) << memory.status().ToString();
-    (*memory)->UseVocabulary(&vocabulary);
-    return std::move(*memory);
-  }
-  std::unique_ptr<Memory> Open(ColdStore& store) { return Open(Borrow(store)); }
-
+struct World : Tales {
   // A document of somewhat more than that many tokens that is complete and, with `stopped`, one that is not.
   std::unique_ptr<ColdStore> Ingested(uint64_t tokens, std::string_view codec, bool stopped = false) {
     auto store = NewMemStore();

@@ -11,6 +11,7 @@
 #include "memory/memory.h"
 #include "store/mem_store.h"
 #include "tests/support/stores.h"
+#include "tests/support/tales.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -29,18 +30,7 @@ RecallProfile Heads(std::vector<RecallHead> heads) {
 RecallProfile OneHead() { return Heads({{.layer = 2, .kv_head = 0}}); }
 RecallProfile TwoHeads() { return Heads({{.layer = 0, .kv_head = 0}, {.layer = 2, .kv_head = 0}}); }
 
-struct World {
-  ToyModel model{ToyOptions{.geometry = TinyGeometry()}};
-  LexicalVocabulary vocabulary{model.pieces()};
-
-  std::unique_ptr<Memory> Open(std::unique_ptr<ColdStore> store) {
-    Result<std::unique_ptr<Memory>> memory = Memory::Open(std::move(store), "tales", &model.info());
-    EXPECT_TRUE(memory.ok()) << memory.status().ToString();
-    (*memory)->UseVocabulary(&vocabulary);
-    return std::move(*memory);
-  }
-  std::unique_ptr<Memory> Open(ColdStore& store) { return Open(Borrow(store)); }
-
+struct World : Tales {
   // Three documents; the last one is stopped after five passes of 512.
   std::unique_ptr<ColdStore> Ingested(const RecallProfile& profile) {
     auto store = NewMemStore();
