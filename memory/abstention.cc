@@ -40,12 +40,15 @@ std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words, std::span<
 }
 
 std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<const LexicalWord> span_words,
-                                    std::span<const float> look_logs, uint32_t look_begin) {
+                                    std::span<const float> look_logs, uint32_t look_begin, std::span<const RelatedWord> related) {
   std::set<uint32_t> stems;
   for (const LexicalWord& word : span_words) stems.insert(word.Stem());
   std::vector<WordBeside> beside;
   for (const AskedWord& word : asked) {
     WordBeside b{.found = stems.count(word.stem) > 0};
+    for (const RelatedWord& r : related) {
+      if (r.of == word.stem && stems.count(r.stem) > 0) b.related = std::max(b.related, r.weight);
+    }
     uint32_t judged = 0;
     for (uint32_t t = std::max(word.begin, look_begin); t < word.end && t - look_begin < look_logs.size(); ++t) {
       b.look += look_logs[t - look_begin];

@@ -35,17 +35,22 @@ std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words, std::span<
 struct WordBeside {
   bool found = false;  // it stands in the span, in any inflection
   double look = 0;     // ln of how much likelier its tokens are beside the span than beside nothing, mean; 0 without a second look
+  double related = 0;  // the largest weight of the related words that stand in the span
+
+  // How much of it stands there: 0..1.
+  double Found() const { return found ? 1 : related; }
 };
 
 // [asked]. `span_words` are the span's. `look_logs` is PlannedSpan::look_logs, whose first entry is the question's token `look_begin`.
 std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<const LexicalWord> span_words,
-                                    std::span<const float> look_logs, uint32_t look_begin);
+                                    std::span<const float> look_logs, uint32_t look_begin, std::span<const RelatedWord> related = {});
 
 // How much a span speaks for the question being answered there: over the words that are no function words, weighed by how rare they
 // are,
 //   (mean look) * (1/4 + share that is found) / (5/4)
 // A product, because each alone is fooled: by a span of the same kind about something else, which makes every word likelier, and by
-// words that stand near each other by chance. The quarter lets a look speak for a span that says it all in other words. Nats per
+// words that stand near each other by chance. The quarter lets a look speak for a span that says it all in other words; related words
+// count as other words, since something related to a question stands in every book (decisions/0018). Nats per
 // token, 0 or more; infinity where there is no word to go by.
 double Support(std::span<const AskedWord> asked, std::span<const WordBeside> beside);
 

@@ -57,7 +57,13 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
   model_ = model;
   open_.reset();
   profile_ = std::move(used);
-  vocabulary_ = std::make_unique<const LexicalVocabulary>(TokenPieces(*model));
+  std::vector<std::string> pieces = TokenPieces(*model);
+  vocabulary_ = std::make_unique<const LexicalVocabulary>(pieces);
+  related_.reset();
+  if (info.embedding_width > 0) {
+    related_ = std::make_unique<const RelatedWords>(pieces, *vocabulary_, info.embedding_width,
+                                                    [model](std::span<const TokenId> tokens, float* out) { model->Embed(tokens, out); });
+  }
   return OkStatus();
 }
 

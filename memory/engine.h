@@ -95,6 +95,7 @@ struct QuestionWord {
   uint64_t blocks = 0;        // that it stands in; 0: nowhere in the memory
   double weight = 0;          // how much it counts in the lexical index: the rarer the more
   bool function_word = false;
+  std::vector<std::string> related;  // words of the memory that may stand for it, nearest first
 };
 
 // A span that competed for a place in the plan, and what became of it.
@@ -190,6 +191,7 @@ struct EngineOptions {
 
 class Memory;
 class LexicalVocabulary;
+class RelatedWords;
 struct PlannedSpan;
 struct Prompt;
 struct RecallPlan;
@@ -316,6 +318,7 @@ class Engine {
   struct Open_;  // the memory that was opened last; kept so that a session does not open it anew for each question
   std::unique_ptr<Open_> open_;
   std::unique_ptr<const LexicalVocabulary> vocabulary_;
+  std::unique_ptr<const RelatedWords> related_;  // null where the model does not show its embeddings
   std::vector<std::string> notes_;
   std::set<std::string> told_;  // all notes so far: one or two per memory
 };

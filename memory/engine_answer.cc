@@ -63,10 +63,10 @@ Status Engine::ReadSentences(Planned& p) const {
       for (const LexicalWord& word : words) sentence.stems.push_back(word.Stem());
       std::sort(sentence.stems.begin(), sentence.stems.end());
       sentence.stems.erase(std::unique(sentence.stems.begin(), sentence.stems.end()), sentence.stems.end());
-      for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt))) {
+      for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt), p.related)) {
         const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
         sentence.has.push_back(word.found);
-        sentence.about.push_back(word.found ? about : 0);
+        sentence.about.push_back(word.Found() * about);
       }
       sentences.push_back(std::move(sentence));
     }

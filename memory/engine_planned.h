@@ -15,6 +15,7 @@
 #include "memory/memory.h"
 #include "memory/prompt.h"
 #include "memory/recall_planner.h"
+#include "memory/related_words.h"
 #include "memory/working_set.h"
 
 namespace longhold {
@@ -40,6 +41,7 @@ struct Engine::Planned {
   RecallPlan plan;
   std::vector<LexicalWord> words;    // the question's, in order
   std::vector<AskedWord> asked;      // the distinct ones
+  std::vector<RelatedWord> related;  // what may stand for them, by its weight in the profile
   std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
   bool looked = false;               // there was a second look
   bool abstained = false;

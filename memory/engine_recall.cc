@@ -107,6 +107,11 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   p.words = vocabulary_->Words(p.prompt.Words());
   std::erase_if(p.words, [&](const LexicalWord& word) { return p.prompt.aside[word.begin]; });
   query.words = p.words;
+  if (related_ != nullptr && profile_->related_weight > 0) {
+    query.related = related_->Find(p.words, p.prompt.Words(), p.memory->lexical(), WorkersOf(*model_));
+    for (RelatedWord& word : query.related) word.weight *= profile_->related_weight;
+    p.related = query.related;
+  }
   const uint32_t looked = SpansToLookAt(p.prompt);
   const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
   LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
@@ -223,7 +228,7 @@ std::vector<double> Engine::JudgedWeights(const Planned& p) {
 
 Result<std::vector<WordBeside>> Engine::Beside(Planned& p, const PlannedSpan& span) {
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
-  return WordsBeside(p.asked, vocabulary_->Words(tokens), span.look_logs, LookBegin(p.prompt));
+  return WordsBeside(p.asked, vocabulary_->Words(tokens), span.look_logs, LookBegin(p.prompt), p.related);
 }
 
 Status Engine::Judge(Planned& p) {
@@ -272,7 +277,12 @@ Status Engine::Follow(Planned& p, uint32_t spans_max) {
 }
 
 Status Engine::Explain(Planned& p, RecallReply* reply) {
-  for (const AskedWord& word : p.asked) reply->words.push_back({word.text, word.block_count, word.weight, word.function_word});
+  for (const AskedWord& word : p.asked) {
+    QuestionWord& known = reply->words.emplace_back(QuestionWord{word.text, word.block_count, word.weight, word.function_word, {}});
+    for (const RelatedWord& r : p.related) {
+      if (r.of == word.stem) known.related.push_back(model_->Piece(r.token).substr(1));  // without its space
+    }
+  }
   uint32_t rank = 0;
   for (const PlannedSpan& span : p.weighed) {
     const bool looked = !span.look_logs.empty();
@@ -333,7 +343,9 @@ Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
   const double head = profile_->head_weight * span.head_score, lexical = profile_->lexical_weight * span.lexical_score;
   const bool planned = head + lexical > 0;  // not a follow-up alone
   if (planned && head >= 0.2 * (head + lexical)) out.reasons.push_back("head");
-  if (planned && lexical >= 0.2 * (head + lexical)) out.reasons.push_back("lexical");
+  const double related = profile_->lexical_weight * span.related_score;
+  if (planned && lexical - related >= 0.2 * (head + lexical)) out.reasons.push_back("lexical");
+  if (planned && related >= 0.2 * (head + lexical)) out.reasons.push_back("related");
   if (!planned || span.hops > 0) out.reasons.push_back("follow-up");
   return out;
 }

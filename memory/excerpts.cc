@@ -28,7 +28,10 @@ double Lacks(std::span<const AskedWord> asked, const SpanSentence& sentence, con
 
 double Weight(std::span<const AskedWord> asked, const SpanSentence& sentence) {
   double sum = 0;
-  for (size_t w = 0; w < asked.size(); ++w) sum += sentence.about[w] > 0 && !asked[w].function_word ? asked[w].weight : 0;
+  for (size_t w = 0; w < asked.size(); ++w) {
+    if (asked[w].function_word || sentence.about[w] <= 0) continue;
+    sum += asked[w].weight * (sentence.has[w] ? 1 : sentence.about[w]);
+  }
   return sum;
 }
 

@@ -25,7 +25,8 @@ struct SpanSentence {
   TokenSpan tokens;              // begins or ends in the span, or both
   bool peak = false;             // holds the span's peak
   std::vector<bool> has;         // [asked] the question's word stands in it
-  std::vector<double> about;     // [asked] 0 where it does not, else how much the span is about the word, up to 1
+  // [asked] how much the span is about the word, up to 1, where it stands in the sentence or, by its weight, a related one; else 0.
+  std::vector<double> about;
   std::vector<uint32_t> stems;   // its distinct words, ascending
   double share = 0;              // of the heaviest sentence's weight; ChooseExcerpts sets it
 };

@@ -25,6 +25,7 @@ struct ModelInfo {
   KvGeometry geometry;
   uint32_t layer_count = 0;
   uint32_t vocab_size = 0;
+  uint32_t embedding_width = 0;  // of LanguageModel::Embed; 0 where the model does not show its embeddings
   uint32_t context_length = 0;  // native
   bool chat = false;            // the GGUF carries a chat template
   uint64_t buffer_bytes = 0;    // RAM that the loaded model takes beside its weights: what it computes in, and its native cache
@@ -76,6 +77,9 @@ class LanguageModel {
   // The token that starts every sequence, or -1 where the model has none.
   virtual TokenId Bos() const = 0;
   virtual bool EndsAnswer(TokenId token) const = 0;
+  // The vectors by which the model knows `tokens` before it has read anything: its input embeddings, as they are stored. [tokens,
+  // embedding_width]. Safe to call concurrently. Must hold: embedding_width is not 0; every token is below vocab_size.
+  virtual void Embed(std::span<const TokenId> tokens, float* out) const = 0;
   // Lays out a question by the model's chat template, or plainly where it has none. `system` may be empty.
   virtual Result<PromptParts> Format(std::string_view system, std::string_view question) const = 0;
 

@@ -193,8 +193,6 @@ const std::vector<uint32_t>& FunctionStems() {
   return stems;
 }
 
-bool IsFunctionStem(uint32_t stem) { return std::binary_search(FunctionStems().begin(), FunctionStems().end(), stem); }
-
 // Puts code points together into words.
 class WordBuilder {
  public:
@@ -235,6 +233,8 @@ class WordBuilder {
 };
 
 }  // namespace
+
+bool IsFunctionWord(uint32_t stem) { return std::binary_search(FunctionStems().begin(), FunctionStems().end(), stem); }
 
 LexicalVocabulary::LexicalVocabulary(std::vector<std::string> pieces) : pieces_(std::move(pieces)) {}
 
@@ -421,6 +421,8 @@ Status LexicalIndex::Add(std::shared_ptr<const LexicalSegment> segment) {
       return refuse("overlaps the segment before");
     }
   }
+  if (may_hold_.empty()) may_hold_.resize(kMayHoldBits);
+  for (const uint32_t word : segment->words) may_hold_[(word >> 6) % kMayHoldBits] = true;
   token_count_ += segment->token_count;
   block_count_ += (segment->token_count + kBlockTokens - 1) / kBlockTokens;
   segments_.insert(at, std::move(segment));
@@ -482,6 +484,8 @@ struct Gram {
   uint32_t words = 0;
   uint32_t block_count = 0;
   double weight = 0;
+  double share = 1;                // of a related word's match
+  uint16_t of = UINT16_MAX;        // of a related word: the gram of the query's word that it stands for
 };
 
 // The query's distinct stems ("terms") and n-grams.
@@ -489,11 +493,13 @@ struct QueryTerms {
   std::vector<uint16_t> term_of;                             // [query words]
   std::vector<uint32_t> stems;                               // [terms]
   std::vector<uint64_t> forms;                               // [terms] bit f: the query has the form f
-  std::vector<std::vector<uint32_t>> places;                 // [terms] query words
-  std::vector<Gram> grams;                                   // shorter before longer ones of the same place
+  std::vector<std::vector<uint32_t>> places;                 // [terms] query words; none of a related word
+  std::vector<Gram> grams;                                   // shorter before longer ones of the same place; then related words
+  std::vector<uint16_t> related_gram;                        // [terms] of a related word, else UINT16_MAX
+  size_t own_grams = 0;                                      // without the related words'
   std::vector<std::array<uint16_t, kGramWordsMax>> gram_at;  // [query words] gram of n words that begins here, n - 1
 
-  explicit QueryTerms(std::span<const LexicalWord> query) {
+  QueryTerms(std::span<const LexicalWord> query, std::span<const RelatedWord> related) {
     std::map<uint32_t, uint16_t> term_of_stem;
     for (uint32_t i = 0; i < query.size(); ++i) {
       const auto [it, added] = term_of_stem.emplace(query[i].Stem(), static_cast<uint16_t>(stems.size()));
@@ -515,6 +521,18 @@ struct QueryTerms {
         if (added) grams.push_back({.first = i, .words = n});
         gram_at[i][n - 1] = it->second;
       }
+    }
+    own_grams = grams.size();
+    related_gram.assign(stems.size(), UINT16_MAX);
+    for (const RelatedWord& r : related) {
+      const auto of = term_of_stem.find(r.of);
+      if (of == term_of_stem.end() || grams.size() >= UINT16_MAX) continue;
+      if (!term_of_stem.emplace(r.stem, static_cast<uint16_t>(stems.size())).second) continue;  // the query's own, or related to a word before
+      related_gram.push_back(static_cast<uint16_t>(grams.size()));
+      stems.push_back(r.stem);
+      forms.push_back(~uint64_t{0});
+      places.emplace_back();
+      grams.push_back({.words = 1, .share = r.weight, .of = gram_at[places[of->second].front()][0]});
     }
   }
 };
@@ -539,8 +557,8 @@ double IdfOf(uint64_t blocks, double df) { return std::log1p((static_cast<double
 class Search {
  public:
   Search(std::span<const std::shared_ptr<const LexicalSegment>> segments, uint64_t block_count,
-         std::span<const LexicalWord> query)
-      : segments_(segments), block_count_(block_count), terms_(query) {
+         std::span<const LexicalWord> query, std::span<const RelatedWord> related)
+      : segments_(segments), block_count_(block_count), terms_(query, related) {
     Place();
     FindWords();
     FindGrams();
@@ -550,12 +568,12 @@ class Search {
 
   LexicalResult Run(size_t max_blocks) {
     LexicalResult result;
-    for (const Gram& gram : terms_.grams) result.query_score += gram.weight;
+    for (size_t g = 0; g < terms_.own_grams; ++g) result.query_score += terms_.grams[g].weight;
     for (size_t i = 0; i < terms_.term_of.size(); ++i) {
       const Gram& gram = terms_.grams[terms_.gram_at[i][0]];
       result.words.push_back({.block_count = gram.block_count,
                               .weight = gram.weight,
-                              .function_word = IsFunctionStem(terms_.stems[terms_.term_of[i]])});
+                              .function_word = IsFunctionWord(terms_.stems[terms_.term_of[i]])});
     }
     const std::vector<double> weights = GramWeights();
     std::vector<Scored> scored = ScoreBlocks(weights);
@@ -567,7 +585,7 @@ class Search {
     std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(kept), scored.end(), better);
     scored.resize(kept);
     for (const Scored& s : scored) {
-      result.blocks.push_back({.block = KeyOf(s.block), .score = s.score, .peak_token = PeakToken(s.block, weights)});
+      result.blocks.push_back({.block = KeyOf(s.block), .score = s.score, .peak_token = PeakToken(s.block, weights), .related = s.related});
       AppendMatches(s.block, result.matches);
     }
     Cover(all, weights, &result);
@@ -580,6 +598,7 @@ class Search {
   struct Scored {
     uint32_t block = 0;
     double score = 0;
+    double related = 0;  // of the score
   };
 
   void Place() {
@@ -635,6 +654,11 @@ class Search {
     gram_hits_.reserve(hits_.size() * 2);
     for (size_t x = 0; x < hits_.size(); ++x) {
       const Hit& hit = hits_[x];
+      if (const uint16_t g = terms_.related_gram[hit.term]; g != UINT16_MAX) {
+        gram_hits_.push_back({.block = hit.block, .gram = g, .offset = hit.offset, .same_form = 1});
+        if (last_block[g] != hit.block) ++terms_.grams[g].block_count;
+        last_block[g] = hit.block;
+      }
       for (const uint32_t place : terms_.places[hit.term]) {
         uint8_t same_form = 1;
         for (uint32_t n = 1; n <= kGramWordsMax; ++n) {
@@ -653,12 +677,14 @@ class Search {
 
   void Weigh() {
     // Single words first: a phrase's weight is bounded by theirs.
-    for (Gram& gram : terms_.grams) {
+    const std::span<Gram> own(terms_.grams.data(), terms_.own_grams), related = std::span(terms_.grams).subspan(terms_.own_grams);
+    for (Gram& gram : own) {
       if (gram.words > 1) continue;
-      const bool function_word = IsFunctionStem(terms_.stems[terms_.term_of[gram.first]]);
+      const bool function_word = IsFunctionWord(terms_.stems[terms_.term_of[gram.first]]);
       gram.weight = (function_word ? kFunctionWordFactor : 1) * Idf(gram);
     }
-    for (Gram& gram : terms_.grams) {
+    for (Gram& gram : related) gram.weight = gram.share * std::min(Idf(gram), terms_.grams[gram.of].weight);
+    for (Gram& gram : own) {
       if (gram.words == 1) continue;
       double sum = 0;
       for (uint32_t n = 0; n < gram.words; ++n) sum += terms_.grams[terms_.gram_at[gram.first + n][0]].weight;
@@ -702,6 +728,8 @@ class Search {
       if (best == scored.end() || best->score < kLexicalCoverGainMin * result->query_score) return;
       const auto whole = std::lower_bound(all.begin(), all.end(), best->block, [](const Scored& s, uint32_t b) { return s.block < b; });
       result->cover.push_back({{.block = KeyOf(best->block), .score = whole->score, .peak_token = PeakToken(best->block, weights)}, best->score});
+      // Of related words one place is enough; the query's own may need several.
+      std::fill(weights.begin() + static_cast<ptrdiff_t>(terms_.own_grams), weights.end(), 0);
       // What stands in the block or half a block around it will be in its span.
       for (const GramHit& hit : Hits(best->block > 0 ? 2 * best->block - 1 : 0, 2 * best->block + 3)) weights[hit.gram] = 0;
       scored = ScoreBlocks(weights);
@@ -711,8 +739,9 @@ class Search {
   // Windows of 64 tokens begin at every 32: a window that is a block speaks for it, one that straddles an edge speaks
   // for the block that holds more of the window's weight. A block's score is the best of its windows. Ascending by block.
   std::vector<Scored> ScoreBlocks(const std::vector<double>& weights) const {
-    std::vector<double> best(blocks_);
+    std::vector<double> best(blocks_), best_related(blocks_);
     std::vector<double> frequency(terms_.grams.size());
+    std::vector<double> given(terms_.own_grams), instead(terms_.own_grams);  // by the query's n-grams, and by what is related to them
     std::vector<uint16_t> touched;
     for (uint32_t half = 0; half < 2 * blocks_; ++half) {
       if (half % 2 == 1 && (Hits(half).empty() || Hits(half + 1).empty())) continue;
@@ -732,18 +761,35 @@ class Search {
         if (frequency[hit.gram] == 0) touched.push_back(hit.gram);
         frequency[hit.gram] += share;
       }
-      double score = 0;
+      double score = 0, related = 0;
       for (const uint16_t g : touched) {
-        score += weights[g] * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
+        const double gives = weights[g] * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
         frequency[g] = 0;
+        if (g < terms_.own_grams) {
+          score += given[g] = gives;
+        } else {
+          double& most = instead[terms_.grams[g].of];
+          most = std::max(most, gives);
+        }
+      }
+      for (const uint16_t g : touched) {
+        const uint16_t own = g < terms_.own_grams ? g : terms_.grams[g].of;
+        related += std::max(0.0, instead[own] - given[own]);
+        instead[own] = 0;
+      }
+      for (const uint16_t g : touched) {
+        if (g < terms_.own_grams) given[g] = 0;
       }
       touched.clear();
+      score += related;
       const uint32_t block = half / 2 + (half % 2 == 1 && side_weight[1] > side_weight[0] ? 1 : 0);
-      best[block] = std::max(best[block], score);
+      if (score <= best[block]) continue;
+      best[block] = score;
+      best_related[block] = related;
     }
     std::vector<Scored> out;
     for (uint32_t b = 0; b < blocks_; ++b) {
-      if (best[b] > 0 && IsBlock(b)) out.push_back({.block = b, .score = best[b]});
+      if (best[b] > 0 && IsBlock(b)) out.push_back({.block = b, .score = best[b], .related = best_related[b]});
     }
     return out;
   }
@@ -854,10 +900,10 @@ class Search {
 
 }  // namespace
 
-LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query, size_t max_blocks) const {
+LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query, std::span<const RelatedWord> related, size_t max_blocks) const {
   if (query.size() > kLexicalQueryWordsMax) query = query.last(kLexicalQueryWordsMax);
   if (query.empty() || segments_.empty()) return {};
-  return Search(segments_, block_count_, query).Run(max_blocks);
+  return Search(segments_, block_count_, query, related).Run(max_blocks);
 }
 
 std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<LexicalWord>> keys, uint32_t blocks_max) const {
@@ -870,7 +916,7 @@ std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<Lexi
   std::vector<uint32_t> in_last(keys.size());
   for (uint32_t k = 0; k < keys.size(); ++k) {
     if (keys[k].empty() || keys[k].size() > kLexicalKeyWordsMax) continue;
-    found[k].function_word = keys[k].size() == 1 && IsFunctionStem(keys[k][0].Stem());
+    found[k].function_word = keys[k].size() == 1 && IsFunctionWord(keys[k][0].Stem());
     chain[k] = std::exchange(slot[keys[k][0].Stem() % kSlots], k);
   }
   std::vector<uint32_t> whole(segments_.size());

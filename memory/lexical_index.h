@@ -30,6 +30,17 @@ struct LexicalWord {
   friend bool operator==(const LexicalWord&, const LexicalWord&) = default;
 };
 
+// A word that means nearly what a word of a query means. Value type.
+struct RelatedWord {
+  uint32_t stem = 0;
+  uint32_t of = 0;       // the stem of the query's word
+  TokenId token = 0;     // one that is this word
+  double weight = 0;     // how much of a match it is: 0..1
+};
+
+// Whether the stem is an English function word's: it says how a sentence is built rather than what it is about.
+bool IsFunctionWord(uint32_t stem);
+
 // Reads words out of token sequences. Knows the text of every token of one vocabulary; *immutable*.
 //
 // Rules (a contract of the stored segments; kLexicalRules changes with them):
@@ -101,6 +112,7 @@ struct LexicalResult {
     double score = 0;
     // Where in the block the matches are densest; its first token when all of them stand in neighbours.
     uint64_t peak_token = 0;
+    double related = 0;  // what of the score only related words give
   };
   std::vector<BlockScore> blocks;  // descending by score, then ascending by key; at most `max_blocks`; scores > 0
   // Blocks that explain the query together, each what those before it leave unexplained: a question that names several things needs a
@@ -153,6 +165,8 @@ class LexicalIndex {
   void Remove(DocumentId document);
   uint64_t token_count() const { return token_count_; }
   uint64_t block_count() const { return block_count_; }
+  // False where no word of this stem was ever added; true for all that were and, by chance, for one in a hundred others.
+  bool MayHold(uint32_t stem) const { return !may_hold_.empty() && may_hold_[stem % kMayHoldBits]; }
 
   // Scores every block by the distinct n-grams of the query's stems, n = 1..4, that begin in it or near it.
   //   idf(g)    = ln(1 + (blocks - df + 1/2) / (df + 1/2)),  df = blocks in which an occurrence of g begins;
@@ -173,7 +187,13 @@ class LexicalIndex {
   // Cost: a pass over all words and some work per occurrence; over 1.2M tokens median 6 to 8 ms, 99% 8 to 12 ms of one
   // core. A sorted n-gram array per segment was planned and not built: half as much memory again, and by estimate its
   // 256 segments x 40 words x 4 lengths of binary searches cost as much as the pass.
-  LexicalResult Query(std::span<const LexicalWord> query, size_t max_blocks) const;
+  //
+  // A block that lacks a word of the query, or has another inflection of it, may have one of `related` instead:
+  //   related(r, w) = r.weight * min(idf(r), idf of the query's word) * 1.4 * tf(r, w) / (tf(r, w) + 0.4), form = 1
+  // The largest of a query's word counts where it is more than what the word itself gives the window. Related words are parts of no
+  // phrase, and a place is not kept beside others for them alone (`cover`).
+  LexicalResult Query(std::span<const LexicalWord> query, std::span<const RelatedWord> related, size_t max_blocks) const;
+  LexicalResult Query(std::span<const LexicalWord> query, size_t max_blocks) const { return Query(query, {}, max_blocks); }
 
   // For each of `keys`, one word or several in a row, the places where its stems stand in that order, when these begin in at most
   // `blocks_max` blocks; keys of more than kLexicalKeyWordsMax words, or of none, have none.
@@ -184,6 +204,8 @@ class LexicalIndex {
   std::vector<std::shared_ptr<const LexicalSegment>> segments_;  // ascending by (document, token_begin)
   uint64_t token_count_ = 0;
   uint64_t block_count_ = 0;
+  static constexpr uint32_t kMayHoldBits = 1u << 20;
+  std::vector<bool> may_hold_;  // [kMayHoldBits] by the stems' low bits; empty before the first segment
 };
 
 }  // namespace longhold

@@ -18,6 +18,7 @@ struct Candidate {
   BlockKey block;
   double head = 0;      // share of the recall heads' attention mass, weighted mean over heads
   double lexical = 0;   // share of the question's words that the block explains
+  double related = 0;   // of which by words that mean nearly the same
   double score = 0;
   uint64_t lexical_peak = 0;
   bool has_lexical = false;
@@ -69,10 +70,11 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     return c;
   };
 
-  const LexicalResult lexical = memory.lexical().Query(query.words, kCandidatesPerSignal);
+  const LexicalResult lexical = memory.lexical().Query(query.words, query.related, kCandidatesPerSignal);
   for (const LexicalResult::BlockScore& b : lexical.blocks) {
     Candidate& c = candidate(b.block);
     c.lexical = b.score / lexical.query_score;
+    c.related = b.related / lexical.query_score;
     c.lexical_peak = b.peak_token;
     c.has_lexical = true;
   }
@@ -154,6 +156,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
       const bool inside = overlapping->tokens.begin <= low && high < overlapping->tokens.end;
       overlapping->head_score = std::max(overlapping->head_score, c.head);
       overlapping->lexical_score = std::max(overlapping->lexical_score, c.lexical);
+      overlapping->related_score = std::max(overlapping->related_score, c.related);
       if (inside) continue;
       // The rest of it stands by itself, cut where the better one begins or ends.
       if (span.begin < overlapping->tokens.begin) {
@@ -172,6 +175,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
         near->tokens = both;
         near->head_score = std::max(near->head_score, c.head);
         near->lexical_score = std::max(near->lexical_score, c.lexical);
+        near->related_score = std::max(near->related_score, c.related);
         continue;
       }
       if (span.size() + Gap(span, near->tokens) <= SpanTokensMax(profile)) {
@@ -184,7 +188,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile, cons
     }
     // A span that was cut may have lost its peak.
     const uint64_t peak = std::clamp(c.has_lexical ? c.lexical_peak : low, span.begin, span.end - 1);
-    plan.spans.push_back({c.block.document, span, peak, score, c.head, c.lexical});
+    plan.spans.push_back({c.block.document, span, peak, score, c.head, c.lexical, c.related});
   }
 
   uint32_t rank = 0;

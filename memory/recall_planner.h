@@ -18,6 +18,7 @@ namespace longhold {
 struct RecallQuery {
   std::vector<LexicalWord> words;   // of the question
   std::vector<ScanQuery> heads;     // one per recall head of the memory, in the manifest's order
+  std::vector<RelatedWord> related; // what may stand for the words (memory/related_words.h)
 };
 
 struct PlannedSpan {
@@ -26,7 +27,8 @@ struct PlannedSpan {
   uint64_t peak = 0;                // what the words point at, or the heads where no word matches; inside `tokens`
   double score = 0;                 // fused relevance, 1 is the best span's
   double head_score = 0;            // each signal by itself: share of attention mass
-  double lexical_score = 0;         // and share of the question that is explained
+  double lexical_score = 0;         // and share of the question that is explained,
+  double related_score = 0;         // of which by words that mean nearly the same
   // ln of how much likelier the question is beside the span than beside nothing; 0 without a second look.
   double look = 0;
   double look_gain = 0;             // what it adds to the spans that explain more, 1 for the first (RankByLook); 0 without one

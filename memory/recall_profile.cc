@@ -94,6 +94,7 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Count("vocab_size", &p.vocab_size, 1, 1u << 24);
   r.Number("head_weight", &p.head_weight, 0, 1000);
   r.Number("lexical_weight", &p.lexical_weight, 0, 1000);
+  r.Number("related_weight", &p.related_weight, 0, 1);
   r.Number("gate", &p.gate, 0, 100);
   r.Count("look_spans", &p.look_spans, 0, 64);
   r.Number("look_prior", &p.look_prior, 0, 1000);
@@ -151,6 +152,7 @@ std::string RecallProfile::ToJson() const {
   member("heads", list + (heads.empty() ? "]" : "\n  ]"));
   member("head_weight", number(head_weight));
   member("lexical_weight", number(lexical_weight));
+  member("related_weight", number(related_weight));
   member("gate", number(gate));
   member("look_spans", std::to_string(look_spans));
   member("look_prior", number(look_prior));

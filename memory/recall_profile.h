@@ -29,6 +29,9 @@ struct RecallProfile {
   std::vector<RecallHead> heads;
   double head_weight = 1;        // of the heads' share of attention mass, and of the lexical share of the question:
   double lexical_weight = 1;     // see PlanRecall
+  // Of a word that means nearly what the question's word means, by the model's own embeddings, against the word itself
+  // (memory/related_words.h); 0 where only the question's words count.
+  double related_weight = 1;
   double gate = 2;               // lambda: gate * ln(p_span / p_best) is added to the logits of a span's keys
   // The second look (memory/second_look.h): how many of the plan's best spans the model looks at, 0 for none, and how their
   // order is made of both: look_prior * ln(score) + ln P(question | span). A span that is one look_scale behind the best is e

@@ -91,6 +91,7 @@ void AttentionTap::SetLayers(const std::vector<uint32_t>& layers) {
 void AttentionTap::Observe() {
   mode_ = Mode::kObserve;
   observed_.clear();
+  embeddings_ = nullptr;
   writes_.clear();
 }
 
@@ -126,6 +127,7 @@ bool AttentionTap::OnNode(ggml_tensor* node, bool ask) {
     ++reused_nodes_;
     return false;
   }
+  if (node->op == GGML_OP_GET_ROWS && mode_ == Mode::kObserve && embeddings_ == nullptr) embeddings_ = node->src[0];
   if (node->op != GGML_OP_FLASH_ATTN_EXT) return !ask;
   const ggml_tensor* cache = Root(node->src[1]);
   const int layer = CacheLayer(cache, "cache_k_l%d");

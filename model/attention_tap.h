@@ -49,6 +49,8 @@ class AttentionTap {
   // Observe: leave the graph alone; copy the shape of every attention layer and the engine's own output of it.
   void Observe();
   const std::vector<ObservedLayer>& observed() const { return observed_; }
+  // The model's input embeddings, [vocabulary, width], which outlive the pass; null where the graph looked no token up.
+  const ggml_tensor* embeddings() const { return embeddings_; }
 
   // Replace: the layers of SetLayers go to `attention` in the next forward pass. Call before every pass.
   void SetLayers(const std::vector<uint32_t>& layers);
@@ -73,6 +75,7 @@ class AttentionTap {
   Mode mode_ = Mode::kOff;
   LayerAttention* attention_ = nullptr;
   std::vector<ObservedLayer> observed_;
+  const ggml_tensor* embeddings_ = nullptr;
   std::unordered_map<uint32_t, Slot> slots_;                   // by layer; stable addresses: never erased while attached
   std::unordered_map<const ggml_tensor*, ggml_tensor*> writes_;  // cache tensor -> the node that writes to it, this pass
   size_t replaced_ = 0;

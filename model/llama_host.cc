@@ -120,6 +120,7 @@ class LlamaHost final : public LanguageModel {
   std::string Piece(TokenId token) const override;
   TokenId Bos() const override { return llama_vocab_get_add_bos(vocab_) ? llama_vocab_bos(vocab_) : -1; }
   bool EndsAnswer(TokenId token) const override { return llama_vocab_is_eog(vocab_, token); }
+  void Embed(std::span<const TokenId> tokens, float* out) const override;
   Result<PromptParts> Format(std::string_view system, std::string_view question) const override;
   Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
   uint32_t batch_tokens() const override { return kBatchTokens; }
@@ -172,6 +173,7 @@ class LlamaHost final : public LanguageModel {
   std::vector<llama_pos> batch_positions_;
   std::vector<int8_t> batch_logits_;
   std::vector<float> logits_;
+  const ggml_tensor* embeddings_ = nullptr;  // of model_; null where they cannot be read
   bool shift_pending_ = false;  // NativeShift since the last pass
   std::vector<TokenId> proof_tokens_;
   std::vector<std::vector<float>> proof_outputs_;  // [tapped layers] of the engine's own attention on proof_tokens_
@@ -302,6 +304,13 @@ Status LlamaHost::ObserveGeometry() {
   }
   observer.Observe();
   LH_RETURN_IF_ERROR(Decode(context.get(), proof_tokens_, 0, true));
+  // The first rows that a graph looks up are the tokens'. Weights that lie in another processor's memory, or in another shape, are not
+  // read: recall does without them.
+  if (const ggml_tensor* e = observer.embeddings(); e != nullptr && e->data != nullptr && e->ne[1] == info_.vocab_size && e->ne[2] == 1 &&
+      (e->buffer == nullptr || ggml_backend_buffer_is_host(e->buffer)) && (e->type == GGML_TYPE_F32 || ggml_get_type_traits(e->type)->to_float != nullptr)) {
+    embeddings_ = e;
+    info_.embedding_width = static_cast<uint32_t>(e->ne[0]);
+  }
   const std::vector<ObservedLayer>& observed = observer.observed();
   uint32_t cells = 0;
   for (const ObservedLayer& o : observed) cells = std::max(cells, o.cache_cells);
@@ -372,6 +381,21 @@ std::string LlamaHost::Piece(TokenId token) const {
   std::string big(static_cast<size_t>(-n), '\0');
   llama_token_to_piece(vocab_, token, big.data(), static_cast<int32_t>(big.size()), 0, false);
   return big;
+}
+
+void LlamaHost::Embed(std::span<const TokenId> tokens, float* out) const {
+  LH_CHECK(embeddings_ != nullptr);
+  const int64_t width = embeddings_->ne[0];
+  for (const TokenId token : tokens) {
+    LH_CHECK(token >= 0 && token < embeddings_->ne[1]);
+    const char* row = static_cast<const char*>(embeddings_->data) + static_cast<size_t>(token) * embeddings_->nb[1];
+    if (embeddings_->type == GGML_TYPE_F32) {
+      std::memcpy(out, row, static_cast<size_t>(width) * sizeof(float));
+    } else {
+      ggml_get_type_traits(embeddings_->type)->to_float(row, out, width);
+    }
+    out += width;
+  }
 }
 
 Result<PromptParts> LlamaHost::Format(std::string_view system, std::string_view question) const {

@@ -72,7 +72,13 @@ void AddLost(uint64_t blocks, uint64_t spans, json::object* reply) {
 void AddExplanation(const RecallReply& reply, json::object* object) {
   json::array words, candidates;
   for (const QuestionWord& word : reply.words) {
-    words.push_back(json::object{{"word", Text(word.text)}, {"blocks", word.blocks}, {"weight", word.weight}, {"function_word", word.function_word}});
+    json::array related;
+    for (const std::string& r : word.related) related.emplace_back(Text(r));
+    words.push_back(json::object{{"word", Text(word.text)},
+                                 {"blocks", word.blocks},
+                                 {"weight", word.weight},
+                                 {"function_word", word.function_word},
+                                 {"related", std::move(related)}});
   }
   for (const ExplainedSpan& c : reply.candidates_explained) {
     json::array found, missing, look;
@@ -371,10 +377,16 @@ std::string ClosestText(const AskReply& reply) {
   return "closest: " + Place(reply.closest[0]) + "; --no-abstain answers from it";
 }
 
+// Of the words that may stand for one of the question's, as many as a person will read.
+constexpr size_t kRelatedShown = 4;
+
 std::string ExplainText(const RecallReply& reply) {
-  std::string words;
+  std::string words, related;
   for (const QuestionWord& word : reply.words) {
     if (word.function_word) continue;
+    for (size_t i = 0; i < std::min(word.related.size(), kRelatedShown); ++i) {
+      related += (i > 0 ? ", " : (related.empty() ? "" : "; ") + CollapseSpace(word.text) + ": ") + CollapseSpace(word.related[i]);
+    }
     words += (words.empty() ? "" : ", ") + CollapseSpace(word.text) + (word.blocks > 0 ? " " + FormatCount(word.blocks) : " nowhere");
   }
   std::string out;
@@ -382,6 +394,7 @@ std::string ExplainText(const RecallReply& reply) {
     for (const std::string& line : Wrap(text, indent, kColumns)) out += line + "\n";
   };
   if (!words.empty()) wrapped("words, and blocks that hold them: " + words, 0);
+  if (!related.empty()) wrapped("words that may stand for them: " + related, 0);
   wrapped("evidence " + Format("%.2f", reply.evidence) + " nats a token, " + Plural(reply.candidates, "block") + " weighed, " +
               Plural(reply.candidates_explained.size(), "span") + " compared" + (reply.abstained ? "; taken as nothing on this" : ""),
           0);

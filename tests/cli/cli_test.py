@@ -681,7 +681,7 @@ class Conversation(WithWeights):
             self.assertEqual(whole[span["byte_start"]:span["byte_end"]].decode(), span["text"])
             self.assertEqual(span["line_start"], whole[:span["byte_start"]].count(b"\n") + 1)
             self.assertLessEqual(span["line_start"], span["line_end"])
-            self.assertTrue(set(span["reasons"]) <= {"head", "lexical", "follow-up"}, span["reasons"])
+            self.assertTrue(set(span["reasons"]) <= {"head", "lexical", "related", "follow-up"}, span["reasons"])
         self.assertIn(b"4071926", text)
         scores = [s["score"] for s in reply["spans"]]
         self.assertEqual(scores, sorted(scores, reverse=True))

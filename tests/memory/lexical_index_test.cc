@@ -399,7 +399,8 @@ TEST(LexicalIndex, ScoresAsItsFormulasSay) {
       const LexicalResult all = index.Query(words, 100000);
       ASSERT_EQ(all.blocks.size(), expected.size());
       for (size_t i = 0; i < all.blocks.size(); ++i) {
-        const auto& [block, score, peak] = all.blocks[i];
+        const auto& [block, score, peak, related] = all.blocks[i];
+        ASSERT_EQ(related, 0) << "nothing related was asked for";
         ASSERT_TRUE(expected.contains(block)) << block.block;
         ASSERT_NEAR(score, expected.at(block), 1e-9 * score)
             << "d " << uint32_t(block.document) << " b " << block.block;
@@ -533,6 +534,65 @@ TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNeedlesThatShareItsWords) {
     EXPECT_LT(result.matches[0].span.begin, at + 3);
     EXPECT_EQ(result.matches[0].query_words, 6u);
   }
+}
+
+// Five documents of one block each.
+TEST(LexicalIndex, RelatedWordsStandForWordsThatAreNotThere) {
+  LexicalIndex index;
+  uint32_t id = 0;
+  for (const char* text : {"a physician came by ", "a doctor came by ", "a physician and a physician came ", "nobody came by ", "a surgeon and a physician came "}) {
+    AddDocument(index, Bytes(), DocumentId{++id}, Tokens(text));
+  }
+  const std::vector<LexicalWord> question = Words("doctor");
+  const auto related = [&](double weight) {
+    return std::vector<RelatedWord>{{.stem = WordOf("physician").Stem(), .of = question[0].Stem(), .weight = weight},
+                                    {.stem = WordOf("surgeon").Stem(), .of = question[0].Stem(), .weight = weight / 2},
+                                    {.stem = WordOf("nobody").Stem(), .of = WordOf("nothing").Stem(), .weight = 1}};
+  };
+  const LexicalResult alone = index.Query(question, 9), with = index.Query(question, related(0.5), 9), none = index.Query(question, related(0), 9);
+  ASSERT_THAT(alone.blocks, SizeIs(1));
+  EXPECT_EQ(alone.blocks[0].related, 0);
+  EXPECT_THAT(none.blocks, SizeIs(1)) << "a weight of nothing finds nothing";
+  ASSERT_THAT(with.blocks, SizeIs(4)) << "what is related to a word that is not asked finds nothing";
+  EXPECT_EQ(with.query_score, alone.query_score);
+  EXPECT_EQ(with.words[0].block_count, 1u) << "the word itself";
+  EXPECT_EQ(with.blocks[0].block.document, DocumentId{2}) << "the word itself comes first";
+  EXPECT_EQ(with.blocks[0].score, alone.blocks[0].score);
+  EXPECT_EQ(with.blocks[0].related, 0);
+  // idf of a word in three of five blocks, below the question's own; twice in a block is a little more (tf); two related words are not.
+  const double once = 0.5 * std::log1p((5 - 3 + 0.5) / (3 + 0.5));
+  std::map<DocumentId, double> score;
+  for (const auto& block : with.blocks) score[block.block.document] = block.score;
+  for (size_t b = 1; b < with.blocks.size(); ++b) EXPECT_DOUBLE_EQ(with.blocks[b].related, with.blocks[b].score);
+  EXPECT_NEAR(score[DocumentId{1}], once, 1e-12);
+  EXPECT_NEAR(score[DocumentId{3}], once * 1.4 * 2 / 2.4, 1e-12);
+  EXPECT_GE(score[DocumentId{5}], once);
+  EXPECT_LT(score[DocumentId{5}], once * 1.4) << "the larger of the two, not their sum";
+  EXPECT_THAT(with.cover, SizeIs(1)) << "no place is kept for related words alone";
+  for (const LexicalMatch& match : with.matches) EXPECT_EQ(match.document, DocumentId{2});
+  EXPECT_TRUE(index.MayHold(WordOf("physicians").Stem()));
+  EXPECT_FALSE(index.MayHold(WordOf("elephant").Stem()));
+}
+
+TEST(LexicalIndex, RelatedWordsTakeNothingFromWordsThatAreThere) {
+  std::mt19937 rng(3);
+  LexicalIndex index;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += Filler(rng, 12) + (i % 9 == 0 ? "walked " : i % 7 == 0 ? "the harp of Jubal " : i % 11 == 0 ? "strolled away " : "");
+  AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
+  const std::vector<LexicalWord> question = Words("who walked with the harp of Jubal?");
+  const std::vector<RelatedWord> related = {{.stem = WordOf("strolled").Stem(), .of = WordOf("walked").Stem(), .weight = 0.7}};
+  std::map<BlockKey, double> before;
+  for (const auto& block : index.Query(question, 100000).blocks) before[block.block] = block.score;
+  const LexicalResult with = index.Query(question, related, 100000);
+  ASSERT_GE(with.blocks.size(), before.size());
+  size_t more = 0;
+  for (const auto& block : with.blocks) {
+    EXPECT_GE(block.score, before[block.block] - 1e-9);
+    EXPECT_LE(block.related, block.score + 1e-9);
+    more += block.related > 0;
+  }
+  EXPECT_GT(more, 0u);
 }
 
 TEST(LexicalIndex, PrefersRareWordsInAnyOrderOverCommonPhrases) {

@@ -298,6 +298,26 @@ TEST(RecallPlanner, NearSpansTouchWhereOneWouldBeTooLong) {
   EXPECT_EQ(plan.spans[1].tokens.begin, plan.spans[0].tokens.end);
 }
 
+TEST(RecallPlanner, ARelatedWordFindsASpanAndSaysSo) {
+  HandMade made(0);
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "nothing of note happened on that day either. ";
+  const DocumentId id = made.Add("a", text + "The physician left at noon. " + text, {});
+  RecallQuery query{.words = made.Words("Which doctor?"), .heads = {}, .related = {}};
+  const auto holds = [&](const PlannedSpan& s) {
+    const std::string recalled = made.memory->Locate(s.document, s.tokens)->text;
+    return s.document == id && recalled.find("physician left at noon") != std::string::npos;
+  };
+  const RecallPlan without = made.Plan(query);
+  EXPECT_TRUE(std::none_of(without.spans.begin(), without.spans.end(), holds));
+  query.related = {{.stem = made.Words("physician")[0].Stem(), .of = made.Words("doctor")[0].Stem(), .weight = 0.7}};
+  const RecallPlan plan = made.Plan(query);
+  ASSERT_FALSE(plan.spans.empty());
+  EXPECT_TRUE(holds(plan.spans[0]));
+  EXPECT_GT(plan.spans[0].related_score, 0);
+  EXPECT_LE(plan.spans[0].related_score, plan.spans[0].lexical_score);
+}
+
 TEST(RecallPlanner, SpansComeFromAllDocuments) {
   HandMade h(0);
   for (int d = 0; d < 4; ++d) {

@@ -113,7 +113,7 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
   }
   // Every key away from its default.
   const std::string all = R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
-    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "gate": 3.5, "look_spans": 3, "look_prior": 1.5,
+    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "related_weight": 0.375, "gate": 3.5, "look_spans": 3, "look_prior": 1.5,
     "look_scale": 2.5, "abstain_support": 0.5, "reread_tokens": 77, "follow_hops": 3, "follow_spans": 7, "follow_refreshes": 1,
     "spans_max": 5, "span_score_min": 0.125, "span_tokens": 64, "window_tokens": 128, "sink_tokens": 128,
     "calibration": {"seed": 3}})";
@@ -121,7 +121,7 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
   ASSERT_TRUE(p.ok()) << p.status().ToString();
   EXPECT_EQ(p->calibration, R"({"seed":3})");
   const std::string written = p->ToJson();
-  for (const char* part : {"a \\\"b\\\"", "\"weight\": 0.25", "\"head_weight\": 0.5", "\"lexical_weight\": 0.75", "\"gate\": 3.5", "\"look_spans\": 3",
+  for (const char* part : {"a \\\"b\\\"", "\"weight\": 0.25", "\"head_weight\": 0.5", "\"lexical_weight\": 0.75", "\"related_weight\": 0.375", "\"gate\": 3.5", "\"look_spans\": 3",
                            "\"look_prior\": 1.5", "\"abstain_support\": 0.5", "\"reread_tokens\": 77", "\"follow_hops\": 3", "\"follow_spans\": 7", "\"follow_refreshes\": 1", "\"look_scale\": 2.5", "\"spans_max\": 5", "\"span_score_min\": 0.125", "\"span_tokens\": 64",
                            "\"window_tokens\": 128", "\"sink_tokens\": 128", "\"vocab_size\": 9", "{\"seed\":3}"}) {
     EXPECT_THAT(written, HasSubstr(part));

@@ -61,6 +61,26 @@ TEST_P(Load, ReadsGeometryAndRopeFromTheGraphAndProvesThem) {
   }
 }
 
+// Rows of the file's own token table, which these models hold as float32.
+TEST_P(Load, EmbedsTokensByTheModelsOwnTable) {
+  const auto model = LoadTiny(GetParam().name);
+  ASSERT_NE(model, nullptr);
+  const ModelInfo& info = model->info();
+  ASSERT_GT(info.embedding_width, 0u);
+  const std::vector<TokenId> tokens = {3, 5, 3, static_cast<TokenId>(info.vocab_size - 1)};
+  std::vector<float> rows(tokens.size() * info.embedding_width);
+  model->Embed(tokens, rows.data());
+  const auto row = [&](size_t i) { return std::vector<float>(rows.data() + i * info.embedding_width, rows.data() + (i + 1) * info.embedding_width); };
+  EXPECT_EQ(row(0), row(2));
+  EXPECT_NE(row(0), row(1));
+  std::ifstream file(TinyPath(GetParam().name), std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string want(reinterpret_cast<const char*>(row(i).data()), info.embedding_width * sizeof(float));
+    EXPECT_NE(bytes.find(want), std::string::npos) << "row " << i;
+  }
+}
+
 TEST(LoadFacts, FingerprintFollowsTheFilesContentAndNotItsName) {
   const std::string copy = testing::TempDir() + "/longhold_fingerprint_" + std::to_string(getpid()) + ".gguf";
   std::filesystem::copy_file(TinyPath("llama"), copy, std::filesystem::copy_options::overwrite_existing);

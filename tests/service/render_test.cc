@@ -174,7 +174,7 @@ TEST(ExplainText, ShowsRanksScoresWordsAndWhyNotOnAScreen) {
 TEST(RecallJson, ExplainsOnlyWhenAsked) {
   const boost::json::value json = boost::json::parse(RecallJson(Explained()));
   EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "hops", "timings", "words", "candidates_explained"));
-  EXPECT_THAT(Keys(json.at("words").at(0)), ElementsAre("word", "blocks", "weight", "function_word"));
+  EXPECT_THAT(Keys(json.at("words").at(0)), ElementsAre("word", "blocks", "weight", "function_word", "related"));
   const boost::json::value& first = json.at("candidates_explained").at(0);
   EXPECT_THAT(Keys(first), ElementsAre("document", "token_begin", "token_end", "line_start", "line_end", "text", "rank_planned", "rank",
                                        "head_score", "lexical_score", "score_planned", "look", "support", "score", "words_found",

@@ -88,6 +88,7 @@ class ToyModel final : public LanguageModel {
     info_.geometry = g;
     info_.layer_count = g.layers.back() + 1;
     info_.vocab_size = static_cast<uint32_t>(pieces_.size());
+    info_.embedding_width = static_cast<uint32_t>(width_);
     info_.context_length = options_.context_length;
     info_.chat = options_.chat;
     info_.buffer_bytes = options_.buffer_bytes;
@@ -126,6 +127,9 @@ class ToyModel final : public LanguageModel {
   std::string Piece(TokenId token) const override { return pieces_.at(static_cast<size_t>(token)); }
   TokenId Bos() const override { return options_.bos ? kBos : -1; }
   bool EndsAnswer(TokenId token) const override { return token == kEos; }
+  void Embed(std::span<const TokenId> tokens, float* out) const override {
+    for (const TokenId token : tokens) out = std::copy_n(Embedding(token), width_, out);
+  }
   Result<PromptParts> Format(std::string_view system, std::string_view question) const override {
     PromptParts parts;
     parts.head = options_.bos ? "<s>" : "";
