@@ -165,7 +165,7 @@ class LexicalIndex {
   void Remove(DocumentId document);
   uint64_t token_count() const { return token_count_; }
   uint64_t block_count() const { return block_count_; }
-  // False where no word of this stem was ever added; true for all that were and, by chance, for one in a hundred others.
+  // False where no word of this stem was ever added; true for all that were and, by chance, for one other in some hundreds.
   bool MayHold(uint32_t stem) const { return !may_hold_.empty() && may_hold_[stem % kMayHoldBits]; }
 
   // Scores every block by the distinct n-grams of the query's stems, n = 1..4, that begin in it or near it.
@@ -204,7 +204,7 @@ class LexicalIndex {
   std::vector<std::shared_ptr<const LexicalSegment>> segments_;  // ascending by (document, token_begin)
   uint64_t token_count_ = 0;
   uint64_t block_count_ = 0;
-  static constexpr uint32_t kMayHoldBits = 1u << 20;
+  static constexpr uint32_t kMayHoldBits = 1u << 23;  // a mebibyte
   std::vector<bool> may_hold_;  // [kMayHoldBits] by the stems' low bits; empty before the first segment
 };
 
