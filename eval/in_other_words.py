@@ -2,7 +2,7 @@
 """Questions that share no content word with the sentence that answers them: hit@k of `longhold recall`, by set.
 
 Hides the sentences of in_other_words.tsv in a haystack, reads it into a memory "in-other-words" (anew, unless --keep), and asks each
-question once. A span hits when it holds the sentence's first or last 40 characters. Sets: `task`, the sentences of eval's task paraphrase;
+question once, without abstaining. A span hits when it holds the sentence's first or last 40 characters. Sets: `task`, the sentences of eval's task paraphrase;
 `written`, for this; `synonym`, calibration's forms with one word exchanged.
 
   eval/in_other_words.py --haystack ../shared/data/essays --model smollm2
@@ -71,12 +71,11 @@ def main():
             run("ingest", text.name, "--into", MEMORY)
     sets = {}
     for name, sentence, question, _ in cases:
-        reply = json.loads(run("recall", MEMORY, question, "--json"))
+        reply = json.loads(run("recall", MEMORY, question, "--no-abstain", "--json"))
         ends = plain(sentence)[:40], plain(sentence)[-40:]
         rank = next((i for i, span in enumerate(reply["spans"], 1) if any(end in plain(span["text"]) for end in ends)), None)
-        counts = sets.setdefault(name, {"questions": 0, "hit@1": 0, "hit@4": 0, "hit@8": 0, "abstained": 0})
+        counts = sets.setdefault(name, {"questions": 0, "hit@1": 0, "hit@4": 0, "hit@8": 0})
         counts["questions"] += 1
-        counts["abstained"] += reply["abstained"]
         for k in (1, 4, 8):
             counts[f"hit@{k}"] += rank is not None and rank <= k
     print(json.dumps({"model": args.model, "profile": args.profile, "sets": sets}))
