@@ -57,11 +57,10 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
   model_ = model;
   open_.reset();
   profile_ = std::move(used);
-  std::vector<std::string> pieces = TokenPieces(*model);
-  vocabulary_ = std::make_unique<const LexicalVocabulary>(pieces);
+  vocabulary_ = std::make_unique<const LexicalVocabulary>(TokenPieces(*model));
   related_.reset();
   if (info.embedding_width > 0) {
-    related_ = std::make_unique<const RelatedWords>(pieces, *vocabulary_, info.embedding_width,
+    related_ = std::make_unique<const RelatedWords>(*vocabulary_, info.embedding_width,
                                                     [model](std::span<const TokenId> tokens, float* out) { model->Embed(tokens, out); });
   }
   return OkStatus();

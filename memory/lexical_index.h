@@ -63,6 +63,7 @@ class LexicalVocabulary {
   // The words of consecutive tokens, in order. Ids outside the vocabulary end a word; malformed UTF-8 is skipped.
   std::vector<LexicalWord> Words(std::span<const TokenId> tokens) const;
   uint32_t size() const { return static_cast<uint32_t>(pieces_.size()); }
+  std::span<const std::string> pieces() const { return pieces_; }
 
  private:
   std::vector<std::string> pieces_;

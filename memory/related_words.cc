@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <string>
 
 #include "attention/kernels.h"
 #include "base/status.h"
@@ -32,14 +33,17 @@ float Dot(const float* a, const float* b, size_t n) {
   return sum;
 }
 
+// Takes what lies along `direction`, of length 1, off `v`.
+void TakeOff(const float* direction, size_t width, float* v) {
+  const float along = Dot(v, direction, width);
+  for (size_t i = 0; i < width; ++i) v[i] -= along * direction[i];
+}
+
 // Makes `rows` vectors of `width` orthonormal (Gram and Schmidt); what is left of a dependent one is zeros.
 void Orthonormalise(size_t rows, size_t width, float* v) {
   for (size_t r = 0; r < rows; ++r) {
     float* row = v + r * width;
-    for (size_t s = 0; s < r; ++s) {
-      const float along = Dot(row, v + s * width, width);
-      for (size_t i = 0; i < width; ++i) row[i] -= along * v[s * width + i];
-    }
+    for (size_t s = 0; s < r; ++s) TakeOff(v + s * width, width, row);
     const float length = std::sqrt(Dot(row, row, width));
     for (size_t i = 0; i < width; ++i) row[i] = length > 1e-12f ? row[i] / length : 0.0f;
   }
@@ -62,9 +66,10 @@ std::vector<float> Product(const std::vector<float>& a, const std::vector<float>
 
 }  // namespace
 
-RelatedWords::RelatedWords(std::span<const std::string> pieces, const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed)
+RelatedWords::RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed)
     : width_(width), embed_(std::move(embed)), mean_(width), common_(size_t{kCommonDirections} * width) {
-  LH_CHECK(width > 0 && pieces.size() == vocabulary.size());
+  LH_CHECK(width > 0);
+  const std::span<const std::string> pieces = vocabulary.pieces();
   for (size_t i = 0; i < pieces.size(); ++i) {
     const std::string& piece = pieces[i];
     if (piece.size() < kPieceBytesMin || piece[0] != ' ' || IsDigit(piece[1])) continue;
@@ -109,11 +114,7 @@ bool RelatedWords::Direction(std::span<const TokenId> tokens, float* out) const 
   for (size_t t = 0; t < tokens.size(); ++t) {
     for (size_t i = 0; i < width_; ++i) out[i] += rows[t * width_ + i] - mean_[i];
   }
-  for (size_t d = 0; d < kCommonDirections; ++d) {
-    const float* common = common_.data() + d * width_;
-    const float along = Dot(out, common, width_);
-    for (size_t i = 0; i < width_; ++i) out[i] -= along * common[i];
-  }
+  for (size_t d = 0; d < kCommonDirections; ++d) TakeOff(common_.data() + d * width_, width_, out);
   const float length = std::sqrt(Dot(out, out, width_));
   if (!(length > 1e-6f)) return false;
   for (size_t i = 0; i < width_; ++i) out[i] /= length;
@@ -122,7 +123,13 @@ bool RelatedWords::Direction(std::span<const TokenId> tokens, float* out) const 
 
 std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, std::span<const TokenId> tokens, const LexicalIndex& index,
                                             const ParallelFor& parallel) const {
-  const auto below = [](const Known& known, uint32_t id) { return known.id < id; };
+  // The known words whose id begins with `value`: an id itself without `shift`, a stem with 6.
+  const auto tokens_of = [&](uint32_t value, uint32_t shift) {
+    std::vector<TokenId> out;
+    auto k = std::lower_bound(known_.begin(), known_.end(), value << shift, [](const Known& known, uint32_t id) { return known.id < id; });
+    for (; k != known_.end() && k->id >> shift == value; ++k) out.push_back(k->token);
+    return out;
+  };
   // Which stems the question has, and a direction for each that is expanded.
   std::vector<uint32_t> own, asked;
   std::vector<float> directions;
@@ -132,11 +139,8 @@ std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, 
     own.push_back(stem);
     if (IsFunctionWord(stem) || asked.size() == kAskedWordsMax) continue;
     // The very form if the vocabulary has it, with and without capitals; then any inflection; then the pieces that the question has.
-    std::vector<TokenId> of;
-    for (auto k = std::lower_bound(known_.begin(), known_.end(), word.id, below); k != known_.end() && k->id == word.id; ++k) of.push_back(k->token);
-    if (of.empty()) {
-      for (auto k = std::lower_bound(known_.begin(), known_.end(), stem << 6, below); k != known_.end() && k->id >> 6 == stem; ++k) of.push_back(k->token);
-    }
+    std::vector<TokenId> of = tokens_of(word.id, 0);
+    if (of.empty()) of = tokens_of(stem, 6);
     if (of.empty()) {
       const std::span<const TokenId> parts = tokens.subspan(word.begin, word.end - word.begin);
       if (parts.size() < 2) continue;  // a letter, a number, a sign

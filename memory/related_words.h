@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "base/parallel.h"
@@ -30,9 +29,9 @@ inline constexpr float kRelatedSimilarityMin = 0.22f;
 // Owner: the engine, one for each model. *Immutable*.
 class RelatedWords {
  public:
-  // `pieces[id]` is the text of token `id`. Words of one token, with the space before them, are known: 21,000 of SmolLM2's vocabulary, 90,000
+  // Words of one token of `vocabulary`, with the space before them, are known: 21,000 of SmolLM2's vocabulary, 90,000
   // of Gemma's. Reads some 1,500 rows of `embed`, and takes some milliseconds; keeps a few bytes a word.
-  RelatedWords(std::span<const std::string> pieces, const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed);
+  RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed);
 
   // For each distinct word of `words`, which stand in the question's `tokens`, the nearest words that `index` holds, nearest first. Function
   // words, numbers and words of the question itself are neither expanded nor found; a word that lies near several is the nearest

@@ -61,7 +61,7 @@ struct World {
       add(random(1));
     }
     vocabulary = std::make_unique<LexicalVocabulary>(pieces);
-    related = std::make_unique<RelatedWords>(pieces, *vocabulary, kWidth, [this](std::span<const TokenId> tokens, float* out) {
+    related = std::make_unique<RelatedWords>(*vocabulary, kWidth, [this](std::span<const TokenId> tokens, float* out) {
       for (const TokenId t : tokens) out = std::copy_n(vectors.begin() + static_cast<ptrdiff_t>(t) * kWidth, kWidth, out);
     });
   }
