@@ -16,7 +16,7 @@ using Clock = EngineClock;
 
 // What is read again around a peak: its line or sentence, at most this far to either side. More of a text that repeats itself would
 // show the model other lines of the same form.
-constexpr uint32_t kExcerptReach = 80;
+constexpr uint32_t kExcerptReach = 112;
 // A word that a span makes likelier by less than the first, in nats a token, is not what the span is about; by the second, it is.
 constexpr double kFoundLookMin = 0.5, kFoundLookFull = 4;
 // Sentences of this share of the heaviest one's weight say the same of the question (SpanSentence::share).
@@ -60,9 +60,9 @@ Status Engine::ReadSentences(Planned& p) const {
       SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
       // A word that the span does not make likelier stands there by chance.
       const std::vector<LexicalWord> words = vocabulary_->Words(ids);
-      for (const LexicalWord& word : words) sentence.stems.push_back(word.Stem());
-      std::sort(sentence.stems.begin(), sentence.stems.end());
-      sentence.stems.erase(std::unique(sentence.stems.begin(), sentence.stems.end()), sentence.stems.end());
+      std::vector<std::string> pieces;
+      for (const TokenId id : ids) pieces.push_back(model_->Piece(id));
+      sentence.form = FormWords(words, pieces);
       for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt), p.related)) {
         const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
         sentence.has.push_back(word.found);
@@ -229,7 +229,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
   std::vector<TokenSpan> read(p.plan.spans.size());
   std::vector<TokenId> text_again;
-  LongWords long_words;
+  LongWords long_words(options.answer_prefix);
   for (const SpanSentence& excerpt : p.excerpts) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
     const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
@@ -253,10 +253,10 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   position += static_cast<uint32_t>(p.prompt.tail.size());
   const auto sampler = model_->NewSampler(options.sampler);
   std::string text;
-  std::vector<float> favoured;
+  std::vector<float> guided;
   const auto sample = [&] {
     const std::span<const float> logits = model_->logits();
-    return sampler->Sample(long_words.Favour(text, logits, &favoured) ? favoured : logits);
+    return sampler->Sample(long_words.Guide(text, logits, &guided) ? guided : logits);
   };
   TokenId token = sample();
   const Clock::time_point first = Clock::now();

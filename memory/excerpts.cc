@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace longhold {
 namespace {
 
@@ -38,16 +40,39 @@ double Weight(std::span<const AskedWord> asked, const SpanSentence& sentence) {
 // Whether `sentence` is built like `other` and is about something else: what it shares with the question the other has too, and more.
 // Among lines of one form no word stands there by chance.
 bool IsLookalike(std::span<const AskedWord> asked, const SpanSentence& sentence, const SpanSentence& other) {
-  if (sentence.stems.size() < kFormWordsMin || other.stems.size() < kFormWordsMin) return false;
+  if (sentence.form.size() < kFormWordsMin || other.form.size() < kFormWordsMin) return false;
   size_t common = 0;
-  for (const uint32_t stem : sentence.stems) common += std::binary_search(other.stems.begin(), other.stems.end(), stem);
-  if (static_cast<double>(common) < kFormShareMin * static_cast<double>(sentence.stems.size())) return false;
+  for (const uint32_t word : sentence.form) common += std::binary_search(other.form.begin(), other.form.end(), word);
+  if (static_cast<double>(common) < kFormShareMin * static_cast<double>(sentence.form.size())) return false;
   double all = 0;
   for (size_t w = 0; w < asked.size(); ++w) all += other.has[w] && !asked[w].function_word ? asked[w].weight : 0;
   return Lacks(asked, sentence, other, false) > kLacksMin * all;
 }
 
+// Whether nothing but ASCII stands from `word` to the `next` one, and no blank between them.
+bool StandTogether(const LexicalWord& word, const LexicalWord& next, std::span<const std::string> pieces) {
+  for (size_t t = word.begin; t < next.end; ++t) {
+    if (std::any_of(pieces[t].begin(), pieces[t].end(), [](char c) { return static_cast<uint8_t>(c) >= 0x80; })) return false;
+    if (t >= word.end && t <= next.begin && std::any_of(pieces[t].begin(), pieces[t].end(), IsSpace)) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const std::string> pieces) {
+  std::vector<uint32_t> out;
+  for (size_t i = 0; i < words.size();) {
+    size_t end = i + 1;
+    uint32_t form = words[i].Stem();
+    for (; end < words.size() && StandTogether(words[end - 1], words[end], pieces); ++end) form = form * 0x01000193u ^ words[end].Stem();
+    out.push_back(form);
+    i = end;
+  }
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
 
 std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked, std::span<const SpanSentence> sentences,
                                          std::span<const ExcerptSpan> spans, uint32_t tokens_max) {

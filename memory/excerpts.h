@@ -6,10 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/types.h"
 #include "memory/abstention.h"
+#include "memory/lexical_index.h"
 
 namespace longhold {
 
@@ -27,9 +29,14 @@ struct SpanSentence {
   std::vector<bool> has;         // [asked] the question's word stands in it
   // [asked] how much the span is about the word, up to 1, where it stands in the sentence or, by its weight, a related one; else 0.
   std::vector<double> about;
-  std::vector<uint32_t> stems;   // its distinct words, ascending
+  std::vector<uint32_t> form;    // FormWords
   double share = 0;              // of the heaviest sentence's weight; ChooseExcerpts sets it
 };
+
+// Distinct hashes, ascending, of the words by which sentences are compared: `words` by their stems, but what stands together without a
+// blank ("79f34d45-2a8a", "memory/engine.h") as one, or the parts of two identifiers would outweigh the sentence. Scripts without blanks
+// keep their characters. `pieces` are the texts of the tokens that the words were read from.
+std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const std::string> pieces);
 
 // Spans below this share of the best one's score are not worth the time, and distract.
 inline constexpr double kExcerptScoreMin = 0.2;

@@ -1,6 +1,8 @@
 #include "memory/long_words.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include "base/text.h"
 
@@ -10,8 +12,13 @@ namespace {
 // Words of fewer tokens are seldom miscopied, and often begin like others ("wild", "wilderness").
 constexpr size_t kTokensMin = 4;
 constexpr size_t kBegunMin = 2;  // tokens
-// 5 answers as 2 does; what the model is sure of stays.
-constexpr float kBonus = 2;      // nats
+// Nats for each token that was copied. After two a model that is sure of something else is right; after ten the word is known.
+constexpr float kRaisePerToken = 1, kRaiseMax = 10;
+// An answer with so many of these words is a list of them, and its next word is rather another one than something new.
+constexpr long kListMin = 2;
+constexpr float kListRaise = 2;
+// Nats off the first token of what was said already.
+constexpr float kLower = 6;
 
 // Inside of a word punctuation counts ("79f34d45-2a8a", "memory/engine.h"), around it it does not.
 bool InWord(char c) { return IsWordByte(c) || c == '_'; }
@@ -41,32 +48,51 @@ void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string
     while (last > first && !InWord(text[last - 1])) --last;
     at = end + 1;
     if (first == last) continue;
-    Word word{.text = text.substr(first, last - first), .next = {}};
-    const size_t t0 = static_cast<size_t>(std::upper_bound(begins.begin(), begins.end(), first) - begins.begin()) - 1;
-    size_t t = t0;
-    for (; t < begins.size() && begins[t] < last; ++t) {
-      if (t >= t0 + kBegunMin) word.next.push_back({begins[t] - first, tokens[t]});
-    }
-    if (t - t0 >= kTokensMin) words_.push_back(std::move(word));
+    Word word{.text = text.substr(first, last - first), .parts = {}};
+    size_t t = static_cast<size_t>(std::upper_bound(begins.begin(), begins.end(), first) - begins.begin()) - 1;
+    word.after_blank = begins[t] < first && IsSpace(text[begins[t]]);
+    word.said = Holds(said_, word.text);
+    for (; t < begins.size() && begins[t] < last; ++t) word.parts.push_back({std::max(begins[t], first) - first, tokens[t]});
+    if (word.parts.size() >= kTokensMin) words_.push_back(std::move(word));
   }
 }
 
-bool LongWords::Favour(std::string_view answer, std::span<const float> logits, std::vector<float>* favoured) const {
+bool LongWords::Guide(std::string_view answer, std::span<const float> logits, std::vector<float>* guided) const {
   size_t begin = answer.size();
   while (begin > 0 && !IsSpace(answer[begin - 1])) --begin;
   while (begin < answer.size() && !InWord(answer[begin])) ++begin;
-  const std::string_view begun = answer.substr(begin);
-  if (begun.empty()) return false;
-  std::vector<TokenId> raised;
+  const std::string_view begun = answer.substr(begin), before = answer.substr(0, begin);
+  const auto may_follow = [&](const Word& word, size_t part) {
+    if (part == 0) return word.after_blank || begun.empty();
+    return word.parts[part].offset == begun.size() && word.text.starts_with(begun);
+  };
+  std::map<TokenId, float> change;
+  std::set<TokenId> wanted;  // of words that were not said
+  const auto in_answer = [&](const Word& word) { return !word.said && Holds(before, word.text); };
+  const auto listed = std::count_if(words_.begin(), words_.end(), in_answer);
+  const bool answered = listed > 0;
+  bool others = false, within_other = false;
   for (const Word& word : words_) {
-    if (word.text.size() <= begun.size() || !word.text.starts_with(begun)) continue;
-    const auto next = std::find_if(word.next.begin(), word.next.end(), [&](const Next& n) { return n.offset == begun.size(); });
-    if (next == word.next.end() || Holds(answer.substr(0, begin), word.text)) continue;
-    if (std::find(raised.begin(), raised.end(), next->token) == raised.end()) raised.push_back(next->token);
+    if (word.said || in_answer(word)) continue;
+    others = true;
+    for (size_t n = 0; n < word.parts.size(); ++n) {
+      if (!may_follow(word, n)) continue;
+      wanted.insert(word.parts[n].token);
+      within_other |= n > 0;
+      float& raise = change[word.parts[n].token];
+      if (n >= kBegunMin || listed >= kListMin) raise = std::max(raise, std::clamp(kRaisePerToken * static_cast<float>(n), kListRaise, kRaiseMax));
+    }
   }
-  if (raised.empty()) return false;
-  favoured->assign(logits.begin(), logits.end());
-  for (const TokenId token : raised) (*favoured)[static_cast<size_t>(token)] += kBonus;
+  for (const Word& word : words_) {
+    if (!word.said || !others || answered) continue;
+    for (size_t n = 0; n < word.parts.size(); ++n) {
+      if (may_follow(word, n) && !wanted.contains(word.parts[n].token) && (n == 0 || within_other)) change[word.parts[n].token] = -kLower;
+    }
+  }
+  std::erase_if(change, [](const auto& entry) { return entry.second == 0; });
+  if (change.empty()) return false;
+  guided->assign(logits.begin(), logits.end());
+  for (const auto& [token, by] : change) (*guided)[static_cast<size_t>(token)] += by;
   return true;
 }
 

@@ -1,7 +1,8 @@
 // Keeps numbers, identifiers and names whole: what an answer has begun to copy from a line read again it copies to the word's end.
 //
-// A small model loses digits or takes some from a neighbour while it copies (docs/decisions/0013). Nothing else of the answer is touched:
-// which word comes, and whether one comes at all, is the model's choice.
+// A small model loses digits or takes some from a neighbour while it copies (docs/decisions/0013), and says a key again instead of what
+// stands beside it (docs/decisions/0019). Nothing else of the answer is touched: which word comes, and whether one comes at all, is the
+// model's choice.
 #pragma once
 
 #include <span>
@@ -16,23 +17,32 @@ namespace longhold {
 // Words of many tokens, as they stand in the lines that are read again. Confined.
 class LongWords {
  public:
+  // `said` stands right before the answer and belongs to it: the first words that the model was given. What it holds is said already.
+  explicit LongWords(std::string_view said = {}) : said_(said) {}
+
   // `pieces` are the texts of the line's `tokens`.
   void Add(std::span<const TokenId> tokens, std::span<const std::string> pieces);
 
-  // Whether the word at the end of `answer` has begun like one of these by two tokens or more. `*favoured` are then the `logits` with
-  // those of the tokens that go on with it raised; else it is left as it is, since few tokens are within such a word and a vocabulary
-  // is large. Words that the answer holds already are not written again by this.
-  bool Favour(std::string_view answer, std::span<const float> logits, std::vector<float>* favoured) const;
+  // Whether something is to be changed for the token after `answer`; `*guided` are then the `logits` with the change, else it is left as it
+  // is, since a vocabulary is large and most tokens are neither within such a word nor at its beginning.
+  //
+  // Within a word that has begun like one of these by two tokens or more, the tokens that go on with it are raised, the more of them have
+  // been copied the more. Words that were said already are not written again by this. Until the answer has one that was not, the tokens that
+  // begin what was said before it are lowered.
+  bool Guide(std::string_view answer, std::span<const float> logits, std::vector<float>* guided) const;
 
  private:
-  struct Next {
+  struct Part {
     size_t offset = 0;  // bytes of the word before the token
     TokenId token = 0;
   };
   struct Word {
     std::string text;
-    std::vector<Next> next;  // from the third token on
+    std::vector<Part> parts;
+    bool after_blank = false;  // its first token holds the blank before it
+    bool said = false;         // in said_
   };
+  std::string said_;
   std::vector<Word> words_;
 };
 

@@ -233,7 +233,7 @@ namespace {
 using Breaks = uint8_t;
 constexpr Breaks kItemBreak = 1, kObjectBreak = 2, kSentenceBreak = 3;
 // An end that falls into a word moves by so many tokens at most.
-constexpr size_t kWordTokensMax = 12;
+constexpr size_t kWordTokensMax = 48;  // a UUID can take 36
 
 // The length of what stands at `at` if it ends a sentence in another script, whatever follows; else 0.
 size_t WideMark(std::string_view text, size_t at) {

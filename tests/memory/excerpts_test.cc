@@ -115,9 +115,9 @@ TEST(ChooseExcerpts, LeavesWorseSpansAndWhatDoesNotFit) {
 
 // "One of the numbers for KEY is N", asked for one of the keys: words 1 to 6 are the form, those above the key's.
 SpanSentence Line(size_t span, uint64_t begin, std::vector<bool> has, std::vector<uint32_t> key) {
-  SpanSentence line{.span = span, .tokens = {begin, begin + 10}, .peak = true, .has = std::move(has), .about = {}, .stems = {1, 2, 3, 4, 5, 6}};
+  SpanSentence line{.span = span, .tokens = {begin, begin + 10}, .peak = true, .has = std::move(has), .about = {}, .form = {1, 2, 3, 4, 5, 6}};
   for (const bool h : line.has) line.about.push_back(h ? 1 : 0);
-  line.stems.insert(line.stems.end(), key.begin(), key.end());
+  line.form.insert(line.form.end(), key.begin(), key.end());
   return line;
 }
 
@@ -128,7 +128,7 @@ TEST(ChooseExcerpts, LeavesLinesOfTheSameFormAboutSomethingElse) {
   for (SpanSentence& line : lines) line.about = {1, 0, 1};
   EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(10));
   // Of another form it may be there by chance, and both are read.
-  lines[0].stems = {7, 8, 9, 10, 21};
+  lines[0].form = {7, 8, 9, 10, 21};
   EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(0, 10));
 }
 
@@ -136,9 +136,9 @@ TEST(Lookalikes, AreOfAChosenLinesFormAndHoldLess) {
   const auto asked = Asked({1, 3, 3});
   const SpanSentence chosen = Line(0, 10, {true, true, true}, {21, 31});
   SpanSentence prose = Line(1, 40, {true, false, false}, {});
-  prose.stems = {1, 2, 51, 52, 53};
+  prose.form = {1, 2, 51, 52, 53};
   SpanSentence of_few_words = Line(1, 70, {true, false, false}, {});
-  of_few_words.stems = {1, 2, 3};
+  of_few_words.form = {1, 2, 3};
   const std::vector<SpanSentence> sentences = {
       Line(0, 0, {true, false, false}, {22, 32}), chosen, Line(1, 30, {true, false, true}, {21, 33}), prose,
       Line(1, 50, {true, true, true}, {21, 31}),  // says the same
@@ -148,6 +148,28 @@ TEST(Lookalikes, AreOfAChosenLinesFormAndHoldLess) {
   // Each of two has what the other lacks, as in a question for both.
   const SpanSentence other = Line(2, 80, {true, true, false}, {21, 34});
   EXPECT_THAT(Lookalikes(asked, std::vector{other}, std::vector{Line(1, 30, {true, false, true}, {21, 33})}), IsEmpty());
+}
+
+// Each piece is a token of its own.
+std::vector<uint32_t> FormOf(const std::vector<std::string>& pieces) {
+  const LexicalVocabulary vocabulary(pieces);
+  std::vector<TokenId> tokens;
+  for (size_t i = 0; i < pieces.size(); ++i) tokens.push_back(static_cast<TokenId>(i));
+  return FormWords(vocabulary.Words(tokens), pieces);
+}
+
+TEST(FormWords, WhatStandsTogetherIsOneWord) {
+  EXPECT_EQ(FormOf({"the", " uu", "id", " is", " 7", "9f", "-", "34", "d", "."}).size(), 4u);
+  EXPECT_EQ(FormOf({"the", " uu", "id", " is", ":", "\n", "9", "9"}).size(), 4u) << "a line break is a blank";
+  EXPECT_EQ(FormOf({"see", " memory", "/", "engine", ".", "h"}).size(), 2u);
+  EXPECT_EQ(FormOf({"readFile", " now"}).size(), 2u) << "two words of one token";
+  EXPECT_EQ(FormOf({"a", "1", "b", " ", "a", "1", "b"}).size(), 1u);
+  EXPECT_NE(FormOf({"a", "1", "b"}), FormOf({"a", "1", "c"}));
+  EXPECT_EQ(FormOf({"walks", " far"}), FormOf({"far", " walked"})) << "single words by their stems";
+}
+
+TEST(FormWords, ScriptsWithoutBlanksKeepTheirCharacters) {
+  EXPECT_EQ(FormOf({"\xe7\xa6\x8f", "\xe5\xbe\xb7", "\xe5\xb0\x94"}).size(), 3u);
 }
 
 TEST(ChooseExcerpts, TellsEachSentencesShare) {
