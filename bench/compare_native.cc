@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "memory/prompt.h"
 #include "model/llama_host.h"
 
 using namespace longhold;
@@ -74,18 +75,17 @@ int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
     const size_t tab = line.find('\t');
     if (tab == std::string::npos) continue;
     const std::string key = line.substr(0, tab);
-    const Result<PromptParts> parts =
-        model.Format("", "What is the special magic number for " + key + " mentioned in the provided text?");
-    if (!parts.ok()) return Fail(parts.status());
-    const Result<std::vector<TokenId>> head = model.Tokenize(parts->head + text, true);
-    const Result<std::vector<TokenId>> tail = model.Tokenize(
-        "\n\n" + parts->tail + " The special magic number for " + key + " mentioned in the provided text is", true);
-    if (!head.ok() || !tail.ok()) return Fail(head.ok() ? tail.status() : head.status());
-    prefix = *head;
-    tails.push_back(*tail);
+    const std::string answer_prefix = " The special magic number for " + key + " mentioned in the provided text is";
+    const Result<Prompt> prompt = BuildPrompt(model, "What is the special magic number for " + key + " mentioned in the provided text?",
+                                              {.system = {}, .earlier = {}, .answer_prefix = answer_prefix});
+    if (!prompt.ok()) return Fail(prompt.status());
+    prefix = prompt->head;
+    tails.push_back(prompt->tail);
     values.push_back(line.substr(tab + 1));
   }
-  if (model.Bos() >= 0) prefix.insert(prefix.begin(), model.Bos());
+  const Result<std::vector<TokenId>> given = model.Tokenize(text, false);
+  if (!given.ok()) return Fail(given.status());
+  prefix.insert(prefix.end(), given->begin(), given->end());
   const Result<std::vector<NativeRun>> runs = RunNativeEach(model, prefix, tails, 24, SamplerOptions{.dry_multiplier = 0});
   if (!runs.ok()) return Fail(runs.status());
   int exact = 0;

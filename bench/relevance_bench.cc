@@ -33,6 +33,7 @@
 
 #include "memory/faiss_index.h"
 #include "memory/memory.h"
+#include "memory/prompt.h"
 #include "memory/recall_planner.h"
 #include "memory/working_set.h"
 #include "model/llama_host.h"
@@ -80,32 +81,11 @@ std::vector<std::string> Questions(const char* path) {
 // What recall head `head` asks for on each question: one query a question.
 std::vector<ScanQuery> Queries(LanguageModel& model, const Memory& memory, const char* questions, uint32_t head) {
   std::vector<ScanQuery> queries;
-  const KvGeometry& geometry = model.info().geometry;
   const Manifest& m = memory.manifest();
+  const std::vector<RecallHead> heads = {{.layer = m.scan_layers[head], .kv_head = m.scan_kv_heads[head]}};
   for (const std::string& question : Questions(questions)) {
-    const PromptParts parts = Must(model.Format("", question));
-    std::vector<TokenId> tokens = Must(model.Tokenize(parts.head + "\n\n" + parts.tail.substr(0, parts.question_begin), true));
-    if (model.Bos() >= 0 && (tokens.empty() || tokens[0] != model.Bos())) tokens.insert(tokens.begin(), model.Bos());
-    const size_t words = tokens.size();
-    for (const TokenId t : Must(model.Tokenize(question, false))) tokens.push_back(t);
-    WorkingSet set(geometry, 2048);
-    QueryCapture capture;
-    capture.slots.push_back(static_cast<uint32_t>(
-        std::find(geometry.layers.begin(), geometry.layers.end(), m.scan_layers[head]) - geometry.layers.begin()));
-    capture.queries.resize(1);
-    set.Capture(&capture);
-    model.NativeForget(0, UINT32_MAX);
-    set.BeginPass(static_cast<uint32_t>(tokens.size()));
-    Must(model.Forward(tokens, 0, &set, false));
-    const uint32_t d = geometry.head_dim, group = geometry.group();
-    ScanQuery query{.head = 0, .head_dim = d, .scale = geometry.scale};
-    for (size_t t = words; t < tokens.size(); ++t) {
-      const float* row = capture.queries[0].data() + (t * geometry.q_heads + size_t{m.scan_kv_heads[head]} * group) * d;
-      query.q.insert(query.q.end(), row, row + size_t{group} * d);
-      query.row_weight.insert(query.row_weight.end(), group, 1.0f);
-      query.rows += group;
-    }
-    queries.push_back(std::move(query));
+    WorkingSet set(model.info().geometry, 2048);
+    queries.push_back(std::move(Must(ProbeQueries(model, set, Must(BuildPrompt(model, question, {})), heads))[0]));
   }
   return queries;
 }

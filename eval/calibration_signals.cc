@@ -109,7 +109,7 @@ Result<SignalTable> MeasureSignals(LanguageModel& model, Memory& memory, const L
     if (end >= document.committed_tokens) continue;
     for (uint64_t b = begin / kBlockTokens; b <= end / kBlockTokens; ++b) signals.evidence.push_back(static_cast<uint32_t>(b));
 
-    LH_ASSIGN_OR_RETURN(const Prompt prompt, BuildPrompt(model, item.question, {}, {}));
+    LH_ASSIGN_OR_RETURN(const Prompt prompt, BuildPrompt(model, item.question, {}));
     WorkingSet set(g, static_cast<uint32_t>(prompt.head.size() + prompt.tail.size()));
     LH_ASSIGN_OR_RETURN(const std::vector<ScanQuery> queries, ProbeQueries(model, set, prompt, table.heads));
     for (size_t h = 0; h < queries.size(); ++h) {

@@ -17,7 +17,7 @@ NativePrompt JoinPrompt(NativePrompt prompt) {
 
 Result<NativePrompt> BuildNativePrompt(const LanguageModel& model, std::span<const TokenId> given, std::string_view question,
                                        std::string_view answer_prefix) {
-  LH_ASSIGN_OR_RETURN(Prompt asked, BuildPrompt(model, question, {}, answer_prefix));
+  LH_ASSIGN_OR_RETURN(Prompt asked, BuildPrompt(model, question, {.system = {}, .earlier = {}, .answer_prefix = answer_prefix}));
   NativePrompt prompt{.prefix = std::move(asked.head), .tail = std::move(asked.tail)};
   prompt.prefix.insert(prompt.prefix.end(), given.begin(), given.end());
   return prompt;

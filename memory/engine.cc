@@ -25,6 +25,22 @@ RocksOptions StoreOptions(const std::string& path, uint64_t budget_bytes) {
   return rocks;
 }
 
+// Changes when another process writes to the store: its files by name, size and time.
+std::string StampOf(const std::string& path) {
+  std::vector<std::string> files;
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(path, ec)) {
+    std::error_code gone;
+    const uintmax_t size = entry.file_size(gone);
+    const auto time = entry.last_write_time(gone).time_since_epoch().count();
+    files.push_back(entry.path().filename().string() + " " + std::to_string(size) + " " + std::to_string(time) + "\n");
+  }
+  std::sort(files.begin(), files.end());
+  std::string stamp;
+  for (const std::string& file : files) stamp += file;
+  return stamp;
+}
+
 // RAM of an open store.
 uint64_t StoreBytes(const RocksOptions& rocks) { return rocks.cache_bytes + (rocks.read_only ? 0 : rocks.write_buffers_bytes_max); }
 
@@ -33,6 +49,8 @@ uint64_t StoreBytes(const RocksOptions& rocks) { return rocks.cache_bytes + (roc
 struct Engine::Open_ {
   std::string name;
   bool writable = false;
+  bool with_model = false;
+  std::string stamp;  // of its files before it was opened for reading, which sees them as they were then
   MemoryReservation store_memory;
   std::unique_ptr<Memory> memory;
 };
@@ -75,6 +93,11 @@ Status Engine::UseCodec(std::string_view name) {
   return OkStatus();
 }
 
+const ModelInfo& Engine::model_info() const {
+  LH_CHECK(model_ != nullptr);
+  return model_->info();
+}
+
 const RecallProfile& Engine::profile() const {
   LH_CHECK(profile_ != nullptr);
   return *profile_;
@@ -112,10 +135,20 @@ Status Engine::Exists(const std::string& name) {
 }
 
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
+  if (IsOpen(name, access, with_model)) return open_->memory.get();
+  open_.reset();
+  LH_ASSIGN_OR_RETURN(open_, OpenAnew(name, access, with_model));
+  return open_->memory.get();
+}
+
+bool Engine::IsOpen(const std::string& name, Access access, bool with_model) const {
+  if (open_ == nullptr || open_->name != name || (with_model && !open_->with_model)) return false;
+  return open_->writable || (access == Access::kRead && open_->stamp == StampOf(PathOf(name)));
+}
+
+Result<std::unique_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access, bool with_model) {
   LH_RETURN_IF_ERROR(CheckName(name));
   const bool write = access != Access::kRead;
-  if (open_ != nullptr && open_->name == name && open_->writable == write && write) return open_->memory.get();
-  open_.reset();
   const fs::path path = PathOf(name);
   const Status exists = Exists(name);
   if (!exists.ok() && (exists.code() != StatusCode::kNotFound || access != Access::kCreate)) return exists;
@@ -131,10 +164,12 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
   auto open = std::make_unique<Open_>();
+  if (!write) open->stamp = StampOf(path.string());
   LH_ASSIGN_OR_RETURN(open->store_memory, budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
   open->name = name;
   open->writable = write;
+  open->with_model = with_model;
   const ModelInfo* info = with_model ? &model_->info() : nullptr;
   if (!Memory::Exists(*store) && access == Access::kCreate) {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_, options_.codec));
@@ -149,9 +184,10 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
            "' brings them and does not read the text again");
     }
   }
-  open_ = std::move(open);
-  return open_->memory.get();
+  return open;
 }
+
+void Engine::CloseMemory() { open_.reset(); }
 
 Result<IngestReport> Engine::Ingest(const std::string& memory_name, const IngestInput& input, const std::atomic<bool>* stop,
                                     const std::function<void(const IngestProgress&)>& on_progress) {
@@ -169,7 +205,18 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
 }
 
 Result<MemoryInfo> Engine::Show(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
+  // Looking at one memory does not take another one's indexes from who asks it, while there is room for both.
+  std::unique_ptr<Open_> own;
+  if (!IsOpen(name, Access::kRead, false)) {
+    Result<std::unique_ptr<Open_>> opened = OpenAnew(name, Access::kRead, false);
+    if (opened.status().code() == StatusCode::kResourceExhausted) {
+      open_.reset();
+      opened = OpenAnew(name, Access::kRead, false);
+    }
+    if (!opened.ok()) return opened.status();
+    own = std::move(*opened);
+  }
+  Memory* const memory = (own != nullptr ? own : open_)->memory.get();
   MemoryInfo info;
   info.name = name;
   info.model = memory->manifest().model_name;

@@ -132,6 +132,7 @@ inline constexpr std::string_view kAbstention = "The memory holds nothing on thi
 struct AskOptions {
   std::string answer_prefix;  // the first words of the answer; not repeated in the reply. With one, the model always answers.
   std::string system;
+  std::vector<ChatTurn> earlier;  // what was said before the question; nothing is recalled for it
   uint32_t max_tokens = 128;
   SamplerOptions sampler;
   RecallOptions recall;
@@ -210,6 +211,7 @@ class Engine {
   // The codec of memories that are made from now on; others keep theirs, which Ingest then notes. (no model) Errors: invalid_argument.
   Status UseCodec(std::string_view name);
   const RecallProfile& profile() const;
+  const ModelInfo& model_info() const;  // must hold: it has its model
   const MemoryBudget& budget() const { return budget_; }
 
   // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash. Errors: invalid_argument.
@@ -231,6 +233,10 @@ class Engine {
   // What the calls since the last TakeNotes have to tell beside their results, a line each: an index that was damaged and built
   // again, recall heads that are not the profile's. The same thing about a memory is told once.
   std::vector<std::string> TakeNotes();
+
+  // Lets go of the memory that was used last: until then it is kept open, its indexes in RAM, and after a call that writes no other process can
+  // write to it. (no model)
+  void CloseMemory();
 
   // (no model)
   // Ok when there is such a memory; it is not opened. Errors: not_found, invalid_argument.
@@ -258,7 +264,12 @@ class Engine {
   enum class Access : uint8_t { kRead, kWrite, kCreate };
   struct Planned;
   struct Piece;
+  struct Open_;
+  // The memory, as open_ holds it from then on.
   Result<Memory*> Open(const std::string& name, Access access, bool with_model);
+  // Whether open_ is this memory as it is on the disk, and good for such a call.
+  bool IsOpen(const std::string& name, Access access, bool with_model) const;
+  Result<std::unique_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
   // How many spans a second look at this prompt may take in; 0 for no look.
   uint32_t SpansToLookAt(const Prompt& prompt) const;
@@ -315,8 +326,7 @@ class Engine {
   bool codec_chosen_ = false;
   LanguageModel* model_ = nullptr;
   std::unique_ptr<RecallProfile> profile_;
-  struct Open_;  // the memory that was opened last; kept so that a session does not open it anew for each question
-  std::unique_ptr<Open_> open_;
+  std::unique_ptr<Open_> open_;  // the memory that was used last
   std::unique_ptr<const LexicalVocabulary> vocabulary_;
   std::unique_ptr<const RelatedWords> related_;  // null where the model does not show its embeddings
   std::vector<std::string> notes_;

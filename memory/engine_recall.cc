@@ -82,7 +82,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   LH_RETURN_IF_ERROR(p.memory->LoadIndexes(WorkersOf(*model_)));
   const Clock::time_point start = Clock::now();
   const ModelInfo& info = model_->info();
-  LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, options.system, options.answer_prefix));
+  LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, {.system = options.system, .earlier = options.earlier, .answer_prefix = options.answer_prefix}));
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
 
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;

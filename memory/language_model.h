@@ -32,9 +32,21 @@ struct ModelInfo {
   uint32_t native_window = 0;   // tokens that the layers which stay with the engine look back; 0 when all are tapped
 };
 
+// What was said in a conversation, by its user or by the model. Value type.
+struct ChatTurn {
+  bool by_user = true;
+  std::string text;
+};
+
+// Text of a prompt: the template's, whose marks such as <|im_start|> are special tokens, or somebody's words, in which they are just text.
+struct PromptPiece {
+  std::string text;
+  bool special = false;
+};
+
 // A question laid out for the model. `head` comes before the recalled spans and `tail` after them.
 struct PromptParts {
-  std::string head;  // template text before the user's words, special tokens as text
+  std::vector<PromptPiece> head;  // all before the question: the system's words, and what was said earlier
   std::string tail;  // the question and everything up to where the answer begins
   size_t question_begin = 0;  // bytes of `tail` that are the user's own words
   size_t question_end = 0;
@@ -80,8 +92,8 @@ class LanguageModel {
   // The vectors by which the model knows `tokens` before it has read anything: its input embeddings, as they are stored. [tokens,
   // embedding_width]. Safe to call concurrently. Must hold: embedding_width is not 0; every token is below vocab_size.
   virtual void Embed(std::span<const TokenId> tokens, float* out) const = 0;
-  // Lays out a question by the model's chat template, or plainly where it has none. `system` may be empty.
-  virtual Result<PromptParts> Format(std::string_view system, std::string_view question) const = 0;
+  // Lays out a question by the model's chat template, or plainly where it has none. `system` may be empty; `earlier` turns come first.
+  virtual Result<PromptParts> Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const = 0;
 
   // Runs `tokens` (at most batch_tokens()) through the model, attending through `attention`, at native positions
   // [position, position + tokens.size()). With `want_logits`, logits() holds those of the last token afterwards.

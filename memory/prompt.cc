@@ -7,10 +7,30 @@
 
 namespace longhold {
 
-Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, std::string_view system, std::string_view answer_prefix) {
-  LH_ASSIGN_OR_RETURN(const PromptParts parts, model.Format(system, question));
+namespace {
+
+// The latest of `earlier` that have at most kEarlierTokensMax tokens, from a turn of the user's on.
+Result<std::span<const ChatTurn>> LatestTurns(const LanguageModel& model, std::span<const ChatTurn> earlier) {
+  size_t first = earlier.size();
+  for (size_t tokens = 0; first > 0; --first) {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> turn, model.Tokenize(earlier[first - 1].text, false));
+    tokens += turn.size();
+    if (tokens > kEarlierTokensMax) break;
+  }
+  while (first < earlier.size() && !earlier[first].by_user) ++first;
+  return earlier.subspan(first);
+}
+
+}  // namespace
+
+Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, const PromptContext& context) {
+  LH_ASSIGN_OR_RETURN(const std::span<const ChatTurn> earlier, LatestTurns(model, context.earlier));
+  LH_ASSIGN_OR_RETURN(const PromptParts parts, model.Format(context.system, earlier, question));
   Prompt prompt;
-  LH_ASSIGN_OR_RETURN(prompt.head, model.Tokenize(parts.head, true));
+  for (const PromptPiece& piece : parts.head) {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, model.Tokenize(piece.text, piece.special));
+    prompt.head.insert(prompt.head.end(), tokens.begin(), tokens.end());
+  }
   if (model.Bos() >= 0 && (prompt.head.empty() || prompt.head.front() != model.Bos())) {
     prompt.head.insert(prompt.head.begin(), model.Bos());
   }
@@ -27,7 +47,7 @@ Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question
   prompt.words_end = prompt.tail.size();
   LH_RETURN_IF_ERROR(append(tail.substr(parts.question_end), true));
   prompt.prefix_begin = prompt.tail.size();
-  LH_RETURN_IF_ERROR(append(answer_prefix, false));
+  LH_RETURN_IF_ERROR(append(context.answer_prefix, false));
 
   std::string text;
   std::vector<size_t> ends;  // [Words()] in text

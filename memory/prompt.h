@@ -33,8 +33,17 @@ struct Prompt {
   std::span<const TokenId> Words() const { return std::span(tail).subspan(words_begin, words_end - words_begin); }
 };
 
+// What surrounds a question. Borrows its texts.
+struct PromptContext {
+  std::string_view system;
+  std::span<const ChatTurn> earlier;        // of the conversation; the oldest turns are left out where all have more than kEarlierTokensMax
+  std::string_view answer_prefix;
+};
+// An earlier turn is there so that the question can be understood; what a conversation is to remember belongs into a memory.
+inline constexpr size_t kEarlierTokensMax = 1024;
+
 // Errors: the tokenizer's, and an unknown chat template.
-Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, std::string_view system, std::string_view answer_prefix);
+Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question, const PromptContext& context);
 
 // Runs `tokens` through the model over `set`, in batches, from native position `position`. Must hold: there is room in the set.
 Status RunTokens(LanguageModel& model, WorkingSet& set, std::span<const TokenId> tokens, uint32_t position, bool want_logits);

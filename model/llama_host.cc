@@ -121,7 +121,7 @@ class LlamaHost final : public LanguageModel {
   TokenId Bos() const override { return llama_vocab_get_add_bos(vocab_) ? llama_vocab_bos(vocab_) : -1; }
   bool EndsAnswer(TokenId token) const override { return llama_vocab_is_eog(vocab_, token); }
   void Embed(std::span<const TokenId> tokens, float* out) const override;
-  Result<PromptParts> Format(std::string_view system, std::string_view question) const override;
+  Result<PromptParts> Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const override;
   Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
   uint32_t batch_tokens() const override { return kBatchTokens; }
   std::span<const float> logits() const override { return logits_; }
@@ -398,32 +398,46 @@ void LlamaHost::Embed(std::span<const TokenId> tokens, float* out) const {
   }
 }
 
-Result<PromptParts> LlamaHost::Format(std::string_view system, std::string_view question) const {
+Result<PromptParts> LlamaHost::Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const {
   PromptParts parts;
   const char* chat_template = llama_model_chat_template(model_.get(), nullptr);
   if (chat_template == nullptr) {
-    parts.head = system.empty() ? "" : std::string(system) + "\n\n";
+    std::string said = system.empty() ? "" : std::string(system) + "\n\n";
+    for (const ChatTurn& turn : earlier) said += (turn.by_user ? "\nQuestion: " : "\nAnswer: ") + turn.text;
+    if (!said.empty()) parts.head.push_back({.text = std::move(said), .special = false});
     const std::string lead = "\nQuestion: ";
     parts.tail = lead + std::string(question) + "\nAnswer:";
     parts.question_begin = lead.size();
     parts.question_end = parts.question_begin + question.size();
     return parts;
   }
-  // A mark that no template and no user writes, so that the question's place is found even when it repeats template words.
-  const std::string mark = "\x02longhold-question\x03";
-  const std::string system_text(system);
+  // In place of what was said stand marks that no template writes, so that the places are found even when the words repeat the template's.
+  std::vector<std::string> said, marks;
+  std::vector<const char*> roles;
+  const auto say = [&](const char* role, std::string_view text) {
+    roles.push_back(role);
+    said.emplace_back(text);
+    marks.push_back("\x02longhold-turn-" + std::to_string(marks.size()) + "\x03");
+  };
+  if (!system.empty()) say("system", system);
+  for (const ChatTurn& turn : earlier) say(turn.by_user ? "user" : "assistant", turn.text);
+  say("user", question);
   std::vector<llama_chat_message> messages;
-  if (!system.empty()) messages.push_back({"system", system_text.c_str()});
-  messages.push_back({"user", mark.c_str()});
-  std::string text(4096 + 2 * (system.size() + mark.size()), '\0');
+  for (size_t i = 0; i < marks.size(); ++i) messages.push_back({roles[i], marks[i].c_str()});
+  std::string text(4096 + 256 * messages.size(), '\0');
   const int32_t n = llama_chat_apply_template(chat_template, messages.data(), messages.size(), true, text.data(),
                                               static_cast<int32_t>(text.size()));
   if (n < 0) return Unimplemented("model " + info_.path + ": its chat template is not one that libllama knows");
   text.resize(std::min(text.size(), static_cast<size_t>(n)));
-  const size_t at = text.find(mark);
-  if (at == std::string::npos) return Internal("model " + info_.path + ": its chat template drops the question");
-  parts.head = text.substr(0, at);
-  parts.tail = std::string(question) + text.substr(at + mark.size());
+  size_t begin = 0;
+  for (size_t i = 0; i < marks.size(); ++i) {
+    const size_t at = text.find(marks[i], begin);
+    if (at == std::string::npos) return Internal("model " + info_.path + ": its chat template drops what was said");
+    if (at > begin) parts.head.push_back({.text = text.substr(begin, at - begin), .special = true});
+    begin = at + marks[i].size();
+    if (i + 1 < marks.size() && !said[i].empty()) parts.head.push_back({.text = said[i], .special = false});
+  }
+  parts.tail = std::string(question) + text.substr(begin);
   parts.question_begin = 0;
   parts.question_end = question.size();
   return parts;

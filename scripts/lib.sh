@@ -348,11 +348,30 @@ build_llama() {
 
 # ---------------------------------------------------------------------------------------------------- longhold
 
+# Programs of others that the tests drive the server with; beside the interpreter's own packages, in a folder of the cache.
+PIP_TEST=(openai==3.57.0)
+test_clients_dir() { printf '%s\n' "$LONGHOLD_CACHE/test-clients"; }
+
+# ensure_test_clients: without them their tests are skipped, so that a package source that is away does not stop the others.
+ensure_test_clients() {
+  local dir stamp
+  dir="$(test_clients_dir)"
+  stamp="$dir/.${PIP_TEST[*]// /_}"
+  [[ ! -e "$stamp" ]] || return 0
+  rm -rf "$dir"
+  if "$LONGHOLD_PYTHON" -m pip install -q --no-cache-dir --target "$dir" "${PIP_TEST[@]}" >"$LONGHOLD_CACHE/log/pip-test.log" 2>&1 </dev/null; then
+    touch "$stamp"
+  else
+    note "      ${PIP_TEST[*]} could not be installed: its tests are skipped (see $LONGHOLD_CACHE/log/pip-test.log)"
+  fi
+}
+
 # setup_all [--tests]: two steps: Debian packages, libllama.
 setup_all() {
   local packages=("${APT_BUILD[@]}")
   [[ "${1:-}" != --tests ]] || packages+=("${APT_TEST[@]}")
   ensure_packages "${packages[@]}"
+  [[ "${1:-}" != --tests ]] || ensure_test_clients
   ensure_llama
 }
 

@@ -74,6 +74,7 @@ class Parser {
     AddEval();
     AddBench();
     AddCalibrate();
+    AddServe();
     AddConfig();
     Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
   }
@@ -294,6 +295,16 @@ class Parser {
     sub->callback([this] { out_.command = calibrate_; });
   }
 
+  void AddServe() {
+    CLI::App* sub = Subcommand(&app_, "serve", "answer over HTTP, as OpenAI's API does, until stopped");
+    sub->add_option("--listen", out_.flags.listen, "address and port; port 0: any that is free [$LONGHOLD_LISTEN]")
+        ->type_name("ADDRESS:PORT")
+        ->check(Checks(ParseListen));
+    sub->add_option("--memory", serve_.memory, "of requests that name none")->type_name("NAME")->check(MemoryName());
+    sub->add_option("--host", serve_.hosts, "a name by which this machine may be asked; may be repeated (localhost)")->type_name("NAME");
+    sub->callback([this] { out_.command = serve_; });
+  }
+
   void AddConfig() {
     CLI::App* config = Subcommand(&app_, "config", "settings");
     config->require_subcommand(1);
@@ -325,6 +336,7 @@ class Parser {
   std::vector<std::string> bench_lengths_;
   std::string full_max_;
   CalibrateCommand calibrate_;
+  ServeCommand serve_;
   std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;
 };

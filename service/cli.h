@@ -57,11 +57,15 @@ struct CalibrateCommand {
   double minutes = 15;
   uint32_t seed = 1;
 };
+struct ServeCommand {
+  std::string memory;             // of requests that name none
+  std::vector<std::string> hosts; // names in a Host header beside loopback's
+};
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ConfigShowCommand,
+                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, ConfigShowCommand,
                              VersionCommand>;
 
 struct Invocation {

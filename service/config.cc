@@ -51,7 +51,7 @@ struct FileValue {
   uint32_t line = 0;
 };
 struct FileValues {
-  std::optional<FileValue> home, model, profile, threads, memory_budget;
+  std::optional<FileValue> home, model, profile, threads, memory_budget, listen;
 };
 
 Result<FileValues> ParseFile(const std::string& path, std::string_view text, const std::string& home_dir) {
@@ -84,6 +84,8 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
       values.home = {as_path(value), line};
     } else if (key.str() == "profile" && is_string) {
       values.profile = {as_path(value), line};
+    } else if (key.str() == "listen" && is_string) {
+      values.listen = entry;
     } else if (key.str() == "model" && is_string) {
       const bool is_path = value.find('/') != std::string::npos || value.ends_with(".gguf");
       values.model = {is_path ? as_path(value) : value, line};
@@ -91,11 +93,11 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
       values.threads = entry;
     } else if (key.str() == "memory_budget") {
       values.memory_budget = entry;
-    } else if (key.str() == "home" || key.str() == "model" || key.str() == "profile" || key.str() == "threads") {
+    } else if (key.str() == "home" || key.str() == "model" || key.str() == "profile" || key.str() == "threads" || key.str() == "listen") {
       return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (key.str() == "threads" ? "an integer" : "a string") +
                              "; mend the file");
     } else {
-      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, profile, threads, memory_budget");
+      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, profile, threads, memory_budget, listen");
     }
   }
   return values;
@@ -162,6 +164,21 @@ Result<uint32_t> ParseThreads(std::string_view text) {
   return value;
 }
 
+Result<ListenAddress> ParseListen(std::string_view text) {
+  const size_t colon = text.rfind(':');
+  ListenAddress out;
+  if (colon != std::string_view::npos) {
+    std::string_view address = text.substr(0, colon), port = text.substr(colon + 1);
+    if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
+    const auto [end, ec] = std::from_chars(port.data(), port.data() + port.size(), out.port);
+    if (!address.empty() && !port.empty() && ec == std::errc() && end == port.data() + port.size()) {
+      out.address = address;
+      return out;
+    }
+  }
+  return InvalidArgument("'" + std::string(text) + "' is no address with a port, such as 127.0.0.1:8420 or [::1]:8420");
+}
+
 Result<uint64_t> ParseBudget(std::string_view text) {
   LH_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(text));
   if (bytes < kBudgetBytesMin || bytes > kBudgetBytesMax) {
@@ -222,6 +239,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   config.model.value = "smollm2";
   config.threads.value = std::clamp<uint32_t>(cpus, 1, kThreadsMax);
   config.memory_budget_bytes.value = kBudgetBytesDefault;
+  config.listen.value = "127.0.0.1:8420";
   LH_RETURN_IF_ERROR(Choose(&config.home, flags.home, "--home", environment("LONGHOLD_HOME"), "LONGHOLD_HOME", file.home, config.file, path));
   LH_RETURN_IF_ERROR(Choose(&config.model, flags.model, "--model", environment("LONGHOLD_MODEL"), "LONGHOLD_MODEL", file.model, config.file, path));
   LH_RETURN_IF_ERROR(
@@ -230,6 +248,12 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
                             config.file, ParseThreads));
   LH_RETURN_IF_ERROR(Choose(&config.memory_budget_bytes, flags.memory_budget, "--memory-budget", environment("LONGHOLD_MEMORY_BUDGET"),
                             "LONGHOLD_MEMORY_BUDGET", file.memory_budget, config.file, ParseBudget));
+  const auto listen = [](const std::string& text) -> Result<std::string> {
+    LH_RETURN_IF_ERROR(ParseListen(text).status());
+    return text;
+  };
+  LH_RETURN_IF_ERROR(
+      Choose(&config.listen, flags.listen, "--listen", environment("LONGHOLD_LISTEN"), "LONGHOLD_LISTEN", file.listen, config.file, listen));
   if (config.home.value.empty()) return FailedPrecondition("home: this user has no home directory; name one with --home DIR or LONGHOLD_HOME");
 
   std::optional<std::string> cache = environment("LONGHOLD_CACHE");

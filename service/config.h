@@ -25,19 +25,20 @@ struct Config {
   Setting<std::string> profile;          // a recall profile's file; empty: the model's own
   Setting<uint32_t> threads;             // 1..256
   Setting<uint64_t> memory_budget_bytes; // 64 MiB..1 TiB
+  Setting<std::string> listen;           // of `serve`: ADDRESS:PORT
   std::string file;                      // the config file that was read; empty when there is none
   std::string models_dir;                // LONGHOLD_CACHE, else XDG's cache directory / longhold, then models
 };
 
 // What the command line said; unset where it said nothing.
 struct ConfigFlags {
-  std::optional<std::string> home, model, profile, threads, memory_budget, config_file;
+  std::optional<std::string> home, model, profile, threads, memory_budget, listen, config_file;
 };
 
 // A variable's value, nullopt when it is unset. Empty values count as unset.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Keys of the file: home, model, profile (strings; a relative path counts from the file's directory), threads (integer),
+// Keys of the file: home, model, profile, listen (strings; a relative path counts from the file's directory), threads (integer),
 // memory_budget (integer of bytes, or a string such as "512MiB").
 // `home_dir` is the user's home directory, empty when unknown; `cpus` the processors that this process may use.
 // Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).
@@ -50,6 +51,14 @@ Result<uint64_t> ParseBytes(std::string_view text);
 // The two numeric settings, with their bounds. Errors: invalid_argument.
 Result<uint32_t> ParseThreads(std::string_view text);
 Result<uint64_t> ParseBudget(std::string_view text);
+
+// Where `serve` listens: "127.0.0.1:8420", "[::1]:8420"; port 0 is any that is free. Value type.
+struct ListenAddress {
+  std::string address;
+  uint16_t port = 0;
+};
+// Errors: invalid_argument.
+Result<ListenAddress> ParseListen(std::string_view text);
 
 // "1.2 GiB": at most three significant digits.
 std::string FormatBytes(uint64_t bytes);

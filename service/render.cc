@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <set>
 
+#include "service/json_text.h"
 #include "service/utf8.h"
 
 namespace longhold {
@@ -18,45 +19,7 @@ constexpr size_t kCitationLines = 3;
 constexpr size_t kCitationsShown = 4;
 constexpr size_t kIndent = 4;
 
-// Boost.JSON writes 0.62 as 6.2E-1, which is right and which nobody wants to read; so numbers are written here.
-void Write(const json::value& value, std::string* out) {
-  switch (value.kind()) {
-    case json::kind::object: {
-      *out += '{';
-      bool first = true;
-      for (const auto& [key, member] : value.get_object()) {
-        if (!first) *out += ',';
-        first = false;
-        *out += json::serialize(json::string_view(key));
-        *out += ':';
-        Write(member, out);
-      }
-      *out += '}';
-      return;
-    }
-    case json::kind::array: {
-      *out += '[';
-      bool first = true;
-      for (const json::value& member : value.get_array()) {
-        if (!first) *out += ',';
-        first = false;
-        Write(member, out);
-      }
-      *out += ']';
-      return;
-    }
-    case json::kind::double_: *out += std::isfinite(value.get_double()) ? Format("%.6g", value.get_double()) : "0"; return;
-    default: *out += json::serialize(value);
-  }
-}
-
-std::string Dump(const json::value& value) {
-  std::string out;
-  Write(value, &out);
-  return out;
-}
-
-json::string Text(std::string_view text) { return json::string(MakeValidUtf8(text)); }
+json::string Text(std::string_view text) { return JsonString(text); }
 
 json::array Reasons(const RecalledSpan& span) {
   json::array reasons;
@@ -231,7 +194,7 @@ std::string AskJson(const AskReply& reply) {
                                {"decode_ms", reply.decode_ms}, {"first_token_ms", reply.first_token_ms},
                                {"decode_tok_s", reply.decode_tok_s}}}};
   AddLost(reply.blocks_lost, reply.spans_lost, &object);
-  return Dump(object);
+  return DumpJson(object);
 }
 
 std::string RecallJson(const RecallReply& reply) {
@@ -252,19 +215,19 @@ std::string RecallJson(const RecallReply& reply) {
                       {"hops", reply.hops}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
   if (!reply.words.empty() || !reply.candidates_explained.empty()) AddExplanation(reply, &object);
   AddLost(0, reply.spans_lost, &object);
-  return Dump(object);
+  return DumpJson(object);
 }
 
-std::string ShowJson(const MemoryInfo& info) { return Dump(ShowObject(info)); }
+std::string ShowJson(const MemoryInfo& info) { return DumpJson(ShowObject(info)); }
 
 std::string ListJson(const std::vector<MemoryInfo>& memories) {
   json::array list;
   for (const MemoryInfo& info : memories) list.push_back(ShowObject(info));
-  return Dump(list);
+  return DumpJson(list);
 }
 
 std::string IngestJson(const IngestSummary& s) {
-  return Dump(json::object{{"memory", Text(s.memory)},
+  return DumpJson(json::object{{"memory", Text(s.memory)},
                            {"documents", s.documents},
                            {"tokens", s.tokens},
                            {"seconds", s.seconds},
@@ -296,52 +259,53 @@ std::string CatalogJson(const std::vector<CatalogLine>& lines) {
                                 {"state", StateName(line.state.kind)},
                                 {"path", Text(line.state.path)}});
   }
-  return Dump(list);
+  return DumpJson(list);
 }
 
 std::string ConfigJson(const Config& config) {
   const auto entry = [](json::value value, const std::string& origin) {
     return json::object{{"value", std::move(value)}, {"origin", Text(origin)}};
   };
-  return Dump(json::object{{"home", entry(Text(config.home.value), config.home.origin)},
+  return DumpJson(json::object{{"home", entry(Text(config.home.value), config.home.origin)},
                            {"model", entry(Text(config.model.value), config.model.origin)},
                            {"profile", entry(Text(config.profile.value), config.profile.origin)},
                            {"threads", entry(config.threads.value, config.threads.origin)},
-                           {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)}});
+                           {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)},
+                           {"listen", entry(Text(config.listen.value), config.listen.origin)}});
 }
 
 std::string VersionJson(std::string_view version, std::string_view kernels) {
-  return Dump(json::object{{"version", Text(version)}, {"kernels", Text(kernels)}});
+  return DumpJson(json::object{{"version", Text(version)}, {"kernels", Text(kernels)}});
 }
 
 std::string ForgetJson(const std::string& memory, const std::string& document, bool compacted) {
   json::object object{{"memory", Text(memory)}, {"document", nullptr}, {"compacted", compacted}};
   if (!document.empty()) object["document"] = Text(document);
-  return Dump(object);
+  return DumpJson(object);
 }
 
 std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, uint64_t disk_bytes) {
-  return Dump(json::object{{"memory", Text(memory)}, {"disk_bytes_before", disk_bytes_before}, {"disk_bytes", disk_bytes}});
+  return DumpJson(json::object{{"memory", Text(memory)}, {"disk_bytes_before", disk_bytes_before}, {"disk_bytes", disk_bytes}});
 }
 
 std::string TransferJson(const TransferReport& report, const std::string& file) {
-  return Dump(json::object{{"memory", Text(report.name)}, {"file", Text(file)}, {"bytes", report.bytes}, {"values", report.values}});
+  return DumpJson(json::object{{"memory", Text(report.name)}, {"file", Text(file)}, {"bytes", report.bytes}, {"values", report.values}});
 }
 
 std::string VerifyJson(const MemoryInfo& info) {
-  return Dump(json::object{{"memory", Text(info.name)}, {"ok", true}, {"documents", info.documents.size()}, {"tokens", info.tokens}});
+  return DumpJson(json::object{{"memory", Text(info.name)}, {"ok", true}, {"documents", info.documents.size()}, {"tokens", info.tokens}});
 }
 
 std::string ReindexJson(const std::string& memory, const ReindexReport& r) {
-  return Dump(json::object{{"memory", Text(memory)}, {"other_heads", r.other_heads}, {"tokens", r.tokens}, {"segments", r.segments},
+  return DumpJson(json::object{{"memory", Text(memory)}, {"other_heads", r.other_heads}, {"tokens", r.tokens}, {"segments", r.segments},
                            {"segments_rebuilt", r.segments_rebuilt}, {"segments_lost", r.segments_lost}, {"blocks_lost", r.blocks_lost},
                            {"seconds", r.seconds}});
 }
 
-std::string ProfileJson(const RecallProfile& profile) { return Dump(json::parse(profile.ToJson())); }
+std::string ProfileJson(const RecallProfile& profile) { return DumpJson(json::parse(profile.ToJson())); }
 
 std::string ModelPathJson(const std::string& name, const std::string& path) {
-  return Dump(json::object{{"name", Text(name)}, {"path", Text(path)}});
+  return DumpJson(json::object{{"name", Text(name)}, {"path", Text(path)}});
 }
 
 // ---------------------------------------------------------------------------------------------------------------- text
@@ -495,6 +459,7 @@ std::string ConfigText(const Config& config, bool origin) {
   add("profile", config.profile.value.empty() ? "the model's own" : config.profile.value, config.profile.origin);
   add("threads", std::to_string(config.threads.value), config.threads.origin);
   add("memory_budget", FormatBytes(config.memory_budget_bytes.value), config.memory_budget_bytes.origin);
+  add("listen", config.listen.value, config.listen.origin);
   return table.Print();
 }
 

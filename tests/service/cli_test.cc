@@ -38,6 +38,16 @@ TEST(CommandLine, DashStandsForStandardInput) {
   EXPECT_TRUE(std::holds_alternative<Invocation>(Parse({"ask", "m", "-"})));
 }
 
+TEST(CommandLine, ServeTakesWhereItListensAndFromWhatItAnswers) {
+  const auto parsed = Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host", "a.example", "--host", "b.example"});
+  ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
+  const auto& invocation = std::get<Invocation>(parsed);
+  EXPECT_EQ(invocation.flags.listen, "[::1]:0");
+  const auto& serve = std::get<ServeCommand>(invocation.command);
+  EXPECT_EQ(serve.memory, "bible");
+  EXPECT_EQ(serve.hosts, (std::vector<std::string>{"a.example", "b.example"}));
+}
+
 TEST(CommandLine, HelpIsDataAndMisuseIsOneLine) {
   for (const auto& arguments : {std::vector<const char*>{"--help"}, {"ask", "--help"}, {"model", "get", "-h"}}) {
     const auto parsed = Parse(arguments);
@@ -47,7 +57,7 @@ TEST(CommandLine, HelpIsDataAndMisuseIsOneLine) {
   for (const auto& arguments : {std::vector<const char*>{}, {"frobnicate"}, {"ask"}, {"ask", "m"}, {"ask", "m", "q", "extra"}, {"ask", "m", "q", "--nope"},
                                 {"ask", "m", "q", "--max-tokens", "0"}, {"ask", "m", "q", "--threads", "none"}, {"ask", "../m", "q"},
                                 {"ingest", "a"}, {"ingest", "a", "--into", "m", "--as", "pdf"}, {"list", "--memory-budget", "1k"}, {"model"},
-                                {"forget", "m", ""}, {"serve"}}) {
+                                {"forget", "m", ""}, {"serve", "m"}, {"serve", "--listen", "8420"}, {"serve", "--memory", "../m"}}) {
     const auto parsed = Parse(arguments);
     ASSERT_TRUE(std::holds_alternative<EarlyExit>(parsed)) << testing::PrintToString(arguments);
     EXPECT_EQ(std::get<EarlyExit>(parsed).code, 2);

@@ -123,6 +123,8 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
                              {"\nmemory_budget = 'lots'\n", "line 2: size 'lots'"},
                              {"memory_budget = '1k'\n", "is not between 64 MiB and 1 TiB"},
                              {"threads = \n", "line 1"},
+                             {"listen = '8420'\n", "line 1: '8420' is no address"},
+                             {"listen = 8420\n", "'listen' must be a string"},
                              {"[home]\n", "must be a string or an integer"}};
   for (const BadConfig& c : cases) {
     const std::string path = WriteFile(c.file);
@@ -134,6 +136,15 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
   fs::remove_all(dir_ + "/longhold");
   variables_["LONGHOLD_THREADS"] = "many";
   EXPECT_THAT(Load().status().message(), StartsWith("environment LONGHOLD_THREADS: threads 'many'"));
+}
+
+TEST(Listen, IsAnAddressAndAPort) {
+  EXPECT_EQ(ParseListen("127.0.0.1:8420")->address, "127.0.0.1");
+  EXPECT_EQ(ParseListen("127.0.0.1:8420")->port, 8420);
+  EXPECT_EQ(ParseListen("[::1]:0")->address, "::1");
+  for (const char* bad : {"", "8420", ":8420", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:80 "}) {
+    EXPECT_EQ(ParseListen(bad).status().code(), StatusCode::kInvalidArgument) << bad;
+  }
 }
 
 TEST(Bytes, ParsesNumbersWithBinaryAndDecimalUnits) {

@@ -130,10 +130,11 @@ class ToyModel final : public LanguageModel {
   void Embed(std::span<const TokenId> tokens, float* out) const override {
     for (const TokenId token : tokens) out = std::copy_n(Embedding(token), width_, out);
   }
-  Result<PromptParts> Format(std::string_view system, std::string_view question) const override {
+  Result<PromptParts> Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const override {
     PromptParts parts;
-    parts.head = options_.bos ? "<s>" : "";
-    if (!system.empty()) parts.head += std::string(system) + "\n";
+    if (options_.bos) parts.head.push_back({.text = "<s>", .special = true});
+    if (!system.empty()) parts.head.push_back({.text = std::string(system) + "\n", .special = false});
+    for (const ChatTurn& turn : earlier) parts.head.push_back({.text = (turn.by_user ? "Question: " : "Answer: ") + turn.text + "\n", .special = false});
     parts.tail = "Question: ";
     parts.question_begin = parts.tail.size();
     parts.tail += question;

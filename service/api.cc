@@ -1,0 +1,446 @@
+#include "service/api.h"
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/format.h"
+#include "base/text.h"
+#include "service/json_text.h"
+#include "service/openai.h"
+#include "service/render.h"
+#include "service/text_input.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kJsonBytesMax = 1 << 20;      // of every body but a document's
+constexpr size_t kDocumentNameMax = 1024;
+
+unsigned HttpStatus(StatusCode code) {
+  switch (code) {
+    case StatusCode::kOk: return 200;
+    case StatusCode::kInvalidArgument: return 400;
+    case StatusCode::kNotFound: return 404;
+    case StatusCode::kAlreadyExists:
+    case StatusCode::kFailedPrecondition: return 409;
+    case StatusCode::kResourceExhausted:
+    case StatusCode::kUnavailable:
+    case StatusCode::kCancelled: return 503;
+    case StatusCode::kDeadlineExceeded: return 504;
+    case StatusCode::kUnimplemented: return 501;
+    default: return 500;
+  }
+}
+
+// "type" of an error, in OpenAI's words where it has one.
+std::string ErrorType(const Status& status) {
+  if (status.code() == StatusCode::kInvalidArgument) return "invalid_request_error";
+  return std::string(StatusCodeName(status.code()));
+}
+
+HttpReply ErrorReply(const Status& status) {
+  HttpReply reply{.status = HttpStatus(status.code()), .body = ErrorJson(ErrorType(status), status.message()), .headers = {}};
+  if (reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
+  return reply;
+}
+
+HttpReply JsonReply(std::string body, unsigned status = 200) { return {.status = status, .body = std::move(body), .headers = {}}; }
+
+std::string_view StateName(IngestState state) {
+  switch (state) {
+    case IngestState::kQueued: return "queued";
+    case IngestState::kRunning: return "running";
+    case IngestState::kDone: return "done";
+    case IngestState::kFailed: return "failed";
+    case IngestState::kCancelled: break;
+  }
+  return "cancelled";
+}
+
+std::string IngestId(uint64_t id) { return "ingest-" + std::to_string(id); }
+
+json::object IngestObject(const IngestJob& job) {
+  json::object object{{"id", JsonString(IngestId(job.id))},
+                      {"memory", JsonString(job.memory)},
+                      {"document", JsonString(job.document)},
+                      {"state", JsonString(StateName(job.state))},
+                      {"tokens_done", job.tokens_done},
+                      {"tokens_total", job.tokens_total},
+                      {"tokens_per_s", job.tokens_per_s}};
+  if (job.report.has_value()) {
+    object["document"] = JsonString(job.report->document);
+    object["version"] = job.report->version;
+    object["unchanged"] = job.report->outcome == IngestReport::Outcome::kUnchanged;
+  }
+  if (!job.status.ok()) object["error"] = json::object{{"message", JsonString(job.status.message())}, {"type", JsonString(ErrorType(job.status))}};
+  return object;
+}
+
+// The answer as a client is shown it: without blanks at its ends, and up to a stop string.
+class ShownAnswer {
+ public:
+  explicit ShownAnswer(std::vector<std::string> stop) : stop_(std::move(stop)) {}
+  // What can be sent now.
+  std::string Feed(std::string_view piece) { return Show(stop_.Feed(piece)); }
+  std::string Finish() { return Show(stop_.Finish()); }
+  bool stopped() const { return stop_.stopped(); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string Show(const std::string& piece) {
+    std::string out;
+    for (const char c : piece) {
+      if (IsSpace(c)) {
+        if (!text_.empty() || !out.empty()) blanks_ += c;
+      } else {
+        out += std::exchange(blanks_, "") + c;
+      }
+    }
+    text_ += out;
+    return out;
+  }
+
+  StopStrings stop_;
+  std::string text_, blanks_;
+};
+
+}  // namespace
+
+struct Api::Call {
+  HttpRequest request;
+  std::shared_ptr<HttpExchange> exchange;
+  std::vector<std::string> names;            // what the {} of the route's path stand for
+
+  void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
+};
+
+struct Api::Route {
+  std::string_view method, path;
+  void (Api::*handle)(Call&);
+};
+
+const std::vector<Api::Route>& Api::Table() {
+  static const std::vector<Route> table = {
+      {"GET", "/healthz", &Api::Health},
+      {"GET", "/readyz", &Api::Ready},
+      {"GET", "/v1/models", &Api::Models},
+      {"POST", "/v1/chat/completions", &Api::Chat},
+      {"POST", "/v1/completions", &Api::Completions},
+      {"GET", "/v1/memories", &Api::ListMemories},
+      {"GET", "/v1/memories/{memory}", &Api::ShowMemory},
+      {"DELETE", "/v1/memories/{memory}", &Api::ForgetMemory},
+      {"POST", "/v1/memories/{memory}/documents", &Api::AddDocument},
+      {"DELETE", "/v1/memories/{memory}/documents/{document}", &Api::ForgetDocument},
+      {"POST", "/v1/memories/{memory}/recall", &Api::Recall},
+      {"POST", "/v1/memories/{memory}/ask", &Api::Ask},
+      {"GET", "/v1/ingests", &Api::ListIngests},
+      {"GET", "/v1/ingests/{ingest}", &Api::ShowIngest},
+      {"DELETE", "/v1/ingests/{ingest}", &Api::CancelIngest},
+  };
+  return table;
+}
+
+std::vector<ApiRoute> Api::Routes() {
+  std::vector<ApiRoute> routes;
+  for (const Route& route : Table()) routes.push_back({route.method, route.path});
+  return routes;
+}
+
+namespace {
+
+// The names in `path` where it is the `pattern`'s.
+bool Matches(std::string_view pattern, const std::vector<std::string>& path, std::vector<std::string>* names) {
+  names->clear();
+  for (const std::string& segment : path) {
+    if (pattern.empty()) return false;
+    pattern.remove_prefix(1);  // the slash
+    const std::string_view wanted = pattern.substr(0, pattern.find('/'));
+    pattern.remove_prefix(wanted.size());
+    if (wanted.starts_with('{')) {
+      names->push_back(segment);
+    } else if (wanted != segment) {
+      return false;
+    }
+  }
+  return pattern.empty();
+}
+
+}  // namespace
+
+Api::Api(EngineQueue* queue, ApiOptions options) : queue_(queue), options_(std::move(options)) {}
+
+void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+  Call call{.request = std::move(request), .exchange = std::move(exchange), .names = {}};
+  std::string allowed;
+  for (const Route& route : Table()) {
+    if (!Matches(route.path, call.request.path, &call.names)) continue;
+    if (route.method == call.request.method) return (this->*route.handle)(call);
+    allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+  }
+  if (allowed.empty()) return call.exchange->Respond(JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404));
+  HttpReply reply = JsonReply(ErrorJson("invalid_request_error", call.request.method + " is not for this route; it takes " + allowed), 405);
+  reply.headers.emplace_back("Allow", allowed);
+  call.exchange->Respond(std::move(reply));
+}
+
+bool Api::Queue(Call& call, std::function<void(Engine&)> work) {
+  const Status queued = queue_->Ask([this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
+    if (exchange->gone()) return;
+    try {
+      work(engine);
+    } catch (const std::bad_alloc&) {
+      exchange->Respond(ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
+    } catch (const std::exception& error) {
+      exchange->Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
+    }
+    TellNotes(engine);
+  });
+  if (queued.ok()) return true;
+  HttpReply reply = ErrorReply(queued);
+  if (queued.code() == StatusCode::kResourceExhausted) reply.status = 429;
+  call.exchange->Respond(std::move(reply));
+  return false;
+}
+
+void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
+  Queue(call, [exchange = call.exchange, work = std::move(work)](Engine& engine) {
+    Result<HttpReply> reply = work(engine);
+    exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(reply.status()));
+  });
+}
+
+void Api::TellNotes(Engine& engine) const {
+  for (const std::string& note : engine.TakeNotes()) options_.note(note);
+}
+
+// ------------------------------------------------------------------------------------------------------------ the server
+
+void Api::Health(Call& call) { call.exchange->Respond(JsonReply("{\"status\":\"ok\"}")); }
+
+void Api::Ready(Call& call) {
+  if (draining_) return call.Fail(Unavailable("the server is stopping"));
+  call.exchange->Respond(JsonReply("{\"status\":\"ready\"}"));
+}
+
+void Api::Models(Call& call) {
+  OnEngine(call, [this](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List());
+    std::vector<std::string> names;
+    for (const MemoryInfo& memory : memories) {
+      if (memory.status.ok() && memory.model_fingerprint == options_.fingerprint) names.push_back(memory.name);
+    }
+    return JsonReply(ModelsJson(options_.model, names, UnixSeconds()));
+  });
+}
+
+// ----------------------------------------------------------------------------------------------------------- completions
+
+void Api::Chat(Call& call) { Complete(call, true); }
+void Api::Completions(Call& call) { Complete(call, false); }
+
+void Api::Complete(Call& call, bool chat) {
+  if (call.request.body.size() > kJsonBytesMax) return call.Fail(InvalidArgument("the body is longer than 1 MiB; ingest long texts as documents"));
+  Result<CompletionRequest> parsed = ParseCompletion(call.request.body, chat);
+  if (!parsed.ok()) return call.Fail(parsed.status());
+  if (parsed->model != options_.model) {
+    return call.Fail(NotFound("model '" + parsed->model + "' is not served here; this is '" + options_.model + "'"));
+  }
+  if (parsed->memory.empty()) parsed->memory = options_.memory;
+  if (parsed->memory.empty()) {
+    return call.Fail(InvalidArgument("no memory is named; ask for model '" + options_.model + "@NAME', or give \"memory\": NAME"));
+  }
+  const uint64_t serial = next_id_++;
+  Queue(call, [this, exchange = call.exchange, request = std::move(*parsed), serial](Engine& engine) {
+    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat};
+    head.model = request.model + "@" + request.memory;
+    std::atomic<bool> halt{false};
+    ShownAnswer shown(request.stop);
+    bool begun = false;
+    const auto send = [&](const std::string& piece) {
+      if (!request.stream) return;
+      if (!begun) {
+        exchange->BeginStream();
+        exchange->Write(StreamBegin(head));
+        begun = true;
+      }
+      if (!piece.empty()) exchange->Write(StreamPiece(head, piece));
+    };
+    AskOptions options{.system = request.system, .earlier = request.earlier, .max_tokens = request.max_tokens, .sampler = request.sampler};
+    options.recall.abstain = request.abstain;
+    options.stop = &halt;
+    options.on_text = [&](std::string_view piece) {
+      send(shown.Feed(piece));
+      if (shown.stopped() || exchange->gone()) halt = true;
+    };
+    const Result<AskReply> reply = engine.Ask(request.memory, request.question, options);
+    if (!reply.ok()) {
+      if (!begun) return exchange->Respond(ErrorReply(reply.status()));
+      exchange->Write(StreamError(ErrorType(reply.status()), reply.status().message()));
+      return exchange->EndStream();
+    }
+    send(shown.Finish());
+    if (!request.stream) return exchange->Respond(JsonReply(CompletionJson(head, shown.text(), shown.stopped(), *reply)));
+    exchange->Write(StreamEnd(head, shown.text(), shown.stopped(), *reply, request.stream_usage));
+    exchange->EndStream();
+  });
+}
+
+// -------------------------------------------------------------------------------------------------------------- memories
+
+void Api::ListMemories(Call& call) {
+  OnEngine(call, [](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List());
+    return JsonReply("{\"memories\":" + ListJson(memories) + "}");
+  });
+}
+
+void Api::ShowMemory(Call& call) {
+  OnEngine(call, [name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(const MemoryInfo info, engine.Show(name));
+    return JsonReply(ShowJson(info));
+  });
+}
+
+void Api::ForgetMemory(Call& call) {
+  OnEngine(call, [name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_RETURN_IF_ERROR(engine.Forget(name, "", true));
+    return JsonReply(ForgetJson(name, "", true));
+  });
+}
+
+void Api::ForgetDocument(Call& call) {
+  OnEngine(call, [name = call.names[0], document = call.names[1]](Engine& engine) -> Result<HttpReply> {
+    if (document.empty()) return InvalidArgument("the document's name is empty");
+    const Status forgotten = engine.Forget(name, document, true);
+    engine.CloseMemory();  // other processes may write to it again
+    LH_RETURN_IF_ERROR(forgotten);
+    return JsonReply(ForgetJson(name, document, true));
+  });
+}
+
+void Api::AddDocument(Call& call) {
+  const std::string& memory = call.names[0];
+  IngestInput input;
+  const auto read = [&]() -> Status {
+    LH_RETURN_IF_ERROR(Engine::CheckName(memory));
+    if (call.request.content_type == "application/json") {
+      LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+      LH_ASSIGN_OR_RETURN(input.name, StringField(body, "name"));
+      LH_ASSIGN_OR_RETURN(input.text, StringField(body, "text"));
+    } else if (call.request.content_type == "text/plain") {
+      input.name = call.request.query["name"];
+      input.text = std::move(call.request.body);
+    } else {
+      return InvalidArgument("Content-Type '" + call.request.content_type + "': send text/plain with ?name=NAME, or application/json with name and text");
+    }
+    if (input.name.empty() || input.name.size() > kDocumentNameMax) return BadField("name", "must have 1 to 1024 bytes");
+    LH_RETURN_IF_ERROR(CheckText("name", input.name));
+    return CheckText(input.name, input.text);
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  const Result<IngestJob> job = queue_->Ingest(memory, std::move(input));
+  if (!job.ok()) {
+    HttpReply reply = ErrorReply(job.status());
+    if (job.status().code() == StatusCode::kResourceExhausted) reply.status = 429;
+    return call.exchange->Respond(std::move(reply));
+  }
+  HttpReply reply = JsonReply(DumpJson(IngestObject(*job)), 202);
+  reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
+  call.exchange->Respond(std::move(reply));
+}
+
+void Api::Recall(Call& call) {
+  std::string query;
+  RecallOptions options;
+  const auto read = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(query, StringField(body, "query"));
+    LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
+    options.spans_max = static_cast<uint32_t>(spans);
+    LH_ASSIGN_OR_RETURN(options.abstain, FlagField(body, "abstain", true));
+    LH_ASSIGN_OR_RETURN(options.explain, FlagField(body, "explain", false));
+    return OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  OnEngine(call, [memory = call.names[0], query, options](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
+    return JsonReply(RecallJson(reply));
+  });
+}
+
+void Api::Ask(Call& call) {
+  std::string question;
+  AskOptions options;
+  const auto read = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(question, StringField(body, "question"));
+    LH_ASSIGN_OR_RETURN(options.system, StringField(body, "system"));
+    LH_ASSIGN_OR_RETURN(options.answer_prefix, StringField(body, "answer_prefix"));
+    LH_ASSIGN_OR_RETURN(const int64_t tokens, IntegerField(body, "max_tokens", 1, 100000, options.max_tokens));
+    options.max_tokens = static_cast<uint32_t>(tokens);
+    LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
+    options.recall.spans_max = static_cast<uint32_t>(spans);
+    LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
+    LH_ASSIGN_OR_RETURN(const double temperature, NumberField(body, "temperature", 0, 2, 0));
+    options.sampler.temperature = static_cast<float>(temperature);
+    LH_ASSIGN_OR_RETURN(const int64_t seed, IntegerField(body, "seed", INT32_MIN, UINT32_MAX, 1));
+    options.sampler.seed = static_cast<uint32_t>(seed);
+    return OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  // The client's going away ends the answer: its flag lives as long as the exchange.
+  OnEngine(call, [memory = call.names[0], question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
+    options.stop = &exchange->gone();
+    LH_ASSIGN_OR_RETURN(const AskReply reply, engine.Ask(memory, question, options));
+    return JsonReply(AskJson(reply));
+  });
+}
+
+// --------------------------------------------------------------------------------------------------------------- ingests
+
+void Api::ListIngests(Call& call) {
+  json::array all;
+  for (const IngestJob& job : queue_->Ingests()) all.push_back(IngestObject(job));
+  call.exchange->Respond(JsonReply(DumpJson(json::object{{"ingests", std::move(all)}})));
+}
+
+namespace {
+
+// "ingest-12" is 12; 0 where it is none.
+uint64_t ParseIngestId(std::string_view text) {
+  constexpr std::string_view kPrefix = "ingest-";
+  if (!text.starts_with(kPrefix)) return 0;
+  text.remove_prefix(kPrefix.size());
+  if (text.empty() || text.size() > 18) return 0;
+  uint64_t id = 0;
+  for (const char c : text) {
+    if (c < '0' || c > '9') return 0;
+    id = 10 * id + static_cast<uint64_t>(c - '0');
+  }
+  return id;
+}
+
+}  // namespace
+
+void Api::ShowIngest(Call& call) {
+  const std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
+  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those of before the server's start are not"));
+  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job))));
+}
+
+void Api::CancelIngest(Call& call) {
+  const uint64_t id = ParseIngestId(call.names[0]);
+  const bool cancelled = queue_->Cancel(id);
+  const std::optional<IngestJob> job = queue_->Find(id);
+  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those of before the server's start are not"));
+  if (!cancelled) return call.Fail(FailedPrecondition("ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
+  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job)), 202));
+}
+
+}  // namespace longhold

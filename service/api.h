@@ -1,0 +1,76 @@
+// The HTTP API: which request does what. Routes and their bodies are described in docs/api.md.
+//
+// Owner: the `serve` command. Thread use: Handle is called on the server's thread and does not block; what needs the engine runs on the
+// queue's.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "service/engine_queue.h"
+#include "service/http_server.h"
+
+namespace longhold {
+
+struct ApiOptions {
+  std::string model;                                       // by which name requests ask for it
+  std::string fingerprint;                                 // the model's: it answers from memories that it has read itself
+  std::string memory;                                      // of requests that name none; empty: they have to
+  std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
+};
+
+// A route: method, and a path in which {name} stands for one segment.
+struct ApiRoute {
+  std::string_view method, path;
+};
+
+class Api {
+ public:
+  // Borrows `queue`, which must not run jobs of this Api any more when it goes.
+  Api(EngineQueue* queue, ApiOptions options);
+  void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange);
+  // From now on /readyz says 503.
+  void Drain() { draining_ = true; }
+
+  static std::vector<ApiRoute> Routes();
+
+ private:
+  struct Call;
+  struct Route;
+  static const std::vector<Route>& Table();
+
+  void Health(Call& call);
+  void Ready(Call& call);
+  void Models(Call& call);
+  void Chat(Call& call);
+  void Completions(Call& call);
+  void ListMemories(Call& call);
+  void ShowMemory(Call& call);
+  void ForgetMemory(Call& call);
+  void AddDocument(Call& call);
+  void ForgetDocument(Call& call);
+  void Recall(Call& call);
+  void Ask(Call& call);
+  void ListIngests(Call& call);
+  void ShowIngest(Call& call);
+  void CancelIngest(Call& call);
+
+  void Complete(Call& call, bool chat);
+  // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile.
+  void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work);
+  // False: the call was answered with an error.
+  bool Queue(Call& call, std::function<void(Engine&)> work);
+  void TellNotes(Engine& engine) const;
+
+  EngineQueue* const queue_;
+  const ApiOptions options_;
+  std::atomic<bool> draining_{false};
+  std::atomic<uint64_t> next_id_{1};
+};
+
+}  // namespace longhold

@@ -1,0 +1,515 @@
+#include "service/http_server.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <boost/asio.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <cctype>
+#include <deque>
+#include <optional>
+#include <set>
+
+#include "base/clock.h"
+#include "service/json_text.h"
+
+namespace longhold {
+namespace {
+
+namespace net = boost::asio;
+namespace http = boost::beast::http;
+using boost::system::error_code;
+using net::ip::tcp;
+
+constexpr uint32_t kHeaderBytesMax = 16 << 10;
+// Of a reply that its reader has not taken yet: an answer's pieces are far smaller.
+constexpr size_t kPendingBytesMax = 4 << 20;
+constexpr std::chrono::milliseconds kStopPoll{100};
+
+std::string LowerCase(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
+}
+
+std::string Date() {
+  const std::time_t now = UnixSeconds();
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  char text[40];
+  std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc);
+  return text;
+}
+
+// "localhost:8420" is "localhost", "[::1]:8420" is "[::1]".
+std::string HostName(std::string_view host) {
+  const size_t bracket = host.starts_with('[') ? host.find(']') : 0;
+  const size_t colon = host.find(':', bracket == std::string_view::npos ? 0 : bracket);
+  return LowerCase(host.substr(0, colon));
+}
+
+class Server;
+
+// What the exchange and its connection share. `gone` is set by the connection's thread.
+struct Answering {
+  std::atomic<bool> gone{false};
+};
+
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  Connection(Server& server, tcp::socket socket) : server_(server), socket_(std::move(socket)), deadline_(socket_.get_executor()) {}
+
+  void Start() { AwaitRequest(); }
+  void Close();
+  // No request is under way.
+  bool idle() const { return state_ == State::kIdle; }
+
+  // For the exchange of request `serial`, on the connection's thread.
+  void Reply(uint64_t serial, HttpReply reply);
+  void Begin(uint64_t serial);
+  void Piece(uint64_t serial, const std::string& piece);
+  void End(uint64_t serial);
+
+ private:
+  enum class State : uint8_t { kIdle, kReading, kAnswering, kStreaming, kFinishing, kClosed };
+  void SetDeadline(std::chrono::milliseconds time);
+  void AwaitRequest();
+  void ReadHeader();
+  void ReadBody();
+  void Handle();
+  void Watch();
+  void Ping();
+  // Answers what never became a request, and closes.
+  void Refuse(unsigned status, const std::string& message);
+  void RefuseParse(const error_code& ec);
+  std::string Head(const HttpReply& reply, bool stream) const;
+  void Queue(std::string bytes);
+  void WriteNext();
+  void Finished();
+
+  Server& server_;
+  tcp::socket socket_;
+  net::steady_timer deadline_;  // closes the connection, or pings while a stream waits for its next piece
+  boost::beast::flat_buffer buffer_{kHeaderBytesMax + (64 << 10)};
+  std::optional<http::request_parser<http::string_body>> parser_;
+  State state_ = State::kIdle;
+  uint64_t serial_ = 0;
+  std::shared_ptr<Answering> answering_;
+  bool keep_alive_ = false, chunked_ = true, head_only_ = false, writing_ = false;
+  std::deque<std::string> out_;
+  size_t out_bytes_ = 0;
+};
+
+class Exchange final : public HttpExchange {
+ public:
+  Exchange(std::shared_ptr<Connection> connection, net::any_io_executor executor, uint64_t serial, std::shared_ptr<Answering> answering)
+      : connection_(std::move(connection)), executor_(std::move(executor)), serial_(serial), answering_(std::move(answering)) {}
+  ~Exchange() override {
+    net::post(executor_, [c = connection_, s = serial_] {
+      c->Reply(s, {.status = 500, .body = ErrorJson("internal_error", "the request was dropped; please report it")});
+      c->End(s);
+    });
+  }
+  void Respond(HttpReply reply) override {
+    net::post(executor_, [c = connection_, s = serial_, r = std::move(reply)]() mutable { c->Reply(s, std::move(r)); });
+  }
+  void BeginStream() override {
+    net::post(executor_, [c = connection_, s = serial_] { c->Begin(s); });
+  }
+  void Write(std::string piece) override {
+    net::post(executor_, [c = connection_, s = serial_, p = std::move(piece)] { c->Piece(s, p); });
+  }
+  void EndStream() override {
+    net::post(executor_, [c = connection_, s = serial_] { c->End(s); });
+  }
+  const std::atomic<bool>& gone() const override { return answering_->gone; }
+
+ private:
+  std::shared_ptr<Connection> connection_;
+  net::any_io_executor executor_;
+  uint64_t serial_;
+  std::shared_ptr<Answering> answering_;
+};
+
+class Server final : public HttpServer {
+ public:
+  Server(HttpServerOptions options, HttpHandler handler)
+      : options_(std::move(options)), handler_(std::move(handler)), acceptor_(context_), stop_timer_(context_) {}
+  ~Server() override {
+    for (const auto& connection : std::set(connections_)) connection->Close();
+    context_.restart();
+    context_.poll();  // lets go of what the connections' operations hold
+  }
+
+  Status Open() {
+    error_code ec;
+    const net::ip::address address = net::ip::make_address(options_.address, ec);
+    if (ec) return InvalidArgument("--listen " + options_.address + ": is no address; give one such as 127.0.0.1:8420");
+    const tcp::endpoint endpoint(address, options_.port);
+    acceptor_.open(endpoint.protocol(), ec);
+    if (!ec) acceptor_.set_option(net::socket_base::reuse_address(true), ec);
+    if (!ec) acceptor_.bind(endpoint, ec);
+    if (!ec) acceptor_.listen(net::socket_base::max_listen_connections, ec);
+    if (ec) {
+      return InvalidArgument("--listen " + options_.address + ":" + std::to_string(options_.port) + ": cannot be listened on (" +
+                             ec.message() + "); choose another port, or stop what has it");
+    }
+    return OkStatus();
+  }
+
+  uint16_t port() const override {
+    error_code ec;
+    return acceptor_.local_endpoint(ec).port();
+  }
+
+  void Run(const std::atomic<bool>* stop, std::chrono::milliseconds drain, const std::function<void()>& on_stop) override {
+    stop_ = stop;
+    drain_ = drain;
+    on_stop_ = on_stop;
+    Accept();
+    PollStop();
+    context_.run();
+  }
+
+  const HttpServerOptions& options() const { return options_; }
+  const HttpHandler& handler() const { return handler_; }
+  bool draining() const { return draining_; }
+
+  void Remove(const std::shared_ptr<Connection>& connection) {
+    connections_.erase(connection);
+    if (draining_ && connections_.empty()) context_.stop();
+    if (!accepting_ && !draining_) Accept();
+  }
+
+  bool KnowsHost(std::string_view host) const {
+    const std::string name = HostName(host);
+    if (name == "localhost" || name == "127.0.0.1" || name == "[::1]" || name == LowerCase(options_.address)) return true;
+    return name == "[" + LowerCase(options_.address) + "]" || std::find(options_.hosts.begin(), options_.hosts.end(), name) != options_.hosts.end();
+  }
+
+ private:
+  void Accept() {
+    accepting_ = connections_.size() < options_.connections_max;
+    if (!accepting_) return;
+    acceptor_.async_accept([this](const error_code& ec, tcp::socket socket) {
+      if (draining_) return;
+      if (!ec) {
+        error_code ignored;
+        socket.set_option(tcp::no_delay(true), ignored);
+        const auto connection = std::make_shared<Connection>(*this, std::move(socket));
+        connections_.insert(connection);
+        connection->Start();
+        return Accept();
+      }
+      // Out of descriptors: those that close will make room.
+      accepting_ = false;
+      retry_accept_ = true;
+    });
+  }
+
+  void PollStop() {
+    stop_timer_.expires_after(kStopPoll);
+    stop_timer_.async_wait([this](const error_code& ec) {
+      if (ec) return;
+      if (retry_accept_ && !accepting_ && !draining_) {
+        retry_accept_ = false;
+        Accept();
+      }
+      if (!*stop_) return PollStop();
+      if (!draining_) {
+        draining_ = true;
+        error_code ignored;
+        acceptor_.close(ignored);
+        if (on_stop_) on_stop_();
+        for (const auto& connection : std::set(connections_)) {
+          if (connection->idle()) connection->Close();
+        }
+        drain_end_ = std::chrono::steady_clock::now() + drain_;
+      }
+      if (connections_.empty() || std::chrono::steady_clock::now() >= drain_end_) return context_.stop();
+      PollStop();
+    });
+  }
+
+  HttpServerOptions options_;
+  HttpHandler handler_;
+  net::io_context context_{1};
+  tcp::acceptor acceptor_;
+  net::steady_timer stop_timer_;
+  std::set<std::shared_ptr<Connection>> connections_;
+  const std::atomic<bool>* stop_ = nullptr;
+  std::chrono::milliseconds drain_{};
+  std::chrono::steady_clock::time_point drain_end_;
+  std::function<void()> on_stop_;
+  bool accepting_ = false, retry_accept_ = false, draining_ = false;
+};
+
+void Connection::Close() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  if (answering_ != nullptr) answering_->gone = true;
+  error_code ignored;
+  deadline_.cancel();
+  socket_.shutdown(tcp::socket::shutdown_both, ignored);
+  socket_.close(ignored);
+  server_.Remove(shared_from_this());
+}
+
+void Connection::SetDeadline(std::chrono::milliseconds time) {
+  deadline_.expires_after(time);
+  deadline_.async_wait([self = shared_from_this()](const error_code& ec) {
+    if (!ec) self->Close();
+  });
+}
+
+void Connection::AwaitRequest() {
+  if (server_.draining()) return Close();
+  state_ = State::kIdle;
+  if (buffer_.size() > 0) return ReadHeader();
+  SetDeadline(server_.options().idle_time);
+  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->Close();
+    self->ReadHeader();
+  });
+}
+
+void Connection::ReadHeader() {
+  state_ = State::kReading;
+  parser_.emplace();
+  parser_->header_limit(kHeaderBytesMax);
+  parser_->body_limit(server_.options().body_bytes_max);
+  SetDeadline(server_.options().header_time);
+  http::async_read_header(socket_, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->RefuseParse(ec);
+    self->ReadBody();
+  });
+}
+
+void Connection::ReadBody() {
+  const auto& request = parser_->get();
+  const auto host = request.find(http::field::host);
+  if (request.version() >= 11 && host == request.end()) return Refuse(400, "the request has no Host header");
+  if (host != request.end() && !server_.KnowsHost(host->value())) {
+    return Refuse(421, "this server does not answer for that host; ask it by its own address, or name the host with --host");
+  }
+  const uint64_t length = parser_->content_length().value_or(0);
+  if (length > server_.options().body_bytes_max) return RefuseParse(http::error::body_limit);
+  SetDeadline(server_.options().body_time);
+  const auto read = [self = shared_from_this()] {
+    http::async_read(self->socket_, self->buffer_, *self->parser_, [self](const error_code& ec, size_t) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->RefuseParse(ec);
+      self->Handle();
+    });
+  };
+  if (!parser_->is_done() && LowerCase(request[http::field::expect]) == "100-continue") {
+    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    return net::async_write(socket_, net::buffer(kContinue), [self = shared_from_this(), read](const error_code& ec, size_t) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->Close();
+      read();
+    });
+  }
+  read();
+}
+
+void Connection::RefuseParse(const error_code& ec) {
+  if (ec == http::error::header_limit) return Refuse(431, "the request's headers are longer than 16 KiB");
+  if (ec == http::error::body_limit) {
+    return Refuse(413, "the request's body is longer than " + std::to_string(server_.options().body_bytes_max) + " bytes; send it in parts");
+  }
+  if (ec.category() == http::make_error_code(http::error::bad_target).category() && ec != http::error::end_of_stream &&
+      ec != http::error::partial_message) {
+    return Refuse(400, "the request is no HTTP: " + ec.message());
+  }
+  Close();
+}
+
+void Connection::Refuse(unsigned status, const std::string& message) {
+  state_ = State::kAnswering;
+  keep_alive_ = false;
+  chunked_ = true;
+  head_only_ = false;
+  Reply(serial_, {.status = status, .body = ErrorJson("invalid_request_error", message)});
+}
+
+void Connection::Handle() {
+  const http::request<http::string_body>& message = parser_->get();
+  keep_alive_ = message.keep_alive();
+  chunked_ = message.version() >= 11;
+  head_only_ = message.method() == http::verb::head;
+  HttpRequest request;
+  request.method = head_only_ ? "GET" : std::string(message.method_string());
+  const std::string_view target = message.target();
+  const std::string_view path = target.substr(0, target.find('?'));
+  bool good = path.starts_with('/');
+  for (size_t at = 1; good && at <= path.size();) {
+    const size_t end = std::min(path.find('/', at), path.size());
+    std::string segment;
+    good = PercentDecode(path.substr(at, end - at), false, &segment);
+    if (end < path.size() || !segment.empty()) request.path.push_back(std::move(segment));
+    at = end + 1;
+  }
+  std::string_view query = path.size() < target.size() ? target.substr(path.size() + 1) : std::string_view();
+  while (good && !query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(query.size(), pair.size() + 1));
+    const size_t equals = pair.find('=');
+    std::string name, value;
+    good = PercentDecode(pair.substr(0, equals), true, &name) &&
+           PercentDecode(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), true, &value);
+    if (!name.empty()) request.query[name] = value;
+  }
+  if (!good) return Refuse(400, "the request's target is malformed");
+  const std::string type = LowerCase(message[http::field::content_type]);
+  request.content_type = type.substr(0, type.find(';'));
+  while (request.content_type.ends_with(' ')) request.content_type.pop_back();
+  request.authorization = message[http::field::authorization];
+  request.body = std::move(parser_->get().body());
+  parser_.reset();
+
+  deadline_.cancel();
+  state_ = State::kAnswering;
+  answering_ = std::make_shared<Answering>();
+  Watch();
+  server_.handler()(std::move(request), std::make_shared<Exchange>(shared_from_this(), socket_.get_executor(), serial_, answering_));
+}
+
+// The client's end of the connection: while nothing is to be read, readiness means that it is gone.
+void Connection::Watch() {
+  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(), serial = serial_](const error_code& ec) {
+    if (ec || self->serial_ != serial || self->state_ == State::kClosed) return;
+    char byte = 0;
+    const ssize_t n = recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) self->Close();
+    // Else the next request came early; it is read when this one is answered.
+  });
+}
+
+std::string Connection::Head(const HttpReply& reply, bool stream) const {
+  std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " " + std::string(http::obsolete_reason(static_cast<http::status>(reply.status))) +
+                     "\r\nDate: " + Date() + "\r\nContent-Type: " + reply.content_type + "\r\n";
+  if (!stream) head += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n";
+  if (stream && chunked_) head += "Transfer-Encoding: chunked\r\n";
+  head += std::string("Connection: ") + (keep_alive_ ? "keep-alive" : "close") + "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+  for (const auto& [name, value] : reply.headers) head += name + ": " + value + "\r\n";
+  return head + "\r\n";
+}
+
+void Connection::Reply(uint64_t serial, HttpReply reply) {
+  if (serial != serial_ || state_ != State::kAnswering) return;
+  keep_alive_ = keep_alive_ && !server_.draining();
+  state_ = State::kFinishing;
+  std::string bytes = Head(reply, false);
+  if (!head_only_) bytes += reply.body;
+  Queue(std::move(bytes));
+}
+
+void Connection::Begin(uint64_t serial) {
+  if (serial != serial_ || state_ != State::kAnswering) return;
+  keep_alive_ = keep_alive_ && !server_.draining() && chunked_;
+  state_ = State::kStreaming;
+  Queue(Head({.content_type = "text/event-stream"}, true));
+}
+
+void Connection::Piece(uint64_t serial, const std::string& piece) {
+  if (serial != serial_ || state_ != State::kStreaming || piece.empty() || head_only_) return;
+  if (out_bytes_ + piece.size() > kPendingBytesMax) return Close();
+  char size[20];
+  std::snprintf(size, sizeof size, "%zx\r\n", piece.size());
+  Queue(chunked_ ? size + piece + "\r\n" : piece);
+}
+
+void Connection::End(uint64_t serial) {
+  if (serial != serial_ || state_ != State::kStreaming) return;
+  state_ = State::kFinishing;
+  if (chunked_ && !head_only_) Queue("0\r\n\r\n");
+  else if (!writing_) Finished();
+}
+
+void Connection::Queue(std::string bytes) {
+  out_bytes_ += bytes.size();
+  out_.push_back(std::move(bytes));
+  if (!writing_) WriteNext();
+}
+
+void Connection::WriteNext() {
+  writing_ = true;
+  SetDeadline(server_.options().write_time);
+  net::async_write(socket_, net::buffer(out_.front()), [self = shared_from_this()](const error_code& ec, size_t) {
+    self->writing_ = false;
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->Close();
+    self->out_bytes_ -= self->out_.front().size();
+    self->out_.pop_front();
+    if (!self->out_.empty()) return self->WriteNext();
+    if (self->state_ == State::kFinishing) return self->Finished();
+    self->Ping();
+  });
+}
+
+void Connection::Ping() {
+  deadline_.expires_after(server_.options().ping_time);
+  deadline_.async_wait([self = shared_from_this(), serial = serial_](const error_code& ec) {
+    if (!ec) self->Piece(serial, ": ping\n\n");
+  });
+}
+
+void Connection::Finished() {
+  deadline_.cancel();
+  ++serial_;
+  answering_.reset();
+  if (keep_alive_) return AwaitRequest();
+  // What the client still sends is not read: a reset would take the reply away from it before it has read it.
+  error_code ignored;
+  socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  state_ = State::kReading;
+  SetDeadline(std::chrono::seconds(2));
+  auto sink = std::make_shared<std::array<char, 4096>>();
+  auto discard = std::make_shared<std::function<void()>>();
+  *discard = [self = shared_from_this(), sink, weak = std::weak_ptr(discard)] {
+    self->socket_.async_read_some(net::buffer(*sink), [self, again = weak.lock()](const error_code& ec, size_t) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->Close();
+      (*again)();
+    });
+  };
+  (*discard)();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options, HttpHandler handler) {
+  auto server = std::make_unique<Server>(options, std::move(handler));
+  LH_RETURN_IF_ERROR(server->Open());
+  return std::unique_ptr<HttpServer>(std::move(server));
+}
+
+bool IsLoopback(const std::string& address) {
+  error_code ec;
+  const net::ip::address parsed = net::ip::make_address(address, ec);
+  return !ec && parsed.is_loopback();
+}
+
+bool PercentDecode(std::string_view text, bool plus_is_blank, std::string* out) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  out->clear();
+  for (size_t i = 0; i < text.size(); ++i) {
+    char c = text[i];
+    if (c == '%') {
+      if (i + 2 >= text.size() || digit(text[i + 1]) < 0 || digit(text[i + 2]) < 0) return false;
+      c = static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
+      i += 2;
+    } else if (c == '+' && plus_is_blank) {
+      c = ' ';
+    }
+    if (c == '\0') return false;
+    *out += c;
+  }
+  return true;
+}
+
+}  // namespace longhold

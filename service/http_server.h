@@ -1,0 +1,85 @@
+// HTTP/1.1: connections, their limits and deadlines, replies and streams. Knows no routes. Boost.Beast stops at http_server.cc.
+//
+// Owner: the `serve` command. One thread runs all connections (HttpServer::Run); handlers are called on it and must not block. An exchange
+// may be answered from any thread, at any time later.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+
+namespace longhold {
+
+// A request, read whole. Value type.
+struct HttpRequest {
+  std::string method;                        // "GET"
+  std::vector<std::string> path;             // segments, percent-decoded: "/v1/memories/a%2Fb" is {"v1", "memories", "a/b"}
+  std::map<std::string, std::string> query;  // percent-decoded; the last of equal names counts
+  std::string content_type;                  // lower case, without parameters
+  std::string authorization;
+  std::string body;
+};
+
+struct HttpReply {
+  unsigned status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::vector<std::pair<std::string, std::string>> headers;  // further ones; names and values are the program's own
+};
+
+// One request that waits for its reply. Safe to call concurrently; what comes after the end of the reply, or after the client has gone, is
+// dropped. An exchange that nobody holds any more and that was not answered is answered with 500.
+class HttpExchange {
+ public:
+  virtual ~HttpExchange() = default;
+  virtual void Respond(HttpReply reply) = 0;
+  // A reply whose length is not known, as server-sent events are. Between pieces that are far apart ": ping" comments keep proxies awake.
+  virtual void BeginStream() = 0;
+  virtual void Write(std::string piece) = 0;
+  virtual void EndStream() = 0;
+  // Set once the client has closed the connection, or takes its reply too slowly. Lives as long as the exchange.
+  virtual const std::atomic<bool>& gone() const = 0;
+};
+
+using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<HttpExchange> exchange)>;
+
+struct HttpServerOptions {
+  std::string address = "127.0.0.1";
+  uint16_t port = 0;                                  // 0: any that is free
+  uint64_t body_bytes_max = 64ull << 20;
+  uint32_t connections_max = 1024;                    // more wait in the system's queue
+  std::vector<std::string> hosts;                     // names in a Host header beside loopback's and `address`; others get 421
+  std::chrono::milliseconds header_time{10'000};      // for a request's line and headers, from its first byte
+  std::chrono::milliseconds body_time{300'000};
+  std::chrono::milliseconds idle_time{60'000};        // between requests
+  std::chrono::milliseconds write_time{30'000};       // for each piece of a reply
+  std::chrono::milliseconds ping_time{10'000};
+};
+
+class HttpServer {
+ public:
+  // Listens from here on; connections are served once Run is called. Errors: invalid_argument (the address is none, or is taken).
+  static Result<std::unique_ptr<HttpServer>> Listen(const HttpServerOptions& options, HttpHandler handler);
+  virtual ~HttpServer() = default;
+  virtual uint16_t port() const = 0;
+  // Until `*stop` is set, and then until all replies under way are sent, or `drain` is over. New connections are refused meanwhile.
+  // `on_stop` is called once when `*stop` is seen.
+  virtual void Run(const std::atomic<bool>* stop, std::chrono::milliseconds drain, const std::function<void()>& on_stop) = 0;
+};
+
+// Whether only this machine reaches the address.
+bool IsLoopback(const std::string& address);
+
+// "%41/b" is "A/b". False on a malformed escape or a NUL byte.
+bool PercentDecode(std::string_view text, bool plus_is_blank, std::string* out);
+
+}  // namespace longhold

@@ -1,0 +1,105 @@
+#include "service/json_text.h"
+
+#include <boost/json.hpp>
+#include <cmath>
+
+#include "base/format.h"
+#include "service/utf8.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+
+constexpr size_t kDepthMax = 16;
+
+void Write(const json::value& value, std::string* out) {
+  switch (value.kind()) {
+    case json::kind::object: {
+      *out += '{';
+      bool first = true;
+      for (const auto& [key, member] : value.get_object()) {
+        if (!first) *out += ',';
+        first = false;
+        *out += json::serialize(json::string_view(key));
+        *out += ':';
+        Write(member, out);
+      }
+      *out += '}';
+      return;
+    }
+    case json::kind::array: {
+      *out += '[';
+      bool first = true;
+      for (const json::value& member : value.get_array()) {
+        if (!first) *out += ',';
+        first = false;
+        Write(member, out);
+      }
+      *out += ']';
+      return;
+    }
+    case json::kind::double_: *out += std::isfinite(value.get_double()) ? Format("%.6g", value.get_double()) : "0"; return;
+    default: *out += json::serialize(value);
+  }
+}
+
+}  // namespace
+
+std::string DumpJson(const json::value& value) {
+  std::string out;
+  Write(value, &out);
+  return out;
+}
+
+json::string JsonString(std::string_view text) { return json::string(MakeValidUtf8(text)); }
+
+std::string ErrorJson(std::string_view type, std::string_view message) {
+  return DumpJson(json::object{{"error", json::object{{"message", JsonString(message)}, {"type", JsonString(type)}, {"param", nullptr}, {"code", nullptr}}}});
+}
+
+Result<json::object> ParseJsonObject(std::string_view text) {
+  boost::system::error_code ec;
+  json::value value = json::parse(text, ec, {}, {.max_depth = kDepthMax});
+  if (ec) return InvalidArgument("the body is no JSON (" + ec.message() + ")");
+  if (!value.is_object()) return InvalidArgument("the body is no JSON object");
+  return std::move(value.get_object());
+}
+
+Status BadField(std::string_view member, std::string_view why) { return InvalidArgument(std::string(member) + ": " + std::string(why)); }
+
+// The member, or null where it is missing or JSON's null.
+const json::value* FindField(const json::object& object, std::string_view name) {
+  const json::value* value = object.if_contains(name);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+Result<double> NumberField(const json::object& object, std::string_view name, double low, double high, double otherwise) {
+  const json::value* value = FindField(object, name);
+  if (value == nullptr) return otherwise;
+  const double number = value->is_number() ? value->to_number<double>() : std::nan("");
+  if (!(number >= low && number <= high)) return BadField(name, "must be a number from " + Format("%g", low) + " to " + Format("%g", high));
+  return number;
+}
+
+Result<int64_t> IntegerField(const json::object& object, std::string_view name, int64_t low, int64_t high, int64_t otherwise) {
+  LH_ASSIGN_OR_RETURN(const double number, NumberField(object, name, static_cast<double>(low), static_cast<double>(high), static_cast<double>(otherwise)));
+  if (number != std::floor(number)) return BadField(name, "must be a whole number");
+  return static_cast<int64_t>(number);
+}
+
+Result<bool> FlagField(const json::object& object, std::string_view name, bool otherwise) {
+  const json::value* value = FindField(object, name);
+  if (value == nullptr) return otherwise;
+  if (!value->is_bool()) return BadField(name, "must be true or false");
+  return value->get_bool();
+}
+
+Result<std::string> StringField(const json::object& object, std::string_view name) {
+  const json::value* value = FindField(object, name);
+  if (value == nullptr) return std::string();
+  if (!value->is_string()) return BadField(name, "must be a string");
+  return std::string(value->get_string());
+}
+
+}  // namespace longhold

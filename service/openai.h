@@ -1,0 +1,69 @@
+// The wire format of OpenAI's API: its requests as values, and replies as its clients expect them. Pure functions: no I/O, no state.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memory/engine.h"
+
+namespace longhold {
+
+// What a completion asks for. Value type.
+struct CompletionRequest {
+  bool chat = true;                 // /v1/chat/completions, else /v1/completions
+  std::string model;                // "smollm2" of "smollm2@bible"
+  std::string memory;               // "bible"; empty when none is named
+  std::string system;               // all system and developer messages
+  std::vector<ChatTurn> earlier;    // what was said before the question
+  std::string question;             // the last message, which is the user's
+  uint32_t max_tokens = 256;
+  SamplerOptions sampler;           // temperature 0 unless the request says otherwise
+  std::vector<std::string> stop;    // at most 4
+  bool abstain = true;              // "abstain"; longhold's own
+  bool stream = false;
+  bool stream_usage = false;        // "stream_options": {"include_usage": true}
+};
+
+// Members that this server does not know are passed over; those of OpenAI's that change the answer and are not supported are refused.
+// Errors: invalid_argument, naming the member.
+Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat);
+
+// What is the same in all pieces of a reply.
+struct CompletionHead {
+  std::string id;                   // "chatcmpl-..."
+  int64_t created = 0;              // seconds since 1970
+  std::string model;                // as the request named it
+  bool chat = true;
+};
+
+// The whole reply. `text` is the answer as far as the stop strings let it.
+std::string CompletionJson(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply);
+
+// Server-sent events. The first has the role, then come pieces of text, then the end with its reason and what longhold adds.
+std::string StreamBegin(const CompletionHead& head);
+std::string StreamPiece(const CompletionHead& head, std::string_view text);
+std::string StreamEnd(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply, bool usage);
+std::string StreamError(std::string_view type, std::string_view message);
+
+// {"object": "list", "data": [...]}: the model by itself, and with each memory that it can answer from.
+std::string ModelsJson(const std::string& model, const std::vector<std::string>& memories, int64_t created);
+
+// Ends a text at the first of its stop strings, wherever its pieces are cut. Owner: one answer. Thread use: *confined*.
+class StopStrings {
+ public:
+  explicit StopStrings(std::vector<std::string> stop) : stop_(std::move(stop)) {}
+  // What of the text may be shown now; what may be the beginning of a stop string is kept back.
+  std::string Feed(std::string_view piece);
+  // What was kept back; nothing once a stop string has come.
+  std::string Finish();
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stop_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace longhold

@@ -1,0 +1,60 @@
+// `longhold serve`: the parts of the server put together.
+#include <filesystem>
+
+#include "service/api.h"
+#include "service/commands.h"
+#include "service/engine_queue.h"
+#include "service/http_server.h"
+
+namespace longhold {
+namespace {
+
+// Questions under way have so long after a signal; the longest answers take longer and are cut off.
+constexpr std::chrono::seconds kDrain{30};
+
+// By which name requests ask for the model: the catalog's, or a file's without its ending.
+std::string ServedName(const std::string& model) {
+  const bool is_path = model.find('/') != std::string::npos || model.ends_with(".gguf");
+  return is_path ? std::filesystem::path(model).stem().string() : model;
+}
+
+std::string Url(const std::string& address, uint16_t port) {
+  const bool v6 = address.find(':') != std::string::npos;
+  return "http://" + (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+}
+
+}  // namespace
+
+Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseListen(c.config.listen.value));
+  if (!IsLoopback(listen.address)) {
+    return InvalidArgument("--listen " + listen.address + ": others could reach it, and there are no keys and no TLS yet; listen on 127.0.0.1, "
+                           "and let a proxy or an ssh tunnel in front decide who may ask");
+  }
+  if (!command.memory.empty()) LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  // The server outlives the queue, whose last jobs answer through it. It listens before the model is loaded, so that a port that is taken is
+  // told at once; who connects meanwhile waits.
+  std::unique_ptr<Api> api;
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> server,
+                      HttpServer::Listen({.address = listen.address, .port = listen.port, .hosts = command.hosts},
+                                         [&api](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+                                           api->Handle(std::move(request), std::move(exchange));
+                                         }));
+  const std::atomic<bool>* const stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model());
+  const std::string model = ServedName(c.config.model.value);
+  EngineQueue queue(&c.engine, {});
+  api = std::make_unique<Api>(&queue, ApiOptions{.model = model,
+                                                 .fingerprint = c.engine.model_info().fingerprint,
+                                                 .memory = command.memory,
+                                                 .note = [&](std::string_view note) { c.terminal.Note(note); }});
+  c.terminal.Out(Url(listen.address, server->port()) + "\n");
+  c.terminal.Note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
+  server->Run(stop, kDrain, [&] {
+    api->Drain();
+    queue.Stop();
+  });
+  return OkStatus();
+}
+
+}  // namespace longhold

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""`longhold serve` as its clients meet it: over real sockets, with the tiny random model that ctest's fixture writes.
+
+The model's words are noise; what is tested is that they come, whole and in OpenAI's form, and what happens around them: texts that are read
+while questions are asked, clients that go away, signals. Usage: as cli_test.py. Only the standard library is used; what needs OpenAI's
+package is skipped where Python does not have it.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import unittest
+import urllib.parse
+
+from cli_test import CliTest, main, make_text
+
+try:
+    import openai
+except ImportError:
+    openai = None
+
+FIRST, SECOND = "The password of the lighthouse keeper is 4071926.\n", "The harbour is closed on Friday.\n"
+
+
+class Serve(CliTest):
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), **more})
+
+    def serve(self, *arguments):
+        """The process, which is listening, and its port."""
+        process = self.start("serve", "--listen", "127.0.0.1:0", *arguments)
+        url = process.stdout.readline().strip()
+        self.assertRegex(url, r"^http://127\.0\.0\.1:[0-9]+$", "the address is the first line of stdout")
+        return process, int(url.rsplit(":", 1)[1])
+
+    def call(self, port, method, path, body=None, status=200, kind="application/json"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection.request(method, path, data, {"Content-Type": kind} if data is not None else {})
+        reply = connection.getresponse()
+        text = reply.read()
+        connection.close()
+        self.assertEqual(reply.status, status, text[:300])
+        return json.loads(text)
+
+    def read_in(self, port, memory, name, text):
+        job = self.call(port, "POST", f"/v1/memories/{memory}/documents?name={urllib.parse.quote(name)}", text.encode(), 202, "text/plain")
+        return job["id"]
+
+    def wait_for(self, port, ingest):
+        while True:
+            job = self.call(port, "GET", f"/v1/ingests/{ingest}")
+            if job["state"] not in ("queued", "running"):
+                return job
+            time.sleep(0.05)
+
+    def chat(self, memory, **more):
+        return {"model": f"llama@{memory}", "messages": [{"role": "user", "content": "What is the password?"}], "max_tokens": 8, "abstain": False, **more}
+
+    def test_the_commands_and_the_server_share_their_memories(self):
+        self.write("a.txt", FIRST + make_text(1, 40))
+        self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
+        process, port = self.serve("--memory", "notes")
+        self.assertEqual(self.call(port, "GET", "/healthz"), {"status": "ok"})
+        self.assertEqual([m["id"] for m in self.call(port, "GET", "/v1/models")["data"]], ["llama", "llama@notes"])
+        reply = self.call(port, "POST", "/v1/chat/completions", self.chat("notes"))
+        self.assertEqual(reply["usage"]["completion_tokens"], 8)
+        self.assertTrue(reply["longhold"]["citations"])
+        # The default memory, and the same words for the same question.
+        again = self.call(port, "POST", "/v1/chat/completions", {**self.chat("notes"), "model": "llama"})
+        self.assertEqual(again["choices"][0]["message"]["content"], reply["choices"][0]["message"]["content"])
+        told = self.run_json("ask", "notes", "What is the password?", "--max-tokens", "8", "--no-abstain")
+        self.assertEqual(told["answer"], reply["choices"][0]["message"]["content"])
+        # Another process writes, and the server sees it.
+        self.write("b.txt", SECOND)
+        self.assertEqual(self.run_cli("ingest", "b.txt", "--into", "notes").returncode, 0)
+        spans = self.call(port, "POST", "/v1/memories/notes/recall", {"query": "When is the harbour closed?", "abstain": False})["spans"]
+        self.assertIn("b.txt", [span["document"] for span in spans])
+        # The server writes, and another process sees it; then that process writes again.
+        self.assertEqual(self.wait_for(port, self.read_in(port, "notes", "c/ü.txt", "The anchor is green.\n"))["state"], "done")
+        self.assertIn("c/ü.txt", [d["name"] for d in self.run_json("show", "notes")["documents"]])
+        self.assertEqual(self.run_cli("forget", "notes", "b.txt").returncode, 0)
+        self.call(port, "DELETE", "/v1/memories/notes/documents/c%2F%C3%BC.txt")
+        self.assertEqual([d["name"] for d in self.run_json("show", "notes")["documents"]], ["a.txt"])
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+
+    def test_a_stream_is_the_same_answer_in_pieces(self):
+        process, port = self.serve()
+        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        whole = self.call(port, "POST", "/v1/chat/completions", self.chat("notes"))["choices"][0]["message"]["content"]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        connection.request("POST", "/v1/chat/completions", json.dumps(self.chat("notes", stream=True)))
+        reply = connection.getresponse()
+        self.assertEqual((reply.status, reply.headers["Content-Type"]), (200, "text/event-stream"))
+        self.addCleanup(connection.close)
+        events = [line[6:] for line in reply.read().decode().split("\n\n") if line.startswith("data: ")]
+        self.assertEqual(events[-1], "[DONE]")
+        pieces = [json.loads(event)["choices"][0]["delta"].get("content", "") for event in events[:-1]]
+        self.assertEqual("".join(pieces), whole)
+        self.assertGreater(len(pieces), 4)
+
+    def test_questions_are_answered_while_a_text_is_read(self):
+        process, port = self.serve()
+        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        text = make_text(3, 6000)
+        job = self.read_in(port, "long", "b", text)
+        asked = 0
+        while self.call(port, "GET", f"/v1/ingests/{job}")["state"] in ("queued", "running"):
+            self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": 2, "abstain": False})
+            asked += 1
+        self.assertEqual(self.wait_for(port, job)["state"], "done")
+        self.assertGreater(asked, 2)
+        self.assertEqual(self.run_cli("verify", "long").returncode, 0)
+        self.write("b", text)
+        self.assertIn("already there", self.run_cli("ingest", "b", "--into", "long").stderr)
+
+    def test_a_killed_server_loses_nothing_that_was_committed(self):
+        process, port = self.serve()
+        text = make_text(4, 6000)
+        job = self.read_in(port, "long", "b", text)
+        while self.call(port, "GET", f"/v1/ingests/{job}")["tokens_done"] < 10000:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        self.assertEqual(self.run_cli("verify", "long").returncode, 0)
+        self.assertGreaterEqual(self.run_json("show", "long")["tokens"], 4096)
+        process, port = self.serve()
+        self.assertEqual(self.wait_for(port, self.read_in(port, "long", "b", text))["state"], "done")
+
+    def test_a_signal_ends_every_stream_properly(self):
+        process, port = self.serve()
+        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        text = make_text(5, 6000)
+        self.read_in(port, "long", "b", text)
+        replies = []
+
+        def stream():
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+            connection.request("POST", "/v1/chat/completions", json.dumps(self.chat("notes", stream=True, max_tokens=200)))
+            replies.append(connection.getresponse().read().decode())
+            connection.close()
+        threads = [threading.Thread(target=stream) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        self.assertEqual(process.wait(timeout=60), 0)
+        for reply in replies:
+            self.assertTrue(reply.endswith("data: [DONE]\n\n"), reply[-200:])
+        self.assertEqual(len(replies), 3)
+        self.assertEqual(self.run_cli("verify", "long").returncode, 0, "what was read is committed")
+
+    def test_clients_that_go_away_do_not_hold_the_others_up(self):
+        process, port = self.serve()
+        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        body = json.dumps(self.chat("notes", stream=True, max_tokens=5000)).encode()
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as gone:
+                gone.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        start = time.monotonic()
+        self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": 2, "abstain": False})
+        self.assertLess(time.monotonic() - start, 60, "not after all five answers of 5000 tokens")
+
+    def test_what_cannot_be_served_is_said_at_once(self):
+        self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0"), 1, "0.0.0.0", "127.0.0.1")
+        self.assert_error(self.run_cli("serve", "--listen", "8420"), 2, "8420")
+        self.assert_error(self.run_cli("serve", "--memory", "none"), 3, "none")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            self.assert_error(self.run_cli("serve", "--listen", f"127.0.0.1:{port}"), 1, str(port))
+
+    @unittest.skipIf(openai is None, "Python has no package openai")
+    def test_openais_own_client_is_content(self):
+        process, port = self.serve()
+        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
+        self.assertEqual([m.id for m in client.models.list()], ["llama", "llama@notes"])
+        question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the password?"}]
+        reply = client.chat.completions.create(model="llama@notes", messages=question, max_tokens=8, extra_body={"abstain": False})
+        self.assertEqual(reply.usage.completion_tokens, 8)
+        self.assertEqual(reply.choices[0].finish_reason, "length")
+        self.assertEqual(reply.choices[0].message.annotations[0].url_citation.title, "a")
+        stream = client.chat.completions.create(model="llama@notes", messages=question, max_tokens=8, stream=True,
+                                                stream_options={"include_usage": True}, extra_body={"abstain": False})
+        chunks = list(stream)
+        self.assertEqual("".join(c.choices[0].delta.content or "" for c in chunks if c.choices), reply.choices[0].message.content)
+        self.assertEqual(chunks[-1].usage.completion_tokens, 8)
+        text = client.completions.create(model="llama@notes", prompt="What is the password?", max_tokens=4, extra_body={"abstain": False})
+        self.assertEqual(text.usage.completion_tokens, 4)
+        with self.assertRaises(openai.NotFoundError):
+            client.chat.completions.create(model="gpt-4o", messages=question)
+        with self.assertRaises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="llama@notes", messages=question, n=3)
+        self.assertIn("n: must be", str(refused.exception))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

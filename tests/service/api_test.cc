@@ -1,0 +1,265 @@
+// The API over the toy model: every route, what each refuses, and what a client gets to see. The wire itself is the server's test.
+#include "service/api.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <boost/json.hpp>
+#include <condition_variable>
+#include <future>
+#include <mutex>
+
+#include "tests/store/temp_dir.h"
+#include "tests/support/toy_model.h"
+#include "tests/support/toy_text.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+using testing::HasSubstr;
+
+// Keeps what it is told, and lets a test wait for the end of it.
+class Recorder final : public HttpExchange {
+ public:
+  void Respond(HttpReply reply) override {
+    const std::lock_guard lock(mutex_);
+    reply_ = std::move(reply);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  void BeginStream() override {}
+  void Write(std::string piece) override {
+    const std::lock_guard lock(mutex_);
+    stream_ += piece;
+  }
+  void EndStream() override {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  const std::atomic<bool>& gone() const override { return gone_; }
+
+  HttpReply Reply() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ended_; });
+    return reply_;
+  }
+  std::string Stream() {
+    Reply();
+    return stream_;
+  }
+  std::atomic<bool> gone_{false};
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  HttpReply reply_{.status = 0, .headers = {}};
+  std::string stream_;
+  bool ended_ = false;
+};
+
+class ApiTest : public testing::Test {
+ protected:
+  ApiTest() : model_({.geometry = TinyGeometry(), .chat = true, .answer = "  It is seven.\nEND of it.  "}), engine_({.home = home_ / "h"}) {
+    RecallProfile profile;
+    profile.name = "toy";
+    profile.look_spans = 0;
+    EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
+    EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
+    queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
+    api_ = std::make_unique<Api>(queue_.get(), ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .note = [](std::string_view) {}});
+  }
+  std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path, const std::string& body = "",
+                                  const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = method, .path = std::move(path), .query = std::move(query), .content_type = type, .authorization = "", .body = body}, recorder);
+    return recorder;
+  }
+  // The reply's body, whose status must be `status`.
+  json::value Call(unsigned status, const std::string& method, std::vector<std::string> path, const std::string& body = "",
+                   const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+    const HttpReply reply = Start(method, std::move(path), body, type, std::move(query))->Reply();
+    EXPECT_EQ(reply.status, status) << reply.body;
+    return json::parse(reply.body);
+  }
+  json::value WaitForIngest(const std::string& id) {
+    for (;;) {
+      json::value job = Call(200, "GET", {"v1", "ingests", id});
+      if (job.at("state") != "queued" && job.at("state") != "running") return job;
+    }
+  }
+
+  TempDir home_;
+  ToyModel model_;
+  Engine engine_;
+  std::unique_ptr<EngineQueue> queue_;
+  std::unique_ptr<Api> api_;
+};
+
+constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
+
+std::string With(std::string body, const std::string& member) { return body.replace(body.size() - 1, 1, "," + member + "}"); }
+
+TEST_F(ApiTest, TellsHowItIs) {
+  EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");
+  EXPECT_EQ(Call(200, "GET", {"readyz"}).at("status"), "ready");
+  api_->Drain();
+  Call(503, "GET", {"readyz"});
+  EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");
+  const json::value models = Call(200, "GET", {"v1", "models"});
+  EXPECT_EQ(models.at("data").at(0).at("id"), "toy");
+  EXPECT_EQ(models.at("data").at(1).at("id"), "toy@tales");
+}
+
+TEST_F(ApiTest, EveryRouteRefusesOtherMethodsAndOtherPathsAreNotFound) {
+  for (const ApiRoute& route : Api::Routes()) {
+    std::vector<std::string> path;
+    for (std::string_view rest = route.path; !rest.empty();) {
+      rest.remove_prefix(1);
+      path.emplace_back(rest.substr(0, rest.find('/')));
+      rest.remove_prefix(path.back().size());
+    }
+    const HttpReply reply = Start("PATCH", path)->Reply();
+    EXPECT_EQ(reply.status, 405u) << route.path;
+    ASSERT_EQ(reply.headers.size(), 1u);
+    EXPECT_THAT(reply.headers[0].second, HasSubstr(std::string(route.method)));
+    path.push_back("more");
+    if (route.path != "/v1/memories" && route.path != "/v1/ingests" && route.path != "/v1/memories/{memory}/documents") {
+      EXPECT_EQ(Start("GET", path)->Reply().status, 404u) << route.path;
+    }
+  }
+  Call(404, "GET", {});
+  Call(404, "GET", {"v1"});
+}
+
+TEST_F(ApiTest, AnswersAChatFromAMemory) {
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"}, kChat);
+  EXPECT_EQ(reply.at("model"), "toy@tales");
+  EXPECT_EQ(reply.at("choices").at(0).at("message").at("content"), "It is seven.\nEND of it.");
+  EXPECT_EQ(reply.at("longhold").at("citations").at(0).at("document"), "a/b.txt");
+  const json::value stopped = Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("stop":["END"])"));
+  EXPECT_EQ(stopped.at("choices").at(0).at("message").at("content"), "It is seven.");
+  EXPECT_EQ(stopped.at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_LT(stopped.at("usage").at("completion_tokens").as_int64(), reply.at("usage").at("completion_tokens").as_int64()) << "it was not generated either";
+  const json::value text = Call(200, "POST", {"v1", "completions"}, R"({"model":"toy","memory":"tales","prompt":"What is it?","max_tokens":3,"abstain":false})");
+  EXPECT_EQ(text.at("object"), "text_completion");
+  EXPECT_EQ(text.at("choices").at(0).at("finish_reason"), "length");
+}
+
+TEST_F(ApiTest, StreamsWhatItAnswersOtherwise) {
+  const std::string stream = Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true,"stop":"END")"))->Stream();
+  std::string text;
+  size_t events = 0;
+  for (size_t at = 0; (at = stream.find("data: {", at)) != std::string::npos; ++events) {
+    const size_t end = stream.find("\n\n", at);
+    const json::value chunk = json::parse(stream.substr(at + 6, end - at - 6));
+    if (const json::value* content = chunk.at("choices").at(0).at("delta").as_object().if_contains("content")) text += content->as_string();
+    at = end;
+  }
+  EXPECT_EQ(text, "It is seven.");
+  EXPECT_GT(events, 3u);
+  EXPECT_TRUE(stream.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_F(ApiTest, SaysWhatIsWrongWithAQuestion) {
+  EXPECT_THAT(Call(404, "POST", {"v1", "chat", "completions"}, R"({"model":"gpt-4o","messages":[{"role":"user","content":"x"}]})")
+                  .at("error").at("message").as_string().c_str(), HasSubstr("'toy'"));
+  EXPECT_THAT(Call(400, "POST", {"v1", "chat", "completions"}, R"({"model":"toy","messages":[{"role":"user","content":"x"}]})")
+                  .at("error").at("message").as_string().c_str(), HasSubstr("toy@NAME"));
+  Call(404, "POST", {"v1", "chat", "completions"}, R"({"model":"toy@none","messages":[{"role":"user","content":"x"}]})");
+  Call(400, "POST", {"v1", "chat", "completions"}, R"({"model":"toy@../x","messages":[{"role":"user","content":"x"}]})");
+  Call(400, "POST", {"v1", "chat", "completions"}, R"({"model":"toy@tales","messages":[{"role":"user","content":" "}]})");
+  Call(400, "POST", {"v1", "chat", "completions"}, "no JSON");
+  // An error comes with its status, also where a stream was asked for.
+  EXPECT_EQ(Start("POST", {"v1", "chat", "completions"}, R"({"model":"toy@none","stream":true,"messages":[{"role":"user","content":"x"}]})")->Reply().status, 404u);
+}
+
+TEST_F(ApiTest, RecallsAndAsksAsTheCommandLineDoes) {
+  const json::value recalled = Call(200, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the number of the elder","spans":2})");
+  EXPECT_LE(recalled.at("spans").as_array().size(), 2u);
+  EXPECT_EQ(recalled.at("spans").at(0).at("document"), "a/b.txt");
+  const json::value asked = Call(200, "POST", {"v1", "memories", "tales", "ask"}, R"({"question":"What is the number?","max_tokens":4,"abstain":false})");
+  EXPECT_EQ(asked.at("usage").at("completion_tokens"), 4);
+  Call(400, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":7})");
+  Call(400, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"x","spans":-1})");
+  Call(400, "POST", {"v1", "memories", "tales", "ask"}, R"({})");
+  Call(404, "POST", {"v1", "memories", "none", "ask"}, R"({"question":"x"})");
+}
+
+TEST_F(ApiTest, ReadsDocumentsAndForgetsThem) {
+  const HttpReply accepted = Start("POST", {"v1", "memories", "notes", "documents"}, "The date is Friday.", "text/plain", {{"name", "x/y.txt"}})->Reply();
+  EXPECT_EQ(accepted.status, 202u) << accepted.body;
+  const std::string id(json::parse(accepted.body).at("id").as_string());
+  EXPECT_EQ(accepted.headers.at(0).second, "/v1/ingests/" + id);
+  const json::value done = WaitForIngest(id);
+  EXPECT_EQ(done.at("state"), "done");
+  EXPECT_EQ(done.at("document"), "x/y.txt");
+  const json::value again = Call(202, "POST", {"v1", "memories", "notes", "documents"}, R"({"name":"z","text":"The date is Friday."})");
+  const json::value same = WaitForIngest(std::string(again.at("id").as_string()));
+  EXPECT_EQ(same.at("unchanged"), true);
+  EXPECT_EQ(same.at("document"), "x/y.txt");
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories"}).at("memories").as_array().size(), 2u);
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "notes"}).at("documents").at(0).at("name"), "x/y.txt");
+  EXPECT_EQ(Call(200, "GET", {"v1", "ingests"}).at("ingests").as_array().size(), 2u);
+  Call(409, "DELETE", {"v1", "ingests", id});
+  Call(404, "DELETE", {"v1", "ingests", "ingest-99"});
+  Call(404, "GET", {"v1", "ingests", "99"});
+  Call(404, "DELETE", {"v1", "memories", "notes", "documents", "none"});
+  Call(400, "DELETE", {"v1", "memories", "notes", "documents", ""});
+  Call(200, "DELETE", {"v1", "memories", "notes", "documents", "z"});
+  Call(200, "DELETE", {"v1", "memories", "notes", "documents", "x/y.txt"});
+  Call(200, "DELETE", {"v1", "memories", "notes"});
+  Call(404, "GET", {"v1", "memories", "notes"});
+}
+
+TEST_F(ApiTest, RefusesTextsBeforeTheyAreQueued) {
+  const auto refused = [&](const std::string& memory, const std::string& body, const std::string& type, const std::string& name) {
+    Call(400, "POST", {"v1", "memories", memory, "documents"}, body, type, {{"name", name}});
+  };
+  refused(".bad", "text", "text/plain", "a");
+  refused("notes", "text", "text/plain", "");
+  refused("notes", "text", "text/plain", std::string(1025, 'n'));
+  refused("notes", "", "text/plain", "a");
+  refused("notes", "a\xff", "text/plain", "a");
+  refused("notes", std::string("a\0b", 3), "text/plain", "a");
+  refused("notes", "text", "multipart/form-data", "a");
+  refused("notes", R"({"name":"a"})", "application/json", "");
+  Call(404, "GET", {"v1", "memories", "notes"});
+}
+
+TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
+  const auto held = std::make_shared<std::promise<void>>();
+  ASSERT_TRUE(queue_->Ask([held](Engine&) { held->get_future().wait(); }).ok());
+  const auto gone = Start("DELETE", {"v1", "memories", "tales"});
+  gone->gone_ = true;
+  held->set_value();
+  Call(200, "GET", {"v1", "memories", "tales"});
+}
+
+TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
+  queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
+  Api api(queue_.get(), ApiOptions{.model = "toy", .note = [](std::string_view) {}});
+  std::promise<void> go, held;
+  ASSERT_TRUE(queue_->Ask([&](Engine&) {
+    held.set_value();
+    go.get_future().wait();
+  }).ok());
+  held.get_future().wait();
+  ASSERT_TRUE(queue_->Ask([](Engine&) {}).ok());
+  const auto status = [&](const std::string& method, std::vector<std::string> path, const std::string& body) {
+    auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = method, .path = std::move(path), .query = {{"name", "a"}}, .content_type = "text/plain", .authorization = "", .body = body}, recorder);
+    const HttpReply reply = recorder->Reply();
+    EXPECT_EQ(reply.headers.at(0).first, "Retry-After");
+    return reply.status;
+  };
+  EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 429u);
+  EXPECT_EQ(status("POST", {"v1", "memories", "notes", "documents"}, "text"), 429u);
+  queue_->Stop();
+  EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 503u);
+  go.set_value();
+}
+
+}  // namespace
+}  // namespace longhold

@@ -1,0 +1,176 @@
+// Who has the engine, and when, with the toy model on real memories: a text of several commits is interrupted by questions.
+#include "service/engine_queue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <future>
+
+#include "tests/store/temp_dir.h"
+#include "tests/support/toy_model.h"
+#include "tests/support/toy_text.h"
+
+namespace longhold {
+namespace {
+
+using std::chrono_literals::operator""ms;
+
+class EngineQueueTest : public testing::Test {
+ protected:
+  EngineQueueTest() : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}) {
+    EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
+  }
+  void Start(EngineQueueOptions options = {}) { queue_ = std::make_unique<EngineQueue>(&engine_, options); }
+  IngestJob Wait(uint64_t id) {
+    for (;;) {
+      const std::optional<IngestJob> job = queue_->Find(id);
+      if (!job.has_value() || job->state > IngestState::kRunning) return job.value_or(IngestJob{});
+      std::this_thread::sleep_for(2ms);
+    }
+  }
+  // Keeps the queue's thread until the returned promise is set.
+  std::shared_ptr<std::promise<void>> Hold() {
+    auto go = std::make_shared<std::promise<void>>();
+    auto held = std::make_shared<std::promise<void>>();
+    EXPECT_TRUE(queue_->Ask([go, held](Engine&) {
+      held->set_value();
+      go->get_future().wait();
+    }).ok());
+    held->get_future().wait();
+    return go;
+  }
+
+  TempDir home_;
+  ToyModel model_;
+  Engine engine_;
+  std::unique_ptr<EngineQueue> queue_;
+};
+
+TEST_F(EngineQueueTest, QuestionsRunInTheirOrder) {
+  Start();
+  std::vector<int> ran;
+  std::promise<void> done;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(queue_->Ask([&, i](Engine&) {
+      ran.push_back(i);
+      if (i == 19) done.set_value();
+    }).ok());
+  }
+  done.get_future().wait();
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(ran[static_cast<size_t>(i)], i);
+}
+
+TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
+  Start({.ingest_turn = 50ms});
+  const std::string text = PlainText(60000, 1);
+  const Result<IngestJob> job = queue_->Ingest("tales", {"long", text});
+  ASSERT_TRUE(job.ok()) << job.status().ToString();
+  // Questions before, while and after it is read; each sees how far the text is.
+  std::set<uint64_t> seen;
+  while (queue_->Find(job->id)->state <= IngestState::kRunning) {
+    std::promise<uint64_t> tokens;
+    ASSERT_TRUE(queue_->Ask([&](Engine& engine) {
+      const Result<MemoryInfo> info = engine.Show("tales");
+      tokens.set_value(info.ok() ? info->tokens : 0);
+    }).ok());
+    seen.insert(tokens.get_future().get());
+    std::this_thread::sleep_for(5ms);
+  }
+  EXPECT_GT(seen.size(), 3u) << "the text was interrupted, and went on from where it was";
+  const IngestJob ended = Wait(job->id);
+  EXPECT_EQ(ended.state, IngestState::kDone) << ended.status.ToString();
+  EXPECT_EQ(ended.tokens_done, ended.tokens_total);
+  ASSERT_TRUE(ended.report.has_value());
+  queue_.reset();
+  const Result<MemoryInfo> info = engine_.Show("tales");
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->tokens, ended.tokens_total);
+  EXPECT_TRUE(engine_.Verify("tales").ok());
+  // The same text read without a break is the same memory.
+  const Result<IngestReport> again = engine_.Ingest("tales", {"long", text}, nullptr, nullptr);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->outcome, IngestReport::Outcome::kUnchanged);
+}
+
+TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
+  Start({.questions_max = 2, .ingests_max = 2, .ingest_bytes_max = 1000});
+  const auto go = Hold();
+  EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
+  EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
+  EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(queue_->questions(), 3u);
+  const Result<IngestJob> first = queue_->Ingest("tales", {"a", std::string(600, 'a')});
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(queue_->Ingest("tales", {"b", std::string(600, 'b')}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(queue_->Ingest("tales", {"c", "short"}).ok());
+  EXPECT_EQ(queue_->Ingest("tales", {"d", "short"}).status().code(), StatusCode::kResourceExhausted);
+  go->set_value();
+  EXPECT_EQ(Wait(first->id).state, IngestState::kDone);
+  EXPECT_TRUE(queue_->Ingest("tales", {"b", std::string(600, 'b')}).ok()) << "there is room again";
+}
+
+TEST_F(EngineQueueTest, CancelsWhatWaitsAndWhatRuns) {
+  Start();
+  auto go = Hold();
+  const uint64_t waits = queue_->Ingest("tales", {"waits", "a text"})->id;
+  EXPECT_TRUE(queue_->Cancel(waits));
+  EXPECT_EQ(queue_->Find(waits)->state, IngestState::kCancelled);
+  EXPECT_FALSE(queue_->Cancel(waits));
+  EXPECT_FALSE(queue_->Cancel(77));
+  go->set_value();
+
+  const std::string text = PlainText(60000, 2);
+  const uint64_t runs = queue_->Ingest("tales", {"runs", text})->id;
+  while (queue_->Find(runs)->tokens_done == 0) std::this_thread::sleep_for(1ms);
+  EXPECT_TRUE(queue_->Cancel(runs));
+  EXPECT_EQ(Wait(runs).state, IngestState::kCancelled);
+  // What was committed stays, and the same text goes on.
+  const uint64_t again = queue_->Ingest("tales", {"runs", text})->id;
+  const IngestJob ended = Wait(again);
+  EXPECT_EQ(ended.state, IngestState::kDone) << ended.status.ToString();
+  EXPECT_EQ(ended.report->outcome, IngestReport::Outcome::kResumed);
+  EXPECT_EQ(queue_->Ingests().size(), 3u);
+  EXPECT_EQ(queue_->Ingests().front().id, again);
+}
+
+TEST_F(EngineQueueTest, FailuresAreTheJobsOwn) {
+  Start();
+  const uint64_t bad = queue_->Ingest("../etc", {"a", "text"})->id;
+  EXPECT_EQ(Wait(bad).state, IngestState::kFailed);
+  EXPECT_EQ(queue_->Find(bad)->status.code(), StatusCode::kInvalidArgument);
+  const uint64_t good = queue_->Ingest("tales", {"a", "text"})->id;
+  EXPECT_EQ(Wait(good).state, IngestState::kDone);
+}
+
+TEST_F(EngineQueueTest, RemembersTheLatestThatEnded) {
+  Start({.ended_max = 2});
+  std::vector<uint64_t> ids;
+  for (const char* name : {"a", "b", "c", "d"}) {
+    ids.push_back(queue_->Ingest("tales", {name, std::string("text ") + name})->id);
+    Wait(ids.back());
+  }
+  EXPECT_FALSE(queue_->Find(ids[0]).has_value());
+  EXPECT_FALSE(queue_->Find(ids[1]).has_value());
+  EXPECT_TRUE(queue_->Find(ids[2]).has_value());
+  EXPECT_TRUE(queue_->Find(ids[3]).has_value());
+}
+
+TEST_F(EngineQueueTest, StopAnswersWhatWaitsAndCommitsWhatIsRead) {
+  Start();
+  const uint64_t runs = queue_->Ingest("tales", {"runs", PlainText(60000, 3)})->id;
+  while (queue_->Find(runs)->tokens_done == 0) std::this_thread::sleep_for(1ms);
+  std::atomic<int> answered{0};
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(queue_->Ask([&](Engine&) { ++answered; }).ok());
+  queue_->Stop();
+  EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(queue_->Ingest("tales", {"x", "text"}).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(Wait(runs).state, IngestState::kCancelled);
+  queue_.reset();
+  EXPECT_EQ(answered, 3);
+  const Result<MemoryInfo> info = engine_.Show("tales");
+  ASSERT_TRUE(info.ok()) << info.status().ToString();
+  EXPECT_GT(info->tokens, 0u);
+}
+
+}  // namespace
+}  // namespace longhold
