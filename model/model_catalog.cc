@@ -557,8 +557,6 @@ class Fetcher {
 
 }  // namespace
 
-std::string_view ModelKindName(ModelKind kind) { return kind == ModelKind::kLanguage ? "language" : "embedding"; }
-
 std::span<const CatalogModel> CatalogModels() { return kModels; }
 
 CatalogState ModelCatalog::Look(const CatalogModel& model) const {

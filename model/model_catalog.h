@@ -23,7 +23,7 @@ namespace longhold {
 
 enum class ModelKind : uint8_t { kLanguage, kEmbedding };
 // "language", "embedding"
-std::string_view ModelKindName(ModelKind kind);
+inline std::string_view ModelKindName(ModelKind kind) { return kind == ModelKind::kLanguage ? "language" : "embedding"; }
 
 // How the fetched source becomes the finished model. BERT: as model/bert_gguf.h says, the source being the weights and then
 // the vocabulary.
