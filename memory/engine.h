@@ -136,6 +136,9 @@ struct AskOptions {
   uint32_t max_tokens = 128;
   SamplerOptions sampler;
   RecallOptions recall;
+  // Where the memory seems to hold nothing on it the model answers from the conversation alone, instead of kAbstention. The reply says so all the
+  // same, and cites nothing.
+  bool answer_alone = false;
   const std::atomic<bool>* stop = nullptr;            // checked between tokens
   std::function<void(std::string_view)> on_text;      // pieces of the answer as they come, whole UTF-8 characters
 };
@@ -150,7 +153,7 @@ struct AskReply {
   std::vector<Citation> citations;  // by share of attention, best first
   double coverage = 0;
   double evidence = 0;        // as RecallReply::evidence
-  bool abstained = false;     // the memory seems to hold nothing on the question: nothing was recalled and the model not asked
+  bool abstained = false;     // the memory seems to hold nothing on the question: nothing was recalled, and the model asked only with answer_alone
   std::vector<RecalledSpan> closest;  // when abstained: the place that came closest, if any
   uint64_t candidates = 0;
   uint64_t spans = 0;         // recalled, those of refreshes included

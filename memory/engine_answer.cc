@@ -188,7 +188,12 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   reply.plan_ms = p.plan_ms;
   reply.scan_ms = p.plan.scan_ms;
   reply.evidence = p.plan.evidence;
-  if (p.abstained) return Abstain(p, options, start, std::move(reply));
+  reply.abstained = p.abstained;
+  if (p.abstained && !options.answer_alone) return Abstain(p, options, start, std::move(reply));
+  if (p.abstained) {
+    p.plan.spans.clear();
+    DropBlocks(p);
+  }
   LH_RETURN_IF_ERROR(ReserveAnswer(p, options));
   LH_ASSIGN_OR_RETURN(std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
   reply.hops = p.hops;
@@ -283,7 +288,10 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (newline != std::string::npos) { ++count; break; }
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
     generated.push_back(token);
-    LH_ASSIGN_OR_RETURN(const std::optional<PlannedSpan> heard, p.follow->After(generated, p.plan));
+    std::optional<PlannedSpan> heard;
+    if (!p.abstained) {
+      LH_ASSIGN_OR_RETURN(heard, p.follow->After(generated, p.plan));
+    }
     if (heard.has_value()) {
       LH_ASSIGN_OR_RETURN(const TokenSpan place,
                           Refresh(p, *heard, generated, options.max_tokens - count, &described, &tail_at, &tail_position, &reply));

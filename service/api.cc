@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/format.h"
 #include "base/text.h"
+#include "service/conversation.h"
 #include "service/json_text.h"
 #include "service/openai.h"
 #include "service/render.h"
@@ -278,13 +279,29 @@ void Api::Complete(Call& call, bool chat) {
       send(shown.Feed(piece));
       if (shown.stopped() || exchange->gone()) halt = true;
     };
-    const Result<AskReply> reply = engine.Ask(request.memory, request.question, options);
+    const Result<AskReply> reply = [&]() -> Result<AskReply> {
+      if (!request.session.empty()) {
+        options.answer_alone = true;
+        const Status exists = engine.Exists(request.memory);
+        if (exists.code() == StatusCode::kNotFound) {
+          LH_RETURN_IF_ERROR(engine.Ingest(request.memory, OpeningDocument("session/" + request.session, head.created), nullptr, nullptr).status());
+        }
+      }
+      return engine.Ask(request.memory, request.question, options);
+    }();
     if (!reply.ok()) {
       if (!begun) return exchange->Respond(ErrorReply(reply.status()));
       exchange->Write(StreamError(ErrorType(reply.status()), reply.status().message()));
       return exchange->EndStream();
     }
     send(shown.Finish());
+    if (!request.session.empty()) {
+      // Before the end of the reply: who has it may ask for what was said.
+      const Status kept = engine.Ingest(request.memory, TurnDocument("session/" + request.session + "/" + TimeText(head.created), serial, request.question, shown.text()),
+                                        nullptr, nullptr).status();
+      engine.CloseMemory();  // other processes may write to it again
+      if (!kept.ok()) options_.note("session " + request.session + ": " + kept.message());
+    }
     if (!request.stream) return exchange->Respond(JsonReply(CompletionJson(head, shown.text(), shown.stopped(), *reply)));
     exchange->Write(StreamEnd(head, shown.text(), shown.stopped(), *reply, request.stream_usage));
     exchange->EndStream();

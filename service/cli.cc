@@ -69,6 +69,7 @@ class Parser {
     AddModel();
     AddIngest();
     AddAsk();
+    AddChat();
     AddRecall();
     AddMemoryCommands();
     AddEval();
@@ -145,16 +146,29 @@ class Parser {
     sub->add_option("QUESTION", ask_.question, "the question, or - for stdin")->required();
     sub->add_option("--answer-prefix", ask_.answer_prefix, "first words of the answer; not repeated")->type_name("TEXT");
     sub->add_option("--max-tokens", ask_.max_tokens, "longest answer (128)")->type_name("N")->check(CLI::Range(1, 100000));
-    sub->add_option("--seed", ask_.sampler.seed, "of the sampler (1)")->type_name("N");
-    sub->add_option("--temperature", ask_.sampler.temperature, "of the sampler; 0 takes the likeliest (0)")->type_name("X")->check(CLI::Range(0.0, 100.0));
-    sub->add_option("--top-p", ask_.sampler.top_p, "share of probability that is sampled from (1)")->type_name("X")->check(CLI::Range(0.0, 1.0));
-    sub->add_option("--dry-multiplier", ask_.sampler.dry_multiplier, "against answers that repeat themselves; 0: nothing (0.8)")
-        ->type_name("X")
-        ->check(CLI::Range(0.0, 100.0));
+    AddSampler(sub, &ask_.sampler);
     sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
     sub->add_flag("!--no-abstain", ask_.abstain, "answer also where the memory seems to hold nothing on it");
     sub->callback([this] { out_.command = ask_; });
+  }
+
+  static void AddSampler(CLI::App* sub, SamplerOptions* sampler) {
+    sub->add_option("--seed", sampler->seed, "of the sampler (1)")->type_name("N");
+    sub->add_option("--temperature", sampler->temperature, "of the sampler; 0 takes the likeliest (0)")->type_name("X")->check(CLI::Range(0.0, 100.0));
+    sub->add_option("--top-p", sampler->top_p, "share of probability that is sampled from (1)")->type_name("X")->check(CLI::Range(0.0, 1.0));
+    sub->add_option("--dry-multiplier", sampler->dry_multiplier, "against answers that repeat themselves; 0: nothing (0.8)")
+        ->type_name("X")
+        ->check(CLI::Range(0.0, 100.0));
+  }
+
+  void AddChat() {
+    CLI::App* sub = Subcommand(&app_, "chat", "talk over a memory; what is said becomes part of it");
+    AddMemory(sub, &chat_.memory);
+    sub->add_option("--max-tokens", chat_.max_tokens, "longest answer (256)")->type_name("N")->check(CLI::Range(1, 100000));
+    AddSampler(sub, &chat_.sampler);
+    sub->add_option("--system", chat_.system, "instruction before the conversation")->type_name("TEXT");
+    sub->callback([this] { out_.command = chat_; });
   }
 
   void AddRecall() {
@@ -323,6 +337,7 @@ class Parser {
   ModelGetCommand model_get_;
   IngestCommand ingest_;
   AskCommand ask_;
+  ChatCommand chat_;
   RecallCommand recall_;
   ShowCommand show_;
   ForgetCommand forget_;

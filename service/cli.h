@@ -29,6 +29,12 @@ struct AskCommand {
   uint32_t spans = 0;            // 0: the profile's
   bool abstain = true;
 };
+struct ChatCommand {
+  std::string memory;
+  std::string system;
+  uint32_t max_tokens = 256;
+  SamplerOptions sampler;
+};
 struct RecallCommand {
   std::string memory, query;
   uint32_t spans = 0;
@@ -64,7 +70,7 @@ struct ServeCommand {
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
-using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, RecallCommand, ListCommand, ShowCommand,
+using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
                              ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, ConfigShowCommand,
                              VersionCommand>;
 

@@ -297,6 +297,7 @@ Status Run(const ImportCommand& command, const CommandContext& c) { return RunIm
 Status Run(const EvalCommand& command, const CommandContext& c) { return RunEvalCommand(command, c); }
 Status Run(const BenchCommand& command, const CommandContext& c) { return RunBenchCommand(command, c); }
 Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }
+Status Run(const ChatCommand& command, const CommandContext& c) { return RunChatCommand(command, c); }
 Status Run(const ServeCommand& command, const CommandContext& c) { return RunServeCommand(command, c); }
 
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {

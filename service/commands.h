@@ -44,6 +44,9 @@ Status RunImportCommand(const ImportCommand& command, const CommandContext& cont
 // `longhold calibrate` (calibrate_command.cc).
 Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& context);
 
+// `longhold chat` (chat_command.cc).
+Status RunChatCommand(const ChatCommand& command, const CommandContext& context);
+
 // `longhold serve` (serve_command.cc).
 Status RunServeCommand(const ServeCommand& command, const CommandContext& context);
 

@@ -16,6 +16,7 @@ namespace json = boost::json;
 constexpr size_t kMessagesMax = 1024;
 constexpr size_t kStopsMax = 4, kStopBytesMax = 256;
 constexpr uint32_t kTokensMax = 100000;
+constexpr size_t kSessionBytesMax = 200;
 
 // A message's content: a string, or parts of which all are text.
 Result<std::string> Content(const json::object& message) {
@@ -176,6 +177,8 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   request.sampler.top_p = static_cast<float>(top_p);
   request.sampler.seed = static_cast<uint32_t>(seed);
   LH_ASSIGN_OR_RETURN(request.abstain, FlagField(object, "abstain", true));
+  LH_ASSIGN_OR_RETURN(request.session, StringField(object, "session"));
+  if (request.session.size() > kSessionBytesMax) return BadField("session", "is longer than " + std::to_string(kSessionBytesMax) + " bytes");
   LH_ASSIGN_OR_RETURN(request.stream, FlagField(object, "stream", false));
   if (const json::value* options = FindField(object, "stream_options")) {
     if (!options->is_object()) return BadField("stream_options", "must be an object");

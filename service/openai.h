@@ -22,6 +22,7 @@ struct CompletionRequest {
   SamplerOptions sampler;           // temperature 0 unless the request says otherwise
   std::vector<std::string> stop;    // at most 4
   bool abstain = true;              // "abstain"; longhold's own
+  std::string session;              // "session"; longhold's own: question and answer become documents of the memory
   bool stream = false;
   bool stream_usage = false;        // "stream_options": {"include_usage": true}
 };

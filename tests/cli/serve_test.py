@@ -202,5 +202,34 @@ class Serve(CliTest):
         self.assertIn("n: must be", str(refused.exception))
 
 
+class Chat(CliTest):
+    """`chat` over a pipe: a message a line. The model is random, so only what happens around its words is judged."""
+
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), **more})
+
+    def test_what_is_said_becomes_memory(self):
+        said = self.run_cli("chat", "diary", "--max-tokens", "6", input="My cat is called Mog.\n\n  \nThe harbour is closed.\r\nbye")
+        self.assertEqual(said.returncode, 0, said.stderr)
+        self.assertGreaterEqual(len(said.stdout.splitlines()), 3)
+        documents = self.run_json("show", "diary")["documents"]
+        self.assertEqual([d["name"].rsplit("/", 1)[1] for d in documents], ["0", "1", "2", "3"])
+        spans = self.run_json("recall", "diary", "cat called Mog", "--no-abstain")["spans"]
+        self.assertTrue(spans[0]["text"].startswith("User: My cat is called Mog.\nAssistant: "), spans[0]["text"])
+        # Another conversation over the same memory; one object a turn.
+        replies = self.run_cli("chat", "diary", "--max-tokens", "6", "--json", input="cat called Mog\nThe boat is red.\n")
+        turns = [json.loads(line) for line in replies.stdout.splitlines()]
+        self.assertEqual(len(turns), 2)
+        self.assertIn("answer", turns[0])
+        self.assertEqual(len(self.run_json("show", "diary")["documents"]), 6)
+
+    def test_a_bad_message_does_not_end_it(self):
+        said = self.run_cli("chat", "diary", "--max-tokens", "2", "--json", input="a\x00b\ngood\n")
+        self.assertEqual(said.returncode, 0, said.stderr)
+        self.assertIn("longhold: message", said.stderr)
+        self.assertEqual(len(said.stdout.splitlines()), 1)
+        self.assert_error(self.run_cli("chat", "../x"), 2, "--help")
+
+
 if __name__ == "__main__":
     sys.exit(main())

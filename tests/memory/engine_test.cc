@@ -559,6 +559,17 @@ TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
   ASSERT_EQ(none->closest.size(), 1u);
   EXPECT_EQ(none->closest[0].document, "tale");
 
+  AskOptions alone = options;
+  alone.answer_alone = true;
+  shown.clear();
+  const Result<AskReply> own_words = engine_->Ask("tales", kQuestion, alone);
+  ASSERT_TRUE(own_words.ok()) << own_words.status().ToString();
+  EXPECT_TRUE(own_words->abstained) << "the memory holds nothing, and the model says what it will";
+  EXPECT_EQ(own_words->answer, "It is 7350194.");
+  EXPECT_EQ(shown, own_words->answer);
+  EXPECT_TRUE(own_words->citations.empty());
+  EXPECT_EQ(own_words->spans + own_words->tokens_recalled + own_words->blocks_read, 0u);
+
   const Result<RecallReply> few = engine_->Recall("tales", kQuestion, {});
   const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.abstain = false});
   ASSERT_TRUE(few.ok() && all.ok());

@@ -162,6 +162,20 @@ TEST_F(ApiTest, StreamsWhatItAnswersOtherwise) {
   EXPECT_TRUE(stream.ends_with("data: [DONE]\n\n"));
 }
 
+TEST_F(ApiTest, ASessionBecomesMemory) {
+  const std::string asked = R"({"model":"toy","memory":"diary","session":"anna","messages":[{"role":"user","content":"My cat is Mog."}]})";
+  const json::value first = Call(200, "POST", {"v1", "chat", "completions"}, asked);
+  EXPECT_EQ(first.at("choices").at(0).at("message").at("content"), "It is seven.\nEND of it.") << "the model answers, though the memory was not there";
+  Call(200, "POST", {"v1", "chat", "completions"}, With(asked, R"("stream":false)"));
+  const json::value documents = Call(200, "GET", {"v1", "memories", "diary"}).at("documents");
+  ASSERT_EQ(documents.as_array().size(), 2u) << documents << ": the opening, and the turn, which was said twice";
+  EXPECT_EQ(documents.at(0).at("name"), "session/anna/0");
+  const json::value spans = Call(200, "POST", {"v1", "memories", "diary", "recall"}, R"({"query":"cat Mog","abstain":false})").at("spans");
+  EXPECT_EQ(spans.at(0).at("text"), "User: My cat is Mog.\nAssistant: It is seven.\nEND of it.\n");
+  Call(400, "POST", {"v1", "chat", "completions"}, With(asked, R"("session":7)"));
+  Call(400, "POST", {"v1", "chat", "completions"}, With(asked, "\"session\":\"" + std::string(201, 's') + "\""));
+}
+
 TEST_F(ApiTest, SaysWhatIsWrongWithAQuestion) {
   EXPECT_THAT(Call(404, "POST", {"v1", "chat", "completions"}, R"({"model":"gpt-4o","messages":[{"role":"user","content":"x"}]})")
                   .at("error").at("message").as_string().c_str(), HasSubstr("'toy'"));

@@ -92,6 +92,33 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
   EXPECT_EQ(again->outcome, IngestReport::Outcome::kUnchanged);
 }
 
+// As a session's turn does that ends while a long text is read into the same memory.
+TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
+  Start({.ingest_turn = 0ms});
+  const std::string text = PlainText(60000, 4);
+  const uint64_t job = queue_->Ingest("tales", {"long", text})->id;
+  int turns = 0;
+  while (queue_->Find(job)->state <= IngestState::kRunning) {
+    std::promise<Status> wrote;
+    ASSERT_TRUE(queue_->Ask([&](Engine& engine) {
+      wrote.set_value(engine.Ingest("tales", {"turn/" + std::to_string(turns), "Turn " + std::to_string(turns)}, nullptr, nullptr).status());
+      if (turns % 2 == 0) engine.CloseMemory();
+    }).ok());
+    const Status status = wrote.get_future().get();
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    ++turns;
+    std::this_thread::sleep_for(5ms);
+  }
+  EXPECT_GT(turns, 3);
+  EXPECT_EQ(Wait(job).state, IngestState::kDone) << Wait(job).status.ToString();
+  queue_.reset();
+  const Result<MemoryInfo> info = engine_.Show("tales");
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->documents.size(), static_cast<size_t>(turns) + 1);
+  for (const DocumentInfo& d : info->documents) EXPECT_EQ(d.tokens, d.committed_tokens) << d.name;
+  EXPECT_TRUE(engine_.Verify("tales").ok());
+}
+
 TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
   Start({.questions_max = 2, .ingests_max = 2, .ingest_bytes_max = 1000});
   const auto go = Hold();
