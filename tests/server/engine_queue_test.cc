@@ -94,15 +94,16 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
 
 // As a session's turn does that ends while a long text is read into the same memory.
 TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
-  Start({.ingest_turn = 0ms});
-  const std::string text = PlainText(60000, 4);
+  Start({.ingest_turn = 20ms});
+  const std::string text = PlainText(40000, 4);
   const uint64_t job = queue_->Ingest("tales", {"long", text})->id;
   int turns = 0;
   while (queue_->Find(job)->state <= IngestState::kRunning) {
     std::promise<Status> wrote;
-    ASSERT_TRUE(queue_->Ask([&](Engine& engine) {
-      wrote.set_value(engine.Ingest("tales", {"turn/" + std::to_string(turns), "Turn " + std::to_string(turns)}, nullptr, nullptr).status());
-      if (turns % 2 == 0) engine.CloseMemory();
+    ASSERT_TRUE(queue_->Ask([&wrote, turn = turns](Engine& engine) {
+      const Status status = engine.Ingest("tales", {"turn/" + std::to_string(turn), "Turn " + std::to_string(turn)}, nullptr, nullptr).status();
+      if (turn % 2 == 0) engine.CloseMemory();
+      wrote.set_value(status);
     }).ok());
     const Status status = wrote.get_future().get();
     ASSERT_TRUE(status.ok()) << status.ToString();

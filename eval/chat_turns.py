@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Whether a long conversation holds together: facts are told in the course of many turns of `longhold chat`, and asked for at its end.
+
+Facts are drawn from a seed: what somebody's code, favourite, place or date is. Between them stand remarks of the same words about
+nothing in particular. Then every fact is asked for, by a new process. Right is an answer that holds the value.
+
+  eval/chat_turns.py --turns 300 --facts 30 --seed 1 --model smollm2
+"""
+import argparse
+import json
+import os
+import random
+import subprocess
+import tempfile
+
+PEOPLE = "Anna Boris Clara David Elena Frida Georg Hanna Ivan Julia Karl Lena Marta Nils Olga Paul Rosa Stefan Tilda Viktor".split()
+COLOURS = "red blue green yellow white black silver golden purple orange".split()
+THINGS = "bicycle kettle lantern umbrella piano suitcase blanket clock ladder mirror".split()
+PLACES = "Lisbon Oslo Vienna Dublin Naples Krakow Geneva Bergen Toledo Riga".split()
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+# Told, asked, and what the value is drawn from.
+FORMS = [
+    ("{who}'s locker code is {value}.", "What is {who}'s locker code?", lambda r: str(r.randrange(10000, 100000))),
+    ("{who} keeps the spare key under the {value}.", "Where does {who} keep the spare key?", lambda r: r.choice(COLOURS) + " " + r.choice(THINGS)),
+    ("{who} was born in {value}.", "Where was {who} born?", lambda r: r.choice(PLACES)),
+    ("{who} comes to dinner on {value}.", "When does {who} come to dinner?", lambda r: r.choice(DAYS)),
+]
+REMARKS = ["The {thing} in the hall looks {colour} today.", "I saw a {colour} {thing} near the station.", "It rained all of {day}.",
+           "I would like to see {place} once.", "We should buy a new {thing}.", "On {day} the shops close early.",
+           "Somebody left a {thing} on the stairs.", "I read a book about {place}."]
+
+
+def conversation(turns, facts, seed):
+    """The messages, and (question, value) of each fact."""
+    rng = random.Random(seed)
+    pairs = rng.sample([(who, form) for who in PEOPLE for form in FORMS], facts)
+    told, asked = [], []
+    for who, (statement, question, draw) in pairs:
+        value = draw(rng)
+        told.append(statement.format(who=who, value=value))
+        asked.append((question.format(who=who), value))
+    remark = lambda: rng.choice(REMARKS).format(thing=rng.choice(THINGS), colour=rng.choice(COLOURS), day=rng.choice(DAYS), place=rng.choice(PLACES))
+    messages = [remark() for _ in range(turns - facts)]
+    # Spread evenly, the last one well before the end.
+    for i, statement in enumerate(told):
+        messages.insert(int((i + 0.5) * (turns - 20) / facts), statement)
+    return messages, asked
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    parser.add_argument("--turns", type=int, default=300)
+    parser.add_argument("--facts", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
+    parser.add_argument("--answers", action="store_true", help="print each answer")
+    args = parser.parse_args()
+    messages, asked = conversation(args.turns, args.facts, args.seed)
+    with tempfile.TemporaryDirectory() as home:
+        run = lambda lines, tokens: [json.loads(line) for line in subprocess.run(
+            [args.binary, "chat", "diary", "--model", args.model, "--home", home, "--max-tokens", str(tokens), "--json", "-q"],
+            input="\n".join(lines) + "\n", stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()]
+        run(messages, 24)
+        # A process for each question: nothing but the memory is left of what was told.
+        replies = [run([question], 32)[0] for question, _ in asked]
+        right = [value.lower() in reply["answer"].lower() for (_, value), reply in zip(asked, replies)]
+        found = [any(value.lower() in c["text"].lower() for c in reply["citations"]) for (_, value), reply in zip(asked, replies)]
+        if args.answers:
+            for (question, value), reply, ok, cited in zip(asked, replies, right, found):
+                print(f"{'right' if ok else 'wrong':<6}{'cited' if cited else '':<6} {question} {value}: {reply['answer']!r}")
+        shown = json.loads(subprocess.run([args.binary, "show", "diary", "--home", home, "--json"], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    print(json.dumps({"turns": args.turns, "facts": args.facts, "right": sum(right), "cited": sum(found), "tokens": shown["tokens"],
+                      "disk_bytes": shown["disk_bytes"], "seed": args.seed, "model": args.model}))
+
+
+if __name__ == "__main__":
+    main()
