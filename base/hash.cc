@@ -1,14 +1,33 @@
 #include "base/hash.h"
 
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include <cerrno>
 #include <cstring>
+#include <span>
+#include <vector>
 
 namespace longhold {
+
+namespace {
+
+std::string Hex(std::span<const unsigned char> bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  hex.reserve(2 * bytes.size());
+  for (const unsigned char byte : bytes) {
+    hex.push_back(kDigits[byte >> 4]);
+    hex.push_back(kDigits[byte & 15]);
+  }
+  return hex;
+}
+
+}  // namespace
 
 uint64_t Hash64(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
@@ -39,14 +58,7 @@ std::string Sha256::HexDigest() {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned int size = 0;
   LH_CHECK(EVP_DigestFinal_ex(context_->md, digest, &size) == 1 && size == 32);
-  static constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  hex.reserve(2 * size);
-  for (unsigned int i = 0; i < size; ++i) {
-    hex.push_back(kDigits[digest[i] >> 4]);
-    hex.push_back(kDigits[digest[i] & 15]);
-  }
-  return hex;
+  return Hex({digest, size});
 }
 
 std::string Sha256Hex(std::string_view bytes) {
@@ -76,5 +88,13 @@ Result<std::string> Sha256File(const std::string& path) {
   }
   return sha.HexDigest();
 }
+
+std::string RandomHex(size_t bytes) {
+  std::vector<unsigned char> random(bytes);
+  LH_CHECK(RAND_bytes(random.data(), static_cast<int>(bytes)) == 1);  // without randomness there is no way forward
+  return Hex(random);
+}
+
+bool EqualInConstantTime(std::string_view a, std::string_view b) { return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
 
 }  // namespace longhold

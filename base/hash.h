@@ -38,4 +38,10 @@ std::string Sha256Hex(std::string_view bytes);
 // (the disk failed while reading); each names the path.
 Result<std::string> Sha256File(const std::string& path);
 
+// `bytes` bytes that nobody can guess, as lower-case hexadecimal digits: for keys, never for what a test has to repeat.
+std::string RandomHex(size_t bytes);
+
+// Whether two texts are equal, in a time that depends on their lengths only.
+bool EqualInConstantTime(std::string_view a, std::string_view b);
+
 }  // namespace longhold

@@ -117,39 +117,45 @@ struct Api::Call {
   HttpRequest request;
   std::shared_ptr<HttpExchange> exchange;
   std::vector<std::string> names;            // what the {} of the route's path stand for
+  Scope scope = Scope::kNone;                // of the client
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
+  void Forbid(Scope needed) const {
+    const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) + "; the key's is " + std::string(ScopeName(scope));
+    exchange->Respond(JsonReply(ErrorJson("permission_error", why), 403));
+  }
 };
 
 struct Api::Route {
   std::string_view method, path;
+  Scope scope;
   void (Api::*handle)(Call&);
 };
 
 const std::vector<Api::Route>& Api::Table() {
   static const std::vector<Route> table = {
-      {"GET", "/healthz", &Api::Health},
-      {"GET", "/readyz", &Api::Ready},
-      {"GET", "/v1/models", &Api::Models},
-      {"POST", "/v1/chat/completions", &Api::Chat},
-      {"POST", "/v1/completions", &Api::Completions},
-      {"GET", "/v1/memories", &Api::ListMemories},
-      {"GET", "/v1/memories/{memory}", &Api::ShowMemory},
-      {"DELETE", "/v1/memories/{memory}", &Api::ForgetMemory},
-      {"POST", "/v1/memories/{memory}/documents", &Api::AddDocument},
-      {"DELETE", "/v1/memories/{memory}/documents/{document}", &Api::ForgetDocument},
-      {"POST", "/v1/memories/{memory}/recall", &Api::Recall},
-      {"POST", "/v1/memories/{memory}/ask", &Api::Ask},
-      {"GET", "/v1/ingests", &Api::ListIngests},
-      {"GET", "/v1/ingests/{ingest}", &Api::ShowIngest},
-      {"DELETE", "/v1/ingests/{ingest}", &Api::CancelIngest},
+      {"GET", "/healthz", Scope::kNone, &Api::Health},
+      {"GET", "/readyz", Scope::kRead, &Api::Ready},
+      {"GET", "/v1/models", Scope::kRead, &Api::Models},
+      {"POST", "/v1/chat/completions", Scope::kRead, &Api::Chat},
+      {"POST", "/v1/completions", Scope::kRead, &Api::Completions},
+      {"GET", "/v1/memories", Scope::kRead, &Api::ListMemories},
+      {"GET", "/v1/memories/{memory}", Scope::kRead, &Api::ShowMemory},
+      {"DELETE", "/v1/memories/{memory}", Scope::kAdmin, &Api::ForgetMemory},
+      {"POST", "/v1/memories/{memory}/documents", Scope::kWrite, &Api::AddDocument},
+      {"DELETE", "/v1/memories/{memory}/documents/{document}", Scope::kWrite, &Api::ForgetDocument},
+      {"POST", "/v1/memories/{memory}/recall", Scope::kRead, &Api::Recall},
+      {"POST", "/v1/memories/{memory}/ask", Scope::kRead, &Api::Ask},
+      {"GET", "/v1/ingests", Scope::kRead, &Api::ListIngests},
+      {"GET", "/v1/ingests/{ingest}", Scope::kRead, &Api::ShowIngest},
+      {"DELETE", "/v1/ingests/{ingest}", Scope::kWrite, &Api::CancelIngest},
   };
   return table;
 }
 
 std::vector<ApiRoute> Api::Routes() {
   std::vector<ApiRoute> routes;
-  for (const Route& route : Table()) routes.push_back({route.method, route.path});
+  for (const Route& route : Table()) routes.push_back({route.method, route.path, route.scope});
   return routes;
 }
 
@@ -174,14 +180,32 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, ApiOptions options) : queue_(queue), options_(std::move(options)) {}
+Api::Api(EngineQueue* queue, ApiOptions options) : queue_(queue), options_(std::move(options)), keys_(options_.home) {}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   Call call{.request = std::move(request), .exchange = std::move(exchange), .names = {}};
+  const bool open_to_all = call.request.path == std::vector<std::string>{"healthz"};
+  if (!open_to_all) {
+    const Result<Scope> scope = keys_.ScopeOf(call.request.authorization, UnixSeconds(), options_.without_keys);
+    if (!scope.ok()) {
+      options_.note(scope.status().message());
+      return call.Fail(Internal("the server's keys cannot be read; its log says why"));
+    }
+    call.scope = *scope;
+    // Also for paths that are none: a stranger does not learn which there are.
+    if (call.scope == Scope::kNone) {
+      HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);
+      reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+      return call.exchange->Respond(std::move(reply));
+    }
+  }
   std::string allowed;
   for (const Route& route : Table()) {
     if (!Matches(route.path, call.request.path, &call.names)) continue;
-    if (route.method == call.request.method) return (this->*route.handle)(call);
+    if (route.method == call.request.method) {
+      if (call.scope < route.scope) return call.Forbid(route.scope);
+      return (this->*route.handle)(call);
+    }
     allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
   }
   if (allowed.empty()) return call.exchange->Respond(JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404));
@@ -249,6 +273,7 @@ void Api::Complete(Call& call, bool chat) {
   if (call.request.body.size() > kJsonBytesMax) return call.Fail(InvalidArgument("the body is longer than 1 MiB; ingest long texts as documents"));
   Result<CompletionRequest> parsed = ParseCompletion(call.request.body, chat);
   if (!parsed.ok()) return call.Fail(parsed.status());
+  if (!parsed->session.empty() && call.scope < Scope::kWrite) return call.Forbid(Scope::kWrite);
   if (parsed->model != options_.model) {
     return call.Fail(NotFound("model '" + parsed->model + "' is not served here; this is '" + options_.model + "'"));
   }

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "service/api_keys.h"
 #include "service/engine_queue.h"
 #include "service/http_server.h"
 
@@ -21,12 +22,15 @@ struct ApiOptions {
   std::string model;                                       // by which name requests ask for it
   std::string fingerprint;                                 // the model's: it answers from memories that it has read itself
   std::string memory;                                      // of requests that name none; empty: they have to
+  std::string home;                                        // whose keys let in (service/api_keys.h)
+  Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys
   std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
 };
 
-// A route: method, and a path in which {name} stands for one segment.
+// A route: method, a path in which {name} stands for one segment, and what it takes to be let in.
 struct ApiRoute {
   std::string_view method, path;
+  Scope scope = Scope::kAdmin;
 };
 
 class Api {
@@ -69,6 +73,7 @@ class Api {
 
   EngineQueue* const queue_;
   const ApiOptions options_;
+  ApiKeys keys_;
   std::atomic<bool> draining_{false};
   std::atomic<uint64_t> next_id_{1};
 };

@@ -76,6 +76,7 @@ class Parser {
     AddBench();
     AddCalibrate();
     AddServe();
+    AddKey();
     AddConfig();
     Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
   }
@@ -316,7 +317,22 @@ class Parser {
         ->check(Checks(ParseListen));
     sub->add_option("--memory", serve_.memory, "of requests that name none")->type_name("NAME")->check(MemoryName());
     sub->add_option("--host", serve_.hosts, "a name by which this machine may be asked; may be repeated (localhost)")->type_name("NAME");
+    sub->add_flag("--insecure", serve_.insecure, "listen where others reach it: with keys, but without TLS");
     sub->callback([this] { out_.command = serve_; });
+  }
+
+  void AddKey() {
+    CLI::App* key = Subcommand(&app_, "key", "who may use the server");
+    key->require_subcommand(1);
+    CLI::App* add = Subcommand(key, "add", "make a key and print it, once");
+    add->add_option("NAME", key_add_.name, "whose it is")->required();
+    add->add_option("--scope", key_add_.scope, "read, write or admin (read)")->type_name("SCOPE")->check(CLI::IsMember({"read", "write", "admin"}));
+    add->add_option("--days", key_add_.days, "until it expires (never)")->type_name("N")->check(CLI::Range(1, 100000));
+    add->callback([this] { out_.command = key_add_; });
+    Subcommand(key, "list", "names, scopes and dates; no keys")->callback([this] { out_.command = KeyListCommand{}; });
+    CLI::App* remove = Subcommand(key, "remove", "take a key away; a running server refuses it at once");
+    remove->add_option("NAME", key_remove_.name, "as 'key list' shows it")->required();
+    remove->callback([this] { out_.command = key_remove_; });
   }
 
   void AddConfig() {
@@ -352,6 +368,8 @@ class Parser {
   std::string full_max_;
   CalibrateCommand calibrate_;
   ServeCommand serve_;
+  KeyAddCommand key_add_;
+  KeyRemoveCommand key_remove_;
   std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;
 };

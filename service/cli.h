@@ -66,12 +66,19 @@ struct CalibrateCommand {
 struct ServeCommand {
   std::string memory;             // of requests that name none
   std::vector<std::string> hosts; // names in a Host header beside loopback's
+  bool insecure = false;          // listen where others reach it, without TLS
 };
+struct KeyAddCommand {
+  std::string name, scope = "read";
+  uint32_t days = 0;              // until it expires; 0: never
+};
+struct KeyListCommand {};
+struct KeyRemoveCommand { std::string name; };
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, ConfigShowCommand,
+                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, KeyAddCommand, KeyListCommand, KeyRemoveCommand, ConfigShowCommand,
                              VersionCommand>;
 
 struct Invocation {

@@ -298,6 +298,9 @@ Status Run(const EvalCommand& command, const CommandContext& c) { return RunEval
 Status Run(const BenchCommand& command, const CommandContext& c) { return RunBenchCommand(command, c); }
 Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }
 Status Run(const ChatCommand& command, const CommandContext& c) { return RunChatCommand(command, c); }
+Status Run(const KeyAddCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
+Status Run(const KeyListCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
+Status Run(const KeyRemoveCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
 Status Run(const ServeCommand& command, const CommandContext& c) { return RunServeCommand(command, c); }
 
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {

@@ -47,6 +47,11 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
 // `longhold chat` (chat_command.cc).
 Status RunChatCommand(const ChatCommand& command, const CommandContext& context);
 
+// `longhold key` (key_command.cc).
+Status RunKeyCommand(const KeyAddCommand& command, const CommandContext& context);
+Status RunKeyCommand(const KeyListCommand& command, const CommandContext& context);
+Status RunKeyCommand(const KeyRemoveCommand& command, const CommandContext& context);
+
 // `longhold serve` (serve_command.cc).
 Status RunServeCommand(const ServeCommand& command, const CommandContext& context);
 

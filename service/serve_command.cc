@@ -27,9 +27,14 @@ std::string Url(const std::string& address, uint16_t port) {
 
 Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseListen(c.config.listen.value));
-  if (!IsLoopback(listen.address)) {
-    return InvalidArgument("--listen " + listen.address + ": others could reach it, and there are no keys and no TLS yet; listen on 127.0.0.1, "
-                           "and let a proxy or an ssh tunnel in front decide who may ask");
+  const bool local = IsLoopback(listen.address);
+  if (!local && !command.insecure) {
+    return InvalidArgument("--listen " + listen.address + ": others could reach it, and there is no TLS yet; listen on 127.0.0.1 behind a proxy that "
+                           "has it, or say --insecure where the network between is your own");
+  }
+  if (!local) {
+    LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> keys, ApiKeys(c.config.home.value).List());
+    if (keys.empty()) return InvalidArgument("--listen " + listen.address + ": others could reach it, and there is no key; make one with 'longhold key add NAME'");
   }
   if (!command.memory.empty()) LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   // The server outlives the queue, whose last jobs answer through it. It listens before the model is loaded, so that a port that is taken is
@@ -47,6 +52,8 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   api = std::make_unique<Api>(&queue, ApiOptions{.model = model,
                                                  .fingerprint = c.engine.model_info().fingerprint,
                                                  .memory = command.memory,
+                                                 .home = c.config.home.value,
+                                                 .without_keys = local ? Scope::kAdmin : Scope::kNone,
                                                  .note = [&](std::string_view note) { c.terminal.Note(note); }});
   c.terminal.Out(Url(listen.address, server->port()) + "\n");
   c.terminal.Note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");

@@ -84,5 +84,19 @@ TEST(Sha256, NamesTheFileItCannotRead) {
   EXPECT_EQ(Sha256File("/tmp").status().code(), StatusCode::kInvalidArgument);
 }
 
+TEST(RandomHex, IsNeverTheSame) {
+  EXPECT_EQ(RandomHex(0), "");
+  EXPECT_EQ(RandomHex(16).size(), 32u);
+  EXPECT_EQ(RandomHex(16).find_first_not_of("0123456789abcdef"), std::string::npos);
+  EXPECT_NE(RandomHex(16), RandomHex(16));
+}
+
+TEST(EqualInConstantTime, IsEquality) {
+  EXPECT_TRUE(EqualInConstantTime("", ""));
+  EXPECT_TRUE(EqualInConstantTime("abc", "abc"));
+  EXPECT_FALSE(EqualInConstantTime("abc", "abd"));
+  EXPECT_FALSE(EqualInConstantTime("abc", "ab"));
+}
+
 }  // namespace
 }  // namespace longhold

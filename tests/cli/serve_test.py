@@ -177,6 +177,27 @@ class Serve(CliTest):
             port = taken.getsockname()[1]
             self.assert_error(self.run_cli("serve", "--listen", f"127.0.0.1:{port}"), 1, str(port))
 
+    def test_keys_let_in_from_the_first_one_on(self):
+        process, port = self.serve()
+        self.call(port, "GET", "/v1/memories")
+        key = self.run_cli("key", "add", "anna", "--scope", "read").stdout.strip()
+        self.assertRegex(key, "^lh-[0-9a-f]{64}$")
+        self.call(port, "GET", "/v1/memories", status=401)
+        self.call(port, "GET", "/healthz")
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self.addCleanup(connection.close)
+        for method, path, status in (("GET", "/v1/memories", 200), ("DELETE", "/v1/memories/none", 403)):
+            connection.request(method, path, headers={"Authorization": f"Bearer {key}"})
+            reply = connection.getresponse()
+            reply.read()
+            self.assertEqual(reply.status, status)
+        self.assertEqual([k["name"] for k in self.run_json("key", "list")], ["anna"])
+        self.assertNotIn(key[3:], (self.home / "keys.json").read_text())
+        self.assertEqual(self.run_cli("key", "remove", "anna").returncode, 0)
+        self.call(port, "GET", "/v1/memories", status=401)
+        self.assert_error(self.run_cli("key", "remove", "anna"), 3, "anna")
+        self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0", "--insecure"), 1, "key add")
+
     @unittest.skipIf(openai is None, "Python has no package openai")
     def test_openais_own_client_is_content(self):
         process, port = self.serve()

@@ -6,9 +6,11 @@
 
 #include <boost/json.hpp>
 #include <condition_variable>
+#include <fstream>
 #include <future>
 #include <mutex>
 
+#include "base/clock.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -68,7 +70,7 @@ class ApiTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
     EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .note = [](std::string_view) {}});
+    api_ = std::make_unique<Api>(queue_.get(), ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   }
   std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path, const std::string& body = "",
                                   const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
@@ -242,6 +244,53 @@ TEST_F(ApiTest, RefusesTextsBeforeTheyAreQueued) {
   Call(404, "GET", {"v1", "memories", "notes"});
 }
 
+// Every route for every kind of client. What a route makes of an empty body is not the point: 401 and 403 come before.
+TEST_F(ApiTest, LetsInByKeyAndScope) {
+  ApiKeys keys(home_ / "h");
+  const int64_t now = UnixSeconds();
+  const std::string reader = *keys.Add("reader", Scope::kRead, now, 0), writer = *keys.Add("writer", Scope::kWrite, now, 0),
+                    admin = *keys.Add("admin", Scope::kAdmin, now, now + 1000), old = *keys.Add("old", Scope::kAdmin, now - 10, now - 1);
+  const std::vector<std::pair<std::string, Scope>> clients = {{"", Scope::kNone}, {"Bearer ", Scope::kNone}, {"Bearer lh-" + std::string(64, '0'), Scope::kNone},
+      {"Basic " + admin, Scope::kNone}, {"Bearer " + admin + " ", Scope::kNone}, {"Bearer " + old, Scope::kNone},
+      {"Bearer " + reader, Scope::kRead}, {"Bearer " + writer, Scope::kWrite}, {"Bearer " + admin, Scope::kAdmin}};
+  for (const ApiRoute& route : Api::Routes()) {
+    std::vector<std::string> path;
+    for (std::string_view rest = route.path; !rest.empty();) {
+      rest.remove_prefix(1);
+      const std::string_view segment = rest.substr(0, rest.find('/'));
+      path.emplace_back(segment.starts_with('{') ? "none" : segment);
+      rest.remove_prefix(segment.size());
+    }
+    for (const auto& [authorization, scope] : clients) {
+      const auto recorder = std::make_shared<Recorder>();
+      api_->Handle({.method = std::string(route.method), .path = path, .query = {}, .content_type = "", .authorization = authorization, .body = ""}, recorder);
+      const unsigned status = recorder->Reply().status;
+      const std::string what = std::string(route.method) + " " + std::string(route.path) + " " + authorization;
+      if (route.scope == Scope::kNone) {
+        EXPECT_EQ(status, 200u) << what;
+      } else if (scope == Scope::kNone) {
+        EXPECT_EQ(status, 401u) << what;
+      } else if (scope < route.scope) {
+        EXPECT_EQ(status, 403u) << what;
+      } else {
+        EXPECT_NE(status, 401u) << what;
+        EXPECT_NE(status, 403u) << what;
+      }
+    }
+  }
+  Call(401, "GET", {"v1", "nowhere"});
+  // A session writes.
+  const auto recorder = std::make_shared<Recorder>();
+  api_->Handle({.method = "POST", .path = {"v1", "chat", "completions"}, .query = {}, .content_type = "", .authorization = "Bearer " + reader, .body = With(kChat, R"("session":"s")")}, recorder);
+  EXPECT_EQ(recorder->Reply().status, 403u);
+  // Removed, it is refused from the next request on; with none left nobody is let in.
+  for (const char* name : {"reader", "writer", "admin", "old"}) ASSERT_TRUE(keys.Remove(name).ok());
+  Call(401, "GET", {"readyz"});
+  std::ofstream(home_ / "h/keys.json") << "{";
+  Call(500, "GET", {"readyz"});
+  Call(200, "GET", {"healthz"});
+}
+
 TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
   const auto held = std::make_shared<std::promise<void>>();
   ASSERT_TRUE(queue_->Ask([held](Engine&) { held->get_future().wait(); }).ok());
@@ -253,7 +302,7 @@ TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
 
 TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
-  Api api(queue_.get(), ApiOptions{.model = "toy", .note = [](std::string_view) {}});
+  Api api(queue_.get(), ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   std::promise<void> go, held;
   ASSERT_TRUE(queue_->Ask([&](Engine&) {
     held.set_value();
