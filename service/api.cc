@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <chrono>
 #include <exception>
 #include <new>
 #include <utility>
@@ -136,6 +137,7 @@ const std::vector<Api::Route>& Api::Table() {
   static const std::vector<Route> table = {
       {"GET", "/healthz", Scope::kNone, &Api::Health},
       {"GET", "/readyz", Scope::kRead, &Api::Ready},
+      {"GET", "/metrics", Scope::kRead, &Api::ShowMetrics},
       {"GET", "/v1/models", Scope::kRead, &Api::Models},
       {"POST", "/v1/chat/completions", Scope::kRead, &Api::Chat},
       {"POST", "/v1/completions", Scope::kRead, &Api::Completions},
@@ -161,6 +163,39 @@ std::vector<ApiRoute> Api::Routes() {
 
 namespace {
 
+// Tells the metrics how a request ended.
+class MeasuredExchange final : public HttpExchange {
+ public:
+  MeasuredExchange(std::shared_ptr<HttpExchange> exchange, Metrics* metrics) : exchange_(std::move(exchange)), metrics_(metrics) {}
+  ~MeasuredExchange() override { Tell(0); }
+  void Respond(HttpReply reply) override {
+    Tell(reply.status);
+    exchange_->Respond(std::move(reply));
+  }
+  void BeginStream() override { exchange_->BeginStream(); }
+  void Write(std::string piece) override { exchange_->Write(std::move(piece)); }
+  void EndStream() override {
+    Tell(200);
+    exchange_->EndStream();
+  }
+  const std::atomic<bool>& gone() const override { return exchange_->gone(); }
+  // Before it is shared: a pattern of Api::Table, which lives as long as the program.
+  void SetRoute(std::string_view route) { route_ = route; }
+
+ private:
+  void Tell(unsigned status) {
+    if (told_.exchange(true)) return;
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
+    metrics_->Request(route_, gone() ? 0 : status, seconds.count());
+  }
+
+  const std::shared_ptr<HttpExchange> exchange_;
+  Metrics* const metrics_;
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  std::string_view route_ = "none";
+  std::atomic<bool> told_{false};
+};
+
 // The names in `path` where it is the `pattern`'s.
 bool Matches(std::string_view pattern, const std::vector<std::string>& path, std::vector<std::string>* names) {
   names->clear();
@@ -180,10 +215,11 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, ApiOptions options) : queue_(queue), options_(std::move(options)), keys_(options_.home) {}
+Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options) : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home) {}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-  Call call{.request = std::move(request), .exchange = std::move(exchange), .names = {}};
+  const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_);
+  Call call{.request = std::move(request), .exchange = measured, .names = {}};
   const bool open_to_all = call.request.path == std::vector<std::string>{"healthz"};
   if (!open_to_all) {
     const Result<Scope> scope = keys_.ScopeOf(call.request.authorization, UnixSeconds(), options_.without_keys);
@@ -202,6 +238,7 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   std::string allowed;
   for (const Route& route : Table()) {
     if (!Matches(route.path, call.request.path, &call.names)) continue;
+    measured->SetRoute(route.path);
     if (route.method == call.request.method) {
       if (call.scope < route.scope) return call.Forbid(route.scope);
       return (this->*route.handle)(call);
@@ -251,6 +288,12 @@ void Api::Health(Call& call) { call.exchange->Respond(JsonReply("{\"status\":\"o
 void Api::Ready(Call& call) {
   if (draining_) return call.Fail(Unavailable("the server is stopping"));
   call.exchange->Respond(JsonReply("{\"status\":\"ready\"}"));
+}
+
+void Api::ShowMetrics(Call& call) {
+  metrics_->Waiting(queue_->questions(), queue_->ingests());
+  if (options_.budget != nullptr) metrics_->Budget(*options_.budget);
+  call.exchange->Respond({.status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8", .body = metrics_->Text(), .headers = {}});
 }
 
 void Api::Models(Call& call) {
@@ -319,6 +362,7 @@ void Api::Complete(Call& call, bool chat) {
       exchange->Write(StreamError(ErrorType(reply.status()), reply.status().message()));
       return exchange->EndStream();
     }
+    metrics_->Answer(*reply);
     send(shown.Finish());
     if (!request.session.empty()) {
       // Before the end of the reply: who has it may ask for what was said.
@@ -410,8 +454,9 @@ void Api::Recall(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  OnEngine(call, [memory = call.names[0], query, options](Engine& engine) -> Result<HttpReply> {
+  OnEngine(call, [this, memory = call.names[0], query, options](Engine& engine) -> Result<HttpReply> {
     LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
+    metrics_->Recall(reply);
     return JsonReply(RecallJson(reply));
   });
 }
@@ -437,9 +482,10 @@ void Api::Ask(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   // The client's going away ends the answer: its flag lives as long as the exchange.
-  OnEngine(call, [memory = call.names[0], question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
+  OnEngine(call, [this, memory = call.names[0], question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
     options.stop = &exchange->gone();
     LH_ASSIGN_OR_RETURN(const AskReply reply, engine.Ask(memory, question, options));
+    metrics_->Answer(reply);
     return JsonReply(AskJson(reply));
   });
 }

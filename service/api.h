@@ -15,6 +15,7 @@
 #include "service/api_keys.h"
 #include "service/engine_queue.h"
 #include "service/http_server.h"
+#include "service/metrics.h"
 
 namespace longhold {
 
@@ -23,6 +24,7 @@ struct ApiOptions {
   std::string fingerprint;                                 // the model's: it answers from memories that it has read itself
   std::string memory;                                      // of requests that name none; empty: they have to
   std::string home;                                        // whose keys let in (service/api_keys.h)
+  const MemoryBudget* budget = nullptr;                    // the engine's, for the metrics
   Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys
   std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
 };
@@ -35,8 +37,8 @@ struct ApiRoute {
 
 class Api {
  public:
-  // Borrows `queue`, which must not run jobs of this Api any more when it goes.
-  Api(EngineQueue* queue, ApiOptions options);
+  // Borrows `queue`, which must not run jobs of this Api any more when it goes, and `metrics`.
+  Api(EngineQueue* queue, Metrics* metrics, ApiOptions options);
   void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange);
   // From now on /readyz says 503.
   void Drain() { draining_ = true; }
@@ -50,6 +52,7 @@ class Api {
 
   void Health(Call& call);
   void Ready(Call& call);
+  void ShowMetrics(Call& call);
   void Models(Call& call);
   void Chat(Call& call);
   void Completions(Call& call);
@@ -72,6 +75,7 @@ class Api {
   void TellNotes(Engine& engine) const;
 
   EngineQueue* const queue_;
+  Metrics* const metrics_;
   const ApiOptions options_;
   ApiKeys keys_;
   std::atomic<bool> draining_{false};

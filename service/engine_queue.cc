@@ -31,6 +31,11 @@ size_t EngineQueue::questions() const {
   return questions_.size() + (answering_ ? 1 : 0);
 }
 
+size_t EngineQueue::ingests() const {
+  const std::lock_guard lock(mutex_);
+  return ingests_.size();
+}
+
 Result<IngestJob> EngineQueue::Ingest(const std::string& memory, IngestInput input) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
@@ -140,6 +145,7 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock) {
     if (!questions_.empty() && Clock::now() >= turn_end) interrupt_ = true;
   });
   const bool interrupted = report.ok() && report->outcome == IngestReport::Outcome::kStopped;
+  if (report.ok() && options_.on_read) options_.on_read(*report);
   if (!interrupted) engine_->CloseMemory();  // other processes may write to it again
   lock.lock();
   if (!report.ok()) {

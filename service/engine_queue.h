@@ -27,6 +27,7 @@ struct EngineQueueOptions {
   size_t ingests_max = 256;                        // that wait or run
   size_t ingest_bytes_max = 256ull << 20;          // of their texts, which are held until they are read
   size_t ended_max = 1024;                         // ingests that have ended and are remembered, the latest
+  std::function<void(const IngestReport&)> on_read; // after each turn of an ingest, on the queue's thread; may be empty
   std::chrono::milliseconds ingest_turn{500};      // an ingest that was interrupted runs at least so long before the next question
 };
 
@@ -54,8 +55,9 @@ class EngineQueue {
   // Runs `question` on the engine, after those before it. It must not throw. Errors: resource_exhausted when too many wait, unavailable after
   // Stop; then it is not run.
   Status Ask(std::function<void(Engine&)> question);
-  // How many questions wait or run.
+  // How many wait or run.
   size_t questions() const;
+  size_t ingests() const;
 
   // Errors: resource_exhausted when too much waits, unavailable after Stop.
   Result<IngestJob> Ingest(const std::string& memory, IngestInput input);

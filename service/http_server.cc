@@ -10,6 +10,7 @@
 #include <deque>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "base/clock.h"
 #include "service/json_text.h"
@@ -87,6 +88,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Queue(std::string bytes);
   void WriteNext();
   void Finished();
+  void GiveRoom();
 
   Server& server_;
   tcp::socket socket_;
@@ -99,6 +101,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool keep_alive_ = false, chunked_ = true, head_only_ = false, writing_ = false;
   std::deque<std::string> out_;
   size_t out_bytes_ = 0;
+  uint64_t room_ = 0;  // of the server's, for the body
 };
 
 class Exchange final : public HttpExchange {
@@ -176,6 +179,14 @@ class Server final : public HttpServer {
   const HttpHandler& handler() const { return handler_; }
   bool draining() const { return draining_; }
 
+  // Room for a body of `bytes`; GiveRoom gives it back.
+  bool TakeRoom(uint64_t bytes) {
+    if (bytes > options_.bodies_bytes_max - body_bytes_) return false;
+    body_bytes_ += bytes;
+    return true;
+  }
+  void GiveRoom(uint64_t bytes) { body_bytes_ -= bytes; }
+
   void Remove(const std::shared_ptr<Connection>& connection) {
     connections_.erase(connection);
     if (draining_ && connections_.empty()) context_.stop();
@@ -238,6 +249,7 @@ class Server final : public HttpServer {
   tcp::acceptor acceptor_;
   net::steady_timer stop_timer_;
   std::set<std::shared_ptr<Connection>> connections_;
+  uint64_t body_bytes_ = 0;
   const std::atomic<bool>* stop_ = nullptr;
   std::chrono::milliseconds drain_{};
   std::chrono::steady_clock::time_point drain_end_;
@@ -249,12 +261,15 @@ void Connection::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   if (answering_ != nullptr) answering_->gone = true;
+  GiveRoom();
   error_code ignored;
   deadline_.cancel();
   socket_.shutdown(tcp::socket::shutdown_both, ignored);
   socket_.close(ignored);
   server_.Remove(shared_from_this());
 }
+
+void Connection::GiveRoom() { server_.GiveRoom(std::exchange(room_, 0)); }
 
 void Connection::SetDeadline(std::chrono::milliseconds time) {
   deadline_.expires_after(time);
@@ -295,8 +310,12 @@ void Connection::ReadBody() {
   if (host != request.end() && !server_.KnowsHost(host->value())) {
     return Refuse(421, "this server does not answer for that host; ask it by its own address, or name the host with --host");
   }
-  const uint64_t length = parser_->content_length().value_or(0);
+  // Two of them are two opinions on who is asked, of a proxy's and ours.
+  if (request.count(http::field::host) > 1) return Refuse(400, "the request has more than one Host header");
+  const uint64_t length = parser_->content_length().value_or(parser_->chunked() ? server_.options().body_bytes_max : 0);
   if (length > server_.options().body_bytes_max) return RefuseParse(http::error::body_limit);
+  if (!server_.TakeRoom(length)) return Refuse(503, "too many long requests at once; send it again in a while");
+  room_ = length;
   SetDeadline(server_.options().body_time);
   const auto read = [self = shared_from_this()] {
     http::async_read(self->socket_, self->buffer_, *self->parser_, [self](const error_code& ec, size_t) {
@@ -329,6 +348,7 @@ void Connection::RefuseParse(const error_code& ec) {
 }
 
 void Connection::Refuse(unsigned status, const std::string& message) {
+  GiveRoom();
   state_ = State::kAnswering;
   keep_alive_ = false;
   chunked_ = true;
@@ -370,6 +390,7 @@ void Connection::Handle() {
   request.authorization = message[http::field::authorization];
   request.body = std::move(parser_->get().body());
   parser_.reset();
+  GiveRoom();  // from here on it is the handler's
 
   deadline_.cancel();
   state_ = State::kAnswering;

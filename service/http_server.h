@@ -56,6 +56,7 @@ struct HttpServerOptions {
   std::string address = "127.0.0.1";
   uint16_t port = 0;                                  // 0: any that is free
   uint64_t body_bytes_max = 64ull << 20;
+  uint64_t bodies_bytes_max = 256ull << 20;           // of all bodies that are being read; a request that would exceed it gets 503
   uint32_t connections_max = 1024;                    // more wait in the system's queue
   std::vector<std::string> hosts;                     // names in a Host header beside loopback's and `address`; others get 421
   std::chrono::milliseconds header_time{10'000};      // for a request's line and headers, from its first byte

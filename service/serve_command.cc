@@ -48,11 +48,15 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model());
   const std::string model = ServedName(c.config.model.value);
-  EngineQueue queue(&c.engine, {});
-  api = std::make_unique<Api>(&queue, ApiOptions{.model = model,
+  Metrics metrics;
+  EngineQueueOptions waits;
+  waits.on_read = [&](const IngestReport& report) { metrics.Ingested(report); };
+  EngineQueue queue(&c.engine, waits);
+  api = std::make_unique<Api>(&queue, &metrics, ApiOptions{.model = model,
                                                  .fingerprint = c.engine.model_info().fingerprint,
                                                  .memory = command.memory,
                                                  .home = c.config.home.value,
+                                                 .budget = &c.engine.budget(),
                                                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
                                                  .note = [&](std::string_view note) { c.terminal.Note(note); }});
   c.terminal.Out(Url(listen.address, server->port()) + "\n");

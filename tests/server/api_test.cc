@@ -7,6 +7,7 @@
 #include <boost/json.hpp>
 #include <condition_variable>
 #include <fstream>
+#include <sstream>
 #include <future>
 #include <mutex>
 
@@ -70,7 +71,7 @@ class ApiTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
     EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+    api_ = std::make_unique<Api>(queue_.get(), &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   }
   std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path, const std::string& body = "",
                                   const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
@@ -95,6 +96,7 @@ class ApiTest : public testing::Test {
   TempDir home_;
   ToyModel model_;
   Engine engine_;
+  Metrics metrics_;
   std::unique_ptr<EngineQueue> queue_;
   std::unique_ptr<Api> api_;
 };
@@ -133,6 +135,27 @@ TEST_F(ApiTest, EveryRouteRefusesOtherMethodsAndOtherPathsAreNotFound) {
   }
   Call(404, "GET", {});
   Call(404, "GET", {"v1"});
+}
+
+// The routes and what docs/openapi.json says of them, in both directions.
+TEST(OpenApi, DescribesTheRoutesAndNoOthers) {
+  std::stringstream text;
+  text << std::ifstream(std::string(LONGHOLD_SOURCE_DIR) + "/docs/openapi.json").rdbuf();
+  const json::value document = json::parse(text.str());
+  std::map<std::string, std::string> described, served;  // method and path: scope
+  for (const auto& [path, methods] : document.at("paths").as_object()) {
+    for (const auto& [method, operation] : methods.as_object()) {
+      std::string upper(method);
+      for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+      described[upper + " " + std::string(path)] = operation.at("x-scope").as_string();
+      EXPECT_EQ(operation.as_object().contains("security"), operation.at("x-scope") == "none") << path;
+      if (operation.at("x-scope") != "none") {
+        EXPECT_TRUE(operation.at("responses").as_object().contains("401")) << path;
+      }
+    }
+  }
+  for (const ApiRoute& route : Api::Routes()) served[std::string(route.method) + " " + std::string(route.path)] = ScopeName(route.scope);
+  EXPECT_EQ(described, served);
 }
 
 TEST_F(ApiTest, AnswersAChatFromAMemory) {
@@ -244,6 +267,24 @@ TEST_F(ApiTest, RefusesTextsBeforeTheyAreQueued) {
   Call(404, "GET", {"v1", "memories", "notes"});
 }
 
+TEST_F(ApiTest, CountsWhatItDoes) {
+  Call(200, "POST", {"v1", "chat", "completions"}, kChat);
+  Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true)"))->Stream();
+  Call(200, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the elder"})");
+  Call(404, "GET", {"v1", "memories", "secret-name"});
+  Call(404, "GET", {"v1", "nowhere"});
+  const HttpReply reply = Start("GET", {"metrics"})->Reply();
+  EXPECT_EQ(reply.status, 200u);
+  for (const char* line : {"longhold_requests_total{route=\"/v1/chat/completions\",status=\"200\"} 2\n",
+                           "longhold_requests_total{route=\"/v1/memories/{memory}\",status=\"404\"} 1\n",
+                           "longhold_requests_total{route=\"none\",status=\"404\"} 1\n", "longhold_first_token_seconds_count 2\n",
+                           "longhold_plan_seconds_count 3\n", "longhold_tokens_total{kind=\"completion\"}", "longhold_waiting{kind=\"ingests\"} 0\n",
+                           "longhold_memory_budget_bytes{kind=\"limit\"} 1073741824\n", "process_resident_memory_bytes"}) {
+    EXPECT_THAT(reply.body, HasSubstr(line));
+  }
+  for (const char* secret : {"secret-name", "tales", "elder"}) EXPECT_EQ(reply.body.find(secret), std::string::npos) << secret;
+}
+
 // Every route for every kind of client. What a route makes of an empty body is not the point: 401 and 403 come before.
 TEST_F(ApiTest, LetsInByKeyAndScope) {
   ApiKeys keys(home_ / "h");
@@ -302,7 +343,7 @@ TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
 
 TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
-  Api api(queue_.get(), ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api api(queue_.get(), &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   std::promise<void> go, held;
   ASSERT_TRUE(queue_->Ask([&](Engine&) {
     held.set_value();

@@ -184,6 +184,7 @@ TEST_F(HttpServerTest, RefusesWhatItShould) {
       {"nonsense\r\n\r\n", "400"},
       {"GET / HTTP/1.1\r\n\r\n", "400"},
       {"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421"},
+      {"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", "400"},
       {"GET / HTTP/1.1\r\nHost: localhost.evil.example\r\n\r\n", "421"},
       {Get("/%zz"), "400"},
       {Get("/a%00b"), "400"},
@@ -202,6 +203,22 @@ TEST_F(HttpServerTest, RefusesWhatItShould) {
     EXPECT_THAT(reply, AllOf(StartsWith("HTTP/1.1 " + status), HasSubstr("{\"error\":{\"message\":"), Not(HasSubstr("(timeout)")))) << request.substr(0, 80);
   }
   EXPECT_THAT(Client(port()).Send("GET / HTTP/1.1\r\nHost: [::1]:8420\r\nConnection: close\r\n\r\n").ReadAll(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_F(HttpServerTest, LongRequestsShareTheirRoom) {
+  Start({.body_bytes_max = 1000, .bodies_bytes_max = 1500});
+  const auto post = [](size_t length) {
+    return "POST /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: " + std::to_string(length) + "\r\n\r\n";
+  };
+  Client first(port());
+  first.Send(post(1000) + std::string(500, 'x'));
+  std::this_thread::sleep_for(20ms);
+  EXPECT_THAT(Client(port()).Send(post(501)).ReadAll(), StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(Client(port()).Send(post(500) + std::string(500, 'y')).ReadAll(), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(first.Send(std::string(500, 'x')).ReadAll(), StartsWith("HTTP/1.1 200"));
+  { Client gone(port()); gone.Send(post(1000) + "x"); }
+  std::this_thread::sleep_for(20ms);
+  EXPECT_THAT(Client(port()).Send(post(1000) + std::string(1000, 'z')).ReadAll(), StartsWith("HTTP/1.1 200"));
 }
 
 TEST_F(HttpServerTest, OtherHostsOnlyWhereTheyAreNamed) {

@@ -45,6 +45,7 @@ CONFINED = [
      "pass our own types; JSON is read and written at the edge"),
     (r"toml\+\+/|toml\.hpp", ["service/*"], "only service/ knows the config file"),
     (r"faiss/", ["memory/faiss_index.cc", "eval/embed_retriever.cc", "bench/*"], "go through RelevanceIndex or Retriever"),
+    (r"prometheus/", ["service/metrics.cc"], "go through Metrics"),
     (r"(librsvg|cairo)", ["eval/chart_png.cc"], "hand over SVG text; go through RenderPng"),
     (r"(gtest|gmock)/", ["tests/*"], "test code belongs in tests/"),
     (r"benchmark/", ["bench/*"], "benchmarks belong in bench/"),
