@@ -133,7 +133,7 @@ struct AskOptions {
   std::string answer_prefix;  // the first words of the answer; not repeated in the reply. With one, the model always answers.
   std::string system;
   std::vector<ChatTurn> earlier;  // what was said before the question; nothing is recalled for it
-  uint32_t max_tokens = 128;
+  uint32_t max_tokens = 128;      // of more than 256, as many as the model reads beside question and recalled spans
   SamplerOptions sampler;
   RecallOptions recall;
   // Where the memory seems to hold nothing on it the model answers from the conversation alone, instead of kAbstention. The reply says so all the
@@ -297,9 +297,9 @@ class Engine {
   Status ReadSentences(Planned& planned) const;
   // Cuts the sentences' rows out of the pieces.
   static void LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces);
-  size_t SpansThatFit(const Planned& planned, const AskOptions& options) const;
+  size_t SpansThatFit(const Planned& planned) const;
   // Reserves the answer's working set, dropping the worst spans until it fits.
-  Status ReserveAnswer(Planned& planned, const AskOptions& options);
+  Status ReserveAnswer(Planned& planned);
   // Reads the other spans' blocks into the working set, without the lookalikes; places[i] are the keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   // Adds what the plan's best spans lead to; see memory/follow_up.h.

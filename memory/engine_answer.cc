@@ -142,8 +142,8 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
 }
 
 // How many of the plan's spans, best first, the context holds beside question and answer.
-size_t Engine::SpansThatFit(const Planned& p, const AskOptions& options) const {
-  uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - options.max_tokens;
+size_t Engine::SpansThatFit(const Planned& p) const {
+  uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - p.answer_tokens;
   room -= std::min<uint64_t>(room, profile_->reread_tokens);
   uint64_t wanted = 0;
   size_t fitting = 0;
@@ -154,10 +154,10 @@ size_t Engine::SpansThatFit(const Planned& p, const AskOptions& options) const {
   return fitting;
 }
 
-Status Engine::ReserveAnswer(Planned& p, const AskOptions& options) {
+Status Engine::ReserveAnswer(Planned& p) {
   uint64_t refreshes = uint64_t{profile_->follow_refreshes} * SpanTokensMax(*profile_);
   for (;;) {
-    uint64_t tokens = p.prompt.head.size() + p.prompt.tail.size() + options.max_tokens + refreshes;
+    uint64_t tokens = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes;
     std::vector<Piece> pieces;
     for (size_t i = 0; i < p.plan.spans.size(); ++i) {
       tokens += p.plan.spans[i].tokens.size();
@@ -183,7 +183,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const Clock::time_point start = Clock::now();
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
   // When the context does not hold all spans, the worst go; question and answer keep their room.
-  p.plan.spans.resize(SpansThatFit(p, options));
+  p.plan.spans.resize(SpansThatFit(p));
   AskReply reply;
   reply.plan_ms = p.plan_ms;
   reply.scan_ms = p.plan.scan_ms;
@@ -194,7 +194,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     p.plan.spans.clear();
     DropBlocks(p);
   }
-  LH_RETURN_IF_ERROR(ReserveAnswer(p, options));
+  LH_RETURN_IF_ERROR(ReserveAnswer(p));
   LH_ASSIGN_OR_RETURN(std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
   reply.hops = p.hops;
   reply.coverage = p.plan.Coverage();
@@ -217,7 +217,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   for (size_t i = reread; i-- > 0;) {
     const PlannedSpan& span = p.plan.spans[i];
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
-    if (set.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens > set.capacity()) continue;
+    if (set.size() + tokens.size() + p.prompt.tail.size() + p.answer_tokens > set.capacity()) continue;
     places[i] = {set.size(), set.size() + tokens.size()};
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, tokens, position, false));
     position += static_cast<uint32_t>(tokens.size());
@@ -237,7 +237,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   LongWords long_words(options.answer_prefix);
   for (const SpanSentence& excerpt : p.excerpts) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
-    const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + options.max_tokens;
+    const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + p.answer_tokens;
     if (set.size() + wanted > set.capacity()) continue;
     if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
     const uint64_t begin = set.size() + text_again.size();
@@ -274,7 +274,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   uint32_t count = 0;
   for (;; ++count) {
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
-    if (count >= options.max_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
+    if (count >= p.answer_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
     text += model_->Piece(token);
     // A model without a chat template goes on with questions of its own: its answer is the first line.
     const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
@@ -294,7 +294,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     }
     if (heard.has_value()) {
       LH_ASSIGN_OR_RETURN(const TokenSpan place,
-                          Refresh(p, *heard, generated, options.max_tokens - count, &described, &tail_at, &tail_position, &reply));
+                          Refresh(p, *heard, generated, p.answer_tokens - count, &described, &tail_at, &tail_position, &reply));
       position = tail_position + static_cast<uint32_t>(p.prompt.tail.size() + generated.size());
       if (!place.empty()) {
         places.push_back(place);

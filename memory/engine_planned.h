@@ -43,6 +43,7 @@ struct Engine::Planned {
   std::vector<AskedWord> asked;      // the distinct ones
   std::vector<RelatedWord> related;  // what may stand for them, by its weight in the profile
   std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
+  uint32_t answer_tokens = 0;        // the longest answer that there is room for, at most AskOptions::max_tokens
   bool looked = false;               // there was a second look
   bool abstained = false;
   std::vector<SpanSentence> excerpts, lookalikes;  // of the plan's spans: read again as text, and not recalled

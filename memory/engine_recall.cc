@@ -19,6 +19,7 @@ constexpr uint32_t kTogetherMin = 3;
 constexpr double kTogetherFactor = 1.6;
 
 constexpr uint32_t kExplainedSpans = 32;
+constexpr uint32_t kAnswerTokensMin = 256;
 constexpr size_t kClosestSpans = 3;
 
 }  // namespace
@@ -87,13 +88,18 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
 
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
   const uint64_t spans_in_all = uint64_t{spans_max} + profile_->follow_spans + profile_->follow_refreshes;
-  const uint64_t need =
-      uint64_t{head} + spans_in_all * SpanTokensMax(*profile_) + profile_->reread_tokens + tail + options.max_tokens;
-  const uint64_t limit = std::max(info.context_length, 2048u);
-  if (uint64_t{head} + tail + options.max_tokens > limit) {
-    return InvalidArgument("the question has " + std::to_string(tail) + " tokens, and " + info.name + " reads " +
+  const uint64_t spans_tokens = spans_in_all * SpanTokensMax(*profile_) + profile_->reread_tokens;
+  const uint64_t limit = std::max(info.context_length, 2048u), question_tokens = uint64_t{head} + tail;
+  if (question_tokens + std::min(options.max_tokens, kAnswerTokensMin) > limit) {
+    return InvalidArgument("the question has " + std::to_string(question_tokens) + " tokens, and " + info.name + " reads " +
                            std::to_string(limit) + " with its answer; shorten it, or ingest its text first");
   }
+  // A longer answer than this only where the usual spans have room beside it, on which it is to rest.
+  const uint64_t room = limit - question_tokens;
+  const uint64_t usual = std::min<uint64_t>(spans_tokens, uint64_t{profile_->spans_max + profile_->follow_spans} * SpanTokensMax(*profile_) + profile_->reread_tokens);
+  p.answer_tokens = static_cast<uint32_t>(
+      std::min<uint64_t>(options.max_tokens, std::max<uint64_t>(std::min<uint64_t>(room, kAnswerTokensMin), room - std::min(room, usual))));
+  const uint64_t need = question_tokens + spans_tokens + p.answer_tokens;
   p.set = std::make_unique<WorkingSet>(info.geometry, static_cast<uint32_t>(std::min(need, limit)));
   LH_ASSIGN_OR_RETURN(p.set_memory, budget_.Reserve(WorkingSet::Bytes(info.geometry, uint64_t{head} + tail), "the question"));
   LH_ASSIGN_OR_RETURN(p.block_memory, budget_.Reserve(0, "recalling blocks"));
