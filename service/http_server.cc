@@ -173,6 +173,8 @@ class Server final : public HttpServer {
     Accept();
     PollStop();
     context_.run();
+    // Who still waits is told so, and whoever works for them need not go on.
+    for (const auto& connection : std::set(connections_)) connection->Close();
   }
 
   const HttpServerOptions& options() const { return options_; }

@@ -72,7 +72,8 @@ class HttpServer {
   static Result<std::unique_ptr<HttpServer>> Listen(const HttpServerOptions& options, HttpHandler handler);
   virtual ~HttpServer() = default;
   virtual uint16_t port() const = 0;
-  // Until `*stop` is set, and then until all replies under way are sent, or `drain` is over. New connections are refused meanwhile.
+  // Until `*stop` is set, and then until all replies under way are sent, or `drain` is over and the connections are closed. New ones are refused
+  // meanwhile.
   // `on_stop` is called once when `*stop` is seen.
   virtual void Run(const std::atomic<bool>* stop, std::chrono::milliseconds drain, const std::function<void()>& on_stop) = 0;
 };
