@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/format.h"
+#include "base/hash.h"
 #include "base/text.h"
 #include "service/conversation.h"
 #include "service/json_text.h"
@@ -215,7 +216,7 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options) : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home) {}
+Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options) : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home), instance_(RandomHex(4)) {}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_);
@@ -326,7 +327,7 @@ void Api::Complete(Call& call, bool chat) {
   }
   const uint64_t serial = next_id_++;
   Queue(call, [this, exchange = call.exchange, request = std::move(*parsed), serial](Engine& engine) {
-    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat};
+    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat};
     head.model = request.model + "@" + request.memory;
     std::atomic<bool> halt{false};
     ShownAnswer shown(request.stop);
@@ -366,7 +367,7 @@ void Api::Complete(Call& call, bool chat) {
     send(shown.Finish());
     if (!request.session.empty()) {
       // Before the end of the reply: who has it may ask for what was said.
-      const Status kept = engine.Ingest(request.memory, TurnDocument("session/" + request.session + "/" + TimeText(head.created), serial, request.question, shown.text()),
+      const Status kept = engine.Ingest(request.memory, TurnDocument("session/" + request.session + "/" + TimeText(head.created) + " " + instance_, serial, request.question, shown.text()),
                                         nullptr, nullptr).status();
       engine.CloseMemory();  // other processes may write to it again
       if (!kept.ok()) options_.note("session " + request.session + ": " + kept.message());

@@ -79,6 +79,7 @@ class Api {
   const ApiOptions options_;
   ApiKeys keys_;
   std::atomic<bool> draining_{false};
+  const std::string instance_;  // of this server's ids, so that another one's, or those after a restart, are others
   std::atomic<uint64_t> next_id_{1};
 };
 

@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "service/commands.h"
 #include "service/conversation.h"
 #include "service/render.h"
@@ -19,7 +20,7 @@ constexpr size_t kPlacesShown = 2;
 class Conversation {
  public:
   Conversation(const ChatCommand& command, const CommandContext& context, const std::atomic<bool>* stop)
-      : command_(command), c_(context), stop_(stop), began_(UnixSeconds()), name_("chat/" + TimeText(began_)) {}
+      : command_(command), c_(context), stop_(stop), began_(UnixSeconds()), name_("chat/" + TimeText(began_) + " " + RandomHex(4)) {}
 
   // A new memory begins with the conversation.
   Status Begin() {
@@ -59,7 +60,7 @@ class Conversation {
   const CommandContext& c_;
   const std::atomic<bool>* const stop_;
   const int64_t began_;
-  const std::string name_;
+  const std::string name_;  // its documents' names are never another conversation's, also of the same second
   std::vector<ChatTurn> turns_;
 };
 
