@@ -16,6 +16,11 @@ inline bool IsWordByte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || static_cast<uint8_t>(c) >= 0x80;
 }
 
+// What names of memories and keys are made of.
+inline bool IsNameByte(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
 // Bytes of `text`, which is UTF-8, that end with a whole character.
 inline size_t WholeCharacters(std::string_view text) {
   for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/parallel.h"
+#include "base/text.h"
 #include "memory/engine_planned.h"
 #include "memory/ingest.h"
 #include "store/rocks_store.h"
@@ -104,10 +105,7 @@ const RecallProfile& Engine::profile() const {
 }
 
 Status Engine::CheckName(std::string_view name) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-  };
-  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), allowed)) {
+  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), IsNameByte)) {
     return InvalidArgument("memory name \"" + std::string(name) +
                            "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
   }

@@ -60,9 +60,7 @@ Status Engine::ReadSentences(Planned& p) const {
       SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
       // A word that the span does not make likelier stands there by chance.
       const std::vector<LexicalWord> words = vocabulary_->Words(ids);
-      std::vector<std::string> pieces;
-      for (const TokenId id : ids) pieces.push_back(model_->Piece(id));
-      sentence.form = FormWords(words, pieces);
+      sentence.form = FormWords(words, ids, vocabulary_->pieces());
       for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt), p.related)) {
         const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
         sentence.has.push_back(word.found);

@@ -50,22 +50,23 @@ bool IsLookalike(std::span<const AskedWord> asked, const SpanSentence& sentence,
 }
 
 // Whether nothing but ASCII stands from `word` to the `next` one, and no blank between them.
-bool StandTogether(const LexicalWord& word, const LexicalWord& next, std::span<const std::string> pieces) {
+bool StandTogether(const LexicalWord& word, const LexicalWord& next, std::span<const TokenId> tokens, std::span<const std::string> pieces) {
   for (size_t t = word.begin; t < next.end; ++t) {
-    if (std::any_of(pieces[t].begin(), pieces[t].end(), [](char c) { return static_cast<uint8_t>(c) >= 0x80; })) return false;
-    if (t >= word.end && t <= next.begin && std::any_of(pieces[t].begin(), pieces[t].end(), IsSpace)) return false;
+    const std::string& piece = pieces[static_cast<size_t>(tokens[t])];
+    if (std::any_of(piece.begin(), piece.end(), [](char c) { return static_cast<uint8_t>(c) >= 0x80; })) return false;
+    if (t >= word.end && t <= next.begin && std::any_of(piece.begin(), piece.end(), IsSpace)) return false;
   }
   return true;
 }
 
 }  // namespace
 
-std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const std::string> pieces) {
+std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const TokenId> tokens, std::span<const std::string> pieces) {
   std::vector<uint32_t> out;
   for (size_t i = 0; i < words.size();) {
     size_t end = i + 1;
     uint32_t form = words[i].Stem();
-    for (; end < words.size() && StandTogether(words[end - 1], words[end], pieces); ++end) form = form * 0x01000193u ^ words[end].Stem();
+    for (; end < words.size() && StandTogether(words[end - 1], words[end], tokens, pieces); ++end) form = form * 0x01000193u ^ words[end].Stem();
     out.push_back(form);
     i = end;
   }

@@ -35,8 +35,8 @@ struct SpanSentence {
 
 // Distinct hashes, ascending, of the words by which sentences are compared: `words` by their stems, but what stands together without a
 // blank ("79f34d45-2a8a", "memory/engine.h") as one, or the parts of two identifiers would outweigh the sentence. Scripts without blanks
-// keep their characters. `pieces` are the texts of the tokens that the words were read from.
-std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const std::string> pieces);
+// keep their characters. The words were read from `tokens`, whose texts are pieces[token].
+std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const TokenId> tokens, std::span<const std::string> pieces);
 
 // Spans below this share of the best one's score are not worth the time, and distract.
 inline constexpr double kExcerptScoreMin = 0.2;

@@ -15,7 +15,7 @@ constexpr size_t kBegunMin = 2;  // tokens
 // Nats for each token that was copied. After two a model that is sure of something else is right; after ten the word is known.
 constexpr float kRaisePerToken = 1, kRaiseMax = 10;
 // An answer with so many of these words is a list of them, and its next word is rather another one than something new.
-constexpr long kListMin = 2;
+constexpr size_t kListMin = 2;
 constexpr float kListRaise = 2;
 // Nats off the first token of what was said already.
 constexpr float kLower = 6;
@@ -68,23 +68,25 @@ bool LongWords::Guide(std::string_view answer, std::span<const float> logits, st
   };
   std::map<TokenId, float> change;
   std::set<TokenId> wanted;  // of words that were not said
-  const auto in_answer = [&](const Word& word) { return !word.said && Holds(before, word.text); };
-  const auto listed = std::count_if(words_.begin(), words_.end(), in_answer);
-  const bool answered = listed > 0;
-  bool others = false, within_other = false;
+  std::vector<const Word*> others;  // neither said before nor in the answer
+  size_t listed = 0;                // in the answer
   for (const Word& word : words_) {
-    if (word.said || in_answer(word)) continue;
-    others = true;
-    for (size_t n = 0; n < word.parts.size(); ++n) {
-      if (!may_follow(word, n)) continue;
-      wanted.insert(word.parts[n].token);
+    if (word.said) continue;
+    if (Holds(before, word.text)) ++listed;
+    else others.push_back(&word);
+  }
+  bool within_other = false;
+  for (const Word* word : others) {
+    for (size_t n = 0; n < word->parts.size(); ++n) {
+      if (!may_follow(*word, n)) continue;
+      wanted.insert(word->parts[n].token);
       within_other |= n > 0;
-      float& raise = change[word.parts[n].token];
+      float& raise = change[word->parts[n].token];
       if (n >= kBegunMin || listed >= kListMin) raise = std::max(raise, std::clamp(kRaisePerToken * static_cast<float>(n), kListRaise, kRaiseMax));
     }
   }
   for (const Word& word : words_) {
-    if (!word.said || !others || answered) continue;
+    if (!word.said || others.empty() || listed > 0) continue;
     for (size_t n = 0; n < word.parts.size(); ++n) {
       if (may_follow(word, n) && !wanted.contains(word.parts[n].token) && (n == 0 || within_other)) change[word.parts[n].token] = -kLower;
     }

@@ -589,7 +589,7 @@ Result<std::string> ModelCatalog::Resolve(const std::string& value, ModelKind ki
   }
   std::error_code ec;
   if (!fs::exists(value, ec)) {
-    if (value.find('/') == std::string::npos && !value.ends_with(".gguf")) {
+    if (!IsModelPath(value)) {
       return NotFound("model " + value + ": neither a file nor a name of the catalog (" + Names() + "); 'longhold model list' shows them");
     }
     return NotFound("model " + value + ": no such file; check the path, or take one of 'longhold model list'");

@@ -25,6 +25,9 @@ enum class ModelKind : uint8_t { kLanguage, kEmbedding };
 // "language", "embedding"
 inline std::string_view ModelKindName(ModelKind kind) { return kind == ModelKind::kLanguage ? "language" : "embedding"; }
 
+// Whether a model is named by its file's path rather than by its name in the catalog.
+inline bool IsModelPath(std::string_view model) { return model.find('/') != std::string_view::npos || model.ends_with(".gguf"); }
+
 // How the fetched source becomes the finished model. BERT: as model/bert_gguf.h says, the source being the weights and then
 // the vocabulary.
 enum class ModelFinish : uint8_t { kAsIs, kRequantiseQ8, kConvertBert };

@@ -22,7 +22,7 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr size_t kJsonBytesMax = 1 << 20;      // of every body but a document's
+constexpr size_t kJsonBytesMax = 1 << 20;      // of a completion's body
 constexpr size_t kDocumentNameMax = 1024;
 
 unsigned HttpStatus(StatusCode code) {
@@ -50,6 +50,13 @@ std::string ErrorType(const Status& status) {
 HttpReply ErrorReply(const Status& status) {
   HttpReply reply{.status = HttpStatus(status.code()), .body = ErrorJson(ErrorType(status), status.message()), .headers = {}};
   if (reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
+  return reply;
+}
+
+// What the queue does not take: it has too much to do, or stops.
+HttpReply NotQueuedReply(const Status& status) {
+  HttpReply reply = ErrorReply(status);
+  if (status.code() == StatusCode::kResourceExhausted) reply.status = 429;
   return reply;
 }
 
@@ -216,7 +223,8 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options) : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home), instance_(RandomHex(4)) {}
+Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options)
+    : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home), instance_(RandomHex(4)) {}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_);
@@ -252,7 +260,7 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   call.exchange->Respond(std::move(reply));
 }
 
-bool Api::Queue(Call& call, std::function<void(Engine&)> work) {
+void Api::Queue(Call& call, std::function<void(Engine&)> work) {
   const Status queued = queue_->Ask([this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
     if (exchange->gone()) return;
     try {
@@ -264,11 +272,7 @@ bool Api::Queue(Call& call, std::function<void(Engine&)> work) {
     }
     TellNotes(engine);
   });
-  if (queued.ok()) return true;
-  HttpReply reply = ErrorReply(queued);
-  if (queued.code() == StatusCode::kResourceExhausted) reply.status = 429;
-  call.exchange->Respond(std::move(reply));
-  return false;
+  if (!queued.ok()) call.exchange->Respond(NotQueuedReply(queued));
 }
 
 void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
@@ -432,11 +436,7 @@ void Api::AddDocument(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   const Result<IngestJob> job = queue_->Ingest(memory, std::move(input));
-  if (!job.ok()) {
-    HttpReply reply = ErrorReply(job.status());
-    if (job.status().code() == StatusCode::kResourceExhausted) reply.status = 429;
-    return call.exchange->Respond(std::move(reply));
-  }
+  if (!job.ok()) return call.exchange->Respond(NotQueuedReply(job.status()));
   HttpReply reply = JsonReply(DumpJson(IngestObject(*job)), 202);
   reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
   call.exchange->Respond(std::move(reply));

@@ -70,8 +70,8 @@ class Api {
   void Complete(Call& call, bool chat);
   // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile.
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work);
-  // False: the call was answered with an error.
-  bool Queue(Call& call, std::function<void(Engine&)> work);
+  // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
+  void Queue(Call& call, std::function<void(Engine&)> work);
   void TellNotes(Engine& engine) const;
 
   EngineQueue* const queue_;

@@ -11,6 +11,7 @@
 #include <filesystem>
 
 #include "base/hash.h"
+#include "base/text.h"
 #include "service/json_text.h"
 #include "service/text_input.h"
 
@@ -32,8 +33,7 @@ std::string StampOf(const std::string& path) {
 }
 
 Status CheckKeyName(const std::string& name) {
-  const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-'; };
-  if (name.empty() || name.size() > kNameMax || !std::all_of(name.begin(), name.end(), allowed)) {
+  if (name.empty() || name.size() > kNameMax || !std::all_of(name.begin(), name.end(), IsNameByte)) {
     return InvalidArgument("key name \"" + name + "\": use 1 to 64 letters, digits, dots, dashes or underscores");
   }
   return OkStatus();

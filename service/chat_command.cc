@@ -8,13 +8,11 @@
 #include "service/commands.h"
 #include "service/conversation.h"
 #include "service/render.h"
-#include "service/text_input.h"
 #include "service/utf8.h"
 
 namespace longhold {
 namespace {
 
-constexpr size_t kMessageBytesMax = 1 << 20;
 constexpr size_t kPlacesShown = 2;
 
 class Conversation {
@@ -32,17 +30,12 @@ class Conversation {
     AskOptions options{.system = command_.system, .earlier = turns_, .max_tokens = command_.max_tokens, .sampler = command_.sampler};
     options.answer_alone = true;
     options.stop = stop_;
-    const bool stream = !c_.json && c_.terminal.out_is_terminal();
-    LineWrap wrap(kColumns);
-    if (stream) options.on_text = [&](std::string_view piece) { c_.terminal.Out(wrap.Feed(MakePrintable(piece))); };
-    const Result<AskReply> reply = c_.engine.Ask(command_.memory, message, options);
-    if (stream) c_.terminal.Out(wrap.Finish() + "\n");
-    for (const std::string& note : c_.engine.TakeNotes()) c_.terminal.Note(note);
+    const Result<AskReply> reply = AskShown(c_, command_.memory, message, options);
     if (!reply.ok()) return reply.status();
     if (c_.json) {
       c_.terminal.Out(AskJson(*reply) + "\n");
     } else {
-      if (!stream) c_.terminal.Out(MakePrintable(reply->answer) + "\n");
+      if (!StreamsAnswers(c_)) c_.terminal.Out(MakePrintable(reply->answer) + "\n");
       for (size_t i = 0; i < std::min(kPlacesShown, reply->citations.size()); ++i) {
         const RecalledSpan& span = reply->citations[i].span;
         c_.terminal.Note("[" + std::to_string(i + 1) + "] " + CollapseSpace(span.document) + ":" + std::to_string(span.line_begin));
@@ -82,7 +75,7 @@ Status RunChatCommand(const ChatCommand& command, const CommandContext& c) {
     if (!read || *stop) return OkStatus();
     while (message.ends_with('\r')) message.pop_back();
     if (message.find_first_not_of(" \t") == std::string::npos) continue;
-    const Status good = message.size() > kMessageBytesMax ? InvalidArgument("message: longer than 1 MiB; ingest it as a document") : CheckText("message", message);
+    const Status good = CheckQuestion("message", message);
     const Status said = good.ok() ? conversation.Say(message) : good;
     // What is wrong with one message does not end the conversation; what is wrong with the memory does.
     if (said.code() == StatusCode::kInvalidArgument) {

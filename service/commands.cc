@@ -32,9 +32,7 @@ Result<std::string> QuestionText(const std::string& argument, const char* what) 
     LH_ASSIGN_OR_RETURN(text, ReadDescriptor(STDIN_FILENO, std::string(what) + " on stdin", kQuestionBytesMax));
   }
   while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
-  if (text.size() > kQuestionBytesMax) return InvalidArgument(std::string(what) + ": longer than 1 MiB; shorten it, or ingest it as a document");
-  if (text.find_first_not_of(" \t\r\n") == std::string::npos) return InvalidArgument(std::string(what) + ": is empty; say what you want to know");
-  LH_RETURN_IF_ERROR(CheckText(what, text));
+  LH_RETURN_IF_ERROR(CheckQuestion(what, text));
   return text;
 }
 
@@ -156,8 +154,6 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model());
-  const bool stream = !c.json && c.terminal.out_is_terminal();
-
   AskOptions options;
   options.answer_prefix = command.answer_prefix;
   options.system = command.system;
@@ -166,18 +162,14 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.recall.spans_max = command.spans;
   options.recall.abstain = command.abstain;
   options.stop = stop;
-  LineWrap wrap(kColumns);
-  if (stream) options.on_text = [&](std::string_view piece) { c.terminal.Out(wrap.Feed(MakePrintable(piece))); };
-  const Result<AskReply> asked = c.engine.Ask(command.memory, question, options);
-  if (stream) c.terminal.Out(wrap.Finish() + "\n");
-  ShowNotes(c);
+  const Result<AskReply> asked = AskShown(c, command.memory, question, options);
   if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled)) return Cancelled("ask: stopped; run it again for the whole answer");
   if (!asked.ok()) return asked.status();
   const AskReply& reply = *asked;
   if (c.json) {
     PrintJson(c, AskJson(reply));
   } else {
-    if (!stream) c.terminal.Out(MakePrintable(reply.answer) + "\n");
+    if (!StreamsAnswers(c)) c.terminal.Out(MakePrintable(reply.answer) + "\n");
     const std::string citations = CitationsText(reply, question + " " + reply.answer, command.memory);
     if (!citations.empty()) c.terminal.Out("\n" + citations);
   }
@@ -315,6 +307,23 @@ Status Run(const VersionCommand&, const CommandContext& c) {
 }
 
 }  // namespace
+
+Status CheckQuestion(const std::string& what, const std::string& text) {
+  if (text.size() > kQuestionBytesMax) return InvalidArgument(what + ": longer than 1 MiB; shorten it, or ingest it as a document");
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos) return InvalidArgument(what + ": is empty; say what you want to know");
+  return CheckText(what, text);
+}
+
+bool StreamsAnswers(const CommandContext& c) { return !c.json && c.terminal.out_is_terminal(); }
+
+Result<AskReply> AskShown(const CommandContext& c, const std::string& memory, std::string_view question, AskOptions options) {
+  LineWrap wrap(kColumns);
+  if (StreamsAnswers(c)) options.on_text = [&](std::string_view piece) { c.terminal.Out(wrap.Feed(MakePrintable(piece))); };
+  Result<AskReply> asked = c.engine.Ask(memory, question, options);
+  if (StreamsAnswers(c)) c.terminal.Out(wrap.Finish() + "\n");
+  ShowNotes(c);
+  return asked;
+}
 
 Status RunCommand(const Command& command, const CommandContext& context) {
   return std::visit([&](const auto& one) { return Run(one, context); }, command);

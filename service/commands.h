@@ -55,6 +55,13 @@ Status RunKeyCommand(const KeyRemoveCommand& command, const CommandContext& cont
 // `longhold serve` (serve_command.cc).
 Status RunServeCommand(const ServeCommand& command, const CommandContext& context);
 
+// What `ask` and `chat` share. Ok when `text` can be asked; `what` names it in errors: invalid_argument (too long, empty, or no text).
+Status CheckQuestion(const std::string& what, const std::string& text);
+// Whether answers are shown as they come: stdout is a terminal, and no JSON is wanted.
+bool StreamsAnswers(const CommandContext& context);
+// Asks, shows the answer as it comes where StreamsAnswers, and then what the engine has to tell.
+Result<AskReply> AskShown(const CommandContext& context, const std::string& memory, std::string_view question, AskOptions options);
+
 // The documented exit code of a Status.
 int ExitCode(const Status& status);
 

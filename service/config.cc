@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "model/model_catalog.h"
 #include "service/text_input.h"
 
 namespace longhold {
@@ -87,8 +88,7 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
     } else if (key.str() == "listen" && is_string) {
       values.listen = entry;
     } else if (key.str() == "model" && is_string) {
-      const bool is_path = value.find('/') != std::string::npos || value.ends_with(".gguf");
-      values.model = {is_path ? as_path(value) : value, line};
+      values.model = {IsModelPath(value) ? as_path(value) : value, line};
     } else if (key.str() == "threads" && !is_string) {
       values.threads = entry;
     } else if (key.str() == "memory_budget") {

@@ -27,6 +27,7 @@ constexpr uint32_t kHeaderBytesMax = 16 << 10;
 // Of a reply that its reader has not taken yet: an answer's pieces are far smaller.
 constexpr size_t kPendingBytesMax = 4 << 20;
 constexpr std::chrono::milliseconds kStopPoll{100};
+constexpr size_t kDiscardBytes = 4096;  // at a time
 
 std::string LowerCase(std::string_view text) {
   std::string out(text);
@@ -88,6 +89,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Queue(std::string bytes);
   void WriteNext();
   void Finished();
+  void Discard();
   void GiveRoom();
 
   Server& server_;
@@ -491,16 +493,16 @@ void Connection::Finished() {
   socket_.shutdown(tcp::socket::shutdown_send, ignored);
   state_ = State::kReading;
   SetDeadline(std::chrono::seconds(2));
-  auto sink = std::make_shared<std::array<char, 4096>>();
-  auto discard = std::make_shared<std::function<void()>>();
-  *discard = [self = shared_from_this(), sink, weak = std::weak_ptr(discard)] {
-    self->socket_.async_read_some(net::buffer(*sink), [self, again = weak.lock()](const error_code& ec, size_t) {
-      if (self->state_ == State::kClosed) return;
-      if (ec) return self->Close();
-      (*again)();
-    });
-  };
-  (*discard)();
+  Discard();
+}
+
+void Connection::Discard() {
+  buffer_.clear();
+  socket_.async_read_some(buffer_.prepare(kDiscardBytes), [self = shared_from_this()](const error_code& ec, size_t) {
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->Close();
+    self->Discard();
+  });
 }
 
 }  // namespace

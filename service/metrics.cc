@@ -47,6 +47,13 @@ struct Metrics::Families {
   Family<Gauge>& waiting = GaugeOf("longhold_waiting", "Questions and texts that wait or run.");
   Family<Gauge>& budget = GaugeOf("longhold_memory_budget_bytes", "Of --memory-budget: its limit, what is reserved, and the most that ever was.");
   Gauge& resident = GaugeOf("process_resident_memory_bytes", "Resident memory, weights included.").Add({});
+
+  // What a recall and an answer have in common.
+  void Planned(double plan_ms, bool was_abstained, double covered) {
+    plan.Observe(plan_ms / 1000);
+    if (was_abstained) abstained.Increment();
+    else coverage.Observe(covered);
+  }
 };
 
 Metrics::Metrics() : families_(std::make_unique<Families>()) {}
@@ -62,9 +69,7 @@ void Metrics::Answer(const AskReply& reply) {
   Families& f = *families_;
   f.first_token.Observe(reply.first_token_ms / 1000);
   if (reply.completion_tokens > 1) f.token.Observe(reply.decode_ms / 1000 / static_cast<double>(reply.completion_tokens));
-  f.plan.Observe(reply.plan_ms / 1000);
-  if (reply.abstained) f.abstained.Increment();
-  else f.coverage.Observe(reply.coverage);
+  f.Planned(reply.plan_ms, reply.abstained, reply.coverage);
   const auto add = [](Family<Counter>& family, const char* kind, uint64_t count) { family.Add({{"kind", kind}}).Increment(static_cast<double>(count)); };
   add(f.tokens, "prompt", reply.prompt_tokens);
   add(f.tokens, "recalled", reply.tokens_recalled);
@@ -77,9 +82,7 @@ void Metrics::Answer(const AskReply& reply) {
 }
 
 void Metrics::Recall(const RecallReply& reply) {
-  families_->plan.Observe(reply.plan_ms / 1000);
-  if (reply.abstained) families_->abstained.Increment();
-  else families_->coverage.Observe(reply.coverage);
+  families_->Planned(reply.plan_ms, reply.abstained, reply.coverage);
   families_->lost.Add({{"kind", "spans"}}).Increment(static_cast<double>(reply.spans_lost));
 }
 

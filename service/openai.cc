@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
-#include <cmath>
 
 #include "service/json_text.h"
 #include "service/render.h"
@@ -136,7 +135,7 @@ json::array Annotations(std::string_view text, const AskReply& reply) {
 
 // Everything that `ask --json` tells beside the answer, in the same form.
 json::value Longhold(const AskReply& reply) {
-  json::object all = json::parse(AskJson(reply)).as_object();
+  json::object all = AskObject(reply);
   all.erase("answer");
   all.erase("usage");
   return all;

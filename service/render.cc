@@ -166,7 +166,7 @@ std::vector<std::string> Words(std::string_view text) {
 
 // ---------------------------------------------------------------------------------------------------------------- JSON
 
-std::string AskJson(const AskReply& reply) {
+json::object AskObject(const AskReply& reply) {
   json::array citations;
   for (const Citation& citation : reply.citations) {
     const RecalledSpan& span = citation.span;
@@ -194,8 +194,10 @@ std::string AskJson(const AskReply& reply) {
                                {"decode_ms", reply.decode_ms}, {"first_token_ms", reply.first_token_ms},
                                {"decode_tok_s", reply.decode_tok_s}}}};
   AddLost(reply.blocks_lost, reply.spans_lost, &object);
-  return DumpJson(object);
+  return object;
 }
+
+std::string AskJson(const AskReply& reply) { return DumpJson(AskObject(reply)); }
 
 std::string RecallJson(const RecallReply& reply) {
   json::array spans;

@@ -5,6 +5,7 @@
 // input was. Every text function ends its last line.
 #pragma once
 
+#include <boost/json/fwd.hpp>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -41,6 +42,7 @@ struct CatalogLine {
 };
 
 // A degraded reply has the member "lost": {"blocks", "spans"}.
+boost::json::object AskObject(const AskReply& reply);
 std::string AskJson(const AskReply& reply);
 std::string RecallJson(const RecallReply& reply);
 std::string ShowJson(const MemoryInfo& info);

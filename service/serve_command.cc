@@ -13,10 +13,7 @@ namespace {
 constexpr std::chrono::seconds kDrain{30};
 
 // By which name requests ask for the model: the catalog's, or a file's without its ending.
-std::string ServedName(const std::string& model) {
-  const bool is_path = model.find('/') != std::string::npos || model.ends_with(".gguf");
-  return is_path ? std::filesystem::path(model).stem().string() : model;
-}
+std::string ServedName(const std::string& model) { return IsModelPath(model) ? std::filesystem::path(model).stem().string() : model; }
 
 std::string Url(const std::string& address, uint16_t port) {
   const bool v6 = address.find(':') != std::string::npos;

@@ -155,7 +155,7 @@ std::vector<uint32_t> FormOf(const std::vector<std::string>& pieces) {
   const LexicalVocabulary vocabulary(pieces);
   std::vector<TokenId> tokens;
   for (size_t i = 0; i < pieces.size(); ++i) tokens.push_back(static_cast<TokenId>(i));
-  return FormWords(vocabulary.Words(tokens), pieces);
+  return FormWords(vocabulary.Words(tokens), tokens, pieces);
 }
 
 TEST(FormWords, WhatStandsTogetherIsOneWord) {

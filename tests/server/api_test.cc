@@ -7,9 +7,9 @@
 #include <boost/json.hpp>
 #include <condition_variable>
 #include <fstream>
-#include <sstream>
 #include <future>
 #include <mutex>
+#include <sstream>
 
 #include "base/clock.h"
 #include "tests/store/temp_dir.h"
@@ -105,6 +105,18 @@ constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","con
 
 std::string With(std::string body, const std::string& member) { return body.replace(body.size() - 1, 1, "," + member + "}"); }
 
+// A request's path for the route, with `name` for each of its names.
+std::vector<std::string> PathOf(const ApiRoute& route, const std::string& name) {
+  std::vector<std::string> path;
+  for (std::string_view rest = route.path; !rest.empty();) {
+    rest.remove_prefix(1);
+    const std::string_view segment = rest.substr(0, rest.find('/'));
+    path.emplace_back(segment.starts_with('{') ? name : std::string(segment));
+    rest.remove_prefix(segment.size());
+  }
+  return path;
+}
+
 TEST_F(ApiTest, TellsHowItIs) {
   EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");
   EXPECT_EQ(Call(200, "GET", {"readyz"}).at("status"), "ready");
@@ -118,12 +130,7 @@ TEST_F(ApiTest, TellsHowItIs) {
 
 TEST_F(ApiTest, EveryRouteRefusesOtherMethodsAndOtherPathsAreNotFound) {
   for (const ApiRoute& route : Api::Routes()) {
-    std::vector<std::string> path;
-    for (std::string_view rest = route.path; !rest.empty();) {
-      rest.remove_prefix(1);
-      path.emplace_back(rest.substr(0, rest.find('/')));
-      rest.remove_prefix(path.back().size());
-    }
+    std::vector<std::string> path = PathOf(route, "{x}");
     const HttpReply reply = Start("PATCH", path)->Reply();
     EXPECT_EQ(reply.status, 405u) << route.path;
     ASSERT_EQ(reply.headers.size(), 1u);
@@ -295,13 +302,7 @@ TEST_F(ApiTest, LetsInByKeyAndScope) {
       {"Basic " + admin, Scope::kNone}, {"Bearer " + admin + " ", Scope::kNone}, {"Bearer " + old, Scope::kNone},
       {"Bearer " + reader, Scope::kRead}, {"Bearer " + writer, Scope::kWrite}, {"Bearer " + admin, Scope::kAdmin}};
   for (const ApiRoute& route : Api::Routes()) {
-    std::vector<std::string> path;
-    for (std::string_view rest = route.path; !rest.empty();) {
-      rest.remove_prefix(1);
-      const std::string_view segment = rest.substr(0, rest.find('/'));
-      path.emplace_back(segment.starts_with('{') ? "none" : segment);
-      rest.remove_prefix(segment.size());
-    }
+    const std::vector<std::string> path = PathOf(route, "none");
     for (const auto& [authorization, scope] : clients) {
       const auto recorder = std::make_shared<Recorder>();
       api_->Handle({.method = std::string(route.method), .path = path, .query = {}, .content_type = "", .authorization = authorization, .body = ""}, recorder);
