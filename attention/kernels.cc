@@ -36,6 +36,7 @@ void Attend(const AttendCall& call) {
               .out = call.out,
               .lse = call.lse,
               .key_mass = call.key_mass,
+              .key_mass_stride = call.key_mass_stride,
               .scratch = call.scratch});
 }
 

@@ -13,12 +13,15 @@
 
 namespace longhold {
 
-// 64 keys and values of one KV head, in the layout that the kernels read. Unused trailing keys of a block must hold
-// finite numbers and be hidden by VisibleKeys or a bias of -infinity.
+// 64 keys and values of one KV head, in the layout that the kernels read: either as floats or as IEEE halves, which the
+// kernels widen as they read, at half the bytes. Unused trailing keys of a block must hold finite numbers and be hidden by
+// VisibleKeys or a bias of -infinity.
 struct KeyBlockView {
   const float* keys_t = nullptr;  // [head_dim, 64], rotated to their virtual positions, 64-byte aligned
   const float* values = nullptr;  // [64, head_dim], 64-byte aligned
   const float* bias = nullptr;    // [64] added to the logits (the gate), or null for zeros
+  const uint16_t* half_keys_t = nullptr;  // in place of keys_t, same shape
+  const uint16_t* half_values = nullptr;  // in place of values, together with half_keys_t
 };
 
 // Which keys of the concatenated blocks a query token may see: [0, min(shared, end)) and [begin, end).
@@ -46,6 +49,7 @@ struct AttendCall {
   float* out = nullptr;       // [rows, head_dim]
   float* lse = nullptr;       // [rows], or null
   float* key_mass = nullptr;  // [blocks * 64] += sum_r exp(logit[r, j] - lse[r]), or null
+  size_t key_mass_stride = 0; // floats from one row's masses to the next row's: 0 sums over the rows
   float* scratch = nullptr;   // AttendScratchFloats(rows, head_dim) floats, 64-byte aligned
 };
 

@@ -16,6 +16,12 @@ struct Vec {
 
   static Vec Load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Vec LoadPartial(const float* p, uint32_t n) { return {_mm256_maskload_ps(p, First(n))}; }
+  static Vec Load(const uint16_t* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+  static Vec LoadPartial(const uint16_t* p, uint32_t n) {
+    uint16_t first[kLanes] = {};
+    __builtin_memcpy(first, p, n * sizeof(uint16_t));
+    return Load(first);
+  }
   void Store(float* p) const { _mm256_storeu_ps(p, v); }
   void StorePartial(float* p, uint32_t n) const { _mm256_maskstore_ps(p, First(n), v); }
   static Vec Set1(float x) { return {_mm256_set1_ps(x)}; }

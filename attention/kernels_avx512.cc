@@ -21,6 +21,8 @@ struct Vec {
 
   static Vec Load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static Vec LoadPartial(const float* p, uint32_t n) { return {_mm512_maskz_loadu_ps(First(n), p)}; }
+  static Vec Load(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
+  static Vec LoadPartial(const uint16_t* p, uint32_t n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(First(n), p))}; }
   void Store(float* p) const { _mm512_storeu_ps(p, v); }
   void StorePartial(float* p, uint32_t n) const { _mm512_mask_storeu_ps(p, First(n), v); }
   static Vec Set1(float x) { return {_mm512_set1_ps(x)}; }

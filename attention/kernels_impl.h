@@ -5,6 +5,7 @@
 //   struct Vec                       kLanes floats (4, 8 or 16):
 //     Load(p) Set1(x) Store(p)       any alignment
 //     LoadPartial(p, n) StorePartial(p, n)   the first n lanes, 0 < n <= kLanes; other lanes load as 0
+//     Load, LoadPartial of const uint16_t*   IEEE halves, widened
 //     Add Sub Mul Div Max Min        per lane
 //     Fma(a, b, c) = a b + c         Fnma(a, b, c) = c - a b
 //     Round(x)                       to the nearest whole number
@@ -91,9 +92,9 @@ LH_INLINE RowSum ExpRow(float* x, uint32_t count) {
 
 // acc[r, :] += sum_k a[r, k] b[k, :]: a [R, depth] with rows a_stride apart, b [depth, NV vectors] with rows b_stride
 // apart. Per step NV loads of b and R broadcasts of a feed R NV multiply-adds, so the arithmetic is the bottleneck.
-// With kTail, the last vector of b has only `tail` floats.
-template <int R, int NV, bool kTail, size_t a_stride>
-LH_INLINE void MultiplyAdd(const float* a, const float* b, size_t b_stride, uint32_t depth, uint32_t tail,
+// With kTail, the last vector of b has only `tail` numbers. B: float, or uint16_t for halves.
+template <int R, int NV, bool kTail, size_t a_stride, typename B>
+LH_INLINE void MultiplyAdd(const float* a, const B* b, size_t b_stride, uint32_t depth, uint32_t tail,
                            Vec (&acc)[R][NV]) {
   for (uint32_t k = 0; k < depth; ++k, b += b_stride) {
     Vec row[NV];
@@ -165,7 +166,7 @@ class RowTile {
       const Vec origin = Vec::Set1(states_[r].max);
       for (uint32_t i = 0; i < count_; ++i) {
         const float* row = scores_ + r * kScoreStride + i * kKeys;
-        float* mass = args_.key_mass + size_t{list_[i]} * kKeys;
+        float* mass = args_.key_mass + (row0_ + r) * args_.key_mass_stride + size_t{list_[i]} * kKeys;
         for (uint32_t j = 0; j < kKeys; j += Vec::kLanes) {
           Vec e = Vec::Load(row + j);
           if (!scores_are_current) e = Exp(Vec::Sub(e, origin));
@@ -201,7 +202,11 @@ class RowTile {
         LH_UNROLL
         for (int v = 0; v < kTileVectors; ++v) acc[r][v] = Vec::Set1(0.0f);
       }
-      MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.keys_t + column, kKeys, args_.head_dim, 0, acc);
+      if (block.half_keys_t != nullptr) {
+        MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.half_keys_t + column, kKeys, args_.head_dim, 0, acc);
+      } else {
+        MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.keys_t + column, kKeys, args_.head_dim, 0, acc);
+      }
       LH_UNROLL
       for (int r = 0; r < R; ++r) {
         LH_UNROLL
@@ -274,8 +279,13 @@ class RowTile {
       for (int v = 0; v < NV; ++v) acc[r][v] = Vec::Set1(0.0f);
     }
     for (uint32_t i = 0; i < count_; ++i) {
-      MultiplyAdd<R, NV, kTail, kScoreStride>(scores_ + i * kKeys, args_.blocks[list_[i]].values + column,
-                                              args_.head_dim, kKeys, tail, acc);
+      const KeyBlockView& block = args_.blocks[list_[i]];
+      const float* weights = scores_ + i * kKeys;
+      if (block.half_values != nullptr) {
+        MultiplyAdd<R, NV, kTail, kScoreStride>(weights, block.half_values + column, args_.head_dim, kKeys, tail, acc);
+      } else {
+        MultiplyAdd<R, NV, kTail, kScoreStride>(weights, block.values + column, args_.head_dim, kKeys, tail, acc);
+      }
     }
     LH_UNROLL
     for (int r = 0; r < R; ++r) {

@@ -36,6 +36,7 @@ struct AttendArgs {
   float* out;
   float* lse;
   float* key_mass;
+  size_t key_mass_stride;
   float* scratch;
 };
 

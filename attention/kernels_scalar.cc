@@ -26,6 +26,12 @@ struct Vec {
     __builtin_memcpy(&x.v, p, n * sizeof(float));
     return x;
   }
+  static Vec Load(const uint16_t* p) { return {Floats{FromHalf(p[0]), FromHalf(p[1]), FromHalf(p[2]), FromHalf(p[3])}}; }
+  static Vec LoadPartial(const uint16_t* p, uint32_t n) {
+    uint16_t first[kLanes] = {};
+    __builtin_memcpy(first, p, n * sizeof(uint16_t));
+    return Load(first);
+  }
   void StorePartial(float* p, uint32_t n) const { __builtin_memcpy(p, &v, n * sizeof(float)); }
   static Vec Set1(float x) { return {Floats{x, x, x, x}}; }
   void KeepInRegister() {}  // too few registers to insist

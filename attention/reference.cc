@@ -5,15 +5,16 @@
 #include <limits>
 #include <vector>
 
+#include "base/half.h"
+
 namespace longhold {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-double Dot(const float* a, const float* b, uint32_t b_stride, uint32_t n) {
-  double sum = 0;
-  for (uint32_t c = 0; c < n; ++c) sum += double{a[c]} * double{b[size_t{c} * b_stride]};
-  return sum;
+// Number i of a KeyBlockView's array, which is there as floats or as halves.
+double Number(const float* floats, const uint16_t* halves, size_t i) {
+  return halves != nullptr ? double{FromHalf(halves[i])} : double{floats[i]};
 }
 
 bool IsVisible(const VisibleKeys& v, uint32_t shared, size_t key) {
@@ -34,7 +35,11 @@ void ReferenceAttend(const AttendCall& call) {
       if (!IsVisible(call.visible[r / call.group], call.shared, j)) continue;
       const KeyBlockView& block = call.blocks[j / kBlockTokens];
       const size_t slot = j % kBlockTokens;
-      double x = double{call.scale} * Dot(call.q + size_t{r} * d, block.keys_t + slot, kBlockTokens, d);
+      double x = 0;
+      for (uint32_t c = 0; c < d; ++c) {
+        x += double{call.q[size_t{r} * d + c]} * Number(block.keys_t, block.half_keys_t, c * kBlockTokens + slot);
+      }
+      x *= double{call.scale};
       if (call.softcap != 0) x = call.softcap * std::tanh(x / call.softcap);
       if (block.bias != nullptr) x += block.bias[slot];
       logits[j] = x;
@@ -46,14 +51,14 @@ void ReferenceAttend(const AttendCall& call) {
     for (size_t j = 0; j < keys && !empty; ++j) {
       logits[j] = std::exp(logits[j] - max);
       sum += logits[j];
-      const float* value = call.blocks[j / kBlockTokens].values + (j % kBlockTokens) * d;
-      for (uint32_t c = 0; c < d; ++c) sums[c] += logits[j] * value[c];
+      const KeyBlockView& block = call.blocks[j / kBlockTokens];
+      for (uint32_t c = 0; c < d; ++c) sums[c] += logits[j] * Number(block.values, block.half_values, (j % kBlockTokens) * d + c);
     }
     for (uint32_t c = 0; c < d; ++c) call.out[size_t{r} * d + c] = empty ? 0.0f : static_cast<float>(sums[c] / sum);
     if (call.lse != nullptr)
       call.lse[r] = empty ? -std::numeric_limits<float>::infinity() : static_cast<float>(max + std::log(sum));
     if (call.key_mass == nullptr || empty) continue;
-    for (size_t j = 0; j < keys; ++j) call.key_mass[j] += static_cast<float>(logits[j] / sum);
+    for (size_t j = 0; j < keys; ++j) call.key_mass[r * call.key_mass_stride + j] += static_cast<float>(logits[j] / sum);
   }
 }
 

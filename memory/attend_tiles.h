@@ -1,6 +1,7 @@
 // Cuts one layer's attention into kernel calls and shares them between workers. Used by every LayerAttention of memory/.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -27,6 +28,34 @@ class AlignedFloats {
   size_t size_ = 0;
 };
 
+// A pass of few tokens has fewer tiles than its workers could share evenly: a decoded token one a KV head. There each head's
+// keys are attended to in parts of kPartBlocks blocks or more, and the worker that ends a head's last part merges them; nobody
+// waits. The parts do not depend on the number of workers, and so neither does the result.
+//
+// Owner: a LayerAttention, for all its workers. Thread use: Prepare between passes; else AttendTiles only.
+class SharedParts {
+ public:
+  static constexpr uint32_t kPartBlocks = 4;
+  static constexpr uint32_t kPartsMax = 8;
+  static constexpr uint32_t kRowsMax = 16;  // of one KV head; with more there are tiles enough
+
+  explicit SharedParts(uint32_t kv_heads) : done(kv_heads) {}
+  // Before a pass whose tokens have `rows` query rows for each KV head and see at most `blocks` blocks.
+  void Prepare(uint32_t rows, uint32_t blocks, uint32_t head_dim, bool count_mass);
+  uint32_t count() const { return count_; }  // of parts for each head; 1: heads are not cut
+
+  // Part p of a pass of `blocks` blocks ends before block PartEnd(p), and p + 1 begins there.
+  static uint32_t PartEnd(uint32_t part, uint32_t count, uint32_t blocks) { return blocks * (part + 1) / count; }
+
+  AlignedFloats out;   // [kv_heads, count, rows, head_dim]
+  AlignedFloats lse;   // [kv_heads, count, rows]
+  AlignedFloats mass;  // [kv_heads, rows, blocks * 64], each row over its part's own sum
+  std::vector<std::atomic<uint32_t>> done;  // [kv_heads] parts
+
+ private:
+  uint32_t count_ = 1;
+};
+
 // What one worker needs for its calls.
 struct TileScratch {
   AlignedFloats q;       // rotated queries of a tile
@@ -50,6 +79,7 @@ struct LayerCall {
   const VisibleKeys* visible = nullptr;  // [tokens]
   float* out = nullptr;                  // [tokens, q_heads, head_dim]
   bool count_mass = false;
+  SharedParts* parts = nullptr;          // prepared for this pass, or null: heads are not cut into parts
 };
 
 // Attends this worker's share of the call's tiles. Every worker makes the same call.

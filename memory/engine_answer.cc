@@ -155,16 +155,18 @@ size_t Engine::SpansThatFit(const Planned& p) const {
 Status Engine::ReserveAnswer(Planned& p) {
   uint64_t refreshes = uint64_t{profile_->follow_refreshes} * SpanTokensMax(*profile_);
   for (;;) {
-    uint64_t tokens = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes;
+    uint64_t passed = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes, stored = 0;
     std::vector<Piece> pieces;
     for (size_t i = 0; i < p.plan.spans.size(); ++i) {
-      tokens += p.plan.spans[i].tokens.size();
+      (i < SpansToReread(p.plan) ? passed : stored) += p.plan.spans[i].tokens.size();
       AppendPieces(p.plan.spans[i], i, &pieces);
     }
-    if (!p.plan.spans.empty()) tokens += profile_->reread_tokens;
+    if (!p.plan.spans.empty()) passed += profile_->reread_tokens;
+    passed = std::min<uint64_t>(passed, p.set->capacity());
+    stored = std::min(stored, p.set->capacity() - passed);
     Status reserved = p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * p.BlockBytes()));
     if (reserved.ok()) {
-      reserved = p.set_memory.Resize(WorkingSet::Bytes(model_->info().geometry, std::min<uint64_t>(tokens, p.set->capacity())));
+      reserved = p.set_memory.Resize(WorkingSet::Bytes(model_->info().geometry, passed, stored));
     }
     if (reserved.ok() || p.plan.spans.empty()) return reserved;
     if (refreshes > 0) {  // nothing was lost yet
@@ -334,7 +336,7 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span
   WorkingSet& set = *p.set;
   const auto rows = static_cast<uint32_t>(span.tokens.size());
   const uint64_t wanted = uint64_t{set.size()} + rows + answer_tokens;
-  if (wanted > set.capacity() || WorkingSet::Bytes(set.geometry(), wanted) > p.set_memory.bytes()) return TokenSpan{};
+  if (wanted > set.capacity() || set.BytesWith(wanted - set.size()) > p.set_memory.bytes()) return TokenSpan{};
   Result<RecalledSpan> description = Describe(*p.memory, span);
   if (!description.ok() && description.status().code() == StatusCode::kDataLoss) {
     ++reply->spans_lost;

@@ -59,14 +59,15 @@ void Engine::DropBlocks(Planned& p) {
 
 size_t Engine::ReserveLook(Planned& p, std::span<const PlannedSpan> spans, MemoryReservation* sets) {
   const KvGeometry& geometry = model_->info().geometry;
-  const uint64_t around = p.set->size() + p.prompt.Asked().size();
+  // Each span's set shares the head's whole blocks.
+  const uint64_t around = p.set->size() % kBlockTokens + p.prompt.Asked().size();
   std::vector<Piece> pieces;
   uint64_t set_bytes = WorkingSet::Bytes(geometry, around);  // of the question beside nothing
   size_t count = 0;
   for (; count < spans.size(); ++count) {
     AppendPieces(spans[count], count, &pieces);
     // A block that two spans share counts twice here, and is loaded once.
-    const uint64_t with = set_bytes + WorkingSet::Bytes(geometry, around + spans[count].tokens.size());
+    const uint64_t with = set_bytes + WorkingSet::Bytes(geometry, around, spans[count].tokens.size());
     if (budget_.RoomFor(1, pieces.size() * p.BlockBytes() + with) == 0) break;
     set_bytes = with;
   }
@@ -165,6 +166,7 @@ Result<std::vector<std::vector<float>>> Engine::QuestionBeside(Planned& p, std::
       const uint64_t rows = i < group.size() ? group[i].tokens.size() : 0;
       sets[i] = std::make_unique<WorkingSet>(model_->info().geometry, static_cast<uint32_t>(head + rows + question.size()));
       sets[i]->AppendHead(*p.set, head);
+      sets[i]->Reserve(static_cast<uint32_t>(rows));
       for (const Piece& piece : pieces) {
         if (piece.span != i) continue;
         if (const KvBlock* block = p.Rows(piece)) sets[i]->AppendBlock(*block, piece.row_begin, piece.row_end, 0);

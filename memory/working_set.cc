@@ -15,7 +15,7 @@ struct WorkingSet::Scratch {
 };
 
 WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens)
-    : geometry_(geometry), capacity_(capacity_tokens), rope_(geometry, capacity_tokens) {
+    : geometry_(geometry), capacity_(capacity_tokens), rope_(geometry, capacity_tokens), parts_(geometry.kv_heads) {
   bias_.assign((size_t{capacity_} + kBlockTokens - 1) / kBlockTokens * kBlockTokens, 0.0f);
   scratch_.resize(kWorkersMax);
   for (auto& s : scratch_) s = std::make_unique<Scratch>();
@@ -23,31 +23,120 @@ WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens)
 
 WorkingSet::~WorkingSet() = default;
 
-float* WorkingSet::KeysT(uint32_t slot, uint32_t kv_head, uint32_t block) {
-  const size_t panel = size_t{2} * kBlockTokens * geometry_.head_dim;
-  return panels_[block]->Ensure(0) + (size_t{slot} * geometry_.kv_heads + kv_head) * panel;
-}
+// Blocks that are read one after the other lie one after the other: with each block's numbers of all layers together, a token
+// of the answer waits three times as long for memory, since the processor's prefetch begins anew with each block.
+class WorkingSet::Slab {
+ public:
+  Slab(const KvGeometry& geometry, uint32_t blocks, bool halves)
+      : per_block_(size_t{kBlockTokens} * geometry.head_dim), kv_heads_(geometry.kv_heads), blocks_(blocks), halves_(halves) {
+    bytes_ = BlockNumbers(geometry) * blocks * (halves ? sizeof(uint16_t) : sizeof(float));
+    floats_ = memory_.Ensure((bytes_ + sizeof(float) - 1) / sizeof(float));
+    std::memset(floats_, 0, bytes_);  // unused keys must be finite
+  }
 
-float* WorkingSet::Values(uint32_t slot, uint32_t kv_head, uint32_t block) {
-  return KeysT(slot, kv_head, block) + size_t{kBlockTokens} * geometry_.head_dim;
-}
+  bool halves() const { return halves_; }
+  uint64_t bytes() const { return bytes_; }
+  float* Floats() { return floats_; }
+  uint16_t* Halves() { return static_cast<uint16_t*>(static_cast<void*>(floats_)); }
+  // Where a block's keys and values of one layer and KV head begin.
+  size_t Keys(uint32_t slot, uint32_t kv_head, uint32_t index) const {
+    return ((size_t{slot} * kv_heads_ + kv_head) * 2 * blocks_ + index) * per_block_;
+  }
+  size_t Values(uint32_t slot, uint32_t kv_head, uint32_t index) const { return Keys(slot, kv_head, index) + blocks_ * per_block_; }
 
-size_t WorkingSet::PanelFloats(const KvGeometry& geometry) {
+  // Block 0 becomes what block `index` of another slab is, which has the same format.
+  void CopyBlock(Slab& other, uint32_t index, uint32_t layers) {
+    const size_t size = halves_ ? sizeof(uint16_t) : sizeof(float);
+    const auto copy = [&](size_t to, size_t from) {
+      std::memcpy(reinterpret_cast<char*>(floats_) + to * size, reinterpret_cast<const char*>(other.floats_) + from * size, per_block_ * size);
+    };
+    for (uint32_t slot = 0; slot < layers; ++slot) {
+      for (uint32_t h = 0; h < kv_heads_; ++h) {
+        copy(Keys(slot, h, 0), other.Keys(slot, h, index));
+        copy(Values(slot, h, 0), other.Values(slot, h, index));
+      }
+    }
+  }
+
+ private:
+  size_t per_block_;
+  uint32_t kv_heads_;
+  uint32_t blocks_;
+  bool halves_;
+  uint64_t bytes_;
+  AlignedFloats memory_;
+  float* floats_;
+};
+
+size_t WorkingSet::BlockNumbers(const KvGeometry& geometry) {
   return geometry.layers.size() * geometry.kv_heads * 2 * kBlockTokens * geometry.head_dim;
 }
 
-uint64_t WorkingSet::Bytes(const KvGeometry& geometry, uint64_t tokens) {
-  const uint64_t blocks = (tokens + kBlockTokens - 1) / kBlockTokens;
-  return blocks * PanelFloats(geometry) * sizeof(float);
+KeyBlockView WorkingSet::View(uint32_t slot, uint32_t kv_head, uint32_t block) const {
+  const Place& place = places_[block];
+  const size_t keys = place.slab->Keys(slot, kv_head, place.index), values = place.slab->Values(slot, kv_head, place.index);
+  KeyBlockView view;
+  if (place.slab->halves()) {
+    view.half_keys_t = place.slab->Halves() + keys;
+    view.half_values = place.slab->Halves() + values;
+  } else {
+    view.keys_t = place.slab->Floats() + keys;
+    view.values = place.slab->Floats() + values;
+  }
+  if (any_bias_) view.bias = bias_.data() + size_t{block} * kBlockTokens;
+  return view;
 }
 
-void WorkingSet::Grow(uint32_t tokens) {
-  LH_CHECK(tokens <= capacity_);
-  const size_t floats = PanelFloats(geometry_);
-  while (panels_.size() * kBlockTokens < tokens) {
-    panels_.push_back(std::make_unique<AlignedFloats>());
-    std::memset(panels_.back()->Ensure(floats), 0, floats * sizeof(float));  // unused keys must be finite
+uint64_t WorkingSet::Bytes(const KvGeometry& geometry, uint64_t passed, uint64_t stored) {
+  const uint64_t blocks = (passed + stored + kBlockTokens - 1) / kBlockTokens;
+  // `stored` rows in a row that begin anywhere fill at least so many blocks.
+  const uint64_t halves = stored / kBlockTokens - std::min<uint64_t>(stored / kBlockTokens, 1);
+  return BlockNumbers(geometry) * (blocks * sizeof(float) - halves * (sizeof(float) - sizeof(uint16_t)));
+}
+
+uint64_t WorkingSet::BytesWith(uint64_t tokens) const {
+  const uint64_t blocks = (size_ + tokens + kBlockTokens - 1) / kBlockTokens;
+  uint64_t bytes = (blocks - std::min<uint64_t>(blocks, places_.size())) * BlockNumbers(geometry_) * sizeof(float);
+  for (const auto& slab : slabs_) bytes += slab->bytes();
+  return bytes;
+}
+
+bool WorkingSet::Shared(const Slab* slab) const {
+  const auto at = std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& s) { return s.get() == slab; });
+  return at->use_count() > 1;
+}
+
+void WorkingSet::Provide(uint32_t begin, uint32_t end, bool halves) {
+  if (begin == end) return;
+  slabs_.push_back(std::make_shared<Slab>(geometry_, end - begin, halves));
+  places_.resize(std::max<size_t>(places_.size(), end));
+  for (uint32_t b = begin; b < end; ++b) places_[b] = {slabs_.back().get(), b - begin};
+}
+
+void WorkingSet::Grow(uint32_t tokens, bool halves) {
+  const uint32_t end = size_ + tokens;
+  LH_CHECK(end <= capacity_);
+  if (tokens == 0) return;
+  // What there is of the last block goes on in it.
+  const uint32_t first = (size_ + kBlockTokens - 1) / kBlockTokens, last = (end + kBlockTokens - 1) / kBlockTokens;
+  if (first * kBlockTokens > size_ && Shared(places_[first - 1].slab)) {
+    const Place old = places_[first - 1];
+    const std::shared_ptr<Slab> kept = *std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& s) { return s.get() == old.slab; });
+    Provide(first - 1, first, old.slab->halves());
+    places_[first - 1].slab->CopyBlock(*old.slab, old.index, static_cast<uint32_t>(geometry_.layers.size()));
   }
+  // New blocks, in runs of those that are to be halves and those that are not; room left by what was forgotten is used again.
+  const auto fits = [&](uint32_t b) { return b < places_.size() && !Shared(places_[b].slab) && (halves || !places_[b].slab->halves()); };
+  const uint32_t whole_end = halves ? std::max(first, end / kBlockTokens) : first;
+  for (uint32_t b = first; b < last;) {
+    uint32_t run = b;
+    while (run < last && !fits(run) && (run < whole_end) == (b < whole_end)) ++run;
+    Provide(b, run, b < whole_end);
+    b = std::max(run, b + (run == b));
+  }
+  std::erase_if(slabs_, [&](const auto& slab) {
+    return std::none_of(places_.begin(), places_.end(), [&](const Place& place) { return place.slab == slab.get(); });
+  });
 }
 
 void WorkingSet::Truncate(uint32_t size) {
@@ -57,15 +146,31 @@ void WorkingSet::Truncate(uint32_t size) {
 }
 
 void WorkingSet::PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key) {
+  const uint32_t d = geometry_.head_dim;
   float rotated[kMaxHeadDim];
-  rope_.Of(slot).Rotate(key, rotated, geometry_.head_dim, index);
-  float* column = KeysT(slot, kv_head, index / kBlockTokens) + index % kBlockTokens;
-  for (uint32_t c = 0; c < geometry_.head_dim; ++c) column[size_t{c} * kBlockTokens] = rotated[c];
+  rope_.Of(slot).Rotate(key, rotated, d, index);
+  const Place& place = places_[index / kBlockTokens];
+  const size_t column = place.slab->Keys(slot, kv_head, place.index) + index % kBlockTokens;
+  if (place.slab->halves()) {
+    uint16_t rounded[kMaxHeadDim];
+    Kernels().float_to_half(rotated, rounded, d);
+    uint16_t* at = place.slab->Halves() + column;
+    for (uint32_t c = 0; c < d; ++c) at[size_t{c} * kBlockTokens] = rounded[c];
+  } else {
+    float* at = place.slab->Floats() + column;
+    for (uint32_t c = 0; c < d; ++c) at[size_t{c} * kBlockTokens] = rotated[c];
+  }
 }
 
 void WorkingSet::PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const float* value) {
-  std::memcpy(Values(slot, kv_head, index / kBlockTokens) + size_t{index % kBlockTokens} * geometry_.head_dim, value,
-              geometry_.head_dim * sizeof(float));
+  const uint32_t d = geometry_.head_dim;
+  const Place& place = places_[index / kBlockTokens];
+  const size_t row = place.slab->Values(slot, kv_head, place.index) + size_t{index % kBlockTokens} * d;
+  if (place.slab->halves()) {
+    Kernels().float_to_half(value, place.slab->Halves() + row, d);
+  } else {
+    std::memcpy(place.slab->Floats() + row, value, d * sizeof(float));
+  }
 }
 
 void WorkingSet::AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t row_end, float bias) {
@@ -77,27 +182,33 @@ void WorkingSet::AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t 
 }
 
 void WorkingSet::AppendHead(const WorkingSet& other, uint32_t tokens) {
-  LH_CHECK(size_ == 0 && tokens <= other.size_ && geometry_ == other.geometry_);
-  Grow(tokens);
-  const size_t floats = PanelFloats(geometry_);
-  for (uint32_t b = 0; b * kBlockTokens < tokens; ++b) {
-    std::memcpy(panels_[b]->Ensure(floats), other.panels_[b]->Ensure(floats), floats * sizeof(float));
+  LH_CHECK(size_ == 0 && places_.empty() && tokens <= other.size_ && tokens <= capacity_ && geometry_ == other.geometry_);
+  const uint32_t whole = tokens / kBlockTokens;
+  places_.assign(other.places_.begin(), other.places_.begin() + whole);
+  for (const auto& slab : other.slabs_) {
+    const bool needed = std::any_of(places_.begin(), places_.end(), [&](const Place& place) { return place.slab == slab.get(); });
+    if (needed) slabs_.push_back(slab);
+  }
+  if (tokens % kBlockTokens > 0) {
+    const Place& last = other.places_[whole];
+    Provide(whole, whole + 1, last.slab->halves());
+    places_[whole].slab->CopyBlock(*last.slab, last.index, static_cast<uint32_t>(geometry_.layers.size()));
   }
   std::copy_n(other.bias_.begin(), tokens, bias_.begin());
   any_bias_ = other.any_bias_;
   size_ = tokens;
 }
 
-void WorkingSet::Reserve(uint32_t tokens) { Grow(size_ + tokens); }
+void WorkingSet::Reserve(uint32_t tokens) { Grow(tokens, true); }
 
 void WorkingSet::PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot) {
-  const uint32_t width = geometry_.kv_width();
+  const uint32_t width = geometry_.kv_width(), d = geometry_.head_dim;
   std::vector<float> row(width);
   for (uint32_t r = row_begin; r < row_end; ++r, ++index) {
     Kernels().half_to_float(block.Keys(slot) + size_t{r} * width, row.data(), width);
-    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) PutKey(slot, h, index, row.data() + size_t{h} * geometry_.head_dim);
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) PutKey(slot, h, index, row.data() + size_t{h} * d);
     Kernels().half_to_float(block.Values(slot) + size_t{r} * width, row.data(), width);
-    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) PutValue(slot, h, index, row.data() + size_t{h} * geometry_.head_dim);
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h) PutValue(slot, h, index, row.data() + size_t{h} * d);
   }
 }
 
@@ -108,9 +219,10 @@ void WorkingSet::CommitRows(uint32_t tokens, float bias) {
 }
 
 void WorkingSet::BeginPass(uint32_t tokens) {
-  Grow(size_ + tokens);
+  Grow(tokens, false);
   pass_begin_ = size_;
   size_ += tokens;
+  parts_.Prepare(tokens * geometry_.group(), (size_ + kBlockTokens - 1) / kBlockTokens, geometry_.head_dim, count_mass_);
   visible_.resize(tokens);
   for (uint32_t t = 0; t < tokens; ++t) visible_[t] = {0, pass_begin_ + t + 1};
 }
@@ -148,9 +260,7 @@ void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float
   scratch.blocks.resize(geometry_.kv_heads);
   for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {
     scratch.blocks[h].resize(blocks);
-    for (uint32_t b = 0; b < blocks; ++b) {
-      scratch.blocks[h][b] = {KeysT(slot, h, b), Values(slot, h, b), any_bias_ ? bias_.data() + size_t{b} * kBlockTokens : nullptr};
-    }
+    for (uint32_t b = 0; b < blocks; ++b) scratch.blocks[h][b] = View(slot, h, b);
   }
   LayerCall call;
   call.geometry = &geometry_;
@@ -162,6 +272,7 @@ void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float
   call.visible = visible_.data();
   call.out = out;
   call.count_mass = count_mass_;
+  call.parts = &parts_;
   AttendTiles(call, &scratch.tile, worker, workers);
 }
 

@@ -26,14 +26,18 @@ struct QueryCapture {
 // A growing list of keys and values that every later token attends to. Key i sits at virtual position i.
 //
 // Owner: an answer, or the tap's proof. Thread use: *confined*; the LayerAttention calls follow that interface's rule.
-// Memory: 2 * 4 bytes * kv_width * layers per token, in blocks of 64, allocated as they fill.
+// Memory: in blocks of 64 keys, allocated as they fill. What a pass appends is kept in 32 bits a number. Stored rows came from
+// 16 bits and are kept in 16, the keys rounded once more after their rotation (what the engine's own 16-bit cache does),
+// where they fill a block of this set: half the bytes to read for every token of the answer.
 class WorkingSet final : public LayerAttention {
  public:
   // Holds at most `capacity_tokens` keys.
   WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens);
   ~WorkingSet() override;
-  // RAM that `tokens` keys take.
-  static uint64_t Bytes(const KvGeometry& geometry, uint64_t tokens);
+  // RAM that keys take at most: `passed` that passes append, and `stored` rows of blocks for which room is reserved at once.
+  static uint64_t Bytes(const KvGeometry& geometry, uint64_t passed, uint64_t stored = 0);
+  // RAM of this set when `tokens` more keys have been appended, at most.
+  uint64_t BytesWith(uint64_t tokens) const;
 
   uint32_t size() const { return size_; }
   uint32_t capacity() const { return capacity_; }
@@ -45,11 +49,12 @@ class WorkingSet final : public LayerAttention {
   // Appends rows [row_begin, row_end) of a stored block, with `bias` added to their logits (the gate).
   // Must hold: there is room. The block's shape must be this geometry's.
   void AppendBlock(const KvBlock& block, uint32_t row_begin, uint32_t row_end, float bias);
-  // Begins with the first `tokens` keys of `other`, which has the same geometry, at the same positions. Must hold: this set is
-  // empty and holds that many.
+  // Begins with the first `tokens` keys of `other`, which has the same geometry, at the same positions; whole blocks are shared
+  // with it, not copied. Must hold: this set is empty and holds that many.
   void AppendHead(const WorkingSet& other, uint32_t tokens);
   // AppendBlock in three steps, so that many blocks can be laid out by several threads: Reserve room, PlaceRows each piece at
   // its index for each layer slot (calls with different (piece, slot) may run at the same time), then CommitRows in order.
+  // Also before several AppendBlocks that follow each other: only whole blocks of what was reserved at once take 16 bits.
   void Reserve(uint32_t tokens);
   void PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot);
   void CommitRows(uint32_t tokens, float bias);
@@ -69,11 +74,22 @@ class WorkingSet final : public LayerAttention {
   void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) override;
 
  private:
-  // One block of one layer and KV head: [head_dim, 64] keys, then [64, head_dim] values.
-  float* KeysT(uint32_t slot, uint32_t kv_head, uint32_t block);
-  float* Values(uint32_t slot, uint32_t kv_head, uint32_t block);
-  static size_t PanelFloats(const KvGeometry& geometry);  // of one block, all layers and heads
-  void Grow(uint32_t tokens);
+  // Some blocks that follow each other: [layers, kv_heads] of [blocks, head_dim, 64] keys and [blocks, 64, head_dim] values.
+  class Slab;
+  // Where a block lies: in one of slabs_.
+  struct Place {
+    Slab* slab = nullptr;
+    uint32_t index = 0;
+  };
+
+  static size_t BlockNumbers(const KvGeometry& geometry);
+  // One layer and KV head of a block.
+  KeyBlockView View(uint32_t slot, uint32_t kv_head, uint32_t block) const;
+  // Blocks [begin, end) get a new slab of their own, in place of what they had.
+  void Provide(uint32_t begin, uint32_t end, bool halves);
+  // Room for `tokens` more keys, of which whole new blocks may be halves.
+  void Grow(uint32_t tokens, bool halves);
+  bool Shared(const Slab* slab) const;
   void PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key);
   void PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const float* value);
 
@@ -82,13 +98,15 @@ class WorkingSet final : public LayerAttention {
   uint32_t size_ = 0;        // keys that are complete
   uint32_t pass_begin_ = 0;  // keys before the current pass
   RopeTables rope_;
-  std::vector<std::unique_ptr<AlignedFloats>> panels_;  // [blocks] of [layers, kv_heads, 2, 64 * head_dim]
+  std::vector<std::shared_ptr<Slab>> slabs_;   // each once; those that other sets have too are not written to
+  std::vector<Place> places_;                  // [blocks]
   std::vector<float> bias_;                    // [capacity, rounded up to blocks]
   bool any_bias_ = false;
   std::vector<VisibleKeys> visible_;           // of the current pass's tokens
   QueryCapture* capture_ = nullptr;
   bool count_mass_ = false;
   struct Scratch;
+  SharedParts parts_;
   std::vector<std::unique_ptr<Scratch>> scratch_;  // [workers]
 };
 

@@ -14,6 +14,7 @@
 
 #include "attention/geometry.h"
 #include "attention/kernels.h"
+#include "base/half.h"
 
 namespace longhold {
 
@@ -45,6 +46,7 @@ struct AttendShape {
   float softcap = 0.0f;
   bool bias = false;         // a random gate on every second block, with some keys at -infinity
   bool random_masks = true;  // else every row sees every key
+  uint32_t halves = 0;       // so many of three blocks are halves
   uint64_t seed = 1;
 };
 
@@ -64,6 +66,7 @@ class AttendCase {
                         .values = values_.data() + b * kBlockTokens * d,
                         .bias = shape.bias && b % 2 == 0 ? bias_.data() + b * kBlockTokens : nullptr});
     }
+    if (shape.halves > 0) KeepHalves();
     shared_ = shape.random_masks ? Below(keys + 1) / 3 : 0;
     for (uint32_t token = 0; token < shape.rows / shape.group; ++token) {
       VisibleKeys v = {.begin = 0, .end = keys};
@@ -138,6 +141,23 @@ class AttendCase {
  private:
   uint32_t Below(uint32_t n) { return static_cast<uint32_t>(rng_() % n); }
 
+  // Some blocks lose their floats. What the halves round away is within the bounds that are taken from the floats.
+  void KeepHalves() {
+    half_keys_t_.resize(keys_t_.size());
+    half_values_.resize(values_.size());
+    const size_t numbers = size_t{kBlockTokens} * shape_.head_dim;
+    for (uint32_t b = 0; b < shape_.blocks; ++b) {
+      if (b % 3 >= shape_.halves) continue;
+      for (size_t i = b * numbers; i < (b + 1) * numbers; ++i) {
+        half_keys_t_[i] = ToHalf(keys_t_[i]);
+        half_values_[i] = ToHalf(values_[i]);
+      }
+      views_[b].keys_t = views_[b].values = nullptr;
+      views_[b].half_keys_t = half_keys_t_.data() + b * numbers;
+      views_[b].half_values = half_values_.data() + b * numbers;
+    }
+  }
+
   AlignedFloats Normal(size_t count, float deviation) {
     std::normal_distribution<float> normal(0.0f, deviation);
     AlignedFloats numbers(count);
@@ -148,6 +168,7 @@ class AttendCase {
   AttendShape shape_;
   std::mt19937_64 rng_;
   AlignedFloats q_, keys_t_, values_, bias_, out_, lse_, key_mass_, scratch_;
+  std::vector<uint16_t> half_keys_t_, half_values_;
   std::vector<KeyBlockView> views_;
   std::vector<VisibleKeys> visible_;
   uint32_t shared_ = 0;

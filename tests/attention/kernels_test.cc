@@ -108,6 +108,17 @@ TEST_P(KernelLevel, AttendsLikeTheReferenceAcrossChunks) {
   }
 }
 
+TEST_P(KernelLevel, AttendsToHalvesLikeTheReference) {
+  uint64_t seed = 500;
+  for (const uint32_t head_dim : {4, 8, 12, 36, 60, 64, 68, 80, 100, 128, 252, 256}) {
+    for (const uint32_t rows : {1, 3, 6, 16}) {
+      ExpectMatchesReference(kernels(),
+                             {.rows = rows, .head_dim = head_dim, .blocks = 7, .bias = true, .halves = 2, .seed = ++seed});
+    }
+  }
+  ExpectMatchesReference(kernels(), {.rows = 12, .group = 3, .blocks = 70, .spread = 3.0f, .softcap = 30.0f, .halves = 2, .seed = 600});
+}
+
 TEST_P(KernelLevel, AttendsLikeTheReferenceWithSoftcap) {
   for (const float softcap : {5.0f, 30.0f, 50.0f}) {
     ExpectMatchesReference(
