@@ -140,8 +140,8 @@ APT_BUILD=(build-essential cmake ninja-build ccache pkg-config ca-certificates p
   librocksdb-dev libzstd-dev libxxhash-dev libssl-dev libboost1.81-dev libboost-json1.81-dev
   libflatbuffers-dev flatbuffers-compiler libgtest-dev libgmock-dev libcli11-dev libtomlplusplus-dev bible-kjv
   libfaiss-dev libopenblas-serial-dev librsvg2-dev prometheus-cpp-dev)
-# What the tests need on top: numpy and yaml for the gguf module that writes tiny models.
-APT_TEST=(python3-numpy python3-yaml)
+# What the tests need on top: numpy and yaml for the gguf module that writes tiny models; valgrind to count instructions.
+APT_TEST=(python3-numpy python3-yaml valgrind libbenchmark-dev)
 
 # apt_missing PACKAGE...: prints those that are not installed.
 apt_missing() {
