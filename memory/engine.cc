@@ -150,14 +150,7 @@ Result<std::unique_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
   const fs::path path = PathOf(name);
   const Status exists = Exists(name);
   if (!exists.ok() && (exists.code() != StatusCode::kNotFound || access != Access::kCreate)) return exists;
-  if (!exists.ok()) {
-    std::error_code ec;
-    fs::create_directories(path.parent_path(), ec);
-    if (ec) {
-      return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() +
-                             "); choose another with --home or LONGHOLD_HOME");
-    }
-  }
+  if (!exists.ok()) LH_RETURN_IF_ERROR(MakeMemoriesDirectory());
   RocksOptions rocks = StoreOptions(path.string(), options_.memory_budget_bytes);
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
@@ -333,6 +326,15 @@ Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& s
   return report;
 }
 
+Status Engine::MakeMemoriesDirectory() const {
+  std::error_code ec;
+  const fs::path directory = fs::path(PathOf("any")).parent_path();
+  // What was ingested is nobody else's on this machine; a directory that is there keeps the mode that it was given.
+  if (fs::create_directories(directory, ec)) fs::permissions(directory, fs::perms::owner_all, ec);
+  if (!ec) return OkStatus();
+  return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
+}
+
 Result<TransferReport> Engine::Import(const ByteSource& source, const std::string& name) {
   LH_ASSIGN_OR_RETURN(TransferReport report, [&]() -> Result<TransferReport> {
     TransferReport named;
@@ -347,9 +349,8 @@ Result<TransferReport> Engine::Import(const ByteSource& source, const std::strin
   open_.reset();
   // Under a name that no memory can have until it is whole.
   const std::string path = PathOf(own), hidden = PathOf(".import-" + own);
+  LH_RETURN_IF_ERROR(MakeMemoriesDirectory());
   std::error_code ec;
-  fs::create_directories(fs::path(path).parent_path(), ec);
-  if (ec) return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
   if (fs::exists(hidden, ec)) LH_RETURN_IF_ERROR(RemoveRocksStore(hidden));  // of an import that was killed
   RocksOptions rocks = StoreOptions(hidden, options_.memory_budget_bytes);
   rocks.create_if_missing = true;

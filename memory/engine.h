@@ -321,6 +321,8 @@ class Engine {
   // All spans of the plan, best first. One whose text is damaged leaves the plan and is counted.
   Result<std::vector<RecalledSpan>> DescribeAll(Planned& planned, uint64_t* spans_lost);
   std::string PathOf(const std::string& memory) const;
+  // Where memories live, made for its owner alone when it is not there.
+  Status MakeMemoriesDirectory() const;
   void Note(const std::string& note);
 
   EngineOptions options_;

@@ -52,7 +52,7 @@ struct FileValue {
   uint32_t line = 0;
 };
 struct FileValues {
-  std::optional<FileValue> home, model, profile, threads, memory_budget, listen;
+  std::optional<FileValue> home, model, profile, threads, memory_budget, listen, tls_certificate, tls_key, tls_client_ca;
 };
 
 Result<FileValues> ParseFile(const std::string& path, std::string_view text, const std::string& home_dir) {
@@ -81,23 +81,29 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
       const std::string expanded = ExpandHome(p, home_dir);
       return expanded.starts_with('/') ? expanded : (fs::path(path).parent_path() / expanded).string();
     };
-    if (key.str() == "home" && is_string) {
-      values.home = {as_path(value), line};
-    } else if (key.str() == "profile" && is_string) {
-      values.profile = {as_path(value), line};
-    } else if (key.str() == "listen" && is_string) {
+    const std::pair<std::string_view, std::optional<FileValue>*> paths[] = {{"home", &values.home},
+                                                                            {"profile", &values.profile},
+                                                                            {"tls_certificate", &values.tls_certificate},
+                                                                            {"tls_key", &values.tls_key},
+                                                                            {"tls_client_ca", &values.tls_client_ca}};
+    const auto* const known_path = std::find_if(std::begin(paths), std::end(paths), [&](const auto& p) { return p.first == key.str(); });
+    const bool string_key = known_path != std::end(paths) || key.str() == "model" || key.str() == "listen";
+    if (string_key != is_string && (string_key || key.str() == "threads")) {
+      return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (string_key ? "a string" : "an integer") + "; mend the file");
+    }
+    if (known_path != std::end(paths)) {
+      *known_path->second = FileValue{as_path(value), line};
+    } else if (key.str() == "listen") {
       values.listen = entry;
-    } else if (key.str() == "model" && is_string) {
+    } else if (key.str() == "model") {
       values.model = {IsModelPath(value) ? as_path(value) : value, line};
-    } else if (key.str() == "threads" && !is_string) {
+    } else if (key.str() == "threads") {
       values.threads = entry;
     } else if (key.str() == "memory_budget") {
       values.memory_budget = entry;
-    } else if (key.str() == "home" || key.str() == "model" || key.str() == "profile" || key.str() == "threads" || key.str() == "listen") {
-      return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (key.str() == "threads" ? "an integer" : "a string") +
-                             "; mend the file");
     } else {
-      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, profile, threads, memory_budget, listen");
+      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, profile, threads, memory_budget, listen, "
+                             "tls_certificate, tls_key, tls_client_ca");
     }
   }
   return values;
@@ -254,6 +260,12 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   };
   LH_RETURN_IF_ERROR(
       Choose(&config.listen, flags.listen, "--listen", environment("LONGHOLD_LISTEN"), "LONGHOLD_LISTEN", file.listen, config.file, listen));
+  LH_RETURN_IF_ERROR(Choose(&config.tls_certificate, flags.tls_certificate, "--tls-certificate", environment("LONGHOLD_TLS_CERTIFICATE"),
+                            "LONGHOLD_TLS_CERTIFICATE", file.tls_certificate, config.file, path));
+  LH_RETURN_IF_ERROR(
+      Choose(&config.tls_key, flags.tls_key, "--tls-key", environment("LONGHOLD_TLS_KEY"), "LONGHOLD_TLS_KEY", file.tls_key, config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.tls_client_ca, flags.tls_client_ca, "--tls-client-ca", environment("LONGHOLD_TLS_CLIENT_CA"),
+                            "LONGHOLD_TLS_CLIENT_CA", file.tls_client_ca, config.file, path));
   if (config.home.value.empty()) return FailedPrecondition("home: this user has no home directory; name one with --home DIR or LONGHOLD_HOME");
 
   std::optional<std::string> cache = environment("LONGHOLD_CACHE");

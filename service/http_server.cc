@@ -1,13 +1,16 @@
 #include "service/http_server.h"
 
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio.hpp>
+#include <boost/asio/ssl.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cctype>
 #include <deque>
+#include <filesystem>
 #include <optional>
 #include <set>
 #include <utility>
@@ -20,6 +23,7 @@ namespace {
 
 namespace net = boost::asio;
 namespace http = boost::beast::http;
+namespace ssl = boost::asio::ssl;
 using boost::system::error_code;
 using net::ip::tcp;
 
@@ -28,6 +32,9 @@ constexpr uint32_t kHeaderBytesMax = 16 << 10;
 constexpr size_t kPendingBytesMax = 4 << 20;
 constexpr std::chrono::milliseconds kStopPoll{100};
 constexpr size_t kDiscardBytes = 4096;  // at a time
+constexpr size_t kFirstBytes = 4096;    // of a request through TLS
+constexpr std::chrono::milliseconds kGonePoll{250};
+constexpr std::chrono::seconds kGoodbye{2};
 
 std::string LowerCase(std::string_view text) {
   std::string out(text);
@@ -51,6 +58,44 @@ std::string HostName(std::string_view host) {
   return LowerCase(host.substr(0, colon));
 }
 
+Result<std::shared_ptr<ssl::context>> LoadTls(const TlsFiles& files) {
+  const auto context = std::make_shared<ssl::context>(ssl::context::tls_server);
+  error_code ec;
+  const auto bad = [&](const std::string& flag, const std::string& file) {
+    return InvalidArgument(flag + " " + file + ": " + ec.message() + "; give a PEM file that this user may read");
+  };
+  SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_2_VERSION);
+  SSL_CTX_set_options(context->native_handle(), SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+  SSL_CTX_set_mode(context->native_handle(), SSL_MODE_RELEASE_BUFFERS);  // of connections that wait
+  // A key with a password would ask for it on the terminal.
+  context->set_password_callback([](size_t, ssl::context::password_purpose) { return std::string(); }, ec);
+  if (!ec) context->use_certificate_chain_file(files.certificate, ec);
+  if (ec) return bad("--tls-certificate", files.certificate);
+  context->use_private_key_file(files.key, ssl::context::pem, ec);
+  if (ec) return bad("--tls-key", files.key);
+  if (SSL_CTX_check_private_key(context->native_handle()) != 1) {
+    return InvalidArgument("--tls-key " + files.key + ": is not the key of " + files.certificate + "; give the two that belong together");
+  }
+  if (!files.client_ca.empty()) {
+    context->load_verify_file(files.client_ca, ec);
+    if (!ec) context->set_verify_mode(ssl::verify_peer | ssl::verify_fail_if_no_peer_cert, ec);
+    if (ec) return bad("--tls-client-ca", files.client_ca);
+  }
+  return context;
+}
+
+// When each of the files was written, and how long it is.
+using TlsStamp = std::vector<std::pair<std::filesystem::file_time_type, uintmax_t>>;
+
+TlsStamp StampOf(const TlsFiles& files) {
+  TlsStamp stamp;
+  for (const std::string* file : {&files.certificate, &files.key, &files.client_ca}) {
+    std::error_code ec;
+    stamp.emplace_back(std::filesystem::last_write_time(*file, ec), std::filesystem::file_size(*file, ec));
+  }
+  return stamp;
+}
+
 class Server;
 
 // What the exchange and its connection share. `gone` is set by the connection's thread.
@@ -60,9 +105,13 @@ struct Answering {
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Server& server, tcp::socket socket) : server_(server), socket_(std::move(socket)), deadline_(socket_.get_executor()) {}
+  // `tls` is null for plain HTTP.
+  Connection(Server& server, tcp::socket socket, std::shared_ptr<ssl::context> tls)
+      : server_(server), socket_(std::move(socket)), context_(std::move(tls)), deadline_(socket_.get_executor()), watch_timer_(socket_.get_executor()) {
+    if (context_ != nullptr) tls_.emplace(socket_, *context_);
+  }
 
-  void Start() { AwaitRequest(); }
+  void Start();
   void Close();
   // No request is under way.
   bool idle() const { return state_ == State::kIdle; }
@@ -75,6 +124,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   enum class State : uint8_t { kIdle, kReading, kAnswering, kStreaming, kFinishing, kClosed };
+  // Calls `use` with what is read from and written to.
+  template <typename Use>
+  void Through(Use use) {
+    if (tls_.has_value()) {
+      use(*tls_);
+    } else {
+      use(socket_);
+    }
+  }
   void SetDeadline(std::chrono::milliseconds time);
   void AwaitRequest();
   void ReadHeader();
@@ -94,7 +152,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Server& server_;
   tcp::socket socket_;
+  std::shared_ptr<ssl::context> context_;
+  std::optional<ssl::stream<tcp::socket&>> tls_;
   net::steady_timer deadline_;  // closes the connection, or pings while a stream waits for its next piece
+  net::steady_timer watch_timer_;
   boost::beast::flat_buffer buffer_{kHeaderBytesMax + (64 << 10)};
   std::optional<http::request_parser<http::string_body>> parser_;
   State state_ = State::kIdle;
@@ -160,6 +221,9 @@ class Server final : public HttpServer {
       return InvalidArgument("--listen " + options_.address + ":" + std::to_string(options_.port) + ": cannot be listened on (" +
                              ec.message() + "); choose another port, or stop what has it");
     }
+    if (options_.tls.certificate.empty()) return OkStatus();
+    tls_stamp_ = StampOf(options_.tls);
+    LH_ASSIGN_OR_RETURN(tls_, LoadTls(options_.tls));
     return OkStatus();
   }
 
@@ -212,7 +276,7 @@ class Server final : public HttpServer {
       if (!ec) {
         error_code ignored;
         socket.set_option(tcp::no_delay(true), ignored);
-        const auto connection = std::make_shared<Connection>(*this, std::move(socket));
+        const auto connection = std::make_shared<Connection>(*this, std::move(socket), Tls());
         connections_.insert(connection);
         connection->Start();
         return Accept();
@@ -221,6 +285,18 @@ class Server final : public HttpServer {
       accepting_ = false;
       retry_accept_ = true;
     });
+  }
+
+  // Of a new connection; null for plain HTTP.
+  std::shared_ptr<ssl::context> Tls() {
+    if (tls_ == nullptr) return nullptr;
+    TlsStamp stamp = StampOf(options_.tls);
+    if (stamp == tls_stamp_) return tls_;
+    tls_stamp_ = std::move(stamp);
+    Result<std::shared_ptr<ssl::context>> fresh = LoadTls(options_.tls);
+    if (fresh.ok()) tls_ = std::move(*fresh);
+    if (options_.note) options_.note(fresh.ok() ? "the TLS certificate was read again" : fresh.status().message() + "; the one of before holds");
+    return tls_;
   }
 
   void PollStop() {
@@ -252,6 +328,8 @@ class Server final : public HttpServer {
   net::io_context context_{1};
   tcp::acceptor acceptor_;
   net::steady_timer stop_timer_;
+  std::shared_ptr<ssl::context> tls_;
+  TlsStamp tls_stamp_;
   std::set<std::shared_ptr<Connection>> connections_;
   uint64_t body_bytes_ = 0;
   const std::atomic<bool>* stop_ = nullptr;
@@ -268,6 +346,7 @@ void Connection::Close() {
   GiveRoom();
   error_code ignored;
   deadline_.cancel();
+  watch_timer_.cancel();
   socket_.shutdown(tcp::socket::shutdown_both, ignored);
   socket_.close(ignored);
   server_.Remove(shared_from_this());
@@ -282,11 +361,31 @@ void Connection::SetDeadline(std::chrono::milliseconds time) {
   });
 }
 
+void Connection::Start() {
+  if (!tls_.has_value()) return AwaitRequest();
+  state_ = State::kReading;
+  SetDeadline(server_.options().header_time);
+  tls_->async_handshake(ssl::stream_base::server, [self = shared_from_this()](const error_code& ec) {
+    if (self->state_ == State::kClosed) return;
+    if (ec) return self->Close();
+    self->AwaitRequest();
+  });
+}
+
 void Connection::AwaitRequest() {
   if (server_.draining()) return Close();
   state_ = State::kIdle;
   if (buffer_.size() > 0) return ReadHeader();
   SetDeadline(server_.options().idle_time);
+  // What TLS has read ahead is in no socket: there the first bytes are read, not waited for.
+  if (tls_.has_value()) {
+    return tls_->async_read_some(buffer_.prepare(kFirstBytes), [self = shared_from_this()](const error_code& ec, size_t bytes) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->Close();
+      self->buffer_.commit(bytes);
+      self->ReadHeader();
+    });
+  }
   socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
     if (self->state_ == State::kClosed) return;
     if (ec) return self->Close();
@@ -300,10 +399,12 @@ void Connection::ReadHeader() {
   parser_->header_limit(kHeaderBytesMax);
   parser_->body_limit(server_.options().body_bytes_max);
   SetDeadline(server_.options().header_time);
-  http::async_read_header(socket_, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
-    if (self->state_ == State::kClosed) return;
-    if (ec) return self->RefuseParse(ec);
-    self->ReadBody();
+  Through([&](auto& stream) {
+    http::async_read_header(stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->RefuseParse(ec);
+      self->ReadBody();
+    });
   });
 }
 
@@ -322,18 +423,22 @@ void Connection::ReadBody() {
   room_ = length;
   SetDeadline(server_.options().body_time);
   const auto read = [self = shared_from_this()] {
-    http::async_read(self->socket_, self->buffer_, *self->parser_, [self](const error_code& ec, size_t) {
-      if (self->state_ == State::kClosed) return;
-      if (ec) return self->RefuseParse(ec);
-      self->Handle();
+    self->Through([&](auto& stream) {
+      http::async_read(stream, self->buffer_, *self->parser_, [self](const error_code& ec, size_t) {
+        if (self->state_ == State::kClosed) return;
+        if (ec) return self->RefuseParse(ec);
+        self->Handle();
+      });
     });
   };
   if (!parser_->is_done() && LowerCase(request[http::field::expect]) == "100-continue") {
-    static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    return net::async_write(socket_, net::buffer(kContinue), [self = shared_from_this(), read](const error_code& ec, size_t) {
-      if (self->state_ == State::kClosed) return;
-      if (ec) return self->Close();
-      read();
+    static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+    return Through([&](auto& stream) {
+      net::async_write(stream, net::buffer(kContinue), [self = shared_from_this(), read](const error_code& ec, size_t) {
+        if (self->state_ == State::kClosed) return;
+        if (ec) return self->Close();
+        read();
+      });
     });
   }
   read();
@@ -403,14 +508,25 @@ void Connection::Handle() {
   server_.handler()(std::move(request), std::make_shared<Exchange>(shared_from_this(), socket_.get_executor(), serial_, answering_));
 }
 
-// The client's end of the connection: while nothing is to be read, readiness means that it is gone.
+// The client's end of the connection: while nothing is to be read, readiness means that it is gone. Where something is (the next
+// request, or TLS's farewell), the connection's own state tells of the end behind it.
 void Connection::Watch() {
-  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(), serial = serial_](const error_code& ec) {
-    if (ec || self->serial_ != serial || self->state_ == State::kClosed) return;
+  const auto current = [self = shared_from_this(), serial = serial_](const error_code& ec) {
+    return !ec && self->serial_ == serial && self->state_ != State::kClosed;
+  };
+  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(), current](const error_code& ec) {
+    if (!current(ec)) return;
     char byte = 0;
     const ssize_t n = recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) self->Close();
-    // Else the next request came early; it is read when this one is answered.
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return self->Close();
+    tcp_info info{};
+    socklen_t length = sizeof info;
+    getsockopt(self->socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &length);
+    if (info.tcpi_state != TCP_ESTABLISHED) return self->Close();
+    self->watch_timer_.expires_after(kGonePoll);
+    self->watch_timer_.async_wait([self, current](const error_code& ended) {
+      if (current(ended)) self->Watch();
+    });
   });
 }
 
@@ -464,15 +580,17 @@ void Connection::Queue(std::string bytes) {
 void Connection::WriteNext() {
   writing_ = true;
   SetDeadline(server_.options().write_time);
-  net::async_write(socket_, net::buffer(out_.front()), [self = shared_from_this()](const error_code& ec, size_t) {
-    self->writing_ = false;
-    if (self->state_ == State::kClosed) return;
-    if (ec) return self->Close();
-    self->out_bytes_ -= self->out_.front().size();
-    self->out_.pop_front();
-    if (!self->out_.empty()) return self->WriteNext();
-    if (self->state_ == State::kFinishing) return self->Finished();
-    self->Ping();
+  Through([&](auto& stream) {
+    net::async_write(stream, net::buffer(out_.front()), [self = shared_from_this()](const error_code& ec, size_t) {
+      self->writing_ = false;
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->Close();
+      self->out_bytes_ -= self->out_.front().size();
+      self->out_.pop_front();
+      if (!self->out_.empty()) return self->WriteNext();
+      if (self->state_ == State::kFinishing) return self->Finished();
+      self->Ping();
+    });
   });
 }
 
@@ -485,14 +603,19 @@ void Connection::Ping() {
 
 void Connection::Finished() {
   deadline_.cancel();
+  watch_timer_.cancel();
   ++serial_;
   answering_.reset();
   if (keep_alive_) return AwaitRequest();
   // What the client still sends is not read: a reset would take the reply away from it before it has read it.
   error_code ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
   state_ = State::kReading;
-  SetDeadline(std::chrono::seconds(2));
+  SetDeadline(kGoodbye);
+  if (tls_.has_value()) {
+    // Without the farewell a client could not tell a reply's end from a cut.
+    return tls_->async_shutdown([self = shared_from_this()](const error_code&) { self->Close(); });
+  }
+  socket_.shutdown(tcp::socket::shutdown_send, ignored);
   Discard();
 }
 

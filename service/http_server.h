@@ -1,4 +1,5 @@
-// HTTP/1.1: connections, their limits and deadlines, replies and streams. Knows no routes. Boost.Beast stops at http_server.cc.
+// HTTP/1.1, plain or through TLS: connections, their limits and deadlines, replies and streams. Knows no routes. Boost.Beast and
+// OpenSSL stop at http_server.cc.
 //
 // Owner: the `serve` command. One thread runs all connections (HttpServer::Run); handlers are called on it and must not block. An exchange
 // may be answered from any thread, at any time later.
@@ -52,6 +53,13 @@ class HttpExchange {
 
 using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<HttpExchange> exchange)>;
 
+// PEM files. They are read again for new connections once one of them has changed; while that fails the old ones hold.
+struct TlsFiles {
+  std::string certificate;                            // the server's, then those between it and a root; empty: no TLS
+  std::string key;                                    // the certificate's, without a password
+  std::string client_ca;                              // who signs clients' certificates, which they then need; empty: they need none
+};
+
 struct HttpServerOptions {
   std::string address = "127.0.0.1";
   uint16_t port = 0;                                  // 0: any that is free
@@ -64,11 +72,14 @@ struct HttpServerOptions {
   std::chrono::milliseconds idle_time{60'000};        // between requests
   std::chrono::milliseconds write_time{30'000};       // for each piece of a reply
   std::chrono::milliseconds ping_time{10'000};
+  TlsFiles tls;
+  std::function<void(std::string_view)> note;         // what the server's log should say; called on Run's thread; may be empty
 };
 
 class HttpServer {
  public:
-  // Listens from here on; connections are served once Run is called. Errors: invalid_argument (the address is none, or is taken).
+  // Listens from here on; connections are served once Run is called. Errors: invalid_argument (the address is none, or is taken; a TLS file
+  // cannot be used).
   static Result<std::unique_ptr<HttpServer>> Listen(const HttpServerOptions& options, HttpHandler handler);
   virtual ~HttpServer() = default;
   virtual uint16_t port() const = 0;

@@ -15,9 +15,9 @@ constexpr std::chrono::seconds kDrain{30};
 // By which name requests ask for the model: the catalog's, or a file's without its ending.
 std::string ServedName(const std::string& model) { return IsModelPath(model) ? std::filesystem::path(model).stem().string() : model; }
 
-std::string Url(const std::string& address, uint16_t port) {
+std::string Url(bool tls, const std::string& address, uint16_t port) {
   const bool v6 = address.find(':') != std::string::npos;
-  return "http://" + (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+  return std::string(tls ? "https://" : "http://") + (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
 }
 
 }  // namespace
@@ -25,9 +25,13 @@ std::string Url(const std::string& address, uint16_t port) {
 Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseListen(c.config.listen.value));
   const bool local = IsLoopback(listen.address);
-  if (!local && !command.insecure) {
-    return InvalidArgument("--listen " + listen.address + ": others could reach it, and there is no TLS yet; listen on 127.0.0.1 behind a proxy that "
-                           "has it, or say --insecure where the network between is your own");
+  const TlsFiles tls{c.config.tls_certificate.value, c.config.tls_key.value, c.config.tls_client_ca.value};
+  if (tls.certificate.empty() != tls.key.empty() || (tls.certificate.empty() && !tls.client_ca.empty())) {
+    return InvalidArgument("TLS needs a certificate and its key; give both, --tls-certificate FILE and --tls-key FILE");
+  }
+  if (!local && tls.certificate.empty() && !command.insecure) {
+    return InvalidArgument("--listen " + listen.address + ": others could reach it, and read what passes; give --tls-certificate and --tls-key, listen on "
+                           "127.0.0.1 behind a proxy, or say --insecure where the network between is your own");
   }
   if (!local) {
     LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> keys, ApiKeys(c.config.home.value).List());
@@ -38,7 +42,11 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   // told at once; who connects meanwhile waits.
   std::unique_ptr<Api> api;
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> server,
-                      HttpServer::Listen({.address = listen.address, .port = listen.port, .hosts = command.hosts},
+                      HttpServer::Listen({.address = listen.address,
+                                          .port = listen.port,
+                                          .hosts = command.hosts,
+                                          .tls = tls,
+                                          .note = [&c](std::string_view note) { c.terminal.Note(note); }},
                                          [&api](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
                                            api->Handle(std::move(request), std::move(exchange));
                                          }));
@@ -56,7 +64,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                                  .budget = &c.engine.budget(),
                                                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
                                                  .note = [&](std::string_view note) { c.terminal.Note(note); }});
-  c.terminal.Out(Url(listen.address, server->port()) + "\n");
+  c.terminal.Out(Url(!tls.certificate.empty(), listen.address, server->port()) + "\n");
   c.terminal.Note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
   server->Run(stop, kDrain, [&] {
     api->Drain();

@@ -784,6 +784,7 @@ class Conversation(WithWeights):
         self.write("gone-k3v9.txt", make_text(7, 20) + f"The canary is {canary}.\n" + make_text(8, 20))
         self.write("kept.txt", make_text(9, 15) + NEEDLE)
         self.assertEqual(self.run_cli("ingest", "gone-k3v9.txt", "kept.txt", "--into", "cage").returncode, 0)
+        self.assertEqual((self.home / "memories").stat().st_mode & 0o777, 0o700)
         before = self.run_json("show", "cage")
         self.assertTrue(self.files_with(canary.encode()), "the search would find it")
         self.assert_error(self.run_cli("forget", "cage", "other.txt"), 3, "other.txt")

@@ -9,8 +9,11 @@ package is skipped where Python does not have it.
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -197,6 +200,38 @@ class Serve(CliTest):
         self.call(port, "GET", "/v1/memories", status=401)
         self.assert_error(self.run_cli("key", "remove", "anna"), 3, "anna")
         self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0", "--insecure"), 1, "key add")
+
+    @unittest.skipIf(shutil.which("openssl") is None, "there is no openssl to make a certificate with")
+    def test_tls_reaches_beyond_this_machine_with_keys(self):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "server.key", "-out", "server.pem"],
+                       cwd=self.dir, check=True, capture_output=True)
+        everywhere = ("serve", "--listen", "0.0.0.0:0", "--tls-certificate", "server.pem", "--tls-key")
+        self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0"), 1, "--tls-certificate")
+        self.assert_error(self.run_cli(*everywhere[:-1]), 1, "--tls-key")
+        self.assert_error(self.run_cli(*everywhere, "server.key"), 1, "key add")
+        key = self.run_cli("key", "add", "anna", "--scope", "write").stdout.strip()
+        self.assert_error(self.run_cli(*everywhere, "server.pem"), 1, "--tls-key server.pem")
+        process = self.start(*everywhere, "server.key")
+        url = process.stdout.readline().strip()
+        self.assertRegex(url, r"^https://0\.0\.0\.0:[0-9]+$")
+        port = int(url.rsplit(":", 1)[1])
+        trust = ssl.create_default_context(cafile=os.path.join(self.dir, "server.pem"))
+        connection = http.client.HTTPSConnection("localhost", port, timeout=60, context=trust)
+        self.addCleanup(connection.close)
+        for _ in range(2):  # on one connection
+            connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
+            reply = connection.getresponse()
+            self.assertEqual((reply.status, json.loads(reply.read())["data"][0]["id"]), (200, "llama"))
+        connection.request("GET", "/v1/models")
+        reply = connection.getresponse()
+        self.assertEqual(reply.status, 401)
+        reply.read()
+        if openai is not None:
+            client = openai.OpenAI(base_url=f"https://localhost:{port}/v1", api_key=key, max_retries=0, http_client=openai.DefaultHttpxClient(verify=trust))
+            self.assertEqual([m.id for m in client.models.list()], ["llama"])
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
 
     @unittest.skipIf(openai is None, "Python has no package openai")
     def test_openais_own_client_is_content(self):
