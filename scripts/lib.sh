@@ -397,7 +397,7 @@ build_preset_locked() {
   if [[ -f "$dir/CMakeCache.txt" && "$(cache_value "$dir" CMAKE_HOME_DIRECTORY)" != "$LONGHOLD_ROOT" ]]; then
     rm -rf "$dir"
   fi
-  if [[ "$preset" == release ]]; then
+  if [[ "$preset" == release || "$preset" == package ]]; then
     level="$(cpu_level)"
     prefix="$(llama_prefix)"
     options+=("-DLONGHOLD_LLAMA_PREFIX=$prefix" "-DLONGHOLD_CPU_LEVEL=$level")

@@ -171,10 +171,15 @@ std::vector<ApiRoute> Api::Routes() {
 
 namespace {
 
-// Tells the metrics how a request ended.
+// Tells the metrics and the log how a request ended.
 class MeasuredExchange final : public HttpExchange {
  public:
-  MeasuredExchange(std::shared_ptr<HttpExchange> exchange, Metrics* metrics) : exchange_(std::move(exchange)), metrics_(metrics) {}
+  MeasuredExchange(std::shared_ptr<HttpExchange> exchange, Metrics* metrics, const std::function<void(std::string_view)>* log, const HttpRequest& request)
+      : exchange_(std::move(exchange)), metrics_(metrics), log_(log) {
+    if (!*log_) return;
+    line_ = json::object{{"time", ""}, {"id", JsonString(request.id)}, {"peer", JsonString(request.peer)}, {"key", nullptr}, {"method", JsonString(request.method)}};
+    if (!request.traceparent.empty()) line_["traceparent"] = JsonString(request.traceparent);
+  }
   ~MeasuredExchange() override { Tell(0); }
   void Respond(HttpReply reply) override {
     Tell(reply.status);
@@ -189,16 +194,28 @@ class MeasuredExchange final : public HttpExchange {
   const std::atomic<bool>& gone() const override { return exchange_->gone(); }
   // Before it is shared: a pattern of Api::Table, which lives as long as the program.
   void SetRoute(std::string_view route) { route_ = route; }
+  void SetKey(const std::string& key) {
+    if (!key.empty()) line_["key"] = JsonString(key);
+  }
 
  private:
   void Tell(unsigned status) {
     if (told_.exchange(true)) return;
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
-    metrics_->Request(route_, gone() ? 0 : status, seconds.count());
+    const unsigned seen = gone() ? 0 : status;
+    metrics_->Request(route_, seen, seconds.count());
+    if (!*log_) return;
+    line_["time"] = UtcTime();
+    line_["route"] = JsonString(route_);
+    line_["status"] = seen;
+    line_["seconds"] = seconds.count();
+    (*log_)(DumpJson(line_));
   }
 
   const std::shared_ptr<HttpExchange> exchange_;
   Metrics* const metrics_;
+  const std::function<void(std::string_view)>* const log_;
+  json::object line_;
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   std::string_view route_ = "none";
   std::atomic<bool> told_{false};
@@ -227,16 +244,17 @@ Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options)
     : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home), instance_(RandomHex(4)) {}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-  const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_);
+  const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_, &options_.log, request);
   Call call{.request = std::move(request), .exchange = measured, .names = {}};
   const bool open_to_all = call.request.path == std::vector<std::string>{"healthz"};
   if (!open_to_all) {
-    const Result<Scope> scope = keys_.ScopeOf(call.request.authorization, UnixSeconds(), options_.without_keys);
-    if (!scope.ok()) {
-      options_.note(scope.status().message());
+    const Result<Caller> caller = keys_.CallerOf(call.request.authorization, UnixSeconds(), options_.without_keys);
+    if (!caller.ok()) {
+      options_.note(caller.status().message());
       return call.Fail(Internal("the server's keys cannot be read; its log says why"));
     }
-    call.scope = *scope;
+    call.scope = caller->scope;
+    measured->SetKey(caller->key);
     // Also for paths that are none: a stranger does not learn which there are.
     if (call.scope == Scope::kNone) {
       HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);

@@ -27,6 +27,8 @@ struct ApiOptions {
   const MemoryBudget* budget = nullptr;                    // the engine's, for the metrics
   Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys
   std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
+  // A line of JSON for each request that has ended, on any thread: who asked which route, and how it ended. Never what was asked. Null: none.
+  std::function<void(std::string_view)> log;
 };
 
 // A route: method, a path in which {name} stands for one segment, and what it takes to be let in.

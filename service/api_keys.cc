@@ -140,7 +140,7 @@ Status ApiKeys::Remove(const std::string& name) {
   return Write(keys);
 }
 
-Result<Scope> ApiKeys::ScopeOf(std::string_view authorization, int64_t now, Scope without_keys) {
+Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Scope without_keys) {
   const std::lock_guard lock(mutex_);
   // The stamp is taken before the file is read: what is written meanwhile is seen next time.
   const std::string stamp = StampOf(path_);
@@ -149,16 +149,16 @@ Result<Scope> ApiKeys::ScopeOf(std::string_view authorization, int64_t now, Scop
     stamp_ = stamp;
   }
   if (!keys_->ok()) return keys_->status();
-  if (stamp.empty()) return without_keys;
+  Caller caller;
+  if (stamp.empty()) return Caller{.scope = without_keys, .key = {}};
   constexpr std::string_view kBearer = "Bearer ";
-  if (!authorization.starts_with(kBearer)) return Scope::kNone;
+  if (!authorization.starts_with(kBearer)) return caller;
   const std::string presented = Sha256Hex(authorization.substr(kBearer.size()));
-  Scope scope = Scope::kNone;
   // All are looked at, whichever fits.
   for (const ApiKey& key : **keys_) {
-    if (EqualInConstantTime(key.sha256, presented) && (key.expires == 0 || now < key.expires)) scope = key.scope;
+    if (EqualInConstantTime(key.sha256, presented) && (key.expires == 0 || now < key.expires)) caller = {.scope = key.scope, .key = key.name};
   }
-  return scope;
+  return caller;
 }
 
 }  // namespace longhold

@@ -31,6 +31,12 @@ struct ApiKey {
   int64_t expires = 0;      // 0: never
 };
 
+// Value type.
+struct Caller {
+  Scope scope = Scope::kNone;
+  std::string key;          // its name; empty: none
+};
+
 // The file of a home's keys. Thread use: safe to call concurrently; across processes the last Add or Remove wins.
 class ApiKeys {
  public:
@@ -43,9 +49,9 @@ class ApiKeys {
   // Errors: as List's; not_found.
   Status Remove(const std::string& name);
 
-  // The scope of a request with this Authorization header; kNone for a key that is missing, unknown or expired. Where there is no file of
-  // keys it is `without_keys`. Errors: as List's; a file that cannot be understood lets nobody in.
-  Result<Scope> ScopeOf(std::string_view authorization, int64_t now, Scope without_keys);
+  // Who sends this Authorization header, and their scope: kNone for a key that is missing, unknown or expired. Where there is no file of
+  // keys it is `without_keys`, and nobody's name. Errors: as List's; a file that cannot be understood lets nobody in.
+  Result<Caller> CallerOf(std::string_view authorization, int64_t now, Scope without_keys);
 
  private:
   Status Write(const std::vector<ApiKey>& keys) const;

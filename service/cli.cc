@@ -6,6 +6,7 @@
 
 #include "eval/task.h"
 #include "memory/engine.h"
+#include "service/cli_manual.h"
 
 namespace longhold {
 namespace {
@@ -78,12 +79,16 @@ class Parser {
     AddServe();
     AddKey();
     AddConfig();
+    AddManual();
     Subcommand(&app_, "version", "print the version")->callback([this] { out_.command = VersionCommand{}; });
   }
 
   std::variant<Invocation, EarlyExit> Parse(int argc, const char* const* argv) {
     try {
       app_.parse(argc, argv);
+      if (man_) return EarlyExit{0, ManPage(Manual(), LONGHOLD_VERSION)};
+      if (!shell_.empty()) return EarlyExit{0, Completion(Manual(), shell_)};
+      if (sample_) return EarlyExit{0, ConfigSample()};
       return std::move(out_);
     } catch (const CLI::CallForHelp&) {
       return EarlyExit{0, app_.help()};
@@ -93,7 +98,48 @@ class Parser {
     }
   }
 
+  std::vector<CommandManual> Manual() const {
+    std::vector<CommandManual> commands;
+    Describe(app_, "", &commands);
+    return commands;
+  }
+
  private:
+  static OptionManual Describe(const CLI::Option& option) {
+    OptionManual manual{.names = {}, .value = {}, .choices = {}, .about = option.get_description()};
+    manual.positional = option.get_positional();
+    manual.required = option.get_required();
+    manual.repeats = option.get_items_expected_max() > 1;
+    if (manual.positional) manual.names.push_back(option.get_name(true));
+    for (const std::string& name : option.get_lnames()) manual.names.push_back("--" + name);
+    for (const std::string& name : option.get_snames()) manual.names.push_back("-" + name);
+    // "SCOPE:{read,write,admin}"
+    std::string type = option.get_items_expected_max() > 0 ? option.get_type_name() : "";
+    const size_t open = type.find('{'), close = type.find('}', open);
+    if (open != std::string::npos && close != std::string::npos) {
+      for (size_t at = open + 1; at < close;) {
+        const size_t end = std::min(type.find(',', at), close);
+        manual.choices.push_back(type.substr(at, end - at));
+        at = end + 1;
+      }
+    }
+    // "ADDRESS:PORT" is a name with a colon; what a validator says of itself follows the last one.
+    const size_t said = type.find_first_of("{", 0) != std::string::npos ? type.find(":{") : type.find(":INT in");
+    manual.value = type.substr(0, std::min(said, type.find(":FLOAT in")));
+    return manual;
+  }
+
+  static void Describe(const CLI::App& app, const std::string& name, std::vector<CommandManual>* commands) {
+    const std::vector<const CLI::App*> below = app.get_subcommands([](const CLI::App*) { return true; });
+    CommandManual manual{.name = name, .about = name.empty() ? kAbout : app.get_description(), .options = {}, .group = !below.empty() && !name.empty()};
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->check_lname("help")) continue;
+      manual.options.push_back(Describe(*option));
+    }
+    commands->push_back(std::move(manual));
+    for (const CLI::App* sub : below) Describe(*sub, name + (name.empty() ? "" : " ") + sub->get_name(), commands);
+  }
+
   // The innermost command that was named.
   static const CLI::App* Named(const CLI::App* app) {
     const auto parsed = app->get_subcommands();
@@ -320,6 +366,9 @@ class Parser {
     sub->add_option("--tls-certificate", out_.flags.tls_certificate, "the server's and those above it, PEM; read again when it changes")->type_name("FILE");
     sub->add_option("--tls-key", out_.flags.tls_key, "its private key, PEM")->type_name("FILE");
     sub->add_option("--tls-client-ca", out_.flags.tls_client_ca, "clients need a certificate that one of these signed, PEM")->type_name("FILE");
+    sub->add_option("--log", serve_.log, "json: a line on stderr for each request, without what was asked (none)")
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"json", "none"}));
     sub->add_flag("--insecure", serve_.insecure, "listen where others reach it: with keys, but without TLS");
     sub->callback([this] { out_.command = serve_; });
   }
@@ -344,6 +393,13 @@ class Parser {
     CLI::App* show = Subcommand(config, "show", "print the settings in force");
     show->add_flag("--origin", config_.origin, "and where each comes from");
     show->callback([this] { out_.command = config_; });
+    Subcommand(config, "sample", "print a config file with all settings, explained")->callback([this] { sample_ = true; });
+  }
+
+  void AddManual() {
+    CLI::App* completion = Subcommand(&app_, "completion", "print what a shell needs to complete command lines");
+    completion->add_option("SHELL", shell_, "bash, zsh or fish")->required()->check(CLI::IsMember(CompletionShells()));
+    Subcommand(&app_, "man", "print the manual page, longhold(1)")->callback([this] { man_ = true; });
   }
 
   static void AddMemory(CLI::App* sub, std::string* memory) {
@@ -375,9 +431,13 @@ class Parser {
   KeyRemoveCommand key_remove_;
   std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;
+  std::string shell_;
+  bool man_ = false, sample_ = false;
 };
 
 }  // namespace
+
+std::vector<CommandManual> ProgramManual() { return Parser().Manual(); }
 
 std::variant<Invocation, EarlyExit> ParseCommandLine(int argc, const char* const* argv) {
   return Parser().Parse(argc, argv);

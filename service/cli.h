@@ -67,6 +67,7 @@ struct ServeCommand {
   std::string memory;             // of requests that name none
   std::vector<std::string> hosts; // names in a Host header beside loopback's
   bool insecure = false;          // listen where others reach it, without TLS
+  std::string log = "none";       // "json": a line for each request, and for what is to be told, on stderr
 };
 struct KeyAddCommand {
   std::string name, scope = "read";

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <map>
 
 #include "model/model_catalog.h"
 #include "service/text_input.h"
@@ -46,14 +47,32 @@ std::optional<std::string> XdgDir(const Environment& environment, const char* va
   return home_dir + "/" + below_home;
 }
 
+// What a config file may say. `shown` is what the sample has for it: the default, or what one would look like.
+enum class KeyKind : uint8_t { kPath, kModel, kText, kInteger, kSize };
+struct ConfigKey {
+  std::string_view name;
+  KeyKind kind;
+  std::string_view shown;
+  std::string_view about;
+};
+constexpr ConfigKey kKeys[] = {
+    {"home", KeyKind::kPath, "\"~/.local/share/longhold\"", "Where memories, keys of the server and recall profiles are kept."},
+    {"model", KeyKind::kModel, "\"smollm2\"", "A name from 'longhold model list', or the path of a GGUF file."},
+    {"profile", KeyKind::kPath, "\"profile.json\"", "A recall profile in place of the model's own."},
+    {"threads", KeyKind::kInteger, "2", "Compute threads; all processors when it is not given."},
+    {"memory_budget", KeyKind::kSize, "\"1GiB\"", "RAM beside the model's weights and 64 MiB."},
+    {"listen", KeyKind::kText, "\"127.0.0.1:8420\"", "Of 'serve': address and port. Beyond this machine it needs TLS and keys."},
+    {"tls_certificate", KeyKind::kPath, "\"server.pem\"", "Of 'serve': its certificate and those above it, PEM. Read again when it changes."},
+    {"tls_key", KeyKind::kPath, "\"server.key\"", "Of 'serve': the certificate's private key, PEM, without a password."},
+    {"tls_client_ca", KeyKind::kPath, "\"clients.pem\"", "Of 'serve': clients need a certificate that one of these signed."},
+};
+
 // The file's values as text, with their lines, so that all origins are parsed alike.
 struct FileValue {
   std::string text;
   uint32_t line = 0;
 };
-struct FileValues {
-  std::optional<FileValue> home, model, profile, threads, memory_budget, listen, tls_certificate, tls_key, tls_client_ca;
-};
+using FileValues = std::map<std::string, FileValue>;  // by key
 
 Result<FileValues> ParseFile(const std::string& path, std::string_view text, const std::string& home_dir) {
   const toml::parse_result parsed = toml::parse(text, path);
@@ -75,36 +94,22 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
     } else {
       return InvalidArgument(at + "'" + std::string(key.str()) + "' must be a string or an integer; mend the file");
     }
-    const FileValue entry{value, line};
     // A path counts from the file's directory, so that the file means the same from everywhere.
     const auto as_path = [&](const std::string& p) {
       const std::string expanded = ExpandHome(p, home_dir);
       return expanded.starts_with('/') ? expanded : (fs::path(path).parent_path() / expanded).string();
     };
-    const std::pair<std::string_view, std::optional<FileValue>*> paths[] = {{"home", &values.home},
-                                                                            {"profile", &values.profile},
-                                                                            {"tls_certificate", &values.tls_certificate},
-                                                                            {"tls_key", &values.tls_key},
-                                                                            {"tls_client_ca", &values.tls_client_ca}};
-    const auto* const known_path = std::find_if(std::begin(paths), std::end(paths), [&](const auto& p) { return p.first == key.str(); });
-    const bool string_key = known_path != std::end(paths) || key.str() == "model" || key.str() == "listen";
-    if (string_key != is_string && (string_key || key.str() == "threads")) {
-      return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (string_key ? "a string" : "an integer") + "; mend the file");
+    const auto* const known = std::find_if(std::begin(kKeys), std::end(kKeys), [&](const ConfigKey& k) { return k.name == key.str(); });
+    if (known == std::end(kKeys)) {
+      std::string all;
+      for (const ConfigKey& k : kKeys) all += (all.empty() ? "" : ", ") + std::string(k.name);
+      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are " + all);
     }
-    if (known_path != std::end(paths)) {
-      *known_path->second = FileValue{as_path(value), line};
-    } else if (key.str() == "listen") {
-      values.listen = entry;
-    } else if (key.str() == "model") {
-      values.model = {IsModelPath(value) ? as_path(value) : value, line};
-    } else if (key.str() == "threads") {
-      values.threads = entry;
-    } else if (key.str() == "memory_budget") {
-      values.memory_budget = entry;
-    } else {
-      return InvalidArgument(at + "unknown key '" + std::string(key.str()) + "'; the keys are home, model, profile, threads, memory_budget, listen, "
-                             "tls_certificate, tls_key, tls_client_ca");
+    if (known->kind != KeyKind::kSize && is_string != (known->kind != KeyKind::kInteger)) {
+      return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " + (is_string ? "an integer" : "a string") + "; mend the file");
     }
+    const bool path_like = known->kind == KeyKind::kPath || (known->kind == KeyKind::kModel && IsModelPath(value));
+    values[std::string(known->name)] = {path_like ? as_path(value) : value, line};
   }
   return values;
 }
@@ -233,9 +238,20 @@ std::string FormatBytes(uint64_t bytes) {
   return text;
 }
 
+std::string ConfigSample() {
+  std::string out = "# longhold's settings: ~/.config/longhold/config.toml, or the file that --config names.\n"
+                    "# Flags and the environment (LONGHOLD_HOME and so on) go before it. Relative paths count from this file.\n";
+  for (const ConfigKey& key : kKeys) out += "\n# " + std::string(key.about) + "\n#" + std::string(key.name) + " = " + std::string(key.shown) + "\n";
+  return out;
+}
+
 Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, uint32_t cpus) {
   Config config;
   LH_ASSIGN_OR_RETURN(const FileValues file, LoadFile(flags, environment, home_dir, &config.file));
+  const auto in_file = [&](const std::string& key) -> std::optional<FileValue> {
+    const auto at = file.find(key);
+    return at == file.end() ? std::nullopt : std::optional(at->second);
+  };
   const auto path = [&](const std::string& text) -> Result<std::string> {
     if (text.empty()) return InvalidArgument("is empty");
     return ExpandHome(text, home_dir);
@@ -246,26 +262,26 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   config.threads.value = std::clamp<uint32_t>(cpus, 1, kThreadsMax);
   config.memory_budget_bytes.value = kBudgetBytesDefault;
   config.listen.value = "127.0.0.1:8420";
-  LH_RETURN_IF_ERROR(Choose(&config.home, flags.home, "--home", environment("LONGHOLD_HOME"), "LONGHOLD_HOME", file.home, config.file, path));
-  LH_RETURN_IF_ERROR(Choose(&config.model, flags.model, "--model", environment("LONGHOLD_MODEL"), "LONGHOLD_MODEL", file.model, config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.home, flags.home, "--home", environment("LONGHOLD_HOME"), "LONGHOLD_HOME", in_file("home"), config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.model, flags.model, "--model", environment("LONGHOLD_MODEL"), "LONGHOLD_MODEL", in_file("model"), config.file, path));
   LH_RETURN_IF_ERROR(
-      Choose(&config.profile, flags.profile, "--profile", environment("LONGHOLD_PROFILE"), "LONGHOLD_PROFILE", file.profile, config.file, path));
-  LH_RETURN_IF_ERROR(Choose(&config.threads, flags.threads, "--threads", environment("LONGHOLD_THREADS"), "LONGHOLD_THREADS", file.threads,
+      Choose(&config.profile, flags.profile, "--profile", environment("LONGHOLD_PROFILE"), "LONGHOLD_PROFILE", in_file("profile"), config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.threads, flags.threads, "--threads", environment("LONGHOLD_THREADS"), "LONGHOLD_THREADS", in_file("threads"),
                             config.file, ParseThreads));
   LH_RETURN_IF_ERROR(Choose(&config.memory_budget_bytes, flags.memory_budget, "--memory-budget", environment("LONGHOLD_MEMORY_BUDGET"),
-                            "LONGHOLD_MEMORY_BUDGET", file.memory_budget, config.file, ParseBudget));
+                            "LONGHOLD_MEMORY_BUDGET", in_file("memory_budget"), config.file, ParseBudget));
   const auto listen = [](const std::string& text) -> Result<std::string> {
     LH_RETURN_IF_ERROR(ParseListen(text).status());
     return text;
   };
   LH_RETURN_IF_ERROR(
-      Choose(&config.listen, flags.listen, "--listen", environment("LONGHOLD_LISTEN"), "LONGHOLD_LISTEN", file.listen, config.file, listen));
+      Choose(&config.listen, flags.listen, "--listen", environment("LONGHOLD_LISTEN"), "LONGHOLD_LISTEN", in_file("listen"), config.file, listen));
   LH_RETURN_IF_ERROR(Choose(&config.tls_certificate, flags.tls_certificate, "--tls-certificate", environment("LONGHOLD_TLS_CERTIFICATE"),
-                            "LONGHOLD_TLS_CERTIFICATE", file.tls_certificate, config.file, path));
+                            "LONGHOLD_TLS_CERTIFICATE", in_file("tls_certificate"), config.file, path));
   LH_RETURN_IF_ERROR(
-      Choose(&config.tls_key, flags.tls_key, "--tls-key", environment("LONGHOLD_TLS_KEY"), "LONGHOLD_TLS_KEY", file.tls_key, config.file, path));
+      Choose(&config.tls_key, flags.tls_key, "--tls-key", environment("LONGHOLD_TLS_KEY"), "LONGHOLD_TLS_KEY", in_file("tls_key"), config.file, path));
   LH_RETURN_IF_ERROR(Choose(&config.tls_client_ca, flags.tls_client_ca, "--tls-client-ca", environment("LONGHOLD_TLS_CLIENT_CA"),
-                            "LONGHOLD_TLS_CLIENT_CA", file.tls_client_ca, config.file, path));
+                            "LONGHOLD_TLS_CLIENT_CA", in_file("tls_client_ca"), config.file, path));
   if (config.home.value.empty()) return FailedPrecondition("home: this user has no home directory; name one with --home DIR or LONGHOLD_HOME");
 
   std::optional<std::string> cache = environment("LONGHOLD_CACHE");

@@ -47,6 +47,9 @@ using Environment = std::function<std::optional<std::string>(const std::string& 
 // Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).
 Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, uint32_t cpus);
 
+// A config file with every key, each commented out at its default and explained.
+std::string ConfigSample();
+
 // "1048576", "512MiB", "1GiB", "1.5 GB", "2g": bytes, with KiB = 1024 and kB = 1000; a bare k, m, g, t is binary.
 // Errors: invalid_argument.
 Result<uint64_t> ParseBytes(std::string_view text);

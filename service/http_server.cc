@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "service/json_text.h"
 
 namespace longhold {
@@ -96,6 +97,24 @@ TlsStamp StampOf(const TlsFiles& files) {
   return stamp;
 }
 
+// "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+bool IsTraceparent(std::string_view text) {
+  constexpr std::string_view kForm = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+  if (text.size() != kForm.size()) return false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool digit = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+    if (kForm[i] == 'x' ? !digit : text[i] != '-') return false;
+  }
+  return true;
+}
+
+std::string RequestId(std::string_view own) {
+  const bool good = !own.empty() && own.size() <= 64 && std::all_of(own.begin(), own.end(), [](unsigned char c) {
+    return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
+  });
+  return good ? std::string(own) : "req-" + RandomHex(12);
+}
+
 class Server;
 
 // What the exchange and its connection share. `gone` is set by the connection's thread.
@@ -160,6 +179,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<http::request_parser<http::string_body>> parser_;
   State state_ = State::kIdle;
   uint64_t serial_ = 0;
+  std::string id_;  // of the request under way
   std::shared_ptr<Answering> answering_;
   bool keep_alive_ = false, chunked_ = true, head_only_ = false, writing_ = false;
   std::deque<std::string> out_;
@@ -497,6 +517,10 @@ void Connection::Handle() {
   request.content_type = type.substr(0, type.find(';'));
   while (request.content_type.ends_with(' ')) request.content_type.pop_back();
   request.authorization = message[http::field::authorization];
+  request.id = id_ = RequestId(message["X-Request-Id"]);
+  if (const std::string_view trace = message["traceparent"]; IsTraceparent(trace)) request.traceparent = trace;
+  error_code ignored;
+  request.peer = socket_.remote_endpoint(ignored).address().to_string();
   request.body = std::move(parser_->get().body());
   parser_.reset();
   GiveRoom();  // from here on it is the handler's
@@ -536,6 +560,7 @@ std::string Connection::Head(const HttpReply& reply, bool stream) const {
   if (!stream) head += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n";
   if (stream && chunked_) head += "Transfer-Encoding: chunked\r\n";
   head += std::string("Connection: ") + (keep_alive_ ? "keep-alive" : "close") + "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+  if (!id_.empty()) head += "X-Request-Id: " + id_ + "\r\n";
   for (const auto& [name, value] : reply.headers) head += name + ": " + value + "\r\n";
   return head + "\r\n";
 }
@@ -605,6 +630,7 @@ void Connection::Finished() {
   deadline_.cancel();
   watch_timer_.cancel();
   ++serial_;
+  id_.clear();
   answering_.reset();
   if (keep_alive_) return AwaitRequest();
   // What the client still sends is not read: a reset would take the reply away from it before it has read it.

@@ -25,6 +25,9 @@ struct HttpRequest {
   std::string method;                        // "GET"
   std::vector<std::string> path;             // segments, percent-decoded: "/v1/memories/a%2Fb" is {"v1", "memories", "a/b"}
   std::map<std::string, std::string> query;  // percent-decoded; the last of equal names counts
+  std::string id;                            // of its X-Request-Id where that is 1 to 64 letters, digits and ._-, else a new one; the reply has it
+  std::string traceparent;                   // as it came; empty where it is none of W3C's form
+  std::string peer;                          // the client's address
   std::string content_type;                  // lower case, without parameters
   std::string authorization;
   std::string body;

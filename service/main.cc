@@ -92,7 +92,9 @@ int Main(int argc, const char* const* argv) {
   if (const auto* exit = std::get_if<EarlyExit>(&parsed)) {
     Terminal terminal({.no_colour = no_colour});
     exit->code == 0 ? terminal.Out(exit->text) : terminal.Error(exit->text);
-    return exit->code;
+    if (terminal.out_status().ok() || terminal.out_closed()) return exit->code;
+    terminal.Error(terminal.out_status().message());
+    return ExitCode(terminal.out_status());
   }
   const Invocation& invocation = std::get<Invocation>(parsed);
   Terminal terminal({.quiet = invocation.quiet, .no_colour = no_colour});

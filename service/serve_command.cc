@@ -1,10 +1,14 @@
 // `longhold serve`: the parts of the server put together.
+#include <boost/json.hpp>
+#include <cstdio>
 #include <filesystem>
 
+#include "base/clock.h"
 #include "service/api.h"
 #include "service/commands.h"
 #include "service/engine_queue.h"
 #include "service/http_server.h"
+#include "service/json_text.h"
 
 namespace longhold {
 namespace {
@@ -18,6 +22,12 @@ std::string ServedName(const std::string& model) { return IsModelPath(model) ? s
 std::string Url(bool tls, const std::string& address, uint16_t port) {
   const bool v6 = address.find(':') != std::string::npos;
   return std::string(tls ? "https://" : "http://") + (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+}
+
+// A line of its own, from any thread.
+void LogLine(std::string_view line) {
+  const std::string whole = std::string(line) + "\n";
+  std::fwrite(whole.data(), 1, whole.size(), stderr);
 }
 
 }  // namespace
@@ -38,6 +48,11 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
     if (keys.empty()) return InvalidArgument("--listen " + listen.address + ": others could reach it, and there is no key; make one with 'longhold key add NAME'");
   }
   if (!command.memory.empty()) LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  const bool json_log = command.log == "json";
+  const auto note = [&c, json_log](std::string_view text) {
+    if (!json_log) return c.terminal.Note(text);
+    LogLine(DumpJson(boost::json::object{{"time", UtcTime()}, {"note", JsonString(text)}}));
+  };
   // The server outlives the queue, whose last jobs answer through it. It listens before the model is loaded, so that a port that is taken is
   // told at once; who connects meanwhile waits.
   std::unique_ptr<Api> api;
@@ -46,7 +61,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                           .port = listen.port,
                                           .hosts = command.hosts,
                                           .tls = tls,
-                                          .note = [&c](std::string_view note) { c.terminal.Note(note); }},
+                                          .note = note},
                                          [&api](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
                                            api->Handle(std::move(request), std::move(exchange));
                                          }));
@@ -63,9 +78,10 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                                  .home = c.config.home.value,
                                                  .budget = &c.engine.budget(),
                                                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
-                                                 .note = [&](std::string_view note) { c.terminal.Note(note); }});
+                                                 .note = note,
+                                                 .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr});
   c.terminal.Out(Url(!tls.certificate.empty(), listen.address, server->port()) + "\n");
-  c.terminal.Note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
+  note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
   server->Run(stop, kDrain, [&] {
     api->Drain();
     queue.Stop();

@@ -174,6 +174,10 @@ class Usage(CliTest):
                                     env=self.environment(), timeout=TIMEOUT, check=False)
         self.assertEqual(result.returncode, 5, result.stderr)
         self.assertEqual(result.stderr.count(b"\n"), 1)
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([BINARY, "man"], stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                                    env=self.environment(), timeout=TIMEOUT, check=False)
+        self.assertEqual(result.returncode, 5, result.stderr)
 
 
 def gguf_header(architecture):

@@ -212,7 +212,7 @@ class Serve(CliTest):
         self.assert_error(self.run_cli(*everywhere, "server.key"), 1, "key add")
         key = self.run_cli("key", "add", "anna", "--scope", "write").stdout.strip()
         self.assert_error(self.run_cli(*everywhere, "server.pem"), 1, "--tls-key server.pem")
-        process = self.start(*everywhere, "server.key")
+        process = self.start(*everywhere, "server.key", "--log", "json")
         url = process.stdout.readline().strip()
         self.assertRegex(url, r"^https://0\.0\.0\.0:[0-9]+$")
         port = int(url.rsplit(":", 1)[1])
@@ -232,6 +232,10 @@ class Serve(CliTest):
             self.assertEqual([m.id for m in client.models.list()], ["llama"])
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 0)
+        log = [json.loads(line) for line in process.stderr.read().splitlines()]
+        requests = [line for line in log if "route" in line]
+        self.assertEqual([(line["key"], line["status"]) for line in requests[:3]], [("anna", 200), ("anna", 200), (None, 401)])
+        self.assertNotIn(key, json.dumps(log))
 
     @unittest.skipIf(openai is None, "Python has no package openai")
     def test_openais_own_client_is_content(self):

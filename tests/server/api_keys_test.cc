@@ -26,24 +26,24 @@ TEST(ApiKeys, KeepTheirHashOnlyAndLetIn) {
   TempDir home;
   ApiKeys keys(home / "h");
   EXPECT_TRUE(keys.List()->empty());
-  EXPECT_EQ(*keys.ScopeOf("", 10, Scope::kAdmin), Scope::kAdmin);
-  EXPECT_EQ(*keys.ScopeOf("", 10, Scope::kNone), Scope::kNone);
+  EXPECT_EQ(keys.CallerOf("", 10, Scope::kAdmin)->scope, Scope::kAdmin);
+  EXPECT_EQ(keys.CallerOf("", 10, Scope::kNone)->scope, Scope::kNone);
   const Result<std::string> key = keys.Add("anna", Scope::kWrite, 10, 20);
   ASSERT_TRUE(key.ok()) << key.status().ToString();
   EXPECT_THAT(Read(home / "h/keys.json"), Not(HasSubstr(key->substr(3))));
   struct stat s{};
   ASSERT_EQ(stat((home / "h/keys.json").c_str(), &s), 0);
   EXPECT_EQ(s.st_mode & 0777, 0600u);
-  EXPECT_EQ(*keys.ScopeOf("Bearer " + *key, 19, Scope::kAdmin), Scope::kWrite);
-  EXPECT_EQ(*keys.ScopeOf("Bearer " + *key, 20, Scope::kAdmin), Scope::kNone) << "expired";
-  EXPECT_EQ(*keys.ScopeOf("", 19, Scope::kAdmin), Scope::kNone);
-  EXPECT_EQ(*keys.ScopeOf(*key, 19, Scope::kAdmin), Scope::kNone);
+  EXPECT_EQ(keys.CallerOf("Bearer " + *key, 19, Scope::kAdmin)->scope, Scope::kWrite);
+  EXPECT_EQ(keys.CallerOf("Bearer " + *key, 20, Scope::kAdmin)->scope, Scope::kNone) << "expired";
+  EXPECT_EQ(keys.CallerOf("", 19, Scope::kAdmin)->scope, Scope::kNone);
+  EXPECT_EQ(keys.CallerOf(*key, 19, Scope::kAdmin)->scope, Scope::kNone);
   // Another process's changes are seen.
   const std::string second = *ApiKeys(home / "h").Add("boris", Scope::kRead, 10, 0);
-  EXPECT_EQ(*keys.ScopeOf("Bearer " + second, 1000, Scope::kAdmin), Scope::kRead);
+  EXPECT_EQ(keys.CallerOf("Bearer " + second, 1000, Scope::kAdmin)->scope, Scope::kRead);
   EXPECT_EQ(keys.List()->size(), 2u);
   ASSERT_TRUE(ApiKeys(home / "h").Remove("anna").ok());
-  EXPECT_EQ(*keys.ScopeOf("Bearer " + *key, 19, Scope::kAdmin), Scope::kNone);
+  EXPECT_EQ(keys.CallerOf("Bearer " + *key, 19, Scope::kAdmin)->scope, Scope::kNone);
 }
 
 TEST(ApiKeys, SayWhatIsWrong) {
@@ -59,7 +59,7 @@ TEST(ApiKeys, SayWhatIsWrong) {
   for (size_t cut = 0; cut + 2 < good.size(); cut += 5) {
     std::ofstream(home / "h/keys.json") << good.substr(0, cut);
     EXPECT_EQ(keys.List().status().code(), StatusCode::kDataLoss) << cut;
-    EXPECT_EQ(keys.ScopeOf("", 1, Scope::kAdmin).status().code(), StatusCode::kDataLoss) << cut;
+    EXPECT_EQ(keys.CallerOf("", 1, Scope::kAdmin).status().code(), StatusCode::kDataLoss) << cut;
     EXPECT_EQ(keys.Add("boris", Scope::kRead, 1, 0).status().code(), StatusCode::kDataLoss) << "nothing is written over it";
   }
 }

@@ -71,7 +71,15 @@ class ApiTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
     EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+    api_ = std::make_unique<Api>(queue_.get(), &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
+      const std::lock_guard lock(log_mutex_);
+      log_.emplace_back(line);
+    }});
+  }
+  // What was logged since the last call.
+  std::vector<std::string> Log() {
+    const std::lock_guard lock(log_mutex_);
+    return std::exchange(log_, {});
   }
   std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path, const std::string& body = "",
                                   const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
@@ -93,6 +101,8 @@ class ApiTest : public testing::Test {
     }
   }
 
+  std::mutex log_mutex_;
+  std::vector<std::string> log_;
   TempDir home_;
   ToyModel model_;
   Engine engine_;
@@ -293,6 +303,40 @@ TEST_F(ApiTest, CountsWhatItDoes) {
 }
 
 // Every route for every kind of client. What a route makes of an empty body is not the point: 401 and 403 come before.
+TEST_F(ApiTest, LogsWhoAskedWhichRouteAndNotWhat) {
+  ApiKeys keys(home_ / "h");
+  const std::string key = *keys.Add("anna", Scope::kRead, UnixSeconds(), 0);
+  Log();
+  const auto ask = [&](const std::string& authorization, const std::string& trace) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = "POST", .path = {"v1", "memories", "tales", "ask"}, .query = {}, .id = "req-1", .traceparent = trace, .peer = "127.0.0.1",
+                  .content_type = "application/json", .authorization = authorization, .body = R"({"question": "What is the number of the elder?", "abstain": false})"},
+                 recorder);
+    return recorder->Reply().status;
+  };
+  EXPECT_EQ(ask("Bearer " + key, "00-11111111111111111111111111111111-2222222222222222-01"), 200u);
+  EXPECT_EQ(ask("Bearer lh-wrong", ""), 401u);
+  const std::vector<std::string> lines = Log();
+  ASSERT_EQ(lines.size(), 2u);
+  const json::value first = json::parse(lines[0]), second = json::parse(lines[1]);
+  EXPECT_EQ(first.at("id"), "req-1");
+  EXPECT_EQ(first.at("peer"), "127.0.0.1");
+  EXPECT_EQ(first.at("key"), "anna");
+  EXPECT_EQ(first.at("route"), "/v1/memories/{memory}/ask");
+  EXPECT_EQ(first.at("status"), 200);
+  EXPECT_EQ(first.at("traceparent"), "00-11111111111111111111111111111111-2222222222222222-01");
+  EXPECT_GT(first.at("seconds").to_number<double>(), 0);
+  EXPECT_TRUE(second.at("key").is_null());
+  EXPECT_EQ(second.at("status"), 401);
+  EXPECT_FALSE(second.as_object().contains("traceparent"));
+  for (const std::string& line : lines) {
+    EXPECT_EQ(line.find('\n'), std::string::npos);
+    for (const std::string& secret : {std::string("elder"), std::string("tales"), std::string("seven"), key, std::string("lh-wrong")}) {
+      EXPECT_EQ(line.find(secret), std::string::npos) << secret;
+    }
+  }
+}
+
 TEST_F(ApiTest, LetsInByKeyAndScope) {
   ApiKeys keys(home_ / "h");
   const int64_t now = UnixSeconds();

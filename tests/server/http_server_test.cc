@@ -105,6 +105,9 @@ class HttpServerTest : public testing::Test {
       kept_.push_back(std::move(exchange));
       return;
     }
+    if (request.path == std::vector<std::string>{"who"}) {
+      return exchange->Respond({.content_type = "text/plain", .body = request.id + " " + request.peer + " <" + request.traceparent + ">", .headers = {}});
+    }
     std::string told = request.method;
     for (const std::string& segment : request.path) told += " [" + segment + "]";
     for (const auto& [name, value] : request.query) told += " " + name + "=" + value;
@@ -161,6 +164,21 @@ TEST_F(HttpServerTest, AnswersOneAfterTheOtherOnOneConnection) {
   EXPECT_THAT(client.ReadTo("<>"), HasSubstr("[4]"));
   EXPECT_THAT(client.ReadTo("<>"), HasSubstr("[5]"));
   EXPECT_THAT(client.ReadAll(), AllOf(HasSubstr("Connection: close\r\n"), EndsWith("[6]   <>")));
+}
+
+TEST_F(HttpServerTest, EveryRequestHasAnIdThatItsReplyTells) {
+  Start();
+  const std::string trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  EXPECT_THAT(Client(port()).Send(Get("/who", "X-Request-Id: my.id-1_a\r\nTraceParent: " + trace + "\r\nConnection: close\r\n")).ReadAll(),
+              AllOf(HasSubstr("\r\nX-Request-Id: my.id-1_a\r\n"), EndsWith("my.id-1_a 127.0.0.1 <" + trace + ">")));
+  // One that could say something else in a log or a header is not taken over.
+  for (const std::string& bad : {std::string("a b"), std::string(65, 'a'), std::string("\"x\""), std::string()}) {
+    EXPECT_THAT(Client(port()).Send(Get("/who", "X-Request-Id: " + bad + "\r\nTraceparent: 00-4BF9\r\nConnection: close\r\n")).ReadAll(),
+                AllOf(HasSubstr("\r\nX-Request-Id: req-"), EndsWith(" <>"))) << bad;
+  }
+  Client two(port());
+  const std::string first = two.Send(Get("/who", "")).ReadTo("<>"), second = two.Send(Get("/who", "")).ReadTo("<>");
+  EXPECT_NE(first.substr(first.find("X-Request-Id")), second.substr(second.find("X-Request-Id")));
 }
 
 TEST_F(HttpServerTest, KnowsHeadOldClientsChunksAndExpectations) {
