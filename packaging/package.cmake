@@ -20,6 +20,7 @@ install(FILES ${package_dir}/config.toml DESTINATION /etc/longhold)
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/longhold.service DESTINATION lib/systemd/system)
 install(FILES README.md CHANGELOG.md DESTINATION share/doc/longhold)
 install(FILES docs/api.md docs/openapi.json docs/security.md DESTINATION share/doc/longhold/docs)
+install(DIRECTORY docs/monitoring DESTINATION share/doc/longhold/docs)
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME longhold)

@@ -30,7 +30,9 @@ except ImportError:
 FIRST, SECOND = "The password of the lighthouse keeper is 4071926.\n", "The harbour is closed on Friday.\n"
 
 
-class Serve(CliTest):
+class ServerTest(CliTest):
+    """A server of the test's own, and what is asked of it."""
+
     def environment(self, **more):
         return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), **more})
 
@@ -65,6 +67,8 @@ class Serve(CliTest):
     def chat(self, memory, **more):
         return {"model": f"llama@{memory}", "messages": [{"role": "user", "content": "What is the password?"}], "max_tokens": 8, "abstain": False, **more}
 
+
+class Serve(ServerTest):
     def test_the_commands_and_the_server_share_their_memories(self):
         self.write("a.txt", FIRST + make_text(1, 40))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
