@@ -453,11 +453,13 @@ void Api::AddDocument(Call& call) {
     return CheckText(input.name, input.text);
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  const Result<IngestJob> job = queue_->Ingest(memory, std::move(input));
-  if (!job.ok()) return call.exchange->Respond(NotQueuedReply(job.status()));
-  HttpReply reply = JsonReply(DumpJson(IngestObject(*job)), 202);
-  reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
-  call.exchange->Respond(std::move(reply));
+  const Status taken = queue_->Ingest(memory, std::move(input), [exchange = call.exchange](const Result<IngestJob>& job) {
+    if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
+    HttpReply reply = JsonReply(DumpJson(IngestObject(*job)), 202);
+    reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
+    exchange->Respond(std::move(reply));
+  });
+  if (!taken.ok()) call.exchange->Respond(NotQueuedReply(taken));
 }
 
 void Api::Recall(Call& call) {
@@ -537,7 +539,7 @@ uint64_t ParseIngestId(std::string_view text) {
 
 void Api::ShowIngest(Call& call) {
   const std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
-  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those of before the server's start are not"));
+  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those that ended before the server's start are not"));
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job))));
 }
 
@@ -545,7 +547,7 @@ void Api::CancelIngest(Call& call) {
   const uint64_t id = ParseIngestId(call.names[0]);
   const bool cancelled = queue_->Cancel(id);
   const std::optional<IngestJob> job = queue_->Find(id);
-  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those of before the server's start are not"));
+  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those that ended before the server's start are not"));
   if (!cancelled) return call.Fail(FailedPrecondition("ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job)), 202));
 }

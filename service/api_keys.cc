@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "base/durable_file.h"
 #include "base/hash.h"
 #include "base/text.h"
 #include "service/json_text.h"
@@ -103,20 +104,7 @@ Status ApiKeys::Write(const std::vector<ApiKey>& keys) const {
   const std::string text = DumpJson(json::object{{"version", 1}, {"keys", std::move(list)}}) + "\n";
   std::error_code ec;
   std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ec);
-  const std::string part = path_ + ".part";
-  const int fd = open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  bool good = fd >= 0;
-  for (size_t at = 0; good && at < text.size();) {
-    const ssize_t n = write(fd, text.data() + at, text.size() - at);
-    good = n > 0;
-    at += good ? static_cast<size_t>(n) : 0;
-  }
-  good = good && fsync(fd) == 0;
-  const int error = errno;
-  if (fd >= 0) close(fd);
-  if (good && std::rename(part.c_str(), path_.c_str()) == 0) return OkStatus();
-  const std::string why = "keys " + path_ + ": cannot be written (" + std::strerror(good ? errno : error) + "); check the disk and its permissions";
-  return error == ENOSPC ? ResourceExhausted(why) : InvalidArgument(why);
+  return WriteFileDurably(path_, {text}, 0600, "keys");
 }
 
 Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t now, int64_t expires) {

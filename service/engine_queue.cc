@@ -8,12 +8,14 @@ namespace longhold {
 
 using Clock = std::chrono::steady_clock;
 
-EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options) : engine_(engine), options_(options) {
+EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options) : engine_(engine), options_(options), next_id_(options.first_id) {
+  keeper_ = std::make_unique<JoinedThread>([this] { KeepTexts(); });
   thread_ = std::make_unique<JoinedThread>([this] { Run(); });
 }
 
 EngineQueue::~EngineQueue() {
   Stop();
+  keeper_.reset();  // what it had taken is kept, and answered
   thread_.reset();
 }
 
@@ -36,20 +38,58 @@ size_t EngineQueue::ingests() const {
   return ingests_.size();
 }
 
-Result<IngestJob> EngineQueue::Ingest(const std::string& memory, IngestInput input) {
+Status EngineQueue::Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
-  if (ingests_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max) {
+  if (ingests_.size() + arrivals_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max) {
     return ResourceExhausted("too many texts wait to be read; send it again in a while");
   }
   auto work = std::make_shared<Work>();
   work->job = {.id = next_id_++, .memory = memory, .document = input.name, .status = {}, .report = {}};
   work->input = std::move(input);
   ingest_bytes_ += work->input.text.size();
-  ingests_.push_back(work);
-  known_[work->job.id] = work;
+  arrivals_.push_back({std::move(work), std::move(accepted)});
+  arrived_.notify_one();
+  return OkStatus();
+}
+
+void EngineQueue::KeepTexts() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    arrived_.wait(lock, [&] { return stopping_ || !arrivals_.empty(); });
+    if (arrivals_.empty()) return;
+    const Arrival arrival = arrivals_.front();
+    const std::shared_ptr<Work>& work = arrival.work;
+    lock.unlock();
+    const Status kept = options_.inbox == nullptr ? OkStatus() : options_.inbox->Keep(work->job.id, work->job.memory, work->input);
+    lock.lock();
+    arrivals_.pop_front();
+    if (kept.ok()) {
+      ingests_.push_back(work);
+      known_[work->job.id] = work;
+      changed_.notify_one();
+    } else {
+      ingest_bytes_ -= work->input.text.size();
+    }
+    const Result<IngestJob> job = kept.ok() ? Result<IngestJob>(work->job) : kept;
+    lock.unlock();
+    arrival.accepted(job);
+    lock.lock();
+  }
+}
+
+void EngineQueue::Resume(std::vector<Inbox::Text> texts) {
+  const std::lock_guard lock(mutex_);
+  for (Inbox::Text& text : texts) {
+    auto work = std::make_shared<Work>();
+    work->job = {.id = text.id, .memory = text.memory, .document = text.input.name, .status = {}, .report = {}};
+    work->input = std::move(text.input);
+    ingest_bytes_ += work->input.text.size();
+    ingests_.push_back(work);
+    known_[work->job.id] = work;
+    next_id_ = std::max(next_id_, text.id + 1);
+  }
   changed_.notify_one();
-  return work->job;
 }
 
 std::optional<IngestJob> EngineQueue::Find(uint64_t id) const {
@@ -84,10 +124,15 @@ void EngineQueue::Stop() {
   stopping_ = true;
   interrupt_ = true;
   changed_.notify_one();
+  arrived_.notify_one();
 }
 
 void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
   work->job.state = state;
+  const StatusCode failure = work->job.status.code();
+  // What nobody took back, and what may succeed another time, is read after the next start.
+  const bool to_be_read = !work->cancel && (state == IngestState::kCancelled || failure == StatusCode::kResourceExhausted || failure == StatusCode::kUnavailable);
+  if (options_.inbox != nullptr && !to_be_read) options_.inbox->Drop(work->job.id);
   ingest_bytes_ -= work->input.text.size();
   work->input.text = std::string();
   std::erase(ingests_, work);

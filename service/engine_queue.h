@@ -19,6 +19,7 @@
 
 #include "base/joined_thread.h"
 #include "memory/engine.h"
+#include "service/inbox.h"
 
 namespace longhold {
 
@@ -28,6 +29,8 @@ struct EngineQueueOptions {
   size_t ingest_bytes_max = 256ull << 20;          // of their texts, which are held until they are read
   size_t ended_max = 1024;                         // ingests that have ended and are remembered, the latest
   std::function<void(const IngestReport&)> on_read; // after each turn of an ingest, on the queue's thread; may be empty
+  const Inbox* inbox = nullptr;                    // where texts are kept until they are read; null: only in RAM
+  uint64_t first_id = 1;                           // of ingests; above those that the inbox holds
   std::chrono::milliseconds ingest_turn{500};      // an ingest that was interrupted runs at least so long before the next question
 };
 
@@ -59,15 +62,19 @@ class EngineQueue {
   size_t questions() const;
   size_t ingests() const;
 
-  // Errors: resource_exhausted when too much waits, unavailable after Stop.
-  Result<IngestJob> Ingest(const std::string& memory, IngestInput input);
+  // Accepts a text and then calls `accepted`, on another thread: with an inbox once the text is on the disk, so that it is read even if the
+  // process ends. Errors, of either: resource_exhausted when too much waits or the disk is full, unavailable after Stop; then it is not read.
+  Status Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted);
+  // Those that an inbox held when the server began, before anything else is accepted.
+  void Resume(std::vector<Inbox::Text> texts);
   std::optional<IngestJob> Find(uint64_t id) const;
   // All that are remembered, the latest first.
   std::vector<IngestJob> Ingests() const;
   // Ends an ingest that waits or runs; what was committed stays, and the same text goes on from there. False where there is none such.
   bool Cancel(uint64_t id);
 
-  // Takes nothing more. Questions that wait are still answered; a running ingest commits and ends as cancelled, and so do those that wait.
+  // Takes nothing more. Questions that wait are still answered; a running ingest commits and ends as cancelled, and so do those that wait: an inbox
+  // keeps their texts.
   void Stop();
 
  private:
@@ -81,6 +88,8 @@ class EngineQueue {
   // Gives the front of ingests_ its turn. `lock` is held on entry and on return, not in between.
   void ReadSome(std::unique_lock<std::mutex>& lock);
   void End(std::shared_ptr<Work> work, IngestState state);
+  // Writes accepted texts to the inbox, one after the other.
+  void KeepTexts();
 
   Engine* const engine_;
   const EngineQueueOptions options_;
@@ -88,13 +97,19 @@ class EngineQueue {
   std::condition_variable changed_;
   std::deque<std::function<void(Engine&)>> questions_;
   bool answering_ = false;
+  struct Arrival {
+    std::shared_ptr<Work> work;
+    std::function<void(Result<IngestJob>)> accepted;
+  };
+  std::deque<Arrival> arrivals_;                          // on their way to the disk
+  std::condition_variable arrived_;
   std::deque<std::shared_ptr<Work>> ingests_;             // waiting; the front one may be running
   std::map<uint64_t, std::shared_ptr<Work>> known_;
   size_t ingest_bytes_ = 0;
   uint64_t next_id_ = 1;
   bool stopping_ = false;
   std::atomic<bool> interrupt_{false};                    // the running ingest's stop flag
-  std::unique_ptr<JoinedThread> thread_;
+  std::unique_ptr<JoinedThread> keeper_, thread_;
 };
 
 }  // namespace longhold

@@ -8,6 +8,7 @@
 #include "service/commands.h"
 #include "service/engine_queue.h"
 #include "service/http_server.h"
+#include "service/inbox.h"
 #include "service/json_text.h"
 
 namespace longhold {
@@ -69,9 +70,19 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   LH_RETURN_IF_ERROR(c.load_model());
   const std::string model = ServedName(c.config.model.value);
   Metrics metrics;
+  Inbox inbox(c.config.home.value);
+  LH_ASSIGN_OR_RETURN(const bool kept, inbox.Take());
+  std::vector<std::string> notes;
+  std::vector<Inbox::Text> texts = kept ? inbox.Load(&notes) : std::vector<Inbox::Text>();
+  if (!kept) notes.push_back("another server of this home keeps accepted texts on the disk; this one forgets those that it has not read when it stops");
+  if (!texts.empty()) notes.push_back("reading " + std::to_string(texts.size()) + " texts that were accepted before");
+  for (const std::string& text : notes) note(text);
   EngineQueueOptions waits;
+  waits.inbox = kept ? &inbox : nullptr;
+  waits.first_id = static_cast<uint64_t>(UnixSeconds()) * 1000;  // none that another run of the server gave
   waits.on_read = [&](const IngestReport& report) { metrics.Ingested(report); };
   EngineQueue queue(&c.engine, waits);
+  queue.Resume(std::move(texts));
   api = std::make_unique<Api>(&queue, &metrics, ApiOptions{.model = model,
                                                  .fingerprint = c.engine.model_info().fingerprint,
                                                  .memory = command.memory,

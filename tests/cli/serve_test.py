@@ -140,6 +140,27 @@ class Serve(ServerTest):
         process, port = self.serve()
         self.assertEqual(self.wait_for(port, self.read_in(port, "long", "b", text))["state"], "done")
 
+    def test_accepted_texts_are_read_whatever_happens_to_the_server(self):
+        texts = {"long": make_text(5, 3000), "b": FIRST, "c": SECOND}
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            with self.subTest(how.name):
+                memory = how.name.lower()
+                process, port = self.serve()
+                jobs = [self.read_in(port, memory, name, text) for name, text in texts.items()]
+                process.send_signal(how)
+                process.wait(timeout=60)
+                process, port = self.serve()
+                self.assertEqual([self.wait_for(port, job)["state"] for job in jobs], ["done"] * 3)
+                documents = self.run_json("show", memory)["documents"]
+                self.assertEqual(sorted(d["name"] for d in documents), sorted(texts))
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=60)
+                self.assertEqual(self.run_cli("verify", memory).returncode, 0)
+                for name, text in texts.items():
+                    self.write(name, text)
+                    self.assertEqual(self.run_cli("ingest", name, "--into", memory).returncode, 0)
+                self.assertEqual(self.run_json("show", memory)["documents"], documents, "the texts are the same")
+
     def test_a_signal_ends_every_stream_properly(self):
         process, port = self.serve()
         self.wait_for(port, self.read_in(port, "notes", "a", FIRST))

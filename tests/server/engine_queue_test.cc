@@ -21,6 +21,12 @@ class EngineQueueTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
   }
   void Start(EngineQueueOptions options = {}) { queue_ = std::make_unique<EngineQueue>(&engine_, options); }
+  Result<IngestJob> Ingest(const std::string& memory, IngestInput input) {
+    std::promise<Result<IngestJob>> job;
+    const Status taken = queue_->Ingest(memory, std::move(input), [&](Result<IngestJob> result) { job.set_value(std::move(result)); });
+    if (!taken.ok()) return taken;
+    return job.get_future().get();
+  }
   IngestJob Wait(uint64_t id) {
     for (;;) {
       const std::optional<IngestJob> job = queue_->Find(id);
@@ -63,7 +69,7 @@ TEST_F(EngineQueueTest, QuestionsRunInTheirOrder) {
 TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
   Start({.ingest_turn = 50ms});
   const std::string text = PlainText(60000, 1);
-  const Result<IngestJob> job = queue_->Ingest("tales", {"long", text});
+  const Result<IngestJob> job = Ingest("tales", {"long", text});
   ASSERT_TRUE(job.ok()) << job.status().ToString();
   // Questions before, while and after it is read; each sees how far the text is.
   std::set<uint64_t> seen;
@@ -96,7 +102,7 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
 TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
   Start({.ingest_turn = 20ms});
   const std::string text = PlainText(40000, 4);
-  const uint64_t job = queue_->Ingest("tales", {"long", text})->id;
+  const uint64_t job = Ingest("tales", {"long", text})->id;
   int turns = 0;
   while (queue_->Find(job)->state <= IngestState::kRunning) {
     std::promise<Status> wrote;
@@ -127,20 +133,20 @@ TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
   EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
   EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(queue_->questions(), 3u);
-  const Result<IngestJob> first = queue_->Ingest("tales", {"a", std::string(600, 'a')});
+  const Result<IngestJob> first = Ingest("tales", {"a", std::string(600, 'a')});
   ASSERT_TRUE(first.ok());
-  EXPECT_EQ(queue_->Ingest("tales", {"b", std::string(600, 'b')}).status().code(), StatusCode::kResourceExhausted);
-  EXPECT_TRUE(queue_->Ingest("tales", {"c", "short"}).ok());
-  EXPECT_EQ(queue_->Ingest("tales", {"d", "short"}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(Ingest("tales", {"b", std::string(600, 'b')}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Ingest("tales", {"c", "short"}).ok());
+  EXPECT_EQ(Ingest("tales", {"d", "short"}).status().code(), StatusCode::kResourceExhausted);
   go->set_value();
   EXPECT_EQ(Wait(first->id).state, IngestState::kDone);
-  EXPECT_TRUE(queue_->Ingest("tales", {"b", std::string(600, 'b')}).ok()) << "there is room again";
+  EXPECT_TRUE(Ingest("tales", {"b", std::string(600, 'b')}).ok()) << "there is room again";
 }
 
 TEST_F(EngineQueueTest, CancelsWhatWaitsAndWhatRuns) {
   Start();
   auto go = Hold();
-  const uint64_t waits = queue_->Ingest("tales", {"waits", "a text"})->id;
+  const uint64_t waits = Ingest("tales", {"waits", "a text"})->id;
   EXPECT_TRUE(queue_->Cancel(waits));
   EXPECT_EQ(queue_->Find(waits)->state, IngestState::kCancelled);
   EXPECT_FALSE(queue_->Cancel(waits));
@@ -148,12 +154,12 @@ TEST_F(EngineQueueTest, CancelsWhatWaitsAndWhatRuns) {
   go->set_value();
 
   const std::string text = PlainText(60000, 2);
-  const uint64_t runs = queue_->Ingest("tales", {"runs", text})->id;
+  const uint64_t runs = Ingest("tales", {"runs", text})->id;
   while (queue_->Find(runs)->tokens_done == 0) std::this_thread::sleep_for(1ms);
   EXPECT_TRUE(queue_->Cancel(runs));
   EXPECT_EQ(Wait(runs).state, IngestState::kCancelled);
   // What was committed stays, and the same text goes on.
-  const uint64_t again = queue_->Ingest("tales", {"runs", text})->id;
+  const uint64_t again = Ingest("tales", {"runs", text})->id;
   const IngestJob ended = Wait(again);
   EXPECT_EQ(ended.state, IngestState::kDone) << ended.status.ToString();
   EXPECT_EQ(ended.report->outcome, IngestReport::Outcome::kResumed);
@@ -163,10 +169,10 @@ TEST_F(EngineQueueTest, CancelsWhatWaitsAndWhatRuns) {
 
 TEST_F(EngineQueueTest, FailuresAreTheJobsOwn) {
   Start();
-  const uint64_t bad = queue_->Ingest("../etc", {"a", "text"})->id;
+  const uint64_t bad = Ingest("../etc", {"a", "text"})->id;
   EXPECT_EQ(Wait(bad).state, IngestState::kFailed);
   EXPECT_EQ(queue_->Find(bad)->status.code(), StatusCode::kInvalidArgument);
-  const uint64_t good = queue_->Ingest("tales", {"a", "text"})->id;
+  const uint64_t good = Ingest("tales", {"a", "text"})->id;
   EXPECT_EQ(Wait(good).state, IngestState::kDone);
 }
 
@@ -174,7 +180,7 @@ TEST_F(EngineQueueTest, RemembersTheLatestThatEnded) {
   Start({.ended_max = 2});
   std::vector<uint64_t> ids;
   for (const char* name : {"a", "b", "c", "d"}) {
-    ids.push_back(queue_->Ingest("tales", {name, std::string("text ") + name})->id);
+    ids.push_back(Ingest("tales", {name, std::string("text ") + name})->id);
     Wait(ids.back());
   }
   EXPECT_FALSE(queue_->Find(ids[0]).has_value());
@@ -185,13 +191,13 @@ TEST_F(EngineQueueTest, RemembersTheLatestThatEnded) {
 
 TEST_F(EngineQueueTest, StopAnswersWhatWaitsAndCommitsWhatIsRead) {
   Start();
-  const uint64_t runs = queue_->Ingest("tales", {"runs", PlainText(60000, 3)})->id;
+  const uint64_t runs = Ingest("tales", {"runs", PlainText(60000, 3)})->id;
   while (queue_->Find(runs)->tokens_done == 0) std::this_thread::sleep_for(1ms);
   std::atomic<int> answered{0};
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(queue_->Ask([&](Engine&) { ++answered; }).ok());
   queue_->Stop();
   EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kUnavailable);
-  EXPECT_EQ(queue_->Ingest("tales", {"x", "text"}).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(Ingest("tales", {"x", "text"}).status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(Wait(runs).state, IngestState::kCancelled);
   queue_.reset();
   EXPECT_EQ(answered, 3);

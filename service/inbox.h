@@ -1,0 +1,44 @@
+// Texts that the server has accepted and not read yet, a file each: what was acknowledged is read, whatever happens to the process.
+//
+// Owner: the `serve` command. Thread use: safe to call concurrently for different ids.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "memory/engine.h"
+
+namespace longhold {
+
+class Inbox {
+ public:
+  struct Text {
+    uint64_t id = 0;
+    std::string memory;
+    IngestInput input;
+  };
+
+  explicit Inbox(const std::string& home) : directory_(home + "/inbox") {}
+  ~Inbox();
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
+
+  // Makes the directory where it is not there. False when another process has taken it, and keeps it until it ends. Errors: invalid_argument (it
+  // cannot be written).
+  Result<bool> Take();
+  // On the disk when it returns. Must hold: Take gave true. Errors: resource_exhausted (the disk is full), internal.
+  Status Keep(uint64_t id, const std::string& memory, const IngestInput& input) const;
+  void Drop(uint64_t id) const;
+  // All that are kept, those that were accepted first in front. A file that is damaged stays where it is, and a note says so.
+  std::vector<Text> Load(std::vector<std::string>* notes) const;
+
+ private:
+  std::string PathOf(uint64_t id) const;
+
+  const std::string directory_;
+  int lock_ = -1;
+};
+
+}  // namespace longhold

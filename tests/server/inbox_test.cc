@@ -1,0 +1,174 @@
+// Accepted texts on the disk: kept whole, in their order, told apart from damage; and what the queue does with them.
+#include "service/inbox.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <iterator>
+#include <thread>
+
+#include "service/engine_queue.h"
+#include "tests/store/temp_dir.h"
+#include "tests/support/toy_model.h"
+#include "tests/support/toy_text.h"
+
+namespace longhold {
+namespace {
+
+using std::chrono_literals::operator""ms;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::vector<std::string> Names(const std::vector<Inbox::Text>& texts) {
+  std::vector<std::string> names;
+  for (const Inbox::Text& text : texts) names.push_back(text.memory + "/" + text.input.name);
+  return names;
+}
+
+TEST(Inbox, KeepsTextsInTheirOrderUntilTheyAreDropped) {
+  const TempDir home;
+  std::vector<std::string> notes;
+  Inbox inbox(home / "h");
+  ASSERT_TRUE(*inbox.Take());
+  const std::string odd = "Zeile\n\xC3\xBC \"quoted\" \\ {}\n\n";
+  ASSERT_TRUE(inbox.Keep(10, "m", {"b", odd}).ok());
+  ASSERT_TRUE(inbox.Keep(9, "m", {"a \"x\" \xC3\xBC/1", "first"}).ok());
+  ASSERT_TRUE(inbox.Keep(1764219662345, "n", {"c", std::string(3 << 20, 'x')}).ok());
+  const std::vector<Inbox::Text> texts = inbox.Load(&notes);
+  EXPECT_THAT(Names(texts), ElementsAre("m/a \"x\" \xC3\xBC/1", "m/b", "n/c"));
+  EXPECT_EQ(texts[1].input.text, odd);
+  EXPECT_EQ(texts[1].id, 10u);
+  EXPECT_EQ(texts[2].input.text.size(), size_t{3} << 20);
+  inbox.Drop(10);
+  inbox.Drop(11);
+  EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("m/a \"x\" \xC3\xBC/1", "n/c"));
+  EXPECT_THAT(notes, IsEmpty());
+  EXPECT_EQ(std::filesystem::status(home / "h/inbox").permissions(), std::filesystem::perms::owner_all);
+}
+
+TEST(Inbox, OneProcessHasIt) {
+  const TempDir home;
+  auto first = std::make_unique<Inbox>(home / "h");
+  ASSERT_TRUE(*first->Take());
+  Inbox second(home / "h");
+  EXPECT_FALSE(*second.Take());
+  first.reset();
+  EXPECT_TRUE(*second.Take());
+  std::ofstream(home / "file") << "x";
+  EXPECT_FALSE(Inbox(home / "file").Take().ok());
+}
+
+TEST(Inbox, DamageIsToldAndNeverReadAsText) {
+  const TempDir home;
+  Inbox inbox(home / "h");
+  ASSERT_TRUE(*inbox.Take());
+  ASSERT_TRUE(inbox.Keep(1, "notes", {"a", "The harbour is closed."}).ok());
+  const std::string path = home / "h/inbox/00000000000000000001.text";
+  std::ifstream in(path, std::ios::binary);
+  const std::string good((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const auto load = [&](const std::string& bytes) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
+    std::vector<std::string> notes;
+    const std::vector<Inbox::Text> texts = inbox.Load(&notes);
+    EXPECT_EQ(texts.size() + notes.size(), 1u);
+    for (const std::string& note : notes) EXPECT_THAT(note, HasSubstr(path));
+    return texts.size() == 1 && texts[0].memory == "notes" && texts[0].input.name == "a" && texts[0].input.text == "The harbour is closed.";
+  };
+  EXPECT_TRUE(load(good));
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bytes = good;
+    bytes[i] = static_cast<char>(bytes[i] ^ 4);
+    EXPECT_FALSE(load(bytes)) << "byte " << i;
+    EXPECT_FALSE(load(good.substr(0, i))) << "cut at " << i;
+  }
+  EXPECT_TRUE(std::filesystem::exists(path)) << "it stays for whoever looks into it";
+}
+
+class InboxQueueTest : public testing::Test {
+ protected:
+  InboxQueueTest() : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}), inbox_(home_ / "h") {
+    EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
+    EXPECT_TRUE(*inbox_.Take());
+  }
+  void Start() { queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.inbox = &inbox_, .first_id = 7000}); }
+  Result<IngestJob> Ingest(const std::string& name, const std::string& text) {
+    std::promise<Result<IngestJob>> job;
+    const Status taken = queue_->Ingest("tales", {name, text}, [&](Result<IngestJob> result) { job.set_value(std::move(result)); });
+    if (!taken.ok()) return taken;
+    return job.get_future().get();
+  }
+  IngestState Wait(uint64_t id) {
+    for (;;) {
+      const IngestState state = queue_->Find(id)->state;
+      if (state > IngestState::kRunning) return state;
+      std::this_thread::sleep_for(2ms);
+    }
+  }
+  std::vector<std::string> Kept() {
+    std::vector<std::string> notes;
+    return Names(inbox_.Load(&notes));
+  }
+
+  TempDir home_;
+  ToyModel model_;
+  Engine engine_;
+  Inbox inbox_;
+  std::unique_ptr<EngineQueue> queue_;
+};
+
+TEST_F(InboxQueueTest, WhatWasAcceptedIsReadAfterARestart) {
+  Start();
+  // A question that waits for all of them to be accepted: none has been read then.
+  std::promise<void> held, go;
+  ASSERT_TRUE(queue_->Ask([&](Engine&) {
+    held.set_value();
+    go.get_future().wait();
+  }).ok());
+  held.get_future().wait();
+  const std::string text = PlainText(3000, 1);
+  const uint64_t first = Ingest("a", text)->id;
+  EXPECT_EQ(first, 7000u);
+  const uint64_t second = Ingest("b", "Short.")->id, third = Ingest("c", "Taken back.")->id;
+  EXPECT_TRUE(queue_->Cancel(third));
+  EXPECT_THAT(Kept(), ElementsAre("tales/a", "tales/b")) << "what was taken back is not read again";
+  queue_->Stop();
+  go.set_value();
+  EXPECT_FALSE(Ingest("d", "Too late.").ok());
+  queue_.reset();
+  EXPECT_THAT(Kept(), ElementsAre("tales/a", "tales/b"));
+  EXPECT_FALSE(engine_.Show("tales").ok());
+
+  Start();
+  std::vector<std::string> notes;
+  queue_->Resume(inbox_.Load(&notes));
+  EXPECT_EQ(Wait(first), IngestState::kDone);
+  EXPECT_EQ(Wait(second), IngestState::kDone);
+  EXPECT_THAT(Kept(), IsEmpty());
+  EXPECT_GT(Ingest("e", "Later.")->id, second) << "ids are not given twice";
+  queue_.reset();
+  EXPECT_EQ(engine_.Show("tales")->documents[0].name, "a");
+}
+
+TEST_F(InboxQueueTest, WhatCannotBeKeptIsNotAccepted) {
+  Start();
+  std::filesystem::remove_all(home_ / "h/inbox");
+  const Result<IngestJob> job = Ingest("a", "Nowhere to keep it.");
+  EXPECT_EQ(job.status().code(), StatusCode::kInternal) << job.status().ToString();
+  EXPECT_EQ(queue_->ingests(), 0u);
+  queue_.reset();
+  EXPECT_FALSE(engine_.Show("tales").ok());
+}
+
+TEST_F(InboxQueueTest, WhatFailsForGoodIsNotKept) {
+  Start();
+  const uint64_t id = Ingest("a", "")->id;  // the engine refuses it
+  EXPECT_EQ(Wait(id), IngestState::kFailed);
+  EXPECT_THAT(Kept(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace longhold
