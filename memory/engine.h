@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -129,6 +130,13 @@ struct RecallReply {
 // What an answer says instead of the model's words.
 inline constexpr std::string_view kAbstention = "The memory holds nothing on this.";
 
+// How likely the model held a token of its answer, beside others.
+struct TokenLikelihood {
+  std::string text;           // its bytes, which need not be whole characters
+  double log = 0;             // natural logarithm of its probability, by the model's own logits: before temperature and what guides the answer
+  std::vector<std::pair<std::string, double>> likeliest;  // as many as were asked for, best first
+};
+
 struct AskOptions {
   std::string answer_prefix;  // the first words of the answer; not repeated in the reply. With one, the model always answers.
   std::string system;
@@ -139,9 +147,12 @@ struct AskOptions {
   // Where the memory seems to hold nothing on it the model answers from the conversation alone, instead of kAbstention. The reply says so all the
   // same, and cites nothing.
   bool answer_alone = false;
+  std::optional<uint32_t> likeliest;                  // fill AskReply::likelihoods, each with so many others, at most kLikeliestMax
   const std::atomic<bool>* stop = nullptr;            // checked between tokens
   std::function<void(std::string_view)> on_text;      // pieces of the answer as they come, whole UTF-8 characters
 };
+
+inline constexpr uint32_t kLikeliestMax = 20;
 
 struct Citation {
   uint32_t index = 0;         // 1-based
@@ -170,6 +181,7 @@ struct AskReply {
   uint64_t prompt_tokens = 0;
   uint64_t completion_tokens = 0;
   bool cut = false;           // ended by max_tokens
+  std::vector<TokenLikelihood> likelihoods;  // of the answer's tokens, with AskOptions::likeliest
   double plan_ms = 0, recall_ms = 0, prompt_ms = 0, decode_ms = 0, first_token_ms = 0, decode_tok_s = 0;
   double scan_ms = 0;         // of plan_ms: the recall heads' keys
 };

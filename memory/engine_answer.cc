@@ -1,6 +1,7 @@
 // How a question is answered from what was recalled: what is read again, the working set, decoding, citations.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -179,6 +180,25 @@ Status Engine::ReserveAnswer(Planned& p) {
   }
 }
 
+namespace {
+
+TokenLikelihood LikelihoodOf(TokenId token, std::span<const float> logits, uint32_t likeliest, const std::function<std::string(TokenId)>& piece) {
+  const double max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(logit - max);
+  const double all = max + std::log(sum);
+  TokenLikelihood told{.text = piece(token), .log = logits[static_cast<size_t>(token)] - all, .likeliest = {}};
+  std::vector<TokenId> best(logits.size());
+  std::iota(best.begin(), best.end(), TokenId{0});
+  const size_t count = std::min<size_t>({likeliest, kLikeliestMax, best.size()});
+  std::partial_sort(best.begin(), best.begin() + static_cast<ptrdiff_t>(count), best.end(),
+                    [&](TokenId a, TokenId b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+  for (size_t i = 0; i < count; ++i) told.likeliest.emplace_back(piece(best[i]), logits[static_cast<size_t>(best[i])] - all);
+  return told;
+}
+
+}  // namespace
+
 Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
   const Clock::time_point start = Clock::now();
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
@@ -263,6 +283,11 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     const std::span<const float> logits = model_->logits();
     return sampler->Sample(long_words.Guide(text, logits, &guided) ? guided : logits);
   };
+  // What the last logits say of a token.
+  const auto tell = [&](TokenId chosen) {
+    if (!options.likeliest.has_value()) return;
+    reply.likelihoods.push_back(LikelihoodOf(chosen, model_->logits(), *options.likeliest, [&](TokenId id) { return model_->Piece(id); }));
+  };
   TokenId token = sample();
   const Clock::time_point first = Clock::now();
   reply.prompt_ms = Milliseconds(prompt_start, first);
@@ -276,6 +301,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
     if (count >= p.answer_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
     text += model_->Piece(token);
+    tell(token);
     // A model without a chat template goes on with questions of its own: its answer is the first line.
     const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
     const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;

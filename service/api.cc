@@ -349,7 +349,7 @@ void Api::Complete(Call& call, bool chat) {
   }
   const uint64_t serial = next_id_++;
   Queue(call, [this, exchange = call.exchange, request = std::move(*parsed), serial](Engine& engine) {
-    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat};
+    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat, .logprobs = request.likeliest.has_value()};
     head.model = request.model + "@" + request.memory;
     std::atomic<bool> halt{false};
     ShownAnswer shown(request.stop);
@@ -365,6 +365,7 @@ void Api::Complete(Call& call, bool chat) {
     };
     AskOptions options{.system = request.system, .earlier = request.earlier, .max_tokens = request.max_tokens, .sampler = request.sampler};
     options.recall.abstain = request.abstain;
+    options.likeliest = request.likeliest;
     options.stop = &halt;
     options.on_text = [&](std::string_view piece) {
       send(shown.Feed(piece));

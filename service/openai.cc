@@ -91,15 +91,58 @@ Status RefuseUnsupported(const json::object& body) {
     const bool none = value == nullptr || (value->is_array() && value->get_array().empty()) || (value->is_object() && value->get_object().empty());
     if (!none) return BadField(name, "is not supported; leave it away");
   }
-  for (const char* name : {"logprobs", "echo"}) {
-    const json::value* value = FindField(body, name);
-    if (value != nullptr && !(value->is_bool() && !value->get_bool())) return BadField(name, "is not supported; leave it away");
-  }
+  LH_ASSIGN_OR_RETURN(const bool echo, FlagField(body, "echo", false));
+  if (echo) return BadField("echo", "is not supported; leave it away");
   if (const json::value* format = FindField(body, "response_format")) {
     const json::value* type = format->is_object() ? FindField(format->get_object(), "type") : nullptr;
     if (type == nullptr || !type->is_string() || type->get_string() != "text") return BadField("response_format", "only {\"type\": \"text\"} is supported");
   }
   return OkStatus();
+}
+
+// A chat asks with a flag and a number beside it, a completion with the number.
+Status ParseLogprobs(const json::object& body, CompletionRequest* request) {
+  if (!request->chat) {
+    LH_ASSIGN_OR_RETURN(const int64_t count, IntegerField(body, "logprobs", 0, 5, -1));
+    if (count >= 0) request->likeliest = static_cast<uint32_t>(count);
+    return OkStatus();
+  }
+  LH_ASSIGN_OR_RETURN(const bool wanted, FlagField(body, "logprobs", false));
+  LH_ASSIGN_OR_RETURN(const int64_t count, IntegerField(body, "top_logprobs", 0, kLikeliestMax, 0));
+  if (count > 0 && !wanted) return BadField("top_logprobs", "needs \"logprobs\": true");
+  if (wanted) request->likeliest = static_cast<uint32_t>(count);
+  return OkStatus();
+}
+
+// A token's text and bytes: the text alone cannot hold a part of a character.
+json::object TokenObject(const std::string& text, double log) {
+  json::array bytes;
+  for (const char c : text) bytes.push_back(static_cast<unsigned char>(c));
+  return {{"token", JsonString(text)}, {"logprob", log}, {"bytes", std::move(bytes)}};
+}
+
+json::value Logprobs(bool chat, const AskReply& reply, bool wanted) {
+  if (!wanted) return nullptr;
+  json::array content, tokens, logs, tops, offsets;
+  size_t offset = 0;
+  for (const TokenLikelihood& token : reply.likelihoods) {
+    json::array likeliest;
+    json::object by_text;
+    for (const auto& [text, log] : token.likeliest) {
+      likeliest.push_back(TokenObject(text, log));
+      by_text.emplace(JsonString(text), log);  // the likelier of two that look alike
+    }
+    json::object object = TokenObject(token.text, token.log);
+    object["top_logprobs"] = std::move(likeliest);
+    content.push_back(std::move(object));
+    tokens.push_back(JsonString(token.text));
+    logs.push_back(token.log);
+    tops.push_back(std::move(by_text));
+    offsets.push_back(offset);
+    offset += CountColumns(token.text);
+  }
+  if (chat) return json::object{{"content", std::move(content)}, {"refusal", nullptr}};
+  return json::object{{"tokens", std::move(tokens)}, {"token_logprobs", std::move(logs)}, {"top_logprobs", std::move(tops)}, {"text_offset", std::move(offsets)}};
 }
 
 json::object Usage(const AskReply& reply) {
@@ -166,6 +209,7 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   LH_RETURN_IF_ERROR(chat ? ParseMessages(object, &request) : ParsePrompt(object, &request));
   LH_RETURN_IF_ERROR(ParseStop(object, &request));
   LH_RETURN_IF_ERROR(RefuseUnsupported(object));
+  LH_RETURN_IF_ERROR(ParseLogprobs(object, &request));
   const char* limit = FindField(object, "max_completion_tokens") != nullptr ? "max_completion_tokens" : "max_tokens";
   LH_ASSIGN_OR_RETURN(const int64_t tokens, IntegerField(object, limit, 1, kTokensMax, request.max_tokens));
   request.max_tokens = static_cast<uint32_t>(tokens);
@@ -188,7 +232,7 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
 
 std::string CompletionJson(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply) {
   json::object object = Head(head, false);
-  json::object choice{{"index", 0}, {"finish_reason", FinishReason(stopped, reply)}, {"logprobs", nullptr}};
+  json::object choice{{"index", 0}, {"finish_reason", FinishReason(stopped, reply)}, {"logprobs", Logprobs(head.chat, reply, head.logprobs)}};
   if (head.chat) {
     choice["message"] = json::object{
         {"role", "assistant"}, {"content", JsonString(text)}, {"refusal", nullptr}, {"annotations", Annotations(text, reply)}};
@@ -212,6 +256,7 @@ std::string StreamPiece(const CompletionHead& head, std::string_view text) {
 std::string StreamEnd(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply, bool usage) {
   json::value delta = head.chat ? json::value(json::object{{"annotations", Annotations(text, reply)}}) : json::value("");
   json::object last = Chunk(head, std::move(delta), json::string(FinishReason(stopped, reply)));
+  last["choices"].get_array()[0].get_object()["logprobs"] = Logprobs(head.chat, reply, head.logprobs);
   last["longhold"] = Longhold(reply);
   std::string out = Event(last);
   if (usage) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@ struct CompletionRequest {
   uint32_t max_tokens = 256;
   SamplerOptions sampler;           // temperature 0 unless the request says otherwise
   std::vector<std::string> stop;    // at most 4
+  std::optional<uint32_t> likeliest;  // "logprobs", "top_logprobs": how many others beside each token; none: nothing is told
   bool abstain = true;              // "abstain"; longhold's own
   std::string session;              // "session"; longhold's own: question and answer become documents of the memory
   bool stream = false;
@@ -37,6 +39,7 @@ struct CompletionHead {
   int64_t created = 0;              // seconds since 1970
   std::string model;                // as the request named it
   bool chat = true;
+  bool logprobs = false;            // the request wants them; in a stream they come with the last piece
 };
 
 // The whole reply. `text` is the answer as far as the stop strings let it.

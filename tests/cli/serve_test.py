@@ -273,6 +273,9 @@ class Serve(ServerTest):
         self.assertEqual(reply.usage.completion_tokens, 8)
         self.assertEqual(reply.choices[0].finish_reason, "length")
         self.assertEqual(reply.choices[0].message.annotations[0].url_citation.title, "a")
+        likely = client.chat.completions.create(model="llama@notes", messages=question, max_tokens=8, logprobs=True, top_logprobs=3, extra_body={"abstain": False})
+        self.assertEqual([len(token.top_logprobs) for token in likely.choices[0].logprobs.content], [3] * 8)
+        self.assertLessEqual(likely.choices[0].logprobs.content[0].logprob, 0)
         stream = client.chat.completions.create(model="llama@notes", messages=question, max_tokens=8, stream=True,
                                                 stream_options={"include_usage": True}, extra_body={"abstain": False})
         chunks = list(stream)

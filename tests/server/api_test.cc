@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <boost/json.hpp>
+#include <cmath>
 #include <condition_variable>
 #include <fstream>
 #include <future>
@@ -187,6 +188,27 @@ TEST_F(ApiTest, AnswersAChatFromAMemory) {
   const json::value text = Call(200, "POST", {"v1", "completions"}, R"({"model":"toy","memory":"tales","prompt":"What is it?","max_tokens":3,"abstain":false})");
   EXPECT_EQ(text.at("object"), "text_completion");
   EXPECT_EQ(text.at("choices").at(0).at("finish_reason"), "length");
+}
+
+TEST_F(ApiTest, TellsHowLikelyItsTokensWere) {
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("logprobs":true,"top_logprobs":4)"));
+  const json::array& content = reply.at("choices").at(0).at("logprobs").at("content").as_array();
+  EXPECT_EQ(content.size(), reply.at("usage").at("completion_tokens").to_number<size_t>());
+  for (const json::value& token : content) {
+    const json::array& top = token.at("top_logprobs").as_array();
+    ASSERT_EQ(top.size(), 4u);
+    double share = 0, before = 0;
+    for (const json::value& one : top) {
+      const double log = one.at("logprob").to_number<double>();
+      EXPECT_LE(log, before);
+      before = log;
+      share += std::exp(log);
+    }
+    EXPECT_LE(share, 1 + 1e-6);
+    EXPECT_LE(token.at("logprob").to_number<double>(), top[0].at("logprob").to_number<double>());
+  }
+  const std::string stream = Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("logprobs":true,"stream":true)"))->Stream();
+  EXPECT_NE(stream.find(R"("logprobs":{"content":[{)"), std::string::npos);
 }
 
 TEST_F(ApiTest, StreamsWhatItAnswersOtherwise) {

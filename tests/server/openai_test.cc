@@ -82,7 +82,7 @@ TEST(ParseCompletion, NamesWhatIsWrong) {
   for (const std::string member :
        {R"("n":2)", R"("temperature":"hot")", R"("temperature":-1)", R"("temperature":2.1)", R"("top_p":1e9)", R"("max_tokens":0)",
         R"("max_tokens":1.5)", R"("max_completion_tokens":1000000)", R"("seed":1e20)", R"("stop":["a","b","c","d","e"])", R"("stop":"")",
-        R"("stop":[7])", R"("stream":"yes")", R"("stream_options":7)", R"("tools":[{}])", R"("logit_bias":{"1":2})", R"("logprobs":true)",
+        R"("stop":[7])", R"("stream":"yes")", R"("stream_options":7)", R"("tools":[{}])", R"("logit_bias":{"1":2})", R"("logprobs":1)", R"("top_logprobs":2)", R"("echo":true)",
         R"("frequency_penalty":0.5)", R"("response_format":{"type":"json_object"})", R"("memory":7)", R"("abstain":1)"}) {
     const Result<CompletionRequest> request = ParseCompletion(std::string("{") + kMessages + "," + member + "}", true);
     EXPECT_EQ(request.status().code(), StatusCode::kInvalidArgument) << member;
@@ -101,6 +101,34 @@ AskReply Reply() {
   reply.tokens_reread = 3;
   reply.completion_tokens = 5;
   return reply;
+}
+
+TEST(ParseCompletion, LogprobsAreAFlagInChatsAndANumberElsewhere) {
+  EXPECT_FALSE(MustParse(std::string("{") + kMessages + R"(,"logprobs":null,"top_logprobs":0})").likeliest.has_value());
+  EXPECT_EQ(MustParse(std::string("{") + kMessages + R"(,"logprobs":true})").likeliest, 0u);
+  EXPECT_EQ(MustParse(std::string("{") + kMessages + R"(,"logprobs":true,"top_logprobs":20})").likeliest, 20u);
+  EXPECT_FALSE(ParseCompletion(std::string("{") + kMessages + R"(,"logprobs":true,"top_logprobs":21})", true).ok());
+  EXPECT_EQ(MustParse(R"({"model":"toy","prompt":"x","logprobs":3})", false).likeliest, 3u);
+  EXPECT_FALSE(MustParse(R"({"model":"toy","prompt":"x"})", false).likeliest.has_value());
+  EXPECT_FALSE(ParseCompletion(R"({"model":"toy","prompt":"x","logprobs":6})", false).ok());
+  EXPECT_FALSE(ParseCompletion(R"({"model":"toy","prompt":"x","logprobs":true})", false).ok());
+}
+
+TEST(CompletionReply, TellsLogprobsInBothForms) {
+  AskReply reply = Reply();
+  reply.likelihoods = {{.text = "No\xC3", .log = -0.5, .likeliest = {{"No\xC3", -0.5}, {"x", -2}}}, {.text = "\xA9", .log = -1, .likeliest = {}}};
+  const json::value chat = json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy", .chat = true, .logprobs = true}, "x", false, reply));
+  const json::value& content = chat.at("choices").at(0).at("logprobs").at("content");
+  ASSERT_EQ(content.as_array().size(), 2u);
+  EXPECT_EQ(content.at(0).at("bytes"), json::parse("[78, 111, 195]")) << "half a character";
+  EXPECT_EQ(content.at(0).at("logprob").to_number<double>(), -0.5);
+  EXPECT_EQ(content.at(0).at("top_logprobs").at(1).at("token"), "x");
+  const json::value text = json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy", .chat = false, .logprobs = true}, "x", false, reply));
+  const json::value& logprobs = text.at("choices").at(0).at("logprobs");
+  EXPECT_EQ(logprobs.at("tokens").as_array().size(), 2u);
+  EXPECT_EQ(logprobs.at("token_logprobs").at(1).to_number<double>(), -1);
+  EXPECT_EQ(logprobs.at("top_logprobs").at(0).at("x").to_number<double>(), -2);
+  EXPECT_TRUE(json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy"}, "x", false, reply)).at("choices").at(0).at("logprobs").is_null());
 }
 
 TEST(CompletionReply, IsOneObjectOfOpenAIsForm) {
