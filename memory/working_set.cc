@@ -125,9 +125,12 @@ void WorkingSet::Grow(uint32_t tokens, bool halves) {
     Provide(first - 1, first, old.slab->halves());
     places_[first - 1].slab->CopyBlock(*old.slab, old.index, static_cast<uint32_t>(geometry_.layers.size()));
   }
-  // New blocks, in runs of those that are to be halves and those that are not; room left by what was forgotten is used again.
-  const auto fits = [&](uint32_t b) { return b < places_.size() && !Shared(places_[b].slab) && (halves || !places_[b].slab->halves()); };
+  // New blocks, in runs of those that are to be halves and those that are not. What was reserved before is used, and room left by what was
+  // forgotten, but not where halves are to take its place: the slab would stay for its other blocks.
   const uint32_t whole_end = halves ? std::max(first, end / kBlockTokens) : first;
+  const auto fits = [&](uint32_t b) {
+    return b < places_.size() && !Shared(places_[b].slab) && (places_[b].slab->halves() ? halves : whole_end == first);
+  };
   for (uint32_t b = first; b < last;) {
     uint32_t run = b;
     while (run < last && !fits(run) && (run < whole_end) == (b < whole_end)) ++run;

@@ -125,6 +125,12 @@ TEST(WorkingSet, StoredRowsThatFillABlockTakeHalfTheBytes) {
   set.AppendBlock(BlocksOf(g, s)[1], 0, 64, 0);
   EXPECT_EQ(set.BytesWith(54), 2 * block + block / 2);
   EXPECT_EQ(set.BytesWith(55), 3 * block + block / 2);
+  // Nor do stored rows stay in the room that passes left.
+  WorkingSet used(g, 400);
+  RunPasses(used, g, s, 0, {10, 150});
+  used.Truncate(10);
+  used.Reserve(128);
+  EXPECT_EQ(used.BytesWith(128), 2 * block + block / 2);
   // What passes append in the place of stored rows is as exact as ever.
   set.Truncate(10);
   WorkingSet fresh(g, 400);
