@@ -17,11 +17,18 @@ constexpr float kRaisePerToken = 1, kRaiseMax = 10;
 // An answer with so many of these words is a list of them, and its next word is rather another one than something new.
 constexpr size_t kListMin = 2;
 constexpr float kListRaise = 2;
+// Nats for what stands beside an identifier that was said, and is one itself, where the answer begins: what is asked for is then as good as
+// known, but a small model may not dare to begin it.
+constexpr float kBesideRaise = 4;
 // Nats off the first token of what was said already.
 constexpr float kLower = 6;
 
 // Inside of a word punctuation counts ("79f34d45-2a8a", "memory/engine.h"), around it it does not.
 bool InWord(char c) { return IsWordByte(c) || c == '_'; }
+
+bool HasDigit(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c >= '0' && c <= '9'; });
+}
 
 bool Holds(std::string_view text, std::string_view word) {
   for (size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
@@ -36,6 +43,7 @@ bool Holds(std::string_view text, std::string_view word) {
 void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string> pieces) {
   std::string text;
   std::vector<size_t> begins;
+  const size_t first_word = words_.size();
   for (const std::string& piece : pieces) {
     begins.push_back(text.size());
     text += piece;
@@ -55,6 +63,9 @@ void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string
     for (; t < begins.size() && begins[t] < last; ++t) word.parts.push_back({std::max(begins[t], first) - first, tokens[t]});
     if (word.parts.size() >= kTokensMin) words_.push_back(std::move(word));
   }
+  const std::span<Word> line = std::span(words_).subspan(first_word);
+  const bool said = std::any_of(line.begin(), line.end(), [](const Word& word) { return word.said && HasDigit(word.text); });
+  for (Word& word : line) word.beside_said = said && !word.said && HasDigit(word.text);
 }
 
 bool LongWords::Guide(std::string_view answer, std::span<const float> logits, std::vector<float>* guided) const {
@@ -76,6 +87,7 @@ bool LongWords::Guide(std::string_view answer, std::span<const float> logits, st
     else others.push_back(&word);
   }
   bool within_other = false;
+  const bool nothing_said = std::none_of(answer.begin(), answer.end(), InWord);
   for (const Word* word : others) {
     for (size_t n = 0; n < word->parts.size(); ++n) {
       if (!may_follow(*word, n)) continue;
@@ -83,6 +95,7 @@ bool LongWords::Guide(std::string_view answer, std::span<const float> logits, st
       within_other |= n > 0;
       float& raise = change[word->parts[n].token];
       if (n >= kBegunMin || listed >= kListMin) raise = std::max(raise, std::clamp(kRaisePerToken * static_cast<float>(n), kListRaise, kRaiseMax));
+      if (word->beside_said && listed == 0 && (n > 0 || nothing_said)) raise = std::max(raise, kBesideRaise);
     }
   }
   for (const Word& word : words_) {

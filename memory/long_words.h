@@ -27,7 +27,8 @@ class LongWords {
   // is, since a vocabulary is large and most tokens are neither within such a word nor at its beginning.
   //
   // Within a word that has begun like one of these by two tokens or more, the tokens that go on with it are raised, the more of them have
-  // been copied the more. Words that were said already are not written again by this. Until the answer has one that was not, the tokens that
+  // been copied the more. Where the answer begins, and what was said before it names an identifier, those that stand in that one's lines are
+  // raised from their first token on; an identifier has digits. Words that were said already are not written again by this. Until the answer has one that was not, the tokens that
   // begin what was said before it are lowered.
   bool Guide(std::string_view answer, std::span<const float> logits, std::vector<float>* guided) const;
 
@@ -41,6 +42,7 @@ class LongWords {
     std::vector<Part> parts;
     bool after_blank = false;  // its first token holds the blank before it
     bool said = false;         // in said_
+    bool beside_said = false;  // it has digits, and so has a said word of its line
   };
   std::string said_;
   std::vector<Word> words_;

@@ -118,6 +118,19 @@ TEST_F(LongWordsTest, WhatThePrefixHoldsIsNotBegunAgain) {
   EXPECT_EQ(Lowered(" 5534, and that of"), Pieces{}) << "the answer is there";
 }
 
+TEST_F(LongWordsTest, AnAnswerBeginsWithWhatStandsBesideTheIdentifierThatWasSaid) {
+  words_ = LongWords("The code of ab12-9 is");
+  Line({"The", " code", " of", " ab", "12", "-", "9", " is", " 7", "f", "3", "d", "."});
+  Line({"The", " code", " of", " cd", "34", "-", "5", " is", " 8", "a", "6", "b", "."});
+  Line({"ab", "12", "-", "9", " was", " Wol", "ver", "hamp", "ton", "'s"});
+  EXPECT_EQ(Raised(""), Pieces{" 7"}) << "of its own line, and of what has digits";
+  EXPECT_EQ(Raised(" :"), Pieces{" 7"});
+  EXPECT_EQ(Changed("").at(" 7"), 4);
+  EXPECT_EQ(Raised(" 7"), Pieces{"f"}) << "and goes on with it";
+  EXPECT_EQ(Raised(" not"), Pieces{}) << "later it is the model's";
+  EXPECT_EQ(Raised(" 7f3d"), Pieces{});
+}
+
 TEST_F(LongWordsTest, WhereTwoBeginAlikeTheOneThatWasNotSaidGoesOn) {
   words_ = LongWords("ab12");
   Line({"a", "b", "1", "2", " ", "a", "c", "3", "4"});
