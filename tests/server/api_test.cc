@@ -430,6 +430,7 @@ TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_->Stop();
   EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 503u);
   go.set_value();
+  queue_.reset();  // its thread may still be on its way to the promise
 }
 
 }  // namespace
