@@ -22,10 +22,10 @@ class EngineQueueTest : public testing::Test {
   }
   void Start(EngineQueueOptions options = {}) { queue_ = std::make_unique<EngineQueue>(&engine_, options); }
   Result<IngestJob> Ingest(const std::string& memory, IngestInput input) {
-    std::promise<Result<IngestJob>> job;
-    const Status taken = queue_->Ingest(memory, std::move(input), [&](Result<IngestJob> result) { job.set_value(std::move(result)); });
+    const auto job = std::make_shared<std::promise<Result<IngestJob>>>();  // the queue's thread may leave it later than we do
+    const Status taken = queue_->Ingest(memory, std::move(input), [job](Result<IngestJob> result) { job->set_value(std::move(result)); });
     if (!taken.ok()) return taken;
-    return job.get_future().get();
+    return job->get_future().get();
   }
   IngestJob Wait(uint64_t id) {
     for (;;) {

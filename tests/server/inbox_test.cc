@@ -96,10 +96,10 @@ class InboxQueueTest : public testing::Test {
   }
   void Start() { queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.inbox = &inbox_, .first_id = 7000}); }
   Result<IngestJob> Ingest(const std::string& name, const std::string& text) {
-    std::promise<Result<IngestJob>> job;
-    const Status taken = queue_->Ingest("tales", {name, text}, [&](Result<IngestJob> result) { job.set_value(std::move(result)); });
+    const auto job = std::make_shared<std::promise<Result<IngestJob>>>();  // the queue's thread may leave it later than we do
+    const Status taken = queue_->Ingest("tales", {name, text}, [job](Result<IngestJob> result) { job->set_value(std::move(result)); });
     if (!taken.ok()) return taken;
-    return job.get_future().get();
+    return job->get_future().get();
   }
   IngestState Wait(uint64_t id) {
     for (;;) {
