@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -411,12 +412,7 @@ TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
 TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
   Api api(queue_.get(), &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
-  std::promise<void> go, held;
-  ASSERT_TRUE(queue_->Ask([&](Engine&) {
-    held.set_value();
-    go.get_future().wait();
-  }).ok());
-  held.get_future().wait();
+  const auto go = HoldQueue(*queue_);
   ASSERT_TRUE(queue_->Ask([](Engine&) {}).ok());
   const auto status = [&](const std::string& method, std::vector<std::string> path, const std::string& body) {
     auto recorder = std::make_shared<Recorder>();
@@ -429,8 +425,7 @@ TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   EXPECT_EQ(status("POST", {"v1", "memories", "notes", "documents"}, "text"), 429u);
   queue_->Stop();
   EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 503u);
-  go.set_value();
-  queue_.reset();  // its thread may still be on its way to the promise
+  go->set_value();
 }
 
 }  // namespace

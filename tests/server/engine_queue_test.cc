@@ -7,6 +7,7 @@
 #include <future>
 
 #include "tests/store/temp_dir.h"
+#include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -21,29 +22,13 @@ class EngineQueueTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
   }
   void Start(EngineQueueOptions options = {}) { queue_ = std::make_unique<EngineQueue>(&engine_, options); }
-  Result<IngestJob> Ingest(const std::string& memory, IngestInput input) {
-    const auto job = std::make_shared<std::promise<Result<IngestJob>>>();  // the queue's thread may leave it later than we do
-    const Status taken = queue_->Ingest(memory, std::move(input), [job](Result<IngestJob> result) { job->set_value(std::move(result)); });
-    if (!taken.ok()) return taken;
-    return job->get_future().get();
-  }
+  Result<IngestJob> Ingest(const std::string& memory, IngestInput input) { return IngestInto(*queue_, memory, std::move(input)); }
   IngestJob Wait(uint64_t id) {
     for (;;) {
       const std::optional<IngestJob> job = queue_->Find(id);
       if (!job.has_value() || job->state > IngestState::kRunning) return job.value_or(IngestJob{});
       std::this_thread::sleep_for(2ms);
     }
-  }
-  // Keeps the queue's thread until the returned promise is set.
-  std::shared_ptr<std::promise<void>> Hold() {
-    auto go = std::make_shared<std::promise<void>>();
-    auto held = std::make_shared<std::promise<void>>();
-    EXPECT_TRUE(queue_->Ask([go, held](Engine&) {
-      held->set_value();
-      go->get_future().wait();
-    }).ok());
-    held->get_future().wait();
-    return go;
   }
 
   TempDir home_;
@@ -128,7 +113,7 @@ TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
 
 TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
   Start({.questions_max = 2, .ingests_max = 2, .ingest_bytes_max = 1000});
-  const auto go = Hold();
+  const auto go = HoldQueue(*queue_);
   EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
   EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
   EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kResourceExhausted);
@@ -145,7 +130,7 @@ TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
 
 TEST_F(EngineQueueTest, CancelsWhatWaitsAndWhatRuns) {
   Start();
-  auto go = Hold();
+  auto go = HoldQueue(*queue_);
   const uint64_t waits = Ingest("tales", {"waits", "a text"})->id;
   EXPECT_TRUE(queue_->Cancel(waits));
   EXPECT_EQ(queue_->Find(waits)->state, IngestState::kCancelled);

@@ -2,7 +2,6 @@
 // Every wait is bounded by the server's own deadlines, set to tenths of seconds here.
 #include "service/http_server.h"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -11,6 +10,8 @@
 #include <deque>
 #include <mutex>
 #include <thread>
+
+#include "tests/support/loopback.h"
 
 namespace longhold {
 namespace {
@@ -27,15 +28,7 @@ using testing::StartsWith;
 // A blocking client that gives up after five seconds.
 class Client {
  public:
-  explicit Client(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-    const timeval limit{.tv_sec = 5, .tv_usec = 0};
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  }
+  explicit Client(uint16_t port) : fd_(ConnectLoopback(port)), connected_(fd_ >= 0) {}
   ~Client() { Close(); }
   void Close() {
     if (fd_ >= 0) close(fd_);
@@ -76,7 +69,7 @@ class Client {
 
  private:
   int fd_;
-  bool connected_ = false;
+  bool connected_;
   std::string rest_;
 };
 

@@ -6,12 +6,12 @@
 
 #include <filesystem>
 #include <fstream>
-#include <future>
 #include <iterator>
 #include <thread>
 
 #include "service/engine_queue.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -95,12 +95,7 @@ class InboxQueueTest : public testing::Test {
     EXPECT_TRUE(*inbox_.Take());
   }
   void Start() { queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.inbox = &inbox_, .first_id = 7000}); }
-  Result<IngestJob> Ingest(const std::string& name, const std::string& text) {
-    const auto job = std::make_shared<std::promise<Result<IngestJob>>>();  // the queue's thread may leave it later than we do
-    const Status taken = queue_->Ingest("tales", {name, text}, [job](Result<IngestJob> result) { job->set_value(std::move(result)); });
-    if (!taken.ok()) return taken;
-    return job->get_future().get();
-  }
+  Result<IngestJob> Ingest(const std::string& name, const std::string& text) { return IngestInto(*queue_, "tales", {name, text}); }
   IngestState Wait(uint64_t id) {
     for (;;) {
       const IngestState state = queue_->Find(id)->state;
@@ -123,12 +118,7 @@ class InboxQueueTest : public testing::Test {
 TEST_F(InboxQueueTest, WhatWasAcceptedIsReadAfterARestart) {
   Start();
   // A question that waits for all of them to be accepted: none has been read then.
-  std::promise<void> held, go;
-  ASSERT_TRUE(queue_->Ask([&](Engine&) {
-    held.set_value();
-    go.get_future().wait();
-  }).ok());
-  held.get_future().wait();
+  const auto go = HoldQueue(*queue_);
   const std::string text = PlainText(3000, 1);
   const uint64_t first = Ingest("a", text)->id;
   EXPECT_EQ(first, 7000u);
@@ -136,7 +126,7 @@ TEST_F(InboxQueueTest, WhatWasAcceptedIsReadAfterARestart) {
   EXPECT_TRUE(queue_->Cancel(third));
   EXPECT_THAT(Kept(), ElementsAre("tales/a", "tales/b")) << "what was taken back is not read again";
   queue_->Stop();
-  go.set_value();
+  go->set_value();
   EXPECT_FALSE(Ingest("d", "Too late.").ok());
   queue_.reset();
   EXPECT_THAT(Kept(), ElementsAre("tales/a", "tales/b"));

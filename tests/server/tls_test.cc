@@ -1,6 +1,5 @@
 // The server behind TLS, as an OpenSSL client sees it: requests, streams, clients with and without certificates, certificates that
 // change while it runs, strangers to TLS. Keys and certificates are made by the test; every wait is bounded by the server's deadlines.
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/err.h>
@@ -18,6 +17,7 @@
 #include <thread>
 
 #include "service/http_server.h"
+#include "tests/support/loopback.h"
 
 namespace longhold {
 namespace {
@@ -82,14 +82,7 @@ class TlsClient {
       SSL_CTX_use_certificate(context_, own->certificate());
       SSL_CTX_use_PrivateKey(context_, own->key());
     }
-    fd_ = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address);
-    const timeval limit{.tv_sec = 5, .tv_usec = 0};
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    fd_ = ConnectLoopback(port);
     ssl_ = SSL_new(context_);
     SSL_set_fd(ssl_, fd_);
     connected_ = SSL_connect(ssl_) == 1;
@@ -242,12 +235,8 @@ TEST_F(TlsTest, TalksToNobodyWithoutTlsOrWithAnOldOne) {
   Start({.header_time = 200ms});
   EXPECT_FALSE(TlsClient(port(), nullptr, TLS1_1_VERSION).connected());
   EXPECT_TRUE(TlsClient(port(), nullptr, TLS1_2_VERSION).connected());
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port());
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  const int fd = ConnectLoopback(port());
+  ASSERT_GE(fd, 0);
   const std::string plain = Get("/");
   send(fd, plain.data(), plain.size(), MSG_NOSIGNAL);
   std::string answer;
@@ -256,8 +245,8 @@ TEST_F(TlsTest, TalksToNobodyWithoutTlsOrWithAnOldOne) {
   EXPECT_THAT(answer, testing::Not(HasSubstr("HTTP/1.1")));
   close(fd);
   // One that says nothing at all does not stay.
-  const int silent = socket(AF_INET, SOCK_STREAM, 0);
-  ASSERT_EQ(connect(silent, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  const int silent = ConnectLoopback(port());
+  ASSERT_GE(silent, 0);
   EXPECT_EQ(recv(silent, buffer, sizeof buffer, 0), 0);
   close(silent);
 }

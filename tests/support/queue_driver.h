@@ -1,0 +1,35 @@
+// What tests ask of an EngineQueue. What its threads share with a test is held by both: they may leave it later than the test does.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "service/engine_queue.h"
+
+namespace longhold {
+
+// Waits until the text is accepted, or refused.
+inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memory, IngestInput input) {
+  const auto job = std::make_shared<std::promise<Result<IngestJob>>>();
+  const Status taken = queue.Ingest(memory, std::move(input), [job](Result<IngestJob> result) { job->set_value(std::move(result)); });
+  if (!taken.ok()) return taken;
+  return job->get_future().get();
+}
+
+// Keeps the queue's thread until the returned promise is set.
+inline std::shared_ptr<std::promise<void>> HoldQueue(EngineQueue& queue) {
+  auto go = std::make_shared<std::promise<void>>();
+  auto held = std::make_shared<std::promise<void>>();
+  EXPECT_TRUE(queue.Ask([go, held](Engine&) {
+    held->set_value();
+    go->get_future().wait();
+  }).ok());
+  held->get_future().wait();
+  return go;
+}
+
+}  // namespace longhold
