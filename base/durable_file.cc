@@ -51,4 +51,10 @@ Status WriteFileDurably(const std::string& path, std::initializer_list<std::stri
   return error == ENOSPC || error == EDQUOT ? ResourceExhausted(why) : InvalidArgument(why);
 }
 
+std::error_code MakePrivateDirectory(const std::string& path) {
+  std::error_code ec;
+  if (std::filesystem::create_directories(path, ec)) std::filesystem::permissions(path, std::filesystem::perms::owner_all, ec);
+  return ec;
+}
+
 }  // namespace longhold

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/durable_file.h"
 #include "base/parallel.h"
 #include "base/text.h"
 #include "memory/engine_planned.h"
@@ -327,10 +328,7 @@ Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& s
 }
 
 Status Engine::MakeMemoriesDirectory() const {
-  std::error_code ec;
-  const fs::path directory = fs::path(PathOf("any")).parent_path();
-  // What was ingested is nobody else's on this machine; a directory that is there keeps the mode that it was given.
-  if (fs::create_directories(directory, ec)) fs::permissions(directory, fs::perms::owner_all, ec);
+  const std::error_code ec = MakePrivateDirectory(fs::path(PathOf("any")).parent_path().string());
   if (!ec) return OkStatus();
   return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
 }

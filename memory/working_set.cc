@@ -101,9 +101,8 @@ uint64_t WorkingSet::BytesWith(uint64_t tokens) const {
   return bytes;
 }
 
-bool WorkingSet::Shared(const Slab* slab) const {
-  const auto at = std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& s) { return s.get() == slab; });
-  return at->use_count() > 1;
+const std::shared_ptr<WorkingSet::Slab>& WorkingSet::Held(const Slab* slab) const {
+  return *std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& held) { return held.get() == slab; });
 }
 
 void WorkingSet::Provide(uint32_t begin, uint32_t end, bool halves) {
@@ -121,7 +120,6 @@ void WorkingSet::Grow(uint32_t tokens, bool halves) {
   const uint32_t first = (size_ + kBlockTokens - 1) / kBlockTokens, last = (end + kBlockTokens - 1) / kBlockTokens;
   if (first * kBlockTokens > size_ && Shared(places_[first - 1].slab)) {
     const Place old = places_[first - 1];
-    const std::shared_ptr<Slab> kept = *std::find_if(slabs_.begin(), slabs_.end(), [&](const auto& s) { return s.get() == old.slab; });
     Provide(first - 1, first, old.slab->halves());
     places_[first - 1].slab->CopyBlock(*old.slab, old.index, static_cast<uint32_t>(geometry_.layers.size()));
   }

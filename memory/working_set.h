@@ -89,7 +89,9 @@ class WorkingSet final : public LayerAttention {
   void Provide(uint32_t begin, uint32_t end, bool halves);
   // Room for `tokens` more keys, of which whole new blocks may be halves.
   void Grow(uint32_t tokens, bool halves);
-  bool Shared(const Slab* slab) const;
+  // The one of slabs_ that this is.
+  const std::shared_ptr<Slab>& Held(const Slab* slab) const;
+  bool Shared(const Slab* slab) const { return Held(slab).use_count() > 1; }
   void PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key);
   void PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const float* value);
 

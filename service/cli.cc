@@ -114,7 +114,7 @@ class Parser {
     for (const std::string& name : option.get_lnames()) manual.names.push_back("--" + name);
     for (const std::string& name : option.get_snames()) manual.names.push_back("-" + name);
     // "SCOPE:{read,write,admin}"
-    std::string type = option.get_items_expected_max() > 0 ? option.get_type_name() : "";
+    const std::string type = option.get_items_expected_max() > 0 ? option.get_type_name() : "";
     const size_t open = type.find('{'), close = type.find('}', open);
     if (open != std::string::npos && close != std::string::npos) {
       for (size_t at = open + 1; at < close;) {
@@ -123,9 +123,8 @@ class Parser {
         at = end + 1;
       }
     }
-    // "ADDRESS:PORT" is a name with a colon; what a validator says of itself follows the last one.
-    const size_t said = type.find_first_of("{", 0) != std::string::npos ? type.find(":{") : type.find(":INT in");
-    manual.value = type.substr(0, std::min(said, type.find(":FLOAT in")));
+    // "ADDRESS:PORT" is a name with a colon, too: what a validator says of itself begins in one of these ways.
+    manual.value = type.substr(0, std::min({type.find(":{"), type.find(":INT in"), type.find(":FLOAT in")}));
     return manual;
   }
 

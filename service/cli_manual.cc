@@ -1,6 +1,7 @@
 #include "service/cli_manual.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/status.h"
 
@@ -35,16 +36,32 @@ std::string Replaced(std::string text, std::string_view what, std::string_view w
 // In single quotes, for any of the shells.
 std::string Quoted(const std::string& text) { return "'" + Replaced(text, "'", "'\\''") + "'"; }
 
-// The commands right below `parent`: their last words.
-std::vector<std::string> Below(const std::vector<CommandManual>& commands, const std::string& parent) {
-  const std::string prefix = parent.empty() ? "" : parent + " ";
-  std::vector<std::string> names;
+// "get" of "model get", and "model"; a command of one word has the program as its parent, whose name is empty.
+std::string LastWord(const std::string& name) { return name.substr(name.rfind(' ') + 1); }
+std::string Parent(const std::string& name) { return name.find(' ') == std::string::npos ? "" : name.substr(0, name.rfind(' ')); }
+
+// The commands right below `parent`.
+std::vector<const CommandManual*> Below(const std::vector<CommandManual>& commands, const std::string& parent) {
+  std::vector<const CommandManual*> below;
   for (const CommandManual& c : commands) {
-    if (c.name.size() <= prefix.size() || !c.name.starts_with(prefix)) continue;
-    const std::string rest = c.name.substr(prefix.size());
-    if (rest.find(' ') == std::string::npos) names.push_back(rest);
+    if (!c.name.empty() && Parent(c.name) == parent) below.push_back(&c);
   }
-  return names;
+  return below;
+}
+
+std::string LastWords(const std::vector<const CommandManual*>& commands) {
+  std::vector<std::string> words;
+  for (const CommandManual* c : commands) words.push_back(LastWord(c->name));
+  return Join(words, " ");
+}
+
+// Arms of a case over "$command:$word", in bash and zsh: which command a further word names.
+std::string CommandArms(const std::vector<CommandManual>& commands) {
+  std::string arms;
+  for (const CommandManual& c : commands) {
+    if (!c.name.empty()) arms += "      " + Quoted(Parent(c.name) + ":" + LastWord(c.name)) + ") command=" + Quoted(c.name) + " ;;\n";
+  }
+  return arms;
 }
 
 // ------------------------------------------------------------------------------------------------------------- the manual page
@@ -102,32 +119,25 @@ std::string Bash(const std::vector<CommandManual>& commands) {
       "    word=${COMP_WORDS[i]}\n"
       "    if [[ -n $skip ]]; then skip=''; continue; fi\n"
       "    case \"$command:$word\" in\n";
-  for (const CommandManual& c : commands) {
-    if (c.name.empty()) continue;
-    const size_t blank = c.name.rfind(' ');
-    const std::string parent = blank == std::string::npos ? "" : c.name.substr(0, blank);
-    out += "      " + Quoted(parent + ":" + c.name.substr(blank == std::string::npos ? 0 : blank + 1)) + ") command=" + Quoted(c.name) + " ;;\n";
-  }
-  for (const CommandManual& c : commands) {
-    for (const OptionManual& option : c.options) {
-      if (option.positional || option.value.empty()) continue;
-      for (const std::string& name : option.names) out += "      " + (c.name.empty() ? std::string("*") : Quoted(c.name)) + "':" + name + "') skip=yes ;;\n";
+  // Arms over options that take a value, each with what `act` says.
+  const auto value_arms = [&](const std::string& indent, const std::function<std::string(const OptionManual&)>& act) {
+    std::string arms;
+    for (const CommandManual& c : commands) {
+      for (const OptionManual& option : c.options) {
+        if (option.positional || option.value.empty()) continue;
+        for (const std::string& name : option.names) arms += indent + (c.name.empty() ? "*" : Quoted(c.name)) + "':" + name + "') " + act(option) + " ;;\n";
+      }
     }
-  }
+    return arms;
+  };
+  out += CommandArms(commands) + value_arms("      ", [](const OptionManual&) { return "skip=yes"; });
   out +=
       "      *:-*) ;;\n"
       "      *) ((++count)) ;;\n"
       "    esac\n"
       "  done\n"
       "  case \"$command:$prev\" in\n";
-  for (const CommandManual& c : commands) {
-    for (const OptionManual& option : c.options) {
-      if (option.positional || option.value.empty()) continue;
-      for (const std::string& name : option.names) {
-        out += "    " + (c.name.empty() ? std::string("*") : Quoted(c.name)) + "':" + name + "') " + BashValues(option) + "; return ;;\n";
-      }
-    }
-  }
+  out += value_arms("    ", [](const OptionManual& option) { return BashValues(option) + "; return"; });
   out += "  esac\n  local options=" ;
   std::vector<std::string> globals;
   for (const OptionManual& option : commands.front().options) globals.insert(globals.end(), option.names.begin(), option.names.end());
@@ -140,8 +150,8 @@ std::string Bash(const std::vector<CommandManual>& commands) {
     }
     if (!own.empty()) out += "      options+=" + Quoted(" " + Join(own, " ")) + "\n";
     out += "      if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W \"$options\" -- \"$cur\")); return; fi\n";
-    const std::vector<std::string> below = Below(commands, c.name);
-    if (!below.empty()) out += "      COMPREPLY=($(compgen -W " + Quoted(Join(below, " ")) + " -- \"$cur\"))\n";
+    const std::vector<const CommandManual*> below = Below(commands, c.name);
+    if (!below.empty()) out += "      COMPREPLY=($(compgen -W " + Quoted(LastWords(below)) + " -- \"$cur\"))\n";
     size_t place = 0;
     for (const OptionManual& option : c.options) {
       if (!option.positional || ValuesOf(option) == Values::kOther) {
@@ -190,23 +200,14 @@ std::string Zsh(const std::vector<CommandManual>& commands) {
       "  local command='' word\n"
       "  for word in ${words[2,CURRENT-1]}; do\n"
       "    case \"$command:$word\" in\n";
-  for (const CommandManual& c : commands) {
-    if (c.name.empty()) continue;
-    const size_t blank = c.name.rfind(' ');
-    out += "      " + Quoted((blank == std::string::npos ? "" : c.name.substr(0, blank)) + ":" + c.name.substr(blank == std::string::npos ? 0 : blank + 1)) +
-           ") command=" + Quoted(c.name) + " ;;\n";
-  }
+  out += CommandArms(commands);
   out += "    esac\n  done\n  case \"$command\" in\n";
   for (const CommandManual& c : commands) {
     out += "    " + Quoted(c.name) + ")\n";
-    const std::vector<std::string> below = Below(commands, c.name);
+    const std::vector<const CommandManual*> below = Below(commands, c.name);
     if (!below.empty()) {
       out += "      local -a commands=(";
-      for (const std::string& name : below) {
-        const std::string full = c.name.empty() ? name : c.name + " " + name;
-        const auto of = std::find_if(commands.begin(), commands.end(), [&](const CommandManual& other) { return other.name == full; });
-        out += " " + Quoted(name + ":" + of->about);
-      }
+      for (const CommandManual* other : below) out += " " + Quoted(LastWord(other->name) + ":" + other->about);
       out += " )\n      if [[ $words[CURRENT] == -* ]]; then _arguments $options; else _describe command commands; fi\n      ;;\n";
       continue;
     }
@@ -244,12 +245,10 @@ std::string Fish(const std::vector<CommandManual>& commands) {
     }
     std::string seen;
     for (const std::string& word : words) seen += (seen.empty() ? "" : "; and ") + ("__fish_seen_subcommand_from " + word);
-    const std::vector<std::string> below = Below(commands, c.name);
-    for (const std::string& name : below) {
-      const std::string full = c.name.empty() ? name : c.name + " " + name;
-      const auto of = std::find_if(commands.begin(), commands.end(), [&](const CommandManual& other) { return other.name == full; });
-      const std::string none = "not __fish_seen_subcommand_from " + Join(below, " ");
-      out += "complete -c longhold -n " + Quoted(seen.empty() ? none : seen + "; and " + none) + " -a " + name + " -d " + Quoted(of->about) + "\n";
+    const std::vector<const CommandManual*> below = Below(commands, c.name);
+    const std::string none = "not __fish_seen_subcommand_from " + LastWords(below);
+    for (const CommandManual* other : below) {
+      out += "complete -c longhold -n " + Quoted(seen.empty() ? none : seen + "; and " + none) + " -a " + LastWord(other->name) + " -d " + Quoted(other->about) + "\n";
     }
     const std::string condition = seen.empty() ? "" : " -n " + Quoted(seen);
     for (const OptionManual& option : c.options) {

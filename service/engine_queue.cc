@@ -38,17 +38,27 @@ size_t EngineQueue::ingests() const {
   return ingests_.size();
 }
 
+std::shared_ptr<EngineQueue::Work> EngineQueue::NewWork(uint64_t id, const std::string& memory, IngestInput input) {
+  auto work = std::make_shared<Work>();
+  work->job = {.id = id, .memory = memory, .document = input.name, .status = {}, .report = {}};
+  work->input = std::move(input);
+  ingest_bytes_ += work->input.text.size();
+  return work;
+}
+
+void EngineQueue::Enqueue(const std::shared_ptr<Work>& work) {
+  ingests_.push_back(work);
+  known_[work->job.id] = work;
+  changed_.notify_one();
+}
+
 Status EngineQueue::Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
   if (ingests_.size() + arrivals_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max) {
     return ResourceExhausted("too many texts wait to be read; send it again in a while");
   }
-  auto work = std::make_shared<Work>();
-  work->job = {.id = next_id_++, .memory = memory, .document = input.name, .status = {}, .report = {}};
-  work->input = std::move(input);
-  ingest_bytes_ += work->input.text.size();
-  arrivals_.push_back({std::move(work), std::move(accepted)});
+  arrivals_.push_back({NewWork(next_id_++, memory, std::move(input)), std::move(accepted)});
   arrived_.notify_one();
   return OkStatus();
 }
@@ -65,9 +75,7 @@ void EngineQueue::KeepTexts() {
     lock.lock();
     arrivals_.pop_front();
     if (kept.ok()) {
-      ingests_.push_back(work);
-      known_[work->job.id] = work;
-      changed_.notify_one();
+      Enqueue(work);
     } else {
       ingest_bytes_ -= work->input.text.size();
     }
@@ -81,15 +89,9 @@ void EngineQueue::KeepTexts() {
 void EngineQueue::Resume(std::vector<Inbox::Text> texts) {
   const std::lock_guard lock(mutex_);
   for (Inbox::Text& text : texts) {
-    auto work = std::make_shared<Work>();
-    work->job = {.id = text.id, .memory = text.memory, .document = text.input.name, .status = {}, .report = {}};
-    work->input = std::move(text.input);
-    ingest_bytes_ += work->input.text.size();
-    ingests_.push_back(work);
-    known_[work->job.id] = work;
+    Enqueue(NewWork(text.id, text.memory, std::move(text.input)));
     next_id_ = std::max(next_id_, text.id + 1);
   }
-  changed_.notify_one();
 }
 
 std::optional<IngestJob> EngineQueue::Find(uint64_t id) const {

@@ -87,6 +87,10 @@ class EngineQueue {
   Result<IngestReport> Read(const std::string& memory, const IngestInput& input, const std::function<void(const IngestProgress&)>& on_progress);
   // Gives the front of ingests_ its turn. `lock` is held on entry and on return, not in between.
   void ReadSome(std::unique_lock<std::mutex>& lock);
+  // A text that is to be read; its bytes count from here on.
+  std::shared_ptr<Work> NewWork(uint64_t id, const std::string& memory, IngestInput input);
+  // It waits, and can be asked for.
+  void Enqueue(const std::shared_ptr<Work>& work);
   void End(std::shared_ptr<Work> work, IngestState state);
   // Writes accepted texts to the inbox, one after the other.
   void KeepTexts();

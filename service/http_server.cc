@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/text.h"
 #include "service/json_text.h"
 
 namespace longhold {
@@ -109,9 +110,7 @@ bool IsTraceparent(std::string_view text) {
 }
 
 std::string RequestId(std::string_view own) {
-  const bool good = !own.empty() && own.size() <= 64 && std::all_of(own.begin(), own.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-';
-  });
+  const bool good = !own.empty() && own.size() <= 64 && std::all_of(own.begin(), own.end(), IsNameByte);
   return good ? std::string(own) : "req-" + RandomHex(12);
 }
 

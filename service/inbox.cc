@@ -66,8 +66,7 @@ Inbox::~Inbox() {
 }
 
 Result<bool> Inbox::Take() {
-  std::error_code ec;
-  if (fs::create_directories(directory_, ec)) fs::permissions(directory_, fs::perms::owner_all, ec);
+  (void)MakePrivateDirectory(directory_);  // what went wrong shows with the next line
   const std::string path = directory_ + "/lock";
   if (lock_ < 0) lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock_ < 0) return InvalidArgument("accepted texts " + directory_ + ": cannot be written (" + std::strerror(errno) + "); choose another home with --home");

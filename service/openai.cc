@@ -121,28 +121,36 @@ json::object TokenObject(const std::string& text, double log) {
   return {{"token", JsonString(text)}, {"logprob", log}, {"bytes", std::move(bytes)}};
 }
 
-json::value Logprobs(bool chat, const AskReply& reply, bool wanted) {
-  if (!wanted) return nullptr;
-  json::array content, tokens, logs, tops, offsets;
-  size_t offset = 0;
+json::object ChatLogprobs(const AskReply& reply) {
+  json::array content;
   for (const TokenLikelihood& token : reply.likelihoods) {
     json::array likeliest;
-    json::object by_text;
-    for (const auto& [text, log] : token.likeliest) {
-      likeliest.push_back(TokenObject(text, log));
-      by_text.emplace(JsonString(text), log);  // the likelier of two that look alike
-    }
+    for (const auto& [text, log] : token.likeliest) likeliest.push_back(TokenObject(text, log));
     json::object object = TokenObject(token.text, token.log);
     object["top_logprobs"] = std::move(likeliest);
     content.push_back(std::move(object));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+json::object TextLogprobs(const AskReply& reply) {
+  json::array tokens, logs, tops, offsets;
+  size_t offset = 0;
+  for (const TokenLikelihood& token : reply.likelihoods) {
+    json::object by_text;
+    for (const auto& [text, log] : token.likeliest) by_text.emplace(JsonString(text), log);  // the likelier of two that look alike
     tokens.push_back(JsonString(token.text));
     logs.push_back(token.log);
     tops.push_back(std::move(by_text));
     offsets.push_back(offset);
     offset += CountColumns(token.text);
   }
-  if (chat) return json::object{{"content", std::move(content)}, {"refusal", nullptr}};
-  return json::object{{"tokens", std::move(tokens)}, {"token_logprobs", std::move(logs)}, {"top_logprobs", std::move(tops)}, {"text_offset", std::move(offsets)}};
+  return {{"tokens", std::move(tokens)}, {"token_logprobs", std::move(logs)}, {"top_logprobs", std::move(tops)}, {"text_offset", std::move(offsets)}};
+}
+
+json::value Logprobs(const CompletionHead& head, const AskReply& reply) {
+  if (!head.logprobs) return nullptr;
+  return head.chat ? ChatLogprobs(reply) : TextLogprobs(reply);
 }
 
 json::object Usage(const AskReply& reply) {
@@ -232,7 +240,7 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
 
 std::string CompletionJson(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply) {
   json::object object = Head(head, false);
-  json::object choice{{"index", 0}, {"finish_reason", FinishReason(stopped, reply)}, {"logprobs", Logprobs(head.chat, reply, head.logprobs)}};
+  json::object choice{{"index", 0}, {"finish_reason", FinishReason(stopped, reply)}, {"logprobs", Logprobs(head, reply)}};
   if (head.chat) {
     choice["message"] = json::object{
         {"role", "assistant"}, {"content", JsonString(text)}, {"refusal", nullptr}, {"annotations", Annotations(text, reply)}};
@@ -256,7 +264,7 @@ std::string StreamPiece(const CompletionHead& head, std::string_view text) {
 std::string StreamEnd(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply, bool usage) {
   json::value delta = head.chat ? json::value(json::object{{"annotations", Annotations(text, reply)}}) : json::value("");
   json::object last = Chunk(head, std::move(delta), json::string(FinishReason(stopped, reply)));
-  last["choices"].get_array()[0].get_object()["logprobs"] = Logprobs(head.chat, reply, head.logprobs);
+  last["choices"].get_array()[0].get_object()["logprobs"] = Logprobs(head, reply);
   last["longhold"] = Longhold(reply);
   std::string out = Event(last);
   if (usage) {
