@@ -15,6 +15,8 @@
 //   full         every key                       window       sinks and the last 256
 //   pick:B:C     and a share B of the blocks, which each 16 tokens and KV head pick by summaries of C means a block
 //   stand:B:C    and the other blocks' means, too; stand:B:C:v with their variance
+//   ask:B:C      what `longhold ask --attend faithful` does: the text is read with sinks and window; each KV head picks once, by what the
+//                piece's first tokens ask for beside these
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -239,6 +241,7 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
 struct Mode {
   std::string name;
   bool full = false;
+  bool ask = false;
   bool stand = false, variance = false;
   double budget = 0;
   int means = 0;  // summaries of a block; 0: none are wanted
@@ -250,7 +253,8 @@ Result<Mode> ParseMode(const std::string& text) {
   char v = 0;
   m.full = text == "full";
   if (m.full || text == "window") return m;
-  if (std::sscanf(text.c_str(), "pick:%lf:%d", &m.budget, &m.means) != 2) {
+  m.ask = std::sscanf(text.c_str(), "ask:%lf:%d", &m.budget, &m.means) == 2;
+  if (!m.ask && std::sscanf(text.c_str(), "pick:%lf:%d", &m.budget, &m.means) != 2) {
     if (std::sscanf(text.c_str(), "stand:%lf:%d:%c", &m.budget, &m.means, &v) < 2) return InvalidArgument(text + ": no mode");
     m.stand = true;
     m.variance = v == 'v';
@@ -276,6 +280,21 @@ class Chosen final : public LayerAttention {
     for (uint32_t w = 0; w < kWorkersMax; ++w) scratch_.push_back(std::make_unique<AlignedFloats>());
   }
   void Begin(uint32_t begin) { begin_ = begin; }
+  // With Mode::ask: until Pick nothing is picked, and what is asked for is kept; from then on what was picked stays, until Unpick.
+  void Listen() { asked_.assign(kWorkersMax, std::vector<std::vector<double>>(panels_.size())); }
+  void Pick() {
+    picked_.assign(panels_.size(), {});
+    for (size_t i = 0; i < panels_.size(); ++i) {
+      std::vector<double> share;
+      for (const auto& worker : asked_) {
+        share.resize(std::max(share.size(), worker[i].size()), 0);
+        for (size_t b = 0; b < worker[i].size(); ++b) share[b] += worker[i][b];
+      }
+      picked_[i] = Best(share);
+    }
+    asked_.clear();
+  }
+  void Unpick() { picked_.clear(); }
   // Block `b` is whole.
   void Seal(uint32_t b) {
     if (mode_.means == 0) return;
@@ -387,6 +406,33 @@ class Chosen final : public LayerAttention {
     return logit;
   }
 
+  // [window] share of the rows' mass that the summaries give each block, summed over the rows.
+  std::vector<double> Shares(const std::vector<std::vector<Summary>>& summaries, const std::vector<float>& q, uint32_t rows, uint32_t window) const {
+    std::vector<double> share(window, 0);
+    for (uint32_t r = 0; r < rows; ++r) {
+      std::vector<double> mass(window, -1e30);
+      for (uint32_t b = 1; b < window; ++b) {
+        for (const Summary& s : summaries[b]) {
+          const double m = LogMass(s, &q[size_t{r} * d_]), top = std::max(m, mass[b]);
+          mass[b] = top + std::log(std::exp(m - top) + std::exp(mass[b] - top));
+        }
+      }
+      const double top = *std::max_element(mass.begin(), mass.end());
+      double sum = 0;
+      for (double& m : mass) sum += m = std::exp(m - top);
+      for (uint32_t b = 1; b < window; ++b) share[b] += mass[b] / sum;
+    }
+    return share;
+  }
+  // The blocks with the most of it, as many as the budget has; never block 0.
+  std::vector<uint32_t> Best(const std::vector<double>& share) const {
+    std::vector<uint32_t> order;
+    for (uint32_t b = 1; b < share.size(); ++b) order.push_back(b);
+    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return share[a] > share[b]; });
+    order.resize(static_cast<size_t>(std::ceil(mode_.budget * static_cast<double>(order.size()))));
+    return order;
+  }
+
   void AttendTile(uint32_t slot, uint32_t h, LayerRows queries, uint32_t first, uint32_t count, float* out, uint32_t worker) {
     const uint32_t rows = count * g_.group(), position = begin_ + first;
     std::vector<float> q(size_t{rows} * d_);
@@ -398,26 +444,19 @@ class Chosen final : public LayerAttention {
     const uint32_t window = position >= kSinks + kWindow ? (position - kWindow + 1) / kBlockTokens : 1;
     const auto& summaries = summaries_[slot * g_.kv_heads + h];
     std::vector<bool> read(window, mode_.full);
-    if (mode_.means > 0 && window > 1) {
-      std::vector<double> share(window, 0);
-      for (uint32_t r = 0; r < rows; ++r) {
-        std::vector<double> mass(window, -1e30);
-        for (uint32_t b = 1; b < window; ++b) {
-          for (const Summary& s : summaries[b]) {
-            const double m = LogMass(s, &q[size_t{r} * d_]), top = std::max(m, mass[b]);
-            mass[b] = top + std::log(std::exp(m - top) + std::exp(mass[b] - top));
-          }
-        }
-        const double top = *std::max_element(mass.begin(), mass.end());
-        double sum = 0;
-        for (double& m : mass) sum += m = std::exp(m - top);
-        for (uint32_t b = 1; b < window; ++b) share[b] += mass[b] / sum;
+    const size_t panel = slot * g_.kv_heads + h;
+    if (mode_.ask) {
+      if (!asked_.empty() && window > 1) {
+        const std::vector<double> share = Shares(summaries, q, rows, window);
+        std::vector<double>& asked = asked_[worker][panel];
+        asked.resize(std::max<size_t>(asked.size(), window), 0);
+        for (uint32_t b = 1; b < window; ++b) asked[b] += share[b];
       }
-      std::vector<uint32_t> order;
-      for (uint32_t b = 1; b < window; ++b) order.push_back(b);
-      std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return share[a] > share[b]; });
-      order.resize(static_cast<size_t>(std::ceil(mode_.budget * static_cast<double>(order.size()))));
-      for (const uint32_t b : order) read[b] = true;
+      for (size_t i = 0; !picked_.empty() && i < picked_[panel].size(); ++i) {
+        if (picked_[panel][i] < window) read[picked_[panel][i]] = true;
+      }
+    } else if (mode_.means > 0 && window > 1) {
+      for (const uint32_t b : Best(Shares(summaries, q, rows, window))) read[b] = true;
     }
     std::vector<KeyBlockView> blocks;
     const auto add = [&](uint32_t b) { blocks.push_back({Keys(slot, h, b), Values(slot, h, b), nullptr}); };
@@ -472,6 +511,8 @@ class Chosen final : public LayerAttention {
   std::vector<std::vector<std::unique_ptr<AlignedFloats>>> panels_;  // [slots * kv_heads] of [blocks]
   std::vector<std::vector<std::vector<Summary>>> summaries_;        // [slots * kv_heads] of [blocks]
   std::vector<std::unique_ptr<AlignedFloats>> scratch_;             // [workers]
+  std::vector<std::vector<std::vector<double>>> asked_;             // [workers] of [slots * kv_heads] of [blocks]; empty: nobody listens
+  std::vector<std::vector<uint32_t>> picked_;                       // [slots * kv_heads]
 };
 
 int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every, const std::vector<Mode>& modes) {
@@ -487,11 +528,18 @@ int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every, co
       const Branch piece{text.subspan(begin, kBlockTokens), judged};
       attention.Begin(begin);
       if (b % every == every - 1) {
+        if (mode.ask) {
+          attention.Listen();
+          if (const Status s = model.Forward(piece.tokens.first(judged), begin, &attention, false); !s.ok()) return Fail(s);
+          model.NativeForget(begin, UINT32_MAX);
+          attention.Pick();
+        }
         const auto logs = model.Score(std::span(&piece, 1), begin, &attention);
         if (!logs.ok()) return Fail(logs.status());
         double sum = 0;
         for (const float l : (*logs)[0]) sum -= l;
         loss.push_back(sum / static_cast<double>((*logs)[0].size()));
+        attention.Unpick();
       }
       if (const Status s = model.Forward(piece.tokens, begin, &attention, false); !s.ok()) return Fail(s);
       attention.Seal(b);

@@ -65,9 +65,10 @@ AttendCall CallOf(const LayerCall& call, const Tile& tile, TileScratch* scratch)
   return kernel_call;
 }
 
-float* MassOf(const LayerCall& call, TileScratch* scratch) {
-  scratch->mass.resize(std::max(scratch->mass.size(), call.blocks[0].size() * kBlockTokens), 0.0f);
-  return scratch->mass.data();
+float* MassOf(const LayerCall& call, uint32_t kv_head, TileScratch* scratch) {
+  const size_t keys = call.blocks[0].size() * kBlockTokens, heads = call.heads_apart ? call.geometry->kv_heads : 1;
+  scratch->mass.resize(std::max(scratch->mass.size(), heads * keys), 0.0f);
+  return scratch->mass.data() + (call.heads_apart ? kv_head * keys : 0);
 }
 
 // Where a tile's row goes in the call's output.
@@ -81,7 +82,7 @@ void AttendWhole(const LayerCall& call, const Tile& tile, TileScratch* scratch) 
   AttendCall kernel_call = CallOf(call, tile, scratch);
   const uint32_t d = kernel_call.head_dim;
   kernel_call.out = scratch->out.Ensure(size_t{kernel_call.rows} * d);
-  if (call.count_mass) kernel_call.key_mass = MassOf(call, scratch);
+  if (call.count_mass) kernel_call.key_mass = MassOf(call, tile.kv_head, scratch);
   Kernels().attend(kernel_call);
   for (uint32_t r = 0; r < kernel_call.rows; ++r) {
     std::memcpy(OutRow(call, tile, r), kernel_call.out + size_t{r} * d, d * sizeof(float));
@@ -109,7 +110,7 @@ void MergeParts(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
       const float* part = out + (size_t{p} * rows + r) * d;
       for (uint32_t c = 0; c < d; ++c) merged[c] += share * part[c];
       if (call.count_mass) {
-        float* mass = MassOf(call, scratch);
+        float* mass = MassOf(call, tile.kv_head, scratch);
         const float* own = parts.mass.Ensure(0) + (size_t{tile.kv_head} * rows + r) * blocks * kBlockTokens;
         for (size_t j = size_t{block} * kBlockTokens; j < size_t{end} * kBlockTokens; ++j) mass[j] += share * own[j];
       }

@@ -61,7 +61,7 @@ struct TileScratch {
   AlignedFloats q;       // rotated queries of a tile
   AlignedFloats out;
   AlignedFloats kernel;
-  std::vector<float> mass;  // [keys, rounded up to blocks]; used when LayerCall::count_mass
+  std::vector<float> mass;  // [keys, rounded up to blocks], of each KV head where they are apart; used when LayerCall::count_mass
 };
 
 // Workers that a pass may have. Bounds the scratch lists, which are made up front because workers enter at the same time.
@@ -79,6 +79,7 @@ struct LayerCall {
   const VisibleKeys* visible = nullptr;  // [tokens]
   float* out = nullptr;                  // [tokens, q_heads, head_dim]
   bool count_mass = false;
+  bool heads_apart = false;              // each KV head's keys have their own masses, one head's behind the other's
   SharedParts* parts = nullptr;          // prepared for this pass, or null: heads are not cut into parts
 };
 

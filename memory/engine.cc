@@ -269,6 +269,13 @@ Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic
         if (on_progress) on_progress({name, done, total, seconds > 0 ? static_cast<double>(done) / seconds : 0});
       }));
   LH_RETURN_IF_ERROR(memory->BuildLists(WorkersOf(*model_)));
+  for (const DocumentRecord& d : memory->documents()) {
+    for (uint32_t n = 0; uint64_t{n} * kCommitTokens < d.committed_tokens; ++n) {
+      if (stop != nullptr && stop->load()) return Cancelled("reindexing of memory " + name + ": stopped; faithful attention will have to read its blocks");
+      uint64_t lost = 0;  // told of the index already
+      LH_RETURN_IF_ERROR(memory->SummariesOf(d.id, n, model_->info().geometry, WorkersOf(*model_), &lost).status());
+    }
+  }
   report.tokens = memory->committed_tokens();
   report.segments = index.segments;
   report.segments_rebuilt = index.segments_rebuilt;

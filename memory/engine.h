@@ -137,13 +137,26 @@ struct TokenLikelihood {
   std::vector<std::pair<std::string, double>> likeliest;  // as many as were asked for, best first
 };
 
+// What an answer's softmax sees beside the conversation (docs/decisions/0024).
+enum class Attend : uint8_t {
+  kFocused,   // what a plan recalled for all layers at once, gated by its relevance; abstains where there is nothing
+  kFaithful,  // the text's begin and end, and of the rest what each layer and KV head asks for itself: near the model's full attention, and no better
+};
+// "focused", "faithful".
+std::string_view AttendName(Attend attend);
+std::optional<Attend> FindAttend(std::string_view name);
+
 struct AskOptions {
   std::string answer_prefix;  // the first words of the answer; not repeated in the reply. With one, the model always answers.
   std::string system;
   std::vector<ChatTurn> earlier;  // what was said before the question; nothing is recalled for it
   uint32_t max_tokens = 128;      // of more than 256, as many as the model reads beside question and recalled spans
   SamplerOptions sampler;
-  RecallOptions recall;
+  RecallOptions recall;           // focused
+  Attend attend = Attend::kFocused;
+  // Of the memory's blocks, how many each layer and KV head sees when faithful; kAttendBlocksMin at least, and as many as the model's native length and
+  // the memory budget have room for at most.
+  double attend_share = 0.1;
   // Where the memory seems to hold nothing on it the model answers from the conversation alone, instead of kAbstention. The reply says so all the
   // same, and cites nothing.
   bool answer_alone = false;
@@ -153,6 +166,7 @@ struct AskOptions {
 };
 
 inline constexpr uint32_t kLikeliestMax = 20;
+inline constexpr uint32_t kAttendBlocksMin = 64;
 
 struct Citation {
   uint32_t index = 0;         // 1-based
@@ -207,12 +221,15 @@ struct EngineOptions {
 
 class Memory;
 class LexicalVocabulary;
+class LongWords;
+class PickedBlocks;
 class RelatedWords;
 struct PlannedSpan;
 struct Prompt;
 struct RecallPlan;
 struct SpanSentence;
 struct WordBeside;
+class WorkingSet;
 
 class Engine {
  public:
@@ -322,6 +339,28 @@ class Engine {
   // where it is damaged or leaves no room for `answer_tokens` more.
   Result<TokenSpan> Refresh(Planned& planned, const PlannedSpan& span, std::span<const TokenId> generated, uint32_t answer_tokens,
                             std::vector<RecalledSpan>* described, uint32_t* tail_at, uint32_t* position, AskReply* reply);
+  // --- faithful (engine_faithful.cc) ---
+  struct Text;
+  Result<AskReply> AskFaithful(const std::string& memory, std::string_view question, const AskOptions& options);
+  // Positions of its blocks begin behind `head_tokens` of the prompt. Errors: resource_exhausted, and the store's.
+  Result<Text> ReadText(Memory& memory, uint64_t head_tokens);
+  // Reads what was picked. Sets the reply's counts of blocks.
+  void PlacePicked(Memory& memory, const Text& text, PickedBlocks* picked, AskReply* reply);
+  // Cites what got most of the attention: `mass` by block, `own_mass` by key of the set, where what was read again follows `head` tokens.
+  Status CitePicked(Memory& memory, const Text& text, const std::vector<double>& mass, const std::vector<double>& own_mass, uint32_t head,
+                    AskReply* reply);
+
+  // --- answering ---
+  // When the question came, when its prompt was begun, and the native position of the answer's first token.
+  struct Begun {
+    std::chrono::steady_clock::time_point question, prompt;
+    uint32_t position = 0;
+  };
+  // Samples the answer, the first token from the last logits, and fills the reply's text, likelihoods and timings. After each token, `hear`
+  // (may be null) may change the set; it gets the tokens so far and how many may follow, leaves the last one's logits, and returns the
+  // native position of the next.
+  Status Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens, const LongWords& long_words, const Begun& begun,
+                  const std::function<Result<uint32_t>(std::span<const TokenId> generated, uint32_t left)>& hear, AskReply* reply);
   // Sets planned.abstained; see RecallProfile::abstain_support.
   Status Judge(Planned& planned);
   // The words of a span beside those of the question.

@@ -200,6 +200,7 @@ TokenLikelihood LikelihoodOf(TokenId token, std::span<const float> logits, uint3
 }  // namespace
 
 Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+  if (options.attend == Attend::kFaithful) return AskFaithful(memory_name, question, options);
   const Clock::time_point start = Clock::now();
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
   // When the context does not hold all spans, the worst go; question and answer keep their room.
@@ -276,64 +277,22 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
   position += static_cast<uint32_t>(p.prompt.tail.size());
-  const auto sampler = model_->NewSampler(options.sampler);
-  std::string text;
-  std::vector<float> guided;
-  const auto sample = [&] {
-    const std::span<const float> logits = model_->logits();
-    return sampler->Sample(long_words.Guide(text, logits, &guided) ? guided : logits);
-  };
-  // What the last logits say of a token.
-  const auto tell = [&](TokenId chosen) {
-    if (!options.likeliest.has_value()) return;
-    reply.likelihoods.push_back(LikelihoodOf(chosen, model_->logits(), *options.likeliest, [&](TokenId id) { return model_->Piece(id); }));
-  };
-  TokenId token = sample();
-  const Clock::time_point first = Clock::now();
-  reply.prompt_ms = Milliseconds(prompt_start, first);
-  reply.first_token_ms = Milliseconds(start, first);
-
-  size_t shown = 0;
-  const bool plain = !model_->info().chat;
-  std::vector<TokenId> generated;
-  uint32_t count = 0;
-  for (;; ++count) {
-    if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
-    if (count >= p.answer_tokens || set.size() >= set.capacity()) { reply.cut = true; break; }
-    text += model_->Piece(token);
-    tell(token);
-    // A model without a chat template goes on with questions of its own: its answer is the first line.
-    const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
-    const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;
-    if (newline != std::string::npos) text.resize(newline);
-    if (options.on_text) {
-      const size_t whole = WholeCharacters(text);
-      if (whole > shown) options.on_text(std::string_view(text).substr(shown, whole - shown));
-      shown = std::max(shown, whole);
-    }
-    if (newline != std::string::npos) { ++count; break; }
-    LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
-    generated.push_back(token);
+  // What the answer's own words bring back.
+  const auto hear = [&](std::span<const TokenId> generated, uint32_t left) -> Result<uint32_t> {
     std::optional<PlannedSpan> heard;
     if (!p.abstained) {
       LH_ASSIGN_OR_RETURN(heard, p.follow->After(generated, p.plan));
     }
     if (heard.has_value()) {
-      LH_ASSIGN_OR_RETURN(const TokenSpan place,
-                          Refresh(p, *heard, generated, p.answer_tokens - count, &described, &tail_at, &tail_position, &reply));
-      position = tail_position + static_cast<uint32_t>(p.prompt.tail.size() + generated.size());
+      LH_ASSIGN_OR_RETURN(const TokenSpan place, Refresh(p, *heard, generated, left, &described, &tail_at, &tail_position, &reply));
       if (!place.empty()) {
         places.push_back(place);
         read.emplace_back();
       }
     }
-    token = sample();
-  }
-  reply.completion_tokens = count;
-  reply.decode_ms = Milliseconds(first, Clock::now());
-  // The first token came with the prompt.
-  reply.decode_tok_s = count > 1 ? 1000.0 * count / reply.decode_ms : 0;
-  reply.answer = Trim(text);
+    return tail_position + static_cast<uint32_t>(p.prompt.tail.size() + generated.size());
+  };
+  LH_RETURN_IF_ERROR(Generate(set, options, p.answer_tokens, long_words, {start, prompt_start, position}, hear, &reply));
 
   const std::vector<double> mass = set.Mass();
   double total = 0;
@@ -355,6 +314,60 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     reply.citations.push_back(std::move(citation));
   }
   return reply;
+}
+
+Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens, const LongWords& long_words, const Begun& begun,
+                        const std::function<Result<uint32_t>(std::span<const TokenId> generated, uint32_t left)>& hear, AskReply* reply) {
+  uint32_t position = begun.position;
+  const auto sampler = model_->NewSampler(options.sampler);
+  std::string text;
+  std::vector<float> guided;
+  const auto sample = [&] {
+    const std::span<const float> logits = model_->logits();
+    return sampler->Sample(long_words.Guide(text, logits, &guided) ? guided : logits);
+  };
+  // What the last logits say of a token.
+  const auto tell = [&](TokenId chosen) {
+    if (!options.likeliest.has_value()) return;
+    reply->likelihoods.push_back(LikelihoodOf(chosen, model_->logits(), *options.likeliest, [&](TokenId id) { return model_->Piece(id); }));
+  };
+  TokenId token = sample();
+  const Clock::time_point first = Clock::now();
+  reply->prompt_ms = Milliseconds(begun.prompt, first);
+  reply->first_token_ms = Milliseconds(begun.question, first);
+
+  size_t shown = 0;
+  const bool plain = !model_->info().chat;
+  std::vector<TokenId> generated;
+  uint32_t count = 0;
+  for (;; ++count) {
+    if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
+    if (count >= answer_tokens || set.size() >= set.capacity()) { reply->cut = true; break; }
+    text += model_->Piece(token);
+    tell(token);
+    // A model without a chat template goes on with questions of its own: its answer is the first line.
+    const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
+    const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;
+    if (newline != std::string::npos) text.resize(newline);
+    if (options.on_text) {
+      const size_t whole = WholeCharacters(text);
+      if (whole > shown) options.on_text(std::string_view(text).substr(shown, whole - shown));
+      shown = std::max(shown, whole);
+    }
+    if (newline != std::string::npos) { ++count; break; }
+    LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
+    generated.push_back(token);
+    if (hear) {
+      LH_ASSIGN_OR_RETURN(position, hear(generated, answer_tokens - count));
+    }
+    token = sample();
+  }
+  reply->completion_tokens = count;
+  reply->decode_ms = Milliseconds(first, Clock::now());
+  // The first token came with the prompt.
+  reply->decode_tok_s = count > 1 ? 1000.0 * count / reply->decode_ms : 0;
+  reply->answer = Trim(text);
+  return OkStatus();
 }
 
 Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span<const TokenId> generated, uint32_t answer_tokens,

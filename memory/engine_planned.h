@@ -1,9 +1,11 @@
 // A question on its way through the engine: what recall and ask share. Internal to the engine_*.cc files.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/memory_budget.h"
@@ -69,6 +71,15 @@ using EngineClock = std::chrono::steady_clock;
 inline double Milliseconds(EngineClock::time_point from, EngineClock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
+
+// Tokens that the model reads with the positions it has learned.
+inline uint32_t NativeLength(const ModelInfo& info) { return std::max(info.context_length, 2048u); }
+// An answer has room for so many tokens, or for all that were asked for.
+inline constexpr uint32_t kAnswerTokensMin = 256;
+// Errors: invalid_argument (empty).
+Status CheckQuestion(std::string_view question);
+// How many tokens the model reads beside the question. Errors: invalid_argument where they are too few for an answer.
+Result<uint64_t> RoomBesideQuestion(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens);
 
 // Which of the question's tokens is the first that a look judges.
 inline uint32_t LookBegin(const Prompt& prompt) { return static_cast<uint32_t>(prompt.JudgedBegin() - prompt.words_begin); }

@@ -19,10 +19,25 @@ constexpr uint32_t kTogetherMin = 3;
 constexpr double kTogetherFactor = 1.6;
 
 constexpr uint32_t kExplainedSpans = 32;
-constexpr uint32_t kAnswerTokensMin = 256;
 constexpr size_t kClosestSpans = 3;
 
 }  // namespace
+
+Status CheckQuestion(std::string_view question) {
+  if (question.find_first_not_of(" \t\r\n") == std::string_view::npos) {
+    return InvalidArgument("the question is empty; say what you want to know");
+  }
+  return OkStatus();
+}
+
+Result<uint64_t> RoomBesideQuestion(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens) {
+  const uint64_t limit = NativeLength(info), question_tokens = prompt.head.size() + prompt.tail.size();
+  if (question_tokens + std::min(max_tokens, kAnswerTokensMin) > limit) {
+    return InvalidArgument("the question has " + std::to_string(question_tokens) + " tokens, and " + info.name + " reads " +
+                           std::to_string(limit) + " with its answer; shorten it, or ingest its text first");
+  }
+  return limit - question_tokens;
+}
 
 void Engine::AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces) {
   for (uint64_t b = span.tokens.begin / kBlockTokens; b * kBlockTokens < span.tokens.end; ++b) {
@@ -76,9 +91,7 @@ size_t Engine::ReserveLook(Planned& p, std::span<const PlannedSpan> spans, Memor
 
 Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::string_view question, const AskOptions& options) {
   LH_CHECK(model_ != nullptr);
-  if (question.find_first_not_of(" \t\r\n") == std::string_view::npos) {
-    return InvalidArgument("the question is empty; say what you want to know");
-  }
+  LH_RETURN_IF_ERROR(CheckQuestion(question));
   Planned p;
   LH_ASSIGN_OR_RETURN(p.memory, Open(memory_name, Access::kRead, true));
   LH_RETURN_IF_ERROR(p.memory->LoadIndexes(WorkersOf(*model_)));
@@ -86,22 +99,17 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   const ModelInfo& info = model_->info();
   LH_ASSIGN_OR_RETURN(p.prompt, BuildPrompt(*model_, question, {.system = options.system, .earlier = options.earlier, .answer_prefix = options.answer_prefix}));
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
+  LH_ASSIGN_OR_RETURN(const uint64_t room, RoomBesideQuestion(info, p.prompt, options.max_tokens));
 
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
   const uint64_t spans_in_all = uint64_t{spans_max} + profile_->follow_spans + profile_->follow_refreshes;
   const uint64_t spans_tokens = spans_in_all * SpanTokensMax(*profile_) + profile_->reread_tokens;
-  const uint64_t limit = std::max(info.context_length, 2048u), question_tokens = uint64_t{head} + tail;
-  if (question_tokens + std::min(options.max_tokens, kAnswerTokensMin) > limit) {
-    return InvalidArgument("the question has " + std::to_string(question_tokens) + " tokens, and " + info.name + " reads " +
-                           std::to_string(limit) + " with its answer; shorten it, or ingest its text first");
-  }
   // A longer answer than this only where the usual spans have room beside it, on which it is to rest.
-  const uint64_t room = limit - question_tokens;
   const uint64_t usual = std::min<uint64_t>(spans_tokens, uint64_t{profile_->spans_max + profile_->follow_spans} * SpanTokensMax(*profile_) + profile_->reread_tokens);
   p.answer_tokens = static_cast<uint32_t>(
       std::min<uint64_t>(options.max_tokens, std::max<uint64_t>(std::min<uint64_t>(room, kAnswerTokensMin), room - std::min(room, usual))));
-  const uint64_t need = question_tokens + spans_tokens + p.answer_tokens;
-  p.set = std::make_unique<WorkingSet>(info.geometry, static_cast<uint32_t>(std::min(need, limit)));
+  const uint64_t need = uint64_t{head} + tail + spans_tokens + p.answer_tokens;
+  p.set = std::make_unique<WorkingSet>(info.geometry, static_cast<uint32_t>(std::min<uint64_t>(need, NativeLength(info))));
   LH_ASSIGN_OR_RETURN(p.set_memory, budget_.Reserve(WorkingSet::Bytes(info.geometry, uint64_t{head} + tail), "the question"));
   LH_ASSIGN_OR_RETURN(p.block_memory, budget_.Reserve(0, "recalling blocks"));
 

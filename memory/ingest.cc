@@ -83,7 +83,8 @@ class Reader {
   Reader(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary, const DocumentRecord& document)
       : model_(model), memory_(memory), vocabulary_(vocabulary), document_(document.id),
         window_(model.info().geometry, {memory.manifest().sink_tokens, memory.manifest().window_tokens, document.pass_tokens}),
-        segment_keys_(memory.manifest()) {}
+        segment_keys_(memory.manifest()), ropes_(model.info().geometry, kBlockTokens),
+        summaries_(SummarySegment::Of(document.id, 0, model.info().geometry)) {}
 
   // Goes on where the last commit ended.
   Status Restore(const DocumentRecord& record);
@@ -111,6 +112,8 @@ class Reader {
   // The open index segment: recall-head keys and tokens since the last multiple of kCommitTokens.
   uint64_t segment_begin_ = 0;
   SegmentKeys segment_keys_;
+  RopeTables ropes_;         // for places within a block
+  SummarySegment summaries_;
   std::vector<TokenId> segment_tokens_;
   std::vector<TokenId> preceding_;  // the last ones before the segment
   std::deque<KvBlock> recent_;      // the window's blocks, exact
@@ -159,6 +162,13 @@ Status Reader::Restore(const DocumentRecord& record) {
   }
   for (uint64_t b = window_begin / kBlockTokens; b * kBlockTokens < committed_; ++b) recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
   window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
+  const KvGeometry& geometry = model_.info().geometry;
+  if (segment_begin_ < committed_) {
+    uint64_t lost = 0;  // a mean of 0 in its place
+    LH_ASSIGN_OR_RETURN(summaries_, memory_.SummariesOf(document_, static_cast<uint32_t>(segment_begin_ / kCommitTokens), geometry, WorkersOf(model_), &lost));
+  } else {
+    summaries_ = SummarySegment::Of(document_, static_cast<uint32_t>(segment_begin_ / kBlockTokens), geometry);
+  }
   const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
   LH_ASSIGN_OR_RETURN(preceding_, memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
   LH_ASSIGN_OR_RETURN(segment_tokens_, memory_.Tokens(document_, {segment_begin_, committed_}));
@@ -189,6 +199,7 @@ Status Reader::Read(std::span<const TokenId> tokens) {
       std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
     }
     segment_keys_.Append(block, block.tokens);
+    summaries_.Append(block, block.tokens, ropes_);
   }
   LH_RETURN_IF_ERROR(memory_.PutBlocks(document_, static_cast<uint32_t>(begin / kBlockTokens), blocks, WorkersOf(model_)));
   for (KvBlock& block : blocks) recent_.push_back(std::move(block));
@@ -211,12 +222,13 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
       if (end % kCommitTokens != 0) resume.keys = segment_keys_.Save();
     }
   }
-  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical), last ? nullptr : &resume, retire));
+  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical), last ? nullptr : &resume, retire, &summaries_));
   committed_ = end;
   LH_RETURN_IF_ERROR(memory_.LearnBasis());
   if (end % kCommitTokens == 0) {
     segment_begin_ = end;
     segment_keys_.Clear();
+    summaries_ = SummarySegment::Of(document_, static_cast<uint32_t>(end / kBlockTokens), model_.info().geometry);
     preceding_.assign(segment_tokens_.end() - static_cast<ptrdiff_t>(std::min<uint64_t>(segment_tokens_.size(), kPrecedingTokens)),
                       segment_tokens_.end());
     segment_tokens_.clear();

@@ -382,7 +382,8 @@ Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const Kv
 }
 
 Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
-                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire) {
+                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire,
+                      const SummarySegment* summaries) {
   DocumentRecord record = Get(document);
   // The last commit was in the middle of this segment: an ingest that was stopped goes on.
   const bool grows = record.committed_tokens % kCommitTokens != 0;
@@ -392,6 +393,7 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   WriteBatch batch;
   if (scan != nullptr) batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation), scan->Encode());
   batch.Put(Table::kIndex, LexicalKey(document, segment), lexical->Encode());
+  if (summaries != nullptr) batch.Put(Table::kIndex, SummariesKey(document, segment), summaries->Encode());
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   if (resume != nullptr) {
     batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));

@@ -20,6 +20,7 @@
 #include "memory/recall_profile.h"
 #include "memory/records.h"
 #include "memory/scan_index.h"
+#include "memory/summaries.h"
 #include "store/block_codec.h"
 #include "store/cold_store.h"
 #include "store/transform_codec.h"
@@ -95,6 +96,12 @@ class Memory {
     return relevance_.Segments(document);
   }
   bool HasLists(DocumentId document) const { return relevance_.HasLists(document); }
+  // The summaries of all committed blocks of a document, segment after segment. What is not stored, is damaged or of another version is made
+  // from the blocks, and written back where the store can be written; blocks that cannot be read have a mean of 0 and are counted. Must hold: the
+  // geometry is the memory's model's.
+  Result<std::vector<SummarySegment>> Summaries(DocumentId document, const KvGeometry& geometry, const ParallelFor& parallel, uint64_t* blocks_lost);
+  // The same of one segment of kCommitTokens.
+  Result<SummarySegment> SummariesOf(DocumentId document, uint32_t segment, const KvGeometry& geometry, const ParallelFor& parallel, uint64_t* blocks_lost);
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
@@ -114,9 +121,10 @@ class Memory {
   Status PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks, const ParallelFor& parallel = SerialFor);
   // Makes everything before `tokens` of a document count: index segments that hold (or end with) the newest tokens, cursor
   // and resume state, in one atomic write. `retire` is the document that has had this one's name until now, or null: it loses
-  // the name in the same write, and goes when it has no other.
+  // the name in the same write, and goes when it has no other. Without `summaries` they are made when they are wanted.
   Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
-                std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire);
+                std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire,
+                const SummarySegment* summaries = nullptr);
   Result<ResumeRecord> LoadResume(DocumentId document);
   // Learns and stores the basis of a memory whose codec is `archive`, where it has none, 4,096 committed tokens to learn from, and room in
   // the budget; without room a later call may have it. Blocks that are there stay as they are.
@@ -174,6 +182,9 @@ class Memory {
   // Segment `n` of a document as it is stored. Errors: data_loss; failed_precondition where another version wrote it.
   Result<std::shared_ptr<const ScanSegment>> ReadScan(const DocumentRecord& d, uint32_t n) const;
   Result<std::shared_ptr<const LexicalSegment>> ReadLexical(const DocumentRecord& d, uint32_t n) const;
+  Result<SummarySegment> ReadSummaries(const DocumentRecord& d, uint32_t n) const;
+  // Reads the blocks of a segment in order, several at a time; `fn` gets each, or null where it cannot be read, and how many of its tokens count.
+  void ForBlocks(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel, const std::function<void(const KvBlock* block, uint32_t rows)>& fn);
   // The same from blocks, for the heads of `manifest`, and from tokens. Blocks that cannot be read are counted in `blocks_lost`.
   std::shared_ptr<const ScanSegment> BuildScan(const Manifest& manifest, const DocumentRecord& d, uint32_t n,
                                                const ParallelFor& parallel, uint64_t* blocks_lost);

@@ -67,8 +67,21 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::ReadLexical(const Document
 
 std::shared_ptr<const ScanSegment> Memory::BuildScan(const Manifest& manifest, const DocumentRecord& d, uint32_t n,
                                                      const ParallelFor& parallel, uint64_t* blocks_lost) {
-  const TokenSpan span = SegmentTokens(d, n);
   SegmentKeys keys(manifest);
+  ForBlocks(d, n, parallel, [&](const KvBlock* block, uint32_t rows) {
+    if (block != nullptr) {
+      keys.Append(*block, rows);
+    } else {
+      keys.AppendLost(rows);
+      ++*blocks_lost;
+    }
+  });
+  return keys.Build(d.id, SegmentTokens(d, n).begin);
+}
+
+void Memory::ForBlocks(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel,
+                       const std::function<void(const KvBlock* block, uint32_t rows)>& fn) {
+  const TokenSpan span = SegmentTokens(d, n);
   for (uint64_t begin = span.begin; begin < span.end;) {
     const uint64_t end = std::min(span.end, begin + uint64_t{kBlocksAtATime} * kBlockTokens);
     const uint32_t first = static_cast<uint32_t>(begin / kBlockTokens);
@@ -77,16 +90,58 @@ std::shared_ptr<const ScanSegment> Memory::BuildScan(const Manifest& manifest, c
     parallel(count, [&](size_t i) { blocks[i] = LoadBlock({d.id, first + static_cast<uint32_t>(i)}); });
     for (const Result<KvBlock>& block : blocks) {
       const uint32_t rows = static_cast<uint32_t>(std::min<uint64_t>(kBlockTokens, end - begin));
-      if (block.ok() && block->tokens >= rows) {
-        keys.Append(*block, rows);
-      } else {
-        keys.AppendLost(rows);
-        ++*blocks_lost;
-      }
+      fn(block.ok() && block->tokens >= rows ? &*block : nullptr, rows);
       begin += rows;
     }
   }
-  return keys.Build(d.id, span.begin);
+}
+
+Result<SummarySegment> Memory::ReadSummaries(const DocumentRecord& d, uint32_t n) const {
+  const Result<std::string> bytes = store_->Get(Table::kIndex, SummariesKey(d.id, n));
+  if (!bytes.ok()) return bytes.status().code() == StatusCode::kNotFound ? bytes.status() : Damaged(name_, d, n, bytes.status());
+  Result<SummarySegment> s = SummarySegment::Decode(*bytes);
+  if (!s.ok()) return Damaged(name_, d, n, s.status());
+  const TokenSpan span = SegmentTokens(d, n);
+  if (s->document != d.id || s->block_begin != span.begin / kBlockTokens || s->block_count != (span.size() + kBlockTokens - 1) / kBlockTokens ||
+      s->layers != manifest_.layers.size() || s->kv_heads != manifest_.kv_heads || s->head_dim != manifest_.head_dim) {
+    return Damaged(name_, d, n, DataLoss("is another one's"));
+  }
+  return s;
+}
+
+Result<SummarySegment> Memory::SummariesOf(DocumentId document, uint32_t segment, const KvGeometry& geometry, const ParallelFor& parallel,
+                                           uint64_t* blocks_lost) {
+  const DocumentRecord& d = Get(document);
+  Result<SummarySegment> stored = ReadSummaries(d, segment);
+  if (stored.ok() || (stored.status().code() != StatusCode::kDataLoss && stored.status().code() != StatusCode::kNotFound)) return stored;
+  SummarySegment built = SummarySegment::Of(document, static_cast<uint32_t>(SegmentTokens(d, segment).begin / kBlockTokens), geometry);
+  const RopeTables ropes(geometry, kBlockTokens);
+  const uint64_t lost_before = *blocks_lost;
+  ForBlocks(d, segment, parallel, [&](const KvBlock* block, uint32_t rows) {
+    if (block != nullptr) {
+      built.Append(*block, rows, ropes);
+    } else {
+      built.AppendLost();
+      ++*blocks_lost;
+    }
+  });
+  if (*blocks_lost == lost_before) {
+    WriteBatch batch;
+    batch.Put(Table::kIndex, SummariesKey(document, segment), built.Encode());
+    // A reader cannot, a full disk will not: they serve all the same.
+    (void)store_->Write(std::move(batch), Durability::kBuffered);
+  }
+  return built;
+}
+
+Result<std::vector<SummarySegment>> Memory::Summaries(DocumentId document, const KvGeometry& geometry, const ParallelFor& parallel,
+                                                      uint64_t* blocks_lost) {
+  std::vector<SummarySegment> all;
+  for (uint32_t n = 0; n < SegmentCount(Get(document)); ++n) {
+    LH_ASSIGN_OR_RETURN(SummarySegment segment, SummariesOf(document, n, geometry, parallel, blocks_lost));
+    all.push_back(std::move(segment));
+  }
+  return all;
 }
 
 Result<std::shared_ptr<const LexicalSegment>> Memory::BuildLexical(const DocumentRecord& d, uint32_t n) {
@@ -236,6 +291,9 @@ Status Memory::VerifySegments(const DocumentRecord& d) const {
   for (uint32_t n = 0; n < SegmentCount(d); ++n) {
     if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
     LH_RETURN_IF_ERROR(ReadLexical(d, n).status());
+    // A memory of an earlier version has none yet.
+    const Status summaries = ReadSummaries(d, n).status();
+    if (!summaries.ok() && summaries.code() != StatusCode::kNotFound) return summaries;
   }
   if (!WantsLists(d)) return OkStatus();
   for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
@@ -267,6 +325,8 @@ Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const Parallel
     for (uint32_t n = 0; n < SegmentCount(d); ++n) {
       if (stop != nullptr && stop->load()) return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is as it was");
       LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, ReadLexical(d, n), &report).status());
+      // Who wants summaries makes them from the blocks where there are none.
+      if (ReadSummaries(d, n).status().code() == StatusCode::kDataLoss) last.Delete(Table::kIndex, SummariesKey(d.id, n));
       if (other_heads) {
         last.Delete(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation));
         if (!next.scan_layers.empty()) {

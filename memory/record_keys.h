@@ -43,6 +43,8 @@ inline std::string ScanKey(DocumentId id, uint32_t segment, uint32_t generation)
   return key;
 }
 
+inline std::string SummariesKey(DocumentId id, uint32_t segment) { return NumberedKey(id, segment) + 'M'; }
+
 // Lists belong to a head and a whole document. Counted down, their numbers stay clear of the segments' (at most 2^20). They
 // know the scan keys that they were made from by hash, so they need no generation.
 inline std::string ListsKey(DocumentId id, uint32_t head) { return NumberedKey(id, UINT32_MAX - head) + 'F'; }

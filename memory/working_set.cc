@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/status.h"
 #include "memory/attend_tiles.h"
@@ -12,10 +13,11 @@ namespace longhold {
 struct WorkingSet::Scratch {
   TileScratch tile;
   std::vector<std::vector<KeyBlockView>> blocks;
+  std::vector<float> own_mass;  // beside picked blocks: of the set's own keys
 };
 
-WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens)
-    : geometry_(geometry), capacity_(capacity_tokens), rope_(geometry, capacity_tokens), parts_(geometry.kv_heads) {
+WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens, uint32_t shift_max)
+    : geometry_(geometry), capacity_(capacity_tokens), rope_(geometry, capacity_tokens + shift_max), shift_max_(shift_max), parts_(geometry.kv_heads) {
   bias_.assign((size_t{capacity_} + kBlockTokens - 1) / kBlockTokens * kBlockTokens, 0.0f);
   scratch_.resize(kWorkersMax);
   for (auto& s : scratch_) s = std::make_unique<Scratch>();
@@ -149,7 +151,7 @@ void WorkingSet::Truncate(uint32_t size) {
 void WorkingSet::PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const float* key) {
   const uint32_t d = geometry_.head_dim;
   float rotated[kMaxHeadDim];
-  rope_.Of(slot).Rotate(key, rotated, d, index);
+  rope_.Of(slot).Rotate(key, rotated, d, index + shift_);
   const Place& place = places_[index / kBlockTokens];
   const size_t column = place.slab->Keys(slot, kv_head, place.index) + index % kBlockTokens;
   if (place.slab->halves()) {
@@ -219,13 +221,20 @@ void WorkingSet::CommitRows(uint32_t tokens, float bias) {
   size_ += tokens;
 }
 
+void WorkingSet::Beside(PickedBlocks* picked, uint32_t shift) {
+  LH_CHECK(shift <= shift_max_);
+  picked_ = picked;
+  shift_ = shift;
+}
+
 void WorkingSet::BeginPass(uint32_t tokens) {
   Grow(tokens, false);
   pass_begin_ = size_;
   size_ += tokens;
-  parts_.Prepare(tokens * geometry_.group(), (size_ + kBlockTokens - 1) / kBlockTokens, geometry_.head_dim, count_mass_);
+  const uint32_t picked = picked_ == nullptr ? 0 : picked_->count();
+  parts_.Prepare(tokens * geometry_.group(), picked + (size_ + kBlockTokens - 1) / kBlockTokens, geometry_.head_dim, count_mass_);
   visible_.resize(tokens);
-  for (uint32_t t = 0; t < tokens; ++t) visible_[t] = {0, pass_begin_ + t + 1};
+  for (uint32_t t = 0; t < tokens; ++t) visible_[t] = {0, picked * kBlockTokens + pass_begin_ + t + 1};
 }
 
 void WorkingSet::StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker, uint32_t workers) {
@@ -260,32 +269,49 @@ void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float
   const uint32_t blocks = (size_ + kBlockTokens - 1) / kBlockTokens;
   scratch.blocks.resize(geometry_.kv_heads);
   for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {
-    scratch.blocks[h].resize(blocks);
-    for (uint32_t b = 0; b < blocks; ++b) scratch.blocks[h][b] = View(slot, h, b);
+    scratch.blocks[h].clear();
+    if (picked_ != nullptr) picked_->AppendViews(slot, h, &scratch.blocks[h]);
+    for (uint32_t b = 0; b < blocks; ++b) scratch.blocks[h].push_back(View(slot, h, b));
   }
   LayerCall call;
   call.geometry = &geometry_;
   call.rope = &rope_.Of(slot);
   call.queries = queries;
   call.tokens = tokens;
-  call.first_position = pass_begin_;
+  call.first_position = pass_begin_ + shift_;
   call.blocks = scratch.blocks;
   call.visible = visible_.data();
   call.out = out;
   call.count_mass = count_mass_;
+  call.heads_apart = picked_ != nullptr;
   call.parts = &parts_;
   AttendTiles(call, &scratch.tile, worker, workers);
+  if (picked_ == nullptr || !count_mass_) return;
+  // The next layer's heads have other blocks in the same places.
+  const size_t keys = scratch.blocks[0].size() * kBlockTokens, of_picked = size_t{picked_->count()} * kBlockTokens;
+  if (scratch.tile.mass.size() < geometry_.kv_heads * keys) return;  // this worker had no share of the call
+  scratch.own_mass.resize(std::max(scratch.own_mass.size(), keys - of_picked), 0.0f);
+  for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {
+    float* mass = scratch.tile.mass.data() + h * keys;
+    picked_->AddMass(slot, h, mass, worker);
+    for (size_t i = of_picked; i < keys; ++i) scratch.own_mass[i - of_picked] += std::exchange(mass[i], 0.0f);
+  }
 }
 
 void WorkingSet::CountMass() {
-  for (const auto& s : scratch_) std::fill(s->tile.mass.begin(), s->tile.mass.end(), 0.0f);
+  for (const auto& s : scratch_) {
+    std::fill(s->tile.mass.begin(), s->tile.mass.end(), 0.0f);
+    std::fill(s->own_mass.begin(), s->own_mass.end(), 0.0f);
+  }
+  if (picked_ != nullptr) picked_->ForgetMass();
   count_mass_ = true;
 }
 
 std::vector<double> WorkingSet::Mass() const {
   std::vector<double> mass(size_, 0.0);
   for (const auto& s : scratch_) {
-    for (size_t i = 0; i < std::min<size_t>(size_, s->tile.mass.size()); ++i) mass[i] += s->tile.mass[i];
+    const std::vector<float>& own = picked_ == nullptr ? s->tile.mass : s->own_mass;
+    for (size_t i = 0; i < std::min<size_t>(size_, own.size()); ++i) mass[i] += own[i];
   }
   return mass;
 }

@@ -13,6 +13,7 @@
 #include "attention/rope.h"
 #include "base/types.h"
 #include "memory/attend_tiles.h"
+#include "memory/picked_blocks.h"
 #include "store/block_codec.h"
 
 namespace longhold {
@@ -31,8 +32,8 @@ struct QueryCapture {
 // where they fill a block of this set: half the bytes to read for every token of the answer.
 class WorkingSet final : public LayerAttention {
  public:
-  // Holds at most `capacity_tokens` keys.
-  WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens);
+  // Holds at most `capacity_tokens` keys, which Beside may move by up to `shift_max`.
+  WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens, uint32_t shift_max = 0);
   ~WorkingSet() override;
   // RAM that keys take at most: `passed` that passes append, and `stored` rows of blocks for which room is reserved at once.
   static uint64_t Bytes(const KvGeometry& geometry, uint64_t passed, uint64_t stored = 0);
@@ -42,6 +43,7 @@ class WorkingSet final : public LayerAttention {
   uint32_t size() const { return size_; }
   uint32_t capacity() const { return capacity_; }
   const KvGeometry& geometry() const { return geometry_; }
+  const RopeTables& ropes() const { return rope_; }
 
   // Forgets keys [size, ...): later appends take their place. Must hold: size <= size().
   void Truncate(uint32_t size);
@@ -59,6 +61,9 @@ class WorkingSet final : public LayerAttention {
   void PlaceRows(const KvBlock& block, uint32_t row_begin, uint32_t row_end, uint32_t index, uint32_t slot);
   void CommitRows(uint32_t tokens, float bias);
 
+  // From now on every token sees `picked`, which is borrowed, beside the keys of this set, and stands `shift` positions farther on than its
+  // index; null: nothing, and where it stood. Mass is then that of this set's own keys, and the blocks' is with `picked`. Must hold: shift <= shift_max.
+  void Beside(PickedBlocks* picked, uint32_t shift);
   // Before a forward pass of `tokens` tokens: they are appended, each seeing all keys up to itself.
   void BeginPass(uint32_t tokens);
   // Keeps the queries of the next passes; null stops.
@@ -106,6 +111,8 @@ class WorkingSet final : public LayerAttention {
   bool any_bias_ = false;
   std::vector<VisibleKeys> visible_;           // of the current pass's tokens
   QueryCapture* capture_ = nullptr;
+  PickedBlocks* picked_ = nullptr;
+  uint32_t shift_ = 0, shift_max_;
   bool count_mass_ = false;
   struct Scratch;
   SharedParts parts_;

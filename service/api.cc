@@ -365,6 +365,8 @@ void Api::Complete(Call& call, bool chat) {
     };
     AskOptions options{.system = request.system, .earlier = request.earlier, .max_tokens = request.max_tokens, .sampler = request.sampler};
     options.recall.abstain = request.abstain;
+    options.attend = request.attend;
+    options.attend_share = request.attend_share;
     options.likeliest = request.likeliest;
     options.stop = &halt;
     options.on_text = [&](std::string_view piece) {
@@ -496,6 +498,8 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
     options.recall.spans_max = static_cast<uint32_t>(spans);
     LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
+    LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
+    LH_ASSIGN_OR_RETURN(options.attend_share, NumberField(body, "attend_share", 0, 1, options.attend_share));
     LH_ASSIGN_OR_RETURN(const double temperature, NumberField(body, "temperature", 0, 2, 0));
     options.sampler.temperature = static_cast<float>(temperature);
     LH_ASSIGN_OR_RETURN(const int64_t seed, IntegerField(body, "seed", INT32_MIN, UINT32_MAX, 1));

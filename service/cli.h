@@ -28,6 +28,8 @@ struct AskCommand {
   SamplerOptions sampler;
   uint32_t spans = 0;            // 0: the profile's
   bool abstain = true;
+  std::string attend;            // AttendName
+  double attend_share = 0.1;
 };
 struct ChatCommand {
   std::string memory;

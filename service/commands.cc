@@ -161,6 +161,8 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.sampler = command.sampler;
   options.recall.spans_max = command.spans;
   options.recall.abstain = command.abstain;
+  options.attend = FindAttend(command.attend).value_or(Attend::kFocused);
+  options.attend_share = command.attend_share;
   options.stop = stop;
   const Result<AskReply> asked = AskShown(c, command.memory, question, options);
   if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled)) return Cancelled("ask: stopped; run it again for the whole answer");

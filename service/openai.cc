@@ -78,6 +78,17 @@ Status ParseStop(const json::object& body, CompletionRequest* request) {
   return OkStatus();
 }
 
+}  // namespace
+
+Result<Attend> AttendField(const json::object& body) {
+  LH_ASSIGN_OR_RETURN(const std::string name, StringField(body, "attend"));
+  const std::optional<Attend> attend = name.empty() ? Attend::kFocused : FindAttend(name);
+  if (!attend.has_value()) return BadField("attend", "'" + name + "' is not known; use focused or faithful");
+  return *attend;
+}
+
+namespace {
+
 // OpenAI's members that would change the answer: passing over them would be a wrong answer that looks like a right one.
 Status RefuseUnsupported(const json::object& body) {
   LH_ASSIGN_OR_RETURN(const int64_t n, IntegerField(body, "n", 1, 1, 1));
@@ -228,6 +239,8 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   request.sampler.top_p = static_cast<float>(top_p);
   request.sampler.seed = static_cast<uint32_t>(seed);
   LH_ASSIGN_OR_RETURN(request.abstain, FlagField(object, "abstain", true));
+  LH_ASSIGN_OR_RETURN(request.attend, AttendField(object));
+  LH_ASSIGN_OR_RETURN(request.attend_share, NumberField(object, "attend_share", 0, 1, request.attend_share));
   LH_ASSIGN_OR_RETURN(request.session, StringField(object, "session"));
   if (request.session.size() > kSessionBytesMax) return BadField("session", "is longer than " + std::to_string(kSessionBytesMax) + " bytes");
   LH_ASSIGN_OR_RETURN(request.stream, FlagField(object, "stream", false));

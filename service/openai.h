@@ -1,6 +1,7 @@
 // The wire format of OpenAI's API: its requests as values, and replies as its clients expect them. Pure functions: no I/O, no state.
 #pragma once
 
+#include <boost/json/fwd.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -24,6 +25,8 @@ struct CompletionRequest {
   std::vector<std::string> stop;    // at most 4
   std::optional<uint32_t> likeliest;  // "logprobs", "top_logprobs": how many others beside each token; none: nothing is told
   bool abstain = true;              // "abstain"; longhold's own
+  Attend attend = Attend::kFocused; // "attend", "attend_share"; longhold's own
+  double attend_share = AskOptions().attend_share;
   std::string session;              // "session"; longhold's own: question and answer become documents of the memory
   bool stream = false;
   bool stream_usage = false;        // "stream_options": {"include_usage": true}
@@ -32,6 +35,9 @@ struct CompletionRequest {
 // Members that this server does not know are passed over; those of OpenAI's that change the answer and are not supported are refused.
 // Errors: invalid_argument, naming the member.
 Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat);
+
+// longhold's member "attend" of a request, by AttendName. Errors: invalid_argument.
+Result<Attend> AttendField(const boost::json::object& body);
 
 // What is the same in all pieces of a reply.
 struct CompletionHead {

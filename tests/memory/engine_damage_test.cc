@@ -92,6 +92,11 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
         const Result<AskReply> ask = engine_->Ask("tales", kQuestion, {});
         const Result<RecallReply> recall = engine_->Recall("tales", kQuestion, {});
         EXPECT_EQ(ask.ok(), recall.ok());
+        AskOptions faithful;
+        faithful.attend = Attend::kFaithful;
+        const Result<AskReply> near = engine_->Ask("tales", kQuestion, faithful);
+        EXPECT_TRUE(near.ok() || near.status().code() == ask.status().code()) << near.status().ToString();
+        EXPECT_TRUE(near.ok() || !ask.ok()) << near.status().ToString();
         const bool record = table == Table::kMeta && !key.second.starts_with("resume/");
         if (!record) {
           ASSERT_TRUE(ask.ok()) << ask.status().ToString();

@@ -114,7 +114,7 @@ TEST_P(IngestIn, HoldsEveryBlockSegmentAndTokenOfTheDocument) {
       EXPECT_FALSE(key.second.starts_with("resume/")) << "a finished document needs no resume state";
     }
     EXPECT_EQ(blocks, (tokens + 63) / 64);
-    EXPECT_EQ(segments, 2 * ((tokens + kCommitTokens - 1) / kCommitTokens));
+    EXPECT_EQ(segments, 3 * ((tokens + kCommitTokens - 1) / kCommitTokens));
   }
 }
 

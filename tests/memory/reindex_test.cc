@@ -70,7 +70,8 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
   const StoreContents whole = Contents(*store);
   std::vector<std::string> keys;
   for (const auto& [key, value] : whole) {
-    if (key.first == static_cast<int>(Table::kIndex)) keys.push_back(key.second);
+    // Summaries are not an index: tests/memory/faithful_test.cc.
+    if (key.first == static_cast<int>(Table::kIndex) && !key.second.ends_with('M')) keys.push_back(key.second);
   }
   ASSERT_EQ(keys.size(), 2u * (3 + 1 + 1));
   for (size_t i = 0; i < keys.size(); ++i) {

@@ -258,6 +258,9 @@ TEST_F(ApiTest, RecallsAndAsksAsTheCommandLineDoes) {
   const json::value recalled = Call(200, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the number of the elder","spans":2})");
   EXPECT_LE(recalled.at("spans").as_array().size(), 2u);
   EXPECT_EQ(recalled.at("spans").at(0).at("document"), "a/b.txt");
+  const json::value near = Call(200, "POST", {"v1", "memories", "tales", "ask"}, R"({"question":"What is the number?","max_tokens":4,"attend":"faithful","attend_share":1})");
+  EXPECT_EQ(near.at("citations").at(0).at("reasons").at(0), "attention");
+  Call(400, "POST", {"v1", "memories", "tales", "ask"}, R"({"question":"What is the number?","attend":"native"})");
   const json::value asked = Call(200, "POST", {"v1", "memories", "tales", "ask"}, R"({"question":"What is the number?","max_tokens":4,"abstain":false})");
   EXPECT_EQ(asked.at("usage").at("completion_tokens"), 4);
   Call(400, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":7})");

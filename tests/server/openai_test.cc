@@ -27,7 +27,7 @@ TEST(ParseCompletion, ReadsAConversation) {
           {"role":"assistant","content":"Noah."},{"role":"system","content":"In English."},
           {"role":"user","content":[{"type":"text","text":"And "},{"type":"text","text":"when?"}]}],
           "max_completion_tokens":7,"temperature":0.5,"top_p":0.9,"seed":-3,"stop":["\n","END"],"stream":true,
-          "stream_options":{"include_usage":true},"abstain":false,"user":"u","n":1,"tools":[],"presence_penalty":0,"logprobs":false})");
+          "stream_options":{"include_usage":true},"abstain":false,"attend":"faithful","attend_share":0.25,"user":"u","n":1,"tools":[],"presence_penalty":0,"logprobs":false})");
   EXPECT_EQ(r.model, "toy@a");
   EXPECT_EQ(r.memory, "b");
   EXPECT_EQ(r.system, "Be brief.\nIn English.");
@@ -42,6 +42,8 @@ TEST(ParseCompletion, ReadsAConversation) {
   EXPECT_THAT(r.stop, ElementsAre("\n", "END"));
   EXPECT_TRUE(r.stream && r.stream_usage);
   EXPECT_FALSE(r.abstain);
+  EXPECT_EQ(r.attend, Attend::kFaithful);
+  EXPECT_EQ(r.attend_share, 0.25);
 }
 
 TEST(ParseCompletion, HasDefaultsAndTheFieldMemoryGoesBeforeTheName) {
@@ -50,6 +52,7 @@ TEST(ParseCompletion, HasDefaultsAndTheFieldMemoryGoesBeforeTheName) {
   EXPECT_EQ(r.sampler.temperature, 0);
   EXPECT_EQ(r.max_tokens, 256u);
   EXPECT_TRUE(r.abstain);
+  EXPECT_EQ(r.attend, Attend::kFocused);
   EXPECT_FALSE(r.stream);
   const CompletionRequest plain = MustParse(R"({"model":"toy","prompt":["Who?"],"stop":"x"})", false);
   EXPECT_EQ(plain.question, "Who?");
@@ -83,7 +86,7 @@ TEST(ParseCompletion, NamesWhatIsWrong) {
        {R"("n":2)", R"("temperature":"hot")", R"("temperature":-1)", R"("temperature":2.1)", R"("top_p":1e9)", R"("max_tokens":0)",
         R"("max_tokens":1.5)", R"("max_completion_tokens":1000000)", R"("seed":1e20)", R"("stop":["a","b","c","d","e"])", R"("stop":"")",
         R"("stop":[7])", R"("stream":"yes")", R"("stream_options":7)", R"("tools":[{}])", R"("logit_bias":{"1":2})", R"("logprobs":1)", R"("top_logprobs":2)", R"("echo":true)",
-        R"("frequency_penalty":0.5)", R"("response_format":{"type":"json_object"})", R"("memory":7)", R"("abstain":1)"}) {
+        R"("frequency_penalty":0.5)", R"("response_format":{"type":"json_object"})", R"("memory":7)", R"("abstain":1)", R"("attend":"full")", R"("attend":1)", R"("attend_share":2)"}) {
     const Result<CompletionRequest> request = ParseCompletion(std::string("{") + kMessages + "," + member + "}", true);
     EXPECT_EQ(request.status().code(), StatusCode::kInvalidArgument) << member;
     EXPECT_THAT(request.status().message(), HasSubstr(member.substr(1, member.find('"', 1) - 1))) << member;

@@ -1,0 +1,141 @@
+#include "memory/summaries.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "attention/kernels.h"
+#include "base/hash.h"
+
+namespace longhold {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "segments are stored as they lie in memory");
+
+constexpr char kMagic[4] = {'L', 'H', 'S', 'M'};
+constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kBlocksMax = 1024, kLayersMax = 4096, kKvHeadsMax = 4096;
+
+struct Header {
+  char magic[4];
+  uint32_t version;
+  uint32_t document;
+  uint32_t block_begin;
+  uint32_t block_count;
+  uint32_t layers;
+  uint32_t kv_heads;
+  uint32_t head_dim;
+};
+
+}  // namespace
+
+SummarySegment SummarySegment::Of(DocumentId document, uint32_t block_begin, const KvGeometry& geometry) {
+  SummarySegment s;
+  s.document = document;
+  s.block_begin = block_begin;
+  s.layers = static_cast<uint32_t>(geometry.layers.size());
+  s.kv_heads = geometry.kv_heads;
+  s.head_dim = geometry.head_dim;
+  return s;
+}
+
+void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTables& ropes) {
+  LH_CHECK(rows > 0 && rows <= block.tokens && block.shape.layers == layers && block.shape.kv_width == kv_heads * head_dim);
+  const uint32_t width = block.shape.kv_width, d = head_dim;
+  std::vector<float> row(width), mean(width);
+  float rotated[kMaxHeadDim];
+  for (uint32_t slot = 0; slot < layers; ++slot) {
+    std::fill(mean.begin(), mean.end(), 0.0f);
+    for (uint32_t r = 0; r < rows; ++r) {
+      Kernels().half_to_float(block.Keys(slot) + size_t{r} * width, row.data(), width);
+      for (uint32_t h = 0; h < kv_heads; ++h) {
+        ropes.Of(slot).Rotate(row.data() + size_t{h} * d, rotated, d, r);
+        for (uint32_t c = 0; c < d; ++c) mean[size_t{h} * d + c] += rotated[c] / static_cast<float>(rows);
+      }
+    }
+    for (uint32_t h = 0; h < kv_heads; ++h) {
+      const float* own = mean.data() + size_t{h} * d;
+      float largest = 0;
+      for (uint32_t c = 0; c < d; ++c) largest = std::max(largest, std::abs(own[c]));
+      // A model that overflows 16 bits gives infinite keys; such a block says nothing.
+      const float scale = std::isfinite(largest) ? largest / 127 : 0;
+      scales.push_back(scale);
+      for (uint32_t c = 0; c < d; ++c) codes.push_back(scale > 0 ? static_cast<int8_t>(std::lround(own[c] / scale)) : int8_t{0});
+    }
+  }
+  ++block_count;
+}
+
+void SummarySegment::AppendLost() {
+  scales.resize(scales.size() + size_t{layers} * kv_heads, 0.0f);
+  codes.resize(codes.size() + size_t{layers} * kv_heads * head_dim, int8_t{0});
+  ++block_count;
+}
+
+void SummarySegment::Mean(uint32_t block, uint32_t slot, uint32_t kv_head, float* mean) const {
+  const size_t at = (size_t{block} * layers + slot) * kv_heads + kv_head;
+  for (uint32_t c = 0; c < head_dim; ++c) mean[c] = scales[at] * static_cast<float>(codes[at * head_dim + c]);
+}
+
+uint64_t SummarySegment::Bytes(const KvGeometry& geometry, uint64_t blocks) {
+  return blocks * geometry.layers.size() * geometry.kv_heads * (geometry.head_dim + sizeof(float));
+}
+
+std::string SummarySegment::Encode() const {
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kFormatVersion;
+  header.document = static_cast<uint32_t>(document);
+  header.block_begin = block_begin;
+  header.block_count = block_count;
+  header.layers = layers;
+  header.kv_heads = kv_heads;
+  header.head_dim = head_dim;
+  std::string out(reinterpret_cast<const char*>(&header), sizeof header);
+  out.append(reinterpret_cast<const char*>(scales.data()), scales.size() * sizeof(float));
+  out.append(reinterpret_cast<const char*>(codes.data()), codes.size());
+  const uint64_t checksum = Hash64(out);
+  out.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  return out;
+}
+
+Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
+  const auto loss = [](std::string_view why) { return DataLoss("decode summaries: " + std::string(why)); };
+  Header header;
+  uint64_t checksum = 0;
+  if (bytes.size() < sizeof header + sizeof checksum) return loss("shorter than their header");
+  std::memcpy(&header, bytes.data(), sizeof header);
+  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return loss("no summaries");
+  const size_t body = bytes.size() - sizeof checksum;
+  std::memcpy(&checksum, bytes.data() + body, sizeof checksum);
+  if (Hash64(bytes.substr(0, body)) != checksum) return loss("checksum mismatch");
+  if (header.version != kFormatVersion) {
+    return FailedPrecondition("decode summaries: format " + std::to_string(header.version) + "; this version reads format " +
+                              std::to_string(kFormatVersion));
+  }
+  // Each factor is bounded before they are multiplied, and the product is compared before anything is allocated.
+  if (header.block_count == 0 || header.block_count > kBlocksMax || header.layers > kLayersMax || header.kv_heads > kKvHeadsMax ||
+      header.head_dim > kMaxHeadDim) {
+    return loss("a size is out of range");
+  }
+  const uint64_t means = uint64_t{header.block_count} * header.layers * header.kv_heads;
+  if (body - sizeof header != means * (sizeof(float) + header.head_dim)) return loss("sizes do not fit the length");
+  SummarySegment s;
+  s.document = DocumentId{header.document};
+  s.block_begin = header.block_begin;
+  s.block_count = header.block_count;
+  s.layers = header.layers;
+  s.kv_heads = header.kv_heads;
+  s.head_dim = header.head_dim;
+  s.scales.resize(means);
+  if (means > 0) std::memcpy(s.scales.data(), bytes.data() + sizeof header, means * sizeof(float));
+  const auto* codes = reinterpret_cast<const int8_t*>(bytes.data()) + sizeof header + means * sizeof(float);
+  s.codes.assign(codes, codes + means * header.head_dim);
+  for (const float scale : s.scales) {
+    if (!std::isfinite(scale) || scale < 0) return loss("a scale is no number");
+  }
+  return s;
+}
+
+}  // namespace longhold

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""`longhold eval`, `bench` and `calibrate` as whole runs, on the tiny random model of tests/model: what they ask, write and say, never how good or
+how fast. Usage: as cli_test.py, with LONGHOLD_TINY_GGUF_DIR.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import unittest
+
+from cli_test import TIMEOUT, CliTest, main, make_text
+
+
+@unittest.skipUnless(os.environ.get("LONGHOLD_TINY_GGUF_DIR"), "set LONGHOLD_TINY_GGUF_DIR to what tests/model/make_tiny_gguf.py wrote")
+class Eval(CliTest):
+    """`eval` from the command line to its files. The model is random, so its answers are wrong; what it is asked is not."""
+
+    SMALL = ["--lengths", "2k", "--needles", "4", "--depths", "2", "--max-tokens", "4"]
+
+    def setUp(self):
+        super().setUp()
+        self.model = os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf")
+        self.write("book.txt", "".join(f"L{i} {line}\n" for i, line in enumerate(make_text(9, 60).splitlines())))
+        (self.dir / "tmp").mkdir()
+
+    def tearDown(self):
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "temporary memories are gone")
+        self.assertFalse(self.home.exists(), "the user's own memories are not touched")
+
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": self.model, "TMPDIR": self.dir / "tmp", **more})
+
+    def rows(self):
+        return [json.loads(line) for line in (self.dir / "out/results.jsonl").read_text().splitlines()[1:]]
+
+    def test_modes_stand_side_by_side_in_one_report(self):
+        report = self.run_json("eval", "niah_single_2", "vt", "--haystack", "book.txt", *self.SMALL, "--seed", "5",
+                               "--mode", "longhold,full,window,rag-bm25,oracle")
+        self.assertEqual(report["seed"], 5)
+        self.assertTrue(report["complete"])
+        self.assertRegex(report["model"]["fingerprint"], "^[0-9a-f]{16}$")
+        self.assertRegex(report["profile"]["fingerprint"], "^[0-9a-f]{16}$")
+        self.assertEqual([(r["task"], r["mode"]) for r in report["results"]],
+                         [(t, m) for t in ("niah_single_2", "vt") for m in ("longhold", "full", "window", "rag-bm25", "oracle")])
+        for result in report["results"]:
+            self.assertEqual((result["length"], result["questions"]), (2048, 4))
+            self.assertTrue(0.98 * 2048 <= result["text_tokens"] <= 2048, result)
+            self.assertGreater(result["first_token_ms"], 0)
+            self.assertGreater(result["tokens_read"], 0)
+            self.assertEqual(result["hits"] is None, result["mode"] in ("full", "oracle"))
+        bm25 = report["results"][3]
+        self.assertEqual(bm25["hits"]["hit@8"], 1, "a key's words stand in its needle alone")
+
+    def test_questions_without_an_answer_are_right_when_nothing_is_said(self):
+        # The generic profile abstains only where no word of the question stands in the text.
+        self.write("q.tsv", "L1\tWho stands near the river?\tx\n-\tZyxwvutsrq?\t-\n-\tWhere is the lantern?\t-\n")
+        report = self.run_json("eval", "--questions", "q.tsv", "--haystack", "book.txt", "--lengths", "2k", "--max-tokens", "4", "--mode", "longhold")
+        self.assertEqual(report["results"][0]["abstention"], {"unanswerable": 2, "abstained": 1, "answerable": 1, "abstained_wrongly": 0})
+
+    def test_the_page_fits_the_screen_and_says_what_does_not_fit(self):
+        result = self.run_cli("eval", "niah_single_1", "--lengths", "5k", "--needles", "2", "--max-tokens", "2", "--mode", "full,oracle")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertLessEqual(max(map(len, result.stdout.splitlines())), 80)
+        self.assertRegex(result.stdout, r"full +does not fit: [0-9,]+ tokens, the model reads 4096")
+
+    def test_files_and_a_run_that_was_stopped(self):
+        command = ["eval", "--questions", "q.tsv", "niah_single_1", "--haystack", "book.txt", *self.SMALL, "--mode", "oracle,longhold", "--out", "out"]
+        self.write("q.tsv", "L1\tWho was there?\tAnna|Boris\n" + "L2\tAnd then?\tnobody\n" * 30)
+        process = self.start(*command)
+        results = self.dir / "out/results.jsonl"
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline and not (results.exists() and results.read_text().count("\n") > 6):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT)
+        self.assertEqual((process.returncode, out), (130, ""), err)
+        self.assertIn("--resume out", err.splitlines()[-1])
+        before = self.rows()
+        self.assertLess(len(before), 2 * 4 + 2 * 31)
+        self.assertFalse(json.loads((self.dir / "out/report.json").read_text())["complete"])
+        self.assert_error(self.run_cli(*command), 1, "out", "--resume")
+        self.assert_error(self.run_cli("eval", "--resume", "out", "--seed", "4"), 2, "--seed")
+        self.assert_error(self.run_cli("eval", "--resume", "out", "--model", os.path.join(os.path.dirname(self.model), "qwen2.gguf")), 1, "--model")
+        report = self.run_json("eval", "--resume", "out")
+        rows = self.rows()
+        self.assertEqual(rows[:len(before)], before, "nothing is asked again")
+        self.assertEqual(len(rows), 2 * 4 + 2 * 31)
+        self.assertEqual(len({(r["task"], r["mode"], r["question"]) for r in rows}), len(rows))
+        self.assertEqual(json.loads((self.dir / "out/report.json").read_text()), report)
+        self.assertTrue(report["complete"])
+        with open(self.dir / "out/results.csv", newline="") as table:
+            self.assertEqual(len(list(csv.DictReader(table))), len(rows))
+        self.assertFalse((self.dir / "out/home").exists())
+
+    def test_memories_can_be_kept(self):
+        self.run_json("eval", "niah_single_1", *self.SMALL, "--mode", "longhold", "--out", "out", "--keep")
+        listed = self.run_json("list", "--home", self.dir / "out/home")
+        self.assertEqual([m["memory"] for m in listed], ["niah_single_1-2048-0"])
+
+    def test_rag_embed_takes_the_embedding_model_of_the_catalog(self):
+        env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
+        command = ["eval", "niah_single_2", "--haystack", "book.txt", *self.SMALL, "--mode", "rag-embed", "--out", "out"]
+        self.assert_error(self.run_cli(*command, env=env), 3, "longhold model get minilm-l6")
+        shutil.rmtree(self.dir / "out", ignore_errors=True)
+        name = "all-MiniLM-L6-v2.F16.gguf"  # a random model in its place
+        (self.dir / "cache/models").mkdir(parents=True)
+        shutil.copy(os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "bert_mean.gguf"), self.dir / "cache/models" / name)
+        size = (self.dir / "cache/models" / name).stat().st_size
+        self.write(f"cache/models/{name}.sha256", f"# bytes {size}\n{'0' * 64}  {name}\n")
+        self.run_json(*command, env=env)
+        self.assertEqual([row["mode"] for row in self.rows()], ["rag-embed"] * 4)
+
+    def test_what_is_wrong_is_said_before_the_model_is_loaded(self):
+        env = self.environment(LONGHOLD_MODEL="/no/such/model.gguf")
+        for arguments, code, words in ((["eval"], 2, ["--help"]), (["eval", "niah_single_9"], 2, ["niah_single_1"]), (["eval", "questions"], 2, ["--questions"]),
+                                       (["eval", "vt", "--lengths", "4q"], 2, ["4q"]), (["eval", "vt", "--mode", "magic"], 2, ["rag-bm25"]),
+                                       (["eval", "vt", "--keep"], 2, ["--out"]), (["eval", "vt", "--lengths", "whole"], 2, ["whole"]),
+                                       (["eval", "niah_single_2", "--haystack", "none.txt"], 3, ["none.txt"]),
+                                       (["eval", "--questions", "none.tsv"], 3, ["none.tsv"]), (["eval", "--resume", "none"], 3, ["none"])):
+            with self.subTest(arguments):
+                self.assert_error(self.run_cli(*arguments, env=env), code, *words)
+        self.write("bad.tsv", "L1\tWho?\n")
+        self.assert_error(self.run_cli("eval", "--questions", "bad.tsv", "--haystack", "book.txt", env=env), 1, "bad.tsv line 1")
+
+
+class Bench(CliTest):
+    """`bench` from the command line to its page, on a random model. No speed is judged."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("book.txt", make_text(9, 60))
+        (self.dir / "tmp").mkdir()
+
+    def tearDown(self):
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary memory is gone")
+
+    def environment(self, **more):
+        model = os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf")
+        return super().environment(**{"LONGHOLD_MODEL": model, "TMPDIR": self.dir / "tmp", **more})
+
+    def test_a_page_and_the_same_as_json(self):
+        small = ["bench", "--lengths", "1k,2k", "--haystack", "book.txt", "--questions", "2", "--runs", "1", "--full-max", "1k", "--max-tokens", "8"]
+        page = self.run_cli(*small)
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80, page.stdout)
+        self.assertIn("memory read:", page.stdout)
+        self.assertRegex(page.stdout, r"full attention, prefill +[0-9.]+ +not run")
+        report = self.run_json(*small)
+        self.assertEqual([(s["length"], "skipped" in s["full"]) for s in report["lengths"]], [(1024, False), (2048, True)])
+        for speed in report["lengths"]:
+            self.assertGreater(speed["read"]["tok_s"], 0)
+            self.assertGreater(speed["ask"]["first_token_ms"]["median"], 0)
+            self.assertGreater(speed["alone"]["prefill_tok_s"]["median"], 0)
+
+    def test_what_is_wrong_is_said(self):
+        self.assert_error(self.run_cli("bench", "--lengths", "whole"), 2, "whole")
+        self.assert_error(self.run_cli("bench", "--haystack", "none.txt"), 3, "none.txt")
+
+
+class Calibrate(CliTest):
+    """`calibrate` from the command line to the profile in use. The model is random, so what it learns is worth nothing."""
+
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), "TMPDIR": self.dir / "tmp",
+                                      **more})
+
+    def setUp(self):
+        super().setUp()
+        (self.dir / "tmp").mkdir()
+        self.write("book.txt", ". ".join(make_text(9, 400).splitlines()) + ".")
+
+    def test_a_profile_is_learned_kept_and_used(self):
+        self.write("some.txt", "The anchor was painted green.\n")
+        before = self.run_cli("ingest", "some.txt", "--into", "some")
+        self.assertIn("longhold calibrate", before.stderr)
+        profile = self.run_json("calibrate", "--text", "book.txt", "--minutes", "0.3")
+        kept = list((self.home / "profiles").iterdir())
+        self.assertEqual(len(kept), 1)
+        self.assertEqual(json.loads(kept[0].read_text()), profile)
+        self.assertEqual(profile["architecture"], "llama")
+        self.assertRegex(profile["calibration"]["text_sha256"], "^[0-9a-f]{64}$")
+        self.assertEqual([row["ranked_by"] for row in profile["calibration"]["ablation"]],
+                         ["random", "recency", "words", "block mean, best head", "best head", "profile generic", "calibrated", "oracle"])
+        forms = {row["form"]: row["new_form"] for row in profile["calibration"]["forms"]}
+        self.assertEqual((len(forms), forms["locker"], forms["meaning-home"]), (20, False, True))
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary memory is gone")
+        after = self.run_cli("ingest", "some.txt", "--into", "other")
+        self.assertEqual(after.returncode, 0, after.stderr)
+        self.assertNotIn("longhold calibrate", after.stderr)
+        page = self.run_cli("calibrate", "--text", "book.txt", "--minutes", "0.3", "--out", "p.json")
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80, page.stdout)
+        self.assertIn("meaning-home *", page.stdout)
+        self.assertTrue((self.dir / "p.json").exists())
+
+    def test_what_is_wrong_is_said(self):
+        self.assert_error(self.run_cli("calibrate", "--text", "none.txt"), 3, "none.txt")
+        self.write("short.txt", "One sentence. Another one.")
+        self.assert_error(self.run_cli("calibrate", "--text", "short.txt", "-q"), 1, "200", "--text")
+        self.write("some.txt", "The anchor was painted green.\n")
+        self.assert_error(self.run_cli("ingest", "some.txt", "--into", "some", "--profile", "none.json"), 3, "none.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
