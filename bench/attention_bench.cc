@@ -380,6 +380,7 @@ class Chosen final : public LayerAttention {
     out.clear();
     for (size_t i = 0; i < k; ++i) {
       if (count[i] == 0) continue;
+      if (mode_.ask) RoundAsStored(&centre[i * d_]);
       Summary s{count[i], std::vector<float>(&centre[i * d_], &centre[i * d_] + d_), std::vector<float>(d_, 0.0f), std::vector<float>(d_, 0.0f)};
       for (uint32_t j = 0; j < kBlockTokens; ++j) {
         for (uint32_t c = 0; of[j] == i && c < d_; ++c) {
@@ -394,6 +395,13 @@ class Chosen final : public LayerAttention {
       }
       out.push_back(std::move(s));
     }
+  }
+
+  // As SummarySegment keeps a mean; its scale's own rounding is left out.
+  void RoundAsStored(float* mean) const {
+    float largest = 0;
+    for (uint32_t c = 0; c < d_; ++c) largest = std::max(largest, std::abs(mean[c]));
+    for (uint32_t c = 0; largest > 0 && c < d_; ++c) mean[c] = std::round(mean[c] / largest * 7) * largest / 7;
   }
 
   double LogMass(const Summary& s, const float* q) const {

@@ -106,14 +106,21 @@ const RecallProfile& Engine::profile() const {
 }
 
 Status Engine::CheckName(std::string_view name) {
-  if (name.empty() || name.size() > 64 || name[0] == '.' || name[0] == '-' || !std::all_of(name.begin(), name.end(), IsNameByte)) {
-    return InvalidArgument("memory name \"" + std::string(name) +
-                           "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
-  }
-  return OkStatus();
+  const size_t slash = name.find('/');
+  const auto good = [](std::string_view part) {
+    return !part.empty() && part.size() <= 64 && part[0] != '.' && part[0] != '-' && std::all_of(part.begin(), part.end(), IsNameByte);
+  };
+  if (slash == std::string_view::npos ? good(name) : good(name.substr(0, slash)) && good(name.substr(slash + 1))) return OkStatus();
+  return InvalidArgument("memory name \"" + std::string(name) +
+                         "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
 }
 
-std::string Engine::PathOf(const std::string& memory) const { return (fs::path(options_.home) / "memories" / memory).string(); }
+std::string Engine::PathOf(const std::string& memory) const {
+  const size_t slash = memory.find('/');
+  const fs::path home(options_.home);
+  if (slash == std::string::npos) return (home / "memories" / memory).string();
+  return (home / "tenants" / memory.substr(0, slash) / "memories" / memory.substr(slash + 1)).string();
+}
 
 void Engine::Note(const std::string& note) {
   if (told_.insert(note).second) notes_.push_back(note);
@@ -151,7 +158,7 @@ Result<std::unique_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
   const fs::path path = PathOf(name);
   const Status exists = Exists(name);
   if (!exists.ok() && (exists.code() != StatusCode::kNotFound || access != Access::kCreate)) return exists;
-  if (!exists.ok()) LH_RETURN_IF_ERROR(MakeMemoriesDirectory());
+  if (!exists.ok()) LH_RETURN_IF_ERROR(MakeMemoriesDirectory(name));
   RocksOptions rocks = StoreOptions(path.string(), options_.memory_budget_bytes);
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
@@ -222,22 +229,37 @@ Result<MemoryInfo> Engine::Show(const std::string& name) {
   return info;
 }
 
-Result<std::vector<MemoryInfo>> Engine::List() {
+Result<std::vector<MemoryInfo>> Engine::List(const std::string& tenant) {
+  std::vector<MemoryInfo> list;
+  const fs::path tenants = fs::path(options_.home) / "tenants";
+  if (!tenant.empty()) {
+    LH_RETURN_IF_ERROR(ListIn((tenants / tenant / "memories").string(), tenant + "/", &list));
+    return list;
+  }
+  LH_RETURN_IF_ERROR(ListIn((fs::path(options_.home) / "memories").string(), "", &list));
+  std::vector<std::string> names;
+  std::error_code ec;  // without that directory there are no tenants
+  for (const auto& entry : fs::directory_iterator(tenants, ec)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) LH_RETURN_IF_ERROR(ListIn((tenants / name / "memories").string(), name + "/", &list));
+  return list;
+}
+
+Status Engine::ListIn(const std::string& directory, const std::string& prefix, std::vector<MemoryInfo>* list) {
   std::vector<std::string> names;
   std::error_code ec;
-  const fs::path root = fs::path(options_.home) / "memories";
-  for (const auto& entry : fs::directory_iterator(root, ec)) {
-    if (entry.is_directory() && CheckName(entry.path().filename().string()).ok()) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(directory, ec)) {
+    const std::string name = prefix + entry.path().filename().string();
+    if (entry.is_directory() && CheckName(name).ok()) names.push_back(name);
   }
-  if (ec && ec != std::errc::no_such_file_or_directory) {
+  if (ec && ec != std::errc::no_such_file_or_directory && ec != std::errc::not_a_directory) {
     return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() + "); choose another with --home");
   }
   std::sort(names.begin(), names.end());
-  std::vector<MemoryInfo> list;
   for (const std::string& name : names) {
     Result<MemoryInfo> info = Show(name);
     if (info.ok()) {
-      list.push_back(std::move(*info));
+      list->push_back(std::move(*info));
     } else if (info.status().code() != StatusCode::kNotFound) {
       MemoryInfo damaged;
       damaged.name = name;
@@ -247,10 +269,10 @@ Result<std::vector<MemoryInfo>> Engine::List() {
         const uintmax_t size = entry.file_size(gone);
         if (!gone) damaged.disk_bytes += size;
       }
-      list.push_back(std::move(damaged));
+      list->push_back(std::move(damaged));
     }
   }
-  return list;
+  return OkStatus();
 }
 
 Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic<bool>* stop,
@@ -329,13 +351,16 @@ Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view co
 
 Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& sink) {
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
-  Result<TransferReport> report = ExportStore(memory->store(), name, sink);
+  // Whose it is stays here.
+  Result<TransferReport> report = ExportStore(memory->store(), name.substr(name.find('/') + 1), sink);
   if (report.status().code() == StatusCode::kDataLoss) return DataLoss("memory " + name + ": " + report.status().message());
   return report;
 }
 
-Status Engine::MakeMemoriesDirectory() const {
-  const std::error_code ec = MakePrivateDirectory(fs::path(PathOf("any")).parent_path().string());
+Status Engine::MakeMemoriesDirectory(const std::string& memory) const {
+  std::error_code ec;
+  if (memory.find('/') != std::string::npos) ec = MakePrivateDirectory((fs::path(options_.home) / "tenants").string());
+  if (!ec) ec = MakePrivateDirectory(fs::path(PathOf(memory)).parent_path().string());
   if (!ec) return OkStatus();
   return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
 }
@@ -353,8 +378,9 @@ Result<TransferReport> Engine::Import(const ByteSource& source, const std::strin
   if (exists.code() != StatusCode::kNotFound) return exists;
   open_.reset();
   // Under a name that no memory can have until it is whole.
-  const std::string path = PathOf(own), hidden = PathOf(".import-" + own);
-  LH_RETURN_IF_ERROR(MakeMemoriesDirectory());
+  const fs::path path = PathOf(own);
+  const std::string hidden = (path.parent_path() / (".import-" + path.filename().string())).string();
+  LH_RETURN_IF_ERROR(MakeMemoriesDirectory(own));
   std::error_code ec;
   if (fs::exists(hidden, ec)) LH_RETURN_IF_ERROR(RemoveRocksStore(hidden));  // of an import that was killed
   RocksOptions rocks = StoreOptions(hidden, options_.memory_budget_bytes);

@@ -146,6 +146,14 @@ enum class Attend : uint8_t {
 std::string_view AttendName(Attend attend);
 std::optional<Attend> FindAttend(std::string_view name);
 
+// How far a question's prompt has been read. Value type.
+struct AskProgress {
+  uint64_t tokens = 0;        // of the prompt, with all that was recalled
+  uint64_t from_memory = 0;   // of them, those whose keys and values the memory had
+  uint64_t done = 0;          // from_memory, and those that the model has read
+  double ms = 0;              // since the question came
+};
+
 struct AskOptions {
   std::string answer_prefix;  // the first words of the answer; not repeated in the reply. With one, the model always answers.
   std::string system;
@@ -161,20 +169,33 @@ struct AskOptions {
   // same, and cites nothing.
   bool answer_alone = false;
   std::optional<uint32_t> likeliest;                  // fill AskReply::likelihoods, each with so many others, at most kLikeliestMax
+  bool characters = false;                            // fill Citation::characters
+  // Write "[n]" behind each sentence: the citation that got the most attention while it was written. What is shown by on_text has them, and
+  // AskReply::marked; citations come in the order of their marks, then by attention. Focused only.
+  bool marks = false;
   const std::atomic<bool>* stop = nullptr;            // checked between tokens
+  std::function<void(const AskProgress&)> on_progress; // once what is recalled is known, and after each part of the prompt
   std::function<void(std::string_view)> on_text;      // pieces of the answer as they come, whole UTF-8 characters
 };
 
 inline constexpr uint32_t kLikeliestMax = 20;
 inline constexpr uint32_t kAttendBlocksMin = 64;
 
+// Characters (Unicode code points) [begin, end) of a document. Value type.
+struct TextSpan {
+  uint64_t begin = 0, end = 0;
+};
+
 struct Citation {
   uint32_t index = 0;         // 1-based
   RecalledSpan span;          // score is the share of attention that the answer really gave to the span
+  uint32_t document_index = 0;              // of the memory's documents, in the order in which they were first ingested
+  std::optional<TextSpan> characters;       // where span.bytes stand, in characters of the document; none where its text is damaged
 };
 
 struct AskReply {
   std::string answer;         // kAbstention when abstained
+  std::string marked;         // with AskOptions::marks, the answer with them
   std::vector<Citation> citations;  // by share of attention, best first
   double coverage = 0;
   double evidence = 0;        // as RecallReply::evidence
@@ -246,7 +267,8 @@ class Engine {
   const ModelInfo& model_info() const;  // must hold: it has its model
   const MemoryBudget& budget() const { return budget_; }
 
-  // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash. Errors: invalid_argument.
+  // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash; a tenant's memory is TENANT/NAME, both of that form, and lies in
+  // a directory of the tenant's own. Errors: invalid_argument.
   static Status CheckName(std::string_view name);
 
   // Ingests one document, creating the memory when needed. Commits every 4,096 tokens; when `stop` becomes true it commits
@@ -273,8 +295,8 @@ class Engine {
   // (no model)
   // Ok when there is such a memory; it is not opened. Errors: not_found, invalid_argument.
   Status Exists(const std::string& memory);
-  // All memories by name; those that cannot be read say so in `status`.
-  Result<std::vector<MemoryInfo>> List();
+  // All memories by name, those of tenants last; those that cannot be read say so in `status`. With a tenant only that one's.
+  Result<std::vector<MemoryInfo>> List(const std::string& tenant = "");
   Result<MemoryInfo> Show(const std::string& memory);
   // Takes a name off a document, and removes the document when that was its only one; a note says when it stays. With an empty
   // name removes the whole memory, whatever its state. With `compact` the bytes are gone from the disk on return.
@@ -351,16 +373,23 @@ class Engine {
                     AskReply* reply);
 
   // --- answering ---
+  // Fills document_index, and characters where they are wanted, of all citations.
+  static Status PlaceCitations(Memory& memory, const AskOptions& options, AskReply* reply);
   // When the question came, when its prompt was begun, and the native position of the answer's first token.
   struct Begun {
     std::chrono::steady_clock::time_point question, prompt;
     uint32_t position = 0;
   };
-  // Samples the answer, the first token from the last logits, and fills the reply's text, likelihoods and timings. After each token, `hear`
-  // (may be null) may change the set; it gets the tokens so far and how many may follow, leaves the last one's logits, and returns the
-  // native position of the next.
+  struct AnswerHooks {
+    // After each token; may change the set. Gets the tokens so far and how many may follow, leaves the last one's logits, and returns the native
+    // position of the next. May be null.
+    std::function<Result<uint32_t>(std::span<const TokenId> generated, uint32_t left)> hear;
+    // A sentence has ended: what is to be written behind it. May be null.
+    std::function<std::string()> mark;
+  };
+  // Samples the answer, the first token from the last logits, and fills the reply's text, likelihoods and timings.
   Status Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens, const LongWords& long_words, const Begun& begun,
-                  const std::function<Result<uint32_t>(std::span<const TokenId> generated, uint32_t left)>& hear, AskReply* reply);
+                  const AnswerHooks& hooks, AskReply* reply);
   // Sets planned.abstained; see RecallProfile::abstain_support.
   Status Judge(Planned& planned);
   // The words of a span beside those of the question.
@@ -372,8 +401,10 @@ class Engine {
   // All spans of the plan, best first. One whose text is damaged leaves the plan and is counted.
   Result<std::vector<RecalledSpan>> DescribeAll(Planned& planned, uint64_t* spans_lost);
   std::string PathOf(const std::string& memory) const;
-  // Where memories live, made for its owner alone when it is not there.
-  Status MakeMemoriesDirectory() const;
+  // Where such a memory lives, made for its owner alone when it is not there.
+  Status MakeMemoriesDirectory(const std::string& memory) const;
+  // Adds the memories in one directory, whose names begin with `prefix`.
+  Status ListIn(const std::string& directory, const std::string& prefix, std::vector<MemoryInfo>* list);
   void Note(const std::string& note);
 
   EngineOptions options_;

@@ -23,6 +23,26 @@ constexpr double kFoundLookMin = 0.5, kFoundLookFull = 4;
 // Sentences of this share of the heaviest one's weight say the same of the question (SpanSentence::share).
 constexpr double kFullShare = 0.95;
 
+// Shorter sentences share the next one's mark; most of them are none ("Mr.").
+constexpr size_t kMarkedBytesMin = 12;
+
+// Whether what follows a blank is another sentence.
+bool EndsSentence(std::string_view text) {
+  bool closed = true;
+  while (closed) {
+    closed = false;
+    for (const std::string_view closer : {"\"", "'", ")", "]", "\u201d", "\u2019", "\u00bb"}) {
+      if (!text.ends_with(closer)) continue;
+      text.remove_suffix(closer.size());
+      closed = true;
+    }
+  }
+  for (const std::string_view end : {".", "!", "?", "\n", "\u3002", "\uff01", "\uff1f", "\u0964", "\u061f", "\u06d4"}) {
+    if (text.ends_with(end)) return true;
+  }
+  return false;
+}
+
 std::string Trim(const std::string& text) {
   const auto blank = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };
   size_t begin = 0, end = text.size();
@@ -269,14 +289,27 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
     text_again.insert(text_again.end(), tokens.begin(), tokens.end());
   }
+  reply.tokens_reread = text_again.size();
+  // What the best spans' text was read again for counts as read by the model: their keys are not the memory's.
+  uint64_t from_memory = reply.tokens_recalled;
+  for (size_t i = 0; i < reread; ++i) from_memory -= std::min<uint64_t>(from_memory, places[i].size());
+  AskProgress progress{.tokens = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reread, .from_memory = from_memory,
+                       .done = p.prompt.head.size() + reply.tokens_recalled, .ms = 0};
+  const auto tell_progress = [&](uint64_t tokens) {
+    progress.done += tokens;
+    progress.ms = Milliseconds(start, Clock::now());
+    if (options.on_progress) options.on_progress(progress);
+  };
+  tell_progress(0);
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, text_again, position, false));
   position += static_cast<uint32_t>(text_again.size());
-  reply.tokens_reread = text_again.size();
+  if (!text_again.empty()) tell_progress(text_again.size());
 
   uint32_t tail_at = set.size(), tail_position = position;
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
   position += static_cast<uint32_t>(p.prompt.tail.size());
+  tell_progress(p.prompt.tail.size());
   // What the answer's own words bring back.
   const auto hear = [&](std::span<const TokenId> generated, uint32_t left) -> Result<uint32_t> {
     std::optional<PlannedSpan> heard;
@@ -292,19 +325,43 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     }
     return tail_position + static_cast<uint32_t>(p.prompt.tail.size() + generated.size());
   };
-  LH_RETURN_IF_ERROR(Generate(set, options, p.answer_tokens, long_words, {start, prompt_start, position}, hear, &reply));
+  // Of each span, since the prompt's tail.
+  const auto received_now = [&] {
+    const std::vector<double> mass = set.Mass();
+    std::vector<double> received(places.size(), 0);
+    for (size_t i = 0; i < places.size(); ++i) {
+      for (uint64_t k = places[i].begin; k < places[i].end; ++k) received[i] += mass[k];
+      for (uint64_t k = read[i].begin; k < read[i].end; ++k) received[i] += mass[k];
+    }
+    return received;
+  };
+  std::vector<size_t> marked;              // spans, in the order of their first marks
+  std::vector<double> before = options.marks ? received_now() : std::vector<double>();
+  const auto mark = [&]() -> std::string {
+    const std::vector<double> now = received_now();
+    before.resize(now.size(), 0);          // a span that was recalled meanwhile
+    size_t best = now.size();
+    for (size_t i = 0; i < now.size(); ++i) {
+      if (now[i] > before[i] && (best == now.size() || now[i] - before[i] > now[best] - before[best])) best = i;
+    }
+    before = now;
+    if (best == now.size()) return "";
+    const auto known = std::find(marked.begin(), marked.end(), best);
+    const auto number = static_cast<size_t>(known - marked.begin()) + 1;
+    if (known == marked.end()) marked.push_back(best);
+    return " [" + std::to_string(number) + "]";
+  };
+  LH_RETURN_IF_ERROR(Generate(set, options, p.answer_tokens, long_words, {start, prompt_start, position},
+                              {hear, options.marks ? mark : std::function<std::string()>()}, &reply));
 
-  const std::vector<double> mass = set.Mass();
-  double total = 0;
-  std::vector<double> received(p.plan.spans.size(), 0);
+  const std::vector<double> received = received_now();
+  const double total = std::accumulate(received.begin(), received.end(), 0.0);
+  std::vector<size_t> order;
   for (size_t i = 0; i < places.size(); ++i) {
-    for (uint64_t k = places[i].begin; k < places[i].end; ++k) received[i] += mass[k];
-    for (uint64_t k = read[i].begin; k < read[i].end; ++k) received[i] += mass[k];
-    total += received[i];
+    if (std::find(marked.begin(), marked.end(), i) == marked.end()) order.push_back(i);
   }
-  std::vector<size_t> order(places.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return received[a] > received[b]; });
+  order.insert(order.begin(), marked.begin(), marked.end());
   for (size_t i : order) {
     if (places[i].empty() && read[i].empty()) continue;  // nothing of it was before the model
     Citation citation;
@@ -313,11 +370,35 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     citation.span.score = total > 0 ? received[i] / total : 0;
     reply.citations.push_back(std::move(citation));
   }
+  LH_RETURN_IF_ERROR(PlaceCitations(*p.memory, options, &reply));
   return reply;
 }
 
+Status Engine::PlaceCitations(Memory& memory, const AskOptions& options, AskReply* reply) {
+  const std::vector<DocumentRecord>& documents = memory.documents();
+  for (size_t d = 0; d < documents.size(); ++d) {
+    std::vector<Citation*> own;
+    std::vector<uint64_t> bytes;
+    for (Citation& c : reply->citations) {
+      if (c.span.document_id != documents[d].id) continue;
+      c.document_index = static_cast<uint32_t>(d);
+      own.push_back(&c);
+      bytes.push_back(c.span.bytes.begin);
+      bytes.push_back(c.span.bytes.end);
+    }
+    if (!options.characters || own.empty()) continue;
+    std::sort(bytes.begin(), bytes.end());
+    const Result<std::vector<uint64_t>> before = memory.CharactersBefore(documents[d].id, bytes);
+    if (before.status().code() == StatusCode::kDataLoss) continue;
+    if (!before.ok()) return before.status();
+    const auto at = [&](uint64_t byte) { return (*before)[static_cast<size_t>(std::lower_bound(bytes.begin(), bytes.end(), byte) - bytes.begin())]; };
+    for (Citation* c : own) c->characters = TextSpan{at(c->span.bytes.begin), at(c->span.bytes.end)};
+  }
+  return OkStatus();
+}
+
 Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens, const LongWords& long_words, const Begun& begun,
-                        const std::function<Result<uint32_t>(std::span<const TokenId> generated, uint32_t left)>& hear, AskReply* reply) {
+                        const AnswerHooks& hooks, AskReply* reply) {
   uint32_t position = begun.position;
   const auto sampler = model_->NewSampler(options.sampler);
   std::string text;
@@ -336,29 +417,40 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   reply->prompt_ms = Milliseconds(begun.prompt, first);
   reply->first_token_ms = Milliseconds(begun.question, first);
 
-  size_t shown = 0;
+  std::string said;  // the text, with marks where they are wanted
+  size_t shown = 0, marked_at = 0;
+  const auto show = [&](size_t end) {
+    if (options.on_text && end > shown) options.on_text(std::string_view(said).substr(shown, end - shown));
+    shown = std::max(shown, end);
+  };
   const bool plain = !model_->info().chat;
   std::vector<TokenId> generated;
   uint32_t count = 0;
   for (;; ++count) {
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
     if (count >= answer_tokens || set.size() >= set.capacity()) { reply->cut = true; break; }
-    text += model_->Piece(token);
+    for (const char c : model_->Piece(token)) {
+      if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin && EndsSentence(text)) {
+        said += hooks.mark();
+        marked_at = said.size();
+      }
+      text += c;
+      said += c;
+    }
     tell(token);
     // A model without a chat template goes on with questions of its own: its answer is the first line.
     const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
     const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;
-    if (newline != std::string::npos) text.resize(newline);
-    if (options.on_text) {
-      const size_t whole = WholeCharacters(text);
-      if (whole > shown) options.on_text(std::string_view(text).substr(shown, whole - shown));
-      shown = std::max(shown, whole);
+    if (newline != std::string::npos) {
+      said.resize(said.size() - (text.size() - newline));
+      text.resize(newline);
     }
+    show(WholeCharacters(said));
     if (newline != std::string::npos) { ++count; break; }
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
     generated.push_back(token);
-    if (hear) {
-      LH_ASSIGN_OR_RETURN(position, hear(generated, answer_tokens - count));
+    if (hooks.hear) {
+      LH_ASSIGN_OR_RETURN(position, hooks.hear(generated, answer_tokens - count));
     }
     token = sample();
   }
@@ -367,6 +459,14 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   // The first token came with the prompt.
   reply->decode_tok_s = count > 1 ? 1000.0 * count / reply->decode_ms : 0;
   reply->answer = Trim(text);
+  if (!hooks.mark) return OkStatus();
+  if (said.size() > marked_at && !reply->answer.empty()) {
+    const std::string last = hooks.mark();
+    // Behind the last word, also where blanks follow it; those are shown already.
+    if (options.on_text && !last.empty()) options.on_text(last);
+    said = Trim(said) + last;
+  }
+  reply->marked = Trim(said);
   return OkStatus();
 }
 

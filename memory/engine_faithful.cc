@@ -208,10 +208,17 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
   reply.prompt_tokens = uint64_t{head} + tail;
   reply.tokens_recalled = std::min(count * kBlockTokens, text.tokens);
   reply.tokens_reread = again;
+  AskProgress progress{.tokens = reply.prompt_tokens + reply.tokens_recalled + again, .from_memory = reply.tokens_recalled,
+                       .done = head + reply.tokens_recalled + again, .ms = Milliseconds(start, prompt_start)};
+  if (options.on_progress) options.on_progress(progress);
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, prompt.tail, head + again, true));
-  LH_RETURN_IF_ERROR(Generate(set, options, static_cast<uint32_t>(answer_tokens), LongWords(), {start, prompt_start, head + again + tail}, nullptr, &reply));
+  progress.done = progress.tokens;
+  progress.ms = Milliseconds(start, Clock::now());
+  if (options.on_progress) options.on_progress(progress);
+  LH_RETURN_IF_ERROR(Generate(set, options, static_cast<uint32_t>(answer_tokens), LongWords(), {start, prompt_start, head + again + tail}, {}, &reply));
   LH_RETURN_IF_ERROR(CitePicked(*memory, text, picked.Mass(), set.Mass(), head, &reply));
+  LH_RETURN_IF_ERROR(PlaceCitations(*memory, options, &reply));
   return reply;
 }
 
@@ -266,7 +273,7 @@ Status Engine::CitePicked(Memory& memory, const Text& text, const std::vector<do
     }
     if (!described.ok()) return described.status();
     described->reasons = {"attention"};
-    reply->citations.push_back({static_cast<uint32_t>(reply->citations.size() + 1), std::move(*described)});
+    reply->citations.push_back({.index = static_cast<uint32_t>(reply->citations.size() + 1), .span = std::move(*described), .characters = {}});
   }
   reply->spans = reply->citations.size();
   return OkStatus();

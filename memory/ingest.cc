@@ -386,6 +386,8 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   }
   const bool complete = position == record.tokens;
   LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
+  // Each commit's resume state has megabytes, and all of them are dead now; were they not taken out, nothing would be lost.
+  if (complete && record.tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
   // Beside the text's own hours these are seconds. The document is committed: whoever stops here has it scanned until the next
   // ingest or compact.
   if (complete && !stopped()) {

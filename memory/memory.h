@@ -105,6 +105,8 @@ class Memory {
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
+  // How many characters of the document's text begin before each of these bytes, which ascend. Reads all text up to the last one. Errors: data_loss.
+  Result<std::vector<uint64_t>> CharactersBefore(DocumentId document, std::span<const uint64_t> bytes);
   // Grows `span` to whole lines where each end moves by at most `tokens_max` tokens. Where the text is damaged it stays as it is.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
   // The line that holds token `at`, or its sentence where that is shorter. A sentence ends at . ! or ? (and what closes quotes or brackets)

@@ -15,6 +15,9 @@ static_assert(std::endian::native == std::endian::little, "segments are stored a
 
 constexpr char kMagic[4] = {'L', 'H', 'S', 'M'};
 constexpr uint32_t kFormatVersion = 1;
+constexpr uint8_t kCodeZero = 8;
+constexpr int kCodeMax = 7;
+constexpr float kHalfMax = 65504;
 constexpr uint32_t kBlocksMax = 1024, kLayersMax = 4096, kKvHeadsMax = 4096;
 
 struct Header {
@@ -59,27 +62,38 @@ void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTable
       float largest = 0;
       for (uint32_t c = 0; c < d; ++c) largest = std::max(largest, std::abs(own[c]));
       // A model that overflows 16 bits gives infinite keys; such a block says nothing.
-      const float scale = std::isfinite(largest) ? largest / 127 : 0;
-      scales.push_back(scale);
-      for (uint32_t c = 0; c < d; ++c) codes.push_back(scale > 0 ? static_cast<int8_t>(std::lround(own[c] / scale)) : int8_t{0});
+      float scale = std::isfinite(largest) ? std::min(largest / kCodeMax, kHalfMax) : 0;
+      scales.push_back(0);
+      Kernels().float_to_half(&scale, &scales.back(), 1);
+      Kernels().half_to_float(&scales.back(), &scale, 1);
+      const auto code = [&](float x) {
+        return scale > 0 ? static_cast<uint8_t>(kCodeZero + std::clamp(std::lround(x / scale), -long{kCodeMax}, long{kCodeMax})) : kCodeZero;
+      };
+      for (uint32_t c = 0; c < d; c += 2) codes.push_back(static_cast<uint8_t>(code(own[c]) | code(own[c + 1]) << 4));
     }
   }
   ++block_count;
 }
 
 void SummarySegment::AppendLost() {
-  scales.resize(scales.size() + size_t{layers} * kv_heads, 0.0f);
-  codes.resize(codes.size() + size_t{layers} * kv_heads * head_dim, int8_t{0});
+  scales.resize(scales.size() + size_t{layers} * kv_heads, uint16_t{0});
+  codes.resize(codes.size() + size_t{layers} * kv_heads * head_dim / 2, uint8_t{kCodeZero | kCodeZero << 4});
   ++block_count;
 }
 
 void SummarySegment::Mean(uint32_t block, uint32_t slot, uint32_t kv_head, float* mean) const {
   const size_t at = (size_t{block} * layers + slot) * kv_heads + kv_head;
-  for (uint32_t c = 0; c < head_dim; ++c) mean[c] = scales[at] * static_cast<float>(codes[at * head_dim + c]);
+  float scale = 0;
+  Kernels().half_to_float(&scales[at], &scale, 1);
+  const uint8_t* code = codes.data() + at * head_dim / 2;
+  for (uint32_t c = 0; c < head_dim; c += 2, ++code) {
+    mean[c] = scale * static_cast<float>(int{*code & 15} - kCodeZero);
+    mean[c + 1] = scale * static_cast<float>(int{*code >> 4} - kCodeZero);
+  }
 }
 
 uint64_t SummarySegment::Bytes(const KvGeometry& geometry, uint64_t blocks) {
-  return blocks * geometry.layers.size() * geometry.kv_heads * (geometry.head_dim + sizeof(float));
+  return blocks * geometry.layers.size() * geometry.kv_heads * (geometry.head_dim / 2 + sizeof(uint16_t));
 }
 
 std::string SummarySegment::Encode() const {
@@ -93,7 +107,7 @@ std::string SummarySegment::Encode() const {
   header.kv_heads = kv_heads;
   header.head_dim = head_dim;
   std::string out(reinterpret_cast<const char*>(&header), sizeof header);
-  out.append(reinterpret_cast<const char*>(scales.data()), scales.size() * sizeof(float));
+  out.append(reinterpret_cast<const char*>(scales.data()), scales.size() * sizeof(uint16_t));
   out.append(reinterpret_cast<const char*>(codes.data()), codes.size());
   const uint64_t checksum = Hash64(out);
   out.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
@@ -120,7 +134,7 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
     return loss("a size is out of range");
   }
   const uint64_t means = uint64_t{header.block_count} * header.layers * header.kv_heads;
-  if (body - sizeof header != means * (sizeof(float) + header.head_dim)) return loss("sizes do not fit the length");
+  if (header.head_dim % 4 != 0 || body - sizeof header != means * (sizeof(uint16_t) + header.head_dim / 2)) return loss("sizes do not fit the length");
   SummarySegment s;
   s.document = DocumentId{header.document};
   s.block_begin = header.block_begin;
@@ -129,12 +143,12 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
   s.kv_heads = header.kv_heads;
   s.head_dim = header.head_dim;
   s.scales.resize(means);
-  if (means > 0) std::memcpy(s.scales.data(), bytes.data() + sizeof header, means * sizeof(float));
-  const auto* codes = reinterpret_cast<const int8_t*>(bytes.data()) + sizeof header + means * sizeof(float);
-  s.codes.assign(codes, codes + means * header.head_dim);
-  for (const float scale : s.scales) {
-    if (!std::isfinite(scale) || scale < 0) return loss("a scale is no number");
-  }
+  if (means > 0) std::memcpy(s.scales.data(), bytes.data() + sizeof header, means * sizeof(uint16_t));
+  const auto* codes = reinterpret_cast<const uint8_t*>(bytes.data()) + sizeof header + means * sizeof(uint16_t);
+  s.codes.assign(codes, codes + means * header.head_dim / 2);
+  // Signs, infinities and NaNs have bits at or above that of 2^16.
+  if (std::any_of(s.scales.begin(), s.scales.end(), [](uint16_t scale) { return scale >= 0x7c00; })) return loss("a scale is no number");
+  if (std::any_of(s.codes.begin(), s.codes.end(), [](uint8_t code) { return (code & 15) == 0 || code >> 4 == 0; })) return loss("a code is none");
   return s;
 }
 

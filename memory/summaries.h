@@ -16,7 +16,7 @@ namespace longhold {
 
 // Mean keys of consecutive blocks of one document. A key is rotated to its place within its block before it is averaged, so that a mean
 // rotated to where its block begins is the mean of the block's keys as attention would see them there: q . mean is then the mean logit.
-// In bytes, with one scale for each block, layer and KV head: 0.4 % of the block at 16 bits.
+// In four bits a number, with one scale for each block, layer and KV head: 0.2 % of the block at 16 bits.
 //
 // Value type. Persisted by Memory (docs/formats/index.md).
 struct SummarySegment {
@@ -26,8 +26,8 @@ struct SummarySegment {
   uint32_t layers = 0;       // tapped
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;
-  std::vector<float> scales;  // [blocks, layers, kv_heads]; finite, not negative
-  std::vector<int8_t> codes;  // [blocks, layers, kv_heads, head_dim]
+  std::vector<uint16_t> scales;  // [blocks, layers, kv_heads] IEEE halves; finite, not negative
+  std::vector<uint8_t> codes;    // [blocks, layers, kv_heads, head_dim / 2]: element 2 i in the low four bits, 2 i + 1 in the high ones, each 1 to 15
 
   // Without blocks. `ropes` has kBlockTokens positions or more wherever a block is appended.
   static SummarySegment Of(DocumentId document, uint32_t block_begin, const KvGeometry& geometry);
@@ -35,7 +35,7 @@ struct SummarySegment {
   void Append(const KvBlock& block, uint32_t rows, const RopeTables& ropes);
   // Appends a block of which nothing is known: its mean is 0.
   void AppendLost();
-  // mean = scale * code, [head_dim]. Must hold: block < block_count, and so on.
+  // mean = scale * (code - 8), [head_dim]. Must hold: block < block_count, and so on.
   void Mean(uint32_t block, uint32_t slot, uint32_t kv_head, float* mean) const;
   // RAM of so many blocks.
   static uint64_t Bytes(const KvGeometry& geometry, uint64_t blocks);

@@ -24,6 +24,7 @@ namespace json = boost::json;
 
 constexpr size_t kJsonBytesMax = 1 << 20;      // of a completion's body
 constexpr size_t kDocumentNameMax = 1024;
+constexpr std::string_view kOfMemory = "/v1/memories/{memory}";  // what routes begin with whose first name is a memory's
 
 unsigned HttpStatus(StatusCode code) {
   switch (code) {
@@ -75,9 +76,10 @@ std::string_view StateName(IngestState state) {
 
 std::string IngestId(uint64_t id) { return "ingest-" + std::to_string(id); }
 
-json::object IngestObject(const IngestJob& job) {
+// `memory`: as the client calls it.
+json::object IngestObject(const IngestJob& job, const std::string& memory) {
   json::object object{{"id", JsonString(IngestId(job.id))},
-                      {"memory", JsonString(job.memory)},
+                      {"memory", JsonString(memory)},
                       {"document", JsonString(job.document)},
                       {"state", JsonString(StateName(job.state))},
                       {"tokens_done", job.tokens_done},
@@ -90,6 +92,31 @@ json::object IngestObject(const IngestJob& job) {
   }
   if (!job.status.ok()) object["error"] = json::object{{"message", JsonString(job.status.message())}, {"type", JsonString(ErrorType(job.status))}};
   return object;
+}
+
+// A text's tokens before they are known.
+constexpr uint64_t kBytesPerToken = 4;
+
+// Whether the tenant may have one more document in `memory`; one of the same name is replaced. Errors: failed_precondition.
+Status RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document) {
+  if (limits.documents == 0 && limits.disk_bytes == 0) return OkStatus();
+  LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> all, engine.List(limits.tenant));
+  uint64_t documents = 0, disk_bytes = 0;
+  bool replaces = false;
+  for (const MemoryInfo& info : all) {
+    disk_bytes += info.disk_bytes;
+    documents += info.documents.size();
+    for (const DocumentInfo& d : info.documents) replaces |= info.name == memory && d.name == document;
+  }
+  const std::string tenant = "tenant " + limits.tenant + " has ";
+  if (limits.documents > 0 && documents >= limits.documents && !replaces) {
+    return FailedPrecondition(tenant + std::to_string(documents) + " documents and may have " + std::to_string(limits.documents) + "; forget some, or ask the operator for more");
+  }
+  if (limits.disk_bytes > 0 && disk_bytes >= limits.disk_bytes) {
+    return FailedPrecondition(tenant + std::to_string(disk_bytes) + " bytes on the disk and may have " + std::to_string(limits.disk_bytes) +
+                              "; forget some, or ask the operator for more");
+  }
+  return OkStatus();
 }
 
 // The answer as a client is shown it: without blanks at its ends, and up to a stop string.
@@ -120,6 +147,24 @@ class ShownAnswer {
   std::string text_, blanks_;
 };
 
+// Who asks, and which memories are theirs. Value type.
+struct Client {
+  TenantLimits limits;  // of the tenant, whose name is empty for the operator
+
+  const std::string& tenant() const { return limits.tenant; }
+  // What the engine calls the memory that this client calls `name`. Every name of a memory comes through here: a tenant's can only be one of its
+  // own. Errors: invalid_argument.
+  Result<std::string> MemoryName(const std::string& name) const {
+    LH_RETURN_IF_ERROR(Engine::CheckName(name));
+    if (tenant().empty()) return name;
+    if (name.find('/') != std::string::npos) return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
+    return tenant() + "/" + name;
+  }
+  // What this client calls it.
+  std::string Shown(const std::string& memory) const { return tenant().empty() ? memory : memory.substr(tenant().size() + 1); }
+  bool Owns(const std::string& memory) const { return tenant().empty() || memory.starts_with(tenant() + "/"); }
+};
+
 }  // namespace
 
 struct Api::Call {
@@ -127,6 +172,7 @@ struct Api::Call {
   std::shared_ptr<HttpExchange> exchange;
   std::vector<std::string> names;            // what the {} of the route's path stand for
   Scope scope = Scope::kNone;                // of the client
+  Client client;
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
   void Forbid(Scope needed) const {
@@ -139,13 +185,14 @@ struct Api::Route {
   std::string_view method, path;
   Scope scope;
   void (Api::*handle)(Call&);
+  bool for_tenants = true;
 };
 
 const std::vector<Api::Route>& Api::Table() {
   static const std::vector<Route> table = {
       {"GET", "/healthz", Scope::kNone, &Api::Health},
       {"GET", "/readyz", Scope::kRead, &Api::Ready},
-      {"GET", "/metrics", Scope::kRead, &Api::ShowMetrics},
+      {"GET", "/metrics", Scope::kRead, &Api::ShowMetrics, /*for_tenants=*/false},
       {"GET", "/v1/models", Scope::kRead, &Api::Models},
       {"POST", "/v1/chat/completions", Scope::kRead, &Api::Chat},
       {"POST", "/v1/completions", Scope::kRead, &Api::Completions},
@@ -165,7 +212,7 @@ const std::vector<Api::Route>& Api::Table() {
 
 std::vector<ApiRoute> Api::Routes() {
   std::vector<ApiRoute> routes;
-  for (const Route& route : Table()) routes.push_back({route.method, route.path, route.scope});
+  for (const Route& route : Table()) routes.push_back({route.method, route.path, route.scope, route.for_tenants});
   return routes;
 }
 
@@ -254,11 +301,17 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
       return call.Fail(Internal("the server's keys cannot be read; its log says why"));
     }
     call.scope = caller->scope;
+    call.client.limits = caller->limits;
     measured->SetKey(caller->key);
     // Also for paths that are none: a stranger does not learn which there are.
     if (call.scope == Scope::kNone) {
       HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);
       reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+      return call.exchange->Respond(std::move(reply));
+    }
+    if (const auto refused = quotas_.Admit(call.client.limits, std::chrono::steady_clock::now())) {
+      HttpReply reply = JsonReply(ErrorJson("rate_limit_exceeded", refused->why), 429);
+      reply.headers.emplace_back("Retry-After", std::to_string(refused->seconds));
       return call.exchange->Respond(std::move(reply));
     }
   }
@@ -268,6 +321,14 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
     measured->SetRoute(route.path);
     if (route.method == call.request.method) {
       if (call.scope < route.scope) return call.Forbid(route.scope);
+      if (!call.client.tenant().empty() && !route.for_tenants) {
+        return call.exchange->Respond(JsonReply(ErrorJson("permission_error", "this tells of all tenants, and is for the server's operator"), 403));
+      }
+      if (route.path.starts_with(kOfMemory)) {
+        Result<std::string> memory = call.client.MemoryName(call.names[0]);
+        if (!memory.ok()) return call.Fail(memory.status());
+        call.names[0] = std::move(*memory);
+      }
       return (this->*route.handle)(call);
     }
     allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
@@ -289,7 +350,7 @@ void Api::Queue(Call& call, std::function<void(Engine&)> work) {
       exchange->Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
     }
     TellNotes(engine);
-  });
+  }, call.client.tenant());
   if (!queued.ok()) call.exchange->Respond(NotQueuedReply(queued));
 }
 
@@ -298,6 +359,10 @@ void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
     Result<HttpReply> reply = work(engine);
     exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(reply.status()));
   });
+}
+
+void Api::Spend(const TenantLimits& limits, const AskReply& reply) {
+  quotas_.Spend(limits, reply.prompt_tokens + reply.completion_tokens, std::chrono::steady_clock::now());
 }
 
 void Api::TellNotes(Engine& engine) const {
@@ -320,11 +385,11 @@ void Api::ShowMetrics(Call& call) {
 }
 
 void Api::Models(Call& call) {
-  OnEngine(call, [this](Engine& engine) -> Result<HttpReply> {
-    LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List());
+  OnEngine(call, [this, client = call.client](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List(client.tenant()));
     std::vector<std::string> names;
     for (const MemoryInfo& memory : memories) {
-      if (memory.status.ok() && memory.model_fingerprint == options_.fingerprint) names.push_back(memory.name);
+      if (memory.status.ok() && memory.model_fingerprint == options_.fingerprint) names.push_back(client.Shown(memory.name));
     }
     return JsonReply(ModelsJson(options_.model, names, UnixSeconds()));
   });
@@ -347,9 +412,11 @@ void Api::Complete(Call& call, bool chat) {
   if (parsed->memory.empty()) {
     return call.Fail(InvalidArgument("no memory is named; ask for model '" + options_.model + "@NAME', or give \"memory\": NAME"));
   }
+  Result<std::string> memory = call.client.MemoryName(parsed->memory);
+  if (!memory.ok()) return call.Fail(memory.status());
   const uint64_t serial = next_id_++;
-  Queue(call, [this, exchange = call.exchange, request = std::move(*parsed), serial](Engine& engine) {
-    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat, .logprobs = request.likeliest.has_value()};
+  Queue(call, [this, exchange = call.exchange, limits = call.client.limits, memory = std::move(*memory), request = std::move(*parsed), serial](Engine& engine) {
+    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat, .logprobs = request.likeliest.has_value(), .characters = request.characters};
     head.model = request.model + "@" + request.memory;
     std::atomic<bool> halt{false};
     ShownAnswer shown(request.stop);
@@ -368,6 +435,14 @@ void Api::Complete(Call& call, bool chat) {
     options.attend = request.attend;
     options.attend_share = request.attend_share;
     options.likeliest = request.likeliest;
+    options.characters = request.characters;
+    options.marks = request.marks;
+    if (request.stream && request.progress) {
+      options.on_progress = [&](const AskProgress& progress) {
+        send("");
+        exchange->Write(StreamProgress(head, progress));
+      };
+    }
     options.stop = &halt;
     options.on_text = [&](std::string_view piece) {
       send(shown.Feed(piece));
@@ -376,12 +451,13 @@ void Api::Complete(Call& call, bool chat) {
     const Result<AskReply> reply = [&]() -> Result<AskReply> {
       if (!request.session.empty()) {
         options.answer_alone = true;
-        const Status exists = engine.Exists(request.memory);
+        LH_RETURN_IF_ERROR(RoomFor(engine, limits, memory, ""));
+        const Status exists = engine.Exists(memory);
         if (exists.code() == StatusCode::kNotFound) {
-          LH_RETURN_IF_ERROR(engine.Ingest(request.memory, OpeningDocument("session/" + request.session, head.created), nullptr, nullptr).status());
+          LH_RETURN_IF_ERROR(engine.Ingest(memory, OpeningDocument("session/" + request.session, head.created), nullptr, nullptr).status());
         }
       }
-      return engine.Ask(request.memory, request.question, options);
+      return engine.Ask(memory, request.question, options);
     }();
     if (!reply.ok()) {
       if (!begun) return exchange->Respond(ErrorReply(reply.status()));
@@ -389,10 +465,11 @@ void Api::Complete(Call& call, bool chat) {
       return exchange->EndStream();
     }
     metrics_->Answer(*reply);
+    Spend(limits, *reply);
     send(shown.Finish());
     if (!request.session.empty()) {
       // Before the end of the reply: who has it may ask for what was said.
-      const Status kept = engine.Ingest(request.memory, TurnDocument("session/" + request.session + "/" + TimeText(head.created) + " " + instance_, serial, request.question, shown.text()),
+      const Status kept = engine.Ingest(memory, TurnDocument("session/" + request.session + "/" + TimeText(head.created) + " " + instance_, serial, request.question, request.marks ? reply->answer : shown.text()),
                                         nullptr, nullptr).status();
       engine.CloseMemory();  // other processes may write to it again
       if (!kept.ok()) options_.note("session " + request.session + ": " + kept.message());
@@ -406,33 +483,35 @@ void Api::Complete(Call& call, bool chat) {
 // -------------------------------------------------------------------------------------------------------------- memories
 
 void Api::ListMemories(Call& call) {
-  OnEngine(call, [](Engine& engine) -> Result<HttpReply> {
-    LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List());
+  OnEngine(call, [client = call.client](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(std::vector<MemoryInfo> memories, engine.List(client.tenant()));
+    for (MemoryInfo& memory : memories) memory.name = client.Shown(memory.name);
     return JsonReply("{\"memories\":" + ListJson(memories) + "}");
   });
 }
 
 void Api::ShowMemory(Call& call) {
-  OnEngine(call, [name = call.names[0]](Engine& engine) -> Result<HttpReply> {
-    LH_ASSIGN_OR_RETURN(const MemoryInfo info, engine.Show(name));
+  OnEngine(call, [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(name));
+    info.name = client.Shown(info.name);
     return JsonReply(ShowJson(info));
   });
 }
 
 void Api::ForgetMemory(Call& call) {
-  OnEngine(call, [name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+  OnEngine(call, [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
     LH_RETURN_IF_ERROR(engine.Forget(name, "", true));
-    return JsonReply(ForgetJson(name, "", true));
+    return JsonReply(ForgetJson(client.Shown(name), "", true));
   });
 }
 
 void Api::ForgetDocument(Call& call) {
-  OnEngine(call, [name = call.names[0], document = call.names[1]](Engine& engine) -> Result<HttpReply> {
+  OnEngine(call, [client = call.client, name = call.names[0], document = call.names[1]](Engine& engine) -> Result<HttpReply> {
     if (document.empty()) return InvalidArgument("the document's name is empty");
     const Status forgotten = engine.Forget(name, document, true);
     engine.CloseMemory();  // other processes may write to it again
     LH_RETURN_IF_ERROR(forgotten);
-    return JsonReply(ForgetJson(name, document, true));
+    return JsonReply(ForgetJson(client.Shown(name), document, true));
   });
 }
 
@@ -440,7 +519,6 @@ void Api::AddDocument(Call& call) {
   const std::string& memory = call.names[0];
   IngestInput input;
   const auto read = [&]() -> Status {
-    LH_RETURN_IF_ERROR(Engine::CheckName(memory));
     if (call.request.content_type == "application/json") {
       LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
       LH_ASSIGN_OR_RETURN(input.name, StringField(body, "name"));
@@ -456,12 +534,15 @@ void Api::AddDocument(Call& call) {
     return CheckText(input.name, input.text);
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  const Status taken = queue_->Ingest(memory, std::move(input), [exchange = call.exchange](const Result<IngestJob>& job) {
+  const uint64_t tokens = input.text.size() / kBytesPerToken;
+  const std::string document = input.name;
+  const Status taken = queue_->Ingest(memory, std::move(input), [this, client = call.client, exchange = call.exchange, tokens](const Result<IngestJob>& job) {
     if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
-    HttpReply reply = JsonReply(DumpJson(IngestObject(*job)), 202);
+    quotas_.Spend(client.limits, tokens, std::chrono::steady_clock::now());
+    HttpReply reply = JsonReply(DumpJson(IngestObject(*job, client.Shown(job->memory))), 202);
     reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
     exchange->Respond(std::move(reply));
-  });
+  }, [limits = call.client.limits, memory, document](Engine& engine) { return RoomFor(engine, limits, memory, document); });
   if (!taken.ok()) call.exchange->Respond(NotQueuedReply(taken));
 }
 
@@ -508,10 +589,11 @@ void Api::Ask(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   // The client's going away ends the answer: its flag lives as long as the exchange.
-  OnEngine(call, [this, memory = call.names[0], question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
+  OnEngine(call, [this, memory = call.names[0], limits = call.client.limits, question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
     options.stop = &exchange->gone();
     LH_ASSIGN_OR_RETURN(const AskReply reply, engine.Ask(memory, question, options));
     metrics_->Answer(reply);
+    Spend(limits, reply);
     return JsonReply(AskJson(reply));
   });
 }
@@ -520,7 +602,9 @@ void Api::Ask(Call& call) {
 
 void Api::ListIngests(Call& call) {
   json::array all;
-  for (const IngestJob& job : queue_->Ingests()) all.push_back(IngestObject(job));
+  for (const IngestJob& job : queue_->Ingests()) {
+    if (call.client.Owns(job.memory)) all.push_back(IngestObject(job, call.client.Shown(job.memory)));
+  }
   call.exchange->Respond(JsonReply(DumpJson(json::object{{"ingests", std::move(all)}})));
 }
 
@@ -540,21 +624,24 @@ uint64_t ParseIngestId(std::string_view text) {
   return id;
 }
 
+Status UnknownIngest(const std::string& id) { return NotFound("ingest '" + id + "' is not known; those that ended before the server's start are not"); }
+
 }  // namespace
 
 void Api::ShowIngest(Call& call) {
   const std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
-  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those that ended before the server's start are not"));
-  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job))));
+  if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
+  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory)))));
 }
 
 void Api::CancelIngest(Call& call) {
   const uint64_t id = ParseIngestId(call.names[0]);
+  std::optional<IngestJob> job = queue_->Find(id);
+  if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
   const bool cancelled = queue_->Cancel(id);
-  const std::optional<IngestJob> job = queue_->Find(id);
-  if (!job.has_value()) return call.Fail(NotFound("ingest '" + call.names[0] + "' is not known; those that ended before the server's start are not"));
+  job = queue_->Find(id).value_or(*job);
   if (!cancelled) return call.Fail(FailedPrecondition("ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
-  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job)), 202));
+  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory))), 202));
 }
 
 }  // namespace longhold

@@ -16,6 +16,7 @@
 #include "service/engine_queue.h"
 #include "service/http_server.h"
 #include "service/metrics.h"
+#include "service/quotas.h"
 
 namespace longhold {
 
@@ -35,6 +36,7 @@ struct ApiOptions {
 struct ApiRoute {
   std::string_view method, path;
   Scope scope = Scope::kAdmin;
+  bool for_tenants = false;  // else only keys of the operator are let in
 };
 
 class Api {
@@ -75,11 +77,14 @@ class Api {
   // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
   void Queue(Call& call, std::function<void(Engine&)> work);
   void TellNotes(Engine& engine) const;
+  // What an answer cost its tenant.
+  void Spend(const TenantLimits& limits, const AskReply& reply);
 
   EngineQueue* const queue_;
   Metrics* const metrics_;
   const ApiOptions options_;
   ApiKeys keys_;
+  Quotas quotas_;
   std::atomic<bool> draining_{false};
   const std::string instance_;  // of this server's ids, so that another one's, or those after a restart, are others
   std::atomic<uint64_t> next_id_{1};

@@ -9,10 +9,13 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <utility>
 
 #include "base/durable_file.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "memory/engine.h"
 #include "service/json_text.h"
 #include "service/text_input.h"
 
@@ -33,6 +36,12 @@ std::string StampOf(const std::string& path) {
   return std::to_string(s.st_ino) + " " + std::to_string(s.st_size) + " " + std::to_string(s.st_mtim.tv_sec) + "." + std::to_string(s.st_mtim.tv_nsec);
 }
 
+// The members of a tenant's limits, by their names in the file.
+constexpr std::pair<const char*, uint64_t TenantLimits::*> kLimits[] = {{"requests_per_minute", &TenantLimits::requests_per_minute},
+                                                                        {"tokens_per_day", &TenantLimits::tokens_per_day},
+                                                                        {"documents", &TenantLimits::documents},
+                                                                        {"disk_bytes", &TenantLimits::disk_bytes}};
+
 Status CheckKeyName(const std::string& name) {
   if (name.empty() || name.size() > kNameMax || !std::all_of(name.begin(), name.end(), IsNameByte)) {
     return InvalidArgument("key name \"" + name + "\": use 1 to 64 letters, digits, dots, dashes or underscores");
@@ -40,27 +49,11 @@ Status CheckKeyName(const std::string& name) {
   return OkStatus();
 }
 
-Result<std::vector<ApiKey>> Parse(const std::string& text) {
-  LH_ASSIGN_OR_RETURN(const json::object file, ParseJsonObject(text));
-  LH_ASSIGN_OR_RETURN(const int64_t version, IntegerField(file, "version", 1, 1, 0));
-  const json::value* list = FindField(file, "keys");
-  if (version != 1 || list == nullptr || !list->is_array()) return InvalidArgument("no list of keys of version 1");
-  std::vector<ApiKey> keys;
-  for (const json::value& value : list->get_array()) {
-    if (!value.is_object()) return InvalidArgument("a key is no object");
-    const json::object& object = value.get_object();
-    ApiKey key;
-    LH_ASSIGN_OR_RETURN(key.name, StringField(object, "name"));
-    LH_ASSIGN_OR_RETURN(const std::string scope, StringField(object, "scope"));
-    LH_ASSIGN_OR_RETURN(key.scope, ParseScope(scope));
-    LH_ASSIGN_OR_RETURN(key.sha256, StringField(object, "sha256"));
-    LH_ASSIGN_OR_RETURN(key.created, IntegerField(object, "created", 0, int64_t{1} << 40, 0));
-    LH_ASSIGN_OR_RETURN(key.expires, IntegerField(object, "expires", 0, int64_t{1} << 40, 0));
-    LH_RETURN_IF_ERROR(CheckKeyName(key.name));
-    if (key.sha256.size() != 64) return InvalidArgument("key " + key.name + " has no hash");
-    keys.push_back(std::move(key));
-  }
-  return keys;
+// A part of its memories' names, and a directory.
+Status CheckTenant(const std::string& tenant) {
+  const Status status = tenant.find('/') == std::string::npos ? Engine::CheckName(tenant) : InvalidArgument("");
+  if (status.ok()) return status;
+  return InvalidArgument("tenant \"" + tenant + "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
 }
 
 }  // namespace
@@ -82,69 +75,149 @@ Result<Scope> ParseScope(std::string_view text) {
   return InvalidArgument("scope '" + std::string(text) + "' is none of read, write, admin");
 }
 
-Result<std::vector<ApiKey>> ApiKeys::List() const {
+// A reader that knows no tenants would take their keys for the operator's, so a file with some is of version 2.
+Result<ApiKeys::File> ApiKeys::Parse(const std::string& text) {
+  LH_ASSIGN_OR_RETURN(const json::object object, ParseJsonObject(text));
+  LH_ASSIGN_OR_RETURN(const int64_t version, IntegerField(object, "version", 1, 2, 0));
+  const json::value* list = FindField(object, "keys");
+  if (version == 0 || list == nullptr || !list->is_array()) return InvalidArgument("no list of keys of version 1 or 2");
+  File file;
+  for (const json::value& value : list->get_array()) {
+    if (!value.is_object()) return InvalidArgument("a key is no object");
+    const json::object& from = value.get_object();
+    ApiKey key;
+    LH_ASSIGN_OR_RETURN(key.name, StringField(from, "name"));
+    LH_ASSIGN_OR_RETURN(const std::string scope, StringField(from, "scope"));
+    LH_ASSIGN_OR_RETURN(key.scope, ParseScope(scope));
+    LH_ASSIGN_OR_RETURN(key.sha256, StringField(from, "sha256"));
+    LH_ASSIGN_OR_RETURN(key.created, IntegerField(from, "created", 0, int64_t{1} << 40, 0));
+    LH_ASSIGN_OR_RETURN(key.expires, IntegerField(from, "expires", 0, int64_t{1} << 40, 0));
+    LH_ASSIGN_OR_RETURN(key.tenant, StringField(from, "tenant"));
+    LH_RETURN_IF_ERROR(CheckKeyName(key.name));
+    if (!key.tenant.empty()) LH_RETURN_IF_ERROR(CheckTenant(key.tenant));
+    if (key.sha256.size() != 64) return InvalidArgument("key " + key.name + " has no hash");
+    file.keys.push_back(std::move(key));
+  }
+  list = FindField(object, "tenants");
+  if (list == nullptr) return file;
+  if (!list->is_array()) return InvalidArgument("tenants are no list");
+  for (const json::value& value : list->get_array()) {
+    if (!value.is_object()) return InvalidArgument("a tenant is no object");
+    const json::object& from = value.get_object();
+    TenantLimits limits;
+    LH_ASSIGN_OR_RETURN(limits.tenant, StringField(from, "tenant"));
+    LH_RETURN_IF_ERROR(CheckTenant(limits.tenant));
+    for (const auto& [name, member] : kLimits) {
+      LH_ASSIGN_OR_RETURN(const int64_t number, IntegerField(from, name, 0, INT64_MAX, 0));
+      limits.*member = static_cast<uint64_t>(number);
+    }
+    file.limits.push_back(std::move(limits));
+  }
+  return file;
+}
+
+Result<ApiKeys::File> ApiKeys::Read() const {
   std::error_code ec;
-  if (!std::filesystem::exists(path_, ec) && !ec) return std::vector<ApiKey>{};
+  if (!std::filesystem::exists(path_, ec) && !ec) return File{};
   const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return InvalidArgument("keys " + path_ + ": cannot be read (" + std::strerror(errno) + "); check its permissions");
   const Result<std::string> text = ReadDescriptor(fd, "keys " + path_, kFileBytesMax);
   close(fd);
   if (!text.ok()) return text.status();
-  Result<std::vector<ApiKey>> keys = Parse(*text);
-  if (!keys.ok()) return DataLoss("keys " + path_ + ": is damaged (" + keys.status().message() + "); restore it, or remove it and make new keys");
-  return keys;
+  Result<File> file = Parse(*text);
+  if (!file.ok()) return DataLoss("keys " + path_ + ": is damaged (" + file.status().message() + "); restore it, or remove it and make new keys");
+  return file;
 }
 
-Status ApiKeys::Write(const std::vector<ApiKey>& keys) const {
-  json::array list;
-  for (const ApiKey& key : keys) {
-    list.push_back(json::object{{"name", JsonString(key.name)}, {"scope", JsonString(ScopeName(key.scope))}, {"sha256", JsonString(key.sha256)},
-                                {"created", key.created}, {"expires", key.expires}});
+Result<std::vector<ApiKey>> ApiKeys::List() const {
+  LH_ASSIGN_OR_RETURN(File file, Read());
+  return std::move(file.keys);
+}
+
+Result<std::vector<TenantLimits>> ApiKeys::Limits() const {
+  LH_ASSIGN_OR_RETURN(File file, Read());
+  return std::move(file.limits);
+}
+
+Status ApiKeys::Write(const File& file) const {
+  json::array keys, tenants;
+  bool of_tenants = !file.limits.empty();
+  for (const ApiKey& key : file.keys) {
+    json::object object{{"name", JsonString(key.name)}, {"scope", JsonString(ScopeName(key.scope))}, {"sha256", JsonString(key.sha256)},
+                        {"created", key.created}, {"expires", key.expires}};
+    if (!key.tenant.empty()) object["tenant"] = JsonString(key.tenant);
+    of_tenants |= !key.tenant.empty();
+    keys.push_back(std::move(object));
   }
-  const std::string text = DumpJson(json::object{{"version", 1}, {"keys", std::move(list)}}) + "\n";
+  for (const TenantLimits& limits : file.limits) {
+    json::object object{{"tenant", JsonString(limits.tenant)}};
+    for (const auto& [name, member] : kLimits) object[name] = limits.*member;
+    tenants.push_back(std::move(object));
+  }
+  json::object object{{"version", of_tenants ? 2 : 1}, {"keys", std::move(keys)}};
+  if (!tenants.empty()) object["tenants"] = std::move(tenants);
+  const std::string text = DumpJson(object) + "\n";
   std::error_code ec;
   std::filesystem::create_directories(std::filesystem::path(path_).parent_path(), ec);
   return WriteFileDurably(path_, {text}, 0600, "keys");
 }
 
-Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t now, int64_t expires) {
+Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t now, int64_t expires, const std::string& tenant) {
   LH_RETURN_IF_ERROR(CheckKeyName(name));
-  LH_ASSIGN_OR_RETURN(std::vector<ApiKey> keys, List());
-  if (std::any_of(keys.begin(), keys.end(), [&](const ApiKey& key) { return key.name == name; })) {
+  if (!tenant.empty()) LH_RETURN_IF_ERROR(CheckTenant(tenant));
+  LH_ASSIGN_OR_RETURN(File file, Read());
+  if (std::any_of(file.keys.begin(), file.keys.end(), [&](const ApiKey& key) { return key.name == name; })) {
     return AlreadyExists("key " + name + ": there is one already; 'longhold key remove " + name + "' takes it away");
   }
-  if (keys.size() >= kKeysMax) return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) + "; remove some");
+  if (file.keys.size() >= kKeysMax) return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) + "; remove some");
   const std::string key = "lh-" + RandomHex(kKeyBytes);
-  keys.push_back({.name = name, .scope = scope, .sha256 = Sha256Hex(key), .created = now, .expires = expires});
-  LH_RETURN_IF_ERROR(Write(keys));
+  file.keys.push_back({.name = name, .scope = scope, .sha256 = Sha256Hex(key), .created = now, .expires = expires, .tenant = tenant});
+  LH_RETURN_IF_ERROR(Write(file));
   return key;
 }
 
 Status ApiKeys::Remove(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(std::vector<ApiKey> keys, List());
-  if (std::erase_if(keys, [&](const ApiKey& key) { return key.name == name; }) == 0) {
+  LH_ASSIGN_OR_RETURN(File file, Read());
+  if (std::erase_if(file.keys, [&](const ApiKey& key) { return key.name == name; }) == 0) {
     return NotFound("key " + name + ": there is none; 'longhold key list' shows them");
   }
-  return Write(keys);
+  return Write(file);
+}
+
+Status ApiKeys::SetLimits(const TenantLimits& limits) {
+  LH_RETURN_IF_ERROR(CheckTenant(limits.tenant));
+  LH_ASSIGN_OR_RETURN(File file, Read());
+  std::erase_if(file.limits, [&](const TenantLimits& known) { return known.tenant == limits.tenant; });
+  // No limit at all needs no line.
+  if (std::any_of(std::begin(kLimits), std::end(kLimits), [&](const auto& limit) { return limits.*limit.second != 0; })) file.limits.push_back(limits);
+  if (file.limits.size() > kKeysMax) return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) + " tenants");
+  return Write(file);
 }
 
 Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Scope without_keys) {
   const std::lock_guard lock(mutex_);
   // The stamp is taken before the file is read: what is written meanwhile is seen next time.
   const std::string stamp = StampOf(path_);
-  if (!keys_.has_value() || stamp != stamp_) {
-    keys_ = List();
+  if (!file_.has_value() || stamp != stamp_) {
+    file_ = Read();
     stamp_ = stamp;
   }
-  if (!keys_->ok()) return keys_->status();
+  if (!file_->ok()) return file_->status();
   Caller caller;
-  if (stamp.empty()) return Caller{.scope = without_keys, .key = {}};
+  if (stamp.empty()) {
+    caller.scope = without_keys;
+    return caller;
+  }
   constexpr std::string_view kBearer = "Bearer ";
   if (!authorization.starts_with(kBearer)) return caller;
   const std::string presented = Sha256Hex(authorization.substr(kBearer.size()));
   // All are looked at, whichever fits.
-  for (const ApiKey& key : **keys_) {
-    if (EqualInConstantTime(key.sha256, presented) && (key.expires == 0 || now < key.expires)) caller = {.scope = key.scope, .key = key.name};
+  for (const ApiKey& key : (*file_)->keys) {
+    if (!EqualInConstantTime(key.sha256, presented) || (key.expires != 0 && now >= key.expires)) continue;
+    caller = {.scope = key.scope, .key = key.name, .limits = {.tenant = key.tenant}};
+  }
+  for (const TenantLimits& limits : (*file_)->limits) {
+    if (!caller.limits.tenant.empty() && limits.tenant == caller.limits.tenant) caller.limits = limits;
   }
   return caller;
 }

@@ -29,12 +29,23 @@ struct ApiKey {
   std::string sha256;       // of the key, in hexadecimal digits
   int64_t created = 0;      // seconds since 1970
   int64_t expires = 0;      // 0: never
+  std::string tenant;       // whose memories it sees; empty: the operator's, who sees all
+};
+
+// What all keys of a tenant together may do and have; 0: no limit. Value type.
+struct TenantLimits {
+  std::string tenant;
+  uint64_t requests_per_minute = 0;
+  uint64_t tokens_per_day = 0;  // of questions, answers and texts
+  uint64_t documents = 0;       // of all its memories
+  uint64_t disk_bytes = 0;
 };
 
 // Value type.
 struct Caller {
   Scope scope = Scope::kNone;
   std::string key;          // its name; empty: none
+  TenantLimits limits;      // the tenant's, with its name, which is empty for the operator
 };
 
 // The file of a home's keys. Thread use: safe to call concurrently; across processes the last Add or Remove wins.
@@ -44,22 +55,32 @@ class ApiKeys {
 
   // Errors: data_loss (the file is damaged), invalid_argument (it cannot be read).
   Result<std::vector<ApiKey>> List() const;
-  // Makes a key and returns it; it is not kept and cannot be told again. Errors: as List's; already_exists; invalid_argument (the name).
-  Result<std::string> Add(const std::string& name, Scope scope, int64_t now, int64_t expires);
+  // Makes a key and returns it; it is not kept and cannot be told again. Errors: as List's; already_exists; invalid_argument (a name).
+  Result<std::string> Add(const std::string& name, Scope scope, int64_t now, int64_t expires, const std::string& tenant = "");
   // Errors: as List's; not_found.
   Status Remove(const std::string& name);
+  // Of all tenants that have some. Errors: as List's.
+  Result<std::vector<TenantLimits>> Limits() const;
+  // In place of those that the tenant had. Errors: as List's; invalid_argument (the name).
+  Status SetLimits(const TenantLimits& limits);
 
   // Who sends this Authorization header, and their scope: kNone for a key that is missing, unknown or expired. Where there is no file of
   // keys it is `without_keys`, and nobody's name. Errors: as List's; a file that cannot be understood lets nobody in.
   Result<Caller> CallerOf(std::string_view authorization, int64_t now, Scope without_keys);
 
  private:
-  Status Write(const std::vector<ApiKey>& keys) const;
+  struct File {
+    std::vector<ApiKey> keys;
+    std::vector<TenantLimits> limits;
+  };
+  static Result<File> Parse(const std::string& text);
+  Result<File> Read() const;
+  Status Write(const File& file) const;
 
   const std::string path_;
   std::mutex mutex_;
-  std::string stamp_;               // of the file that keys_ were read from
-  std::optional<Result<std::vector<ApiKey>>> keys_;
+  std::string stamp_;               // of the file that file_ was read from
+  std::optional<Result<File>> file_;
 };
 
 }  // namespace longhold

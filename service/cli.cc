@@ -124,7 +124,7 @@ class Parser {
       }
     }
     // "ADDRESS:PORT" is a name with a colon, too: what a validator says of itself begins in one of these ways.
-    manual.value = type.substr(0, std::min({type.find(":{"), type.find(":INT in"), type.find(":FLOAT in")}));
+    manual.value = type.substr(0, std::min({type.find(":{"), type.find(":INT in"), type.find(":UINT in"), type.find(":FLOAT in")}));
     return manual;
   }
 
@@ -196,6 +196,7 @@ class Parser {
     sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
     sub->add_flag("!--no-abstain", ask_.abstain, "answer also where the memory seems to hold nothing on it");
+    sub->add_flag("--marks", ask_.marks, "write [1] behind each sentence: the citation that it rests on most");
     sub->add_option("--attend", ask_.attend, "focused: to what was recalled; faithful: to what each head picks of the whole text (focused)")
         ->type_name("MODE")->check(CLI::IsMember({"focused", "faithful"}));
     sub->add_option("--attend-share", ask_.attend_share, "faithful: share of the blocks that a head picks (0.1)")->type_name("F")->check(CLI::Range(0.0, 1.0));
@@ -382,8 +383,17 @@ class Parser {
     add->add_option("NAME", key_add_.name, "whose it is")->required();
     add->add_option("--scope", key_add_.scope, "read, write or admin (read)")->type_name("SCOPE")->check(CLI::IsMember({"read", "write", "admin"}));
     add->add_option("--days", key_add_.days, "until it expires (never)")->type_name("N")->check(CLI::Range(1, 100000));
+    add->add_option("--tenant", key_add_.tenant, "sees only this tenant's memories (all)")->type_name("TENANT");
     add->callback([this] { out_.command = key_add_; });
-    Subcommand(key, "list", "names, scopes and dates; no keys")->callback([this] { out_.command = KeyListCommand{}; });
+    CLI::App* limit = Subcommand(key, "limit", "what a tenant's keys together may do and have; prints it");
+    const CLI::Range number(uint64_t{0}, uint64_t{1000000000000000});
+    limit->add_option("TENANT", key_limit_.tenant, "as in 'key add --tenant'")->required();
+    limit->add_option("--requests-per-minute", key_limit_.requests_per_minute, "0: no limit")->type_name("N")->check(number);
+    limit->add_option("--tokens-per-day", key_limit_.tokens_per_day, "of questions, answers and texts; 0: no limit")->type_name("N")->check(number);
+    limit->add_option("--documents", key_limit_.documents, "of all its memories; 0: no limit")->type_name("N")->check(number);
+    limit->add_option("--disk", key_limit_.disk, "of all its memories, such as 10GiB; 0: no limit")->type_name("SIZE");
+    limit->callback([this] { out_.command = key_limit_; });
+    Subcommand(key, "list", "names, scopes, tenants and dates; no keys")->callback([this] { out_.command = KeyListCommand{}; });
     CLI::App* remove = Subcommand(key, "remove", "take a key away; a running server refuses it at once");
     remove->add_option("NAME", key_remove_.name, "as 'key list' shows it")->required();
     remove->callback([this] { out_.command = key_remove_; });
@@ -430,6 +440,7 @@ class Parser {
   CalibrateCommand calibrate_;
   ServeCommand serve_;
   KeyAddCommand key_add_;
+  KeyLimitCommand key_limit_;
   KeyRemoveCommand key_remove_;
   std::vector<std::string> lengths_, modes_;
   ConfigShowCommand config_;

@@ -28,6 +28,7 @@ struct AskCommand {
   SamplerOptions sampler;
   uint32_t spans = 0;            // 0: the profile's
   bool abstain = true;
+  bool marks = false;
   std::string attend;            // AttendName
   double attend_share = 0.1;
 };
@@ -74,6 +75,13 @@ struct ServeCommand {
 struct KeyAddCommand {
   std::string name, scope = "read";
   uint32_t days = 0;              // until it expires; 0: never
+  std::string tenant;             // whose memories it sees; empty: all
+};
+struct KeyLimitCommand {
+  std::string tenant;
+  // None: as it was. 0: no limit.
+  std::optional<uint64_t> requests_per_minute, tokens_per_day, documents;
+  std::optional<std::string> disk;
 };
 struct KeyListCommand {};
 struct KeyRemoveCommand { std::string name; };
@@ -81,7 +89,7 @@ struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
 using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
-                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, KeyAddCommand, KeyListCommand, KeyRemoveCommand, ConfigShowCommand,
+                             ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, KeyAddCommand, KeyLimitCommand, KeyListCommand, KeyRemoveCommand, ConfigShowCommand,
                              VersionCommand>;
 
 struct Invocation {

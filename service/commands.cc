@@ -163,6 +163,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.recall.abstain = command.abstain;
   options.attend = FindAttend(command.attend).value_or(Attend::kFocused);
   options.attend_share = command.attend_share;
+  options.marks = command.marks;
   options.stop = stop;
   const Result<AskReply> asked = AskShown(c, command.memory, question, options);
   if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled)) return Cancelled("ask: stopped; run it again for the whole answer");
@@ -171,7 +172,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   if (c.json) {
     PrintJson(c, AskJson(reply));
   } else {
-    if (!StreamsAnswers(c)) c.terminal.Out(MakePrintable(reply.answer) + "\n");
+    if (!StreamsAnswers(c)) c.terminal.Out(MakePrintable(reply.marked.empty() ? reply.answer : reply.marked) + "\n");
     const std::string citations = CitationsText(reply, question + " " + reply.answer, command.memory);
     if (!citations.empty()) c.terminal.Out("\n" + citations);
   }
@@ -293,6 +294,7 @@ Status Run(const BenchCommand& command, const CommandContext& c) { return RunBen
 Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }
 Status Run(const ChatCommand& command, const CommandContext& c) { return RunChatCommand(command, c); }
 Status Run(const KeyAddCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
+Status Run(const KeyLimitCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
 Status Run(const KeyListCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
 Status Run(const KeyRemoveCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
 Status Run(const ServeCommand& command, const CommandContext& c) { return RunServeCommand(command, c); }

@@ -49,6 +49,7 @@ Status RunChatCommand(const ChatCommand& command, const CommandContext& context)
 
 // `longhold key` (key_command.cc).
 Status RunKeyCommand(const KeyAddCommand& command, const CommandContext& context);
+Status RunKeyCommand(const KeyLimitCommand& command, const CommandContext& context);
 Status RunKeyCommand(const KeyListCommand& command, const CommandContext& context);
 Status RunKeyCommand(const KeyRemoveCommand& command, const CommandContext& context);
 

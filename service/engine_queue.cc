@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <utility>
 
 namespace longhold {
 
@@ -19,18 +20,23 @@ EngineQueue::~EngineQueue() {
   thread_.reset();
 }
 
-Status EngineQueue::Ask(std::function<void(Engine&)> question) {
+Status EngineQueue::Ask(std::function<void(Engine&)> question, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; ask again in a while");
-  if (questions_.size() >= options_.questions_max) return ResourceExhausted("too many questions wait; ask again in a while");
-  questions_.push_back(std::move(question));
+  const auto own = questions_.find(tenant);
+  if ((own != questions_.end() && own->second.size() >= options_.questions_max) || question_count_ >= options_.tenants_questions_max ||
+      options_.questions_max == 0) {
+    return ResourceExhausted("too many questions wait; ask again in a while");
+  }
+  questions_[tenant].push_back(std::move(question));
+  ++question_count_;
   changed_.notify_one();
   return OkStatus();
 }
 
 size_t EngineQueue::questions() const {
   const std::lock_guard lock(mutex_);
-  return questions_.size() + (answering_ ? 1 : 0);
+  return question_count_ + (answering_ ? 1 : 0);
 }
 
 size_t EngineQueue::ingests() const {
@@ -52,13 +58,26 @@ void EngineQueue::Enqueue(const std::shared_ptr<Work>& work) {
   changed_.notify_one();
 }
 
-Status EngineQueue::Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted) {
+Status EngineQueue::Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted,
+                           std::function<Status(Engine&)> admit) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
-  if (ingests_.size() + arrivals_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max) {
+  const std::string tenant = TenantOf(memory);
+  size_t own = 0, own_bytes = 0;
+  const auto count = [&](const Work& work) {
+    if (TenantOf(work.job.memory) != tenant) return;
+    ++own;
+    own_bytes += work.input.text.size();
+  };
+  for (const std::shared_ptr<Work>& work : ingests_) count(*work);
+  for (const Arrival& arrival : arrivals_) count(*arrival.work);
+  const bool too_much = ingests_.size() + arrivals_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max;
+  const bool too_much_own = own >= options_.ingests_max / 2 || own_bytes + input.text.size() > options_.ingest_bytes_max / 2;
+  if (too_much || (!tenant.empty() && too_much_own)) {
     return ResourceExhausted("too many texts wait to be read; send it again in a while");
   }
   arrivals_.push_back({NewWork(next_id_++, memory, std::move(input)), std::move(accepted)});
+  arrivals_.back().work->admit = std::move(admit);
   arrived_.notify_one();
   return OkStatus();
 }
@@ -138,6 +157,7 @@ void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
   ingest_bytes_ -= work->input.text.size();
   work->input.text = std::string();
   std::erase(ingests_, work);
+  if (begun_ == work) begun_.reset();
   for (auto it = known_.begin(); it != known_.end() && known_.size() > options_.ended_max + ingests_.size();) {
     const bool ended = it->second->job.state > IngestState::kRunning;
     it = ended ? known_.erase(it) : std::next(it);
@@ -149,8 +169,13 @@ void EngineQueue::Run() {
   for (;;) {
     changed_.wait(lock, [&] { return stopping_ || !questions_.empty() || !ingests_.empty(); });
     if (!questions_.empty()) {
-      const std::function<void(Engine&)> question = std::move(questions_.front());
-      questions_.pop_front();
+      auto turn = questions_.upper_bound(asked_last_);
+      if (turn == questions_.end()) turn = questions_.begin();
+      asked_last_ = turn->first;
+      const std::function<void(Engine&)> question = std::move(turn->second.front());
+      turn->second.pop_front();
+      if (turn->second.empty()) questions_.erase(turn);
+      --question_count_;
       answering_ = true;
       lock.unlock();
       question(*engine_);
@@ -177,24 +202,53 @@ Result<IngestReport> EngineQueue::Read(const std::string& memory, const IngestIn
   }
 }
 
+bool EngineQueue::OthersWait(const std::string& tenant) const {
+  return std::any_of(ingests_.begin(), ingests_.end(), [&](const auto& work) { return TenantOf(work->job.memory) != tenant; });
+}
+
+std::shared_ptr<EngineQueue::Work> EngineQueue::NextWork() const {
+  std::map<std::string, std::shared_ptr<Work>> first;  // of each tenant
+  for (const std::shared_ptr<Work>& work : ingests_) first.try_emplace(TenantOf(work->job.memory), work);
+  const auto turn = first.upper_bound(read_last_);
+  return turn == first.end() ? first.begin()->second : turn->second;
+}
+
 void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock) {
-  const std::shared_ptr<Work> work = ingests_.front();
+  const std::shared_ptr<Work> work = begun_ != nullptr ? begun_ : NextWork();
+  const std::string tenant = TenantOf(work->job.memory);
+  begun_ = work;
+  read_last_ = tenant;
   work->job.state = IngestState::kRunning;
   interrupt_ = false;
-  const Clock::time_point turn_end = Clock::now() + options_.ingest_turn;
+  const Clock::time_point begin = Clock::now();
+  bool others_turn = false;
   lock.unlock();
+  if (const std::function<Status(Engine&)> admit = std::exchange(work->admit, nullptr)) {
+    if (const Status admitted = admit(*engine_); !admitted.ok()) {
+      lock.lock();
+      work->job.status = admitted;
+      return End(work, IngestState::kFailed);
+    }
+  }
   const Result<IngestReport> report = Read(work->job.memory, work->input, [&](const IngestProgress& progress) {
     const std::lock_guard progress_lock(mutex_);
     work->job.tokens_done = progress.tokens_done;
     work->job.tokens_total = progress.tokens_total;
     work->job.tokens_per_s = progress.tokens_per_s;
     // Not before something was read, or questions without end would leave the text where it is.
-    if (!questions_.empty() && Clock::now() >= turn_end) interrupt_ = true;
+    const auto spent = Clock::now() - begin + work->turn;
+    others_turn = spent >= options_.tenant_turn && OthersWait(tenant);
+    if (others_turn || (!questions_.empty() && Clock::now() - begin >= options_.ingest_turn)) interrupt_ = true;
   });
   const bool interrupted = report.ok() && report->outcome == IngestReport::Outcome::kStopped;
   if (report.ok() && options_.on_read) options_.on_read(*report);
   if (!interrupted) engine_->CloseMemory();  // other processes may write to it again
   lock.lock();
+  work->turn += Clock::now() - begin;
+  if (!interrupted || others_turn) {
+    work->turn = {};
+    begun_.reset();
+  }
   if (!report.ok()) {
     work->job.status = report.status();
     return End(work, IngestState::kFailed);

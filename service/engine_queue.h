@@ -1,7 +1,7 @@
 // Who has the engine, and when: questions in their order, and texts that are read while nobody asks.
 //
 // The engine serves one call at a time. A question does not wait for a text to end: the ingest commits what it has read, the question is
-// answered, and the ingest goes on from there.
+// answered, and the ingest goes on from there. Tenants take turns: whose question, or text, is next does not depend on how many another one sends.
 #pragma once
 
 #include <atomic>
@@ -24,14 +24,16 @@
 namespace longhold {
 
 struct EngineQueueOptions {
-  size_t questions_max = 64;                       // that wait; more are refused
-  size_t ingests_max = 256;                        // that wait or run
+  size_t questions_max = 64;                       // of one tenant that wait; more are refused
+  size_t tenants_questions_max = 1024;             // of all
+  size_t ingests_max = 256;                        // that wait or run; a tenant's may be half of them, and of their bytes
   size_t ingest_bytes_max = 256ull << 20;          // of their texts, which are held until they are read
   size_t ended_max = 1024;                         // ingests that have ended and are remembered, the latest
   std::function<void(const IngestReport&)> on_read; // after each turn of an ingest, on the queue's thread; may be empty
   const Inbox* inbox = nullptr;                    // where texts are kept until they are read; null: only in RAM
   uint64_t first_id = 1;                           // of ingests; above those that the inbox holds
   std::chrono::milliseconds ingest_turn{500};      // an ingest that was interrupted runs at least so long before the next question
+  std::chrono::milliseconds tenant_turn{10000};    // and so long before the text of another tenant
 };
 
 enum class IngestState : uint8_t { kQueued, kRunning, kDone, kFailed, kCancelled };
@@ -55,16 +57,18 @@ class EngineQueue {
   // As Stop, and waits for it.
   ~EngineQueue();
 
-  // Runs `question` on the engine, after those before it. It must not throw. Errors: resource_exhausted when too many wait, unavailable after
-  // Stop; then it is not run.
-  Status Ask(std::function<void(Engine&)> question);
+  // Runs `question` on the engine, after those of the same tenant before it (none: the operator's). It must not throw. Errors: resource_exhausted
+  // when too many wait, unavailable after Stop; then it is not run.
+  Status Ask(std::function<void(Engine&)> question, const std::string& tenant = "");
   // How many wait or run.
   size_t questions() const;
   size_t ingests() const;
 
   // Accepts a text and then calls `accepted`, on another thread: with an inbox once the text is on the disk, so that it is read even if the
   // process ends. Errors, of either: resource_exhausted when too much waits or the disk is full, unavailable after Stop; then it is not read.
-  Status Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted);
+  // `admit` (may be empty) is asked on the queue's thread before the text's first turn; where it has an error the ingest has failed.
+  Status Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted,
+                std::function<Status(Engine&)> admit = nullptr);
   // Those that an inbox held when the server began, before anything else is accepted.
   void Resume(std::vector<Inbox::Text> texts);
   std::optional<IngestJob> Find(uint64_t id) const;
@@ -81,11 +85,19 @@ class EngineQueue {
   struct Work {
     IngestJob job;
     IngestInput input;
+    std::function<Status(Engine&)> admit;
+    std::chrono::steady_clock::duration turn{};  // how much of its tenant's turn it has had
     bool cancel = false;
   };
+  // The tenant of a memory; empty: the operator's.
+  static std::string TenantOf(const std::string& memory) { return memory.substr(0, memory.find('/') == std::string::npos ? 0 : memory.find('/')); }
+  // Whether another tenant's text waits while this one is read.
+  bool OthersWait(const std::string& tenant) const;
+  // The first text of the tenant whose turn it is. Must hold: there is one.
+  std::shared_ptr<Work> NextWork() const;
   void Run();
   Result<IngestReport> Read(const std::string& memory, const IngestInput& input, const std::function<void(const IngestProgress&)>& on_progress);
-  // Gives the front of ingests_ its turn. `lock` is held on entry and on return, not in between.
+  // Gives NextWork its turn. `lock` is held on entry and on return, not in between.
   void ReadSome(std::unique_lock<std::mutex>& lock);
   // A text that is to be read; its bytes count from here on.
   std::shared_ptr<Work> NewWork(uint64_t id, const std::string& memory, IngestInput input);
@@ -99,7 +111,9 @@ class EngineQueue {
   const EngineQueueOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void(Engine&)>> questions_;
+  std::map<std::string, std::deque<std::function<void(Engine&)>>> questions_;  // by tenant; no empty ones
+  size_t question_count_ = 0;                             // of all
+  std::string asked_last_, read_last_;                    // whose question, and whose text, had the last turn
   bool answering_ = false;
   struct Arrival {
     std::shared_ptr<Work> work;
@@ -107,8 +121,9 @@ class EngineQueue {
   };
   std::deque<Arrival> arrivals_;                          // on their way to the disk
   std::condition_variable arrived_;
-  std::deque<std::shared_ptr<Work>> ingests_;             // waiting; the front one may be running
+  std::deque<std::shared_ptr<Work>> ingests_;             // waiting; one may be running
   std::map<uint64_t, std::shared_ptr<Work>> known_;
+  std::shared_ptr<Work> begun_;                           // the one whose turn it is; null: NextWork's
   size_t ingest_bytes_ = 0;
   uint64_t next_id_ = 1;
   bool stopping_ = false;

@@ -195,6 +195,21 @@ json::array Annotations(std::string_view text, const AskReply& reply) {
   return annotations;
 }
 
+// The same in Anthropic's form.
+json::array CharLocations(const AskReply& reply) {
+  json::array citations;
+  for (const Citation& c : reply.citations) {
+    if (!c.characters.has_value()) continue;  // its text is damaged
+    citations.push_back(json::object{{"type", "char_location"},
+                                     {"cited_text", JsonString(c.span.text)},
+                                     {"document_index", c.document_index},
+                                     {"document_title", JsonString(c.span.document)},
+                                     {"start_char_index", c.characters->begin},
+                                     {"end_char_index", c.characters->end}});
+  }
+  return citations;
+}
+
 // Everything that `ask --json` tells beside the answer, in the same form.
 json::value Longhold(const AskReply& reply) {
   json::object all = AskObject(reply);
@@ -243,6 +258,13 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   LH_ASSIGN_OR_RETURN(request.attend_share, NumberField(object, "attend_share", 0, 1, request.attend_share));
   LH_ASSIGN_OR_RETURN(request.session, StringField(object, "session"));
   if (request.session.size() > kSessionBytesMax) return BadField("session", "is longer than " + std::to_string(kSessionBytesMax) + " bytes");
+  LH_ASSIGN_OR_RETURN(const std::string citations, StringField(object, "citations"));
+  request.characters = citations == "char_location";
+  request.marks = citations == "marks";
+  if (!citations.empty() && !request.characters && !request.marks) {
+    return BadField("citations", "'" + citations + "' is not known; use char_location or marks, or leave it away for annotations alone");
+  }
+  LH_ASSIGN_OR_RETURN(request.progress, FlagField(object, "return_progress", false));
   LH_ASSIGN_OR_RETURN(request.stream, FlagField(object, "stream", false));
   if (const json::value* options = FindField(object, "stream_options")) {
     if (!options->is_object()) return BadField("stream_options", "must be an object");
@@ -260,6 +282,7 @@ std::string CompletionJson(const CompletionHead& head, std::string_view text, bo
   } else {
     choice["text"] = JsonString(text);
   }
+  if (head.characters) (head.chat ? choice["message"].get_object() : choice)["citations"] = CharLocations(reply);
   object["choices"] = json::array{std::move(choice)};
   object["usage"] = Usage(reply);
   object["longhold"] = Longhold(reply);
@@ -274,9 +297,19 @@ std::string StreamPiece(const CompletionHead& head, std::string_view text) {
   return Event(Chunk(head, head.chat ? json::value(json::object{{"content", JsonString(text)}}) : json::value(JsonString(text)), nullptr));
 }
 
+std::string StreamProgress(const CompletionHead& head, const AskProgress& progress) {
+  json::object chunk = Chunk(head, head.chat ? json::value(json::object{}) : json::value(""), nullptr);
+  chunk["prompt_progress"] = json::object{{"total", progress.tokens}, {"cache", progress.from_memory}, {"processed", progress.done}, {"time_ms", progress.ms}};
+  return Event(chunk);
+}
+
 std::string StreamEnd(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply, bool usage) {
   json::value delta = head.chat ? json::value(json::object{{"annotations", Annotations(text, reply)}}) : json::value("");
   json::object last = Chunk(head, std::move(delta), json::string(FinishReason(stopped, reply)));
+  if (head.characters) {
+    json::object& choice = last["choices"].get_array()[0].get_object();
+    (head.chat ? choice["delta"].get_object() : choice)["citations"] = CharLocations(reply);
+  }
   last["choices"].get_array()[0].get_object()["logprobs"] = Logprobs(head, reply);
   last["longhold"] = Longhold(reply);
   std::string out = Event(last);

@@ -28,6 +28,9 @@ struct CompletionRequest {
   Attend attend = Attend::kFocused; // "attend", "attend_share"; longhold's own
   double attend_share = AskOptions().attend_share;
   std::string session;              // "session"; longhold's own: question and answer become documents of the memory
+  bool characters = false;          // "citations": "char_location", in Anthropic's form beside OpenAI's annotations
+  bool marks = false;               // "citations": "marks", as [1] in the text
+  bool progress = false;            // "return_progress", as llama.cpp's server has it: how far a stream's prompt has been read
   bool stream = false;
   bool stream_usage = false;        // "stream_options": {"include_usage": true}
 };
@@ -46,6 +49,7 @@ struct CompletionHead {
   std::string model;                // as the request named it
   bool chat = true;
   bool logprobs = false;            // the request wants them; in a stream they come with the last piece
+  bool characters = false;          // likewise
 };
 
 // The whole reply. `text` is the answer as far as the stop strings let it.
@@ -54,6 +58,7 @@ std::string CompletionJson(const CompletionHead& head, std::string_view text, bo
 // Server-sent events. The first has the role, then come pieces of text, then the end with its reason and what longhold adds.
 std::string StreamBegin(const CompletionHead& head);
 std::string StreamPiece(const CompletionHead& head, std::string_view text);
+std::string StreamProgress(const CompletionHead& head, const AskProgress& progress);
 std::string StreamEnd(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply, bool usage);
 std::string StreamError(std::string_view type, std::string_view message);
 

@@ -193,6 +193,7 @@ json::object AskObject(const AskReply& reply) {
       {"timings", json::object{{"plan_ms", reply.plan_ms}, {"recall_ms", reply.recall_ms}, {"prompt_ms", reply.prompt_ms},
                                {"decode_ms", reply.decode_ms}, {"first_token_ms", reply.first_token_ms},
                                {"decode_tok_s", reply.decode_tok_s}}}};
+  if (!reply.marked.empty()) object["marked"] = Text(reply.marked);
   AddLost(reply.blocks_lost, reply.spans_lost, &object);
   return object;
 }

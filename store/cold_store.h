@@ -65,6 +65,9 @@ class ColdStore {
   // its start. The views live for the call; `visit` may call the store, but not Compact.
   virtual Status Scan(Table table, std::string_view begin, std::string_view end,
                       const std::function<bool(std::string_view key, std::string_view value)>& visit) = 0;
+  // Takes from one table's files what was overwritten or deleted, as far as that is quick: values of some kilobytes and more may stay in tables
+  // that keep them apart, until Compact. No data_loss is looked for. Errors: as Write's.
+  virtual Status Reclaim(Table table) = 0;
   // Rewrites the store so that deleted bytes are gone from every file. Slow.
   virtual Status Compact() = 0;
   // Bytes of all files now.

@@ -38,6 +38,7 @@ class FaultyStore final : public ColdStore {
               const std::function<bool(std::string_view, std::string_view)>& visit) override {
     return base_.Scan(table, begin, end, visit);
   }
+  Status Reclaim(Table table) override { return base_.Reclaim(table); }
   Status Compact() override { return base_.Compact(); }
   Result<uint64_t> DiskBytes() override { return base_.DiskBytes(); }
 

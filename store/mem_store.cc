@@ -65,6 +65,7 @@ class MemStore final : public ColdStore {
     return OkStatus();
   }
 
+  Status Reclaim(Table) override { return OkStatus(); }
   Status Compact() override { return OkStatus(); }
 
   Result<uint64_t> DiskBytes() override {

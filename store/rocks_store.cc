@@ -253,6 +253,19 @@ class RocksStore final : public ColdStore {
     });
   }
 
+  Status Reclaim(Table table) override {
+    const std::string doing = "reclaim room of " + Name(table);
+    if (options_.read_only) return FailedPrecondition(doing + ": it was opened read-only");
+    std::lock_guard one_at_a_time(compact_mutex_);
+    return Guarded(doing, [&]() -> Status {
+      std::shared_lock lock(mutex_);  // reads and writes go on
+      LH_RETURN_IF_ERROR(CheckOpen());
+      LH_RETURN_IF_ERROR(Failure());
+      LH_RETURN_IF_ERROR(FlushAll());
+      return CompactKeys(table);
+    });
+  }
+
   Status Compact() override {
     const std::string doing = "compact " + Name();
     if (options_.read_only) return FailedPrecondition(doing + ": it was opened read-only");
@@ -485,17 +498,24 @@ class RocksStore final : public ColdStore {
     return OkStatus();
   }
 
+  static rocksdb::CompactRangeOptions KeysOnly() {
+    rocksdb::CompactRangeOptions compact;
+    compact.exclusive_manual_compaction = true;
+    compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+    compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kDisable;
+    return compact;
+  }
+  // Keys, and values that stand with them.
+  Status CompactKeys(Table table) {
+    const rocksdb::Status s = db_->CompactRange(KeysOnly(), Family(table), nullptr, nullptr);
+    return s.ok() ? OkStatus() : FailCompact("compact " + Name(table), s);
+  }
   // First the keys, which tells what part of each blob file is garbage and removes those that are nothing else; then
   // the values, from the oldest blob file up to the newest one with garbage. Without garbage the values stay where they
   // are.
   Status CompactTable(Table table) {
     const std::string doing = "compact " + Name(table);
-    rocksdb::CompactRangeOptions compact;
-    compact.exclusive_manual_compaction = true;
-    compact.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
-    compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kDisable;
-    rocksdb::Status s = db_->CompactRange(compact, Family(table), nullptr, nullptr);
-    if (!s.ok()) return FailCompact(doing, s);
+    LH_RETURN_IF_ERROR(CompactKeys(table));
 
     rocksdb::ColumnFamilyMetaData meta;
     db_->GetColumnFamilyMetaData(Family(table), &meta);
@@ -514,11 +534,12 @@ class RocksStore final : public ColdStore {
       return ResourceExhausted(doing + ": needs " + std::to_string(dirty_live_bytes) + " bytes for a while, " +
                                std::to_string(free) + " are free; nothing is lost: free some space and try again");
     }
+    rocksdb::CompactRangeOptions compact = KeysOnly();
     compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
     // RocksDB takes the integer part of cutoff * files.
     compact.blob_garbage_collection_age_cutoff =
         std::min(1.0, (static_cast<double>(dirty_count) + 0.5) / static_cast<double>(meta.blob_files.size()));
-    s = db_->CompactRange(compact, Family(table), nullptr, nullptr);
+    const rocksdb::Status s = db_->CompactRange(compact, Family(table), nullptr, nullptr);
     return s.ok() ? OkStatus() : FailCompact(doing, s);
   }
 

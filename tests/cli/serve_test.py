@@ -221,6 +221,28 @@ class Serve(ServerTest):
             self.assertEqual(reply.status, status)
         self.assertEqual([k["name"] for k in self.run_json("key", "list")], ["anna"])
         self.assertNotIn(key[3:], (self.home / "keys.json").read_text())
+        # A tenant's key, its limits, and where its memories are.
+        theirs = self.run_cli("key", "add", "tanja", "--scope", "write", "--tenant", "acme").stdout.strip()
+        self.assertEqual(self.run_json("key", "list")[1]["tenant"], "acme")
+        self.assertEqual(self.run_cli("key", "limit", "acme").stdout, "requests a minute: no limit\ntokens a day: no limit\ndocuments: no limit\ndisk: no limit\n")
+        limits = self.run_json("key", "limit", "acme", "--requests-per-minute", "1000", "--disk", "1GiB")
+        self.assertEqual(limits, {"tenant": "acme", "requests_per_minute": 1000, "tokens_per_day": 0, "documents": 0, "disk_bytes": 1 << 30})
+        self.assert_error(self.run_cli("key", "limit", "../acme", "--documents", "1"), 1, "tenant")
+        self.assert_error(self.run_cli("key", "limit", "acme", "--documents", "-1"), 2, "--documents")
+
+        def as_tanja(method, path, body=None):
+            connection.request(method, path, body, headers={"Authorization": f"Bearer {theirs}", "Content-Type": "text/plain"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+        status, job = as_tanja("POST", "/v1/memories/notes/documents?name=n", "The password is 4071926.\n" * 20)
+        self.assertEqual(status, 202)
+        while as_tanja("GET", "/v1/ingests/" + job["id"])[1]["state"] in ("queued", "running"):
+            time.sleep(0.1)
+        self.assertEqual([m["memory"] for m in as_tanja("GET", "/v1/memories")[1]["memories"]], ["notes"])
+        self.assertIn("acme/notes", [m["memory"] for m in self.run_json("list")])
+        self.assertEqual(self.run_json("show", "acme/notes")["documents"][0]["name"], "n")
+        self.assertEqual(as_tanja("GET", "/v1/memories/acme%2Fnotes")[0], 400)
         self.assertEqual(self.run_cli("key", "remove", "anna").returncode, 0)
         self.call(port, "GET", "/v1/memories", status=401)
         self.assert_error(self.run_cli("key", "remove", "anna"), 3, "anna")

@@ -132,6 +132,51 @@ TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatPointAtTheirBytes) {
   }
 }
 
+TEST_F(EngineTest, ATenantsMemoriesAreItsOwn) {
+  const std::string tale = Tale();
+  ASSERT_TRUE(Ingest("tale", tale).ok());
+  ASSERT_TRUE(engine_->Ingest("acme/tales", {"tale", tale}, nullptr, nullptr).ok());
+  ASSERT_TRUE(engine_->Ingest("acme/notes", {"note", PlainText(500, 3)}, nullptr, nullptr).ok());
+  ASSERT_TRUE(engine_->Ingest("other/tales", {"tale", PlainText(700, 4)}, nullptr, nullptr).ok());
+  const auto names = [&](const std::string& tenant) {
+    std::string all;
+    const Result<std::vector<MemoryInfo>> list = engine_->List(tenant);
+    EXPECT_TRUE(list.ok());
+    for (const MemoryInfo& info : *list) all += info.name + " ";
+    return all;
+  };
+  EXPECT_EQ(names(""), "tales acme/notes acme/tales other/tales ");
+  EXPECT_EQ(names("acme"), "acme/notes acme/tales ");
+  EXPECT_EQ(names("none"), "");
+  namespace fs = std::filesystem;
+  EXPECT_TRUE(fs::exists(home_ / "h/tenants/acme/memories/tales"));
+  EXPECT_EQ(fs::status(home_ / "h/tenants").permissions(), fs::perms::owner_all);
+  const Result<RecallReply> found = engine_->Recall("acme/tales", kQuestion, {});
+  ASSERT_TRUE(found.ok()) << found.status().ToString();
+  const Result<RecallReply> others = engine_->Recall("other/tales", kQuestion, {});
+  ASSERT_TRUE(others.ok());
+  for (const RecalledSpan& span : others->spans) EXPECT_EQ(span.text.find("Methuselah"), std::string::npos);
+  // An export does not tell whose it was, and can become anybody's.
+  std::string bytes;
+  ASSERT_TRUE(engine_->Export("acme/tales", [&](std::string_view piece) { bytes += piece; return OkStatus(); }).ok());
+  size_t at = 0;
+  const ByteSource source = [&](std::span<char> out) -> Result<size_t> {
+    const size_t count = std::min(out.size(), bytes.size() - at);
+    std::copy_n(bytes.data() + at, count, out.data());
+    at += count;
+    return count;
+  };
+  const Result<TransferReport> imported = engine_->Import(source, "third/copy");
+  ASSERT_TRUE(imported.ok()) << imported.status().ToString();
+  EXPECT_EQ(names("third"), "third/copy ");
+  EXPECT_TRUE(engine_->Verify("third/copy").ok());
+  ASSERT_TRUE(engine_->Forget("acme/tales", "", true).ok());
+  EXPECT_EQ(names("acme"), "acme/notes ");
+  EXPECT_TRUE(engine_->Exists("tales").ok());
+  Restart();
+  EXPECT_EQ(names(""), "tales acme/notes other/tales third/copy ");
+}
+
 TEST_F(EngineTest, RecallFindsTheNeedleAndNamesTheReason) {
   const std::string text = Tale();
   ASSERT_TRUE(Ingest("tale", text).ok());
@@ -255,7 +300,7 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
 }
 
 TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
-  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b", "a b", "é", "a\nb", "01234567890123456789012345678901234567890123456789012345678901234"}) {
+  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b/c", "a b", "é", "a\nb", "01234567890123456789012345678901234567890123456789012345678901234"}) {
     const std::string kept(name);
     const Status status = engine_->Ingest(kept, {"tale", "text"}, nullptr, nullptr).status();
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << kept;
@@ -265,6 +310,9 @@ TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
   }
   for (const char* name : {"a", "A-b_c.9", "9"}) EXPECT_TRUE(Engine::CheckName(name).ok());
   EXPECT_TRUE(Engine::CheckName(std::string(64, 'x')).ok());
+  for (const char* name : {"t/a", "9/9"}) EXPECT_TRUE(Engine::CheckName(name).ok());
+  EXPECT_TRUE(Engine::CheckName(std::string(64, 'x') + "/" + std::string(64, 'y')).ok());
+  for (const char* name : {"/a", "a/", "/", "a//b", "a/b/c", "../a", "a/..", "a/.b", ".a/b", "a/-b"}) EXPECT_FALSE(Engine::CheckName(name).ok()) << name;
 
   const auto expect_unknown = [&](const Status& status) {
     EXPECT_EQ(status.code(), StatusCode::kNotFound) << status.ToString();

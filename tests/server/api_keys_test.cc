@@ -46,6 +46,36 @@ TEST(ApiKeys, KeepTheirHashOnlyAndLetIn) {
   EXPECT_EQ(keys.CallerOf("Bearer " + *key, 19, Scope::kAdmin)->scope, Scope::kNone);
 }
 
+TEST(ApiKeys, OfATenantBringItsNameAndLimits) {
+  TempDir home;
+  ApiKeys keys(home / "h");
+  const std::string own = *keys.Add("boss", Scope::kAdmin, 10, 0);
+  EXPECT_THAT(Read(home / "h/keys.json"), HasSubstr("\"version\":1"));
+  EXPECT_EQ(keys.CallerOf("Bearer " + own, 10, Scope::kNone)->limits.tenant, "");
+  const std::string theirs = *keys.Add("anna", Scope::kWrite, 10, 0, "acme");
+  EXPECT_THAT(Read(home / "h/keys.json"), HasSubstr("\"version\":2")) << "who knows no tenants must not read it";
+  Caller caller = *keys.CallerOf("Bearer " + theirs, 10, Scope::kNone);
+  EXPECT_EQ(caller.limits.tenant, "acme");
+  EXPECT_EQ(caller.limits.documents, 0u);
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .requests_per_minute = 1, .tokens_per_day = 2, .documents = 3, .disk_bytes = 4}).ok());
+  ASSERT_TRUE(keys.SetLimits({.tenant = "other", .documents = 9}).ok());
+  caller = *ApiKeys(home / "h").CallerOf("Bearer " + theirs, 10, Scope::kNone);
+  EXPECT_EQ(caller.scope, Scope::kWrite);
+  EXPECT_EQ(caller.limits.requests_per_minute, 1u);
+  EXPECT_EQ(caller.limits.tokens_per_day, 2u);
+  EXPECT_EQ(caller.limits.documents, 3u);
+  EXPECT_EQ(caller.limits.disk_bytes, 4u);
+  EXPECT_EQ(keys.CallerOf("Bearer " + own, 10, Scope::kNone)->limits.documents, 0u);
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme"}).ok());
+  EXPECT_EQ(keys.Limits()->size(), 1u);
+  EXPECT_EQ(keys.CallerOf("Bearer " + theirs, 10, Scope::kNone)->limits.documents, 0u);
+  for (const char* bad : {"../up", "a/b", ".hidden", "a b", "-x"}) {
+    EXPECT_EQ(keys.Add("x", Scope::kRead, 1, 0, bad).status().code(), StatusCode::kInvalidArgument) << bad;
+    EXPECT_EQ(keys.SetLimits({.tenant = bad, .documents = 1}).code(), StatusCode::kInvalidArgument) << bad;
+  }
+  EXPECT_EQ(keys.SetLimits({.documents = 1}).code(), StatusCode::kInvalidArgument);
+}
+
 TEST(ApiKeys, SayWhatIsWrong) {
   TempDir home;
   ApiKeys keys(home / "h");

@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "base/clock.h"
+#include "service/utf8.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
@@ -78,6 +79,8 @@ class ApiTest : public testing::Test {
       log_.emplace_back(line);
     }});
   }
+  // What the model says from now on; nothing may be under way.
+  void Answer(const std::string& answer) { model_ = ToyModel({.geometry = TinyGeometry(), .chat = true, .answer = answer}); }
   // What was logged since the last call.
   std::vector<std::string> Log() {
     const std::lock_guard lock(log_mutex_);
@@ -401,6 +404,211 @@ TEST_F(ApiTest, LetsInByKeyAndScope) {
   std::ofstream(home_ / "h/keys.json") << "{";
   Call(500, "GET", {"readyz"});
   Call(200, "GET", {"healthz"});
+}
+
+TEST_F(ApiTest, CitesInCharactersAndTellsHowFarItIs) {
+  const std::string text = "\u00c4pfel und \u65e5\u672c: the number of the elder is seven.\n" + PlainText(2000, 9);
+  // Of another document of the same memory.
+  EXPECT_EQ(WaitForIngest(std::string(Call(202, "POST", {"v1", "memories", "tales", "documents"}, text, "text/plain", {{"name", "wide"}}).at("id").as_string())).at("state"), "done");
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("citations":"char_location")"));
+  const json::value& message = reply.at("choices").at(0).at("message");
+  ASSERT_EQ(message.at("citations").as_array().size(), message.at("annotations").as_array().size());
+  bool wide = false;
+  for (const json::value& c : message.at("citations").as_array()) {
+    EXPECT_EQ(c.at("type"), "char_location");
+    const bool own = c.at("document_title") == "wide";
+    EXPECT_EQ(c.at("document_index"), own ? 1 : 0);
+    // The characters there are the cited ones.
+    const auto begin = c.at("start_char_index").to_number<size_t>(), end = c.at("end_char_index").to_number<size_t>();
+    const std::string cited(c.at("cited_text").as_string());
+    EXPECT_EQ(CountColumns(cited), end - begin);
+    if (!own) continue;
+    wide |= begin < 20;
+    size_t byte = 0;
+    for (size_t seen = 0; byte < text.size() && (seen < begin || (static_cast<uint8_t>(text[byte]) & 0xC0) == 0x80); ++byte) seen += (static_cast<uint8_t>(text[byte]) & 0xC0) != 0x80 ? 1 : 0;
+    EXPECT_EQ(text.substr(byte, cited.size()), cited);
+  }
+  EXPECT_TRUE(wide);
+  EXPECT_FALSE(Call(200, "POST", {"v1", "chat", "completions"}, kChat).at("choices").at(0).at("message").as_object().contains("citations"));
+
+  const std::string stream = Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true,"return_progress":true,"citations":"char_location")"))->Stream();
+  EXPECT_THAT(stream, HasSubstr("char_location"));
+  std::vector<json::value> steps;
+  for (size_t at = stream.find("data: {"); at != std::string::npos; at = stream.find("data: {", at + 1)) {
+    const json::value piece = json::parse(stream.substr(at + 6, stream.find('\n', at) - at - 6));
+    if (piece.as_object().contains("prompt_progress")) steps.push_back(piece.at("prompt_progress"));
+  }
+  ASSERT_GE(steps.size(), 2u);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto number = [&](size_t step, const char* name) { return steps[step].at(name).to_number<double>(); };
+    EXPECT_EQ(number(i, "total"), number(0, "total"));
+    EXPECT_GT(number(i, "cache"), 0);
+    EXPECT_LE(number(i, "cache"), number(i, "processed"));
+    if (i > 0) {
+      EXPECT_GT(number(i, "processed"), number(i - 1, "processed"));
+      EXPECT_GE(number(i, "time_ms"), number(i - 1, "time_ms"));
+    }
+  }
+  EXPECT_EQ(steps.back().at("processed"), steps.back().at("total"));
+  EXPECT_EQ(Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true)"))->Stream().find("prompt_progress"), std::string::npos);
+}
+
+TEST_F(ApiTest, MarksWhatASentenceRestsOn) {
+  Answer("The first sentence is long. And so is the second one!  It ends");
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("citations":"marks")"));
+  const std::string text(reply.at("choices").at(0).at("message").at("content").as_string());
+  EXPECT_THAT(text, testing::MatchesRegex(R"(The first sentence is long\. \[1\] And so is the second one! \[[12]\]  It ends \[[123]\])"));
+  const json::array& citations = reply.at("longhold").at("citations").as_array();
+  ASSERT_FALSE(citations.empty());
+  EXPECT_EQ(citations[0].at("index"), 1);
+  const std::string stream = Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true,"citations":"marks")"))->Stream();
+  EXPECT_THAT(stream, HasSubstr("[1]"));
+  // What is remembered of a conversation has none.
+  Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("session":"s","citations":"marks")"));
+  const std::string kept = json::serialize(Call(200, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the first sentence is long","abstain":false})"));
+  EXPECT_THAT(kept, HasSubstr("The first sentence is long."));
+  EXPECT_EQ(kept.find("[1]"), std::string::npos);
+}
+
+// A client of one tenant: what it sends goes out under its key.
+class TenantTest : public ApiTest {
+ protected:
+  std::string KeyOf(const std::string& tenant, Scope scope) {
+    return *ApiKeys(home_ / "h").Add(tenant + "-" + std::string(ScopeName(scope)) + std::to_string(keys_++), scope, UnixSeconds(), 0, tenant);
+  }
+  HttpReply As(const std::string& key, const std::string& method, std::vector<std::string> path, const std::string& body = "",
+               const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = method, .path = std::move(path), .query = std::move(query), .content_type = type, .authorization = "Bearer " + key, .body = body}, recorder);
+    return recorder->Reply();
+  }
+  void Read(const std::string& key, const std::string& memory, const std::string& name, const std::string& text) {
+    const HttpReply reply = As(key, "POST", {"v1", "memories", memory, "documents"}, text, "text/plain", {{"name", name}});
+    ASSERT_EQ(reply.status, 202u) << reply.body;
+    const std::string id(json::parse(reply.body).at("id").as_string());
+    for (;;) {
+      const json::value job = json::parse(As(key, "GET", {"v1", "ingests", id}).body);
+      if (job.at("state") == "queued" || job.at("state") == "running") continue;
+      ASSERT_EQ(job.at("state"), "done") << json::serialize(job);
+      return;
+    }
+  }
+  int keys_ = 0;
+};
+
+// Every route, under the names that another tenant's memory, document and ingest have.
+TEST_F(TenantTest, SeesNothingOfAnotherOnes) {
+  const std::string anna = KeyOf("acme", Scope::kAdmin), boris = KeyOf("other", Scope::kAdmin), boss = KeyOf("", Scope::kAdmin);
+  Read(anna, "diary", "secret.txt", "The canary of acme sings at seven.\n" + PlainText(800, 3));
+  const std::string ingest(json::parse(As(anna, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("id").as_string());
+  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("memory"), "diary");
+  EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("memory"), "acme/diary");
+  const std::string question = R"("question":"At what hour does the canary sing?","query":"canary","model":"toy@)";
+  for (const ApiRoute& route : Api::Routes()) {
+    if (route.method == "DELETE" && route.path == "/v1/memories/{memory}/documents/{document}") continue;  // below
+    for (const std::string& name : {std::string("diary"), std::string("acme/diary"), std::string("../acme/memories/diary"), ingest}) {
+      std::vector<std::string> path = PathOf(route, name);
+      const std::string body = "{" + question + name + R"(","prompt":"At what hour does the canary sing?","messages":[{"role":"user","content":"canary?"}],"name":"x","text":"mine"})";
+      if (route.path == "/v1/memories/{memory}/documents" && name.find('/') == std::string::npos) continue;  // makes one of its own
+      const HttpReply reply = As(boris, std::string(route.method), path, body);
+      EXPECT_EQ(reply.body.find("sings"), std::string::npos) << route.path << " " << reply.body;
+      EXPECT_EQ(reply.body.find("secret.txt"), std::string::npos) << route.path << " " << reply.body;
+      if (route.path.find('{') != std::string::npos) {
+        EXPECT_GE(reply.status, 400u) << route.path << " " << reply.body;
+        EXPECT_LT(reply.status, 500u) << route.path << " " << reply.body;
+      }
+    }
+  }
+  EXPECT_EQ(As(boris, "GET", {"metrics"}).status, 403u);
+  EXPECT_EQ(As(anna, "GET", {"metrics"}).status, 403u);
+  EXPECT_EQ(As(boss, "GET", {"metrics"}).status, 200u);
+  EXPECT_EQ(As(boris, "DELETE", {"v1", "memories", "diary", "documents", "secret.txt"}).status, 404u);
+  EXPECT_EQ(json::parse(As(boris, "GET", {"v1", "memories"}).body).at("memories").as_array().size(), 0u);
+  EXPECT_EQ(json::parse(As(boris, "GET", {"v1", "models"}).body).at("data").as_array().size(), 1u);
+  // The owner, and the operator, still have all of it.
+  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "memories", "diary"}).body).at("memory"), "diary");
+  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "models"}).body).at("data").at(1).at("id"), "toy@diary");
+  EXPECT_THAT(As(anna, "POST", {"v1", "memories", "diary", "recall"}, R"({"query":"canary","abstain":false})").body, HasSubstr("sings at seven"));
+  EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "memories", "acme/diary"}).body).at("memory"), "acme/diary");
+  EXPECT_EQ(As(anna, "GET", {"v1", "memories", "tales"}).status, 404u) << "the operator's are not a tenant's";
+  // Both may have one of the same name.
+  Read(boris, "diary", "mine.txt", "A parrot talks.\n");
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "diary", "recall"}, R"({"query":"canary","abstain":false})").body.find("sings"), std::string::npos);
+  const json::value chat = json::parse(As(boris, "POST", {"v1", "chat", "completions"}, R"({"model":"toy@diary","messages":[{"role":"user","content":"Who talks?"}],"abstain":false,"session":"s"})").body);
+  EXPECT_EQ(chat.at("model"), "toy@diary");
+  EXPECT_EQ(As(boris, "DELETE", {"v1", "memories", "diary"}).status, 200u);
+  EXPECT_EQ(As(anna, "GET", {"v1", "memories", "diary"}).status, 200u);
+}
+
+TEST_F(TenantTest, CanariesOfManyDoNotCross) {
+  constexpr size_t kTenants = 16, kRounds = 12;
+  std::vector<std::string> keys, canaries;
+  for (size_t t = 0; t < kTenants; ++t) {
+    const std::string tenant = "t" + std::to_string(t);
+    keys.push_back(KeyOf(tenant, Scope::kWrite));
+    canaries.push_back("canary" + std::to_string(100000 + 7919 * (t + 1)));
+    Read(keys[t], "notes", "bird.txt", "The bird of this house is called " + canaries[t] + ".\n" + PlainText(300, 5));
+  }
+  size_t found = 0;
+  for (size_t round = 0; round < kRounds; ++round) {
+    for (size_t t = 0; t < kTenants; ++t) {
+      // Also one that asks for another one's by name.
+      const std::string wanted = canaries[(t + round) % kTenants];
+      const HttpReply reply = round % 3 == 0 ? As(keys[t], "GET", {"v1", "memories", "notes"})
+                              : round % 3 == 1
+                                  ? As(keys[t], "POST", {"v1", "memories", "notes", "recall"}, R"({"query":"bird )" + wanted + R"(","abstain":false})")
+                                  : As(keys[t], "POST", {"v1", "memories", "notes", "ask"}, R"({"question":"What is the bird )" + wanted + R"( called?","abstain":false,"max_tokens":4})");
+      ASSERT_EQ(reply.status, 200u) << reply.body;
+      found += reply.body.find(canaries[t]) != std::string::npos;
+      for (size_t other = 0; other < kTenants; ++other) {
+        if (other != t) {
+          EXPECT_EQ(reply.body.find(canaries[other]), std::string::npos) << t << " sees " << other;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(found, kTenants * kRounds * 2 / 3) << "everybody finds their own";
+}
+
+TEST_F(TenantTest, HasLimits) {
+  ApiKeys keys(home_ / "h");
+  const std::string anna = KeyOf("acme", Scope::kWrite), boris = KeyOf("other", Scope::kWrite);
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .documents = 2}).ok());
+  Read(anna, "notes", "a", "One note.");
+  Read(anna, "more", "b", "Another note.");
+  const auto job = [&](const std::string& name, const std::string& text) {
+    const json::value taken = json::parse(As(anna, "POST", {"v1", "memories", "notes", "documents"}, text, "text/plain", {{"name", name}}).body);
+    for (;;) {
+      json::value now = json::parse(As(anna, "GET", {"v1", "ingests", std::string(taken.at("id").as_string())}).body);
+      if (now.at("state") != "queued" && now.at("state") != "running") return now;
+    }
+  };
+  const json::value refused = job("c", "A third.");
+  EXPECT_EQ(refused.at("state"), "failed");
+  EXPECT_THAT(std::string(refused.at("error").at("message").as_string()), HasSubstr("2 documents"));
+  EXPECT_EQ(job("a", "One note, changed.").at("state"), "done") << "it takes the place of the one before";
+  Read(boris, "notes", "c", "Somebody else's.");
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = 10}).ok());
+  EXPECT_THAT(std::string(job("c", "A third.").at("error").at("message").as_string()), HasSubstr("bytes on the disk"));
+  const HttpReply session = As(anna, "POST", {"v1", "chat", "completions"}, R"({"model":"toy@notes","messages":[{"role":"user","content":"What?"}],"session":"s"})");
+  EXPECT_EQ(session.status, 409u) << session.body;
+
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .requests_per_minute = 3}).ok());
+  unsigned last = 200;
+  for (int i = 0; i < 4; ++i) {
+    const HttpReply reply = As(anna, "GET", {"v1", "memories"});
+    last = reply.status;
+    if (last == 429) {
+      EXPECT_EQ(reply.headers.at(0).first, "Retry-After");
+      EXPECT_EQ(reply.headers.at(0).second, "20");
+    }
+  }
+  EXPECT_EQ(last, 429u);
+  EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 200u);
+
+  ASSERT_TRUE(keys.SetLimits({.tenant = "other", .tokens_per_day = 5}).ok());
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "ask"}, R"({"question":"Whose is it?","abstain":false,"max_tokens":2})").status, 200u);
+  EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 429u);
 }
 
 TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {

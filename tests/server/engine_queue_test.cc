@@ -51,8 +51,77 @@ TEST_F(EngineQueueTest, QuestionsRunInTheirOrder) {
   for (int i = 0; i < 20; ++i) EXPECT_EQ(ran[static_cast<size_t>(i)], i);
 }
 
+TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
+  Start({.questions_max = 20, .tenants_questions_max = 45});
+  const auto go = HoldQueue(*queue_);
+  std::vector<std::string> ran;
+  std::promise<void> done;
+  const auto ask = [&](const std::string& tenant) { return queue_->Ask([&ran, tenant](Engine&) { ran.push_back(tenant); }, tenant); };
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(ask("loud").ok());
+  EXPECT_EQ(ask("loud").code(), StatusCode::kResourceExhausted) << "a tenant's own bound";
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(ask("calm").ok());
+  ASSERT_TRUE(ask("").ok());
+  EXPECT_EQ(queue_->questions(), 24u);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(ask("more").ok());
+  ASSERT_TRUE(ask("calm").ok());
+  ASSERT_TRUE(ask("calm").ok());
+  EXPECT_EQ(ask("late").code(), StatusCode::kResourceExhausted) << "the bound of all";
+  go->set_value();
+  while (queue_->questions() > 0) std::this_thread::sleep_for(2ms);
+  queue_->Stop();
+  queue_.reset();
+  ASSERT_EQ(ran.size(), 45u);
+  // Calm had its four answers before loud had six.
+  size_t loud = 0, calm = 0;
+  for (size_t i = 0; i < ran.size() && calm < 4; ++i) {
+    loud += ran[i] == "loud";
+    calm += ran[i] == "calm";
+  }
+  EXPECT_LE(loud, 5u);
+}
+
+TEST_F(EngineQueueTest, AShortTextDoesNotWaitForAnotherTenantsLongOne) {
+  Start({.ingest_turn = 1ms, .tenant_turn = 30ms});
+  const Result<IngestJob> loud = Ingest("loud/book", {"long", PlainText(400000, 1)});
+  const Result<IngestJob> after = Ingest("loud/book", {"after", PlainText(2000, 2)});
+  const Result<IngestJob> calm = Ingest("calm/notes", {"short", PlainText(2000, 3)});
+  ASSERT_TRUE(loud.ok() && after.ok() && calm.ok());
+  EXPECT_EQ(Wait(calm->id).state, IngestState::kDone);
+  EXPECT_LE(queue_->Find(loud->id)->state, IngestState::kRunning) << "the long one is not through yet";
+  EXPECT_LE(queue_->Find(after->id)->state, IngestState::kQueued) << "a tenant's own texts keep their order";
+  EXPECT_EQ(Wait(loud->id).state, IngestState::kDone);
+  EXPECT_EQ(Wait(after->id).state, IngestState::kDone);
+  queue_.reset();
+  EXPECT_TRUE(engine_.Verify("loud/book").ok());
+}
+
+TEST_F(EngineQueueTest, ATenantMayFillHalfOfWhatWaits) {
+  Start({.ingests_max = 8, .ingest_bytes_max = 1000});
+  const auto go = HoldQueue(*queue_);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(Ingest("loud/a", {std::to_string(i), "text"}).ok());
+  EXPECT_EQ(Ingest("loud/b", {"x", "text"}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(Ingest("calm/a", {"x", std::string(501, 'x')}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Ingest("calm/a", {"x", std::string(400, 'x')}).ok());
+  EXPECT_TRUE(Ingest("own", {"x", std::string(500, 'x')}).ok()) << "the operator's may take the rest";
+  go->set_value();
+}
+
+TEST_F(EngineQueueTest, ATextThatIsNotAdmittedIsNotRead) {
+  Start();
+  std::promise<Result<IngestJob>> accepted;
+  ASSERT_TRUE(queue_->Ingest("tales", {"a", "Some text."}, [&](Result<IngestJob> job) { accepted.set_value(std::move(job)); },
+                             [](Engine&) { return FailedPrecondition("no room"); }).ok());
+  const Result<IngestJob> job = accepted.get_future().get();
+  ASSERT_TRUE(job.ok());
+  const IngestJob ended = Wait(job->id);
+  EXPECT_EQ(ended.state, IngestState::kFailed);
+  EXPECT_EQ(ended.status.message(), "no room");
+  queue_.reset();
+  EXPECT_EQ(engine_.Exists("tales").code(), StatusCode::kNotFound);
+}
+
 TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
-  Start({.ingest_turn = 50ms});
+  Start({.ingest_turn = 10ms});
   const std::string text = PlainText(60000, 1);
   const Result<IngestJob> job = Ingest("tales", {"long", text});
   ASSERT_TRUE(job.ok()) << job.status().ToString();

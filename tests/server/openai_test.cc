@@ -86,7 +86,7 @@ TEST(ParseCompletion, NamesWhatIsWrong) {
        {R"("n":2)", R"("temperature":"hot")", R"("temperature":-1)", R"("temperature":2.1)", R"("top_p":1e9)", R"("max_tokens":0)",
         R"("max_tokens":1.5)", R"("max_completion_tokens":1000000)", R"("seed":1e20)", R"("stop":["a","b","c","d","e"])", R"("stop":"")",
         R"("stop":[7])", R"("stream":"yes")", R"("stream_options":7)", R"("tools":[{}])", R"("logit_bias":{"1":2})", R"("logprobs":1)", R"("top_logprobs":2)", R"("echo":true)",
-        R"("frequency_penalty":0.5)", R"("response_format":{"type":"json_object"})", R"("memory":7)", R"("abstain":1)", R"("attend":"full")", R"("attend":1)", R"("attend_share":2)"}) {
+        R"("frequency_penalty":0.5)", R"("response_format":{"type":"json_object"})", R"("memory":7)", R"("abstain":1)", R"("attend":"full")", R"("attend":1)", R"("attend_share":2)", R"("citations":"footnotes")", R"("return_progress":1)"}) {
     const Result<CompletionRequest> request = ParseCompletion(std::string("{") + kMessages + "," + member + "}", true);
     EXPECT_EQ(request.status().code(), StatusCode::kInvalidArgument) << member;
     EXPECT_THAT(request.status().message(), HasSubstr(member.substr(1, member.find('"', 1) - 1))) << member;

@@ -191,6 +191,7 @@ TEST_F(RocksStoreTest, AReaderRefusesToWrite) {
   Open(options);
   EXPECT_EQ(Put(Table::kMeta, "a", "b").code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(store_->Compact().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_->Reclaim(Table::kMeta).code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(store_->Get(Table::kMeta, "a").status().code(), StatusCode::kNotFound);
   store_.reset();
   EXPECT_EQ(listing(), before) << "a reader leaves no trace";

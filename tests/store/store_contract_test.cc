@@ -223,6 +223,24 @@ TEST_P(StoreContract, CompactChangesNothingThatCanBeRead) {
   EXPECT_EQ(Get(Table::kBlocks, "1090"), std::string(5090, 'v'));
 }
 
+TEST_P(StoreContract, ReclaimChangesNothingThatCanBeRead) {
+  for (int i = 0; i < 20; ++i) Put(Table::kMeta, "state", std::string(300000, static_cast<char>('a' + i)));
+  Put(Table::kMeta, "other", "kept");
+  Put(Table::kBlocks, "b", std::string(5000, 'v'));
+  ASSERT_TRUE(store_->Reclaim(Table::kMeta).ok());
+  EXPECT_EQ(Get(Table::kMeta, "state"), std::string(300000, 't'));
+  WriteBatch batch;
+  batch.Delete(Table::kMeta, "state");
+  Write(std::move(batch));
+  ASSERT_TRUE(store_->Reclaim(Table::kMeta).ok());
+  ASSERT_TRUE(store_->Reclaim(Table::kText).ok()) << "an empty one, too";
+  EXPECT_LT(store_->DiskBytes().value(), 300000u) << "nothing is left of what was overwritten";
+  EXPECT_EQ(Get(Table::kMeta, "state"), "<none>");
+  Reopen();
+  EXPECT_EQ(Get(Table::kMeta, "other"), "kept");
+  EXPECT_EQ(Get(Table::kBlocks, "b"), std::string(5000, 'v'));
+}
+
 TEST_P(StoreContract, DiskBytesFollowTheData) {
   const uint64_t empty = store_->DiskBytes().value();
   for (int i = 0; i < 32; ++i) Put(Table::kBlocks, std::to_string(100 + i), std::string(100000, 'v'));
