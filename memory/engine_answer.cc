@@ -37,7 +37,7 @@ bool EndsSentence(std::string_view text) {
       closed = true;
     }
   }
-  for (const std::string_view end : {".", "!", "?", "\n", "\u3002", "\uff01", "\uff1f", "\u0964", "\u061f", "\u06d4"}) {
+  for (const std::string_view end : {".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u0964", "\u061f", "\u06d4"}) {
     if (text.ends_with(end)) return true;
   }
   return false;
@@ -430,7 +430,7 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
     if (count >= answer_tokens || set.size() >= set.capacity()) { reply->cut = true; break; }
     for (const char c : model_->Piece(token)) {
-      if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin && EndsSentence(text)) {
+      if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin && (c == '\n' || EndsSentence(text))) {
         said += hooks.mark();
         marked_at = said.size();
       }

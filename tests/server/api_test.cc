@@ -454,10 +454,10 @@ TEST_F(ApiTest, CitesInCharactersAndTellsHowFarItIs) {
 }
 
 TEST_F(ApiTest, MarksWhatASentenceRestsOn) {
-  Answer("The first sentence is long. And so is the second one!  It ends");
+  Answer("The first sentence is long. And so is the second one!\nIt ends");
   const json::value reply = Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("citations":"marks")"));
   const std::string text(reply.at("choices").at(0).at("message").at("content").as_string());
-  EXPECT_THAT(text, testing::MatchesRegex(R"(The first sentence is long\. \[1\] And so is the second one! \[[12]\]  It ends \[[123]\])"));
+  EXPECT_THAT(text, testing::MatchesRegex("The first sentence is long\\. \\[1\\] And so is the second one! \\[[12]\\]\nIt ends \\[[123]\\]"));
   const json::array& citations = reply.at("longhold").at("citations").as_array();
   ASSERT_FALSE(citations.empty());
   EXPECT_EQ(citations[0].at("index"), 1);
