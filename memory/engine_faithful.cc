@@ -19,7 +19,7 @@ constexpr size_t kCitedBlocks = 8;
 // A cited place grows to whole lines that are so near.
 constexpr uint32_t kCitedLineTokens = 64;
 // What is asked for is told by the prompt's last tokens; more of them cost time and say the same.
-constexpr size_t kAskingTokens = 64;
+constexpr uint32_t kAskingTokens = 64;
 // What picks and decodes at the same time, for the budget: workers beyond are few bytes each in comparison.
 constexpr uint32_t kPickWorkers = 8;
 
@@ -171,6 +171,7 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
   }
   const size_t lists = geometry.layers.size() * geometry.kv_heads;
   const uint32_t* const row = in_place ? nullptr : &head;
+  const uint32_t asking = std::min(kAskingTokens, tail);
   QueryCapture capture;
   for (uint32_t slot = 0; slot < geometry.layers.size(); ++slot) capture.slots.push_back(slot);
   capture.queries.resize(capture.slots.size());
@@ -180,16 +181,16 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
     // Where blocks stand in a row, the text's end stands next to the question here too; but what is read again stays where it is for good.
     set.Beside(&around, in_place || again > 0 ? shift : static_cast<uint32_t>(fixed * kBlockTokens));
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, text.again, head, false));
+    const std::span<const TokenId> tokens(prompt.tail);
+    LH_RETURN_IF_ERROR(RunTokens(*model_, set, tokens.first(tail - asking), head + again, false));
     set.Capture(&capture);
-    const Status ran = RunTokens(*model_, set, prompt.tail, head + again, false);
+    const Status ran = RunTokens(*model_, set, tokens.last(asking), head + again + tail - asking, false);
     set.Capture(nullptr);
     set.Beside(nullptr, 0);
     LH_RETURN_IF_ERROR(ran);
   }
   set.Truncate(head + again);
   model_->NativeForget(head + again, UINT32_MAX);
-  const size_t asking = std::min<size_t>(kAskingTokens, tail), width = size_t{geometry.q_heads} * geometry.head_dim;
-  for (auto& queries : capture.queries) queries.erase(queries.begin(), queries.end() - static_cast<ptrdiff_t>(asking * width));
   const Clock::time_point scan = Clock::now();
   FaithfulPicks picks = PickBlocks(geometry, set.ropes(), text.blocks, capture, uint64_t{head} + text.tokens + again + tail - asking,
                                    static_cast<uint32_t>(count), WorkersOf(*model_));

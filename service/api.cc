@@ -355,10 +355,18 @@ void Api::Queue(Call& call, std::function<void(Engine&)> work) {
 }
 
 void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
-  Queue(call, [exchange = call.exchange, work = std::move(work)](Engine& engine) {
+  Queue(call, [this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
     Result<HttpReply> reply = work(engine);
-    exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(reply.status()));
+    exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Told(reply.status())));
   });
+}
+
+Status Api::Told(const Status& status) const {
+  std::string message = status.message();
+  for (size_t at; !options_.home.empty() && (at = message.find(options_.home)) != std::string::npos;) {
+    message.replace(at, options_.home.size(), "the server's home");
+  }
+  return Status(status.code(), message);
 }
 
 void Api::Spend(const TenantLimits& limits, const AskReply& reply) {
@@ -460,8 +468,8 @@ void Api::Complete(Call& call, bool chat) {
       return engine.Ask(memory, request.question, options);
     }();
     if (!reply.ok()) {
-      if (!begun) return exchange->Respond(ErrorReply(reply.status()));
-      exchange->Write(StreamError(ErrorType(reply.status()), reply.status().message()));
+      if (!begun) return exchange->Respond(ErrorReply(Told(reply.status())));
+      exchange->Write(StreamError(ErrorType(reply.status()), Told(reply.status()).message()));
       return exchange->EndStream();
     }
     metrics_->Answer(*reply);
@@ -579,6 +587,7 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
     options.recall.spans_max = static_cast<uint32_t>(spans);
     LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
+    LH_ASSIGN_OR_RETURN(options.marks, FlagField(body, "marks", false));
     LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
     LH_ASSIGN_OR_RETURN(options.attend_share, NumberField(body, "attend_share", 0, 1, options.attend_share));
     LH_ASSIGN_OR_RETURN(const double temperature, NumberField(body, "temperature", 0, 2, 0));
@@ -602,8 +611,10 @@ void Api::Ask(Call& call) {
 
 void Api::ListIngests(Call& call) {
   json::array all;
-  for (const IngestJob& job : queue_->Ingests()) {
-    if (call.client.Owns(job.memory)) all.push_back(IngestObject(job, call.client.Shown(job.memory)));
+  for (IngestJob& job : queue_->Ingests()) {
+    if (!call.client.Owns(job.memory)) continue;
+    job.status = Told(job.status);
+    all.push_back(IngestObject(job, call.client.Shown(job.memory)));
   }
   call.exchange->Respond(JsonReply(DumpJson(json::object{{"ingests", std::move(all)}})));
 }
@@ -629,8 +640,9 @@ Status UnknownIngest(const std::string& id) { return NotFound("ingest '" + id + 
 }  // namespace
 
 void Api::ShowIngest(Call& call) {
-  const std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
+  std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
   if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
+  job->status = Told(job->status);
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory)))));
 }
 
@@ -641,6 +653,7 @@ void Api::CancelIngest(Call& call) {
   const bool cancelled = queue_->Cancel(id);
   job = queue_->Find(id).value_or(*job);
   if (!cancelled) return call.Fail(FailedPrecondition("ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
+  job->status = Told(job->status);
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory))), 202));
 }
 

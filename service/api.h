@@ -77,6 +77,8 @@ class Api {
   // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
   void Queue(Call& call, std::function<void(Engine&)> work);
   void TellNotes(Engine& engine) const;
+  // An error's message as a client may read it: without the path of the home, which is nobody's business there.
+  Status Told(const Status& status) const;
   // What an answer cost its tenant.
   void Spend(const TenantLimits& limits, const AskReply& reply);
 

@@ -461,6 +461,9 @@ TEST_F(ApiTest, MarksWhatASentenceRestsOn) {
   const json::array& citations = reply.at("longhold").at("citations").as_array();
   ASSERT_FALSE(citations.empty());
   EXPECT_EQ(citations[0].at("index"), 1);
+  const json::value asked = Call(200, "POST", {"v1", "memories", "tales", "ask"}, R"({"question":"What is the number?","abstain":false,"marks":true})");
+  EXPECT_THAT(std::string(asked.at("marked").as_string()), HasSubstr("long. [1] And"));
+  EXPECT_THAT(std::string(asked.at("answer").as_string()), HasSubstr("long. And"));
   const std::string stream = Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true,"citations":"marks")"))->Stream();
   EXPECT_THAT(stream, HasSubstr("[1]"));
   // What is remembered of a conversation has none.
@@ -530,7 +533,9 @@ TEST_F(TenantTest, SeesNothingOfAnotherOnes) {
   EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "models"}).body).at("data").at(1).at("id"), "toy@diary");
   EXPECT_THAT(As(anna, "POST", {"v1", "memories", "diary", "recall"}, R"({"query":"canary","abstain":false})").body, HasSubstr("sings at seven"));
   EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "memories", "acme/diary"}).body).at("memory"), "acme/diary");
-  EXPECT_EQ(As(anna, "GET", {"v1", "memories", "tales"}).status, 404u) << "the operator's are not a tenant's";
+  const HttpReply none = As(anna, "GET", {"v1", "memories", "tales"});
+  EXPECT_EQ(none.status, 404u) << "the operator's are not a tenant's";
+  EXPECT_EQ(none.body.find(home_ / "h"), std::string::npos) << none.body;
   // Both may have one of the same name.
   Read(boris, "diary", "mine.txt", "A parrot talks.\n");
   EXPECT_EQ(As(boris, "POST", {"v1", "memories", "diary", "recall"}, R"({"query":"canary","abstain":false})").body.find("sings"), std::string::npos);
