@@ -239,7 +239,7 @@ TEST_F(EngineDamageTest, ExistsTellsWithoutOpening) {
   Engine engine({.home = home_ / "h"});
   EXPECT_TRUE(engine.Exists("a").ok());
   EXPECT_EQ(engine.Exists("b").code(), StatusCode::kNotFound);
-  EXPECT_EQ(engine.Exists("a/b").code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(engine.Exists("a/b/c").code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(EngineDamageTest, AMemoryOfOtherHeadsIsAnsweredAndReindexBringsThem) {

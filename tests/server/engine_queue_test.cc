@@ -82,7 +82,7 @@ TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
 
 TEST_F(EngineQueueTest, AShortTextDoesNotWaitForAnotherTenantsLongOne) {
   Start({.ingest_turn = 1ms, .tenant_turn = 30ms});
-  const Result<IngestJob> loud = Ingest("loud/book", {"long", PlainText(400000, 1)});
+  const Result<IngestJob> loud = Ingest("loud/book", {"long", PlainText(150000, 1)});
   const Result<IngestJob> after = Ingest("loud/book", {"after", PlainText(2000, 2)});
   const Result<IngestJob> calm = Ingest("calm/notes", {"short", PlainText(2000, 3)});
   ASSERT_TRUE(loud.ok() && after.ok() && calm.ok());
