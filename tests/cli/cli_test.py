@@ -126,7 +126,7 @@ class Usage(CliTest):
 
     def test_misuse_is_one_line_and_code_2(self):
         for arguments in ([], ["nonsense"], ["ask"], ["ask", "m"], ["ask", "m", "q", "--nope"], ["ingest", "x"],
-                          ["ingest", "x", "--into", "a/b"], ["list", "--threads", "0"], ["list", "--memory-budget", "lots"],
+                          ["ingest", "x", "--into", "a/b/c"], ["list", "--threads", "0"], ["list", "--memory-budget", "lots"],
                           ["ask", "m", "q", "--temperature", "hot"], ["ingest", "x", "--into", "m", "--as", "pdf"],
                           ["ingest", "x", "--into", "m", "--codec", "k9"], ["compact", "m", "--codec", "k9"]):
             with self.subTest(arguments):
