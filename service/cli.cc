@@ -197,7 +197,7 @@ class Parser {
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
     sub->add_flag("!--no-abstain", ask_.abstain, "answer also where the memory seems to hold nothing on it");
     sub->add_flag("--marks", ask_.marks, "write [1] behind each sentence: the citation that it rests on most");
-    sub->add_option("--attend", ask_.attend, "focused: to what was recalled; faithful: to what each head picks of the whole text (focused)")
+    sub->add_option("--attend", ask_.attend, "focused: to what was recalled; faithful: to what heads pick (focused)")
         ->type_name("MODE")->check(CLI::IsMember({"focused", "faithful"}));
     sub->add_option("--attend-share", ask_.attend_share, "faithful: share of the blocks that a head picks (0.1)")->type_name("F")->check(CLI::Range(0.0, 1.0));
     sub->callback([this] { out_.command = ask_; });
