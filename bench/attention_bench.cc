@@ -32,6 +32,7 @@
 #include "attention/rope.h"
 #include "memory/attend_tiles.h"
 #include "memory/hot_window.h"
+#include "memory/summaries.h"
 #include "model/llama_host.h"
 
 using namespace longhold;
@@ -397,11 +398,14 @@ class Chosen final : public LayerAttention {
     }
   }
 
-  // As SummarySegment keeps a mean; its scale's own rounding is left out.
+  // As SummarySegment keeps a mean; its scales' own rounding is left out.
   void RoundAsStored(float* mean) const {
-    float largest = 0;
-    for (uint32_t c = 0; c < d_; ++c) largest = std::max(largest, std::abs(mean[c]));
-    for (uint32_t c = 0; largest > 0 && c < d_; ++c) mean[c] = std::round(mean[c] / largest * 7) * largest / 7;
+    for (uint32_t first = 0; first < d_; first += kSummaryGroup) {
+      const uint32_t end = std::min(first + kSummaryGroup, d_);
+      float largest = 0;
+      for (uint32_t c = first; c < end; ++c) largest = std::max(largest, std::abs(mean[c]));
+      for (uint32_t c = first; largest > 0 && c < end; ++c) mean[c] = std::round(mean[c] / largest * 7) * largest / 7;
+    }
   }
 
   double LogMass(const Summary& s, const float* q) const {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "attention/kernels.h"
 #include "base/hash.h"
@@ -58,42 +59,46 @@ void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTable
       }
     }
     for (uint32_t h = 0; h < kv_heads; ++h) {
-      const float* own = mean.data() + size_t{h} * d;
-      float largest = 0;
-      for (uint32_t c = 0; c < d; ++c) largest = std::max(largest, std::abs(own[c]));
-      // A model that overflows 16 bits gives infinite keys; such a block says nothing.
-      float scale = std::isfinite(largest) ? std::min(largest / kCodeMax, kHalfMax) : 0;
-      scales.push_back(0);
-      Kernels().float_to_half(&scale, &scales.back(), 1);
-      Kernels().half_to_float(&scales.back(), &scale, 1);
-      const auto code = [&](float x) {
-        return scale > 0 ? static_cast<uint8_t>(kCodeZero + std::clamp(std::lround(x / scale), -long{kCodeMax}, long{kCodeMax})) : kCodeZero;
-      };
-      for (uint32_t c = 0; c < d; c += 2) codes.push_back(static_cast<uint8_t>(code(own[c]) | code(own[c + 1]) << 4));
+      for (uint32_t first = 0; first < d; first += kSummaryGroup) {
+        const std::span<const float> own(mean.data() + size_t{h} * d + first, std::min(kSummaryGroup, d - first));
+        float largest = 0;
+        for (const float x : own) largest = std::max(largest, std::abs(x));
+        // A model that overflows 16 bits gives infinite keys; such a block says nothing.
+        float scale = std::isfinite(largest) ? std::min(largest / kCodeMax, kHalfMax) : 0;
+        scales.push_back(0);
+        Kernels().float_to_half(&scale, &scales.back(), 1);
+        Kernels().half_to_float(&scales.back(), &scale, 1);
+        const auto code = [&](float x) {
+          return scale > 0 ? static_cast<uint8_t>(kCodeZero + std::clamp(std::lround(x / scale), -long{kCodeMax}, long{kCodeMax})) : kCodeZero;
+        };
+        for (size_t c = 0; c < own.size(); c += 2) codes.push_back(static_cast<uint8_t>(code(own[c]) | code(own[c + 1]) << 4));
+      }
     }
   }
   ++block_count;
 }
 
 void SummarySegment::AppendLost() {
-  scales.resize(scales.size() + size_t{layers} * kv_heads, uint16_t{0});
+  scales.resize(scales.size() + size_t{layers} * kv_heads * groups(), uint16_t{0});
   codes.resize(codes.size() + size_t{layers} * kv_heads * head_dim / 2, uint8_t{kCodeZero | kCodeZero << 4});
   ++block_count;
 }
 
 void SummarySegment::Mean(uint32_t block, uint32_t slot, uint32_t kv_head, float* mean) const {
   const size_t at = (size_t{block} * layers + slot) * kv_heads + kv_head;
-  float scale = 0;
-  Kernels().half_to_float(&scales[at], &scale, 1);
   const uint8_t* code = codes.data() + at * head_dim / 2;
-  for (uint32_t c = 0; c < head_dim; c += 2, ++code) {
-    mean[c] = scale * static_cast<float>(int{*code & 15} - kCodeZero);
-    mean[c + 1] = scale * static_cast<float>(int{*code >> 4} - kCodeZero);
+  for (uint32_t first = 0, group = 0; first < head_dim; first += kSummaryGroup, ++group) {
+    float scale = 0;
+    Kernels().half_to_float(&scales[at * groups() + group], &scale, 1);
+    for (uint32_t c = first; c < std::min(first + kSummaryGroup, head_dim); c += 2, ++code) {
+      mean[c] = scale * static_cast<float>(int{*code & 15} - kCodeZero);
+      mean[c + 1] = scale * static_cast<float>(int{*code >> 4} - kCodeZero);
+    }
   }
 }
 
 uint64_t SummarySegment::Bytes(const KvGeometry& geometry, uint64_t blocks) {
-  return blocks * geometry.layers.size() * geometry.kv_heads * (geometry.head_dim / 2 + sizeof(uint16_t));
+  return blocks * geometry.layers.size() * geometry.kv_heads * (geometry.head_dim / 2 + GroupsOf(geometry.head_dim) * sizeof(uint16_t));
 }
 
 std::string SummarySegment::Encode() const {
@@ -134,7 +139,7 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
     return loss("a size is out of range");
   }
   const uint64_t means = uint64_t{header.block_count} * header.layers * header.kv_heads;
-  if (header.head_dim % 4 != 0 || body - sizeof header != means * (sizeof(uint16_t) + header.head_dim / 2)) return loss("sizes do not fit the length");
+  if (header.head_dim % 4 != 0 || body - sizeof header != means * (GroupsOf(header.head_dim) * sizeof(uint16_t) + header.head_dim / 2)) return loss("sizes do not fit the length");
   SummarySegment s;
   s.document = DocumentId{header.document};
   s.block_begin = header.block_begin;
@@ -142,9 +147,10 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
   s.layers = header.layers;
   s.kv_heads = header.kv_heads;
   s.head_dim = header.head_dim;
-  s.scales.resize(means);
-  if (means > 0) std::memcpy(s.scales.data(), bytes.data() + sizeof header, means * sizeof(uint16_t));
-  const auto* codes = reinterpret_cast<const uint8_t*>(bytes.data()) + sizeof header + means * sizeof(uint16_t);
+  s.scales.resize(means * s.groups());
+  const size_t scale_bytes = s.scales.size() * sizeof(uint16_t);
+  if (scale_bytes > 0) std::memcpy(s.scales.data(), bytes.data() + sizeof header, scale_bytes);
+  const auto* codes = reinterpret_cast<const uint8_t*>(bytes.data()) + sizeof header + scale_bytes;
   s.codes.assign(codes, codes + means * header.head_dim / 2);
   // Signs, infinities and NaNs have bits at or above that of 2^16.
   if (std::any_of(s.scales.begin(), s.scales.end(), [](uint16_t scale) { return scale >= 0x7c00; })) return loss("a scale is no number");

@@ -45,6 +45,36 @@ TEST(Summaries, AreTheMeanOfTheKeysAtTheirPlacesInTheBlock) {
   }
 }
 
+TEST(Summaries, AFewLargeElementsDoNotRoundAllOthersAway) {
+  KvGeometry g = TestGeometry();
+  g.head_dim = 80;  // groups of 32, 32 and 16
+  for (RopeSpec& rope : g.rope) rope.rotary_dims = 8;
+  Sequence s = RandomSequence(g, 64, kSeed);
+  for (size_t i = 0; i < s.k[0].size(); i += g.head_dim) s.k[0][i + 40] = 1000;
+  const RopeTables ropes(g, kBlockTokens);
+  SummarySegment segment = SummarySegment::Of(DocumentId{1}, 0, g);
+  segment.Append(BlocksOf(g, s)[0], 64, ropes);
+  EXPECT_EQ(segment.scales.size(), g.layers.size() * g.kv_heads * 3);
+  EXPECT_EQ(segment.codes.size(), g.layers.size() * g.kv_heads * 40);
+  std::vector<float> mean(g.head_dim);
+  segment.Mean(0, 0, 1, mean.data());
+  EXPECT_NEAR(mean[40], 1000, 1);
+  for (const uint32_t first : {10u, 64u}) {  // not rotated
+    float largest = 0, off = 0;
+    for (uint32_t c = first; c < first + 16; ++c) {
+      double exact = 0;
+      for (uint32_t t = 0; t < 64; ++t) exact += s.k[0][(size_t{t} * g.kv_heads + 1) * g.head_dim + c] / 64.0;
+      largest = std::max(largest, static_cast<float>(std::abs(exact)));
+      off = std::max(off, static_cast<float>(std::abs(exact - mean[c])));
+    }
+    EXPECT_LT(off, 0.5f * largest) << first;
+    EXPECT_GT(largest, 0.1f);
+  }
+  const Result<SummarySegment> back = SummarySegment::Decode(segment.Encode());
+  ASSERT_TRUE(back.ok()) << back.status().ToString();
+  EXPECT_EQ(*back, segment);
+}
+
 TEST(Summaries, OfALostBlockOrOneThatOverflowedIsZero) {
   const KvGeometry g = TestGeometry();
   const RopeTables ropes(g, kBlockTokens);
