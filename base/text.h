@@ -21,6 +21,13 @@ inline bool IsNameByte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
 }
 
+// Characters (Unicode code points) of valid UTF-8.
+inline size_t CountCharacters(std::string_view text) {
+  size_t characters = 0;
+  for (const char c : text) characters += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
+  return characters;
+}
+
 // Bytes of `text`, which is UTF-8, that end with a whole character.
 inline size_t WholeCharacters(std::string_view text) {
   for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {

@@ -115,11 +115,20 @@ Status Engine::CheckName(std::string_view name) {
                          "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
 }
 
-std::string Engine::PathOf(const std::string& memory) const {
+std::pair<std::string, std::string> Engine::SplitName(const std::string& memory) {
   const size_t slash = memory.find('/');
+  if (slash == std::string::npos) return {"", memory};
+  return {memory.substr(0, slash), memory.substr(slash + 1)};
+}
+
+std::string Engine::PathOf(const std::string& memory) const {
+  const auto [tenant, name] = SplitName(memory);
+  return (fs::path(DirectoryOf(tenant)) / name).string();
+}
+
+std::string Engine::DirectoryOf(const std::string& tenant) const {
   const fs::path home(options_.home);
-  if (slash == std::string::npos) return (home / "memories" / memory).string();
-  return (home / "tenants" / memory.substr(0, slash) / "memories" / memory.substr(slash + 1)).string();
+  return ((tenant.empty() ? home : home / "tenants" / tenant) / "memories").string();
 }
 
 void Engine::Note(const std::string& note) {
@@ -231,25 +240,21 @@ Result<MemoryInfo> Engine::Show(const std::string& name) {
 
 Result<std::vector<MemoryInfo>> Engine::List(const std::string& tenant) {
   std::vector<MemoryInfo> list;
-  const fs::path tenants = fs::path(options_.home) / "tenants";
-  if (!tenant.empty()) {
-    LH_RETURN_IF_ERROR(ListIn((tenants / tenant / "memories").string(), tenant + "/", &list));
-    return list;
-  }
-  LH_RETURN_IF_ERROR(ListIn((fs::path(options_.home) / "memories").string(), "", &list));
-  std::vector<std::string> names;
-  std::error_code ec;  // without that directory there are no tenants
-  for (const auto& entry : fs::directory_iterator(tenants, ec)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  for (const std::string& name : names) LH_RETURN_IF_ERROR(ListIn((tenants / name / "memories").string(), name + "/", &list));
+  LH_RETURN_IF_ERROR(ListOf(tenant, &list));
+  if (!tenant.empty()) return list;
+  std::vector<std::string> tenants;
+  std::error_code ec;  // without that directory there are none
+  for (const auto& entry : fs::directory_iterator(fs::path(options_.home) / "tenants", ec)) tenants.push_back(entry.path().filename().string());
+  std::sort(tenants.begin(), tenants.end());
+  for (const std::string& one : tenants) LH_RETURN_IF_ERROR(ListOf(one, &list));
   return list;
 }
 
-Status Engine::ListIn(const std::string& directory, const std::string& prefix, std::vector<MemoryInfo>* list) {
+Status Engine::ListOf(const std::string& tenant, std::vector<MemoryInfo>* list) {
   std::vector<std::string> names;
   std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(directory, ec)) {
-    const std::string name = prefix + entry.path().filename().string();
+  for (const auto& entry : fs::directory_iterator(DirectoryOf(tenant), ec)) {
+    const std::string name = (tenant.empty() ? "" : tenant + "/") + entry.path().filename().string();
     if (entry.is_directory() && CheckName(name).ok()) names.push_back(name);
   }
   if (ec && ec != std::errc::no_such_file_or_directory && ec != std::errc::not_a_directory) {
@@ -352,15 +357,16 @@ Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view co
 Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& sink) {
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
   // Whose it is stays here.
-  Result<TransferReport> report = ExportStore(memory->store(), name.substr(name.find('/') + 1), sink);
+  Result<TransferReport> report = ExportStore(memory->store(), SplitName(name).second, sink);
   if (report.status().code() == StatusCode::kDataLoss) return DataLoss("memory " + name + ": " + report.status().message());
   return report;
 }
 
 Status Engine::MakeMemoriesDirectory(const std::string& memory) const {
+  const std::string tenant = SplitName(memory).first;
   std::error_code ec;
-  if (memory.find('/') != std::string::npos) ec = MakePrivateDirectory((fs::path(options_.home) / "tenants").string());
-  if (!ec) ec = MakePrivateDirectory(fs::path(PathOf(memory)).parent_path().string());
+  if (!tenant.empty()) ec = MakePrivateDirectory((fs::path(options_.home) / "tenants").string());
+  if (!ec) ec = MakePrivateDirectory(DirectoryOf(tenant));
   if (!ec) return OkStatus();
   return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
 }

@@ -169,7 +169,7 @@ struct AskOptions {
   // same, and cites nothing.
   bool answer_alone = false;
   std::optional<uint32_t> likeliest;                  // fill AskReply::likelihoods, each with so many others, at most kLikeliestMax
-  bool characters = false;                            // fill Citation::characters
+  bool characters = false;                            // fill Citation::characters and document_index
   // Write "[n]" behind each sentence: the citation that got the most attention while it was written. What is shown by on_text has them, and
   // AskReply::marked; citations come in the order of their marks, then by attention. Focused only.
   bool marks = false;
@@ -189,6 +189,7 @@ struct TextSpan {
 struct Citation {
   uint32_t index = 0;         // 1-based
   RecalledSpan span;          // score is the share of attention that the answer really gave to the span
+  // With AskOptions::characters:
   uint32_t document_index = 0;              // of the memory's documents, in the order in which they were first ingested
   std::optional<TextSpan> characters;       // where span.bytes stand, in characters of the document; none where its text is damaged
 };
@@ -270,6 +271,8 @@ class Engine {
   // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash; a tenant's memory is TENANT/NAME, both of that form, and lies in
   // a directory of the tenant's own. Errors: invalid_argument.
   static Status CheckName(std::string_view name);
+  // The tenant in front of a memory's name, empty where there is none, and what follows it.
+  static std::pair<std::string, std::string> SplitName(const std::string& memory);
 
   // Ingests one document, creating the memory when needed. Commits every 4,096 tokens; when `stop` becomes true it commits
   // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes), resource_exhausted.
@@ -373,7 +376,7 @@ class Engine {
                     AskReply* reply);
 
   // --- answering ---
-  // Fills document_index, and characters where they are wanted, of all citations.
+  // Fills document_index and characters of all citations, where they are wanted.
   static Status PlaceCitations(Memory& memory, const AskOptions& options, AskReply* reply);
   // When the question came, when its prompt was begun, and the native position of the answer's first token.
   struct Begun {
@@ -401,10 +404,12 @@ class Engine {
   // All spans of the plan, best first. One whose text is damaged leaves the plan and is counted.
   Result<std::vector<RecalledSpan>> DescribeAll(Planned& planned, uint64_t* spans_lost);
   std::string PathOf(const std::string& memory) const;
+  // Where the memories of a tenant live, or with an empty one the operator's.
+  std::string DirectoryOf(const std::string& tenant) const;
   // Where such a memory lives, made for its owner alone when it is not there.
   Status MakeMemoriesDirectory(const std::string& memory) const;
-  // Adds the memories in one directory, whose names begin with `prefix`.
-  Status ListIn(const std::string& directory, const std::string& prefix, std::vector<MemoryInfo>* list);
+  // Adds a tenant's memories, or with an empty one the operator's.
+  Status ListOf(const std::string& tenant, std::vector<MemoryInfo>* list);
   void Note(const std::string& note);
 
   EngineOptions options_;

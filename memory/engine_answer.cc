@@ -375,6 +375,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
 }
 
 Status Engine::PlaceCitations(Memory& memory, const AskOptions& options, AskReply* reply) {
+  if (!options.characters) return OkStatus();
   const std::vector<DocumentRecord>& documents = memory.documents();
   for (size_t d = 0; d < documents.size(); ++d) {
     std::vector<Citation*> own;
@@ -386,7 +387,7 @@ Status Engine::PlaceCitations(Memory& memory, const AskOptions& options, AskRepl
       bytes.push_back(c.span.bytes.begin);
       bytes.push_back(c.span.bytes.end);
     }
-    if (!options.characters || own.empty()) continue;
+    if (own.empty()) continue;
     std::sort(bytes.begin(), bytes.end());
     const Result<std::vector<uint64_t>> before = memory.CharactersBefore(documents[d].id, bytes);
     if (before.status().code() == StatusCode::kDataLoss) continue;

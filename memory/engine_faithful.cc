@@ -43,7 +43,6 @@ struct Engine::Text {
   DocumentId again_document{};
   TokenSpan again_tokens;
   uint64_t tokens = 0;             // of the blocks
-  uint64_t blocks_lost = 0;        // while summaries were made
   uint64_t spans_lost = 0;         // what should be read again, and is damaged
   MemoryReservation memory;
 };
@@ -56,7 +55,8 @@ Result<Engine::Text> Engine::ReadText(Memory& memory, uint64_t head_tokens) {
   const uint64_t pick_bytes = PickBlocksBytes(info.geometry, count, kAskingTokens, kPickWorkers);
   LH_ASSIGN_OR_RETURN(text.memory, budget_.Reserve(SummarySegment::Bytes(info.geometry, count) + pick_bytes, "the summaries of memory " + memory.name()));
   for (const DocumentRecord& d : memory.documents()) {
-    LH_ASSIGN_OR_RETURN(std::vector<SummarySegment> segments, memory.Summaries(d.id, info.geometry, WorkersOf(*model_), &text.blocks_lost));
+    uint64_t lost = 0;  // of those that are picked, PlacePicked tells
+    LH_ASSIGN_OR_RETURN(std::vector<SummarySegment> segments, memory.Summaries(d.id, info.geometry, WorkersOf(*model_), &lost));
     for (SummarySegment& s : segments) text.segments.push_back(std::move(s));
   }
   const DocumentRecord* last = nullptr;

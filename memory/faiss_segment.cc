@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "attention/geometry.h"
-#include "base/hash.h"
 #include "memory/faiss_index.h"
+#include "memory/segment_bytes.h"
 
 namespace longhold {
 
@@ -81,21 +81,14 @@ std::string FaissSegment::Encode() const {
   AppendArray(order, &out);
   AppendArray(mean, &out);
   AppendArray(variance, &out);
-  const uint64_t checksum = Hash64(out);
-  out.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  AppendChecksum(&out);
   return out;
 }
 
 Result<FaissSegment> FaissSegment::Decode(std::string_view bytes) {
   const auto loss = [](std::string_view why) { return DataLoss("decode lists: " + std::string(why)); };
   FaissHeader header;
-  uint64_t checksum = 0;
-  if (bytes.size() < sizeof header + sizeof checksum) return loss("shorter than its header");
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return loss("not lists");
-  const size_t body = bytes.size() - sizeof checksum;
-  std::memcpy(&checksum, bytes.data() + body, sizeof checksum);
-  if (Hash64(bytes.substr(0, body)) != checksum) return loss("checksum mismatch");
+  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lists", "not lists", &header));
   if (header.version != kFormatVersion) {
     return FailedPrecondition("decode lists: format " + std::to_string(header.version) + "; this version reads format " +
                               std::to_string(kFormatVersion));

@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "memory/english_irregular.h"
+#include "memory/segment_bytes.h"
 
 namespace longhold {
 namespace {
@@ -361,21 +362,14 @@ std::string LexicalSegment::Encode() const {
   AppendBytes(out, words);
   AppendBytes(out, begins);
   AppendBytes(out, lengths);
-  const uint64_t checksum = Hash64(out);
-  out.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  AppendChecksum(&out);
   return out;
 }
 
 Result<LexicalSegment> LexicalSegment::Decode(std::string_view bytes) {
   const auto loss = [](std::string_view why) { return DataLoss("decode lexical segment: " + std::string(why)); };
   SegmentHeader header;
-  uint64_t checksum = 0;
-  if (bytes.size() < sizeof header + sizeof checksum) return loss("shorter than its header");
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return loss("not a lexical segment");
-  const size_t body = bytes.size() - sizeof checksum;
-  std::memcpy(&checksum, bytes.data() + body, sizeof checksum);
-  if (Hash64(bytes.substr(0, body)) != checksum) return loss("checksum mismatch");
+  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lexical segment", "not a lexical segment", &header));
   if (header.version != kFormatVersion || header.rules != kLexicalRules) {
     return FailedPrecondition("decode lexical segment: format " + std::to_string(header.version) + " with word rules " +
                               std::to_string(header.rules) + "; this version reads format " +

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "memory/record_keys.h"
 
 namespace longhold {
@@ -198,9 +199,6 @@ Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
 }
 
 Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document, std::span<const uint64_t> bytes) {
-  const auto count = [](std::string_view text) {
-    return static_cast<uint64_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
-  };
   std::vector<uint64_t> before;
   uint64_t characters = 0;
   const auto chunks = static_cast<uint32_t>(Get(document).chunk_tokens.size());
@@ -208,9 +206,9 @@ Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document, std:
     LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(document, c));
     const std::string_view text(chunk->text);
     while (before.size() < bytes.size() && bytes[before.size()] < chunk->byte_begin + text.size()) {
-      before.push_back(characters + count(text.substr(0, bytes[before.size()] - chunk->byte_begin)));
+      before.push_back(characters + CountCharacters(text.substr(0, bytes[before.size()] - chunk->byte_begin)));
     }
-    characters += count(text);
+    characters += CountCharacters(text);
   }
   before.resize(bytes.size(), characters);
   return before;

@@ -8,7 +8,7 @@
 
 #include "attention/geometry.h"
 #include "attention/kernels.h"
-#include "base/hash.h"
+#include "memory/segment_bytes.h"
 
 namespace longhold {
 
@@ -122,21 +122,14 @@ std::string ScanSegment::Encode() const {
     out.append(reinterpret_cast<const char*>(keys[h].data()), keys[h].size());
     out.append(reinterpret_cast<const char*>(scales[h].data()), scales[h].size() * sizeof(float));
   }
-  const uint64_t checksum = Hash64(out);
-  out.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  AppendChecksum(&out);
   return out;
 }
 
 Result<ScanSegment> ScanSegment::Decode(std::string_view bytes) {
   const auto loss = [](std::string_view why) { return DataLoss("decode scan segment: " + std::string(why)); };
   SegmentHeader header;
-  uint64_t checksum = 0;
-  if (bytes.size() < sizeof header + sizeof checksum) return loss("shorter than its header");
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return loss("not a scan segment");
-  const size_t body = bytes.size() - sizeof checksum;
-  std::memcpy(&checksum, bytes.data() + body, sizeof checksum);
-  if (Hash64(bytes.substr(0, body)) != checksum) return loss("checksum mismatch");
+  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "scan segment", "not a scan segment", &header));
   if (header.version != kFormatVersion) {
     return FailedPrecondition("decode scan segment: format " + std::to_string(header.version) +
                               "; this version reads format " + std::to_string(kFormatVersion) +

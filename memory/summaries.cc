@@ -7,7 +7,7 @@
 #include <span>
 
 #include "attention/kernels.h"
-#include "base/hash.h"
+#include "memory/segment_bytes.h"
 
 namespace longhold {
 namespace {
@@ -114,21 +114,14 @@ std::string SummarySegment::Encode() const {
   std::string out(reinterpret_cast<const char*>(&header), sizeof header);
   out.append(reinterpret_cast<const char*>(scales.data()), scales.size() * sizeof(uint16_t));
   out.append(reinterpret_cast<const char*>(codes.data()), codes.size());
-  const uint64_t checksum = Hash64(out);
-  out.append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
+  AppendChecksum(&out);
   return out;
 }
 
 Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
   const auto loss = [](std::string_view why) { return DataLoss("decode summaries: " + std::string(why)); };
   Header header;
-  uint64_t checksum = 0;
-  if (bytes.size() < sizeof header + sizeof checksum) return loss("shorter than their header");
-  std::memcpy(&header, bytes.data(), sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return loss("no summaries");
-  const size_t body = bytes.size() - sizeof checksum;
-  std::memcpy(&checksum, bytes.data() + body, sizeof checksum);
-  if (Hash64(bytes.substr(0, body)) != checksum) return loss("checksum mismatch");
+  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "summaries", "no summaries", &header));
   if (header.version != kFormatVersion) {
     return FailedPrecondition("decode summaries: format " + std::to_string(header.version) + "; this version reads format " +
                               std::to_string(kFormatVersion));

@@ -157,12 +157,12 @@ struct Client {
   Result<std::string> MemoryName(const std::string& name) const {
     LH_RETURN_IF_ERROR(Engine::CheckName(name));
     if (tenant().empty()) return name;
-    if (name.find('/') != std::string::npos) return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
+    if (!Engine::SplitName(name).first.empty()) return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
     return tenant() + "/" + name;
   }
   // What this client calls it.
-  std::string Shown(const std::string& memory) const { return tenant().empty() ? memory : memory.substr(tenant().size() + 1); }
-  bool Owns(const std::string& memory) const { return tenant().empty() || memory.starts_with(tenant() + "/"); }
+  std::string Shown(const std::string& memory) const { return tenant().empty() ? memory : Engine::SplitName(memory).second; }
+  bool Owns(const std::string& memory) const { return tenant().empty() || Engine::SplitName(memory).first == tenant(); }
 };
 
 }  // namespace

@@ -90,7 +90,7 @@ class EngineQueue {
     bool cancel = false;
   };
   // The tenant of a memory; empty: the operator's.
-  static std::string TenantOf(const std::string& memory) { return memory.substr(0, memory.find('/') == std::string::npos ? 0 : memory.find('/')); }
+  static std::string TenantOf(const std::string& memory) { return Engine::SplitName(memory).first; }
   // Whether another tenant's text waits while this one is read.
   bool OthersWait(const std::string& tenant) const;
   // The first text of the tenant whose turn it is. Must hold: there is one.

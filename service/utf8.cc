@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "base/text.h"
+
 namespace longhold {
 namespace {
 
@@ -102,10 +104,6 @@ std::string MakePrintable(std::string_view text) {
   return out;
 }
 
-size_t CountColumns(std::string_view text) {
-  size_t columns = 0;
-  for (const char c : text) columns += (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  return columns;
-}
+size_t CountColumns(std::string_view text) { return CountCharacters(text); }
 
 }  // namespace longhold

@@ -257,13 +257,7 @@ class RocksStore final : public ColdStore {
     const std::string doing = "reclaim room of " + Name(table);
     if (options_.read_only) return FailedPrecondition(doing + ": it was opened read-only");
     std::lock_guard one_at_a_time(compact_mutex_);
-    return Guarded(doing, [&]() -> Status {
-      std::shared_lock lock(mutex_);  // reads and writes go on
-      LH_RETURN_IF_ERROR(CheckOpen());
-      LH_RETURN_IF_ERROR(Failure());
-      LH_RETURN_IF_ERROR(FlushAll());
-      return CompactKeys(table);
-    });
+    return Guarded(doing, [&] { return WhenFlushed([&] { return CompactKeys(table); }); });
   }
 
   Status Compact() override {
@@ -271,13 +265,10 @@ class RocksStore final : public ColdStore {
     if (options_.read_only) return FailedPrecondition(doing + ": it was opened read-only");
     std::lock_guard one_at_a_time(compact_mutex_);
     return Guarded(doing, [&]() -> Status {
-      {
-        std::shared_lock lock(mutex_);  // reads and writes go on
-        LH_RETURN_IF_ERROR(CheckOpen());
-        LH_RETURN_IF_ERROR(Failure());
-        LH_RETURN_IF_ERROR(FlushAll());
+      LH_RETURN_IF_ERROR(WhenFlushed([&]() -> Status {
         for (int table = 0; table < kTableCount; ++table) LH_RETURN_IF_ERROR(CompactTable(static_cast<Table>(table)));
-      }
+        return OkStatus();
+      }));
       std::unique_lock lock(mutex_);
       // The manifest still names deleted keys as bounds of dead files; opening writes a new one and removes the rest.
       CloseDatabase();
@@ -496,6 +487,16 @@ class RocksStore final : public ColdStore {
       }
     }
     return OkStatus();
+  }
+
+  // Runs `work` on the files of all that was written; reads and writes go on meanwhile.
+  template <typename Work>
+  Status WhenFlushed(Work work) {
+    std::shared_lock lock(mutex_);
+    LH_RETURN_IF_ERROR(CheckOpen());
+    LH_RETURN_IF_ERROR(Failure());
+    LH_RETURN_IF_ERROR(FlushAll());
+    return work();
   }
 
   static rocksdb::CompactRangeOptions KeysOnly() {
