@@ -150,18 +150,39 @@ Status Engine::Exists(const std::string& name) {
 }
 
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
-  if (IsOpen(name, access, with_model)) return open_->memory.get();
+  if (IsOpen(open_.get(), name, access, with_model)) return open_->memory.get();
   open_.reset();
-  LH_ASSIGN_OR_RETURN(open_, OpenAnew(name, access, with_model));
+  std::erase_if(lent_, [](const std::weak_ptr<Open_>& lent) { return lent.expired(); });
+  for (const std::weak_ptr<Open_>& lent : lent_) {
+    const std::shared_ptr<Open_> other = lent.lock();
+    if (IsOpen(other.get(), name, access, with_model)) open_ = other;
+  }
+  if (open_ == nullptr) {
+    LH_ASSIGN_OR_RETURN(open_, OpenAnew(name, access, with_model));
+  }
   return open_->memory.get();
 }
 
-bool Engine::IsOpen(const std::string& name, Access access, bool with_model) const {
-  if (open_ == nullptr || open_->name != name || (with_model && !open_->with_model)) return false;
-  return open_->writable || (access == Access::kRead && open_->stamp == StampOf(PathOf(name)));
+std::shared_ptr<Engine::Open_> Engine::Lend() {
+  lent_.push_back(open_);
+  return open_;
 }
 
-Result<std::unique_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access, bool with_model) {
+bool Engine::IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const {
+  if (open == nullptr || open->name != name || (with_model && !open->with_model)) return false;
+  return open->writable || (access == Access::kRead && open->stamp == StampOf(PathOf(name)));
+}
+
+bool Engine::HasRoomBeside() const {
+  const KvGeometry& geometry = model_->info().geometry;
+  const uint64_t spans = uint64_t{profile_->spans_max} + profile_->follow_spans + profile_->follow_refreshes;
+  const uint64_t stored = spans * SpanTokensMax(*profile_), passed = 2 * kAnswerTokensMin + profile_->reread_tokens;
+  const uint64_t blocks = spans * 2 + stored / kBlockTokens;  // a span begins and ends within one
+  const BlockShape shape{static_cast<uint32_t>(geometry.layers.size()), geometry.kv_width()};
+  return budget_.RoomFor(1, WorkingSet::Bytes(geometry, passed, stored) + blocks * shape.Numbers() * sizeof(uint16_t)) == 1;
+}
+
+Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access, bool with_model) {
   LH_RETURN_IF_ERROR(CheckName(name));
   const bool write = access != Access::kRead;
   const fs::path path = PathOf(name);
@@ -171,7 +192,7 @@ Result<std::unique_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
   RocksOptions rocks = StoreOptions(path.string(), options_.memory_budget_bytes);
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
-  auto open = std::make_unique<Open_>();
+  auto open = std::make_shared<Open_>();
   if (!write) open->stamp = StampOf(path.string());
   LH_ASSIGN_OR_RETURN(open->store_memory, budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
@@ -214,9 +235,9 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
 
 Result<MemoryInfo> Engine::Show(const std::string& name) {
   // Looking at one memory does not take another one's indexes from who asks it, while there is room for both.
-  std::unique_ptr<Open_> own;
-  if (!IsOpen(name, Access::kRead, false)) {
-    Result<std::unique_ptr<Open_>> opened = OpenAnew(name, Access::kRead, false);
+  std::shared_ptr<Open_> own;
+  if (!IsOpen(open_.get(), name, Access::kRead, false)) {
+    Result<std::shared_ptr<Open_>> opened = OpenAnew(name, Access::kRead, false);
     if (opened.status().code() == StatusCode::kResourceExhausted) {
       open_.reset();
       opened = OpenAnew(name, Access::kRead, false);

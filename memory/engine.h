@@ -1,6 +1,7 @@
 // The engine: memories under one home directory, and what can be done with them. The library's front door.
 //
-// Owner: the composition root. Thread use: *confined* (one call at a time); `stop` flags may be set from anywhere.
+// Owner: the composition root. Thread use: *confined* (one call at a time); `stop` flags may be set from anywhere. With a SharedModel calls that
+// only read (Recall, Ask, Exists, List, Show) may be made by several threads, each within a turn of its own: they then overlap where the model is asked.
 #pragma once
 
 #include <atomic>
@@ -262,6 +263,8 @@ class Engine {
   // `profile` may be null: then the shipped profile that matches the model is taken, or the generic rule. Errors: invalid_argument,
   // resource_exhausted (the model's own buffers do not fit the memory budget).
   Status UseModel(LanguageModel* model, const RecallProfile* profile);
+  // Whether the budget has room for one more answer of the usual size beside what is under way. Safe to call concurrently. Must hold: it has its model.
+  bool HasRoomBeside() const;
   // The codec of memories that are made from now on; others keep theirs, which Ingest then notes. (no model) Errors: invalid_argument.
   Status UseCodec(std::string_view name);
   const RecallProfile& profile() const;
@@ -324,9 +327,11 @@ class Engine {
   struct Open_;
   // The memory, as open_ holds it from then on.
   Result<Memory*> Open(const std::string& name, Access access, bool with_model);
-  // Whether open_ is this memory as it is on the disk, and good for such a call.
-  bool IsOpen(const std::string& name, Access access, bool with_model) const;
-  Result<std::unique_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
+  // open_, for an answer that others may be written beside; until it lets go of it, Open finds it again.
+  std::shared_ptr<Open_> Lend();
+  // Whether `open`, which may be null, is this memory as it is on the disk, and good for such a call.
+  bool IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const;
+  Result<std::shared_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
   // How many spans a second look at this prompt may take in; 0 for no look.
   uint32_t SpansToLookAt(const Prompt& prompt) const;
@@ -418,7 +423,8 @@ class Engine {
   bool codec_chosen_ = false;
   LanguageModel* model_ = nullptr;
   std::unique_ptr<RecallProfile> profile_;
-  std::unique_ptr<Open_> open_;  // the memory that was used last
+  std::shared_ptr<Open_> open_;  // the memory that was used last
+  std::vector<std::weak_ptr<Open_>> lent_;  // those that answers use
   std::unique_ptr<const LexicalVocabulary> vocabulary_;
   std::unique_ptr<const RelatedWords> related_;  // null where the model does not show its embeddings
   std::vector<std::string> notes_;

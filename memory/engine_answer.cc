@@ -250,6 +250,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const size_t reread = SpansToReread(p.plan);
   LH_RETURN_IF_ERROR(ReadSentences(p));
   LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
+  p.blocks.clear();  // what is needed of them is in the set
+  LH_CHECK(p.block_memory.Resize(0).ok());
   const Clock::time_point prompt_start = Clock::now();
   reply.recall_ms = p.look_ms + Milliseconds(recall_start, prompt_start);
 

@@ -37,6 +37,7 @@ struct Engine::Planned {
     uint64_t bytes = 0;
   };
 
+  std::shared_ptr<Open_> open;       // what holds the memory
   Memory* memory = nullptr;
   Prompt prompt;
   std::unique_ptr<WorkingSet> set;   // holds the head

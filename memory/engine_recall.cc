@@ -94,6 +94,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   LH_RETURN_IF_ERROR(CheckQuestion(question));
   Planned p;
   LH_ASSIGN_OR_RETURN(p.memory, Open(memory_name, Access::kRead, true));
+  p.open = Lend();
   LH_RETURN_IF_ERROR(p.memory->LoadIndexes(WorkersOf(*model_)));
   const Clock::time_point start = Clock::now();
   const ModelInfo& info = model_->info();

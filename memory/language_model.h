@@ -67,6 +67,13 @@ struct Branch {
   size_t scored_begin = 1;  // the tokens from here on are judged, each by those before it; 1..tokens.size()
 };
 
+// The next token of one of several texts that go through the model side by side. Borrows for the call.
+struct NextToken {
+  TokenId token = 0;
+  LayerAttention* attention = nullptr;   // of a pass of one token
+  std::vector<float>* logits = nullptr;  // [vocab_size], those of the token
+};
+
 // Picks the next token from logits. Confined.
 class TokenSampler {
  public:
@@ -100,6 +107,12 @@ class LanguageModel {
   virtual Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) = 0;
   virtual uint32_t batch_tokens() const = 0;
   virtual std::span<const float> logits() const = 0;
+
+  // Runs one token of each of several texts in one pass: none sees another. logits() is left as it was. Must hold: at least one text, at most
+  // texts_max().
+  virtual Status ForwardEach(std::span<const NextToken> texts) = 0;
+  // 1 where layers stay with the engine: its cache holds one text.
+  virtual uint32_t texts_max() const = 0;
 
   // Judges several branches in one pass: result[i][j] is the natural log of the probability of token scored_begin + j of
   // branch i, given the tokens before it and what `attention` shows. Rows of a branch follow those of the one before it; it

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "attention/side_by_side.h"
 #include "base/hash.h"
 #include "base/process_memory.h"
 #include "ggml-cpu.h"
@@ -124,6 +125,8 @@ class LlamaHost final : public LanguageModel {
   Result<PromptParts> Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const override;
   Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
   uint32_t batch_tokens() const override { return kBatchTokens; }
+  Status ForwardEach(std::span<const NextToken> texts) override;
+  uint32_t texts_max() const override { return info_.native_window == 0 ? OutputsMax() : 1; }
   std::span<const float> logits() const override { return logits_; }
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
@@ -456,6 +459,31 @@ Status LlamaHost::Forward(std::span<const TokenId> tokens, uint32_t position, La
   LH_RETURN_IF_ERROR(Decode(context_.get(), tokens, position, want_logits));
   shift_pending_ = false;
   return tap_.CheckReplaced();
+}
+
+Status LlamaHost::ForwardEach(std::span<const NextToken> texts) {
+  LH_CHECK(!texts.empty() && texts.size() <= texts_max() && info_.native_window == 0);
+  const size_t n = texts.size();
+  batch_tokens_.clear();
+  batch_positions_.clear();
+  batch_logits_.assign(n, 1);
+  std::vector<LayerAttention*> each;
+  for (const NextToken& text : texts) {
+    batch_positions_.push_back(static_cast<llama_pos>(batch_tokens_.size()));  // nothing reads the native cache
+    batch_tokens_.push_back(text.token);
+    each.push_back(text.attention);
+  }
+  llama_memory_clear(llama_get_memory(context_.get()), false);
+  SideBySide attention(each, size_t{info_.geometry.q_heads} * info_.geometry.head_dim);
+  tap_.Replace(&attention);
+  LH_RETURN_IF_ERROR(DecodeBatch(context_.get()));
+  LH_RETURN_IF_ERROR(tap_.CheckReplaced());
+  for (size_t i = 0; i < n; ++i) {
+    const float* logits = llama_get_logits_ith(context_.get(), static_cast<int32_t>(i));
+    if (logits == nullptr) return Internal("model " + info_.name + ": no logits after the forward pass");
+    texts[i].logits->assign(logits, logits + info_.vocab_size);
+  }
+  return OkStatus();
 }
 
 namespace {

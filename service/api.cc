@@ -339,8 +339,8 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   call.exchange->Respond(std::move(reply));
 }
 
-void Api::Queue(Call& call, std::function<void(Engine&)> work) {
-  const Status queued = queue_->Ask([this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
+void Api::Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory) {
+  const auto run = [this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
     if (exchange->gone()) return;
     try {
       work(engine);
@@ -350,16 +350,23 @@ void Api::Queue(Call& call, std::function<void(Engine&)> work) {
       exchange->Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
     }
     TellNotes(engine);
-  }, call.client.tenant());
+  };
+  const Status queued = reads ? queue_->AskBeside(run, call.client.tenant(), memory) : queue_->Ask(run, call.client.tenant());
   if (!queued.ok()) call.exchange->Respond(NotQueuedReply(queued));
 }
 
-void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
-  Queue(call, [this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
+std::function<void(Engine&)> Api::Answering(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
+  return [this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
     Result<HttpReply> reply = work(engine);
     exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Told(reply.status())));
-  });
+  };
 }
+
+void Api::ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work) {
+  Queue(call, Answering(call, std::move(work)), /*reads=*/true, memory);
+}
+
+void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) { Queue(call, Answering(call, std::move(work)), /*reads=*/false, ""); }
 
 Status Api::Told(const Status& status) const {
   std::string message = status.message();
@@ -393,7 +400,7 @@ void Api::ShowMetrics(Call& call) {
 }
 
 void Api::Models(Call& call) {
-  OnEngine(call, [this, client = call.client](Engine& engine) -> Result<HttpReply> {
+  ReadEngine(call, "", [this, client = call.client](Engine& engine) -> Result<HttpReply> {
     LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List(client.tenant()));
     std::vector<std::string> names;
     for (const MemoryInfo& memory : memories) {
@@ -423,6 +430,9 @@ void Api::Complete(Call& call, bool chat) {
   Result<std::string> memory = call.client.MemoryName(parsed->memory);
   if (!memory.ok()) return call.Fail(memory.status());
   const uint64_t serial = next_id_++;
+  // A session's turn is written; and what heads pick takes more memory than what is recalled.
+  const bool reads = parsed->session.empty() && parsed->attend == Attend::kFocused;
+  const std::string asked = *memory;
   Queue(call, [this, exchange = call.exchange, limits = call.client.limits, memory = std::move(*memory), request = std::move(*parsed), serial](Engine& engine) {
     CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat, .logprobs = request.likeliest.has_value(), .characters = request.characters};
     head.model = request.model + "@" + request.memory;
@@ -485,13 +495,13 @@ void Api::Complete(Call& call, bool chat) {
     if (!request.stream) return exchange->Respond(JsonReply(CompletionJson(head, shown.text(), shown.stopped(), *reply)));
     exchange->Write(StreamEnd(head, shown.text(), shown.stopped(), *reply, request.stream_usage));
     exchange->EndStream();
-  });
+  }, reads, asked);
 }
 
 // -------------------------------------------------------------------------------------------------------------- memories
 
 void Api::ListMemories(Call& call) {
-  OnEngine(call, [client = call.client](Engine& engine) -> Result<HttpReply> {
+  ReadEngine(call, "", [client = call.client](Engine& engine) -> Result<HttpReply> {
     LH_ASSIGN_OR_RETURN(std::vector<MemoryInfo> memories, engine.List(client.tenant()));
     for (MemoryInfo& memory : memories) memory.name = client.Shown(memory.name);
     return JsonReply("{\"memories\":" + ListJson(memories) + "}");
@@ -499,7 +509,7 @@ void Api::ListMemories(Call& call) {
 }
 
 void Api::ShowMemory(Call& call) {
-  OnEngine(call, [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+  ReadEngine(call, "", [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
     LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(name));
     info.name = client.Shown(info.name);
     return JsonReply(ShowJson(info));
@@ -567,7 +577,7 @@ void Api::Recall(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  OnEngine(call, [this, memory = call.names[0], query, options](Engine& engine) -> Result<HttpReply> {
+  ReadEngine(call, call.names[0], [this, memory = call.names[0], query, options](Engine& engine) -> Result<HttpReply> {
     LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
     metrics_->Recall(reply);
     return JsonReply(RecallJson(reply));
@@ -598,13 +608,15 @@ void Api::Ask(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   // The client's going away ends the answer: its flag lives as long as the exchange.
-  OnEngine(call, [this, memory = call.names[0], limits = call.client.limits, question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
+  const auto answer = [this, memory = call.names[0], limits = call.client.limits, question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
     options.stop = &exchange->gone();
     LH_ASSIGN_OR_RETURN(const AskReply reply, engine.Ask(memory, question, options));
     metrics_->Answer(reply);
     Spend(limits, reply);
     return JsonReply(AskJson(reply));
-  });
+  };
+  if (options.attend == Attend::kFocused) return ReadEngine(call, call.names[0], answer);
+  OnEngine(call, answer);  // what heads pick takes more memory than what is recalled
 }
 
 // --------------------------------------------------------------------------------------------------------------- ingests

@@ -72,10 +72,13 @@ class Api {
   void CancelIngest(Call& call);
 
   void Complete(Call& call, bool chat);
-  // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile.
+  // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile. What only reads, of `memory` or of none
+  // for long, may run beside other such work.
+  std::function<void(Engine&)> Answering(Call& call, std::function<Result<HttpReply>(Engine&)> work);
+  void ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work);
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work);
   // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
-  void Queue(Call& call, std::function<void(Engine&)> work);
+  void Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory);
   void TellNotes(Engine& engine) const;
   // An error's message as a client may read it: without the path of the home, which is nobody's business there.
   Status Told(const Status& status) const;

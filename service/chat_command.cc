@@ -62,7 +62,7 @@ class Conversation {
 Status RunChatCommand(const ChatCommand& command, const CommandContext& c) {
   LH_RETURN_IF_ERROR(Engine::CheckName(command.memory));
   const std::atomic<bool>* const stop = c.catch_signals();
-  LH_RETURN_IF_ERROR(c.load_model());
+  LH_RETURN_IF_ERROR(c.load_model().status());
   Conversation conversation(command, c, stop);
   LH_RETURN_IF_ERROR(conversation.Begin());
   const bool asks = isatty(STDIN_FILENO) == 1 && c.terminal.error_is_terminal();

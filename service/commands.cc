@@ -114,7 +114,7 @@ Status Run(const IngestCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(TextInputs inputs, CollectInputs(command.paths, STDIN_FILENO));
   for (const std::string& note : inputs.notes) c.terminal.Note(note);
   const std::atomic<bool>* stop = c.catch_signals();
-  LH_RETURN_IF_ERROR(c.load_model());
+  LH_RETURN_IF_ERROR(c.load_model().status());
   if (!command.codec.empty()) LH_RETURN_IF_ERROR(c.engine.UseCodec(command.codec));
   IngestSummary summary{.memory = command.memory};
   for (size_t i = 0; i < inputs.sources.size(); ++i) {
@@ -153,7 +153,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   // Before the model is loaded: a misspelt name is answered at once.
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
-  LH_RETURN_IF_ERROR(c.load_model());
+  LH_RETURN_IF_ERROR(c.load_model().status());
   AskOptions options;
   options.answer_prefix = command.answer_prefix;
   options.system = command.system;
@@ -190,7 +190,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
 Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
-  LH_RETURN_IF_ERROR(c.load_model());
+  LH_RETURN_IF_ERROR(c.load_model().status());
   const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans, .abstain = command.abstain, .explain = command.explain});
   ShowNotes(c);
   if (!recalled.ok()) return recalled.status();
@@ -271,7 +271,7 @@ Status Run(const VerifyCommand& command, const CommandContext& c) {
 Status Run(const ReindexCommand& command, const CommandContext& c) {
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
-  LH_RETURN_IF_ERROR(c.load_model());
+  LH_RETURN_IF_ERROR(c.load_model().status());
   const Result<ReindexReport> report = [&] {
     ShownProgress shown(&c.terminal, command.memory);
     return c.engine.Reindex(command.memory, stop, shown.Listener());

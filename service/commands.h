@@ -6,6 +6,7 @@
 #include <string>
 
 #include "memory/engine.h"
+#include "memory/shared_model.h"
 #include "model/model_catalog.h"
 #include "service/cli.h"
 #include "service/config.h"
@@ -13,8 +14,8 @@
 
 namespace longhold {
 
-// Borrowed for the call. `load_model` gives the engine its model, slowly, the first time; only commands that need one call it,
-// after everything cheaper was checked.
+// Borrowed for the call. `load_model` gives the engine its model, slowly, and returns it as the engine has it; only commands that need one call
+// it, after everything cheaper was checked.
 struct CommandContext {
   Engine& engine;
   const ModelCatalog& catalog;
@@ -22,7 +23,7 @@ struct CommandContext {
   Terminal& terminal;
   bool json = false;
   std::string python;                          // for fetching models
-  std::function<Status()> load_model;
+  std::function<Result<SharedModel*>()> load_model;
   std::function<Result<LanguageModel*>()> load_model_only;  // the same for an engine of the command's own; main's engine gets none
   std::function<const std::atomic<bool>*()> catch_signals;  // from here on SIGINT and SIGTERM set the flag; a second one ends the process
 };

@@ -9,6 +9,13 @@ namespace longhold {
 
 using Clock = std::chrono::steady_clock;
 
+namespace {
+
+// Of those that may be answered side by side, which one tenant does not take.
+constexpr size_t kPlacesForOthers = 2;
+
+}  // namespace
+
 EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options) : engine_(engine), options_(options), next_id_(options.first_id) {
   keeper_ = std::make_unique<JoinedThread>([this] { KeepTexts(); });
   thread_ = std::make_unique<JoinedThread>([this] { Run(); });
@@ -21,6 +28,15 @@ EngineQueue::~EngineQueue() {
 }
 
 Status EngineQueue::Ask(std::function<void(Engine&)> question, const std::string& tenant) {
+  return Add({.run = std::move(question), .beside = false, .memory = {}}, tenant);
+}
+
+Status EngineQueue::AskBeside(std::function<void(Engine&)> question, const std::string& tenant, const std::string& memory) {
+  const bool beside = options_.model != nullptr && options_.model->turns_max() > 1;
+  return Add({.run = std::move(question), .beside = beside, .memory = memory}, tenant);
+}
+
+Status EngineQueue::Add(Question question, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; ask again in a while");
   const auto own = questions_.find(tenant);
@@ -36,7 +52,7 @@ Status EngineQueue::Ask(std::function<void(Engine&)> question, const std::string
 
 size_t EngineQueue::questions() const {
   const std::lock_guard lock(mutex_);
-  return question_count_ + (answering_ ? 1 : 0);
+  return question_count_ + (answering_ ? 1 : 0) + side_by_side_.size();
 }
 
 size_t EngineQueue::ingests() const {
@@ -164,23 +180,65 @@ void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
   }
 }
 
+std::map<std::string, std::deque<EngineQueue::Question>>::iterator EngineQueue::NextTenant() {
+  auto turn = questions_.upper_bound(asked_last_);
+  for (size_t i = 0; i < questions_.size(); ++i, ++turn) {
+    if (turn == questions_.end()) turn = questions_.begin();
+    if (turn->first.empty() || !turn->second.front().beside) return turn;
+    const auto own = std::count_if(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& a) { return a.tenant == turn->first; });
+    if (static_cast<size_t>(own) + kPlacesForOthers < std::max<size_t>(options_.model->turns_max(), kPlacesForOthers + 1)) return turn;
+  }
+  return questions_.end();
+}
+
+bool EngineQueue::MayBegin(const Question& question) const {
+  if (side_by_side_.empty()) return true;
+  if (!question.beside || side_by_side_.size() >= options_.model->turns_max()) return false;
+  const bool same_memory = std::all_of(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& other) {
+    return other.memory.empty() || question.memory.empty() || other.memory == question.memory;
+  });
+  // Another memory has indexes of its own, whose size is not known yet.
+  const MemoryBudget& budget = engine_->budget();
+  return same_memory || budget.used_bytes() <= budget.limit_bytes() / 2;
+}
+
+void EngineQueue::Begin(Question question, const std::string& tenant) {
+  Answering& answering = side_by_side_.emplace_back(Answering{.tenant = tenant, .memory = question.memory, .ended = false, .thread = nullptr});
+  answering.thread = std::make_unique<JoinedThread>([this, &answering, run = std::move(question.run)] {
+    {
+      const SharedModel::Turn turn(options_.model);
+      run(*engine_);
+    }
+    const std::lock_guard lock(mutex_);
+    answering.ended = true;
+    changed_.notify_one();
+  });
+}
+
 void EngineQueue::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [&] { return stopping_ || !questions_.empty() || !ingests_.empty(); });
-    if (!questions_.empty()) {
-      auto turn = questions_.upper_bound(asked_last_);
-      if (turn == questions_.end()) turn = questions_.begin();
-      asked_last_ = turn->first;
-      const std::function<void(Engine&)> question = std::move(turn->second.front());
+    std::erase_if(side_by_side_, [](const Answering& answering) { return answering.ended; });
+    const auto turn = NextTenant();
+    if (turn != questions_.end() && MayBegin(turn->second.front())) {
+      const std::string tenant = asked_last_ = turn->first;
+      Question question = std::move(turn->second.front());
       turn->second.pop_front();
       if (turn->second.empty()) questions_.erase(turn);
       --question_count_;
+      if (question.beside) {
+        Begin(std::move(question), tenant);
+        continue;
+      }
       answering_ = true;
       lock.unlock();
-      question(*engine_);
+      question.run(*engine_);
       lock.lock();
       answering_ = false;
+      continue;
+    }
+    if (!side_by_side_.empty() || (!stopping_ && questions_.empty() && ingests_.empty())) {
+      changed_.wait(lock);
       continue;
     }
     if (stopping_) {

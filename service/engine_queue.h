@@ -1,6 +1,7 @@
 // Who has the engine, and when: questions in their order, and texts that are read while nobody asks.
 //
-// The engine serves one call at a time. A question does not wait for a text to end: the ingest commits what it has read, the question is
+// Questions that only read are answered side by side where the model can be shared (memory/shared_model.h); others, and texts, have the engine to
+// themselves. A question does not wait for a text to end: the ingest commits what it has read, the question is
 // answered, and the ingest goes on from there. Tenants take turns: whose question, or text, is next does not depend on how many another one sends.
 #pragma once
 
@@ -10,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,6 +21,7 @@
 
 #include "base/joined_thread.h"
 #include "memory/engine.h"
+#include "memory/shared_model.h"
 #include "service/inbox.h"
 
 namespace longhold {
@@ -30,6 +33,7 @@ struct EngineQueueOptions {
   size_t ingest_bytes_max = 256ull << 20;          // of their texts, which are held until they are read
   size_t ended_max = 1024;                         // ingests that have ended and are remembered, the latest
   std::function<void(const IngestReport&)> on_read; // after each turn of an ingest, on the queue's thread; may be empty
+  SharedModel* model = nullptr;                    // the engine's, for answers side by side; null: one after the other
   const Inbox* inbox = nullptr;                    // where texts are kept until they are read; null: only in RAM
   uint64_t first_id = 1;                           // of ingests; above those that the inbox holds
   std::chrono::milliseconds ingest_turn{500};      // an ingest that was interrupted runs at least so long before the next question
@@ -60,6 +64,8 @@ class EngineQueue {
   // Runs `question` on the engine, after those of the same tenant before it (none: the operator's). It must not throw. Errors: resource_exhausted
   // when too many wait, unavailable after Stop; then it is not run.
   Status Ask(std::function<void(Engine&)> question, const std::string& tenant = "");
+  // The same of a question that only reads, of `memory` (or, when that is empty, of none for long): it may run beside others like it.
+  Status AskBeside(std::function<void(Engine&)> question, const std::string& tenant, const std::string& memory);
   // How many wait or run.
   size_t questions() const;
   size_t ingests() const;
@@ -95,6 +101,23 @@ class EngineQueue {
   bool OthersWait(const std::string& tenant) const;
   // The first text of the tenant whose turn it is. Must hold: there is one.
   std::shared_ptr<Work> NextWork() const;
+  struct Question {
+    std::function<void(Engine&)> run;
+    bool beside = false;
+    std::string memory;
+  };
+  // A question that runs on a thread of its own.
+  struct Answering {
+    std::string tenant, memory;
+    bool ended = false;
+    std::unique_ptr<JoinedThread> thread;
+  };
+  Status Add(Question question, const std::string& tenant);
+  // Whose question is next; end where none waits, or only of tenants that have all the places that one may have.
+  std::map<std::string, std::deque<Question>>::iterator NextTenant();
+  // Whether the question may begin beside those that run.
+  bool MayBegin(const Question& question) const;
+  void Begin(Question question, const std::string& tenant);
   void Run();
   Result<IngestReport> Read(const std::string& memory, const IngestInput& input, const std::function<void(const IngestProgress&)>& on_progress);
   // Gives NextWork its turn. `lock` is held on entry and on return, not in between.
@@ -111,10 +134,11 @@ class EngineQueue {
   const EngineQueueOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, std::deque<std::function<void(Engine&)>>> questions_;  // by tenant; no empty ones
+  std::map<std::string, std::deque<Question>> questions_;  // by tenant; no empty ones
   size_t question_count_ = 0;                             // of all
   std::string asked_last_, read_last_;                    // whose question, and whose text, had the last turn
-  bool answering_ = false;
+  bool answering_ = false;                                // one that has the engine to itself
+  std::list<Answering> side_by_side_;
   struct Arrival {
     std::shared_ptr<Work> work;
     std::function<void(Result<IngestJob>)> accepted;

@@ -10,9 +10,11 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 #include <thread>
 
 #include "memory/engine.h"
+#include "memory/shared_model.h"
 #include "model/llama_host.h"
 #include "model/model_catalog.h"
 #include "service/cli.h"
@@ -58,20 +60,22 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   LH_ASSIGN_OR_RETURN(const Config config,
                       LoadConfig(invocation.flags, GetEnvironment, HomeDirectory(), std::thread::hardware_concurrency()));
   const ModelCatalog catalog(config.models_dir);
-  std::unique_ptr<LanguageModel> model;  // outlives the engine
+  std::unique_ptr<LanguageModel> model;  // these two outlive the engine
+  std::optional<SharedModel> shared;
   Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value});
   const auto load_model_only = [&]() -> Result<LanguageModel*> {
     LH_ASSIGN_OR_RETURN(const std::string path, catalog.Resolve(config.model.value));
     LH_ASSIGN_OR_RETURN(model, LoadLlama({.path = path, .threads = config.threads.value}));
     return model.get();
   };
-  const auto load_model = [&]() -> Status {
+  const auto load_model = [&]() -> Result<SharedModel*> {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
-    LH_RETURN_IF_ERROR(UseModelWithProfile(config, loaded, &engine));
+    shared.emplace(loaded, SharedModelOptions{.room = [&engine] { return engine.HasRoomBeside(); }});
+    LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, &engine));
     if (engine.profile().heads.empty() && engine.profile().calibration.empty()) {
       terminal.Note(loaded->info().name + ": has no recall profile, so places are found by their words alone; 'longhold calibrate' learns one");
     }
-    return OkStatus();
+    return &*shared;
   };
   LH_RETURN_IF_ERROR(RunCommand(invocation.command, {.engine = engine,
                                                      .catalog = catalog,

@@ -67,7 +67,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                            api->Handle(std::move(request), std::move(exchange));
                                          }));
   const std::atomic<bool>* const stop = c.catch_signals();
-  LH_RETURN_IF_ERROR(c.load_model());
+  LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);
   Metrics metrics;
   Inbox inbox(c.config.home.value);
@@ -78,6 +78,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   if (!texts.empty()) notes.push_back("reading " + std::to_string(texts.size()) + " texts that were accepted before");
   for (const std::string& text : notes) note(text);
   EngineQueueOptions waits;
+  waits.model = shared;
   waits.inbox = kept ? &inbox : nullptr;
   waits.first_id = static_cast<uint64_t>(UnixSeconds()) * 1000;  // none that another run of the server gave
   waits.on_read = [&](const IngestReport& report) { metrics.Ingested(report); };

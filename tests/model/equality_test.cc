@@ -143,6 +143,44 @@ TEST_P(Equality, ASecondSetStartsAfresh) {
   }
 }
 
+// Several texts in one pass: each gets the logits that it gets alone, but for the order of sums.
+TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
+  if (GetParam().native_window > 0) {
+    EXPECT_EQ(model_->texts_max(), 1u);
+    return;
+  }
+  constexpr size_t kTexts = 5;
+  std::vector<std::unique_ptr<WorkingSet>> sets;
+  std::vector<std::vector<float>> alone, logits(kTexts);
+  std::vector<NextToken> next;
+  for (size_t i = 0; i < kTexts; ++i) {
+    const std::vector<TokenId> tokens = Tokens(1 + 40 * i, static_cast<uint32_t>(i));
+    const auto read = [&](uint32_t count) {
+      auto set = std::make_unique<WorkingSet>(model_->info().geometry, 512);
+      if (count > 0) {
+        set->BeginPass(count);
+        EXPECT_TRUE(model_->Forward(std::span(tokens).first(count), 0, set.get(), true).ok());
+      }
+      return set;
+    };
+    (void)read(static_cast<uint32_t>(tokens.size()));
+    alone.emplace_back(model_->logits().begin(), model_->logits().end());
+    sets.push_back(read(static_cast<uint32_t>(tokens.size() - 1)));
+    sets.back()->BeginPass(1);
+    next.push_back({.token = tokens.back(), .attention = sets.back().get(), .logits = &logits[i]});
+  }
+  const std::vector<float> before(model_->logits().begin(), model_->logits().end());
+  ASSERT_TRUE(model_->ForwardEach(next).ok());
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), model_->logits().begin())) << "logits() are left as they were";
+  for (size_t i = 0; i < kTexts; ++i) {
+    ASSERT_EQ(logits[i].size(), alone[i].size());
+    float moved = 0;
+    for (size_t v = 0; v < logits[i].size(); ++v) moved = std::max(moved, std::abs(logits[i][v] - alone[i][v]));
+    EXPECT_LE(moved, 1e-3f) << "text " << i;
+  }
+  EXPECT_NE(alone[1], alone[2]);
+}
+
 // 16-bit and 8-bit weights quantise the activations too: the last bit of a sum becomes a whole step some layers later. The
 // yardstick is then the engine against itself (llama_host.h). Both are the largest of a few hundred roundings, so the worst
 // over some lengths is compared: at a single length the ratio was seen between 0.5 and 1.4.

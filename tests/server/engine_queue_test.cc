@@ -6,6 +6,7 @@
 
 #include <future>
 
+#include "memory/working_set.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
@@ -78,6 +79,71 @@ TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
     calm += ran[i] == "calm";
   }
   EXPECT_LE(loud, 5u);
+}
+
+TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
+  SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomBeside(); }});
+  RecallProfile profile;
+  profile.name = "toy";
+  ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
+  for (const char* memory : {"tales", "other"}) {
+    ASSERT_TRUE(engine_.Ingest(memory, {"text", "The number of " + std::string(memory) + " is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
+  }
+  constexpr size_t kQuestions = 10;
+  const auto ask = [&](size_t i) {
+    AskOptions options{.answer_prefix = "It is", .max_tokens = 30};
+    const Result<AskReply> reply = engine_.Ask(i % 3 == 0 ? "other" : "tales", "What is the number of stone " + std::to_string(i) + "?", options);
+    return reply.ok() ? reply->answer + " " + std::to_string(reply->citations.size()) : reply.status().ToString();
+  };
+  std::vector<std::string> alone, beside(kQuestions);
+  for (size_t i = 0; i < kQuestions; ++i) alone.push_back(ask(i));
+  Start({.model = &shared});
+  const auto go = HoldQueue(*queue_);
+  std::atomic<size_t> ended{0};
+  bool all_before = false;
+  for (size_t i = 0; i < kQuestions; ++i) {
+    ASSERT_TRUE(queue_->AskBeside([&, i](Engine&) {
+      beside[i] = ask(i);
+      ++ended;
+    }, "", i % 3 == 0 ? "other" : "tales").ok());
+  }
+  // What writes has the engine to itself, in its turn.
+  ASSERT_TRUE(queue_->Ask([&](Engine& engine) {
+    all_before = ended == kQuestions;
+    EXPECT_TRUE(engine.Forget("other", "", true).ok());
+  }).ok());
+  ASSERT_TRUE(queue_->AskBeside([&](Engine& engine) { EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound); }, "", "other").ok());
+  EXPECT_EQ(queue_->questions(), kQuestions + 3);
+  go->set_value();
+  queue_->Stop();
+  queue_.reset();
+  EXPECT_TRUE(all_before);
+  EXPECT_EQ(beside, alone);
+  EXPECT_GE(model_.each_texts_max(), 2u);
+}
+
+TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
+  SharedModel shared(&model_, {.turns_max = 4});
+  ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
+  Start({.model = &shared});
+  const auto go = HoldQueue(*queue_);
+  std::promise<void> calm;
+  const std::shared_future<void> calm_ended = calm.get_future().share();
+  // Each goes on until the calm tenant's question has been answered: with all places taken none would ever be.
+  const auto loud = [&](Engine&) {
+    WorkingSet set(shared.info().geometry, 1 << 20);
+    const TokenId token = 7;
+    while (calm_ended.wait_for(0ms) != std::future_status::ready) {
+      set.Truncate(0);
+      set.BeginPass(1);
+      EXPECT_TRUE(shared.Forward({&token, 1}, 0, &set, true).ok());
+    }
+  };
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(queue_->AskBeside(loud, "loud", "loud/book").ok());
+  ASSERT_TRUE(queue_->AskBeside([&](Engine&) { calm.set_value(); }, "calm", "calm/book").ok());
+  go->set_value();
+  calm_ended.wait();
+  queue_.reset();
 }
 
 TEST_F(EngineQueueTest, AShortTextDoesNotWaitForAnotherTenantsLongOne) {

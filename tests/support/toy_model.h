@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/side_by_side.h"
 #include "memory/language_model.h"
 #include "tests/support/attention_driver.h"
 
@@ -231,6 +232,28 @@ class ToyModel final : public LanguageModel {
     }
     return logs;
   }
+  Status ForwardEach(std::span<const NextToken> texts) override {
+    ++each_count_;
+    each_texts_max_ = std::max(each_texts_max_, texts.size());
+    const std::vector<float> before = logits_;
+    std::vector<TokenId> tokens;
+    std::vector<LayerAttention*> each;
+    for (const NextToken& text : texts) {
+      tokens.push_back(text.token);
+      each.push_back(text.attention);
+    }
+    SideBySide attention(each, width_);
+    LH_RETURN_IF_ERROR(Forward(tokens, 0, &attention, true));
+    for (size_t i = 0; i < texts.size(); ++i) {
+      texts[i].logits->assign(pieces_.size(), 0.0f);
+      for (size_t p = 0; p < pieces_.size(); ++p) {
+        for (size_t c = 0; c < width_; ++c) (*texts[i].logits)[p] += embeddings_[p * width_ + c] * hidden_[i * width_ + c];
+      }
+    }
+    logits_ = before;
+    return OkStatus();
+  }
+  uint32_t texts_max() const override { return options_.native_window == 0 ? options_.batch_tokens : 1; }
   uint32_t scored_tokens_max() const override { return options_.batch_tokens; }
   uint32_t branches_max() const override { return options_.native_window == 0 ? options_.batch_tokens : 1; }
   uint32_t batch_tokens() const override { return options_.batch_tokens; }
@@ -276,6 +299,9 @@ class ToyModel final : public LanguageModel {
   const std::vector<std::string>& pieces() const { return pieces_; }
   uint32_t native_position_max() const { return native_position_max_; }
   uint64_t forward_count() const { return forward_count_; }
+  // Of ForwardEach: how often, and the most texts at once.
+  uint64_t each_count() const { return each_count_; }
+  size_t each_texts_max() const { return each_texts_max_; }
 
  private:
   struct Native {
@@ -320,7 +346,8 @@ class ToyModel final : public LanguageModel {
   std::vector<float> hidden_;      // [tokens, width] of the last pass that gave logits, normalised
   std::vector<Native> native_;  // ascending by position
   uint32_t native_position_max_ = 0;
-  uint64_t forward_count_ = 0;
+  uint64_t forward_count_ = 0, each_count_ = 0;
+  size_t each_texts_max_ = 0;
 };
 
 }  // namespace longhold

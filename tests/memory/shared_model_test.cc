@@ -1,0 +1,145 @@
+// Several answers through one model: each gets what it would get alone, in fewer passes, and nobody waits for another's end.
+#include "memory/shared_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <list>
+#include <thread>
+
+#include "base/joined_thread.h"
+#include "memory/working_set.h"
+#include "tests/support/toy_model.h"
+#include "tests/support/toy_text.h"
+
+namespace longhold {
+namespace {
+
+class SharedModelTest : public testing::Test {
+ protected:
+  SharedModelTest() : model_({.geometry = TinyGeometry()}) {}
+
+  // Reads a text of its own in passes of `pass` tokens and goes on with the likeliest token `count` times.
+  std::vector<TokenId> Answer(LanguageModel& model, uint64_t seed, size_t count, const std::function<void(size_t)>& on_token = nullptr) const {
+    const std::vector<TokenId> text = *model.Tokenize(PlainText(200, seed), false);
+    WorkingSet set(model.info().geometry, static_cast<uint32_t>(text.size() + count));
+    const auto run = [&](std::span<const TokenId> tokens, bool want_logits) {
+      const uint32_t position = set.size();
+      set.BeginPass(static_cast<uint32_t>(tokens.size()));
+      const Status status = model.Forward(tokens, position, &set, want_logits);
+      EXPECT_TRUE(status.ok()) << status.ToString();
+    };
+    const size_t half = text.size() / 2;
+    run(std::span(text).first(half), false);
+    run(std::span(text).subspan(half), true);
+    std::vector<TokenId> out;
+    for (size_t i = 0; i < count; ++i) {
+      const std::span<const float> logits = model.logits();
+      out.push_back(static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+      if (on_token) on_token(i);
+      run(std::span(&out.back(), 1), true);
+    }
+    return out;
+  }
+
+  ToyModel model_;
+};
+
+TEST_F(SharedModelTest, GivesEachWhatItGetsAloneInFewerPasses) {
+  constexpr size_t kAnswers = 6, kTokens = 40;
+  std::vector<std::vector<TokenId>> alone, beside(kAnswers);
+  for (size_t i = 0; i < kAnswers; ++i) alone.push_back(Answer(model_, i, kTokens + i));
+  EXPECT_NE(alone[0], alone[1]) << "or the texts do not matter";
+  SharedModel shared(&model_);
+  const uint64_t passes = model_.forward_count();
+  {
+    std::list<JoinedThread> threads;
+    for (size_t i = 0; i < kAnswers; ++i) {
+      threads.emplace_back([&, i] {
+        const SharedModel::Turn turn(&shared);
+        beside[i] = Answer(shared, i, kTokens + i);
+      });
+    }
+  }
+  EXPECT_EQ(beside, alone);
+  EXPECT_GE(model_.each_texts_max(), 2u);
+  EXPECT_LT(model_.forward_count() - passes, kAnswers * kTokens);
+}
+
+TEST_F(SharedModelTest, OneAloneIsAsWithoutIt) {
+  const std::vector<TokenId> alone = Answer(model_, 1, 10);
+  SharedModel shared(&model_);
+  EXPECT_EQ(Answer(shared, 1, 10), alone) << "also outside of a turn";
+  const SharedModel::Turn turn(&shared);
+  EXPECT_EQ(Answer(shared, 1, 10), alone);
+  EXPECT_EQ(model_.each_count(), 0u);
+}
+
+TEST_F(SharedModelTest, WhoIsAnsweringGoesOnWhileAnotherIsRead) {
+  SharedModel shared(&model_);
+  std::promise<void> begun;
+  std::atomic<size_t> told{0};
+  JoinedThread first([&] {
+    const SharedModel::Turn turn(&shared);
+    Answer(shared, 1, 60, [&](size_t i) {
+      if (i == 1) begun.set_value();
+      told = i;
+    });
+  });
+  begun.get_future().wait();
+  const SharedModel::Turn turn(&shared);
+  const std::vector<TokenId> text = *shared.Tokenize(PlainText(400, 2), false);
+  WorkingSet set(shared.info().geometry, 2048);
+  const size_t before = told;
+  for (int pass = 0; pass < 10; ++pass) {
+    set.BeginPass(100);
+    ASSERT_TRUE(shared.Forward(std::span(text).first(100), set.size(), &set, false).ok());
+  }
+  EXPECT_GE(told, std::min<size_t>(59, before + 9)) << "a token for each pass";
+}
+
+TEST_F(SharedModelTest, TurnsBeginInTheirOrderAndAreBounded) {
+  SharedModel shared(&model_, {.turns_max = 2});
+  EXPECT_EQ(shared.turns_max(), 2u);
+  std::atomic<int> now{0}, most{0};
+  std::list<JoinedThread> threads;
+  for (uint64_t i = 0; i < 6; ++i) {
+    threads.emplace_back([&, i] {
+      const SharedModel::Turn turn(&shared);
+      most = std::max(most.load(), ++now);
+      Answer(shared, i, 20);
+      --now;
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(most, 2);
+}
+
+TEST_F(SharedModelTest, WithoutRoomTheyFollowEachOther) {
+  std::atomic<int> asked{0};
+  SharedModel shared(&model_, {.room = [&] { return ++asked < 0; }});
+  std::list<JoinedThread> threads;
+  std::atomic<int> now{0}, most{0};
+  for (uint64_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const SharedModel::Turn turn(&shared);
+      most = std::max(most.load(), ++now);
+      Answer(shared, i, 10);
+      --now;
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(most, 1);
+  EXPECT_EQ(model_.each_count(), 0u);
+}
+
+// Its cache holds one text.
+TEST_F(SharedModelTest, AModelWithLayersOfItsOwnIsNotShared) {
+  ToyModel native({.geometry = TinyGeometry(), .native_window = 16});
+  EXPECT_EQ(SharedModel(&native, {.turns_max = 8}).turns_max(), 1u);
+}
+
+}  // namespace
+}  // namespace longhold
