@@ -233,19 +233,48 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
   return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
 }
 
+Result<std::shared_ptr<Engine::Open_>> Engine::OpenToShow(const std::string& name) {
+  if (IsOpen(open_.get(), name, Access::kRead, false)) return open_;
+  Result<std::shared_ptr<Open_>> opened = OpenAnew(name, Access::kRead, false);
+  if (opened.status().code() != StatusCode::kResourceExhausted) return opened;
+  open_.reset();  // there is no room for both
+  return OpenAnew(name, Access::kRead, false);
+}
+
+Result<TierReport> Engine::Tiers(const std::string& name) {
+  LH_ASSIGN_OR_RETURN(const std::shared_ptr<Open_> open, OpenToShow(name));
+  Memory& memory = *open->memory;
+  TierReport report;
+  report.tokens = memory.committed_tokens();
+  report.exact_bytes = report.tokens * memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t);
+  report.open = open == open_;
+  report.ram_index_bytes = memory.index_bytes();
+  report.codec = memory.manifest().codec;
+  LH_ASSIGN_OR_RETURN(report.blocks_bytes, memory.store().TableBytes(Table::kBlocks));
+  LH_ASSIGN_OR_RETURN(report.index_bytes, memory.store().TableBytes(Table::kIndex));
+  LH_ASSIGN_OR_RETURN(report.text_bytes, memory.store().TableBytes(Table::kText));
+  LH_ASSIGN_OR_RETURN(const uint64_t disk_bytes, memory.store().DiskBytes());
+  report.other_bytes = disk_bytes - std::min(disk_bytes, report.blocks_bytes + report.index_bytes + report.text_bytes);
+  return report;
+}
+
+Status Engine::Create(const std::string& name, const std::string& codec) {
+  LH_CHECK(model_ != nullptr);
+  if (!codec.empty() && !IsCodecName(codec)) return InvalidArgument("codec " + codec + ": unknown; choose one of " + CodecList());
+  const Status exists = Exists(name);
+  if (exists.ok()) return AlreadyExists("memory " + name + ": is there already");
+  if (exists.code() != StatusCode::kNotFound) return exists;
+  const std::string usual = options_.codec;
+  if (!codec.empty()) options_.codec = codec;
+  const Status made = Open(name, Access::kCreate, true).status();
+  options_.codec = usual;
+  CloseMemory();
+  return made;
+}
+
 Result<MemoryInfo> Engine::Show(const std::string& name) {
-  // Looking at one memory does not take another one's indexes from who asks it, while there is room for both.
-  std::shared_ptr<Open_> own;
-  if (!IsOpen(open_.get(), name, Access::kRead, false)) {
-    Result<std::shared_ptr<Open_>> opened = OpenAnew(name, Access::kRead, false);
-    if (opened.status().code() == StatusCode::kResourceExhausted) {
-      open_.reset();
-      opened = OpenAnew(name, Access::kRead, false);
-    }
-    if (!opened.ok()) return opened.status();
-    own = std::move(*opened);
-  }
-  Memory* const memory = (own != nullptr ? own : open_)->memory.get();
+  LH_ASSIGN_OR_RETURN(const std::shared_ptr<Open_> open, OpenToShow(name));
+  Memory* const memory = open->memory.get();
   MemoryInfo info;
   info.name = name;
   info.model = memory->manifest().model_name;

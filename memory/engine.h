@@ -48,6 +48,16 @@ struct MemoryInfo {
   uint64_t disk_bytes = 0;
 };
 
+// Where a memory's bytes are (docs/architecture.md, tiers).
+struct TierReport {
+  uint64_t tokens = 0;
+  uint64_t exact_bytes = 0;       // of their keys and values in 16 bits
+  bool open = false;              // the engine holds it open, with its indexes in RAM
+  uint64_t ram_index_bytes = 0;   // those
+  std::string codec;              // of the blocks
+  uint64_t blocks_bytes = 0, index_bytes = 0, text_bytes = 0, other_bytes = 0;  // on the disk
+};
+
 // One text to ingest. `name` identifies the document within its memory.
 struct IngestInput {
   std::string name;
@@ -277,6 +287,8 @@ class Engine {
   // The tenant in front of a memory's name, empty where there is none, and what follows it.
   static std::pair<std::string, std::string> SplitName(const std::string& memory);
 
+  // Makes an empty memory, whose blocks get `codec`, or the engine's when that is empty. Errors: already_exists, invalid_argument.
+  Status Create(const std::string& memory, const std::string& codec);
   // Ingests one document, creating the memory when needed. Commits every 4,096 tokens; when `stop` becomes true it commits
   // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes), resource_exhausted.
   Result<IngestReport> Ingest(const std::string& memory, const IngestInput& input, const std::atomic<bool>* stop,
@@ -304,6 +316,7 @@ class Engine {
   // All memories by name, those of tenants last; those that cannot be read say so in `status`. With a tenant only that one's.
   Result<std::vector<MemoryInfo>> List(const std::string& tenant = "");
   Result<MemoryInfo> Show(const std::string& memory);
+  Result<TierReport> Tiers(const std::string& memory);
   // Takes a name off a document, and removes the document when that was its only one; a note says when it stays. With an empty
   // name removes the whole memory, whatever its state. With `compact` the bytes are gone from the disk on return.
   Status Forget(const std::string& memory, const std::string& document, bool compact);
@@ -332,6 +345,8 @@ class Engine {
   // Whether `open`, which may be null, is this memory as it is on the disk, and good for such a call.
   bool IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const;
   Result<std::shared_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
+  // A memory to look at: open_, where it is that one, or one of its own, so that looking does not take another memory's indexes from who asks it.
+  Result<std::shared_ptr<Open_>> OpenToShow(const std::string& name);
   Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
   // How many spans a second look at this prompt may take in; 0 for no look.
   uint32_t SpansToLookAt(const Prompt& prompt) const;

@@ -158,6 +158,8 @@ class Memory {
   // `stop` is set, data_loss never: what cannot be built is told in the report. Lists are BuildLists' to make again. `on_progress` (may be null) hears tokens done and in all.
   Result<IndexReport> Reindex(const RecallProfile& profile, const ParallelFor& parallel, const std::atomic<bool>* stop,
                               const std::function<void(uint64_t done, uint64_t total)>& on_progress);
+  // RAM that the indexes take now.
+  uint64_t index_bytes() const { return index_memory_.bytes(); }
   // Writes another name into the manifest. Where the memory's store lies is Engine's to change.
   Status Rename(const std::string& name);
   // Reads every record, segment and block. Data_loss names the first bad one.

@@ -11,6 +11,7 @@
 #include "base/format.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "service/api_call.h"
 #include "service/conversation.h"
 #include "service/json_text.h"
 #include "service/openai.h"
@@ -23,101 +24,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr size_t kJsonBytesMax = 1 << 20;      // of a completion's body
-constexpr size_t kDocumentNameMax = 1024;
 constexpr std::string_view kOfMemory = "/v1/memories/{memory}";  // what routes begin with whose first name is a memory's
-
-unsigned HttpStatus(StatusCode code) {
-  switch (code) {
-    case StatusCode::kOk: return 200;
-    case StatusCode::kInvalidArgument: return 400;
-    case StatusCode::kNotFound: return 404;
-    case StatusCode::kAlreadyExists:
-    case StatusCode::kFailedPrecondition: return 409;
-    case StatusCode::kResourceExhausted:
-    case StatusCode::kUnavailable:
-    case StatusCode::kCancelled: return 503;
-    case StatusCode::kDeadlineExceeded: return 504;
-    case StatusCode::kUnimplemented: return 501;
-    default: return 500;
-  }
-}
-
-// "type" of an error, in OpenAI's words where it has one.
-std::string ErrorType(const Status& status) {
-  if (status.code() == StatusCode::kInvalidArgument) return "invalid_request_error";
-  return std::string(StatusCodeName(status.code()));
-}
-
-HttpReply ErrorReply(const Status& status) {
-  HttpReply reply{.status = HttpStatus(status.code()), .body = ErrorJson(ErrorType(status), status.message()), .headers = {}};
-  if (reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
-  return reply;
-}
-
-// What the queue does not take: it has too much to do, or stops.
-HttpReply NotQueuedReply(const Status& status) {
-  HttpReply reply = ErrorReply(status);
-  if (status.code() == StatusCode::kResourceExhausted) reply.status = 429;
-  return reply;
-}
-
-HttpReply JsonReply(std::string body, unsigned status = 200) { return {.status = status, .body = std::move(body), .headers = {}}; }
-
-std::string_view StateName(IngestState state) {
-  switch (state) {
-    case IngestState::kQueued: return "queued";
-    case IngestState::kRunning: return "running";
-    case IngestState::kDone: return "done";
-    case IngestState::kFailed: return "failed";
-    case IngestState::kCancelled: break;
-  }
-  return "cancelled";
-}
-
-std::string IngestId(uint64_t id) { return "ingest-" + std::to_string(id); }
-
-// `memory`: as the client calls it.
-json::object IngestObject(const IngestJob& job, const std::string& memory) {
-  json::object object{{"id", JsonString(IngestId(job.id))},
-                      {"memory", JsonString(memory)},
-                      {"document", JsonString(job.document)},
-                      {"state", JsonString(StateName(job.state))},
-                      {"tokens_done", job.tokens_done},
-                      {"tokens_total", job.tokens_total},
-                      {"tokens_per_s", job.tokens_per_s}};
-  if (job.report.has_value()) {
-    object["document"] = JsonString(job.report->document);
-    object["version"] = job.report->version;
-    object["unchanged"] = job.report->outcome == IngestReport::Outcome::kUnchanged;
-  }
-  if (!job.status.ok()) object["error"] = json::object{{"message", JsonString(job.status.message())}, {"type", JsonString(ErrorType(job.status))}};
-  return object;
-}
-
-// A text's tokens before they are known.
-constexpr uint64_t kBytesPerToken = 4;
-
-// Whether the tenant may have one more document in `memory`; one of the same name is replaced. Errors: failed_precondition.
-Status RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document) {
-  if (limits.documents == 0 && limits.disk_bytes == 0) return OkStatus();
-  LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> all, engine.List(limits.tenant));
-  uint64_t documents = 0, disk_bytes = 0;
-  bool replaces = false;
-  for (const MemoryInfo& info : all) {
-    disk_bytes += info.disk_bytes;
-    documents += info.documents.size();
-    for (const DocumentInfo& d : info.documents) replaces |= info.name == memory && d.name == document;
-  }
-  const std::string tenant = "tenant " + limits.tenant + " has ";
-  if (limits.documents > 0 && documents >= limits.documents && !replaces) {
-    return FailedPrecondition(tenant + std::to_string(documents) + " documents and may have " + std::to_string(limits.documents) + "; forget some, or ask the operator for more");
-  }
-  if (limits.disk_bytes > 0 && disk_bytes >= limits.disk_bytes) {
-    return FailedPrecondition(tenant + std::to_string(disk_bytes) + " bytes on the disk and may have " + std::to_string(limits.disk_bytes) +
-                              "; forget some, or ask the operator for more");
-  }
-  return OkStatus();
-}
 
 // The answer as a client is shown it: without blanks at its ends, and up to a stop string.
 class ShownAnswer {
@@ -147,39 +54,7 @@ class ShownAnswer {
   std::string text_, blanks_;
 };
 
-// Who asks, and which memories are theirs. Value type.
-struct Client {
-  TenantLimits limits;  // of the tenant, whose name is empty for the operator
-
-  const std::string& tenant() const { return limits.tenant; }
-  // What the engine calls the memory that this client calls `name`. Every name of a memory comes through here: a tenant's can only be one of its
-  // own. Errors: invalid_argument.
-  Result<std::string> MemoryName(const std::string& name) const {
-    LH_RETURN_IF_ERROR(Engine::CheckName(name));
-    if (tenant().empty()) return name;
-    if (!Engine::SplitName(name).first.empty()) return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
-    return tenant() + "/" + name;
-  }
-  // What this client calls it.
-  std::string Shown(const std::string& memory) const { return tenant().empty() ? memory : Engine::SplitName(memory).second; }
-  bool Owns(const std::string& memory) const { return tenant().empty() || Engine::SplitName(memory).first == tenant(); }
-};
-
 }  // namespace
-
-struct Api::Call {
-  HttpRequest request;
-  std::shared_ptr<HttpExchange> exchange;
-  std::vector<std::string> names;            // what the {} of the route's path stand for
-  Scope scope = Scope::kNone;                // of the client
-  Client client;
-
-  void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
-  void Forbid(Scope needed) const {
-    const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) + "; the key's is " + std::string(ScopeName(scope));
-    exchange->Respond(JsonReply(ErrorJson("permission_error", why), 403));
-  }
-};
 
 struct Api::Route {
   std::string_view method, path;
@@ -197,8 +72,13 @@ const std::vector<Api::Route>& Api::Table() {
       {"POST", "/v1/chat/completions", Scope::kRead, &Api::Chat},
       {"POST", "/v1/completions", Scope::kRead, &Api::Completions},
       {"GET", "/v1/memories", Scope::kRead, &Api::ListMemories},
+      {"POST", "/v1/memories", Scope::kWrite, &Api::CreateMemory},
       {"GET", "/v1/memories/{memory}", Scope::kRead, &Api::ShowMemory},
       {"DELETE", "/v1/memories/{memory}", Scope::kAdmin, &Api::ForgetMemory},
+      {"GET", "/v1/memories/{memory}/tiers", Scope::kRead, &Api::ShowTiers},
+      {"POST", "/v1/memories/{memory}/verify", Scope::kWrite, &Api::VerifyMemory},
+      {"GET", "/v1/memories/{memory}/export", Scope::kWrite, &Api::ExportMemory},
+      {"POST", "/v1/memories/{memory}/import", Scope::kWrite, &Api::ImportMemory},
       {"POST", "/v1/memories/{memory}/documents", Scope::kWrite, &Api::AddDocument},
       {"DELETE", "/v1/memories/{memory}/documents/{document}", Scope::kWrite, &Api::ForgetDocument},
       {"POST", "/v1/memories/{memory}/recall", Scope::kRead, &Api::Recall},
@@ -206,6 +86,11 @@ const std::vector<Api::Route>& Api::Table() {
       {"GET", "/v1/ingests", Scope::kRead, &Api::ListIngests},
       {"GET", "/v1/ingests/{ingest}", Scope::kRead, &Api::ShowIngest},
       {"DELETE", "/v1/ingests/{ingest}", Scope::kWrite, &Api::CancelIngest},
+      {"GET", "/v1/uploads", Scope::kWrite, &Api::ListUploads},
+      {"POST", "/v1/uploads", Scope::kWrite, &Api::CreateUpload},
+      {"GET", "/v1/uploads/{upload}", Scope::kWrite, &Api::ShowUpload},
+      {"PATCH", "/v1/uploads/{upload}", Scope::kWrite, &Api::AppendUpload},
+      {"DELETE", "/v1/uploads/{upload}", Scope::kWrite, &Api::RemoveUpload},
   };
   return table;
 }
@@ -237,6 +122,12 @@ class MeasuredExchange final : public HttpExchange {
   void EndStream() override {
     Tell(200);
     exchange_->EndStream();
+  }
+  void BeginBytes(const std::string& content_type) override { exchange_->BeginBytes(content_type); }
+  bool WriteWhenTaken(std::string piece) override { return exchange_->WriteWhenTaken(std::move(piece)); }
+  void Break() override {
+    Tell(500);
+    exchange_->Break();
   }
   const std::atomic<bool>& gone() const override { return exchange_->gone(); }
   // Before it is shared: a pattern of Api::Table, which lives as long as the program.
@@ -287,8 +178,8 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, Metrics* metrics, ApiOptions options)
-    : queue_(queue), metrics_(metrics), options_(std::move(options)), keys_(options_.home), instance_(RandomHex(4)) {}
+Api::Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options)
+    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), keys_(options_.home), uploads_(options_.home), instance_(RandomHex(4)) {}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_, &options_.log, request);
@@ -496,72 +387,6 @@ void Api::Complete(Call& call, bool chat) {
     exchange->Write(StreamEnd(head, shown.text(), shown.stopped(), *reply, request.stream_usage));
     exchange->EndStream();
   }, reads, asked);
-}
-
-// -------------------------------------------------------------------------------------------------------------- memories
-
-void Api::ListMemories(Call& call) {
-  ReadEngine(call, "", [client = call.client](Engine& engine) -> Result<HttpReply> {
-    LH_ASSIGN_OR_RETURN(std::vector<MemoryInfo> memories, engine.List(client.tenant()));
-    for (MemoryInfo& memory : memories) memory.name = client.Shown(memory.name);
-    return JsonReply("{\"memories\":" + ListJson(memories) + "}");
-  });
-}
-
-void Api::ShowMemory(Call& call) {
-  ReadEngine(call, "", [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
-    LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(name));
-    info.name = client.Shown(info.name);
-    return JsonReply(ShowJson(info));
-  });
-}
-
-void Api::ForgetMemory(Call& call) {
-  OnEngine(call, [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
-    LH_RETURN_IF_ERROR(engine.Forget(name, "", true));
-    return JsonReply(ForgetJson(client.Shown(name), "", true));
-  });
-}
-
-void Api::ForgetDocument(Call& call) {
-  OnEngine(call, [client = call.client, name = call.names[0], document = call.names[1]](Engine& engine) -> Result<HttpReply> {
-    if (document.empty()) return InvalidArgument("the document's name is empty");
-    const Status forgotten = engine.Forget(name, document, true);
-    engine.CloseMemory();  // other processes may write to it again
-    LH_RETURN_IF_ERROR(forgotten);
-    return JsonReply(ForgetJson(client.Shown(name), document, true));
-  });
-}
-
-void Api::AddDocument(Call& call) {
-  const std::string& memory = call.names[0];
-  IngestInput input;
-  const auto read = [&]() -> Status {
-    if (call.request.content_type == "application/json") {
-      LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
-      LH_ASSIGN_OR_RETURN(input.name, StringField(body, "name"));
-      LH_ASSIGN_OR_RETURN(input.text, StringField(body, "text"));
-    } else if (call.request.content_type == "text/plain") {
-      input.name = call.request.query["name"];
-      input.text = std::move(call.request.body);
-    } else {
-      return InvalidArgument("Content-Type '" + call.request.content_type + "': send text/plain with ?name=NAME, or application/json with name and text");
-    }
-    if (input.name.empty() || input.name.size() > kDocumentNameMax) return BadField("name", "must have 1 to 1024 bytes");
-    LH_RETURN_IF_ERROR(CheckText("name", input.name));
-    return CheckText(input.name, input.text);
-  };
-  if (const Status status = read(); !status.ok()) return call.Fail(status);
-  const uint64_t tokens = input.text.size() / kBytesPerToken;
-  const std::string document = input.name;
-  const Status taken = queue_->Ingest(memory, std::move(input), [this, client = call.client, exchange = call.exchange, tokens](const Result<IngestJob>& job) {
-    if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
-    quotas_.Spend(client.limits, tokens, std::chrono::steady_clock::now());
-    HttpReply reply = JsonReply(DumpJson(IngestObject(*job, client.Shown(job->memory))), 202);
-    reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
-    exchange->Respond(std::move(reply));
-  }, [limits = call.client.limits, memory, document](Engine& engine) { return RoomFor(engine, limits, memory, document); });
-  if (!taken.ok()) call.exchange->Respond(NotQueuedReply(taken));
 }
 
 void Api::Recall(Call& call) {

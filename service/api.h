@@ -14,17 +14,22 @@
 
 #include "service/api_keys.h"
 #include "service/engine_queue.h"
+#include "service/errands.h"
 #include "service/http_server.h"
 #include "service/metrics.h"
 #include "service/quotas.h"
+#include "service/uploads.h"
 
 namespace longhold {
+
+struct Client;
 
 struct ApiOptions {
   std::string model;                                       // by which name requests ask for it
   std::string fingerprint;                                 // the model's: it answers from memories that it has read itself
   std::string memory;                                      // of requests that name none; empty: they have to
   std::string home;                                        // whose keys let in (service/api_keys.h)
+  std::string ingest_root;                                 // the directory beneath which the operator's clients may name files; empty: none
   const MemoryBudget* budget = nullptr;                    // the engine's, for the metrics
   Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys
   std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
@@ -41,8 +46,8 @@ struct ApiRoute {
 
 class Api {
  public:
-  // Borrows `queue`, which must not run jobs of this Api any more when it goes, and `metrics`.
-  Api(EngineQueue* queue, Metrics* metrics, ApiOptions options);
+  // Borrows `queue` and `errands`, which must not run jobs of this Api any more when it goes, and `metrics`.
+  Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options);
   void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange);
   // From now on /readyz says 503.
   void Drain() { draining_ = true; }
@@ -62,7 +67,12 @@ class Api {
   void Completions(Call& call);
   void ListMemories(Call& call);
   void ShowMemory(Call& call);
+  void CreateMemory(Call& call);
+  void ShowTiers(Call& call);
   void ForgetMemory(Call& call);
+  void VerifyMemory(Call& call);
+  void ExportMemory(Call& call);
+  void ImportMemory(Call& call);
   void AddDocument(Call& call);
   void ForgetDocument(Call& call);
   void Recall(Call& call);
@@ -70,6 +80,11 @@ class Api {
   void ListIngests(Call& call);
   void ShowIngest(Call& call);
   void CancelIngest(Call& call);
+  void ListUploads(Call& call);
+  void CreateUpload(Call& call);
+  void ShowUpload(Call& call);
+  void AppendUpload(Call& call);
+  void RemoveUpload(Call& call);
 
   void Complete(Call& call, bool chat);
   // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile. What only reads, of `memory` or of none
@@ -79,6 +94,11 @@ class Api {
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work);
   // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
   void Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory);
+  // Runs `work`, which answers the call, as an errand.
+  void OnErrand(Call& call, std::function<void()> work);
+  // Has the text read, and answers. `upload` is where it came from, which is not needed then; it may be empty.
+  void TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client, const std::string& memory, IngestInput input,
+                const std::string& upload);
   void TellNotes(Engine& engine) const;
   // An error's message as a client may read it: without the path of the home, which is nobody's business there.
   Status Told(const Status& status) const;
@@ -86,10 +106,12 @@ class Api {
   void Spend(const TenantLimits& limits, const AskReply& reply);
 
   EngineQueue* const queue_;
+  Errands* const errands_;
   Metrics* const metrics_;
   const ApiOptions options_;
   ApiKeys keys_;
   Quotas quotas_;
+  Uploads uploads_;
   std::atomic<bool> draining_{false};
   const std::string instance_;  // of this server's ids, so that another one's, or those after a restart, are others
   std::atomic<uint64_t> next_id_{1};

@@ -9,8 +9,10 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cctype>
+#include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <utility>
@@ -30,6 +32,8 @@ using boost::system::error_code;
 using net::ip::tcp;
 
 constexpr uint32_t kHeaderBytesMax = 16 << 10;
+// Of a file's bytes, before the next ones are read.
+constexpr size_t kUntakenBytesMax = 1 << 20;
 // Of a reply that its reader has not taken yet: an answer's pieces are far smaller.
 constexpr size_t kPendingBytesMax = 4 << 20;
 constexpr std::chrono::milliseconds kStopPoll{100};
@@ -119,6 +123,22 @@ class Server;
 // What the exchange and its connection share. `gone` is set by the connection's thread.
 struct Answering {
   std::atomic<bool> gone{false};
+  std::mutex mutex;
+  std::condition_variable changed;
+  size_t untaken = 0;  // bytes that WriteWhenTaken has given and the client has not taken
+
+  void SetGone() {
+    gone = true;
+    { const std::lock_guard lock(mutex); }  // whoever waits has seen it, or hears of it now
+    changed.notify_all();
+  }
+  void Taken(size_t bytes) {
+    {
+      const std::lock_guard lock(mutex);
+      untaken -= std::min(untaken, bytes);
+    }
+    changed.notify_all();
+  }
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -136,9 +156,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // For the exchange of request `serial`, on the connection's thread.
   void Reply(uint64_t serial, HttpReply reply);
-  void Begin(uint64_t serial);
-  void Piece(uint64_t serial, const std::string& piece);
+  void Begin(uint64_t serial, const std::string& content_type);
+  void Piece(uint64_t serial, const std::string& piece, bool counted = false);
   void End(uint64_t serial);
+  void Break(uint64_t serial);
 
  private:
   enum class State : uint8_t { kIdle, kReading, kAnswering, kStreaming, kFinishing, kClosed };
@@ -162,7 +183,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Refuse(unsigned status, const std::string& message);
   void RefuseParse(const error_code& ec);
   std::string Head(const HttpReply& reply, bool stream) const;
-  void Queue(std::string bytes);
+  // `counted`: of WriteWhenTaken's bytes, how many these are.
+  void Queue(std::string bytes, size_t counted = 0);
   void WriteNext();
   void Finished();
   void Discard();
@@ -181,7 +203,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::string id_;  // of the request under way
   std::shared_ptr<Answering> answering_;
   bool keep_alive_ = false, chunked_ = true, head_only_ = false, writing_ = false;
-  std::deque<std::string> out_;
+  bool events_ = false;  // the stream's; bytes have no comments
+  std::deque<std::pair<std::string, size_t>> out_;
   size_t out_bytes_ = 0;
   uint64_t room_ = 0;  // of the server's, for the body
 };
@@ -200,7 +223,23 @@ class Exchange final : public HttpExchange {
     net::post(executor_, [c = connection_, s = serial_, r = std::move(reply)]() mutable { c->Reply(s, std::move(r)); });
   }
   void BeginStream() override {
-    net::post(executor_, [c = connection_, s = serial_] { c->Begin(s); });
+    BeginBytes("text/event-stream");
+  }
+  void BeginBytes(const std::string& content_type) override {
+    net::post(executor_, [c = connection_, s = serial_, content_type] { c->Begin(s, content_type); });
+  }
+  bool WriteWhenTaken(std::string piece) override {
+    {
+      std::unique_lock lock(answering_->mutex);
+      answering_->changed.wait(lock, [&] { return answering_->gone || answering_->untaken < kUntakenBytesMax; });
+      if (answering_->gone) return false;
+      answering_->untaken += piece.size();
+    }
+    net::post(executor_, [c = connection_, s = serial_, p = std::move(piece)] { c->Piece(s, p, true); });
+    return true;
+  }
+  void Break() override {
+    net::post(executor_, [c = connection_, s = serial_] { c->Break(s); });
   }
   void Write(std::string piece) override {
     net::post(executor_, [c = connection_, s = serial_, p = std::move(piece)] { c->Piece(s, p); });
@@ -361,7 +400,7 @@ class Server final : public HttpServer {
 void Connection::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
-  if (answering_ != nullptr) answering_->gone = true;
+  if (answering_ != nullptr) answering_->SetGone();
   GiveRoom();
   error_code ignored;
   deadline_.cancel();
@@ -516,6 +555,8 @@ void Connection::Handle() {
   request.content_type = type.substr(0, type.find(';'));
   while (request.content_type.ends_with(' ')) request.content_type.pop_back();
   request.authorization = message[http::field::authorization];
+  request.upload_offset = message["Upload-Offset"];
+  request.upload_length = message["Upload-Length"];
   request.id = id_ = RequestId(message["X-Request-Id"]);
   if (const std::string_view trace = message["traceparent"]; IsTraceparent(trace)) request.traceparent = trace;
   error_code ignored;
@@ -556,7 +597,7 @@ void Connection::Watch() {
 std::string Connection::Head(const HttpReply& reply, bool stream) const {
   std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " " + std::string(http::obsolete_reason(static_cast<http::status>(reply.status))) +
                      "\r\nDate: " + Date() + "\r\nContent-Type: " + reply.content_type + "\r\n";
-  if (!stream) head += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n";
+  if (!stream && reply.status != 204) head += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n";
   if (stream && chunked_) head += "Transfer-Encoding: chunked\r\n";
   head += std::string("Connection: ") + (keep_alive_ ? "keep-alive" : "close") + "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
   if (!id_.empty()) head += "X-Request-Id: " + id_ + "\r\n";
@@ -573,19 +614,27 @@ void Connection::Reply(uint64_t serial, HttpReply reply) {
   Queue(std::move(bytes));
 }
 
-void Connection::Begin(uint64_t serial) {
+void Connection::Begin(uint64_t serial, const std::string& content_type) {
   if (serial != serial_ || state_ != State::kAnswering) return;
   keep_alive_ = keep_alive_ && !server_.draining() && chunked_;
   state_ = State::kStreaming;
-  Queue(Head({.content_type = "text/event-stream"}, true));
+  events_ = content_type == "text/event-stream";
+  Queue(Head({.content_type = content_type}, true));
 }
 
-void Connection::Piece(uint64_t serial, const std::string& piece) {
-  if (serial != serial_ || state_ != State::kStreaming || piece.empty() || head_only_) return;
+void Connection::Break(uint64_t serial) {
+  if (serial == serial_ && state_ == State::kStreaming) Close();
+}
+
+void Connection::Piece(uint64_t serial, const std::string& piece, bool counted) {
+  if (serial != serial_ || state_ != State::kStreaming || piece.empty() || head_only_) {
+    if (counted && serial == serial_ && answering_ != nullptr) answering_->Taken(piece.size());
+    return;
+  }
   if (out_bytes_ + piece.size() > kPendingBytesMax) return Close();
   char size[20];
   std::snprintf(size, sizeof size, "%zx\r\n", piece.size());
-  Queue(chunked_ ? size + piece + "\r\n" : piece);
+  Queue(chunked_ ? size + piece + "\r\n" : piece, counted ? piece.size() : 0);
 }
 
 void Connection::End(uint64_t serial) {
@@ -595,9 +644,9 @@ void Connection::End(uint64_t serial) {
   else if (!writing_) Finished();
 }
 
-void Connection::Queue(std::string bytes) {
+void Connection::Queue(std::string bytes, size_t counted) {
   out_bytes_ += bytes.size();
-  out_.push_back(std::move(bytes));
+  out_.emplace_back(std::move(bytes), counted);
   if (!writing_) WriteNext();
 }
 
@@ -605,11 +654,12 @@ void Connection::WriteNext() {
   writing_ = true;
   SetDeadline(server_.options().write_time);
   Through([&](auto& stream) {
-    net::async_write(stream, net::buffer(out_.front()), [self = shared_from_this()](const error_code& ec, size_t) {
+    net::async_write(stream, net::buffer(out_.front().first), [self = shared_from_this()](const error_code& ec, size_t) {
       self->writing_ = false;
       if (self->state_ == State::kClosed) return;
       if (ec) return self->Close();
-      self->out_bytes_ -= self->out_.front().size();
+      self->out_bytes_ -= self->out_.front().first.size();
+      if (self->answering_ != nullptr && self->out_.front().second > 0) self->answering_->Taken(self->out_.front().second);
       self->out_.pop_front();
       if (!self->out_.empty()) return self->WriteNext();
       if (self->state_ == State::kFinishing) return self->Finished();
@@ -619,6 +669,10 @@ void Connection::WriteNext() {
 }
 
 void Connection::Ping() {
+  if (!events_) {
+    deadline_.cancel();
+    return;
+  }
   deadline_.expires_after(server_.options().ping_time);
   deadline_.async_wait([self = shared_from_this(), serial = serial_](const error_code& ec) {
     if (!ec) self->Piece(serial, ": ping\n\n");

@@ -30,6 +30,7 @@ struct HttpRequest {
   std::string peer;                          // the client's address
   std::string content_type;                  // lower case, without parameters
   std::string authorization;
+  std::string upload_offset, upload_length;  // as they came
   std::string body;
 };
 
@@ -50,6 +51,12 @@ class HttpExchange {
   virtual void BeginStream() = 0;
   virtual void Write(std::string piece) = 0;
   virtual void EndStream() = 0;
+  // A reply of bytes instead: a file, as it is read. Write and EndStream follow.
+  virtual void BeginBytes(const std::string& content_type) = 0;
+  // As Write, but waits while the client has much to take still. False when it has gone. Not on the server's thread.
+  virtual bool WriteWhenTaken(std::string piece) = 0;
+  // Closes the connection, so that the client sees that the rest is missing.
+  virtual void Break() = 0;
   // Set once the client has closed the connection, or takes its reply too slowly. Lives as long as the exchange.
   virtual const std::atomic<bool>& gone() const = 0;
 };

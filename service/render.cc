@@ -299,7 +299,19 @@ std::string TransferJson(const TransferReport& report, const std::string& file) 
 }
 
 std::string VerifyJson(const MemoryInfo& info) {
-  return DumpJson(json::object{{"memory", Text(info.name)}, {"ok", true}, {"documents", info.documents.size()}, {"tokens", info.tokens}});
+  json::object object{{"memory", Text(info.name)}, {"ok", info.status.ok()}, {"documents", info.documents.size()}, {"tokens", info.tokens}};
+  if (!info.status.ok()) object["error"] = json::object{{"code", StatusCodeName(info.status.code())}, {"message", Text(info.status.message())}};
+  return DumpJson(object);
+}
+
+std::string TiersJson(const std::string& memory, const TierReport& r) {
+  const uint64_t disk_bytes = r.blocks_bytes + r.index_bytes + r.text_bytes + r.other_bytes;
+  return DumpJson(json::object{{"memory", Text(memory)},
+                           {"tokens", r.tokens},
+                           {"exact_bytes", r.exact_bytes},
+                           {"ram", json::object{{"open", r.open}, {"index_bytes", r.ram_index_bytes}}},
+                           {"disk", json::object{{"codec", Text(r.codec)}, {"blocks_bytes", r.blocks_bytes}, {"index_bytes", r.index_bytes},
+                                                 {"text_bytes", r.text_bytes}, {"other_bytes", r.other_bytes}, {"bytes", disk_bytes}}}});
 }
 
 std::string ReindexJson(const std::string& memory, const ReindexReport& r) {

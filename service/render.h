@@ -57,6 +57,7 @@ std::string ForgetJson(const std::string& memory, const std::string& document, b
 std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, uint64_t disk_bytes);
 std::string TransferJson(const TransferReport& report, const std::string& file);
 std::string VerifyJson(const MemoryInfo& info);
+std::string TiersJson(const std::string& memory, const TierReport& report);
 std::string ReindexJson(const std::string& memory, const ReindexReport& report);
 std::string ProfileJson(const RecallProfile& profile);  // what its file holds
 std::string ModelPathJson(const std::string& name, const std::string& path);

@@ -84,10 +84,12 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   waits.on_read = [&](const IngestReport& report) { metrics.Ingested(report); };
   EngineQueue queue(&c.engine, waits);
   queue.Resume(std::move(texts));
-  api = std::make_unique<Api>(&queue, &metrics, ApiOptions{.model = model,
+  Errands errands;  // ends before the queue, to which it gives texts
+  api = std::make_unique<Api>(&queue, &errands, &metrics, ApiOptions{.model = model,
                                                  .fingerprint = c.engine.model_info().fingerprint,
                                                  .memory = command.memory,
                                                  .home = c.config.home.value,
+                                                 .ingest_root = command.ingest_root,
                                                  .budget = &c.engine.budget(),
                                                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
                                                  .note = note,
@@ -97,6 +99,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   server->Run(stop, kDrain, [&] {
     api->Drain();
     queue.Stop();
+    errands.Stop();
   });
   return OkStatus();
 }

@@ -72,6 +72,8 @@ class ColdStore {
   virtual Status Compact() = 0;
   // Bytes of all files now.
   virtual Result<uint64_t> DiskBytes() = 0;
+  // Of them, those of one table's values and keys, but for what was written last and is only in the log yet.
+  virtual Result<uint64_t> TableBytes(Table table) = 0;
 };
 
 // Big-endian integers for keys, so that byte order is number order.

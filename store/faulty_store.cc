@@ -40,6 +40,7 @@ class FaultyStore final : public ColdStore {
   }
   Status Reclaim(Table table) override { return base_.Reclaim(table); }
   Status Compact() override { return base_.Compact(); }
+  Result<uint64_t> TableBytes(Table table) override { return base_.TableBytes(table); }
   Result<uint64_t> DiskBytes() override { return base_.DiskBytes(); }
 
  private:

@@ -76,6 +76,12 @@ class MemStore final : public ColdStore {
     }
     return bytes;
   }
+  Result<uint64_t> TableBytes(Table table) override {
+    std::shared_lock lock(mutex_);
+    uint64_t bytes = 0;
+    for (const auto& [key, value] : At(table)) bytes += key.size() + value->size();
+    return bytes;
+  }
 
  private:
   Rows& At(Table table) { return tables_[static_cast<int>(table)]; }

@@ -290,6 +290,16 @@ class RocksStore final : public ColdStore {
     return bytes;
   }
 
+  Result<uint64_t> TableBytes(Table table) override {
+    std::shared_lock lock(mutex_);
+    LH_RETURN_IF_ERROR(CheckOpen());
+    return Guarded("measure " + Name(table), [&]() -> Result<uint64_t> {
+      rocksdb::ColumnFamilyMetaData meta;
+      db_->GetColumnFamilyMetaData(Family(table), &meta);
+      return meta.size + meta.blob_file_size;
+    });
+  }
+
  private:
   std::string Name() const { return "memory store " + options_.path; }
   std::string Name(Table table) const { return Name() + " (" + kTableNames[static_cast<int>(table)] + ")"; }

@@ -19,6 +19,7 @@ import threading
 import time
 import unittest
 import urllib.parse
+import urllib.request
 
 from cli_test import CliTest, main, make_text
 
@@ -52,6 +53,10 @@ class ServerTest(CliTest):
         connection.close()
         self.assertEqual(reply.status, status, text[:300])
         return json.loads(text)
+
+    def metrics(self, port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
+            return reply.read().decode()
 
     def read_in(self, port, memory, name, text):
         job = self.call(port, "POST", f"/v1/memories/{memory}/documents?name={urllib.parse.quote(name)}", text.encode(), 202, "text/plain")
@@ -196,6 +201,74 @@ class Serve(ServerTest):
         start = time.monotonic()
         self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": 2, "abstain": False})
         self.assertLess(time.monotonic() - start, 60, "not after all five answers of 5000 tokens")
+
+    def test_answers_are_written_side_by_side(self):
+        self.write("a.txt", FIRST + make_text(3, 400))
+        self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
+        alone = self.run_json("ask", "notes", "What is the password?", "--max-tokens", "4", "--no-abstain")["answer"]
+        process, port = self.serve()
+        ended, answers, lock = [], {}, threading.Lock()
+
+        def ask(name, tokens):
+            reply = self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": tokens, "abstain": False})
+            with lock:
+                ended.append(name)
+                answers[name] = reply["answer"]
+
+        long = threading.Thread(target=ask, args=("long", 2000))
+        long.start()
+        while '"questions"} 1' not in self.metrics(port):
+            time.sleep(0.02)
+        short = [threading.Thread(target=ask, args=(f"short {i}", 4)) for i in range(5)]
+        for thread in short:
+            thread.start()
+        for thread in short + [long]:
+            thread.join()
+        self.assertEqual(ended[-1], "long", "the others did not wait for its end")
+        self.assertEqual({answers[f"short {i}"] for i in range(5)}, {alone})
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+
+    def test_a_memory_travels_as_an_upload_in_parts(self):
+        self.write("a.txt", FIRST + make_text(4, 60))
+        self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
+        process, port = self.serve("--ingest-root", str(self.dir))
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self.addCleanup(connection.close)
+
+        def send(method, path, body=None, **headers):
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            reply = connection.getresponse()
+            return reply, reply.read()
+
+        reply, exported = send("GET", "/v1/memories/notes/export")
+        self.assertEqual((reply.status, reply.headers["Content-Type"]), (200, "application/octet-stream"))
+        self.assertEqual(self.run_cli("export", "notes", "notes.lhx").returncode, 0)
+        self.assertEqual(exported, (self.dir / "notes.lhx").read_bytes())
+        reply, _ = send("POST", "/v1/uploads", Upload_Length=str(len(exported)), Tus_Resumable="1.0.0")
+        self.assertEqual(reply.status, 201)
+        upload, half = reply.headers["Location"], len(exported) // 2
+        part = {"Content_Type": "application/offset+octet-stream", "Tus_Resumable": "1.0.0"}
+        self.assertEqual(send("PATCH", upload, exported[:half], Upload_Offset="0", **part)[0].status, 204)
+        # The server is killed, and the client asks how far it was.
+        process.kill()
+        process.wait()
+        process, port = self.serve("--ingest-root", str(self.dir))
+        connection.close()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        reply, body = send("HEAD", upload)
+        self.assertEqual((reply.status, reply.headers["Upload-Offset"], body), (200, str(half), b""))
+        self.assertEqual(send("PATCH", upload, exported[half:], Upload_Offset=str(half), **part)[0].status, 204)
+        made = self.call(port, "POST", "/v1/memories/copy/import", {"upload": upload.rsplit("/", 1)[1]}, 201)
+        self.assertEqual([d["name"] for d in made["documents"]], ["a.txt"])
+        self.assertTrue(self.call(port, "POST", "/v1/memories/copy/verify")["ok"])
+        self.assertEqual(self.run_cli("verify", "copy").returncode, 0)
+        self.write("by-path.txt", SECOND)
+        job = self.call(port, "POST", "/v1/memories/notes/documents", {"path": "by-path.txt"}, 202)
+        self.assertEqual(self.wait_for(port, job["id"])["state"], "done")
+        self.call(port, "POST", "/v1/memories/notes/documents", {"path": "/etc/passwd"}, 400)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
 
     def test_what_cannot_be_served_is_said_at_once(self):
         self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0"), 1, "0.0.0.0", "127.0.0.1")

@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <boost/json.hpp>
 #include <cmath>
 #include <condition_variable>
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <mutex>
@@ -44,6 +46,20 @@ class Recorder final : public HttpExchange {
     ended_ = true;
     changed_.notify_all();
   }
+  void BeginBytes(const std::string& content_type) override {
+    const std::lock_guard lock(mutex_);
+    reply_ = {.status = 200, .content_type = content_type, .headers = {}};
+  }
+  bool WriteWhenTaken(std::string piece) override {
+    Write(std::move(piece));
+    return !gone_;
+  }
+  void Break() override {
+    const std::lock_guard lock(mutex_);
+    reply_.status = 0;
+    ended_ = true;
+    changed_.notify_all();
+  }
   const std::atomic<bool>& gone() const override { return gone_; }
 
   HttpReply Reply() {
@@ -74,7 +90,7 @@ class ApiTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
     EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
+    api_ = std::make_unique<Api>(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
       const std::lock_guard lock(log_mutex_);
       log_.emplace_back(line);
     }});
@@ -114,6 +130,7 @@ class ApiTest : public testing::Test {
   Metrics metrics_;
   std::unique_ptr<EngineQueue> queue_;
   std::unique_ptr<Api> api_;
+  Errands errands_;
 };
 
 constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
@@ -146,12 +163,12 @@ TEST_F(ApiTest, TellsHowItIs) {
 TEST_F(ApiTest, EveryRouteRefusesOtherMethodsAndOtherPathsAreNotFound) {
   for (const ApiRoute& route : Api::Routes()) {
     std::vector<std::string> path = PathOf(route, "{x}");
-    const HttpReply reply = Start("PATCH", path)->Reply();
+    const HttpReply reply = Start("PUT", path)->Reply();
     EXPECT_EQ(reply.status, 405u) << route.path;
     ASSERT_EQ(reply.headers.size(), 1u);
     EXPECT_THAT(reply.headers[0].second, HasSubstr(std::string(route.method)));
     path.push_back("more");
-    if (route.path != "/v1/memories" && route.path != "/v1/ingests" && route.path != "/v1/memories/{memory}/documents") {
+    if (route.path != "/v1/memories" && route.path != "/v1/ingests" && route.path != "/v1/uploads" && route.path != "/v1/memories/{memory}/documents") {
       EXPECT_EQ(Start("GET", path)->Reply().status, 404u) << route.path;
     }
   }
@@ -311,6 +328,166 @@ TEST_F(ApiTest, RefusesTextsBeforeTheyAreQueued) {
   refused("notes", "text", "multipart/form-data", "a");
   refused("notes", R"({"name":"a"})", "application/json", "");
   Call(404, "GET", {"v1", "memories", "notes"});
+}
+
+TEST_F(ApiTest, MakesMemoriesAndTellsWhereTheirBytesAre) {
+  const HttpReply made = Start("POST", {"v1", "memories"}, R"({"name":"empty","codec":"exact"})")->Reply();
+  EXPECT_EQ(made.status, 201u) << made.body;
+  EXPECT_EQ(made.headers.at(0).second, "/v1/memories/empty");
+  EXPECT_EQ(json::parse(made.body).at("documents").as_array().size(), 0u);
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "empty", "tiers"}).at("disk").at("codec"), "exact");
+  Call(409, "POST", {"v1", "memories"}, R"({"name":"empty"})");
+  Call(400, "POST", {"v1", "memories"}, R"({"name":"../x"})");
+  Call(400, "POST", {"v1", "memories"}, R"({"name":"x","codec":"zip"})");
+  Call(400, "POST", {"v1", "memories"}, "{}");
+  const json::value asked = Call(200, "POST", {"v1", "memories", "empty", "ask"}, R"({"question":"What is the number?"})");
+  EXPECT_EQ(asked.at("abstained"), true);
+  const json::value tiers = Call(200, "GET", {"v1", "memories", "tales", "tiers"});
+  const uint64_t tokens = tiers.at("tokens").to_number<uint64_t>();
+  EXPECT_GT(tokens, 500u);
+  EXPECT_EQ(tiers.at("exact_bytes").to_number<uint64_t>(), tokens * 2 * 2 * 4 * 2) << "two layers, keys and values, a head of four halves";
+  uint64_t sum = 0;
+  for (const char* part : {"blocks_bytes", "index_bytes", "text_bytes", "other_bytes"}) sum += tiers.at("disk").at(part).to_number<uint64_t>();
+  EXPECT_EQ(sum, tiers.at("disk").at("bytes").to_number<uint64_t>());
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "empty", "tiers"}).at("tokens"), 0);
+  Call(404, "GET", {"v1", "memories", "none", "tiers"});
+}
+
+TEST_F(ApiTest, CopiesAMemoryOutAndIn) {
+  const auto exported = Start("GET", {"v1", "memories", "tales", "export"});
+  const std::string bytes = exported->Stream();
+  EXPECT_EQ(exported->Reply().content_type, "application/octet-stream");
+  EXPECT_GT(bytes.size(), 10000u);
+  const HttpReply made = Start("POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream")->Reply();
+  EXPECT_EQ(made.status, 201u) << made.body;
+  EXPECT_EQ(json::parse(made.body).at("memory"), "copy");
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "copy", "recall"}, R"({"query":"the number of the elder"})").at("spans").at(0).at("document"), "a/b.txt");
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "copy", "verify"}).at("ok"), true);
+  Call(409, "POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream");
+  // Cut, changed, or none at all: nothing is kept.
+  std::string changed = bytes;
+  changed[bytes.size() / 2] = static_cast<char>(changed[bytes.size() / 2] ^ 1);
+  for (const std::string& bad : {bytes.substr(0, bytes.size() - 1), bytes.substr(0, 7), std::string("no export"), std::string(), changed}) {
+    Call(400, "POST", {"v1", "memories", "bad", "import"}, bad, "application/octet-stream");
+    Call(404, "GET", {"v1", "memories", "bad"});
+  }
+  Call(400, "POST", {"v1", "memories", "bad", "import"}, bytes, "text/plain");
+  Call(404, "POST", {"v1", "memories", "none", "verify"});
+  Call(404, "GET", {"v1", "memories", "none", "export"});
+  // Who goes away does not keep a thread.
+  const auto left = std::make_shared<Recorder>();
+  left->gone_ = true;
+  api_->Handle({.method = "GET", .path = {"v1", "memories", "tales", "export"}, .query = {}, .content_type = "", .authorization = "", .body = ""}, left);
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "tales", "verify"}).at("ok"), true);
+}
+
+TEST_F(ApiTest, TellsWhatIsDamaged) {
+  queue_->Stop();
+  queue_.reset();  // so that nobody has the files open
+  size_t spoiled = 0;
+  for (const auto& file : std::filesystem::directory_iterator(home_ / "h/memories/tales")) {
+    if (file.path().extension() != ".blob" && file.path().extension() != ".log") continue;
+    std::fstream bytes(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    const auto middle = static_cast<std::streamoff>(file.file_size() / 2);
+    for (int i = 0; i < 64; ++i) {
+      bytes.seekp(middle + i);
+      bytes.put('!');
+    }
+    ++spoiled;
+  }
+  ASSERT_GT(spoiled, 0u);
+  const json::value verified = Call(200, "POST", {"v1", "memories", "tales", "verify"});
+  EXPECT_EQ(verified.at("ok"), false) << verified;
+  EXPECT_EQ(verified.at("error").at("code"), "data_loss");
+  EXPECT_EQ(json::serialize(verified).find(home_ / "h"), std::string::npos);
+}
+
+TEST_F(ApiTest, TakesUploadsInParts) {
+  const auto with = [&](const std::string& method, std::vector<std::string> path, const std::string& offset, const std::string& length, const std::string& body) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = method, .path = std::move(path), .query = {}, .content_type = "application/offset+octet-stream", .authorization = "", .upload_offset = offset, .upload_length = length, .body = body}, recorder);
+    return recorder->Reply();
+  };
+  const auto header = [](const HttpReply& reply, const std::string& name) {
+    for (const auto& [key, value] : reply.headers) {
+      if (key == name) return value;
+    }
+    return std::string("none");
+  };
+  const std::string text = "The date is Friday, and the colour of the door is green.";
+  const HttpReply made = with("POST", {"v1", "uploads"}, "", std::to_string(text.size()), "");
+  EXPECT_EQ(made.status, 201u) << made.body;
+  const std::string id(json::parse(made.body).at("id").as_string());
+  EXPECT_EQ(header(made, "Location"), "/v1/uploads/" + id);
+  EXPECT_EQ(header(made, "Tus-Resumable"), "1.0.0");
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "0", "", text.substr(0, 10)).status, 204u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "0", "", text.substr(0, 10)).status, 409u) << "it is there already";
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "11", "", "x").status, 409u) << "something is missing before it";
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "10", "", text).status, 400u) << "longer than it was to be";
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "1x", "", "x").status, 400u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "-1", "", "x").status, 400u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", std::string(32, '0')}, "0", "", "x").status, 404u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", "../keys.json"}, "0", "", "x").status, 404u);
+  const std::string use = R"({"name":"door.txt","upload":")" + id + "\"}";
+  EXPECT_EQ(Start("POST", {"v1", "memories", "doors", "documents"}, use)->Reply().status, 409u) << "not whole";
+  // A server that began anew knows it still.
+  Api later(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  const auto shown = std::make_shared<Recorder>();
+  later.Handle({.method = "GET", .path = {"v1", "uploads", id}, .query = {}, .content_type = "", .authorization = "", .body = ""}, shown);
+  EXPECT_EQ(header(shown->Reply(), "Upload-Offset"), "10");
+  EXPECT_EQ(header(with("PATCH", {"v1", "uploads", id}, "10", "", text.substr(10)), "Upload-Offset"), std::to_string(text.size()));
+  EXPECT_EQ(Call(200, "GET", {"v1", "uploads"}).at("uploads").at(0).at("offset").to_number<size_t>(), text.size());
+  EXPECT_EQ(WaitForIngest(std::string(Call(202, "POST", {"v1", "memories", "doors", "documents"}, use).at("id").as_string())).at("state"), "done");
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "doors"}).at("documents").at(0).at("name"), "door.txt");
+  Call(404, "GET", {"v1", "uploads", id});
+  EXPECT_TRUE(Call(200, "GET", {"v1", "uploads"}).at("uploads").as_array().empty()) << "it was used";
+
+  // A memory, and one that is dropped.
+  const std::string bytes = Start("GET", {"v1", "memories", "tales", "export"})->Stream();
+  const std::string memory(Call(201, "POST", {"v1", "uploads"}, R"({"length":)" + std::to_string(bytes.size()) + "}").at("id").as_string());
+  for (size_t at = 0; at < bytes.size(); at += 20000) EXPECT_EQ(with("PATCH", {"v1", "uploads", memory}, std::to_string(at), "", bytes.substr(at, 20000)).status, 204u);
+  EXPECT_EQ(Call(201, "POST", {"v1", "memories", "again", "import"}, R"({"upload":")" + memory + "\"}").at("memory"), "again");
+  const std::string dropped(Call(201, "POST", {"v1", "uploads"}, R"({"length":5})").at("id").as_string());
+  EXPECT_EQ(Start("DELETE", {"v1", "uploads", dropped})->Reply().status, 204u);
+  Call(404, "DELETE", {"v1", "uploads", dropped});
+  EXPECT_EQ(with("POST", {"v1", "uploads"}, "", "0", "").status, 400u);
+  EXPECT_EQ(with("POST", {"v1", "uploads"}, "", "99999999999999999999", "").status, 400u);
+  Call(400, "POST", {"v1", "uploads"}, "{}");
+  // Text that is none.
+  const std::string binary(Call(201, "POST", {"v1", "uploads"}, R"({"length":2})").at("id").as_string());
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", binary}, "0", "", std::string("a\0", 2)).status, 204u);
+  Call(400, "POST", {"v1", "memories", "doors", "documents"}, R"({"name":"b","upload":")" + binary + "\"}");
+  Call(400, "POST", {"v1", "memories", "doors", "documents"}, R"({"name":"b","text":"both","upload":")" + binary + "\"}");
+}
+
+TEST_F(ApiTest, ReadsFilesBeneathTheRootAndNoOthers) {
+  namespace fs = std::filesystem;
+  fs::create_directories(home_ / "root/sub");
+  fs::create_directories(home_ / "h/secret");
+  std::ofstream(home_ / "root/sub/a.txt") << "The bridge is blue.";
+  std::ofstream(home_ / "h/secret/key.txt") << "The canary sings.";
+  fs::create_symlink(home_ / "h/secret/key.txt", home_ / "root/out.txt");
+  fs::create_symlink(home_ / "h/secret", home_ / "root/away");
+  fs::create_symlink("sub/a.txt", home_ / "root/in.txt");
+  ASSERT_EQ(mkfifo(std::string(home_ / "root/pipe").c_str(), 0600), 0);
+  Call(400, "POST", {"v1", "memories", "files", "documents"}, R"({"path":"sub/a.txt"})");  // without a root
+  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .ingest_root = home_ / "root", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  const auto send = [&](const std::string& path, const std::string& key = "") {
+    const auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = "POST", .path = {"v1", "memories", "files", "documents"}, .query = {}, .content_type = "application/json", .authorization = key, .body = R"({"path":")" + path + "\"}"}, recorder);
+    const HttpReply reply = recorder->Reply();
+    EXPECT_EQ(reply.body.find("canary"), std::string::npos);
+    EXPECT_EQ(reply.body.find(home_ / "root"), std::string::npos) << reply.body;
+    return reply;
+  };
+  const HttpReply good = send("sub/a.txt");
+  EXPECT_EQ(good.status, 202u) << good.body;
+  EXPECT_EQ(WaitForIngest(std::string(json::parse(good.body).at("id").as_string())).at("document"), "sub/a.txt");
+  EXPECT_EQ(send("in.txt").status, 202u) << "a link that stays beneath";
+  for (const char* path : {"../h/secret/key.txt", "/etc/passwd", "out.txt", "away/key.txt", "sub/../../h/secret/key.txt", "sub", "pipe"}) EXPECT_EQ(send(path).status, 400u) << path;
+  EXPECT_EQ(send("sub/none.txt").status, 404u);
+  const std::string key = *ApiKeys(home_ / "h").Add("anna", Scope::kAdmin, UnixSeconds(), 0, "acme");
+  EXPECT_EQ(send("sub/a.txt", "Bearer " + key).status, 403u) << "of the operator alone";
 }
 
 TEST_F(ApiTest, CountsWhatItDoes) {
@@ -513,6 +690,7 @@ TEST_F(TenantTest, SeesNothingOfAnotherOnes) {
       std::vector<std::string> path = PathOf(route, name);
       const std::string body = "{" + question + name + R"(","prompt":"At what hour does the canary sing?","messages":[{"role":"user","content":"canary?"}],"name":"x","text":"mine"})";
       if (route.path == "/v1/memories/{memory}/documents" && name.find('/') == std::string::npos) continue;  // makes one of its own
+      if (route.path == "/v1/memories" && route.method == "POST") continue;                                     // likewise
       const HttpReply reply = As(boris, std::string(route.method), path, body);
       EXPECT_EQ(reply.body.find("sings"), std::string::npos) << route.path << " " << reply.body;
       EXPECT_EQ(reply.body.find("secret.txt"), std::string::npos) << route.path << " " << reply.body;
@@ -521,6 +699,15 @@ TEST_F(TenantTest, SeesNothingOfAnotherOnes) {
         EXPECT_LT(reply.status, 500u) << route.path << " " << reply.body;
       }
     }
+  }
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories"}, R"({"name":"acme/diary"})").status, 400u);
+  const std::string upload(json::parse(As(anna, "POST", {"v1", "uploads"}, R"({"length":9})").body).at("id").as_string());
+  EXPECT_EQ(As(anna, "GET", {"v1", "uploads", upload}).status, 200u);
+  for (const std::string& other : {boris, boss}) {
+    EXPECT_EQ(As(other, "GET", {"v1", "uploads", upload}).status, 404u);
+    EXPECT_EQ(As(other, "DELETE", {"v1", "uploads", upload}).status, 404u);
+    EXPECT_EQ(As(other, "GET", {"v1", "uploads"}).body, R"({"uploads":[]})");
+    EXPECT_EQ(As(other, "POST", {"v1", "memories", "mine", "documents"}, R"({"name":"x","upload":")" + upload + "\"}").status, 404u);
   }
   EXPECT_EQ(As(boris, "GET", {"metrics"}).status, 403u);
   EXPECT_EQ(As(anna, "GET", {"metrics"}).status, 403u);
@@ -627,7 +814,7 @@ TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
 
 TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
-  Api api(queue_.get(), &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto go = HoldQueue(*queue_);
   ASSERT_TRUE(queue_->Ask([](Engine&) {}).ok());
   const auto status = [&](const std::string& method, std::vector<std::string> path, const std::string& body) {

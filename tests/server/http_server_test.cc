@@ -265,6 +265,68 @@ TEST_F(HttpServerTest, StreamsInPiecesAndPings) {
   EXPECT_THAT(client.ReadAll(), AllOf(EndsWith("0\r\n\r\n"), Not(HasSubstr("data: 3"))));
 }
 
+TEST_F(HttpServerTest, BytesComeAsTheClientTakesThem) {
+  Start({.ping_time = 20ms});
+  Client client(port());
+  client.Send(Get("/keep"));
+  const auto exchange = Kept();
+  constexpr size_t kPieces = 400, kPiece = 64 << 10;  // 25 MB: far more than sockets hold
+  std::atomic<size_t> given{0};
+  std::thread writer([&] {
+    exchange->BeginBytes("application/octet-stream");
+    for (; given < kPieces; ++given) {
+      if (!exchange->WriteWhenTaken(std::string(kPiece, static_cast<char>('a' + given % 26)))) return;
+    }
+    exchange->EndStream();
+  });
+  EXPECT_THAT(client.ReadTo("\r\n\r\n"), HasSubstr("application/octet-stream"));
+  std::this_thread::sleep_for(200ms);
+  EXPECT_LT(given, kPieces) << "it waits for the client";
+  const std::string all = client.ReadAll();
+  writer.join();
+  EXPECT_EQ(given, kPieces);
+  EXPECT_EQ(all.find("ping"), std::string::npos);
+  EXPECT_THAT(all.substr(all.size() - 7), EndsWith("0\r\n\r\n"));
+  EXPECT_EQ(std::count(all.begin(), all.end(), 'z'), static_cast<ptrdiff_t>(kPiece * (kPieces / 26)));
+}
+
+TEST_F(HttpServerTest, BytesThatBreakOffDoNotLookWhole) {
+  Start();
+  Client client(port());
+  client.Send(Get("/keep"));
+  const auto exchange = Kept();
+  exchange->BeginBytes("application/octet-stream");
+  EXPECT_TRUE(exchange->WriteWhenTaken("abc"));
+  EXPECT_THAT(client.ReadTo("abc\r\n"), EndsWith("3\r\nabc\r\n"));
+  exchange->Break();
+  EXPECT_THAT(client.ReadAll(), Not(HasSubstr("0\r\n")));
+  for (int i = 0; i < 2000 && !exchange->gone(); ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_FALSE(exchange->WriteWhenTaken("more"));
+}
+
+TEST_F(HttpServerTest, AWriterDoesNotWaitForAClientThatHasGone) {
+  Start();
+  Client client(port());
+  client.Send(Get("/keep"));
+  const auto exchange = Kept();
+  exchange->BeginBytes("application/octet-stream");
+  std::thread leaver([&] {
+    std::this_thread::sleep_for(100ms);
+    client.Close();
+  });
+  while (exchange->WriteWhenTaken(std::string(64 << 10, 'x'))) continue;
+  EXPECT_TRUE(exchange->gone());
+  leaver.join();
+  // Nor for one that wants the head alone.
+  Client other(port());
+  other.Send("HEAD /keep HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  const auto head = Kept();
+  head->BeginBytes("application/octet-stream");
+  for (int i = 0; i < 100; ++i) EXPECT_TRUE(head->WriteWhenTaken(std::string(64 << 10, 'x')));
+  head->EndStream();
+  EXPECT_THAT(other.ReadAll(), EndsWith("\r\n\r\n"));
+}
+
 TEST_F(HttpServerTest, OldClientsGetAStreamThatEndsWithTheConnection) {
   Start();
   Client client(port());

@@ -245,6 +245,10 @@ TEST_P(StoreContract, DiskBytesFollowTheData) {
   const uint64_t empty = store_->DiskBytes().value();
   for (int i = 0; i < 32; ++i) Put(Table::kBlocks, std::to_string(100 + i), std::string(100000, 'v'));
   EXPECT_GT(store_->DiskBytes().value(), empty + 3000000);
+  ASSERT_TRUE(store_->Compact().ok());
+  EXPECT_GT(store_->TableBytes(Table::kBlocks).value(), 3000000u);
+  EXPECT_LT(store_->TableBytes(Table::kBlocks).value(), 4000000u);
+  EXPECT_LT(store_->TableBytes(Table::kText).value(), 100000u) << "another table's";
   WriteBatch batch;
   batch.DeleteRange(Table::kBlocks, "", "z");
   Write(std::move(batch));

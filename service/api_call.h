@@ -1,0 +1,63 @@
+// What the parts of the HTTP API share: a request on its way, its replies. Internal to the api*.cc files.
+#pragma once
+
+#include <boost/json/fwd.hpp>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "service/api.h"
+#include "service/json_text.h"
+
+namespace longhold {
+
+// --- replies ---
+HttpReply JsonReply(std::string body, unsigned status = 200);
+// "type" of an error, in OpenAI's words where it has one.
+std::string ErrorType(const Status& status);
+HttpReply ErrorReply(const Status& status);
+// What the queue does not take: it has too much to do, or stops.
+HttpReply NotQueuedReply(const Status& status);
+
+// --- ingests ---
+std::string_view StateName(IngestState state);
+std::string IngestId(uint64_t id);
+// `memory`: as the client calls it.
+boost::json::object IngestObject(const IngestJob& job, const std::string& memory);
+// Whether the tenant may have one more document in `memory`; one of the same name is replaced. Errors: failed_precondition.
+Status RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document);
+
+// Who asks, and which memories are theirs. Value type.
+struct Client {
+  TenantLimits limits;  // of the tenant, whose name is empty for the operator
+
+  const std::string& tenant() const { return limits.tenant; }
+  // What the engine calls the memory that this client calls `name`. Every name of a memory comes through here: a tenant's can only be one of its
+  // own. Errors: invalid_argument.
+  Result<std::string> MemoryName(const std::string& name) const {
+    LH_RETURN_IF_ERROR(Engine::CheckName(name));
+    if (tenant().empty()) return name;
+    if (!Engine::SplitName(name).first.empty()) return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
+    return tenant() + "/" + name;
+  }
+  // What this client calls it.
+  std::string Shown(const std::string& memory) const { return tenant().empty() ? memory : Engine::SplitName(memory).second; }
+  bool Owns(const std::string& memory) const { return tenant().empty() || Engine::SplitName(memory).first == tenant(); }
+};
+
+struct Api::Call {
+  HttpRequest request;
+  std::shared_ptr<HttpExchange> exchange;
+  std::vector<std::string> names;            // what the {} of the route's path stand for
+  Scope scope = Scope::kNone;                // of the client
+  Client client;
+
+  void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
+  void Forbid(Scope needed) const {
+    const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) + "; the key's is " + std::string(ScopeName(scope));
+    exchange->Respond(JsonReply(ErrorJson("permission_error", why), 403));
+  }
+};
+
+}  // namespace longhold

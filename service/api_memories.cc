@@ -1,0 +1,354 @@
+// The API's routes of memories, of the documents in them, and of uploads: what is made, copied, read and forgotten.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "service/api_call.h"
+#include "service/beneath.h"
+#include "service/render.h"
+#include "service/text_input.h"
+
+namespace longhold {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr size_t kDocumentNameMax = 1024;
+constexpr uint64_t kBytesPerToken = 4;             // of a text, before its tokens are known
+constexpr uint64_t kFileTextMax = 128ull << 20;    // of a text that comes from a file: it waits in RAM
+constexpr uint64_t kErrandBudget = 256ull << 20;   // of the engine of an errand, which has no model
+constexpr size_t kPieceBytes = 64 << 10;           // of an export, at a time
+// tus 1.0.0, whose clients these routes serve (https://tus.io/protocols/resumable-upload).
+constexpr const char* kTusVersion = "1.0.0";
+
+// The number of a header or of a member, digits only. Errors: invalid_argument, naming it.
+Result<uint64_t> ParseCount(const std::string& name, const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return InvalidArgument(name + ": must be a number of bytes");
+  return value;
+}
+
+json::object UploadObject(const Upload& upload) {
+  return {{"id", JsonString(upload.id)}, {"length", upload.length}, {"offset", upload.offset}};
+}
+
+HttpReply UploadReply(const Upload& upload, unsigned status) {
+  HttpReply reply = JsonReply(status == 204 ? "" : DumpJson(UploadObject(upload)), status);
+  reply.headers = {{"Tus-Resumable", kTusVersion}, {"Upload-Offset", std::to_string(upload.offset)}, {"Upload-Length", std::to_string(upload.length)}};
+  if (status == 201) reply.headers.emplace_back("Location", "/v1/uploads/" + upload.id);
+  return reply;
+}
+
+// An open file, closed with this object. Move-only.
+struct OpenFile {
+  explicit OpenFile(const std::string& path) : fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) {}
+  ~OpenFile() {
+    if (fd >= 0) (void)close(fd);
+  }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+  const int fd;
+};
+
+Status Stopping() { return Unavailable("the server is stopping; ask again in a while"); }
+
+}  // namespace
+
+void Api::OnErrand(Call& call, std::function<void()> work) {
+  const Status taken = errands_->Add([this, exchange = call.exchange, work = std::move(work)] {
+    if (exchange->gone()) return;
+    if (errands_->stopping()) return exchange->Respond(ErrorReply(Stopping()));
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      exchange->Respond(ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
+    } catch (const std::exception& error) {
+      exchange->Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
+    }
+  }, call.client.tenant());
+  if (!taken.ok()) call.exchange->Respond(NotQueuedReply(taken));
+}
+
+// -------------------------------------------------------------------------------------------------------------- memories
+
+void Api::CreateMemory(Call& call) {
+  std::string shown, memory, codec;
+  const auto read = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(shown, StringField(body, "name"));
+    LH_ASSIGN_OR_RETURN(codec, StringField(body, "codec"));
+    LH_ASSIGN_OR_RETURN(memory, call.client.MemoryName(shown));
+    return OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  OnEngine(call, [limits = call.client.limits, shown, memory, codec](Engine& engine) -> Result<HttpReply> {
+    LH_RETURN_IF_ERROR(RoomFor(engine, limits, memory, ""));
+    LH_RETURN_IF_ERROR(engine.Create(memory, codec));
+    LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(memory));
+    info.name = shown;
+    HttpReply reply = JsonReply(ShowJson(info), 201);
+    reply.headers.emplace_back("Location", "/v1/memories/" + shown);
+    return reply;
+  });
+}
+
+void Api::ShowTiers(Call& call) {
+  ReadEngine(call, "", [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(const TierReport report, engine.Tiers(name));
+    return JsonReply(TiersJson(client.Shown(name), report));
+  });
+}
+
+void Api::VerifyMemory(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
+    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
+    const Status status = engine.Verify(name);
+    if (!status.ok() && status.code() != StatusCode::kDataLoss) return exchange->Respond(ErrorReply(Told(status)));
+    Result<MemoryInfo> info = engine.Show(name);
+    MemoryInfo shown = info.ok() ? std::move(*info) : MemoryInfo{};
+    shown.name = client.Shown(name);
+    shown.status = status.ok() ? info.status() : Told(status);
+    exchange->Respond(JsonReply(VerifyJson(shown)));
+  });
+}
+
+void Api::ExportMemory(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, name = call.names[0]] {
+    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
+    bool begun = false;
+    const Result<TransferReport> report = engine.Export(name, [&](std::string_view bytes) -> Status {
+      if (!begun) exchange->BeginBytes("application/octet-stream");
+      begun = true;
+      for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kPieceBytes))) {
+        if (!exchange->WriteWhenTaken(std::string(bytes.substr(0, kPieceBytes)))) return Cancelled("nobody reads it");
+      }
+      return OkStatus();
+    });
+    if (report.ok()) return exchange->EndStream();
+    // The client must not take a part for the whole.
+    if (begun) return exchange->Break();
+    exchange->Respond(ErrorReply(Told(report.status())));
+  });
+}
+
+void Api::ImportMemory(Call& call) {
+  std::string id;
+  const auto read = [&]() -> Status {
+    if (call.request.content_type == "application/octet-stream") return OkStatus();
+    if (call.request.content_type != "application/json") {
+      return InvalidArgument("Content-Type '" + call.request.content_type + "': send application/octet-stream, or application/json with upload");
+    }
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(id, StringField(body, "upload"));
+    return id.empty() ? BadField("upload", "names no upload") : OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  const auto bytes = std::make_shared<std::string>(id.empty() ? std::move(call.request.body) : std::string());
+  OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id, bytes] {
+    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
+    const auto import = [&]() -> Result<MemoryInfo> {
+      LH_RETURN_IF_ERROR(RoomFor(engine, client.limits, name, ""));
+      std::unique_ptr<OpenFile> file;
+      if (!id.empty()) {
+        LH_ASSIGN_OR_RETURN(const std::string path, uploads_.PathOf(id, client.tenant()));
+        file = std::make_unique<OpenFile>(path);
+        if (file->fd < 0) return Internal("upload: " + std::string(std::strerror(errno)));
+      }
+      size_t at = 0;
+      LH_RETURN_IF_ERROR(engine.Import([&](std::span<char> out) -> Result<size_t> {
+        if (errands_->stopping()) return Stopping();
+        if (exchange->gone()) return Cancelled("the client has gone");
+        if (file == nullptr) {
+          const size_t n = std::min(out.size(), bytes->size() - at);
+          std::copy_n(bytes->data() + at, n, out.data());
+          at += n;
+          return n;
+        }
+        const ssize_t n = ::read(file->fd, out.data(), out.size());
+        if (n < 0) return Internal("upload: " + std::string(std::strerror(errno)));
+        return static_cast<size_t>(n);
+      }, name).status());
+      return engine.Show(name);
+    };
+    Result<MemoryInfo> info = import();
+    // What cannot be read is the client's own.
+    if (info.status().code() == StatusCode::kDataLoss) return exchange->Respond(ErrorReply(InvalidArgument(Told(info.status()).message())));
+    if (!info.ok()) return exchange->Respond(ErrorReply(Told(info.status())));
+    if (!id.empty()) (void)uploads_.Remove(id, client.tenant());
+    info->name = client.Shown(name);
+    HttpReply reply = JsonReply(ShowJson(*info), 201);
+    reply.headers.emplace_back("Location", "/v1/memories/" + info->name);
+    exchange->Respond(std::move(reply));
+  });
+}
+
+void Api::ListMemories(Call& call) {
+  ReadEngine(call, "", [client = call.client](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(std::vector<MemoryInfo> memories, engine.List(client.tenant()));
+    for (MemoryInfo& memory : memories) memory.name = client.Shown(memory.name);
+    return JsonReply("{\"memories\":" + ListJson(memories) + "}");
+  });
+}
+
+void Api::ShowMemory(Call& call) {
+  ReadEngine(call, "", [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(name));
+    info.name = client.Shown(info.name);
+    return JsonReply(ShowJson(info));
+  });
+}
+
+void Api::ForgetMemory(Call& call) {
+  OnEngine(call, [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_RETURN_IF_ERROR(engine.Forget(name, "", true));
+    return JsonReply(ForgetJson(client.Shown(name), "", true));
+  });
+}
+
+void Api::ForgetDocument(Call& call) {
+  OnEngine(call, [client = call.client, name = call.names[0], document = call.names[1]](Engine& engine) -> Result<HttpReply> {
+    if (document.empty()) return InvalidArgument("the document's name is empty");
+    const Status forgotten = engine.Forget(name, document, true);
+    engine.CloseMemory();  // other processes may write to it again
+    LH_RETURN_IF_ERROR(forgotten);
+    return JsonReply(ForgetJson(client.Shown(name), document, true));
+  });
+}
+
+void Api::AddDocument(Call& call) {
+  const std::string& memory = call.names[0];
+  IngestInput input;
+  std::string upload, path;
+  const auto read = [&]() -> Status {
+    if (call.request.content_type == "application/json") {
+      LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+      LH_ASSIGN_OR_RETURN(input.name, StringField(body, "name"));
+      LH_ASSIGN_OR_RETURN(input.text, StringField(body, "text"));
+      LH_ASSIGN_OR_RETURN(upload, StringField(body, "upload"));
+      LH_ASSIGN_OR_RETURN(path, StringField(body, "path"));
+      if (!input.text.empty() + !upload.empty() + !path.empty() > 1) return BadField("text", "is beside another of text, upload and path; send one of them");
+      if (!path.empty() && options_.ingest_root.empty()) return BadField("path", "names a file of the server, which takes none; 'longhold serve --ingest-root DIR' lets it");
+      if (input.name.empty()) input.name = path;
+    } else if (call.request.content_type == "text/plain") {
+      input.name = call.request.query["name"];
+      input.text = std::move(call.request.body);
+    } else {
+      return InvalidArgument("Content-Type '" + call.request.content_type + "': send text/plain with ?name=NAME, or application/json with name and text");
+    }
+    if (input.name.empty() || input.name.size() > kDocumentNameMax) return BadField("name", "must have 1 to 1024 bytes");
+    LH_RETURN_IF_ERROR(CheckText("name", input.name));
+    return upload.empty() && path.empty() ? CheckText(input.name, input.text) : OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  if (!path.empty() && !call.client.tenant().empty()) {
+    return call.exchange->Respond(JsonReply(ErrorJson("permission_error", "files of the server are for its operator; send the text"), 403));
+  }
+  if (upload.empty() && path.empty()) return TakeText(call.exchange, call.client, memory, std::move(input), "");
+  OnErrand(call, [this, exchange = call.exchange, client = call.client, memory, input, upload, path]() mutable {
+    const auto read_file = [&]() -> Result<std::string> {
+      if (!path.empty()) return ReadBeneath(options_.ingest_root, path, kFileTextMax);
+      LH_ASSIGN_OR_RETURN(const std::string file_path, uploads_.PathOf(upload, client.tenant()));
+      const OpenFile file(file_path);
+      if (file.fd < 0) return Internal("upload: " + std::string(std::strerror(errno)));
+      return ReadDescriptor(file.fd, "upload '" + upload + "'", kFileTextMax);
+    };
+    Result<std::string> text = read_file();
+    Status status = text.status();
+    if (status.ok()) status = CheckText(input.name, *text);
+    // Not for now, but for good.
+    if (status.code() == StatusCode::kResourceExhausted) status = InvalidArgument(status.message());
+    if (!status.ok()) return exchange->Respond(ErrorReply(Told(status)));
+    input.text = std::move(*text);
+    TakeText(exchange, client, memory, std::move(input), upload);
+  });
+}
+
+void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client, const std::string& memory, IngestInput input, const std::string& upload) {
+  const uint64_t tokens = input.text.size() / kBytesPerToken;
+  const std::string document = input.name;
+  const Status taken = queue_->Ingest(memory, std::move(input), [this, client, exchange, tokens, upload](const Result<IngestJob>& job) {
+    if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
+    if (!upload.empty()) (void)uploads_.Remove(upload, client.tenant());
+    quotas_.Spend(client.limits, tokens, std::chrono::steady_clock::now());
+    HttpReply reply = JsonReply(DumpJson(IngestObject(*job, client.Shown(job->memory))), 202);
+    reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
+    exchange->Respond(std::move(reply));
+  }, [limits = client.limits, memory, document](Engine& engine) { return RoomFor(engine, limits, memory, document); });
+  if (!taken.ok()) exchange->Respond(NotQueuedReply(taken));
+}
+
+// --------------------------------------------------------------------------------------------------------------- uploads
+
+void Api::ListUploads(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant()] {
+    json::array all;
+    for (const Upload& upload : uploads_.List(tenant)) all.push_back(UploadObject(upload));
+    exchange->Respond(JsonReply(DumpJson(json::object{{"uploads", std::move(all)}})));
+  });
+}
+
+void Api::CreateUpload(Call& call) {
+  uint64_t length = 0;
+  const auto read = [&]() -> Status {
+    if (!call.request.upload_length.empty()) {
+      LH_ASSIGN_OR_RETURN(length, ParseCount("Upload-Length", call.request.upload_length));
+      return OkStatus();
+    }
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(const int64_t bytes, IntegerField(body, "length", 0, INT64_MAX, 0));
+    length = static_cast<uint64_t>(bytes);
+    return OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  const TenantLimits& limits = call.client.limits;
+  if (limits.disk_bytes > 0 && length > limits.disk_bytes) {
+    return call.Fail(FailedPrecondition("tenant " + limits.tenant + " may have " + std::to_string(limits.disk_bytes) + " bytes on the disk; send less, or ask the operator for more"));
+  }
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), length] {
+    const Result<Upload> upload = uploads_.Create(tenant, length);
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 201) : ErrorReply(Told(upload.status())));
+  });
+}
+
+void Api::ShowUpload(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
+    const Result<Upload> upload = uploads_.Find(id, tenant);
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 200) : ErrorReply(upload.status()));
+  });
+}
+
+void Api::AppendUpload(Call& call) {
+  if (call.request.content_type != "application/offset+octet-stream") {
+    return call.Fail(InvalidArgument("Content-Type '" + call.request.content_type + "': a part of an upload is application/offset+octet-stream"));
+  }
+  const Result<uint64_t> offset = ParseCount("Upload-Offset", call.request.upload_offset);
+  if (!offset.ok()) return call.Fail(offset.status());
+  const auto bytes = std::make_shared<const std::string>(std::move(call.request.body));
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0], offset = *offset, bytes] {
+    const Result<Upload> upload = uploads_.Append(id, tenant, offset, *bytes);
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 204) : ErrorReply(Told(upload.status())));
+  });
+}
+
+void Api::RemoveUpload(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
+    const Status removed = uploads_.Remove(id, tenant);
+    if (!removed.ok()) return exchange->Respond(ErrorReply(Told(removed)));
+    HttpReply reply = JsonReply("", 204);
+    reply.headers.emplace_back("Tus-Resumable", kTusVersion);
+    exchange->Respond(std::move(reply));
+  });
+}
+
+}  // namespace longhold
