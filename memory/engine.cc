@@ -159,6 +159,7 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   }
   if (open_ == nullptr) {
     LH_ASSIGN_OR_RETURN(open_, OpenAnew(name, access, with_model));
+    ++opens_;
   }
   return open_->memory.get();
 }

@@ -185,6 +185,9 @@ struct AskOptions {
   // AskReply::marked; citations come in the order of their marks, then by attention. Focused only.
   bool marks = false;
   const std::atomic<bool>* stop = nullptr;            // checked between tokens
+  // Looked at before each longer pass of the model and between tokens: once it is over, an answer that has begun ends as if by max_tokens, and
+  // one that has not is deadline_exceeded. Focused only.
+  std::optional<std::chrono::steady_clock::time_point> deadline;
   std::function<void(const AskProgress&)> on_progress; // once what is recalled is known, and after each part of the prompt
   std::function<void(std::string_view)> on_text;      // pieces of the answer as they come, whole UTF-8 characters
 };
@@ -280,6 +283,8 @@ class Engine {
   const RecallProfile& profile() const;
   const ModelInfo& model_info() const;  // must hold: it has its model
   const MemoryBudget& budget() const { return budget_; }
+  // How often a memory was opened, its indexes to be read, and not found open already. Safe to call concurrently.
+  uint64_t opens() const { return opens_; }
 
   // Memory names: 1 to 64 of [A-Za-z0-9._-], not starting with a dot or dash; a tenant's memory is TENANT/NAME, both of that form, and lies in
   // a directory of the tenant's own. Errors: invalid_argument.
@@ -440,6 +445,7 @@ class Engine {
   std::unique_ptr<RecallProfile> profile_;
   std::shared_ptr<Open_> open_;  // the memory that was used last
   std::vector<std::weak_ptr<Open_>> lent_;  // those that answers use
+  std::atomic<uint64_t> opens_{0};
   std::unique_ptr<const LexicalVocabulary> vocabulary_;
   std::unique_ptr<const RelatedWords> related_;  // null where the model does not show its embeddings
   std::vector<std::string> notes_;

@@ -222,7 +222,11 @@ TokenLikelihood LikelihoodOf(TokenId token, std::span<const float> logits, uint3
 Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
   if (options.attend == Attend::kFaithful) return AskFaithful(memory_name, question, options);
   const Clock::time_point start = Clock::now();
+  const auto late = [&] { return options.deadline.has_value() && Clock::now() >= *options.deadline; };
+  const Status too_late = DeadlineExceeded("the time that was given was over before the answer began");
+  if (late()) return too_late;
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
+  if (late()) return too_late;
   // When the context does not hold all spans, the worst go; question and answer keep their room.
   p.plan.spans.resize(SpansThatFit(p));
   AskReply reply;
@@ -303,10 +307,12 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (options.on_progress) options.on_progress(progress);
   };
   tell_progress(0);
+  if (late()) return too_late;
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, text_again, position, false));
   position += static_cast<uint32_t>(text_again.size());
   if (!text_again.empty()) tell_progress(text_again.size());
 
+  if (late()) return too_late;
   uint32_t tail_at = set.size(), tail_position = position;
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, position, true));
@@ -431,7 +437,8 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   uint32_t count = 0;
   for (;; ++count) {
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
-    if (count >= answer_tokens || set.size() >= set.capacity()) { reply->cut = true; break; }
+    const bool late = options.deadline.has_value() && Clock::now() >= *options.deadline;
+    if (count >= answer_tokens || set.size() >= set.capacity() || late) { reply->cut = true; break; }
     for (const char c : model_->Piece(token)) {
       if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin && (c == '\n' || EndsSentence(text))) {
         said += hooks.mark();

@@ -30,6 +30,7 @@ class LlamaEmbedder final : public TextEmbedder {
 
   uint32_t dim() const override { return dim_; }
   uint64_t cut_count() const override { return cut_count_; }
+  uint64_t token_count() const override { return token_count_; }
   Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) override;
 
  private:
@@ -44,7 +45,7 @@ class LlamaEmbedder final : public TextEmbedder {
   llama_context_ptr context_;
   uint32_t dim_ = 0;
   uint32_t tokens_max_ = 0;
-  uint64_t cut_count_ = 0;
+  uint64_t cut_count_ = 0, token_count_ = 0;
   std::vector<std::vector<llama_token>> pass_;
 };
 
@@ -109,6 +110,7 @@ Result<std::vector<llama_token>> LlamaEmbedder::Tokenize(std::string_view text) 
     tokens[tokens_max_ - 1] = tokens.back();  // [SEP] ends the text wherever it ends
     tokens.resize(tokens_max_);
   }
+  token_count_ += tokens.size();
   return tokens;
 }
 

@@ -26,6 +26,8 @@ class TextEmbedder {
   virtual Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) = 0;
   // How many texts so far were longer than kEmbedTokensMax and cut: a figure that says whether passages are too long.
   virtual uint64_t cut_count() const = 0;
+  // Tokens that were read so far.
+  virtual uint64_t token_count() const = 0;
 
   // [dim]
   Result<std::vector<float>> Embed(std::string_view text) { return EmbedAll(std::span(&text, 1)); }

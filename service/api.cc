@@ -4,6 +4,7 @@
 #include <boost/json.hpp>
 #include <chrono>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <utility>
 
@@ -16,7 +17,7 @@
 #include "service/json_text.h"
 #include "service/openai.h"
 #include "service/render.h"
-#include "service/text_input.h"
+#include "store/rocks_store.h"
 
 namespace longhold {
 namespace {
@@ -24,6 +25,7 @@ namespace {
 namespace json = boost::json;
 
 constexpr size_t kJsonBytesMax = 1 << 20;      // of a completion's body
+constexpr int64_t kDiskSeconds = 30;           // between two measurements of the memories' files
 constexpr std::string_view kOfMemory = "/v1/memories/{memory}";  // what routes begin with whose first name is a memory's
 
 // The answer as a client is shown it: without blanks at its ends, and up to a stop string.
@@ -54,6 +56,25 @@ class ShownAnswer {
   std::string text_, blanks_;
 };
 
+// Of all files beneath `path`; files that go meanwhile do not count.
+uint64_t DirectoryBytes(const std::string& path) {
+  namespace fs = std::filesystem;
+  uint64_t bytes = 0;
+  std::error_code ec;
+  for (fs::recursive_directory_iterator it(path, ec), end; !ec && it != end; it.increment(ec)) {
+    std::error_code gone;
+    const uintmax_t size = it->is_regular_file(gone) ? it->file_size(gone) : 0;
+    if (!gone) bytes += size;
+  }
+  return bytes;
+}
+
+// So many seconds from now; 0: none.
+std::optional<std::chrono::steady_clock::time_point> DeadlineIn(double seconds) {
+  if (seconds <= 0) return std::nullopt;
+  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds));
+}
+
 }  // namespace
 
 struct Api::Route {
@@ -71,6 +92,7 @@ const std::vector<Api::Route>& Api::Table() {
       {"GET", "/v1/models", Scope::kRead, &Api::Models},
       {"POST", "/v1/chat/completions", Scope::kRead, &Api::Chat},
       {"POST", "/v1/completions", Scope::kRead, &Api::Completions},
+      {"POST", "/v1/embeddings", Scope::kRead, &Api::Embeddings},
       {"GET", "/v1/memories", Scope::kRead, &Api::ListMemories},
       {"POST", "/v1/memories", Scope::kWrite, &Api::CreateMemory},
       {"GET", "/v1/memories/{memory}", Scope::kRead, &Api::ShowMemory},
@@ -230,9 +252,12 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   call.exchange->Respond(std::move(reply));
 }
 
-void Api::Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory) {
-  const auto run = [this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
+void Api::Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory, Deadline deadline) {
+  const auto run = [this, deadline, exchange = call.exchange, work = std::move(work)](Engine& engine) {
     if (exchange->gone()) return;
+    if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
+      return exchange->Respond(ErrorReply(DeadlineExceeded("the time that was given was over while others were answered; give more, or ask again later")));
+    }
     try {
       work(engine);
     } catch (const std::bad_alloc&) {
@@ -253,11 +278,13 @@ std::function<void(Engine&)> Api::Answering(Call& call, std::function<Result<Htt
   };
 }
 
-void Api::ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work) {
-  Queue(call, Answering(call, std::move(work)), /*reads=*/true, memory);
+void Api::ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
+  Queue(call, Answering(call, std::move(work)), /*reads=*/true, memory, deadline);
 }
 
-void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work) { Queue(call, Answering(call, std::move(work)), /*reads=*/false, ""); }
+void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
+  Queue(call, Answering(call, std::move(work)), /*reads=*/false, "", deadline);
+}
 
 Status Api::Told(const Status& status) const {
   std::string message = status.message();
@@ -287,7 +314,17 @@ void Api::Ready(Call& call) {
 void Api::ShowMetrics(Call& call) {
   metrics_->Waiting(queue_->questions(), queue_->ingests());
   if (options_.budget != nullptr) metrics_->Budget(*options_.budget);
+  metrics_->Tiers(queue_->engine().opens(), RocksStalls());
+  MeasureDisk();
   call.exchange->Respond({.status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8", .body = metrics_->Text(), .headers = {}});
+}
+
+void Api::MeasureDisk() {
+  // Called on the server's thread alone.
+  if (UnixSeconds() < disk_measured_ + kDiskSeconds) return;
+  disk_measured_ = UnixSeconds();
+  // A directory with many memories takes a while to go through.
+  (void)errands_->Add([this] { metrics_->DiskBytes(DirectoryBytes(options_.home + "/memories") + DirectoryBytes(options_.home + "/tenants")); }, "");
 }
 
 void Api::Models(Call& call) {
@@ -297,7 +334,7 @@ void Api::Models(Call& call) {
     for (const MemoryInfo& memory : memories) {
       if (memory.status.ok() && memory.model_fingerprint == options_.fingerprint) names.push_back(client.Shown(memory.name));
     }
-    return JsonReply(ModelsJson(options_.model, names, UnixSeconds()));
+    return JsonReply(ModelsJson(options_.model, names, options_.embedder_name, UnixSeconds()));
   });
 }
 
@@ -324,7 +361,8 @@ void Api::Complete(Call& call, bool chat) {
   // A session's turn is written; and what heads pick takes more memory than what is recalled.
   const bool reads = parsed->session.empty() && parsed->attend == Attend::kFocused;
   const std::string asked = *memory;
-  Queue(call, [this, exchange = call.exchange, limits = call.client.limits, memory = std::move(*memory), request = std::move(*parsed), serial](Engine& engine) {
+  const auto deadline = DeadlineIn(parsed->timeout_s);
+  Queue(call, [this, deadline, exchange = call.exchange, limits = call.client.limits, memory = std::move(*memory), request = std::move(*parsed), serial](Engine& engine) {
     CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat, .logprobs = request.likeliest.has_value(), .characters = request.characters};
     head.model = request.model + "@" + request.memory;
     std::atomic<bool> halt{false};
@@ -346,6 +384,7 @@ void Api::Complete(Call& call, bool chat) {
     options.likeliest = request.likeliest;
     options.characters = request.characters;
     options.marks = request.marks;
+    options.deadline = deadline;
     if (request.stream && request.progress) {
       options.on_progress = [&](const AskProgress& progress) {
         send("");
@@ -386,12 +425,13 @@ void Api::Complete(Call& call, bool chat) {
     if (!request.stream) return exchange->Respond(JsonReply(CompletionJson(head, shown.text(), shown.stopped(), *reply)));
     exchange->Write(StreamEnd(head, shown.text(), shown.stopped(), *reply, request.stream_usage));
     exchange->EndStream();
-  }, reads, asked);
+  }, reads, asked, deadline);
 }
 
 void Api::Recall(Call& call) {
   std::string query;
   RecallOptions options;
+  double timeout_s = 0;
   const auto read = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
     LH_ASSIGN_OR_RETURN(query, StringField(body, "query"));
@@ -399,6 +439,7 @@ void Api::Recall(Call& call) {
     options.spans_max = static_cast<uint32_t>(spans);
     LH_ASSIGN_OR_RETURN(options.abstain, FlagField(body, "abstain", true));
     LH_ASSIGN_OR_RETURN(options.explain, FlagField(body, "explain", false));
+    LH_ASSIGN_OR_RETURN(timeout_s, TimeoutField(body));
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
@@ -406,7 +447,7 @@ void Api::Recall(Call& call) {
     LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
     metrics_->Recall(reply);
     return JsonReply(RecallJson(reply));
-  });
+  }, DeadlineIn(timeout_s));
 }
 
 void Api::Ask(Call& call) {
@@ -424,6 +465,8 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
     LH_ASSIGN_OR_RETURN(options.marks, FlagField(body, "marks", false));
     LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
+    LH_ASSIGN_OR_RETURN(const double timeout_s, TimeoutField(body));
+    options.deadline = DeadlineIn(timeout_s);
     LH_ASSIGN_OR_RETURN(options.attend_share, NumberField(body, "attend_share", 0, 1, options.attend_share));
     LH_ASSIGN_OR_RETURN(const double temperature, NumberField(body, "temperature", 0, 2, 0));
     options.sampler.temperature = static_cast<float>(temperature);
@@ -440,8 +483,8 @@ void Api::Ask(Call& call) {
     Spend(limits, reply);
     return JsonReply(AskJson(reply));
   };
-  if (options.attend == Attend::kFocused) return ReadEngine(call, call.names[0], answer);
-  OnEngine(call, answer);  // what heads pick takes more memory than what is recalled
+  if (options.attend == Attend::kFocused) return ReadEngine(call, call.names[0], answer, options.deadline);
+  OnEngine(call, answer, options.deadline);  // what heads pick takes more memory than what is recalled
 }
 
 // --------------------------------------------------------------------------------------------------------------- ingests

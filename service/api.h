@@ -5,9 +5,12 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,10 +26,13 @@
 namespace longhold {
 
 struct Client;
+class TextEmbedder;
 
 struct ApiOptions {
   std::string model;                                       // by which name requests ask for it
   std::string fingerprint;                                 // the model's: it answers from memories that it has read itself
+  TextEmbedder* embedder = nullptr;                        // of /v1/embeddings, asked by one thread at a time; null: none
+  std::string embedder_name;                               // by which requests ask for it
   std::string memory;                                      // of requests that name none; empty: they have to
   std::string home;                                        // whose keys let in (service/api_keys.h)
   std::string ingest_root;                                 // the directory beneath which the operator's clients may name files; empty: none
@@ -55,6 +61,7 @@ class Api {
   static std::vector<ApiRoute> Routes();
 
  private:
+  using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // what has not begun by then is not begun
   struct Call;
   struct Route;
   static const std::vector<Route>& Table();
@@ -77,6 +84,7 @@ class Api {
   void ForgetDocument(Call& call);
   void Recall(Call& call);
   void Ask(Call& call);
+  void Embeddings(Call& call);
   void ListIngests(Call& call);
   void ShowIngest(Call& call);
   void CancelIngest(Call& call);
@@ -90,15 +98,16 @@ class Api {
   // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile. What only reads, of `memory` or of none
   // for long, may run beside other such work.
   std::function<void(Engine&)> Answering(Call& call, std::function<Result<HttpReply>(Engine&)> work);
-  void ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work);
-  void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work);
+  void ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
+  void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
   // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
-  void Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory);
+  void Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory, Deadline deadline);
   // Runs `work`, which answers the call, as an errand.
   void OnErrand(Call& call, std::function<void()> work);
   // Has the text read, and answers. `upload` is where it came from, which is not needed then; it may be empty.
   void TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client, const std::string& memory, IngestInput input,
                 const std::string& upload);
+  void MeasureDisk();
   void TellNotes(Engine& engine) const;
   // An error's message as a client may read it: without the path of the home, which is nobody's business there.
   Status Told(const Status& status) const;
@@ -112,7 +121,9 @@ class Api {
   ApiKeys keys_;
   Quotas quotas_;
   Uploads uploads_;
+  std::mutex embedder_mutex_;
   std::atomic<bool> draining_{false};
+  int64_t disk_measured_ = 0;   // seconds since 1970
   const std::string instance_;  // of this server's ids, so that another one's, or those after a restart, are others
   std::atomic<uint64_t> next_id_{1};
 };

@@ -114,6 +114,7 @@ void Api::VerifyMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
     Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
     const Status status = engine.Verify(name);
+    if (status.ok() || status.code() == StatusCode::kDataLoss) metrics_->Verified(status.ok());
     if (!status.ok() && status.code() != StatusCode::kDataLoss) return exchange->Respond(ErrorReply(Told(status)));
     Result<MemoryInfo> info = engine.Show(name);
     MemoryInfo shown = info.ok() ? std::move(*info) : MemoryInfo{};

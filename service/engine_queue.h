@@ -69,6 +69,8 @@ class EngineQueue {
   // How many wait or run.
   size_t questions() const;
   size_t ingests() const;
+  // For what of it is safe to call concurrently.
+  const Engine& engine() const { return *engine_; }
 
   // Accepts a text and then calls `accepted`, on another thread: with an inbox once the text is on the disk, so that it is read even if the
   // process ends. Errors, of either: resource_exhausted when too much waits or the disk is full, unavailable after Stop; then it is not read.

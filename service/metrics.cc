@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <mutex>
 #include <sstream>
 
 #include "base/process_memory.h"
@@ -27,6 +28,7 @@ const Histogram::BucketBoundaries& Seconds() {
 
 struct Metrics::Families {
   prometheus::Registry registry;
+  std::mutex mutex;  // of what is set from counts that are kept elsewhere
 
   Family<Counter>& CounterOf(const char* name, const char* help) { return prometheus::BuildCounter().Name(name).Help(help).Register(registry); }
   Family<Gauge>& GaugeOf(const char* name, const char* help) { return prometheus::BuildGauge().Name(name).Help(help).Register(registry); }
@@ -46,6 +48,11 @@ struct Metrics::Families {
   Family<Counter>& lost = CounterOf("longhold_lost_total", "What could not be read because it is damaged: blocks, spans. Run 'longhold verify'.");
   Family<Gauge>& waiting = GaugeOf("longhold_waiting", "Questions and texts that wait or run.");
   Family<Gauge>& budget = GaugeOf("longhold_memory_budget_bytes", "Of --memory-budget: its limit, what is reserved, and the most that ever was.");
+  Counter& cold_writes = CounterOf("longhold_cold_writes_total", "Blocks of 64 tokens that ingests moved to the store.").Add({});
+  Counter& opens = CounterOf("longhold_memory_opens_total", "Memories that were opened because they were not open already: their indexes come from the disk.").Add({});
+  Counter& stalls = CounterOf("longhold_store_stalls_total", "How often the store has slowed or stopped writes because it could not follow.").Add({});
+  Family<Counter>& verified = CounterOf("longhold_verified_total", "Memories that were read back over HTTP, by result: good, corrupt.");
+  Gauge& disk = GaugeOf("longhold_disk_bytes", "Files of all memories; measured every half minute while somebody asks.").Add({});
   Gauge& resident = GaugeOf("process_resident_memory_bytes", "Resident memory, weights included.").Add({});
 
   // What a recall and an answer have in common.
@@ -88,6 +95,7 @@ void Metrics::Recall(const RecallReply& reply) {
 
 void Metrics::Ingested(const IngestReport& report) {
   families_->tokens.Add({{"kind", "ingested"}}).Increment(static_cast<double>(report.tokens_read));
+  families_->cold_writes.Increment(static_cast<double>(report.tokens_read / kBlockTokens));
 }
 
 void Metrics::Waiting(size_t questions, size_t ingests) {
@@ -101,6 +109,16 @@ void Metrics::Budget(const MemoryBudget& budget) {
   set("used", budget.used_bytes());
   set("peak", budget.peak_bytes());
 }
+
+void Metrics::Tiers(uint64_t opens, uint64_t stalls) {
+  const std::lock_guard lock(families_->mutex);
+  families_->opens.Increment(static_cast<double>(opens) - families_->opens.Value());
+  families_->stalls.Increment(static_cast<double>(stalls) - families_->stalls.Value());
+}
+
+void Metrics::DiskBytes(uint64_t bytes) { families_->disk.Set(static_cast<double>(bytes)); }
+
+void Metrics::Verified(bool good) { families_->verified.Add({{"result", good ? "good" : "corrupt"}}).Increment(); }
 
 std::string Metrics::Text() const {
   families_->resident.Set(static_cast<double>(ProcessStatusBytes("VmRSS")));

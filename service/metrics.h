@@ -29,6 +29,12 @@ class Metrics {
   // How things stand, set whenever they are asked for.
   void Waiting(size_t questions, size_t ingests);
   void Budget(const MemoryBudget& budget);
+  // `opens`: Engine::opens. `stalls`: RocksStalls.
+  void Tiers(uint64_t opens, uint64_t stalls);
+  // Of the memories' files, all together.
+  void DiskBytes(uint64_t bytes);
+  // A memory was read back.
+  void Verified(bool good);
 
   // In Prometheus's text format, version 0.0.4.
   std::string Text() const;

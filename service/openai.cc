@@ -80,6 +80,12 @@ Status ParseStop(const json::object& body, CompletionRequest* request) {
 
 }  // namespace
 
+Result<double> TimeoutField(const json::object& body) {
+  if (FindField(body, "timeout") == nullptr) return 0.0;
+  LH_ASSIGN_OR_RETURN(const double seconds, NumberField(body, "timeout", 0, 86400, 0));
+  return seconds > 0 ? Result<double>(seconds) : BadField("timeout", "must be more than 0 seconds");
+}
+
 Result<Attend> AttendField(const json::object& body) {
   LH_ASSIGN_OR_RETURN(const std::string name, StringField(body, "attend"));
   const std::optional<Attend> attend = name.empty() ? Attend::kFocused : FindAttend(name);
@@ -255,6 +261,7 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   request.sampler.seed = static_cast<uint32_t>(seed);
   LH_ASSIGN_OR_RETURN(request.abstain, FlagField(object, "abstain", true));
   LH_ASSIGN_OR_RETURN(request.attend, AttendField(object));
+  LH_ASSIGN_OR_RETURN(request.timeout_s, TimeoutField(object));
   LH_ASSIGN_OR_RETURN(request.attend_share, NumberField(object, "attend_share", 0, 1, request.attend_share));
   LH_ASSIGN_OR_RETURN(request.session, StringField(object, "session"));
   if (request.session.size() > kSessionBytesMax) return BadField("session", "is longer than " + std::to_string(kSessionBytesMax) + " bytes");
@@ -324,13 +331,14 @@ std::string StreamEnd(const CompletionHead& head, std::string_view text, bool st
 
 std::string StreamError(std::string_view type, std::string_view message) { return "data: " + ErrorJson(type, message) + "\n\ndata: [DONE]\n\n"; }
 
-std::string ModelsJson(const std::string& model, const std::vector<std::string>& memories, int64_t created) {
+std::string ModelsJson(const std::string& model, const std::vector<std::string>& memories, const std::string& embedder, int64_t created) {
   json::array data;
   const auto add = [&](const std::string& id) {
     data.push_back(json::object{{"id", JsonString(id)}, {"object", "model"}, {"created", created}, {"owned_by", "longhold"}});
   };
   add(model);
   for (const std::string& memory : memories) add(model + "@" + memory);
+  if (!embedder.empty()) add(embedder);
   return DumpJson(json::object{{"object", "list"}, {"data", std::move(data)}});
 }
 

@@ -31,6 +31,7 @@ struct CompletionRequest {
   bool characters = false;          // "citations": "char_location", in Anthropic's form beside OpenAI's annotations
   bool marks = false;               // "citations": "marks", as [1] in the text
   bool progress = false;            // "return_progress", as llama.cpp's server has it: how far a stream's prompt has been read
+  double timeout_s = 0;             // "timeout"; longhold's own. 0: none
   bool stream = false;
   bool stream_usage = false;        // "stream_options": {"include_usage": true}
 };
@@ -39,6 +40,8 @@ struct CompletionRequest {
 // Errors: invalid_argument, naming the member.
 Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat);
 
+// longhold's member "timeout" of a request, in seconds; 0 where it has none. Errors: invalid_argument.
+Result<double> TimeoutField(const boost::json::object& body);
 // longhold's member "attend" of a request, by AttendName. Errors: invalid_argument.
 Result<Attend> AttendField(const boost::json::object& body);
 
@@ -62,8 +65,9 @@ std::string StreamProgress(const CompletionHead& head, const AskProgress& progre
 std::string StreamEnd(const CompletionHead& head, std::string_view text, bool stopped, const AskReply& reply, bool usage);
 std::string StreamError(std::string_view type, std::string_view message);
 
-// {"object": "list", "data": [...]}: the model by itself, and with each memory that it can answer from.
-std::string ModelsJson(const std::string& model, const std::vector<std::string>& memories, int64_t created);
+// {"object": "list", "data": [...]}: the model by itself, and with each memory that it can answer from; last the one for embeddings, unless that is
+// empty.
+std::string ModelsJson(const std::string& model, const std::vector<std::string>& memories, const std::string& embedder, int64_t created);
 
 // Ends a text at the first of its stop strings, wherever its pieces are cut. Owner: one answer. Thread use: *confined*.
 class StopStrings {

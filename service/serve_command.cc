@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/clock.h"
+#include "model/embedder.h"
 #include "service/api.h"
 #include "service/commands.h"
 #include "service/engine_queue.h"
@@ -69,6 +70,11 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);
+  std::unique_ptr<TextEmbedder> embedder;
+  if (!command.embedder.empty()) {
+    LH_ASSIGN_OR_RETURN(const std::string path, c.catalog.Resolve(command.embedder, ModelKind::kEmbedding));
+    LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = path, .threads = c.config.threads.value}));
+  }
   Metrics metrics;
   Inbox inbox(c.config.home.value);
   LH_ASSIGN_OR_RETURN(const bool kept, inbox.Take());
@@ -87,6 +93,8 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   Errands errands;  // ends before the queue, to which it gives texts
   api = std::make_unique<Api>(&queue, &errands, &metrics, ApiOptions{.model = model,
                                                  .fingerprint = c.engine.model_info().fingerprint,
+                                                 .embedder = embedder.get(),
+                                                 .embedder_name = command.embedder.empty() ? "" : ServedName(command.embedder),
                                                  .memory = command.memory,
                                                  .home = c.config.home.value,
                                                  .ingest_root = command.ingest_root,

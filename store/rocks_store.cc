@@ -183,6 +183,15 @@ struct DirectoryState {
   }
 };
 
+std::atomic<uint64_t> stalls{0};
+
+class StallCounter final : public rocksdb::EventListener {
+ public:
+  void OnStallConditionsChanged(const rocksdb::WriteStallInfo& info) override {
+    if (info.condition.cur != rocksdb::WriteStallCondition::kNormal) ++stalls;
+  }
+};
+
 class RocksStore final : public ColdStore {
  public:
   explicit RocksStore(const RocksOptions& options) : options_(options) {}
@@ -390,6 +399,7 @@ class RocksStore final : public ColdStore {
 
   rocksdb::DBOptions DatabaseOptions() const {
     rocksdb::DBOptions db;
+    db.listeners.push_back(std::make_shared<StallCounter>());
     db.create_if_missing = !options_.read_only && options_.create_if_missing;
     db.create_missing_column_families = !options_.read_only;
     // Not -1: with it, a read-only database of fully compacted blobs answers NotFound to every key (7.8.3).
@@ -630,6 +640,8 @@ class RocksStore final : public ColdStore {
 };
 
 }  // namespace
+
+uint64_t RocksStalls() { return stalls; }
 
 Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options) {
   auto store = std::make_unique<RocksStore>(options);

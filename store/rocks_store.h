@@ -19,6 +19,9 @@ struct RocksOptions {
   uint64_t disk_reserve_bytes = 256ull << 20;  // writes are refused with resource_exhausted when less is free
 };
 
+// How often RocksDB has slowed or stopped this process's writes, to whatever store, because it could not follow. Safe to call concurrently.
+uint64_t RocksStalls();
+
 // Opens the store for as long as the result lives. One writer at a time; any number of readers may live beside it. A
 // reader leaves no trace in the directory and sees the state at its opening; once the writer has forgotten or
 // compacted, the files of that state may go, and a read then returns unavailable: open it again.

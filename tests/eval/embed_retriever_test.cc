@@ -15,6 +15,7 @@ class LetterEmbedder final : public TextEmbedder {
  public:
   uint32_t dim() const override { return 26; }
   uint64_t cut_count() const override { return 0; }
+  uint64_t token_count() const override { return 0; }
   Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) override {
     if (fail) return Internal("the stand-in fails");
     largest_batch = std::max(largest_batch, texts.size());

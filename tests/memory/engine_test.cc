@@ -236,6 +236,21 @@ TEST_F(EngineTest, StopsBetweenTokens) {
   EXPECT_EQ(r->answer, "o");
 }
 
+TEST_F(EngineTest, EndsAtItsDeadline) {
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  Restart({.chat = true, .answer = "one two three four five six"});
+  AskOptions options;
+  options.deadline = std::chrono::steady_clock::now();
+  EXPECT_EQ(engine_->Ask("tales", kQuestion, options).status().code(), StatusCode::kDeadlineExceeded);
+  options.deadline = std::chrono::steady_clock::now() + std::chrono::hours(1);
+  EXPECT_FALSE(engine_->Ask("tales", kQuestion, options)->cut);
+  options.on_text = [&](std::string_view) { options.deadline = std::chrono::steady_clock::now(); };  // as if the first token had taken until then
+  const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  EXPECT_EQ(r->answer, "o");
+  EXPECT_TRUE(r->cut);
+}
+
 TEST_F(EngineTest, ShowAndListTellWhatIsThere) {
   EXPECT_TRUE(engine_->List()->empty());
   const std::string text = Tale();

@@ -121,6 +121,9 @@ TEST_F(Embedding, CutsATextAt256TokensAndCountsIt) {
   EXPECT_EQ(embedder->cut_count(), 0u);
   const auto longer = embedder->Embed(fits + "the the the");
   EXPECT_EQ(embedder->cut_count(), 1u);
+  const uint64_t before = embedder->token_count();
+  ASSERT_TRUE(embedder->Embed("one").ok());
+  EXPECT_GE(embedder->token_count(), before + 3) << "[CLS], the word, [SEP]";
   ASSERT_TRUE(whole.ok() && longer.ok());
   EXPECT_EQ(*whole, *longer);
   EXPECT_EQ(embedder->Embed(std::string((1 << 20) + 1, 'a')).status().code(), StatusCode::kInvalidArgument);

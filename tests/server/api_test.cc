@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "base/clock.h"
+#include "model/embedder.h"
 #include "service/utf8.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/queue_driver.h"
@@ -801,6 +802,61 @@ TEST_F(TenantTest, HasLimits) {
   ASSERT_TRUE(keys.SetLimits({.tenant = "other", .tokens_per_day = 5}).ok());
   EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "ask"}, R"({"question":"Whose is it?","abstain":false,"max_tokens":2})").status, 200u);
   EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 429u);
+}
+
+// How often each text has a, b and c.
+class CountingEmbedder final : public TextEmbedder {
+ public:
+  uint32_t dim() const override { return 3; }
+  uint64_t cut_count() const override { return 0; }
+  uint64_t token_count() const override { return tokens_; }
+  Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) override {
+    std::vector<float> rows;
+    for (const std::string_view text : texts) {
+      tokens_ += text.size();
+      for (const char c : {'a', 'b', 'c'}) rows.push_back(static_cast<float>(std::count(text.begin(), text.end(), c)));
+    }
+    return rows;
+  }
+
+ private:
+  uint64_t tokens_ = 0;
+};
+
+TEST_F(ApiTest, EmbedsTexts) {
+  Call(501, "POST", {"v1", "embeddings"}, R"({"model":"letters","input":"abc"})");
+  CountingEmbedder embedder;
+  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .embedder = &embedder, .embedder_name = "letters", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  const auto send = [&](const std::string& body) {
+    const auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = "POST", .path = {"v1", "embeddings"}, .query = {}, .content_type = "application/json", .authorization = "", .body = body}, recorder);
+    return recorder->Reply();
+  };
+  const json::value reply = json::parse(send(R"({"model":"letters","input":["aab","c"]})").body);
+  EXPECT_EQ(json::serialize(reply.at("data")), R"([{"object":"embedding","index":0,"embedding":[2,1,0]},{"object":"embedding","index":1,"embedding":[0,0,1]}])");
+  EXPECT_EQ(reply.at("usage").at("prompt_tokens"), 4);
+  EXPECT_EQ(json::parse(send(R"({"model":"letters","input":"b","encoding_format":"base64","dimensions":3})").body).at("data").at(0).at("embedding"), "AAAAAAAAgD8AAAAA");
+  for (const char* bad : {R"({"model":"letters"})", R"({"model":"letters","input":[]})", R"({"model":"letters","input":""})", R"({"model":"letters","input":[1,2]})",
+                          R"({"model":"letters","input":"a","dimensions":2})", R"({"model":"letters","input":"a","encoding_format":"int8"})", "[]"}) {
+    EXPECT_EQ(send(bad).status, 400u) << bad;
+  }
+  EXPECT_EQ(send(R"({"model":"toy","input":"a"})").status, 404u);
+}
+
+TEST_F(ApiTest, DoesNotBeginWhatIsLate) {
+  const auto go = HoldQueue(*queue_);
+  std::vector<std::shared_ptr<Recorder>> late;
+  late.push_back(Start("POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the elder","timeout":0.01})"));
+  late.push_back(Start("POST", {"v1", "memories", "tales", "ask"}, R"({"question":"What is the number?","timeout":0.01})"));
+  late.push_back(Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("timeout":0.01,"stream":true)")));
+  const auto in_time = Start("POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the elder","timeout":600})");
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const uint64_t before = model_.forward_count();
+  go->set_value();
+  for (const auto& recorder : late) EXPECT_EQ(recorder->Reply().status, 504u) << recorder->Reply().body;
+  EXPECT_EQ(model_.forward_count(), before) << "the model was not asked";
+  EXPECT_EQ(in_time->Reply().status, 200u);
+  for (const char* bad : {"0", "-1", "\"1\"", "1e9"}) Call(400, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"x","timeout":)" + std::string(bad) + "}");
 }
 
 TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {

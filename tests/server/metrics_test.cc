@@ -33,6 +33,10 @@ std::string AllMetrics() {
   metrics.Waiting(2, 1);
   const MemoryBudget budget(1 << 20);
   metrics.Budget(budget);
+  metrics.Tiers(3, 1);
+  metrics.Tiers(5, 1);
+  metrics.DiskBytes(4096);
+  metrics.Verified(false);
   return metrics.Text();
 }
 
@@ -47,6 +51,11 @@ TEST(Metrics, AreWhatWasCounted) {
   EXPECT_THAT(text, HasSubstr("longhold_tokens_total{kind=\"ingested\"} 512"));
   EXPECT_THAT(text, HasSubstr("longhold_waiting{kind=\"questions\"} 2"));
   EXPECT_THAT(text, HasSubstr("longhold_memory_budget_bytes{kind=\"limit\"} 1048576"));
+  EXPECT_THAT(text, HasSubstr("longhold_cold_writes_total 8"));
+  EXPECT_THAT(text, HasSubstr("longhold_memory_opens_total 5"));
+  EXPECT_THAT(text, HasSubstr("longhold_store_stalls_total 1"));
+  EXPECT_THAT(text, HasSubstr("longhold_disk_bytes 4096"));
+  EXPECT_THAT(text, HasSubstr("longhold_verified_total{result=\"corrupt\"} 1"));
 }
 
 TEST(Metrics, DashboardAndAlertsAskForNothingElse) {

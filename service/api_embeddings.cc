@@ -1,0 +1,86 @@
+// The API's route of embeddings, in OpenAI's form.
+#include <openssl/evp.h>
+
+#include <boost/json.hpp>
+#include <mutex>
+#include <utility>
+
+#include "model/embedder.h"
+#include "service/api_call.h"
+
+namespace longhold {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr size_t kTextsMax = 256;
+
+// Little-endian floats, as OpenAI's clients read them.
+std::string Base64(std::span<const float> numbers) {
+  const auto* bytes = reinterpret_cast<const unsigned char*>(numbers.data());
+  const size_t size = numbers.size_bytes();
+  std::string out(4 * ((size + 2) / 3) + 1, '\0');  // and the byte that OpenSSL writes behind it
+  out.resize(static_cast<size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), bytes, static_cast<int>(size))));
+  return out;
+}
+
+struct EmbeddingRequest {
+  std::string model;
+  std::vector<std::string> texts;
+  bool base64 = false;
+};
+
+Result<EmbeddingRequest> ParseEmbedding(std::string_view body, uint32_t dim) {
+  EmbeddingRequest request;
+  LH_ASSIGN_OR_RETURN(const json::object object, ParseJsonObject(body));
+  LH_ASSIGN_OR_RETURN(request.model, StringField(object, "model"));
+  LH_ASSIGN_OR_RETURN(const std::string format, StringField(object, "encoding_format"));
+  if (!format.empty() && format != "float" && format != "base64") return BadField("encoding_format", "must be float or base64");
+  request.base64 = format == "base64";
+  LH_ASSIGN_OR_RETURN(const int64_t dimensions, IntegerField(object, "dimensions", 1, INT32_MAX, dim));
+  if (dimensions != dim) return BadField("dimensions", "must be " + std::to_string(dim) + ", the model's own");
+  const json::value* const input = FindField(object, "input");
+  if (input == nullptr) return BadField("input", "is missing");
+  const json::array one{*input};
+  const json::array& all = input->is_array() ? input->get_array() : one;
+  if (all.empty() || all.size() > kTextsMax) return BadField("input", "must have 1 to " + std::to_string(kTextsMax) + " texts");
+  for (const json::value& text : all) {
+    if (!text.is_string() || text.get_string().empty()) return BadField("input", "must be a text that is not empty, or an array of such; numbers of tokens are not read");
+    request.texts.emplace_back(text.get_string());
+  }
+  return request;
+}
+
+}  // namespace
+
+void Api::Embeddings(Call& call) {
+  if (options_.embedder == nullptr) {
+    return call.Fail(Unimplemented("this server has no model for embeddings; start it with --embedder minilm-l6"));
+  }
+  Result<EmbeddingRequest> parsed = ParseEmbedding(call.request.body, options_.embedder->dim());
+  if (!parsed.ok()) return call.Fail(parsed.status());
+  if (parsed->model != options_.embedder_name) {
+    return call.Fail(NotFound("model '" + parsed->model + "' gives no embeddings here; '" + options_.embedder_name + "' does"));
+  }
+  OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits, request = std::move(*parsed)] {
+    const std::vector<std::string_view> texts(request.texts.begin(), request.texts.end());
+    const std::lock_guard lock(embedder_mutex_);
+    TextEmbedder& embedder = *options_.embedder;
+    const uint64_t before = embedder.token_count();
+    const Result<std::vector<float>> rows = embedder.EmbedAll(texts);
+    if (!rows.ok()) return exchange->Respond(ErrorReply(Told(rows.status())));
+    const uint64_t tokens = embedder.token_count() - before;
+    json::array data;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const std::span<const float> row = std::span(*rows).subspan(i * embedder.dim(), embedder.dim());
+      json::value embedding = request.base64 ? json::value(json::string(Base64(row))) : json::value(json::array(row.begin(), row.end()));
+      data.push_back(json::object{{"object", "embedding"}, {"index", i}, {"embedding", std::move(embedding)}});
+    }
+    quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());
+    exchange->Respond(JsonReply(DumpJson(json::object{{"object", "list"}, {"data", std::move(data)}, {"model", JsonString(request.model)},
+                                                      {"usage", json::object{{"prompt_tokens", tokens}, {"total_tokens", tokens}}}})));
+  });
+}
+
+}  // namespace longhold
