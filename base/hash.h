@@ -1,6 +1,6 @@
 // Hashes of bytes: a fast one that finds damage, and SHA-256 that names things.
 //
-// Third-party types (xxHash, OpenSSL) stop at hash.cc.
+// Third-party types (xxHash, OpenSSL) stop at crypto.cc.
 #pragma once
 
 #include <cstdint>

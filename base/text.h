@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace longhold {
@@ -26,6 +27,18 @@ inline size_t CountCharacters(std::string_view text) {
   size_t characters = 0;
   for (const char c : text) characters += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
   return characters;
+}
+
+// RFC 4648, with padding.
+inline std::string Base64(std::string_view bytes) {
+  static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t group = 0;
+    for (size_t j = 0; j < 3; ++j) group = group << 8 | (i + j < bytes.size() ? static_cast<uint8_t>(bytes[i + j]) : 0u);
+    for (size_t j = 0; j < 4; ++j) out += i + j > bytes.size() ? '=' : kDigits[group >> (18 - 6 * j) & 63];
+  }
+  return out;
 }
 
 // Bytes of `text`, which is UTF-8, that end with a whole character.

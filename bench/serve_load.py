@@ -6,7 +6,8 @@
 The server is started on a free port over the memories that LONGHOLD_HOME names, and everything runs on this machine, so that clients take their
 share of its processors. `GET /healthz` is driven by wrk where it is installed. Prints a table and, last, one JSON object. What each part does:
 
-  load      1, 8 and 32 clients, each asking one request after the other: /healthz, recall, ask (16 tokens); questions in turn
+  load      1, 8 and 32 clients, each asking one request after the other: /healthz, recall, ask (16 tokens) and long (answers of 128 tokens, which are
+            written side by side); questions in turn
   overload  ask, first with as many clients as the best of the rows above, then ten times as many: answers a second, what else they got, and how
             long after the end of it a question takes to be answered
   idle      RAM of 500 connections that have asked for /healthz once and wait
@@ -107,9 +108,10 @@ def wrk_healthz(port, clients, seconds):
 def measure_load(server, memory, seconds):
     recall = lambda turn: {"query": QUESTIONS[turn % len(QUESTIONS)]}
     ask = lambda turn: {"question": QUESTIONS[turn % len(QUESTIONS)], "max_tokens": 16, "abstain": False}
+    long = lambda turn: {**ask(turn), "max_tokens": 128, "answer_prefix": "Here is all that is told about it:"}
     out = {}
     for name, path, body in (("healthz", "/healthz", lambda turn: None), ("recall", f"/v1/memories/{memory}/recall", recall),
-                             ("ask", f"/v1/memories/{memory}/ask", ask)):
+                             ("ask", f"/v1/memories/{memory}/ask", ask), ("long", f"/v1/memories/{memory}/ask", long)):
         for clients in (1, 8, 32):
             if name == "healthz" and shutil.which("wrk"):
                 out[f"{name} {clients}"] = wrk_healthz(server.port, clients, 5)

@@ -10,6 +10,7 @@
 #include "memory/engine_planned.h"
 #include "memory/ingest.h"
 #include "store/rocks_store.h"
+#include "store/sealed_store.h"
 
 namespace longhold {
 
@@ -183,6 +184,17 @@ bool Engine::HasRoomBeside() const {
   return budget_.RoomFor(1, WorkingSet::Bytes(geometry, passed, stored) + blocks * shape.Numbers() * sizeof(uint16_t)) == 1;
 }
 
+Result<std::unique_ptr<ColdStore>> Engine::OpenStore(const RocksOptions& rocks, const std::string& name) {
+  LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> plain, OpenRocksStore(rocks));
+  bool sealed = false;
+  Result<std::unique_ptr<ColdStore>> store = OpenSealed(std::move(plain), options_.encryption_key, &sealed);
+  if (!store.ok()) return Status(store.status().code(), "memory " + name + ": " + store.status().message());
+  if (!sealed && !options_.encryption_key.empty()) {
+    Note("memory " + name + " was made without encryption and stays so; export it, and import it under another name, to have it encrypted");
+  }
+  return store;
+}
+
 Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access, bool with_model) {
   LH_RETURN_IF_ERROR(CheckName(name));
   const bool write = access != Access::kRead;
@@ -196,7 +208,7 @@ Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
   auto open = std::make_shared<Open_>();
   if (!write) open->stamp = StampOf(path.string());
   LH_ASSIGN_OR_RETURN(open->store_memory, budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
-  LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
+  LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenStore(rocks, name));
   open->name = name;
   open->writable = write;
   open->with_model = with_model;
@@ -444,7 +456,7 @@ Result<TransferReport> Engine::Import(const ByteSource& source, const std::strin
   rocks.create_if_missing = true;
   LH_ASSIGN_OR_RETURN(const MemoryReservation reserved, budget_.Reserve(StoreBytes(rocks), "the store of memory " + own));
   const Status imported = [&]() -> Status {
-    LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenRocksStore(rocks));
+    LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenStore(rocks, own));
     LH_ASSIGN_OR_RETURN(report, ImportStore(source, *store));
     LH_ASSIGN_OR_RETURN(const std::unique_ptr<Memory> memory, Memory::Open(std::move(store), own, nullptr));
     return memory->Rename(own);

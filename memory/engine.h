@@ -252,9 +252,12 @@ struct EngineOptions {
   // there is no room for all that was recalled, the least relevant spans are left out, with a note; where an index or a question does not
   // fit, the call says so (resource_exhausted).
   uint64_t memory_budget_bytes = 1ull << 30;
+  // kSealKeyBytes that new memories are encrypted with, and those read that are (store/sealed_store.h); empty: none.
+  std::string encryption_key;
   std::string codec = std::string(kDefaultCodec);  // of the blocks of new memories, one of CodecNames'
 };
 
+class ColdStore;
 class Memory;
 class LexicalVocabulary;
 class LongWords;
@@ -262,6 +265,7 @@ class PickedBlocks;
 class RelatedWords;
 struct PlannedSpan;
 struct Prompt;
+struct RocksOptions;
 struct RecallPlan;
 struct SpanSentence;
 struct WordBeside;
@@ -349,6 +353,8 @@ class Engine {
   std::shared_ptr<Open_> Lend();
   // Whether `open`, which may be null, is this memory as it is on the disk, and good for such a call.
   bool IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const;
+  // The store of a memory, with the key where it is sealed.
+  Result<std::unique_ptr<ColdStore>> OpenStore(const RocksOptions& rocks, const std::string& memory);
   Result<std::shared_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
   // A memory to look at: open_, where it is that one, or one of its own, so that looking does not take another memory's indexes from who asks it.
   Result<std::shared_ptr<Open_>> OpenToShow(const std::string& name);

@@ -35,6 +35,7 @@ struct ApiOptions {
   std::string embedder_name;                               // by which requests ask for it
   std::string memory;                                      // of requests that name none; empty: they have to
   std::string home;                                        // whose keys let in (service/api_keys.h)
+  std::string encryption_key;                              // as EngineOptions::encryption_key
   std::string ingest_root;                                 // the directory beneath which the operator's clients may name files; empty: none
   const MemoryBudget* budget = nullptr;                    // the engine's, for the metrics
   Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys

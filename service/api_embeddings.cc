@@ -1,10 +1,9 @@
 // The API's route of embeddings, in OpenAI's form.
-#include <openssl/evp.h>
-
 #include <boost/json.hpp>
 #include <mutex>
 #include <utility>
 
+#include "base/text.h"
 #include "model/embedder.h"
 #include "service/api_call.h"
 
@@ -16,14 +15,8 @@ namespace {
 
 constexpr size_t kTextsMax = 256;
 
-// Little-endian floats, as OpenAI's clients read them.
-std::string Base64(std::span<const float> numbers) {
-  const auto* bytes = reinterpret_cast<const unsigned char*>(numbers.data());
-  const size_t size = numbers.size_bytes();
-  std::string out(4 * ((size + 2) / 3) + 1, '\0');  // and the byte that OpenSSL writes behind it
-  out.resize(static_cast<size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), bytes, static_cast<int>(size))));
-  return out;
-}
+// Little-endian, as OpenAI's clients read them.
+std::string_view Bytes(std::span<const float> numbers) { return {reinterpret_cast<const char*>(numbers.data()), numbers.size_bytes()}; }
 
 struct EmbeddingRequest {
   std::string model;
@@ -74,7 +67,7 @@ void Api::Embeddings(Call& call) {
     json::array data;
     for (size_t i = 0; i < texts.size(); ++i) {
       const std::span<const float> row = std::span(*rows).subspan(i * embedder.dim(), embedder.dim());
-      json::value embedding = request.base64 ? json::value(json::string(Base64(row))) : json::value(json::array(row.begin(), row.end()));
+      json::value embedding = request.base64 ? json::value(json::string(Base64(Bytes(row)))) : json::value(json::array(row.begin(), row.end()));
       data.push_back(json::object{{"object", "embedding"}, {"index", i}, {"embedding", std::move(embedding)}});
     }
     quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());

@@ -112,7 +112,7 @@ void Api::ShowTiers(Call& call) {
 
 void Api::VerifyMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
-    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
+    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key});
     const Status status = engine.Verify(name);
     if (status.ok() || status.code() == StatusCode::kDataLoss) metrics_->Verified(status.ok());
     if (!status.ok() && status.code() != StatusCode::kDataLoss) return exchange->Respond(ErrorReply(Told(status)));
@@ -126,7 +126,7 @@ void Api::VerifyMemory(Call& call) {
 
 void Api::ExportMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, name = call.names[0]] {
-    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
+    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key});
     bool begun = false;
     const Result<TransferReport> report = engine.Export(name, [&](std::string_view bytes) -> Status {
       if (!begun) exchange->BeginBytes("application/octet-stream");
@@ -157,7 +157,7 @@ void Api::ImportMemory(Call& call) {
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   const auto bytes = std::make_shared<std::string>(id.empty() ? std::move(call.request.body) : std::string());
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id, bytes] {
-    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget});
+    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key});
     const auto import = [&]() -> Result<MemoryInfo> {
       LH_RETURN_IF_ERROR(RoomFor(engine, client.limits, name, ""));
       std::unique_ptr<OpenFile> file;
@@ -312,6 +312,9 @@ void Api::CreateUpload(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
+  if (!options_.encryption_key.empty()) {
+    return call.Fail(Unimplemented("uploads lie on the disk as they come, and this server encrypts what it keeps; send texts whole, and import by the command line"));
+  }
   const TenantLimits& limits = call.client.limits;
   if (limits.disk_bytes > 0 && length > limits.disk_bytes) {
     return call.Fail(FailedPrecondition("tenant " + limits.tenant + " may have " + std::to_string(limits.disk_bytes) + " bytes on the disk; send less, or ask the operator for more"));

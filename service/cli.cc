@@ -159,6 +159,7 @@ class Parser {
     ConfigFlags& flags = out_.flags;
     app_.add_option("--home", flags.home, "directory of the memories [$LONGHOLD_HOME]")->type_name("DIR");
     app_.add_option("--model", flags.model, "name from 'model list', or a file [$LONGHOLD_MODEL]")->type_name("NAME|GGUF");
+    app_.add_option("--encryption-key", flags.encryption_key, "file of the key for encrypted memories [$LONGHOLD_ENCRYPTION_KEY]")->type_name("FILE");
     app_.add_option("--profile", flags.profile, "recall profile instead of the model's own [$LONGHOLD_PROFILE]")->type_name("FILE");
     app_.add_option("--threads", flags.threads, "compute threads [$LONGHOLD_THREADS]")->type_name("N")->check(Checks(ParseThreads));
     app_.add_option("--memory-budget", flags.memory_budget, "RAM beside the weights [$LONGHOLD_MEMORY_BUDGET]")

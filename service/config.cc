@@ -61,6 +61,7 @@ constexpr ConfigKey kKeys[] = {
     {"profile", KeyKind::kPath, "\"profile.json\"", "A recall profile in place of the model's own."},
     {"threads", KeyKind::kInteger, "2", "Compute threads; all processors when it is not given."},
     {"memory_budget", KeyKind::kSize, "\"1GiB\"", "RAM beside the model's weights and 64 MiB."},
+    {"encryption_key", KeyKind::kPath, "\"memory.key\"", "A file of 64 hexadecimal digits: memories that are made from now on are encrypted with it."},
     {"listen", KeyKind::kText, "\"127.0.0.1:8420\"", "Of 'serve': address and port. Beyond this machine it needs TLS and keys."},
     {"tls_certificate", KeyKind::kPath, "\"server.pem\"", "Of 'serve': its certificate and those above it, PEM. Read again when it changes."},
     {"tls_key", KeyKind::kPath, "\"server.key\"", "Of 'serve': the certificate's private key, PEM, without a password."},
@@ -270,6 +271,8 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
                             config.file, ParseThreads));
   LH_RETURN_IF_ERROR(Choose(&config.memory_budget_bytes, flags.memory_budget, "--memory-budget", environment("LONGHOLD_MEMORY_BUDGET"),
                             "LONGHOLD_MEMORY_BUDGET", in_file("memory_budget"), config.file, ParseBudget));
+  LH_RETURN_IF_ERROR(Choose(&config.encryption_key, flags.encryption_key, "--encryption-key", environment("LONGHOLD_ENCRYPTION_KEY"),
+                            "LONGHOLD_ENCRYPTION_KEY", in_file("encryption_key"), config.file, path));
   const auto listen = [](const std::string& text) -> Result<std::string> {
     LH_RETURN_IF_ERROR(ParseListen(text).status());
     return text;

@@ -25,6 +25,7 @@ struct Config {
   Setting<std::string> profile;          // a recall profile's file; empty: the model's own
   Setting<uint32_t> threads;             // 1..256
   Setting<uint64_t> memory_budget_bytes; // 64 MiB..1 TiB
+  Setting<std::string> encryption_key;   // a file (base/seal.h); empty: none
   Setting<std::string> listen;           // of `serve`: ADDRESS:PORT
   Setting<std::string> tls_certificate;  // of `serve`: PEM files (service/http_server.h); empty: none
   Setting<std::string> tls_key;
@@ -35,13 +36,13 @@ struct Config {
 
 // What the command line said; unset where it said nothing.
 struct ConfigFlags {
-  std::optional<std::string> home, model, profile, threads, memory_budget, listen, tls_certificate, tls_key, tls_client_ca, config_file;
+  std::optional<std::string> home, model, profile, threads, memory_budget, encryption_key, listen, tls_certificate, tls_key, tls_client_ca, config_file;
 };
 
 // A variable's value, nullopt when it is unset. Empty values count as unset.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Keys of the file: home, model, profile, listen, tls_certificate, tls_key, tls_client_ca (strings; a relative path counts from the file's
+// Keys of the file: home, model, profile, encryption_key, listen, tls_certificate, tls_key, tls_client_ca (strings; a relative path counts from the file's
 // directory), threads (integer), memory_budget (integer of bytes, or a string such as "512MiB").
 // `home_dir` is the user's home directory, empty when unknown; `cpus` the processors that this process may use.
 // Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).

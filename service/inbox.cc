@@ -15,6 +15,7 @@
 
 #include "base/durable_file.h"
 #include "base/hash.h"
+#include "base/seal.h"
 #include "service/json_text.h"
 #include "service/text_input.h"
 
@@ -36,7 +37,19 @@ std::string HashOf(const std::string& memory, const IngestInput& input) {
   return digits;
 }
 
-Result<Inbox::Text> Parse(const std::string& bytes) {
+// Version 2: this, a salt, and a version 1 that was sealed with the key of that salt.
+constexpr std::string_view kSealed = "longhold sealed text 2\n", kPurpose = "longhold inbox";
+
+Result<std::string> Unsealed(const std::string& bytes, const std::string& key) {
+  if (!bytes.starts_with(kSealed)) return bytes;
+  if (key.empty()) return FailedPrecondition("it is encrypted, and there is no --encryption-key");
+  const std::string_view rest = std::string_view(bytes).substr(kSealed.size());
+  if (rest.size() < kSealSaltBytes) return DataLoss("it is cut off");
+  return Seal::Derive(key, rest.substr(0, kSealSaltBytes), kPurpose).Open(rest.substr(kSealSaltBytes), kSealed);
+}
+
+Result<Inbox::Text> Parse(const std::string& stored, const std::string& key) {
+  LH_ASSIGN_OR_RETURN(const std::string bytes, Unsealed(stored, key));
   const size_t line = bytes.find('\n');
   if (line == std::string::npos) return DataLoss("it is cut off");
   Inbox::Text text;
@@ -78,7 +91,13 @@ Status Inbox::Keep(uint64_t id, const std::string& memory, const IngestInput& in
   LH_CHECK(lock_ >= 0);
   const std::string head =
       DumpJson(json::object{{"version", 1}, {"memory", JsonString(memory)}, {"name", JsonString(input.name)}, {"hash", HashOf(memory, input)}}) + "\n";
-  const Status written = WriteFileDurably(PathOf(id), {head, input.text}, 0600, "accepted text");
+  std::string salt, sealed;
+  if (!encryption_key_.empty()) {
+    salt = RandomBytes(kSealSaltBytes);
+    sealed = Seal::Derive(encryption_key_, salt, kPurpose).Close(head + input.text, kSealed);
+  }
+  const Status written = encryption_key_.empty() ? WriteFileDurably(PathOf(id), {head, input.text}, 0600, "accepted text")
+                                                 : WriteFileDurably(PathOf(id), {kSealed, salt, sealed}, 0600, "accepted text");
   // The client's request was in order.
   return written.code() == StatusCode::kInvalidArgument ? Internal(written.message()) : written;
 }
@@ -96,9 +115,9 @@ std::vector<Inbox::Text> Inbox::Load(std::vector<std::string>* notes) const {
     if (name.size() != 20 + kSuffix.size() || !name.ends_with(kSuffix) || name.find_first_not_of("0123456789") != 20) continue;
     std::ifstream file(entry.path(), std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    Result<Text> text = Parse(bytes);
+    Result<Text> text = Parse(bytes, encryption_key_);
     if (!text.ok()) {
-      notes->push_back("accepted text " + entry.path().string() + ": is damaged (" + text.status().message() + "); send it again, and remove the file");
+      notes->push_back("accepted text " + entry.path().string() + ": cannot be read (" + text.status().message() + "); send it again, and remove the file");
       continue;
     }
     text->id = std::stoull(name.substr(0, 20));

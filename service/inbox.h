@@ -20,7 +20,8 @@ class Inbox {
     IngestInput input;
   };
 
-  explicit Inbox(const std::string& home) : directory_(home + "/inbox") {}
+  // `encryption_key`: kSealKeyBytes with which texts are sealed; empty: they are not.
+  explicit Inbox(const std::string& home, const std::string& encryption_key = "") : directory_(home + "/inbox"), encryption_key_(encryption_key) {}
   ~Inbox();
   Inbox(const Inbox&) = delete;
   Inbox& operator=(const Inbox&) = delete;
@@ -37,7 +38,7 @@ class Inbox {
  private:
   std::string PathOf(uint64_t id) const;
 
-  const std::string directory_;
+  const std::string directory_, encryption_key_;
   int lock_ = -1;
 };
 

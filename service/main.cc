@@ -13,6 +13,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/seal.h"
 #include "memory/engine.h"
 #include "memory/shared_model.h"
 #include "model/llama_host.h"
@@ -62,7 +63,11 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   const ModelCatalog catalog(config.models_dir);
   std::unique_ptr<LanguageModel> model;  // these two outlive the engine
   std::optional<SharedModel> shared;
-  Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value});
+  std::string encryption_key;
+  if (!config.encryption_key.value.empty()) {
+    LH_ASSIGN_OR_RETURN(encryption_key, ReadSealKey(config.encryption_key.value));
+  }
+  Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value, .encryption_key = encryption_key});
   const auto load_model_only = [&]() -> Result<LanguageModel*> {
     LH_ASSIGN_OR_RETURN(const std::string path, catalog.Resolve(config.model.value));
     LH_ASSIGN_OR_RETURN(model, LoadLlama({.path = path, .threads = config.threads.value}));
@@ -82,6 +87,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
                                                      .config = config,
                                                      .terminal = terminal,
                                                      .json = invocation.json,
+                                                     .encryption_key = encryption_key,
                                                      .python = GetEnvironment("LONGHOLD_PYTHON").value_or("python3"),
                                                      .load_model = load_model,
                                                      .load_model_only = load_model_only,

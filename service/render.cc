@@ -274,6 +274,7 @@ std::string ConfigJson(const Config& config) {
                            {"profile", entry(Text(config.profile.value), config.profile.origin)},
                            {"threads", entry(config.threads.value, config.threads.origin)},
                            {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)},
+                           {"encryption_key", entry(Text(config.encryption_key.value), config.encryption_key.origin)},
                            {"listen", entry(Text(config.listen.value), config.listen.origin)},
                            {"tls_certificate", entry(Text(config.tls_certificate.value), config.tls_certificate.origin)},
                            {"tls_key", entry(Text(config.tls_key.value), config.tls_key.origin)},
@@ -479,6 +480,7 @@ std::string ConfigText(const Config& config, bool origin) {
   add("memory_budget", FormatBytes(config.memory_budget_bytes.value), config.memory_budget_bytes.origin);
   add("listen", config.listen.value, config.listen.origin);
   const auto file = [](const std::string& path) { return path.empty() ? std::string("none") : CollapseSpace(path); };
+  add("encryption_key", file(config.encryption_key.value), config.encryption_key.origin);
   add("tls_certificate", file(config.tls_certificate.value), config.tls_certificate.origin);
   add("tls_key", file(config.tls_key.value), config.tls_key.origin);
   add("tls_client_ca", file(config.tls_client_ca.value), config.tls_client_ca.origin);

@@ -76,7 +76,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
     LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = path, .threads = c.config.threads.value}));
   }
   Metrics metrics;
-  Inbox inbox(c.config.home.value);
+  Inbox inbox(c.config.home.value, c.encryption_key);
   LH_ASSIGN_OR_RETURN(const bool kept, inbox.Take());
   std::vector<std::string> notes;
   std::vector<Inbox::Text> texts = kept ? inbox.Load(&notes) : std::vector<Inbox::Text>();
@@ -97,6 +97,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                                  .embedder_name = command.embedder.empty() ? "" : ServedName(command.embedder),
                                                  .memory = command.memory,
                                                  .home = c.config.home.value,
+                                                 .encryption_key = c.encryption_key,
                                                  .ingest_root = command.ingest_root,
                                                  .budget = &c.engine.budget(),
                                                  .without_keys = local ? Scope::kAdmin : Scope::kNone,

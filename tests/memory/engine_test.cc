@@ -236,6 +236,48 @@ TEST_F(EngineTest, StopsBetweenTokens) {
   EXPECT_EQ(r->answer, "o");
 }
 
+TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
+  const std::string key(32, 'k');
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());  // in a plain memory, tales
+  const auto open = [&](const std::string& with) {
+    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .encryption_key = with});
+    const RecallProfile own = Profile();
+    return engine_->UseModel(model_.get(), &own);
+  };
+  const auto answer = [&](const std::string& memory) {
+    const Result<AskReply> reply = engine_->Ask(memory, kQuestion, {.answer_prefix = "The number", .max_tokens = 8});
+    return reply.ok() ? reply->answer + std::to_string(reply->citations.size()) : reply.status().message();
+  };
+  const std::string plain = answer("tales");
+  ASSERT_TRUE(open(key).ok());
+  ASSERT_TRUE(engine_->Ingest("secret", {"tale", Tale()}, nullptr, nullptr).ok());
+  EXPECT_EQ(answer("secret"), plain);
+  EXPECT_EQ(answer("tales"), plain) << "what is plain is read as before";
+  EXPECT_THAT(engine_->TakeNotes(), testing::Contains(HasSubstr("without encryption")));
+  EXPECT_TRUE(engine_->Verify("secret").ok());
+  // Out in plain, and in again sealed.
+  std::string exported;
+  ASSERT_TRUE(engine_->Export("secret", [&](std::string_view bytes) { exported += bytes; return OkStatus(); }).ok());
+  size_t at = 0;
+  ASSERT_TRUE(engine_->Import([&](std::span<char> out) -> Result<size_t> {
+    const size_t n = std::min(out.size(), exported.size() - at);
+    std::copy_n(exported.data() + at, n, out.data());
+    at += n;
+    return n;
+  }, "again").ok());
+  EXPECT_EQ(answer("again"), plain);
+  for (const std::string& other : {std::string(), std::string(32, 'x')}) {
+    ASSERT_TRUE(open(other).ok());
+    for (const char* memory : {"secret", "again"}) {
+      EXPECT_THAT(answer(memory), HasSubstr("encrypted")) << memory;
+      EXPECT_EQ(engine_->Ingest(memory, {"more", "text"}, nullptr, nullptr).status().code(), StatusCode::kFailedPrecondition);
+    }
+    EXPECT_EQ(answer("tales"), plain);
+    EXPECT_EQ(engine_->List()->size(), 3u) << "and they are listed";
+  }
+  ASSERT_TRUE(engine_->Forget("secret", "", true).ok()) << "forgetting needs no key";
+}
+
 TEST_F(EngineTest, EndsAtItsDeadline) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   Restart({.chat = true, .answer = "one two three four five six"});

@@ -50,6 +50,30 @@ TEST(Inbox, KeepsTextsInTheirOrderUntilTheyAreDropped) {
   EXPECT_EQ(std::filesystem::status(home / "h/inbox").permissions(), std::filesystem::perms::owner_all);
 }
 
+TEST(Inbox, WithAKeyNothingOfATextCanBeReadOnTheDisk) {
+  const TempDir home;
+  const std::string key(32, 'k');
+  std::vector<std::string> notes;
+  {
+    Inbox inbox(home / "h", key);
+    ASSERT_TRUE(*inbox.Take());
+    ASSERT_TRUE(inbox.Keep(1, "diary", {"canary.txt", "The canary sings at seven."}).ok());
+    EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("diary/canary.txt"));
+    EXPECT_EQ(inbox.Load(&notes)[0].input.text, "The canary sings at seven.");
+  }
+  for (const auto& file : std::filesystem::directory_iterator(home / "h/inbox")) {
+    std::ifstream stream(file.path(), std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+    EXPECT_EQ(bytes.find("canary"), std::string::npos) << file.path();
+    EXPECT_EQ(bytes.find("diary"), std::string::npos) << file.path();
+  }
+  EXPECT_THAT(notes, IsEmpty());
+  for (const std::string& other : {std::string(), std::string(32, 'x')}) EXPECT_THAT(Inbox(home / "h", other).Load(&notes), IsEmpty());
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_THAT(notes[0], HasSubstr("--encryption-key"));
+  EXPECT_THAT(Names(Inbox(home / "h", key).Load(&notes)), ElementsAre("diary/canary.txt")) << "it is still there";
+}
+
 TEST(Inbox, OneProcessHasIt) {
   const TempDir home;
   auto first = std::make_unique<Inbox>(home / "h");

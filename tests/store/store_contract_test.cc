@@ -9,8 +9,10 @@
 #include <random>
 #include <thread>
 
+#include "base/seal.h"
 #include "store/mem_store.h"
 #include "store/rocks_store.h"
+#include "store/sealed_store.h"
 #include "tests/store/temp_dir.h"
 
 namespace longhold {
@@ -18,7 +20,9 @@ namespace {
 
 constexpr Table kTables[] = {Table::kMeta, Table::kText, Table::kIndex, Table::kBlocks};
 
-enum class Kind { kMem, kRocks };
+enum class Kind { kMem, kRocks, kSealed };
+
+const std::string kKey(kSealKeyBytes, 'k');
 
 class StoreContract : public testing::TestWithParam<Kind> {
  protected:
@@ -32,6 +36,12 @@ class StoreContract : public testing::TestWithParam<Kind> {
     auto store = OpenRocksStore({.path = dir_ / "store", .write_buffer_bytes = 256 << 10, .disk_reserve_bytes = 0});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
+    if (GetParam() != Kind::kSealed) return;
+    bool sealed = false;
+    auto opened = OpenSealed(std::move(store_), kKey, &sealed);
+    ASSERT_TRUE(opened.ok()) << opened.status().ToString();
+    EXPECT_TRUE(sealed);
+    store_ = std::move(opened).value();
   }
   // Closes and opens where that keeps the data.
   void Reopen() {
@@ -365,8 +375,8 @@ TEST_P(StoreContract, EqualsAMapUnderRandomUse) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, StoreContract, testing::Values(Kind::kMem, Kind::kRocks),
-                         [](const auto& info) { return info.param == Kind::kMem ? "Mem" : "Rocks"; });
+INSTANTIATE_TEST_SUITE_P(All, StoreContract, testing::Values(Kind::kMem, Kind::kRocks, Kind::kSealed),
+                         [](const auto& info) { return info.param == Kind::kMem ? "Mem" : info.param == Kind::kRocks ? "Rocks" : "Sealed"; });
 
 }  // namespace
 }  // namespace longhold

@@ -1,0 +1,120 @@
+#include "store/sealed_store.h"
+
+#include <utility>
+
+#include "base/seal.h"
+
+namespace longhold {
+namespace {
+
+// In kMeta, not sealed itself: a byte of version, the salt, and a sealed nothing that tells whether a key is the right one. A zero byte is in front
+// of all other keys.
+constexpr std::string_view kRecordKey{"\0seal", 5};
+constexpr char kVersion = 1;
+constexpr std::string_view kPurpose = "longhold store";
+constexpr std::string_view kCheck = "key check";
+
+// A value belongs to its table and key.
+std::string ContextOf(Table table, std::string_view key) { return std::string(1, static_cast<char>(table)) + std::string(key); }
+
+bool IsRecord(Table table, std::string_view key) { return table == Table::kMeta && key == kRecordKey; }
+
+class SealedStore final : public ColdStore {
+ public:
+  SealedStore(std::unique_ptr<ColdStore> base, Seal seal) : base_(std::move(base)), seal_(std::move(seal)) {}
+
+  Status Write(WriteBatch batch, Durability durability) override {
+    WriteBatch sealed;
+    for (WriteBatch::Change& change : batch.changes()) {
+      switch (change.kind) {
+        case WriteBatch::Change::Kind::kPut: {
+          std::string value = seal_.Close(change.value, ContextOf(change.table, change.key));
+          sealed.Put(change.table, change.key, std::move(value));
+          change.value = std::string();
+          break;
+        }
+        case WriteBatch::Change::Kind::kDelete: sealed.Delete(change.table, change.key); break;
+        // A range that begins in front of all keys must leave the record.
+        case WriteBatch::Change::Kind::kDeleteRange:
+          if (change.table == Table::kMeta && change.key <= kRecordKey && change.value > kRecordKey) {
+            sealed.DeleteRange(change.table, change.key, kRecordKey);
+            sealed.DeleteRange(change.table, std::string(kRecordKey) + '\0', change.value);
+          } else {
+            sealed.DeleteRange(change.table, change.key, change.value);
+          }
+          break;
+      }
+    }
+    return base_->Write(std::move(sealed), durability);
+  }
+  Result<std::string> Get(Table table, std::string_view key) override { return Opened(table, key, base_->Get(table, key)); }
+  std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) override {
+    std::vector<Result<std::string>> results = base_->MultiGet(table, keys);
+    for (size_t i = 0; i < keys.size(); ++i) results[i] = Opened(table, keys[i], std::move(results[i]));
+    return results;
+  }
+  Status Scan(Table table, std::string_view begin, std::string_view end,
+              const std::function<bool(std::string_view key, std::string_view value)>& visit) override {
+    Status damaged;
+    LH_RETURN_IF_ERROR(base_->Scan(table, begin, end, [&](std::string_view key, std::string_view value) {
+      if (IsRecord(table, key)) return true;
+      const Result<std::string> plain = seal_.Open(value, ContextOf(table, key));
+      if (plain.ok()) return visit(key, *plain);
+      damaged = plain.status();
+      return false;
+    }));
+    return damaged;
+  }
+  Status Reclaim(Table table) override { return base_->Reclaim(table); }
+  Status Compact() override { return base_->Compact(); }
+  Result<uint64_t> DiskBytes() override { return base_->DiskBytes(); }
+  Result<uint64_t> TableBytes(Table table) override { return base_->TableBytes(table); }
+
+ private:
+  Result<std::string> Opened(Table table, std::string_view key, Result<std::string> value) const {
+    if (IsRecord(table, key)) return NotFound("no such value");
+    if (!value.ok()) return value;
+    return seal_.Open(*value, ContextOf(table, key));
+  }
+
+  const std::unique_ptr<ColdStore> base_;
+  const Seal seal_;
+};
+
+Result<bool> IsEmpty(ColdStore& store) {
+  bool empty = true;
+  for (int table = 0; table < kTableCount && empty; ++table) {
+    LH_RETURN_IF_ERROR(store.Scan(static_cast<Table>(table), "", "\xff\xff\xff\xff\xff\xff\xff\xff\xff", [&](std::string_view, std::string_view) { return empty = false; }));
+  }
+  return empty;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ColdStore>> OpenSealed(std::unique_ptr<ColdStore> base, std::string_view master, bool* sealed) {
+  *sealed = false;
+  const Result<std::string> record = base->Get(Table::kMeta, kRecordKey);
+  if (!record.ok() && record.status().code() != StatusCode::kNotFound) return record.status();
+  if (!record.ok()) {
+    if (master.empty()) return base;
+    LH_ASSIGN_OR_RETURN(const bool empty, IsEmpty(*base));
+    if (!empty) return base;
+    const std::string salt = RandomBytes(kSealSaltBytes);
+    Seal seal = Seal::Derive(master, salt, kPurpose);
+    WriteBatch batch;
+    batch.Put(Table::kMeta, kRecordKey, std::string(1, kVersion) + salt + seal.Close("", kCheck));
+    LH_RETURN_IF_ERROR(base->Write(std::move(batch), Durability::kSynced));
+    *sealed = true;
+    return std::unique_ptr<ColdStore>(std::make_unique<SealedStore>(std::move(base), std::move(seal)));
+  }
+  if (record->size() != 1 + kSealSaltBytes + kSealExtraBytes) return DataLoss("the record of its encryption is damaged");
+  if ((*record)[0] != kVersion) return FailedPrecondition("it was encrypted by another version of longhold");
+  if (master.empty()) return FailedPrecondition("it is encrypted; give the key with --encryption-key FILE");
+  const std::string_view bytes = *record;
+  Seal seal = Seal::Derive(master, bytes.substr(1, kSealSaltBytes), kPurpose);
+  if (!seal.Open(bytes.substr(1 + kSealSaltBytes), kCheck).ok()) return FailedPrecondition("it is encrypted with another key");
+  *sealed = true;
+  return std::unique_ptr<ColdStore>(std::make_unique<SealedStore>(std::move(base), std::move(seal)));
+}
+
+}  // namespace longhold
