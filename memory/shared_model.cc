@@ -1,6 +1,8 @@
 #include "memory/shared_model.h"
 
 #include <algorithm>
+#include <exception>
+#include <new>
 #include <utility>
 
 #include "base/status.h"
@@ -64,20 +66,30 @@ void SharedModel::Await(std::unique_lock<std::mutex>& lock, Answer* answer) {
   answer->changed.wait(lock, [&] { return running_ == answer; });
 }
 
+Status SharedModel::RunPass(std::span<Answer* const> given) {
+  // Nothing may leave by an exception: the others would wait for ever.
+  try {
+    if (given.size() == 1) {
+      Answer& one = *given.front();
+      LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.position, one.next.attention, true));
+      one.logits.assign(model_->logits().begin(), model_->logits().end());
+      return OkStatus();
+    }
+    std::vector<NextToken> texts;
+    for (const Answer* answer : given) texts.push_back(answer->next);
+    return model_->ForwardEach(texts);
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory for the next token");
+  } catch (const std::exception& error) {
+    return Internal(std::string("internal error: ") + error.what());
+  }
+}
+
 void SharedModel::GiveTokens(std::unique_lock<std::mutex>& lock) {
   const std::vector<Answer*> given = std::exchange(waiting_, {});
   Answer* const self = running_;
   lock.unlock();
-  Status status;
-  if (given.size() == 1) {
-    Answer& one = *given.front();
-    status = model_->Forward(std::span(&one.next.token, 1), one.position, one.next.attention, true);
-    one.logits.assign(model_->logits().begin(), model_->logits().end());
-  } else {
-    std::vector<NextToken> texts;
-    for (Answer* answer : given) texts.push_back(answer->next);
-    status = model_->ForwardEach(texts);
-  }
+  const Status status = RunPass(given);
   lock.lock();
   for (Answer* answer : given) {
     answer->given = true;

@@ -85,6 +85,8 @@ class SharedModel final : public LanguageModel {
   void PassOn();
   // Waits until `answer` has the model, which it has let go of.
   void Await(std::unique_lock<std::mutex>& lock, Answer* answer);
+  // A token for each.
+  Status RunPass(std::span<Answer* const> given);
   // Gives a token to all that wait for one. `lock` is held on entry and on return, not in between.
   void GiveTokens(std::unique_lock<std::mutex>& lock);
   // Before a pass of the answer that runs: the others have a token each.

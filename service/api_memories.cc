@@ -315,12 +315,8 @@ void Api::CreateUpload(Call& call) {
   if (!options_.encryption_key.empty()) {
     return call.Fail(Unimplemented("uploads lie on the disk as they come, and this server encrypts what it keeps; send texts whole, and import by the command line"));
   }
-  const TenantLimits& limits = call.client.limits;
-  if (limits.disk_bytes > 0 && length > limits.disk_bytes) {
-    return call.Fail(FailedPrecondition("tenant " + limits.tenant + " may have " + std::to_string(limits.disk_bytes) + " bytes on the disk; send less, or ask the operator for more"));
-  }
-  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), length] {
-    const Result<Upload> upload = uploads_.Create(tenant, length);
+  OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits, length] {
+    const Result<Upload> upload = uploads_.Create(limits.tenant, length, limits.disk_bytes);
     exchange->Respond(upload.ok() ? UploadReply(*upload, 201) : ErrorReply(Told(upload.status())));
   });
 }

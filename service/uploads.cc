@@ -85,12 +85,12 @@ Status Uploads::FindEntry(const std::string& id, const std::string& tenant, Entr
   return NotFound("upload '" + id + "' is not known; it was used or removed, or nothing came for a day");
 }
 
-Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length) {
+Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint64_t own_bytes_max) {
   if (length == 0 || length > kLengthMax) return InvalidArgument("Upload-Length: must be 1 to " + std::to_string(kLengthMax) + " bytes");
   if (const std::error_code ec = MakePrivateDirectory(directory_)) return FileError("uploads", ec.value());
   const std::lock_guard lock(mutex_);
   size_t all = 0, own = 0;
-  uint64_t promised = length;
+  uint64_t promised = length, own_bytes = length;
   for (const Entry& entry : Entries()) {
     if (entry.changed + kKeptSeconds < UnixSeconds() && !busy_.contains(entry.upload.id)) {
       (void)unlink(entry.path.c_str());
@@ -98,9 +98,13 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length) {
     }
     ++all;
     own += entry.tenant == tenant;
+    own_bytes += entry.tenant == tenant ? entry.upload.length : 0;
     promised += entry.upload.length - std::min(entry.upload.length, entry.upload.offset);
   }
   if (own >= kOwnMax || all >= kAllMax) return ResourceExhausted("too many uploads that are not used yet; use some, or remove them");
+  if (own_bytes_max > 0 && own_bytes > own_bytes_max) {
+    return FailedPrecondition("tenant " + tenant + " may have uploads of " + std::to_string(own_bytes_max) + " bytes in all; use some, or ask the operator for more");
+  }
   struct statvfs disk;
   if (statvfs(directory_.c_str(), &disk) == 0 && promised > uint64_t{disk.f_bavail} * disk.f_frsize) {
     return ResourceExhausted("the disk has no room for " + std::to_string(length) + " bytes more");

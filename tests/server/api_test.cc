@@ -783,6 +783,9 @@ TEST_F(TenantTest, HasLimits) {
   Read(boris, "notes", "c", "Somebody else's.");
   ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = 10}).ok());
   EXPECT_THAT(std::string(job("c", "A third.").at("error").at("message").as_string()), HasSubstr("bytes on the disk"));
+  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":6})").status, 201u);
+  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":5})").status, 409u) << "both together are too long";
+  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":4})").status, 201u);
   const HttpReply session = As(anna, "POST", {"v1", "chat", "completions"}, R"({"model":"toy@notes","messages":[{"role":"user","content":"What?"}],"session":"s"})");
   EXPECT_EQ(session.status, 409u) << session.body;
 
