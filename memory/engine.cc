@@ -153,7 +153,6 @@ Status Engine::Exists(const std::string& name) {
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
   if (IsOpen(open_.get(), name, access, with_model)) return open_->memory.get();
   open_.reset();
-  std::erase_if(lent_, [](const std::weak_ptr<Open_>& lent) { return lent.expired(); });
   for (const std::weak_ptr<Open_>& lent : lent_) {
     const std::shared_ptr<Open_> other = lent.lock();
     if (IsOpen(other.get(), name, access, with_model)) open_ = other;
@@ -166,6 +165,7 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
 }
 
 std::shared_ptr<Engine::Open_> Engine::Lend() {
+  std::erase_if(lent_, [&](const std::weak_ptr<Open_>& lent) { return lent.expired() || lent.lock() == open_; });
   lent_.push_back(open_);
   return open_;
 }
