@@ -17,7 +17,7 @@ HttpReply JsonReply(std::string body, unsigned status = 200);
 // "type" of an error, in OpenAI's words where it has one.
 std::string ErrorType(const Status& status);
 HttpReply ErrorReply(const Status& status);
-// What the queue does not take: it has too much to do, or stops.
+// The same of what is not taken, because there is too much already: resource_exhausted is 429.
 HttpReply NotQueuedReply(const Status& status);
 
 // --- ingests ---

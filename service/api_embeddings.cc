@@ -49,7 +49,7 @@ Result<EmbeddingRequest> ParseEmbedding(std::string_view body, uint32_t dim) {
 
 void Api::Embeddings(Call& call) {
   if (options_.embedder == nullptr) {
-    return call.Fail(Unimplemented("this server has no model for embeddings; start it with --embedder minilm-l6"));
+    return call.Fail(NotFound("this server has no model for embeddings; start it with --embedder minilm-l6"));
   }
   Result<EmbeddingRequest> parsed = ParseEmbedding(call.request.body, options_.embedder->dim());
   if (!parsed.ok()) return call.Fail(parsed.status());

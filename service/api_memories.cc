@@ -317,7 +317,7 @@ void Api::CreateUpload(Call& call) {
   }
   OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits, length] {
     const Result<Upload> upload = uploads_.Create(limits.tenant, length, limits.disk_bytes);
-    exchange->Respond(upload.ok() ? UploadReply(*upload, 201) : ErrorReply(Told(upload.status())));
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 201) : NotQueuedReply(Told(upload.status())));
   });
 }
 
@@ -329,8 +329,8 @@ void Api::ShowUpload(Call& call) {
 }
 
 void Api::AppendUpload(Call& call) {
-  if (call.request.content_type != "application/offset+octet-stream") {
-    return call.Fail(InvalidArgument("Content-Type '" + call.request.content_type + "': a part of an upload is application/offset+octet-stream"));
+  if (call.request.content_type != "application/offset+octet-stream" && call.request.content_type != "application/octet-stream") {
+    return call.Fail(InvalidArgument("Content-Type '" + call.request.content_type + "': a part of an upload is application/offset+octet-stream, as tus has it"));
   }
   const Result<uint64_t> offset = ParseCount("Upload-Offset", call.request.upload_offset);
   if (!offset.ok()) return call.Fail(offset.status());

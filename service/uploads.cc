@@ -107,7 +107,7 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint6
   }
   struct statvfs disk;
   if (statvfs(directory_.c_str(), &disk) == 0 && promised > uint64_t{disk.f_bavail} * disk.f_frsize) {
-    return ResourceExhausted("the disk has no room for " + std::to_string(length) + " bytes more");
+    return FailedPrecondition("the disk has no room for " + std::to_string(length) + " bytes more");
   }
   Upload upload;
   upload.id = RandomHex(kIdDigits / 2);

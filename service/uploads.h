@@ -26,8 +26,8 @@ class Uploads {
   explicit Uploads(const std::string& home) : directory_(home + "/uploads") {}
 
   // Begins one of `length` bytes. Those that nobody has sent to for a day are removed first. All of a tenant's may have `own_bytes_max` bytes; 0: no
-  // limit. Errors: invalid_argument (no length, or none that fits), failed_precondition (the tenant's limit), resource_exhausted (too many, or no
-  // room on the disk).
+  // limit. Errors: invalid_argument (no length, or none that fits), failed_precondition (the tenant's limit, or no room on the disk),
+  // resource_exhausted (too many).
   Result<Upload> Create(const std::string& tenant, uint64_t length, uint64_t own_bytes_max = 0);
   std::vector<Upload> List(const std::string& tenant) const;
   // Errors, of these and those below: not_found, also where it is another tenant's.

@@ -827,7 +827,7 @@ class CountingEmbedder final : public TextEmbedder {
 };
 
 TEST_F(ApiTest, EmbedsTexts) {
-  Call(501, "POST", {"v1", "embeddings"}, R"({"model":"letters","input":"abc"})");
+  Call(404, "POST", {"v1", "embeddings"}, R"({"model":"letters","input":"abc"})");
   CountingEmbedder embedder;
   Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .embedder = &embedder, .embedder_name = "letters", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto send = [&](const std::string& body) {
