@@ -217,7 +217,7 @@ class Serve(ServerTest):
 
         long = threading.Thread(target=ask, args=("long", 2000))
         long.start()
-        while '"questions"} 1' not in self.metrics(port):
+        while long.is_alive() and '"questions"} 1' not in self.metrics(port):
             time.sleep(0.02)
         short = [threading.Thread(target=ask, args=(f"short {i}", 4)) for i in range(5)]
         for thread in short:

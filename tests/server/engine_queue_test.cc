@@ -92,6 +92,8 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   constexpr size_t kQuestions = 10;
   const auto ask = [&](size_t i) {
     AskOptions options{.answer_prefix = "It is", .max_tokens = 30};
+    // So that the others' threads have begun before it ends.
+    options.on_text = [](std::string_view) { std::this_thread::sleep_for(3ms); };
     const Result<AskReply> reply = engine_.Ask(i % 3 == 0 ? "other" : "tales", "What is the number of stone " + std::to_string(i) + "?", options);
     return reply.ok() ? reply->answer + " " + std::to_string(reply->citations.size()) : reply.status().ToString();
   };
