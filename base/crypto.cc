@@ -12,10 +12,10 @@
 #include <cstring>
 #include <memory>
 #include <span>
-#include <vector>
 
 #include "base/hash.h"
 #include "base/seal.h"
+#include "base/text.h"
 
 namespace longhold {
 
@@ -95,9 +95,8 @@ Result<std::string> Sha256File(const std::string& path) {
 }
 
 std::string RandomHex(size_t bytes) {
-  std::vector<unsigned char> random(bytes);
-  LH_CHECK(RAND_bytes(random.data(), static_cast<int>(bytes)) == 1);  // without randomness there is no way forward
-  return Hex(random);
+  const std::string random = RandomBytes(bytes);
+  return Hex({reinterpret_cast<const unsigned char*>(random.data()), random.size()});
 }
 
 bool EqualInConstantTime(std::string_view a, std::string_view b) { return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
@@ -118,13 +117,11 @@ using Cipher = std::unique_ptr<EVP_CIPHER_CTX, FreeCipher>;
 const unsigned char* Bytes(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 unsigned char* Bytes(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
 
-int HexDigit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
-
 }  // namespace
 
 std::string RandomBytes(size_t bytes) {
   std::string out(bytes, '\0');
-  LH_CHECK(RAND_bytes(Bytes(out), static_cast<int>(bytes)) == 1);
+  LH_CHECK(RAND_bytes(Bytes(out), static_cast<int>(bytes)) == 1);  // without randomness there is no way forward
   return out;
 }
 

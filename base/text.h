@@ -29,6 +29,9 @@ inline size_t CountCharacters(std::string_view text) {
   return characters;
 }
 
+// What a hexadecimal digit stands for; -1 where it is none.
+inline int HexDigit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+
 // RFC 4648, with padding.
 inline std::string Base64(std::string_view bytes) {
   static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

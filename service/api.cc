@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 #include <chrono>
-#include <exception>
 #include <filesystem>
-#include <new>
 #include <utility>
 
 #include "base/clock.h"
@@ -258,13 +256,7 @@ void Api::Queue(Call& call, std::function<void(Engine&)> work, bool reads, const
     if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
       return exchange->Respond(ErrorReply(DeadlineExceeded("the time that was given was over while others were answered; give more, or ask again later")));
     }
-    try {
-      work(engine);
-    } catch (const std::bad_alloc&) {
-      exchange->Respond(ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
-    } catch (const std::exception& error) {
-      exchange->Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
-    }
+    RunGuarded(*exchange, [&] { work(engine); });
     TellNotes(engine);
   };
   const Status queued = reads ? queue_->AskBeside(run, call.client.tenant(), memory) : queue_->Ask(run, call.client.tenant());

@@ -103,6 +103,8 @@ class Api {
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
   // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
   void Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory, Deadline deadline);
+  // Of an errand's own engine, which has no model.
+  EngineOptions ErrandEngine() const;
   // Runs `work`, which answers the call, as an errand.
   void OnErrand(Call& call, std::function<void()> work);
   // Has the text read, and answers. `upload` is where it came from, which is not needed then; it may be empty.

@@ -1,6 +1,8 @@
 #include "service/api_call.h"
 
 #include <boost/json.hpp>
+#include <exception>
+#include <new>
 #include <utility>
 
 namespace longhold {
@@ -42,6 +44,16 @@ HttpReply NotQueuedReply(const Status& status) {
   HttpReply reply = ErrorReply(status);
   if (status.code() == StatusCode::kResourceExhausted) reply.status = 429;
   return reply;
+}
+
+void RunGuarded(HttpExchange& exchange, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    exchange.Respond(ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
+  } catch (const std::exception& error) {
+    exchange.Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
+  }
 }
 
 HttpReply JsonReply(std::string body, unsigned status) { return {.status = status, .body = std::move(body), .headers = {}}; }

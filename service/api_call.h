@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/json/fwd.hpp>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,6 +20,9 @@ std::string ErrorType(const Status& status);
 HttpReply ErrorReply(const Status& status);
 // The same of what is not taken, because there is too much already: resource_exhausted is 429.
 HttpReply NotQueuedReply(const Status& status);
+
+// Runs `work`, which answers `exchange`; an exception of its is answered as an error.
+void RunGuarded(HttpExchange& exchange, const std::function<void()>& work);
 
 // --- ingests ---
 std::string_view StateName(IngestState state);

@@ -1,5 +1,4 @@
 // The API's routes of memories, of the documents in them, and of uploads: what is made, copied, read and forgotten.
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,9 +6,8 @@
 #include <charconv>
 #include <chrono>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <new>
+#include <optional>
 #include <utility>
 
 #include "service/api_call.h"
@@ -50,32 +48,19 @@ HttpReply UploadReply(const Upload& upload, unsigned status) {
   return reply;
 }
 
-// An open file, closed with this object. Move-only.
-struct OpenFile {
-  explicit OpenFile(const std::string& path) : fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC)) {}
-  ~OpenFile() {
-    if (fd >= 0) (void)close(fd);
-  }
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  const int fd;
-};
-
 Status Stopping() { return Unavailable("the server is stopping; ask again in a while"); }
 
 }  // namespace
+
+EngineOptions Api::ErrandEngine() const {
+  return {.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key};
+}
 
 void Api::OnErrand(Call& call, std::function<void()> work) {
   const Status taken = errands_->Add([this, exchange = call.exchange, work = std::move(work)] {
     if (exchange->gone()) return;
     if (errands_->stopping()) return exchange->Respond(ErrorReply(Stopping()));
-    try {
-      work();
-    } catch (const std::bad_alloc&) {
-      exchange->Respond(ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
-    } catch (const std::exception& error) {
-      exchange->Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
-    }
+    RunGuarded(*exchange, work);
   }, call.client.tenant());
   if (!taken.ok()) call.exchange->Respond(NotQueuedReply(taken));
 }
@@ -112,7 +97,7 @@ void Api::ShowTiers(Call& call) {
 
 void Api::VerifyMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
-    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key});
+    Engine engine(ErrandEngine());
     const Status status = engine.Verify(name);
     if (status.ok() || status.code() == StatusCode::kDataLoss) metrics_->Verified(status.ok());
     if (!status.ok() && status.code() != StatusCode::kDataLoss) return exchange->Respond(ErrorReply(Told(status)));
@@ -126,7 +111,7 @@ void Api::VerifyMemory(Call& call) {
 
 void Api::ExportMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, name = call.names[0]] {
-    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key});
+    Engine engine(ErrandEngine());
     bool begun = false;
     const Result<TransferReport> report = engine.Export(name, [&](std::string_view bytes) -> Status {
       if (!begun) exchange->BeginBytes("application/octet-stream");
@@ -157,26 +142,25 @@ void Api::ImportMemory(Call& call) {
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   const auto bytes = std::make_shared<std::string>(id.empty() ? std::move(call.request.body) : std::string());
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id, bytes] {
-    Engine engine({.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key});
+    Engine engine(ErrandEngine());
     const auto import = [&]() -> Result<MemoryInfo> {
       LH_RETURN_IF_ERROR(RoomFor(engine, client.limits, name, ""));
-      std::unique_ptr<OpenFile> file;
+      std::optional<FileDescriptor> file;
       if (!id.empty()) {
-        LH_ASSIGN_OR_RETURN(const std::string path, uploads_.PathOf(id, client.tenant()));
-        file = std::make_unique<OpenFile>(path);
-        if (file->fd < 0) return Internal("upload: " + std::string(std::strerror(errno)));
+        LH_ASSIGN_OR_RETURN(FileDescriptor opened, uploads_.Open(id, client.tenant()));
+        file.emplace(std::move(opened));
       }
       size_t at = 0;
       LH_RETURN_IF_ERROR(engine.Import([&](std::span<char> out) -> Result<size_t> {
         if (errands_->stopping()) return Stopping();
         if (exchange->gone()) return Cancelled("the client has gone");
-        if (file == nullptr) {
+        if (!file.has_value()) {
           const size_t n = std::min(out.size(), bytes->size() - at);
           std::copy_n(bytes->data() + at, n, out.data());
           at += n;
           return n;
         }
-        const ssize_t n = ::read(file->fd, out.data(), out.size());
+        const ssize_t n = ::read(file->get(), out.data(), out.size());
         if (n < 0) return Internal("upload: " + std::string(std::strerror(errno)));
         return static_cast<size_t>(n);
       }, name).status());
@@ -259,10 +243,8 @@ void Api::AddDocument(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, memory, input, upload, path]() mutable {
     const auto read_file = [&]() -> Result<std::string> {
       if (!path.empty()) return ReadBeneath(options_.ingest_root, path, kFileTextMax);
-      LH_ASSIGN_OR_RETURN(const std::string file_path, uploads_.PathOf(upload, client.tenant()));
-      const OpenFile file(file_path);
-      if (file.fd < 0) return Internal("upload: " + std::string(std::strerror(errno)));
-      return ReadDescriptor(file.fd, "upload '" + upload + "'", kFileTextMax);
+      LH_ASSIGN_OR_RETURN(const FileDescriptor file, uploads_.Open(upload, client.tenant()));
+      return ReadDescriptor(file.get(), "upload '" + upload + "'", kFileTextMax);
     };
     Result<std::string> text = read_file();
     Status status = text.status();

@@ -9,29 +9,20 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/file_descriptor.h"
 #include "service/text_input.h"
 
 namespace longhold {
-namespace {
-
-struct Descriptor {
-  int fd = -1;
-  ~Descriptor() {
-    if (fd >= 0) (void)close(fd);
-  }
-};
-
-}  // namespace
 
 Result<std::string> ReadBeneath(const std::string& root, const std::string& path, uint64_t bytes_max) {
   const std::string name = "path '" + path + "'";
-  const Descriptor directory{open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
-  if (directory.fd < 0) return Internal("the directory of --ingest-root cannot be opened (" + std::string(std::strerror(errno)) + ")");
+  const FileDescriptor directory(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (directory.get() < 0) return Internal("the directory of --ingest-root cannot be opened (" + std::string(std::strerror(errno)) + ")");
   open_how how{};
   how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // a pipe without a writer must not keep the thread
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
-  const Descriptor file{static_cast<int>(syscall(SYS_openat2, directory.fd, path.c_str(), &how, sizeof how))};
-  if (file.fd < 0) {
+  const FileDescriptor file(static_cast<int>(syscall(SYS_openat2, directory.get(), path.c_str(), &how, sizeof how)));
+  if (file.get() < 0) {
     const int error = errno;
     if (error == ENOSYS) return Unimplemented("files by their path need Linux 5.6");
     if (error == EXDEV) return InvalidArgument(name + ": leads out of the directory of --ingest-root");
@@ -39,8 +30,8 @@ Result<std::string> ReadBeneath(const std::string& root, const std::string& path
     return InvalidArgument(name + ": " + std::strerror(error));
   }
   struct stat state;
-  if (fstat(file.fd, &state) != 0 || !S_ISREG(state.st_mode)) return InvalidArgument(name + ": is no regular file");
-  return ReadDescriptor(file.fd, name, bytes_max);
+  if (fstat(file.get(), &state) != 0 || !S_ISREG(state.st_mode)) return InvalidArgument(name + ": is no regular file");
+  return ReadDescriptor(file.get(), name, bytes_max);
 }
 
 }  // namespace longhold

@@ -722,13 +722,12 @@ bool IsLoopback(const std::string& address) {
 }
 
 bool PercentDecode(std::string_view text, bool plus_is_blank, std::string* out) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
   out->clear();
   for (size_t i = 0; i < text.size(); ++i) {
     char c = text[i];
     if (c == '%') {
-      if (i + 2 >= text.size() || digit(text[i + 1]) < 0 || digit(text[i + 2]) < 0) return false;
-      c = static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
+      if (i + 2 >= text.size() || HexDigit(text[i + 1]) < 0 || HexDigit(text[i + 2]) < 0) return false;
+      c = static_cast<char>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2]));
       i += 2;
     } else if (c == '+' && plus_is_blank) {
       c = ' ';

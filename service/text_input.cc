@@ -12,6 +12,7 @@
 #include <set>
 #include <system_error>
 
+#include "base/file_descriptor.h"
 #include "service/utf8.h"
 
 namespace longhold {
@@ -28,20 +29,8 @@ Status OpenError(const std::string& name, int error) {
   return InvalidArgument(name + ": cannot be read (" + std::strerror(error) + "); check the file and its disk");
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() { if (fd_ >= 0) close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 Result<std::string> ReadFile(const std::string& path, const std::string& name) {
-  const Descriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   if (fd.get() < 0) return OpenError(name, errno);
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return OpenError(name, errno);

@@ -31,20 +31,6 @@ Status FileError(const std::string& doing, int error) {
   return error == ENOSPC || error == EDQUOT || error == EFBIG ? ResourceExhausted(what + "; free some space") : Internal(what);
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) (void)close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 }  // namespace
 
 struct Uploads::Entry {
@@ -113,7 +99,7 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint6
   upload.id = RandomHex(kIdDigits / 2);
   upload.length = length;
   const std::string path = directory_ + "/" + upload.id + "." + std::to_string(length) + "." + tenant;
-  const Descriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (file.get() < 0) return FileError("upload", errno);
   return upload;
 }
@@ -148,7 +134,7 @@ Result<Upload> Uploads::Append(const std::string& id, const std::string& tenant,
     if (bytes.size() > upload.length - std::min(upload.length, offset)) {
       return InvalidArgument("upload '" + id + "': this part ends behind its length of " + std::to_string(upload.length) + " bytes");
     }
-    const Descriptor file(open(entry.path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
+    const FileDescriptor file(open(entry.path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
     if (file.get() < 0) return FileError("upload", errno);
     const auto undo = [&](int error) {
       if (ftruncate(file.get(), static_cast<off_t>(offset)) != 0) return FileError("upload", errno);
@@ -169,14 +155,16 @@ Result<Upload> Uploads::Append(const std::string& id, const std::string& tenant,
   return appended;
 }
 
-Result<std::string> Uploads::PathOf(const std::string& id, const std::string& tenant) const {
+Result<FileDescriptor> Uploads::Open(const std::string& id, const std::string& tenant) const {
   Entry entry;
   LH_RETURN_IF_ERROR(FindEntry(id, tenant, &entry));
   if (entry.upload.offset < entry.upload.length) {
     return FailedPrecondition("upload '" + id + "': " + std::to_string(entry.upload.offset) + " of " + std::to_string(entry.upload.length) +
                               " bytes have come; send the rest first");
   }
-  return entry.path;
+  FileDescriptor file(open(entry.path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (file.get() < 0) return FileError("upload", errno);
+  return file;
 }
 
 Status Uploads::Remove(const std::string& id, const std::string& tenant) {

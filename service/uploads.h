@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "base/status.h"
 
 namespace longhold {
@@ -35,8 +36,8 @@ class Uploads {
   // Adds `bytes` behind the first `offset`; they are on the disk when it returns. Errors: failed_precondition (it has another offset, or another
   // part is being added), invalid_argument (more than its length), resource_exhausted; it is as it was then.
   Result<Upload> Append(const std::string& id, const std::string& tenant, uint64_t offset, std::string_view bytes);
-  // Where a whole one lies. Errors: failed_precondition where bytes are missing.
-  Result<std::string> PathOf(const std::string& id, const std::string& tenant) const;
+  // A whole one, to be read. Errors: failed_precondition where bytes are missing.
+  Result<FileDescriptor> Open(const std::string& id, const std::string& tenant) const;
   Status Remove(const std::string& id, const std::string& tenant);
 
  private:
