@@ -53,6 +53,7 @@ struct Engine::Open_ {
   std::string name;
   bool writable = false;
   bool with_model = false;
+  bool being_written = false;  // by an ingest that lets others have the model: nobody else may use it
   std::string stamp;  // of its files before it was opened for reading, which sees them as they were then
   MemoryReservation store_memory;
   std::unique_ptr<Memory> memory;
@@ -151,6 +152,13 @@ Status Engine::Exists(const std::string& name) {
 }
 
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
+  if (access != Access::kRead) {
+    for (const std::weak_ptr<Open_>& lent : lent_) {
+      const std::shared_ptr<Open_> other = lent.lock();
+      const bool in_use = other != nullptr && other.use_count() > (other == open_ ? 2 : 1);
+      if (in_use && other->name == name && other->writable) return Unavailable("memory " + name + ": is in use by another answer; write to it in a while");
+    }
+  }
   if (IsOpen(open_.get(), name, access, with_model)) return open_->memory.get();
   open_.reset();
   for (const std::weak_ptr<Open_>& lent : lent_) {
@@ -171,7 +179,7 @@ std::shared_ptr<Engine::Open_> Engine::Lend() {
 }
 
 bool Engine::IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const {
-  if (open == nullptr || open->name != name || (with_model && !open->with_model)) return false;
+  if (open == nullptr || open->being_written || open->name != name || (with_model && !open->with_model)) return false;
   return open->writable || (access == Access::kRead && open->stamp == StampOf(PathOf(name)));
 }
 
@@ -243,6 +251,11 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
   const HotWindowOptions window{memory->manifest().sink_tokens, memory->manifest().window_tokens, model_->batch_tokens()};
   LH_ASSIGN_OR_RETURN(const MemoryReservation reading,
                       budget_.Reserve(IngestBytes(model_->info().geometry, window, input.text.size()), "reading " + input.name));
+  struct Writing {
+    explicit Writing(std::shared_ptr<Open_> held) : open(std::move(held)) { open->being_written = true; }
+    ~Writing() { open->being_written = false; }
+    const std::shared_ptr<Open_> open;
+  } writing(Lend());
   return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
 }
 

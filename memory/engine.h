@@ -1,7 +1,8 @@
 // The engine: memories under one home directory, and what can be done with them. The library's front door.
 //
 // Owner: the composition root. Thread use: *confined* (one call at a time); `stop` flags may be set from anywhere. With a SharedModel calls that
-// only read (Recall, Ask, Exists, List, Show) may be made by several threads, each within a turn of its own: they then overlap where the model is asked.
+// only read (Recall, Ask, Exists, List, Show), and Ingest, may be made by several threads, each within a turn of its own: they then overlap where the
+// model is asked. An answer sees a memory as it was when the answer began.
 #pragma once
 
 #include <atomic>
@@ -299,7 +300,8 @@ class Engine {
   // Makes an empty memory, whose blocks get `codec`, or the engine's when that is empty. Errors: already_exists, invalid_argument.
   Status Create(const std::string& memory, const std::string& codec);
   // Ingests one document, creating the memory when needed. Commits every 4,096 tokens; when `stop` becomes true it commits
-  // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes), resource_exhausted.
+  // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes), resource_exhausted, unavailable (an answer
+  // that is under way reads by what would be written with).
   Result<IngestReport> Ingest(const std::string& memory, const IngestInput& input, const std::atomic<bool>* stop,
                               const std::function<void(const IngestProgress&)>& on_progress);
 

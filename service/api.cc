@@ -11,7 +11,6 @@
 #include "base/hash.h"
 #include "base/text.h"
 #include "service/api_call.h"
-#include "service/conversation.h"
 #include "service/json_text.h"
 #include "service/openai.h"
 #include "service/render.h"
@@ -22,37 +21,8 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr size_t kJsonBytesMax = 1 << 20;      // of a completion's body
 constexpr int64_t kDiskSeconds = 30;           // between two measurements of the memories' files
 constexpr std::string_view kOfMemory = "/v1/memories/{memory}";  // what routes begin with whose first name is a memory's
-
-// The answer as a client is shown it: without blanks at its ends, and up to a stop string.
-class ShownAnswer {
- public:
-  explicit ShownAnswer(std::vector<std::string> stop) : stop_(std::move(stop)) {}
-  // What can be sent now.
-  std::string Feed(std::string_view piece) { return Show(stop_.Feed(piece)); }
-  std::string Finish() { return Show(stop_.Finish()); }
-  bool stopped() const { return stop_.stopped(); }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string Show(const std::string& piece) {
-    std::string out;
-    for (const char c : piece) {
-      if (IsSpace(c)) {
-        if (!text_.empty() || !out.empty()) blanks_ += c;
-      } else {
-        out += std::exchange(blanks_, "") + c;
-      }
-    }
-    text_ += out;
-    return out;
-  }
-
-  StopStrings stop_;
-  std::string text_, blanks_;
-};
 
 // Of all files beneath `path`; files that go meanwhile do not count.
 uint64_t DirectoryBytes(const std::string& path) {
@@ -65,12 +35,6 @@ uint64_t DirectoryBytes(const std::string& path) {
     if (!gone) bytes += size;
   }
   return bytes;
-}
-
-// So many seconds from now; 0: none.
-std::optional<std::chrono::steady_clock::time_point> DeadlineIn(double seconds) {
-  if (seconds <= 0) return std::nullopt;
-  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds));
 }
 
 }  // namespace
@@ -250,32 +214,44 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   call.exchange->Respond(std::move(reply));
 }
 
-void Api::Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory, Deadline deadline) {
-  const auto run = [this, deadline, exchange = call.exchange, work = std::move(work)](Engine& engine) {
-    if (exchange->gone()) return;
-    if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
-      return exchange->Respond(ErrorReply(DeadlineExceeded("the time that was given was over while others were answered; give more, or ask again later")));
-    }
-    RunGuarded(*exchange, [&] { work(engine); });
+Question Api::Guarded(std::shared_ptr<HttpExchange> exchange, Question work) {
+  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) {
+    Remainder left;
+    RunGuarded(*exchange, [&] { left = work(engine, alone); });
     TellNotes(engine);
+    if (left.run) left.run = Guarded(exchange, std::move(left.run));
+    return left;
   };
-  const Status queued = reads ? queue_->AskBeside(run, call.client.tenant(), memory) : queue_->Ask(run, call.client.tenant());
+}
+
+void Api::Queue(Call& call, Question work, bool beside, const std::string& memory, Deadline deadline) {
+  const auto run = [deadline, exchange = call.exchange, work = Guarded(call.exchange, std::move(work))](Engine& engine, bool alone) -> Remainder {
+    if (exchange->gone()) return {};
+    if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
+      exchange->Respond(ErrorReply(DeadlineExceeded("the time that was given was over while others were answered; give more, or ask again later")));
+      return {};
+    }
+    return work(engine, alone);
+  };
+  const Status queued = beside ? queue_->AskBeside(run, call.client.tenant(), memory) : queue_->AskAlone(run, call.client.tenant());
   if (!queued.ok()) call.exchange->Respond(NotQueuedReply(queued));
 }
 
-std::function<void(Engine&)> Api::Answering(Call& call, std::function<Result<HttpReply>(Engine&)> work) {
-  return [this, exchange = call.exchange, work = std::move(work)](Engine& engine) {
+Question Api::Answering(std::shared_ptr<HttpExchange> exchange, std::function<Result<HttpReply>(Engine&)> work) {
+  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) -> Remainder {
     Result<HttpReply> reply = work(engine);
+    if (!alone && WantsEngineAlone(reply.status())) return {.run = Answering(exchange, work), .alone = true};
     exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Told(reply.status())));
+    return {};
   };
 }
 
 void Api::ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
-  Queue(call, Answering(call, std::move(work)), /*reads=*/true, memory, deadline);
+  Queue(call, Answering(call.exchange, std::move(work)), /*beside=*/true, memory, deadline);
 }
 
 void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
-  Queue(call, Answering(call, std::move(work)), /*reads=*/false, "", deadline);
+  Queue(call, Answering(call.exchange, std::move(work)), /*beside=*/false, "", deadline);
 }
 
 Status Api::Told(const Status& status) const {
@@ -330,95 +306,7 @@ void Api::Models(Call& call) {
   });
 }
 
-// ----------------------------------------------------------------------------------------------------------- completions
-
-void Api::Chat(Call& call) { Complete(call, true); }
-void Api::Completions(Call& call) { Complete(call, false); }
-
-void Api::Complete(Call& call, bool chat) {
-  if (call.request.body.size() > kJsonBytesMax) return call.Fail(InvalidArgument("the body is longer than 1 MiB; ingest long texts as documents"));
-  Result<CompletionRequest> parsed = ParseCompletion(call.request.body, chat);
-  if (!parsed.ok()) return call.Fail(parsed.status());
-  if (!parsed->session.empty() && call.scope < Scope::kWrite) return call.Forbid(Scope::kWrite);
-  if (parsed->model != options_.model) {
-    return call.Fail(NotFound("model '" + parsed->model + "' is not served here; this is '" + options_.model + "'"));
-  }
-  if (parsed->memory.empty()) parsed->memory = options_.memory;
-  if (parsed->memory.empty()) {
-    return call.Fail(InvalidArgument("no memory is named; ask for model '" + options_.model + "@NAME', or give \"memory\": NAME"));
-  }
-  Result<std::string> memory = call.client.MemoryName(parsed->memory);
-  if (!memory.ok()) return call.Fail(memory.status());
-  const uint64_t serial = next_id_++;
-  // A session's turn is written; and what heads pick takes more memory than what is recalled.
-  const bool reads = parsed->session.empty() && parsed->attend == Attend::kFocused;
-  const std::string asked = *memory;
-  const auto deadline = DeadlineIn(parsed->timeout_s);
-  Queue(call, [this, deadline, exchange = call.exchange, limits = call.client.limits, memory = std::move(*memory), request = std::move(*parsed), serial](Engine& engine) {
-    CompletionHead head{.id = (request.chat ? "chatcmpl-" : "cmpl-") + instance_ + "-" + std::to_string(serial), .created = UnixSeconds(), .model = {}, .chat = request.chat, .logprobs = request.likeliest.has_value(), .characters = request.characters};
-    head.model = request.model + "@" + request.memory;
-    std::atomic<bool> halt{false};
-    ShownAnswer shown(request.stop);
-    bool begun = false;
-    const auto send = [&](const std::string& piece) {
-      if (!request.stream) return;
-      if (!begun) {
-        exchange->BeginStream();
-        exchange->Write(StreamBegin(head));
-        begun = true;
-      }
-      if (!piece.empty()) exchange->Write(StreamPiece(head, piece));
-    };
-    AskOptions options{.system = request.system, .earlier = request.earlier, .max_tokens = request.max_tokens, .sampler = request.sampler};
-    options.recall.abstain = request.abstain;
-    options.attend = request.attend;
-    options.attend_share = request.attend_share;
-    options.likeliest = request.likeliest;
-    options.characters = request.characters;
-    options.marks = request.marks;
-    options.deadline = deadline;
-    if (request.stream && request.progress) {
-      options.on_progress = [&](const AskProgress& progress) {
-        send("");
-        exchange->Write(StreamProgress(head, progress));
-      };
-    }
-    options.stop = &halt;
-    options.on_text = [&](std::string_view piece) {
-      send(shown.Feed(piece));
-      if (shown.stopped() || exchange->gone()) halt = true;
-    };
-    const Result<AskReply> reply = [&]() -> Result<AskReply> {
-      if (!request.session.empty()) {
-        options.answer_alone = true;
-        LH_RETURN_IF_ERROR(RoomFor(engine, limits, memory, ""));
-        const Status exists = engine.Exists(memory);
-        if (exists.code() == StatusCode::kNotFound) {
-          LH_RETURN_IF_ERROR(engine.Ingest(memory, OpeningDocument("session/" + request.session, head.created), nullptr, nullptr).status());
-        }
-      }
-      return engine.Ask(memory, request.question, options);
-    }();
-    if (!reply.ok()) {
-      if (!begun) return exchange->Respond(ErrorReply(Told(reply.status())));
-      exchange->Write(StreamError(ErrorType(reply.status()), Told(reply.status()).message()));
-      return exchange->EndStream();
-    }
-    metrics_->Answer(*reply);
-    Spend(limits, *reply);
-    send(shown.Finish());
-    if (!request.session.empty()) {
-      // Before the end of the reply: who has it may ask for what was said.
-      const Status kept = engine.Ingest(memory, TurnDocument("session/" + request.session + "/" + TimeText(head.created) + " " + instance_, serial, request.question, request.marks ? reply->answer : shown.text()),
-                                        nullptr, nullptr).status();
-      engine.CloseMemory();  // other processes may write to it again
-      if (!kept.ok()) options_.note("session " + request.session + ": " + kept.message());
-    }
-    if (!request.stream) return exchange->Respond(JsonReply(CompletionJson(head, shown.text(), shown.stopped(), *reply)));
-    exchange->Write(StreamEnd(head, shown.text(), shown.stopped(), *reply, request.stream_usage));
-    exchange->EndStream();
-  }, reads, asked, deadline);
-}
+// ------------------------------------------------------------------------------------------------------------- questions
 
 void Api::Recall(Call& call) {
   std::string query;

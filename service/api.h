@@ -65,6 +65,7 @@ class Api {
   using Deadline = std::optional<std::chrono::steady_clock::time_point>;  // what has not begun by then is not begun
   struct Call;
   struct Route;
+  class Completion;
   static const std::vector<Route>& Table();
 
   void Health(Call& call);
@@ -96,13 +97,15 @@ class Api {
   void RemoveUpload(Call& call);
 
   void Complete(Call& call, bool chat);
-  // Runs `work` on the engine and answers with what it gives; not when the client has gone meanwhile. What only reads, of `memory` or of none
-  // for long, may run beside other such work.
-  std::function<void(Engine&)> Answering(Call& call, std::function<Result<HttpReply>(Engine&)> work);
+  // `work`, whose exceptions answer `exchange`; then the engine's notes are told.
+  Question Guarded(std::shared_ptr<HttpExchange> exchange, Question work);
+  // Runs `work`, which answers the call, on the engine; not when the client has gone meanwhile. What the queue does not take is answered here.
+  void Queue(Call& call, Question work, bool beside, const std::string& memory, Deadline deadline);
+  // Answers with what `work` gives; where that finds no room beside others, with what it gives alone.
+  Question Answering(std::shared_ptr<HttpExchange> exchange, std::function<Result<HttpReply>(Engine&)> work);
+  // Queues such work; what only reads, of `memory` or of none for long, may run beside other such work.
   void ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
-  // Runs `work`, which answers the call, on the engine; what the queue does not take is answered here.
-  void Queue(Call& call, std::function<void(Engine&)> work, bool reads, const std::string& memory, Deadline deadline);
   // Of an errand's own engine, which has no model.
   EngineOptions ErrandEngine() const;
   // Runs `work`, which answers the call, as an errand.

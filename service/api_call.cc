@@ -46,6 +46,15 @@ HttpReply NotQueuedReply(const Status& status) {
   return reply;
 }
 
+bool WantsEngineAlone(const Status& status) {
+  return status.code() == StatusCode::kResourceExhausted || status.code() == StatusCode::kUnavailable;
+}
+
+std::optional<std::chrono::steady_clock::time_point> DeadlineIn(double seconds) {
+  if (seconds <= 0) return std::nullopt;
+  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds));
+}
+
 void RunGuarded(HttpExchange& exchange, const std::function<void()>& work) {
   try {
     work();

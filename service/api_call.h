@@ -2,8 +2,10 @@
 #pragma once
 
 #include <boost/json/fwd.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +22,11 @@ std::string ErrorType(const Status& status);
 HttpReply ErrorReply(const Status& status);
 // The same of what is not taken, because there is too much already: resource_exhausted is 429.
 HttpReply NotQueuedReply(const Status& status);
+
+// Whether what failed so beside others may succeed with the engine to itself.
+bool WantsEngineAlone(const Status& status);
+// So many seconds from now; 0: none.
+std::optional<std::chrono::steady_clock::time_point> DeadlineIn(double seconds);
 
 // Runs `work`, which answers `exchange`; an exception of its is answered as an error.
 void RunGuarded(HttpExchange& exchange, const std::function<void()>& work);

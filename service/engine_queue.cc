@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <system_error>
 #include <utility>
 
 namespace longhold {
@@ -16,7 +17,7 @@ constexpr size_t kPlacesForOthers = 2;
 
 }  // namespace
 
-EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options) : engine_(engine), options_(options), next_id_(options.first_id) {
+EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options) : engine_(engine), options_(options), questions_(options.questions_max, options.tenants_questions_max), next_id_(options.first_id) {
   keeper_ = std::make_unique<JoinedThread>([this] { KeepTexts(); });
   thread_ = std::make_unique<JoinedThread>([this] { Run(); });
 }
@@ -27,32 +28,26 @@ EngineQueue::~EngineQueue() {
   thread_.reset();
 }
 
-Status EngineQueue::Ask(std::function<void(Engine&)> question, const std::string& tenant) {
+Status EngineQueue::AskAlone(Question question, const std::string& tenant) {
   return Add({.run = std::move(question), .beside = false, .memory = {}}, tenant);
 }
 
-Status EngineQueue::AskBeside(std::function<void(Engine&)> question, const std::string& tenant, const std::string& memory) {
+Status EngineQueue::AskBeside(Question question, const std::string& tenant, const std::string& memory) {
   const bool beside = options_.model != nullptr && options_.model->turns_max() > 1;
   return Add({.run = std::move(question), .beside = beside, .memory = memory}, tenant);
 }
 
-Status EngineQueue::Add(Question question, const std::string& tenant) {
+Status EngineQueue::Add(Waiting question, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; ask again in a while");
-  const auto own = questions_.find(tenant);
-  if ((own != questions_.end() && own->second.size() >= options_.questions_max) || question_count_ >= options_.tenants_questions_max ||
-      options_.questions_max == 0) {
-    return ResourceExhausted("too many questions wait; ask again in a while");
-  }
-  questions_[tenant].push_back(std::move(question));
-  ++question_count_;
+  if (!questions_.Add(tenant, std::move(question))) return ResourceExhausted("too many questions wait; ask again in a while");
   changed_.notify_one();
   return OkStatus();
 }
 
 size_t EngineQueue::questions() const {
   const std::lock_guard lock(mutex_);
-  return question_count_ + (answering_ ? 1 : 0) + side_by_side_.size();
+  return questions_.size() + left_.size() + (answering_ ? 1 : 0) + side_by_side_.size();
 }
 
 size_t EngineQueue::ingests() const {
@@ -180,18 +175,12 @@ void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
   }
 }
 
-std::map<std::string, std::deque<EngineQueue::Question>>::iterator EngineQueue::NextTenant() {
-  auto turn = questions_.upper_bound(asked_last_);
-  for (size_t i = 0; i < questions_.size(); ++i, ++turn) {
-    if (turn == questions_.end()) turn = questions_.begin();
-    if (turn->first.empty() || !turn->second.front().beside) return turn;
-    const auto own = std::count_if(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& a) { return a.tenant == turn->first; });
-    if (static_cast<size_t>(own) + kPlacesForOthers < std::max<size_t>(options_.model->turns_max(), kPlacesForOthers + 1)) return turn;
-  }
-  return questions_.end();
+bool EngineQueue::HasPlace(const std::string& tenant) const {
+  const auto own = std::count_if(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& answering) { return answering.tenant == tenant; });
+  return static_cast<size_t>(own) + kPlacesForOthers < std::max<size_t>(options_.model->turns_max(), kPlacesForOthers + 1);
 }
 
-bool EngineQueue::MayBegin(const Question& question) const {
+bool EngineQueue::MayBegin(const Waiting& question) const {
   if (side_by_side_.empty()) return true;
   if (!question.beside || side_by_side_.size() >= options_.model->turns_max()) return false;
   const bool same_memory = std::all_of(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& other) {
@@ -202,39 +191,67 @@ bool EngineQueue::MayBegin(const Question& question) const {
   return same_memory || budget.used_bytes() <= budget.limit_bytes() / 2;
 }
 
-void EngineQueue::Begin(Question question, const std::string& tenant) {
-  Answering& answering = side_by_side_.emplace_back(Answering{.tenant = tenant, .memory = question.memory, .ended = false, .thread = nullptr});
-  answering.thread = std::make_unique<JoinedThread>([this, &answering, run = std::move(question.run)] {
+Question EngineQueue::RunBeside(Question question) {
+  for (;;) {
+    Remainder left;
     {
       const SharedModel::Turn turn(options_.model);
-      run(*engine_);
+      left = question(*engine_, /*alone=*/false);
     }
-    const std::lock_guard lock(mutex_);
-    answering.ended = true;
-    changed_.notify_one();
-  });
+    if (!left.run || left.alone) return std::move(left.run);
+    question = std::move(left.run);
+  }
+}
+
+void EngineQueue::Begin(Waiting question, const std::string& tenant) {
+  Answering& answering = side_by_side_.emplace_back(Answering{.tenant = tenant, .memory = question.memory, .ended = false, .thread = nullptr});
+  const auto run = std::make_shared<Question>(std::move(question.run));
+  try {
+    answering.thread = std::make_unique<JoinedThread>([this, &answering, run] {
+      Question left = RunBeside(std::move(*run));
+      const std::lock_guard lock(mutex_);
+      if (left) left_.push_back(std::move(left));
+      answering.ended = true;
+      changed_.notify_one();
+    });
+  } catch (const std::system_error&) {
+    // The system gives no thread: it is answered when those that have one are through.
+    side_by_side_.pop_back();
+    left_.push_back(std::move(*run));
+  }
+}
+
+void EngineQueue::RunAlone(std::unique_lock<std::mutex>& lock, Question question) {
+  answering_ = true;
+  lock.unlock();
+  while (question) question = question(*engine_, /*alone=*/true).run;
+  lock.lock();
+  answering_ = false;
 }
 
 void EngineQueue::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     std::erase_if(side_by_side_, [](const Answering& answering) { return answering.ended; });
-    const auto turn = NextTenant();
-    if (turn != questions_.end() && MayBegin(turn->second.front())) {
-      const std::string tenant = asked_last_ = turn->first;
-      Question question = std::move(turn->second.front());
-      turn->second.pop_front();
-      if (turn->second.empty()) questions_.erase(turn);
-      --question_count_;
-      if (question.beside) {
-        Begin(std::move(question), tenant);
+    if (!left_.empty()) {
+      if (!side_by_side_.empty()) {
+        changed_.wait(lock);
         continue;
       }
-      answering_ = true;
-      lock.unlock();
-      question.run(*engine_);
-      lock.lock();
-      answering_ = false;
+      Question question = std::move(left_.front());
+      left_.pop_front();
+      RunAlone(lock, std::move(question));
+      continue;
+    }
+    const Waiting* const next = questions_.Next(
+        [this](const std::string& tenant, const Waiting& question) { return tenant.empty() || !question.beside || HasPlace(tenant); });
+    if (next != nullptr && MayBegin(*next)) {
+      auto [tenant, question] = questions_.Take();
+      if (question.beside) {
+        Begin(std::move(question), tenant);
+      } else {
+        RunAlone(lock, std::move(question.run));
+      }
       continue;
     }
     if (!side_by_side_.empty() || (!stopping_ && questions_.empty() && ingests_.empty())) {

@@ -1,6 +1,6 @@
 // Who has the engine, and when: questions in their order, and texts that are read while nobody asks.
 //
-// Questions that only read are answered side by side where the model can be shared (memory/shared_model.h); others, and texts, have the engine to
+// Questions are answered side by side where the model can be shared (memory/shared_model.h); what needs much room, and texts, have the engine to
 // themselves. A question does not wait for a text to end: the ingest commits what it has read, the question is
 // answered, and the ingest goes on from there. Tenants take turns: whose question, or text, is next does not depend on how many another one sends.
 #pragma once
@@ -23,6 +23,7 @@
 #include "memory/engine.h"
 #include "memory/shared_model.h"
 #include "service/inbox.h"
+#include "service/turns.h"
 
 namespace longhold {
 
@@ -53,7 +54,15 @@ struct IngestJob {
   std::optional<IngestReport> report;              // when it is done
 };
 
-// Owner: the `serve` command. Thread use: all members are safe to call concurrently; what is queued runs on the queue's own thread.
+// What a question leaves to be done; nothing where `run` is empty. Value type.
+struct Remainder {
+  std::function<Remainder(Engine&, bool alone)> run;
+  bool alone = false;  // with the engine to itself; else beside others where the question was
+};
+// `alone`: it has the engine to itself.
+using Question = std::function<Remainder(Engine&, bool alone)>;
+
+// Owner: the `serve` command. Thread use: all members are safe to call concurrently; what is queued runs on threads of the queue's own.
 class EngineQueue {
  public:
   // `engine` has its model, and is the queue's alone while the queue lives.
@@ -61,11 +70,12 @@ class EngineQueue {
   // As Stop, and waits for it.
   ~EngineQueue();
 
-  // Runs `question` on the engine, after those of the same tenant before it (none: the operator's). It must not throw. Errors: resource_exhausted
-  // when too many wait, unavailable after Stop; then it is not run.
-  Status Ask(std::function<void(Engine&)> question, const std::string& tenant = "");
-  // The same of a question that only reads, of `memory` (or, when that is empty, of none for long): it may run beside others like it.
-  Status AskBeside(std::function<void(Engine&)> question, const std::string& tenant, const std::string& memory);
+  // Runs `question`, and what it leaves, on the engine, after those of the same tenant before it (none: the operator's). It must not throw.
+  // Errors: resource_exhausted when too many wait, unavailable after Stop; then it is not run.
+  Status AskAlone(Question question, const std::string& tenant = "");
+  // The same of a question that asks the model, of `memory` (or, when that is empty, of none for long), and may run beside others like it, each
+  // in a turn of its own. What it leaves comes before what waits, whatever the bounds, and also after Stop.
+  Status AskBeside(Question question, const std::string& tenant, const std::string& memory);
   // How many wait or run.
   size_t questions() const;
   size_t ingests() const;
@@ -103,8 +113,8 @@ class EngineQueue {
   bool OthersWait(const std::string& tenant) const;
   // The first text of the tenant whose turn it is. Must hold: there is one.
   std::shared_ptr<Work> NextWork() const;
-  struct Question {
-    std::function<void(Engine&)> run;
+  struct Waiting {
+    Question run;
     bool beside = false;
     std::string memory;
   };
@@ -114,12 +124,16 @@ class EngineQueue {
     bool ended = false;
     std::unique_ptr<JoinedThread> thread;
   };
-  Status Add(Question question, const std::string& tenant);
-  // Whose question is next; end where none waits, or only of tenants that have all the places that one may have.
-  std::map<std::string, std::deque<Question>>::iterator NextTenant();
+  Status Add(Waiting question, const std::string& tenant);
+  // Whether the tenant has a place for one more question beside others.
+  bool HasPlace(const std::string& tenant) const;
   // Whether the question may begin beside those that run.
-  bool MayBegin(const Question& question) const;
-  void Begin(Question question, const std::string& tenant);
+  bool MayBegin(const Waiting& question) const;
+  void Begin(Waiting question, const std::string& tenant);
+  // Runs a question, and what it leaves, each in a turn. What needs the engine to itself is returned.
+  Question RunBeside(Question question);
+  // With the engine to itself. `lock` is held on entry and on return, not in between.
+  void RunAlone(std::unique_lock<std::mutex>& lock, Question question);
   void Run();
   Result<IngestReport> Read(const std::string& memory, const IngestInput& input, const std::function<void(const IngestProgress&)>& on_progress);
   // Gives NextWork its turn. `lock` is held on entry and on return, not in between.
@@ -136,9 +150,9 @@ class EngineQueue {
   const EngineQueueOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, std::deque<Question>> questions_;  // by tenant; no empty ones
-  size_t question_count_ = 0;                             // of all
-  std::string asked_last_, read_last_;                    // whose question, and whose text, had the last turn
+  Turns<Waiting> questions_;
+  std::deque<Question> left_;                             // by questions that were answered beside others, for the engine alone
+  std::string read_last_;                                 // whose text had the last turn
   bool answering_ = false;                                // one that has the engine to itself
   std::list<Answering> side_by_side_;
   struct Arrival {

@@ -7,15 +7,14 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
-#include <deque>
 #include <functional>
 #include <list>
-#include <map>
 #include <mutex>
 #include <string>
 
 #include "base/joined_thread.h"
 #include "base/status.h"
+#include "service/turns.h"
 
 namespace longhold {
 
@@ -36,12 +35,9 @@ class Errands {
  private:
   void Run();
 
-  const size_t own_max_, all_max_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::string, std::deque<std::function<void()>>> waiting_;  // by tenant; no empty ones
-  size_t count_ = 0;
-  std::string last_;  // whose errand had the last turn
+  Turns<std::function<void()>> waiting_;
   std::atomic<bool> stopping_{false};
   std::list<JoinedThread> threads_;
 };

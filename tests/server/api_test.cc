@@ -262,6 +262,46 @@ TEST_F(ApiTest, ASessionBecomesMemory) {
   Call(400, "POST", {"v1", "chat", "completions"}, With(asked, "\"session\":\"" + std::string(201, 's') + "\""));
 }
 
+TEST_F(ApiTest, SessionsAreAnsweredSideBySide) {
+  SharedModel shared(&model_);
+  RecallProfile profile;
+  profile.name = "toy";
+  profile.look_spans = 0;
+  queue_.reset();
+  ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
+  queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.model = &shared});
+  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  const auto go = HoldQueue(*queue_);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int i = 0; i < 12; ++i) {
+    recorders.push_back(std::make_shared<Recorder>());
+    const std::string name = i < 6 ? "diary" : "diary-" + std::to_string(i);
+    const std::string body = R"({"model":"toy","memory":")" + name + R"(","session":"s)" + std::to_string(i) + R"(","stream":)" + (i % 2 == 0 ? "true" : "false") +
+                             R"(,"messages":[{"role":"user","content":"My cat is Mog )" + std::to_string(i) + R"(."}]})";
+    api.Handle({.method = "POST", .path = {"v1", "chat", "completions"}, .query = {}, .content_type = "application/json", .authorization = "", .body = body}, recorders.back());
+  }
+  go->set_value();
+  for (size_t i = 0; i < recorders.size(); ++i) {
+    const HttpReply reply = recorders[i]->Reply();
+    if (i % 2 == 0) {
+      EXPECT_TRUE(recorders[i]->Stream().ends_with("data: [DONE]\n\n")) << recorders[i]->Stream() << reply.body;
+    } else {
+      EXPECT_EQ(json::parse(reply.body).at("choices").at(0).at("message").at("content"), "It is seven.\nEND of it.") << reply.body;
+    }
+  }
+  EXPECT_GE(model_.each_texts_max(), 2u);
+  // Whoever has the reply finds what was said.
+  queue_.reset();
+  const Result<MemoryInfo> diary = engine_.Show("diary");
+  ASSERT_TRUE(diary.ok());
+  EXPECT_EQ(diary->documents.size(), 7u) << "an opening, and six turns";
+  for (int i = 6; i < 12; ++i) {
+    const Result<RecallReply> found = engine_.Recall("diary-" + std::to_string(i), "cat Mog", {.abstain = false});
+    ASSERT_TRUE(found.ok() && !found->spans.empty());
+    EXPECT_THAT(found->spans[0].text, HasSubstr("Mog " + std::to_string(i)));
+  }
+}
+
 TEST_F(ApiTest, SaysWhatIsWrongWithAQuestion) {
   EXPECT_THAT(Call(404, "POST", {"v1", "chat", "completions"}, R"({"model":"gpt-4o","messages":[{"role":"user","content":"x"}]})")
                   .at("error").at("message").as_string().c_str(), HasSubstr("'toy'"));
@@ -863,7 +903,7 @@ TEST_F(ApiTest, DoesNotBeginWhatIsLate) {
 
 TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
   const auto held = std::make_shared<std::promise<void>>();
-  ASSERT_TRUE(queue_->Ask([held](Engine&) { held->get_future().wait(); }).ok());
+  ASSERT_TRUE(AskAlone(*queue_, [held](Engine&) { held->get_future().wait(); }).ok());
   const auto gone = Start("DELETE", {"v1", "memories", "tales"});
   gone->gone_ = true;
   held->set_value();
@@ -874,7 +914,7 @@ TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
   Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto go = HoldQueue(*queue_);
-  ASSERT_TRUE(queue_->Ask([](Engine&) {}).ok());
+  ASSERT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
   const auto status = [&](const std::string& method, std::vector<std::string> path, const std::string& body) {
     auto recorder = std::make_shared<Recorder>();
     api.Handle({.method = method, .path = std::move(path), .query = {{"name", "a"}}, .content_type = "text/plain", .authorization = "", .body = body}, recorder);

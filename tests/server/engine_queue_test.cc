@@ -43,7 +43,7 @@ TEST_F(EngineQueueTest, QuestionsRunInTheirOrder) {
   std::vector<int> ran;
   std::promise<void> done;
   for (int i = 0; i < 20; ++i) {
-    ASSERT_TRUE(queue_->Ask([&, i](Engine&) {
+    ASSERT_TRUE(AskAlone(*queue_, [&, i](Engine&) {
       ran.push_back(i);
       if (i == 19) done.set_value();
     }).ok());
@@ -57,7 +57,7 @@ TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
   const auto go = HoldQueue(*queue_);
   std::vector<std::string> ran;
   std::promise<void> done;
-  const auto ask = [&](const std::string& tenant) { return queue_->Ask([&ran, tenant](Engine&) { ran.push_back(tenant); }, tenant); };
+  const auto ask = [&](const std::string& tenant) { return AskAlone(*queue_, [&ran, tenant](Engine&) { ran.push_back(tenant); }, tenant); };
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(ask("loud").ok());
   EXPECT_EQ(ask("loud").code(), StatusCode::kResourceExhausted) << "a tenant's own bound";
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(ask("calm").ok());
@@ -104,17 +104,17 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   std::atomic<size_t> ended{0};
   bool all_before = false;
   for (size_t i = 0; i < kQuestions; ++i) {
-    ASSERT_TRUE(queue_->AskBeside([&, i](Engine&) {
+    ASSERT_TRUE(queue_->AskBeside(Whole([&, i](Engine&) {
       beside[i] = ask(i);
       ++ended;
-    }, "", i % 3 == 0 ? "other" : "tales").ok());
+    }), "", i % 3 == 0 ? "other" : "tales").ok());
   }
   // What writes has the engine to itself, in its turn.
-  ASSERT_TRUE(queue_->Ask([&](Engine& engine) {
+  ASSERT_TRUE(AskAlone(*queue_, [&](Engine& engine) {
     all_before = ended == kQuestions;
     EXPECT_TRUE(engine.Forget("other", "", true).ok());
   }).ok());
-  ASSERT_TRUE(queue_->AskBeside([&](Engine& engine) { EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound); }, "", "other").ok());
+  ASSERT_TRUE(queue_->AskBeside(Whole([&](Engine& engine) { EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound); }), "", "other").ok());
   EXPECT_EQ(queue_->questions(), kQuestions + 3);
   go->set_value();
   queue_->Stop();
@@ -122,6 +122,94 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   EXPECT_TRUE(all_before);
   EXPECT_EQ(beside, alone);
   EXPECT_GE(model_.each_texts_max(), 2u);
+}
+
+// As sessions do: asked beside others, and what was said is written to the memory then.
+TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
+  SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomBeside(); }});
+  ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
+  for (const char* memory : {"a", "b"}) ASSERT_TRUE(engine_.Ingest(memory, {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());
+  engine_.CloseMemory();
+  Start({.model = &shared});
+  const auto go = HoldQueue(*queue_);
+  constexpr int kTurns = 9;
+  std::atomic<int> asking{0}, kept_beside{0}, kept_while_others_ask{0};
+  const auto name = [](int i) { return i % 3 == 0 ? "a" : "b"; };
+  for (int i = 0; i < kTurns; ++i) {
+    const Question keep = [&, i](Engine& engine, bool alone) -> Remainder {
+      const Status kept = engine.Ingest(name(i), {"turn/" + std::to_string(i), "Turn " + std::to_string(i) + PlainText(500, i)}, nullptr, nullptr).status();
+      engine.CloseMemory();
+      EXPECT_TRUE(kept.ok()) << kept.ToString();
+      kept_beside += !alone;
+      kept_while_others_ask += asking > 0;
+      return {};
+    };
+    ASSERT_TRUE(queue_->AskBeside([&, i, keep](Engine& engine, bool) -> Remainder {
+      ++asking;
+      AskOptions options{.answer_prefix = "It is", .max_tokens = 10u + 10u * static_cast<uint32_t>(i)};
+      options.on_text = [](std::string_view) { std::this_thread::sleep_for(1ms); };
+      EXPECT_TRUE(engine.Ask(name(i), "What is stone " + std::to_string(i) + "?", options).ok());
+      --asking;
+      return {.run = keep};
+    }, "", name(i)).ok());
+  }
+  go->set_value();
+  queue_->Stop();  // what has begun is written all the same
+  queue_.reset();
+  EXPECT_EQ(kept_beside, kTurns);
+  EXPECT_GT(kept_while_others_ask, 0);
+  size_t turns = 0;
+  for (const char* memory : {"a", "b"}) {
+    const Result<MemoryInfo> info = engine_.Show(memory);
+    ASSERT_TRUE(info.ok());
+    turns += info->documents.size() - 1;
+    for (const DocumentInfo& d : info->documents) EXPECT_EQ(d.tokens, d.committed_tokens) << d.name;
+    EXPECT_TRUE(engine_.Verify(memory).ok());
+  }
+  EXPECT_EQ(turns, static_cast<size_t>(kTurns));
+}
+
+TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhile) {
+  SharedModel shared(&model_);
+  ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
+  ASSERT_TRUE(engine_.Ingest("tales", {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());  // and it stays open for more
+  const auto write = [](Engine& engine) { return engine.Ingest("tales", {"turn", PlainText(300, 2)}, nullptr, nullptr).status(); };
+  Start({.model = &shared});
+  std::atomic<bool> said{false}, tried{false};
+  ASSERT_TRUE(queue_->AskBeside([&](Engine& engine, bool) -> Remainder {
+    AskOptions options{.answer_prefix = "It is", .max_tokens = 1000};
+    std::atomic<bool> stop{false};
+    options.stop = &stop;
+    options.on_text = [&](std::string_view) {
+      said = true;
+      stop = tried.load();
+    };
+    EXPECT_TRUE(engine.Ask("tales", "What is the number?", options).ok());
+    return {};
+  }, "", "tales").ok());
+  std::vector<std::pair<bool, Status>> wrote;
+  while (!said) std::this_thread::sleep_for(1ms);
+  ASSERT_TRUE(queue_->AskBeside([&](Engine& engine, bool alone) -> Remainder {
+    wrote.emplace_back(alone, write(engine));
+    tried = true;
+    return {.run = [&](Engine& again, bool alone_now) -> Remainder {
+      wrote.emplace_back(alone_now, write(again));
+      return {};
+    }, .alone = true};
+  }, "", "tales").ok());
+  while (!tried) std::this_thread::sleep_for(1ms);
+  // What waits comes after what is left to be done.
+  bool was_written = false;
+  ASSERT_TRUE(AskAlone(*queue_, [&](Engine&) { was_written = wrote.size() == 2; }).ok());
+  queue_->Stop();
+  queue_.reset();
+  ASSERT_EQ(wrote.size(), 2u);
+  EXPECT_FALSE(wrote[0].first);
+  EXPECT_EQ(wrote[0].second.code(), StatusCode::kUnavailable) << wrote[0].second.ToString();
+  EXPECT_TRUE(wrote[1].first);
+  EXPECT_TRUE(wrote[1].second.ok()) << wrote[1].second.ToString();
+  EXPECT_TRUE(was_written);
+  EXPECT_TRUE(engine_.Verify("tales").ok());
 }
 
 TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
@@ -141,8 +229,8 @@ TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
       EXPECT_TRUE(shared.Forward({&token, 1}, 0, &set, true).ok());
     }
   };
-  for (int i = 0; i < 6; ++i) ASSERT_TRUE(queue_->AskBeside(loud, "loud", "loud/book").ok());
-  ASSERT_TRUE(queue_->AskBeside([&](Engine&) { calm.set_value(); }, "calm", "calm/book").ok());
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(queue_->AskBeside(Whole(loud), "loud", "loud/book").ok());
+  ASSERT_TRUE(queue_->AskBeside(Whole([&](Engine&) { calm.set_value(); }), "calm", "calm/book").ok());
   go->set_value();
   calm_ended.wait();
   queue_.reset();
@@ -197,7 +285,7 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
   std::set<uint64_t> seen;
   while (queue_->Find(job->id)->state <= IngestState::kRunning) {
     std::promise<uint64_t> tokens;
-    ASSERT_TRUE(queue_->Ask([&](Engine& engine) {
+    ASSERT_TRUE(AskAlone(*queue_, [&](Engine& engine) {
       const Result<MemoryInfo> info = engine.Show("tales");
       tokens.set_value(info.ok() ? info->tokens : 0);
     }).ok());
@@ -228,7 +316,7 @@ TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
   int turns = 0;
   while (queue_->Find(job)->state <= IngestState::kRunning) {
     std::promise<Status> wrote;
-    ASSERT_TRUE(queue_->Ask([&wrote, turn = turns](Engine& engine) {
+    ASSERT_TRUE(AskAlone(*queue_, [&wrote, turn = turns](Engine& engine) {
       const Status status = engine.Ingest("tales", {"turn/" + std::to_string(turn), "Turn " + std::to_string(turn)}, nullptr, nullptr).status();
       if (turn % 2 == 0) engine.CloseMemory();
       wrote.set_value(status);
@@ -251,9 +339,9 @@ TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
 TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
   Start({.questions_max = 2, .ingests_max = 2, .ingest_bytes_max = 1000});
   const auto go = HoldQueue(*queue_);
-  EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
-  EXPECT_TRUE(queue_->Ask([](Engine&) {}).ok());
-  EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
+  EXPECT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
+  EXPECT_EQ(AskAlone(*queue_, [](Engine&) {}).code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(queue_->questions(), 3u);
   const Result<IngestJob> first = Ingest("tales", {"a", std::string(600, 'a')});
   ASSERT_TRUE(first.ok());
@@ -316,9 +404,9 @@ TEST_F(EngineQueueTest, StopAnswersWhatWaitsAndCommitsWhatIsRead) {
   const uint64_t runs = Ingest("tales", {"runs", PlainText(60000, 3)})->id;
   while (queue_->Find(runs)->tokens_done == 0) std::this_thread::sleep_for(1ms);
   std::atomic<int> answered{0};
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(queue_->Ask([&](Engine&) { ++answered; }).ok());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(AskAlone(*queue_, [&](Engine&) { ++answered; }).ok());
   queue_->Stop();
-  EXPECT_EQ(queue_->Ask([](Engine&) {}).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(AskAlone(*queue_, [](Engine&) {}).code(), StatusCode::kUnavailable);
   EXPECT_EQ(Ingest("tales", {"x", "text"}).status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(Wait(runs).state, IngestState::kCancelled);
   queue_.reset();

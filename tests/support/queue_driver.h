@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <future>
 #include <memory>
 #include <string>
@@ -20,11 +21,23 @@ inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memor
   return job->get_future().get();
 }
 
+// A question that leaves nothing to be done.
+inline Question Whole(std::function<void(Engine&)> question) {
+  return [question = std::move(question)](Engine& engine, bool) {
+    question(engine);
+    return Remainder();
+  };
+}
+
+inline Status AskAlone(EngineQueue& queue, std::function<void(Engine&)> question, const std::string& tenant = "") {
+  return queue.AskAlone(Whole(std::move(question)), tenant);
+}
+
 // Keeps the queue's thread until the returned promise is set.
 inline std::shared_ptr<std::promise<void>> HoldQueue(EngineQueue& queue) {
   auto go = std::make_shared<std::promise<void>>();
   auto held = std::make_shared<std::promise<void>>();
-  EXPECT_TRUE(queue.Ask([go, held](Engine&) {
+  EXPECT_TRUE(AskAlone(queue, [go, held](Engine&) {
     held->set_value();
     go->get_future().wait();
   }).ok());

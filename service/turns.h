@@ -1,0 +1,61 @@
+// Work that waits, by tenant. Tenants take turns: whose work is next does not depend on how much another one has sent.
+//
+// Owner: a queue that runs the work. Thread use: *confined*.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <string>
+#include <utility>
+
+namespace longhold {
+
+template <typename Work>
+class Turns {
+ public:
+  // How much may wait, of one tenant and of all.
+  Turns(size_t own_max, size_t all_max) : own_max_(own_max), all_max_(all_max) {}
+
+  // False, and `work` is not kept, when too much waits. An empty tenant is the operator.
+  bool Add(const std::string& tenant, Work work) {
+    const auto own = waiting_.find(tenant);
+    if (size_ >= all_max_ || (own == waiting_.end() ? 0 : own->second.size()) >= own_max_) return false;
+    waiting_[tenant].push_back(std::move(work));
+    ++size_;
+    return true;
+  }
+  // The first that waits of the tenant whose turn it is among those for whom `may(tenant, first)` holds; null where there is none. Valid until
+  // the next call of Add or Take.
+  template <typename May>
+  const Work* Next(const May& may) {
+    next_ = waiting_.upper_bound(last_);
+    for (size_t i = 0; i < waiting_.size(); ++i, ++next_) {
+      if (next_ == waiting_.end()) next_ = waiting_.begin();
+      if (may(next_->first, next_->second.front())) return &next_->second.front();
+    }
+    return nullptr;
+  }
+  // What the last call of Next gave, and whose it is: that tenant has had its turn. Must hold: it was not null.
+  std::pair<std::string, Work> Take() {
+    std::pair<std::string, Work> taken(next_->first, std::move(next_->second.front()));
+    next_->second.pop_front();
+    if (next_->second.empty()) waiting_.erase(next_);
+    --size_;
+    last_ = taken.first;
+    return taken;
+  }
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+
+ private:
+  using Waiting = std::map<std::string, std::deque<Work>>;  // by tenant; no empty ones
+
+  const size_t own_max_, all_max_;
+  Waiting waiting_;
+  typename Waiting::iterator next_;
+  size_t size_ = 0;
+  std::string last_;  // who had the last turn
+};
+
+}  // namespace longhold
