@@ -87,12 +87,12 @@ std::vector<ApiRoute> Api::Routes() {
 
 namespace {
 
-// Tells the metrics and the log how a request ended.
+// Tells the metrics and the logs how a request ended.
 class MeasuredExchange final : public HttpExchange {
  public:
-  MeasuredExchange(std::shared_ptr<HttpExchange> exchange, Metrics* metrics, const std::function<void(std::string_view)>* log, const HttpRequest& request)
-      : exchange_(std::move(exchange)), metrics_(metrics), log_(log) {
-    if (!*log_) return;
+  MeasuredExchange(std::shared_ptr<HttpExchange> exchange, Metrics* metrics, const ApiOptions* options, const HttpRequest& request)
+      : exchange_(std::move(exchange)), metrics_(metrics), options_(options) {
+    if (!options->log && options->audit == nullptr) return;
     line_ = json::object{{"time", ""}, {"id", JsonString(request.id)}, {"peer", JsonString(request.peer)}, {"key", nullptr}, {"method", JsonString(request.method)}};
     if (!request.traceparent.empty()) line_["traceparent"] = JsonString(request.traceparent);
   }
@@ -114,32 +114,44 @@ class MeasuredExchange final : public HttpExchange {
     exchange_->Break();
   }
   const std::atomic<bool>& gone() const override { return exchange_->gone(); }
-  // Before it is shared: a pattern of Api::Table, which lives as long as the program.
-  void SetRoute(std::string_view route) { route_ = route; }
-  void SetKey(const std::string& key) {
-    if (!key.empty()) line_["key"] = JsonString(key);
-  }
+  Access* access() { return &access_; }
 
  private:
   void Tell(unsigned status) {
     if (told_.exchange(true)) return;
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
     const unsigned seen = gone() ? 0 : status;
-    metrics_->Request(route_, seen, seconds.count());
-    if (!*log_) return;
+    metrics_->Request(access_.route, seen, seconds.count());
+    if (!options_->log && options_->audit == nullptr) return;
     line_["time"] = UtcTime();
-    line_["route"] = JsonString(route_);
+    if (!access_.key.empty()) line_["key"] = JsonString(access_.key);
+    line_["route"] = JsonString(access_.route);
     line_["status"] = seen;
+    if (options_->audit != nullptr) Audit(status);
     line_["seconds"] = seconds.count();
-    (*log_)(DumpJson(line_));
+    if (options_->log) options_->log(DumpJson(line_));
+  }
+  void Audit(unsigned status) {
+    // What others ask all the time and learn nothing by.
+    const bool idle = access_.route == "/healthz" || access_.route == "/readyz" || access_.route == "/metrics" || access_.route == "/v1/models";
+    if (idle && status < 400) return;
+    json::object line = line_;
+    line["event"] = "request";
+    line["tenant"] = access_.tenant.empty() ? json::value(nullptr) : JsonString(access_.tenant);
+    line["memory"] = access_.memory.empty() ? json::value(nullptr) : JsonString(access_.memory);
+    if (status == 401) {
+      options_->audit->WriteOfStranger(DumpJson(line));
+    } else {
+      options_->audit->Write(DumpJson(line));
+    }
   }
 
   const std::shared_ptr<HttpExchange> exchange_;
   Metrics* const metrics_;
-  const std::function<void(std::string_view)>* const log_;
+  const ApiOptions* const options_;
   json::object line_;
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  std::string_view route_ = "none";
+  Access access_;
   std::atomic<bool> told_{false};
 };
 
@@ -163,11 +175,13 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 }  // namespace
 
 Api::Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options)
-    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), keys_(options_.home), uploads_(options_.home), instance_(RandomHex(4)) {}
+    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), keys_(options_.home, [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
+  (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);  // what changes from now on is a change
+}
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-  const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_, &options_.log, request);
-  Call call{.request = std::move(request), .exchange = measured, .names = {}};
+  const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_, &options_, request);
+  Call call{.request = std::move(request), .exchange = measured, .names = {}, .client = {}, .access = measured->access()};
   const bool open_to_all = call.request.path == std::vector<std::string>{"healthz"};
   if (!open_to_all) {
     const Result<Caller> caller = keys_.CallerOf(call.request.authorization, UnixSeconds(), options_.without_keys);
@@ -177,7 +191,8 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
     }
     call.scope = caller->scope;
     call.client.limits = caller->limits;
-    measured->SetKey(caller->key);
+    call.access->key = caller->key;
+    call.access->tenant = caller->limits.tenant;
     // Also for paths that are none: a stranger does not learn which there are.
     if (call.scope == Scope::kNone) {
       HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);
@@ -193,7 +208,8 @@ void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
   std::string allowed;
   for (const Route& route : Table()) {
     if (!Matches(route.path, call.request.path, &call.names)) continue;
-    measured->SetRoute(route.path);
+    call.access->route = route.path;
+    if (route.path.starts_with(kOfMemory)) call.access->memory = call.names[0];
     if (route.method == call.request.method) {
       if (call.scope < route.scope) return call.Forbid(route.scope);
       if (!call.client.tenant().empty() && !route.for_tenants) {
@@ -252,6 +268,16 @@ void Api::ReadEngine(Call& call, const std::string& memory, std::function<Result
 
 void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
   Queue(call, Answering(call.exchange, std::move(work)), /*beside=*/false, "", deadline);
+}
+
+void Api::TellKeys(const KeyChanges& changes) const {
+  if (options_.audit == nullptr) return;
+  const auto names = [](const std::vector<std::string>& keys) {
+    json::array list;
+    for (const std::string& key : keys) list.push_back(JsonString(key));
+    return list;
+  };
+  options_.audit->Write(DumpJson(json::object{{"time", UtcTime()}, {"event", "keys"}, {"added", names(changes.added)}, {"removed", names(changes.removed)}, {"changed", names(changes.changed)}}));
 }
 
 Status Api::Told(const Status& status) const {
@@ -402,6 +428,7 @@ Status UnknownIngest(const std::string& id) { return NotFound("ingest '" + id + 
 void Api::ShowIngest(Call& call) {
   std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
   if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
+  call.access->memory = call.client.Shown(job->memory);
   job->status = Told(job->status);
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory)))));
 }
@@ -410,6 +437,7 @@ void Api::CancelIngest(Call& call) {
   const uint64_t id = ParseIngestId(call.names[0]);
   std::optional<IngestJob> job = queue_->Find(id);
   if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
+  call.access->memory = call.client.Shown(job->memory);
   const bool cancelled = queue_->Cancel(id);
   job = queue_->Find(id).value_or(*job);
   if (!cancelled) return call.Fail(FailedPrecondition("ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));

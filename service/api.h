@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "service/api_keys.h"
+#include "service/audit_log.h"
 #include "service/engine_queue.h"
 #include "service/errands.h"
 #include "service/http_server.h"
@@ -42,6 +43,7 @@ struct ApiOptions {
   std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
   // A line of JSON for each request that has ended, on any thread: who asked which route, and how it ended. Never what was asked. Null: none.
   std::function<void(std::string_view)> log;
+  AuditLog* audit = nullptr;                               // null: none
 };
 
 // A route: method, a path in which {name} stands for one segment, and what it takes to be let in.
@@ -115,6 +117,7 @@ class Api {
                 const std::string& upload);
   void MeasureDisk();
   void TellNotes(Engine& engine) const;
+  void TellKeys(const KeyChanges& changes) const;
   // An error's message as a client may read it: without the path of the home, which is nobody's business there.
   Status Told(const Status& status) const;
   // What an answer cost its tenant.

@@ -57,12 +57,20 @@ struct Client {
   bool Owns(const std::string& memory) const { return tenant().empty() || Engine::SplitName(memory).first == tenant(); }
 };
 
+// What is logged of a request beside how it ended. Value type.
+struct Access {
+  std::string key, tenant;           // of the client; empty: none
+  std::string memory;                // that it is about, as the client calls it; empty: none
+  std::string_view route = "none";   // a pattern of Api::Table, which lives as long as the program
+};
+
 struct Api::Call {
   HttpRequest request;
   std::shared_ptr<HttpExchange> exchange;
   std::vector<std::string> names;            // what the {} of the route's path stand for
   Scope scope = Scope::kNone;                // of the client
   Client client;
+  Access* access = nullptr;                  // lives as long as the exchange; set before others have that
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
   void Forbid(Scope needed) const {

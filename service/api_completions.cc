@@ -176,6 +176,7 @@ void Api::Complete(Call& call, bool chat) {
   }
   Result<std::string> memory = call.client.MemoryName(parsed->memory);
   if (!memory.ok()) return call.Fail(memory.status());
+  call.access->memory = parsed->memory;
   const bool faithful = parsed->attend == Attend::kFaithful;
   const auto deadline = DeadlineIn(parsed->timeout_s);
   const auto completion = std::make_shared<Completion>(this, call, std::move(*parsed), *memory, deadline);

@@ -194,12 +194,36 @@ Status ApiKeys::SetLimits(const TenantLimits& limits) {
   return Write(file);
 }
 
+KeyChanges ApiKeys::ChangesOf(const File& before, const File& after) {
+  KeyChanges changes;
+  const auto find = [](const File& file, const std::string& name) {
+    return std::find_if(file.keys.begin(), file.keys.end(), [&](const ApiKey& key) { return key.name == name; });
+  };
+  for (const ApiKey& key : before.keys) {
+    if (find(after, key.name) == after.keys.end()) changes.removed.push_back(key.name);
+  }
+  for (const ApiKey& key : after.keys) {
+    const auto was = find(before, key.name);
+    if (was == before.keys.end()) {
+      changes.added.push_back(key.name);
+    } else if (was->sha256 != key.sha256 || was->scope != key.scope || was->expires != key.expires || was->tenant != key.tenant) {
+      changes.changed.push_back(key.name);
+    }
+  }
+  return changes;
+}
+
 Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Scope without_keys) {
   const std::lock_guard lock(mutex_);
   // The stamp is taken before the file is read: what is written meanwhile is seen next time.
   const std::string stamp = StampOf(path_);
   if (!file_.has_value() || stamp != stamp_) {
-    file_ = Read();
+    Result<File> read = Read();
+    if (on_change_ && file_.has_value() && file_->ok() && read.ok()) {
+      const KeyChanges changes = ChangesOf(**file_, *read);
+      if (!changes.added.empty() || !changes.removed.empty() || !changes.changed.empty()) on_change_(changes);
+    }
+    file_ = std::move(read);
     stamp_ = stamp;
   }
   if (!file_->ok()) return file_->status();

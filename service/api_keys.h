@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -48,10 +49,17 @@ struct Caller {
   TenantLimits limits;      // the tenant's, with its name, which is empty for the operator
 };
 
+// Names of keys. Value type.
+struct KeyChanges {
+  std::vector<std::string> added, removed, changed;
+};
+
 // The file of a home's keys. Thread use: safe to call concurrently; across processes the last Add or Remove wins.
 class ApiKeys {
  public:
-  explicit ApiKeys(const std::string& home) : path_(home + "/keys.json") {}
+  // `on_change` (may be empty) is told by CallerOf what has changed since it last read the file.
+  explicit ApiKeys(const std::string& home, std::function<void(const KeyChanges&)> on_change = nullptr)
+      : path_(home + "/keys.json"), on_change_(std::move(on_change)) {}
 
   // Errors: data_loss (the file is damaged), invalid_argument (it cannot be read).
   Result<std::vector<ApiKey>> List() const;
@@ -76,8 +84,10 @@ class ApiKeys {
   static Result<File> Parse(const std::string& text);
   Result<File> Read() const;
   Status Write(const File& file) const;
+  static KeyChanges ChangesOf(const File& before, const File& after);
 
   const std::string path_;
+  const std::function<void(const KeyChanges&)> on_change_;
   std::mutex mutex_;
   std::string stamp_;               // of the file that file_ was read from
   std::optional<Result<File>> file_;

@@ -1,13 +1,10 @@
 // The API's routes of memories, of the documents in them, and of uploads: what is made, copied, read and forgotten.
-#include <unistd.h>
-
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
 #include <chrono>
-#include <cstring>
 #include <memory>
-#include <optional>
+#include <span>
 #include <utility>
 
 #include "service/api_call.h"
@@ -48,6 +45,18 @@ HttpReply UploadReply(const Upload& upload, unsigned status) {
   return reply;
 }
 
+Result<std::string> ReadWhole(const ByteSource& source, const std::string& name, uint64_t bytes_max) {
+  std::string text;
+  for (;;) {
+    const size_t used = text.size();
+    text.resize(used + kPieceBytes);
+    LH_ASSIGN_OR_RETURN(const size_t n, source(std::span(text).subspan(used)));
+    text.resize(used + n);
+    if (n == 0) return text;
+    if (text.size() > bytes_max) return ResourceExhausted(name + ": more than " + std::to_string(bytes_max) + " bytes; split it into several");
+  }
+}
+
 Status Stopping() { return Unavailable("the server is stopping; ask again in a while"); }
 
 }  // namespace
@@ -74,6 +83,7 @@ void Api::CreateMemory(Call& call) {
     LH_ASSIGN_OR_RETURN(shown, StringField(body, "name"));
     LH_ASSIGN_OR_RETURN(codec, StringField(body, "codec"));
     LH_ASSIGN_OR_RETURN(memory, call.client.MemoryName(shown));
+    call.access->memory = shown;
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
@@ -110,18 +120,19 @@ void Api::VerifyMemory(Call& call) {
 }
 
 void Api::ExportMemory(Call& call) {
-  OnErrand(call, [this, exchange = call.exchange, name = call.names[0]] {
+  OnErrand(call, [this, exchange = call.exchange, name = call.names[0], head_only = call.request.head_only] {
     Engine engine(ErrandEngine());
     bool begun = false;
     const Result<TransferReport> report = engine.Export(name, [&](std::string_view bytes) -> Status {
       if (!begun) exchange->BeginBytes("application/octet-stream");
       begun = true;
+      if (head_only) return Cancelled("nobody reads it");
       for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kPieceBytes))) {
         if (!exchange->WriteWhenTaken(std::string(bytes.substr(0, kPieceBytes)))) return Cancelled("nobody reads it");
       }
       return OkStatus();
     });
-    if (report.ok()) return exchange->EndStream();
+    if (report.ok() || (head_only && begun)) return exchange->EndStream();
     // The client must not take a part for the whole.
     if (begun) return exchange->Break();
     exchange->Respond(ErrorReply(Told(report.status())));
@@ -145,24 +156,19 @@ void Api::ImportMemory(Call& call) {
     Engine engine(ErrandEngine());
     const auto import = [&]() -> Result<MemoryInfo> {
       LH_RETURN_IF_ERROR(RoomFor(engine, client.limits, name, ""));
-      std::optional<FileDescriptor> file;
+      ByteSource upload;
       if (!id.empty()) {
-        LH_ASSIGN_OR_RETURN(FileDescriptor opened, uploads_.Open(id, client.tenant()));
-        file.emplace(std::move(opened));
+        LH_ASSIGN_OR_RETURN(upload, uploads_.Open(id, client.tenant()));
       }
       size_t at = 0;
       LH_RETURN_IF_ERROR(engine.Import([&](std::span<char> out) -> Result<size_t> {
         if (errands_->stopping()) return Stopping();
         if (exchange->gone()) return Cancelled("the client has gone");
-        if (!file.has_value()) {
-          const size_t n = std::min(out.size(), bytes->size() - at);
-          std::copy_n(bytes->data() + at, n, out.data());
-          at += n;
-          return n;
-        }
-        const ssize_t n = ::read(file->get(), out.data(), out.size());
-        if (n < 0) return Internal("upload: " + std::string(std::strerror(errno)));
-        return static_cast<size_t>(n);
+        if (upload) return upload(out);
+        const size_t n = std::min(out.size(), bytes->size() - at);
+        std::copy_n(bytes->data() + at, n, out.data());
+        at += n;
+        return n;
       }, name).status());
       return engine.Show(name);
     };
@@ -243,8 +249,8 @@ void Api::AddDocument(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, memory, input, upload, path]() mutable {
     const auto read_file = [&]() -> Result<std::string> {
       if (!path.empty()) return ReadBeneath(options_.ingest_root, path, kFileTextMax);
-      LH_ASSIGN_OR_RETURN(const FileDescriptor file, uploads_.Open(upload, client.tenant()));
-      return ReadDescriptor(file.get(), "upload '" + upload + "'", kFileTextMax);
+      LH_ASSIGN_OR_RETURN(const ByteSource source, uploads_.Open(upload, client.tenant()));
+      return ReadWhole(source, "upload '" + upload + "'", kFileTextMax);
     };
     Result<std::string> text = read_file();
     Status status = text.status();
@@ -260,6 +266,14 @@ void Api::AddDocument(Call& call) {
 void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client, const std::string& memory, IngestInput input, const std::string& upload) {
   const uint64_t tokens = input.text.size() / kBytesPerToken;
   const std::string document = input.name;
+  if (const uint64_t most = client.limits.disk_bytes; most > 0) {
+    const std::string may_have = " bytes, and tenant " + client.tenant() + " may have " + std::to_string(most) + " on the disk; ";
+    if (input.text.size() > most) {
+      return exchange->Respond(ErrorReply(FailedPrecondition(document + ": has " + std::to_string(input.text.size()) + may_have + "ask the operator for more")));
+    }
+    const uint64_t waiting = queue_->WaitingBytes(client.tenant()) + input.text.size();
+    if (waiting > most) return exchange->Respond(NotQueuedReply(ResourceExhausted("texts that wait have " + std::to_string(waiting) + may_have + "send it when they are read")));
+  }
   const Status taken = queue_->Ingest(memory, std::move(input), [this, client, exchange, tokens, upload](const Result<IngestJob>& job) {
     if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
     if (!upload.empty()) (void)uploads_.Remove(upload, client.tenant());
@@ -294,9 +308,6 @@ void Api::CreateUpload(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  if (!options_.encryption_key.empty()) {
-    return call.Fail(Unimplemented("uploads lie on the disk as they come, and this server encrypts what it keeps; send texts whole, and import by the command line"));
-  }
   OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits, length] {
     const Result<Upload> upload = uploads_.Create(limits.tenant, length, limits.disk_bytes);
     exchange->Respond(upload.ok() ? UploadReply(*upload, 201) : NotQueuedReply(Told(upload.status())));

@@ -368,10 +368,11 @@ class Parser {
     sub->add_option("--memory", serve_.memory, "of requests that name none")->type_name("NAME")->check(MemoryName());
     sub->add_option("--host", serve_.hosts, "a name by which this machine may be asked; may be repeated (localhost)")->type_name("NAME");
     sub->add_option("--embedder", serve_.embedder, "answer /v1/embeddings with this model, such as minilm-l6 (none)")->type_name("MODEL");
-    sub->add_option("--ingest-root", serve_.ingest_root, "texts beneath this directory may be named by their path, by keys of no tenant")->type_name("DIR")->check(CLI::ExistingDirectory);
+    sub->add_option("--ingest-root", out_.flags.ingest_root, "texts beneath this directory may be named by their path, by keys of no tenant")->type_name("DIR");
     sub->add_option("--tls-certificate", out_.flags.tls_certificate, "the server's and those above it, PEM; read again when it changes")->type_name("FILE");
     sub->add_option("--tls-key", out_.flags.tls_key, "its private key, PEM")->type_name("FILE");
     sub->add_option("--tls-client-ca", out_.flags.tls_client_ca, "clients need a certificate that one of these signed, PEM")->type_name("FILE");
+    sub->add_option("--audit-log", out_.flags.audit_log, "add a line to it of who did what to which memory")->type_name("FILE");
     sub->add_option("--log", serve_.log, "json: a line on stderr for each request, without what was asked (none)")
         ->type_name("FORMAT")
         ->check(CLI::IsMember({"json", "none"}));

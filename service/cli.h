@@ -70,7 +70,6 @@ struct ServeCommand {
   std::string memory;             // of requests that name none
   std::vector<std::string> hosts; // names in a Host header beside loopback's
   std::string embedder;           // of /v1/embeddings; empty: none
-  std::string ingest_root;        // beneath which clients may name texts; empty: none
   bool insecure = false;          // listen where others reach it, without TLS
   std::string log = "none";       // "json": a line for each request, and for what is to be told, on stderr
 };

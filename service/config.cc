@@ -66,6 +66,8 @@ constexpr ConfigKey kKeys[] = {
     {"tls_certificate", KeyKind::kPath, "\"server.pem\"", "Of 'serve': its certificate and those above it, PEM. Read again when it changes."},
     {"tls_key", KeyKind::kPath, "\"server.key\"", "Of 'serve': the certificate's private key, PEM, without a password."},
     {"tls_client_ca", KeyKind::kPath, "\"clients.pem\"", "Of 'serve': clients need a certificate that one of these signed."},
+    {"ingest_root", KeyKind::kPath, "\"texts\"", "Of 'serve': texts beneath this directory may be named by their path, by keys of no tenant."},
+    {"audit_log", KeyKind::kPath, "\"audit.log\"", "Of 'serve': a file to which a line is added of who did what to which memory."},
 };
 
 // The file's values as text, with their lines, so that all origins are parsed alike.
@@ -166,6 +168,15 @@ Status Choose(Setting<T>* setting, const std::optional<std::string>& flag, const
 }
 
 }  // namespace
+
+std::span<const PathSetting> PathSettings() {
+  static constexpr PathSetting kPaths[] = {
+      {"encryption_key", &Config::encryption_key, &ConfigFlags::encryption_key},    {"tls_certificate", &Config::tls_certificate, &ConfigFlags::tls_certificate},
+      {"tls_key", &Config::tls_key, &ConfigFlags::tls_key},                         {"tls_client_ca", &Config::tls_client_ca, &ConfigFlags::tls_client_ca},
+      {"ingest_root", &Config::ingest_root, &ConfigFlags::ingest_root},             {"audit_log", &Config::audit_log, &ConfigFlags::audit_log},
+  };
+  return kPaths;
+}
 
 Result<uint32_t> ParseThreads(std::string_view text) {
   uint32_t value = 0;
@@ -271,20 +282,18 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
                             config.file, ParseThreads));
   LH_RETURN_IF_ERROR(Choose(&config.memory_budget_bytes, flags.memory_budget, "--memory-budget", environment("LONGHOLD_MEMORY_BUDGET"),
                             "LONGHOLD_MEMORY_BUDGET", in_file("memory_budget"), config.file, ParseBudget));
-  LH_RETURN_IF_ERROR(Choose(&config.encryption_key, flags.encryption_key, "--encryption-key", environment("LONGHOLD_ENCRYPTION_KEY"),
-                            "LONGHOLD_ENCRYPTION_KEY", in_file("encryption_key"), config.file, path));
   const auto listen = [](const std::string& text) -> Result<std::string> {
     LH_RETURN_IF_ERROR(ParseListen(text).status());
     return text;
   };
   LH_RETURN_IF_ERROR(
       Choose(&config.listen, flags.listen, "--listen", environment("LONGHOLD_LISTEN"), "LONGHOLD_LISTEN", in_file("listen"), config.file, listen));
-  LH_RETURN_IF_ERROR(Choose(&config.tls_certificate, flags.tls_certificate, "--tls-certificate", environment("LONGHOLD_TLS_CERTIFICATE"),
-                            "LONGHOLD_TLS_CERTIFICATE", in_file("tls_certificate"), config.file, path));
-  LH_RETURN_IF_ERROR(
-      Choose(&config.tls_key, flags.tls_key, "--tls-key", environment("LONGHOLD_TLS_KEY"), "LONGHOLD_TLS_KEY", in_file("tls_key"), config.file, path));
-  LH_RETURN_IF_ERROR(Choose(&config.tls_client_ca, flags.tls_client_ca, "--tls-client-ca", environment("LONGHOLD_TLS_CLIENT_CA"),
-                            "LONGHOLD_TLS_CLIENT_CA", in_file("tls_client_ca"), config.file, path));
+  for (const PathSetting& setting : PathSettings()) {
+    std::string flag = "--" + std::string(setting.name), variable = "LONGHOLD_" + std::string(setting.name);
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    std::transform(variable.begin(), variable.end(), variable.begin(), [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; });
+    LH_RETURN_IF_ERROR(Choose(&(config.*setting.setting), flags.*setting.flag, flag, environment(variable), variable, in_file(std::string(setting.name)), config.file, path));
+  }
   if (config.home.value.empty()) return FailedPrecondition("home: this user has no home directory; name one with --home DIR or LONGHOLD_HOME");
 
   std::optional<std::string> cache = environment("LONGHOLD_CACHE");

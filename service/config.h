@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,25 +26,36 @@ struct Config {
   Setting<std::string> profile;          // a recall profile's file; empty: the model's own
   Setting<uint32_t> threads;             // 1..256
   Setting<uint64_t> memory_budget_bytes; // 64 MiB..1 TiB
-  Setting<std::string> encryption_key;   // a file (base/seal.h); empty: none
   Setting<std::string> listen;           // of `serve`: ADDRESS:PORT
-  Setting<std::string> tls_certificate;  // of `serve`: PEM files (service/http_server.h); empty: none
+  // Paths; empty: none.
+  Setting<std::string> encryption_key;   // base/seal.h
+  Setting<std::string> tls_certificate;  // of `serve`: PEM files (service/http_server.h)
   Setting<std::string> tls_key;
   Setting<std::string> tls_client_ca;
+  Setting<std::string> ingest_root;      // of `serve`: the directory beneath which the operator's clients may name texts
+  Setting<std::string> audit_log;        // of `serve` (service/audit_log.h)
   std::string file;                      // the config file that was read; empty when there is none
   std::string models_dir;                // LONGHOLD_CACHE, else XDG's cache directory / longhold, then models
 };
 
 // What the command line said; unset where it said nothing.
 struct ConfigFlags {
-  std::optional<std::string> home, model, profile, threads, memory_budget, encryption_key, listen, tls_certificate, tls_key, tls_client_ca, config_file;
+  std::optional<std::string> home, model, profile, threads, memory_budget, listen, config_file;
+  std::optional<std::string> encryption_key, tls_certificate, tls_key, tls_client_ca, ingest_root, audit_log;
 };
+
+// A path that may be given as --NAME, LONGHOLD_NAME and in the file, and has no default.
+struct PathSetting {
+  std::string_view name;  // in the file
+  Setting<std::string> Config::*setting;
+  std::optional<std::string> ConfigFlags::*flag;
+};
+std::span<const PathSetting> PathSettings();
 
 // A variable's value, nullopt when it is unset. Empty values count as unset.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Keys of the file: home, model, profile, encryption_key, listen, tls_certificate, tls_key, tls_client_ca (strings; a relative path counts from the file's
-// directory), threads (integer), memory_budget (integer of bytes, or a string such as "512MiB").
+// Keys of the file: home, model, profile, listen and those of PathSettings (strings; a relative path counts from the file's directory), threads (integer), memory_budget (integer of bytes, or a string such as "512MiB").
 // `home_dir` is the user's home directory, empty when unknown; `cpus` the processors that this process may use.
 // Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).
 Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, uint32_t cpus);

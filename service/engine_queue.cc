@@ -69,19 +69,29 @@ void EngineQueue::Enqueue(const std::shared_ptr<Work>& work) {
   changed_.notify_one();
 }
 
+std::pair<size_t, uint64_t> EngineQueue::WaitingOf(const std::string& tenant) const {
+  std::pair<size_t, uint64_t> own;
+  const auto count = [&](const Work& work) {
+    if (TenantOf(work.job.memory) != tenant) return;
+    ++own.first;
+    own.second += work.input.text.size();
+  };
+  for (const std::shared_ptr<Work>& work : ingests_) count(*work);
+  for (const Arrival& arrival : arrivals_) count(*arrival.work);
+  return own;
+}
+
+uint64_t EngineQueue::WaitingBytes(const std::string& tenant) const {
+  const std::lock_guard lock(mutex_);
+  return WaitingOf(tenant).second;
+}
+
 Status EngineQueue::Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted,
                            std::function<Status(Engine&)> admit) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
   const std::string tenant = TenantOf(memory);
-  size_t own = 0, own_bytes = 0;
-  const auto count = [&](const Work& work) {
-    if (TenantOf(work.job.memory) != tenant) return;
-    ++own;
-    own_bytes += work.input.text.size();
-  };
-  for (const std::shared_ptr<Work>& work : ingests_) count(*work);
-  for (const Arrival& arrival : arrivals_) count(*arrival.work);
+  const auto [own, own_bytes] = WaitingOf(tenant);
   const bool too_much = ingests_.size() + arrivals_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max;
   const bool too_much_own = own >= options_.ingests_max / 2 || own_bytes + input.text.size() > options_.ingest_bytes_max / 2;
   if (too_much || (!tenant.empty() && too_much_own)) {

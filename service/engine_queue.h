@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/joined_thread.h"
@@ -87,6 +88,8 @@ class EngineQueue {
   // `admit` (may be empty) is asked on the queue's thread before the text's first turn; where it has an error the ingest has failed.
   Status Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted,
                 std::function<Status(Engine&)> admit = nullptr);
+  // Of a tenant's texts that wait or are being read.
+  uint64_t WaitingBytes(const std::string& tenant) const;
   // Those that an inbox held when the server began, before anything else is accepted.
   void Resume(std::vector<Inbox::Text> texts);
   std::optional<IngestJob> Find(uint64_t id) const;
@@ -107,6 +110,8 @@ class EngineQueue {
     std::chrono::steady_clock::duration turn{};  // how much of its tenant's turn it has had
     bool cancel = false;
   };
+  // How many texts of a tenant wait or are being read, and their bytes. With the lock held.
+  std::pair<size_t, uint64_t> WaitingOf(const std::string& tenant) const;
   // The tenant of a memory; empty: the operator's.
   static std::string TenantOf(const std::string& memory) { return Engine::SplitName(memory).first; }
   // Whether another tenant's text waits while this one is read.

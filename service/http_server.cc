@@ -530,6 +530,7 @@ void Connection::Handle() {
   head_only_ = message.method() == http::verb::head;
   HttpRequest request;
   request.method = head_only_ ? "GET" : std::string(message.method_string());
+  request.head_only = head_only_;
   const std::string_view target = message.target();
   const std::string_view path = target.substr(0, target.find('?'));
   bool good = path.starts_with('/');

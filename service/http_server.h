@@ -22,7 +22,8 @@ namespace longhold {
 
 // A request, read whole. Value type.
 struct HttpRequest {
-  std::string method;                        // "GET"
+  std::string method;                        // "GET", also of HEAD
+  bool head_only = false;                    // of HEAD: nobody sees the reply's body
   std::vector<std::string> path;             // segments, percent-decoded: "/v1/memories/a%2Fb" is {"v1", "memories", "a/b"}
   std::map<std::string, std::string> query;  // percent-decoded; the last of equal names counts
   std::string id;                            // of its X-Request-Id where that is 1 to 64 letters, digits and ._-, else a new one; the reply has it

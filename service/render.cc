@@ -269,16 +269,17 @@ std::string ConfigJson(const Config& config) {
   const auto entry = [](json::value value, const std::string& origin) {
     return json::object{{"value", std::move(value)}, {"origin", Text(origin)}};
   };
-  return DumpJson(json::object{{"home", entry(Text(config.home.value), config.home.origin)},
-                           {"model", entry(Text(config.model.value), config.model.origin)},
-                           {"profile", entry(Text(config.profile.value), config.profile.origin)},
-                           {"threads", entry(config.threads.value, config.threads.origin)},
-                           {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)},
-                           {"encryption_key", entry(Text(config.encryption_key.value), config.encryption_key.origin)},
-                           {"listen", entry(Text(config.listen.value), config.listen.origin)},
-                           {"tls_certificate", entry(Text(config.tls_certificate.value), config.tls_certificate.origin)},
-                           {"tls_key", entry(Text(config.tls_key.value), config.tls_key.origin)},
-                           {"tls_client_ca", entry(Text(config.tls_client_ca.value), config.tls_client_ca.origin)}});
+  json::object object{{"home", entry(Text(config.home.value), config.home.origin)},
+                      {"model", entry(Text(config.model.value), config.model.origin)},
+                      {"profile", entry(Text(config.profile.value), config.profile.origin)},
+                      {"threads", entry(config.threads.value, config.threads.origin)},
+                      {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)},
+                      {"listen", entry(Text(config.listen.value), config.listen.origin)}};
+  for (const PathSetting& path : PathSettings()) {
+    const Setting<std::string>& setting = config.*path.setting;
+    object[path.name] = entry(Text(setting.value), setting.origin);
+  }
+  return DumpJson(object);
 }
 
 std::string VersionJson(std::string_view version, std::string_view kernels) {
@@ -479,11 +480,10 @@ std::string ConfigText(const Config& config, bool origin) {
   add("threads", std::to_string(config.threads.value), config.threads.origin);
   add("memory_budget", FormatBytes(config.memory_budget_bytes.value), config.memory_budget_bytes.origin);
   add("listen", config.listen.value, config.listen.origin);
-  const auto file = [](const std::string& path) { return path.empty() ? std::string("none") : CollapseSpace(path); };
-  add("encryption_key", file(config.encryption_key.value), config.encryption_key.origin);
-  add("tls_certificate", file(config.tls_certificate.value), config.tls_certificate.origin);
-  add("tls_key", file(config.tls_key.value), config.tls_key.origin);
-  add("tls_client_ca", file(config.tls_client_ca.value), config.tls_client_ca.origin);
+  for (const PathSetting& path : PathSettings()) {
+    const Setting<std::string>& setting = config.*path.setting;
+    add(std::string(path.name), setting.value.empty() ? "none" : CollapseSpace(setting.value), setting.origin);
+  }
   return table.Print();
 }
 

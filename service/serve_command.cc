@@ -50,10 +50,21 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
     if (keys.empty()) return InvalidArgument("--listen " + listen.address + ": others could reach it, and there is no key; make one with 'longhold key add NAME'");
   }
   if (!command.memory.empty()) LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  const std::string& ingest_root = c.config.ingest_root.value;
+  if (std::error_code ec; !ingest_root.empty() && !std::filesystem::is_directory(ingest_root, ec)) {
+    return InvalidArgument("--ingest-root " + ingest_root + ": is no directory; name one that is there");
+  }
   const bool json_log = command.log == "json";
   const auto note = [&c, json_log](std::string_view text) {
     if (!json_log) return c.terminal.Note(text);
     LogLine(DumpJson(boost::json::object{{"time", UtcTime()}, {"note", JsonString(text)}}));
+  };
+  std::unique_ptr<AuditLog> audit;
+  if (!c.config.audit_log.value.empty()) {
+    LH_ASSIGN_OR_RETURN(audit, AuditLog::Open(c.config.audit_log.value, note));
+  }
+  const auto audit_event = [&audit](std::string_view event) {
+    if (audit != nullptr) audit->Write(DumpJson(boost::json::object{{"time", UtcTime()}, {"event", JsonString(event)}}));
   };
   // The server outlives the queue, whose last jobs answer through it. It listens before the model is loaded, so that a port that is taken is
   // told at once; who connects meanwhile waits.
@@ -98,18 +109,21 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                                  .memory = command.memory,
                                                  .home = c.config.home.value,
                                                  .encryption_key = c.encryption_key,
-                                                 .ingest_root = command.ingest_root,
+                                                 .ingest_root = ingest_root,
                                                  .budget = &c.engine.budget(),
                                                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
                                                  .note = note,
-                                                 .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr});
+                                                 .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
+                                                 .audit = audit.get()});
   c.terminal.Out(Url(!tls.certificate.empty(), listen.address, server->port()) + "\n");
   note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
+  audit_event("start");
   server->Run(stop, kDrain, [&] {
     api->Drain();
     queue.Stop();
     errands.Stop();
   });
+  audit_event("stop");
   return OkStatus();
 }
 

@@ -27,6 +27,7 @@ namespace {
 
 namespace json = boost::json;
 using testing::HasSubstr;
+using testing::Not;
 
 // Keeps what it is told, and lets a test wait for the end of it.
 class Recorder final : public HttpExchange {
@@ -415,6 +416,10 @@ TEST_F(ApiTest, CopiesAMemoryOutAndIn) {
   Call(400, "POST", {"v1", "memories", "bad", "import"}, bytes, "text/plain");
   Call(404, "POST", {"v1", "memories", "none", "verify"});
   Call(404, "GET", {"v1", "memories", "none", "export"});
+  const auto head = std::make_shared<Recorder>();
+  api_->Handle({.method = "GET", .head_only = true, .path = {"v1", "memories", "tales", "export"}, .query = {}, .content_type = "", .authorization = "", .body = ""}, head);
+  EXPECT_EQ(head->Stream(), "") << "nothing is read that nobody sees";
+  EXPECT_EQ(head->Reply().content_type, "application/octet-stream");
   // Who goes away does not keep a thread.
   const auto left = std::make_shared<Recorder>();
   left->gone_ = true;
@@ -581,6 +586,55 @@ TEST_F(ApiTest, LogsWhoAskedWhichRouteAndNotWhat) {
     for (const std::string& secret : {std::string("elder"), std::string("tales"), std::string("seven"), key, std::string("lh-wrong")}) {
       EXPECT_EQ(line.find(secret), std::string::npos) << secret;
     }
+  }
+}
+
+TEST_F(ApiTest, AuditsWhoDidWhatToWhichMemory) {
+  ApiKeys keys(home_ / "h");
+  const std::string anna = *keys.Add("anna", Scope::kWrite, UnixSeconds(), 0), berta = *keys.Add("berta", Scope::kAdmin, UnixSeconds(), 0, "firm");
+  const std::string path = home_ / "audit.log";
+  Result<std::unique_ptr<AuditLog>> opened = AuditLog::Open(path, nullptr);
+  ASSERT_TRUE(opened.ok());
+  const std::unique_ptr<AuditLog> audit = std::move(*opened);
+  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .audit = audit.get()});
+  const auto call = [&](const std::string& key, const std::string& method, std::vector<std::string> route, const std::string& body = "") {
+    auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = method, .path = std::move(route), .query = {{"name", "secret-name"}}, .id = "req-1", .peer = "127.0.0.1", .content_type = body.starts_with('{') ? "application/json" : "text/plain",
+                .authorization = "Bearer " + key, .body = body}, recorder);
+    return recorder->Reply().status;
+  };
+  EXPECT_EQ(call(anna, "GET", {"readyz"}), 200u);
+  EXPECT_EQ(call(anna, "POST", {"v1", "memories", "tales", "ask"}, R"({"question": "What is the number of the elder?", "abstain": false})"), 200u);
+  EXPECT_EQ(call(anna, "DELETE", {"v1", "memories", "tales"}), 403u);
+  EXPECT_EQ(call(berta, "POST", {"v1", "memories"}, R"({"name": "tales"})"), 201u);
+  EXPECT_EQ(call(berta, "POST", {"v1", "memories", "tales", "documents"}, "secret text"), 202u);
+  EXPECT_EQ(call(anna, "POST", {"v1", "chat", "completions"}, kChat), 200u);
+  EXPECT_EQ(call("lh-wrong", "GET", {"v1", "models"}), 401u);
+  ASSERT_TRUE(keys.Remove("berta").ok());
+  const std::string cora = *keys.Add("cora", Scope::kRead, UnixSeconds(), 0);
+  EXPECT_EQ(call(cora, "GET", {"v1", "models"}), 200u);
+  std::ifstream file(path);
+  std::string all, shown;
+  for (std::string line; std::getline(file, line);) {
+    all += line;
+    const json::object entry = json::parse(line).as_object();
+    if (entry.at("event") == "keys") {
+      shown += json::serialize(entry.at("added")) + json::serialize(entry.at("removed")) + "\n";
+      continue;
+    }
+    EXPECT_EQ(entry.at("id"), "req-1");
+    const auto text = [&](const char* name) { return entry.at(name).is_null() ? std::string("-") : std::string(entry.at(name).as_string()); };
+    shown += text("key") + " " + text("tenant") + " " + text("method") + " " + text("route") + " " + text("memory") + " " + json::serialize(entry.at("status")) + "\n";
+  }
+  EXPECT_EQ(shown, "anna - POST /v1/memories/{memory}/ask tales 200\n"
+                   "anna - DELETE /v1/memories/{memory} tales 403\n"
+                   "berta firm POST /v1/memories tales 201\n"
+                   "berta firm POST /v1/memories/{memory}/documents tales 202\n"
+                   "anna - POST /v1/chat/completions tales 200\n"
+                   "- - GET none - 401\n"
+                   "[\"cora\"][\"berta\"]\n");
+  for (const std::string& secret : {std::string("elder"), std::string("secret"), std::string("seven"), anna, std::string("lh-wrong")}) {
+    EXPECT_THAT(all, Not(HasSubstr(secret)));
   }
 }
 
@@ -823,6 +877,12 @@ TEST_F(TenantTest, HasLimits) {
   Read(boris, "notes", "c", "Somebody else's.");
   ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = 10}).ok());
   EXPECT_THAT(std::string(job("c", "A third.").at("error").at("message").as_string()), HasSubstr("bytes on the disk"));
+  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "It is too long.", "text/plain", {{"name", "c"}}).status, 409u);
+  const auto go = HoldQueue(*queue_);
+  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain", {{"name", "c"}}).status, 202u);
+  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain", {{"name", "d"}}).status, 429u) << "both together are too long";
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain", {{"name", "d"}}).status, 202u);
+  go->set_value();
   EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":6})").status, 201u);
   EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":5})").status, 409u) << "both together are too long";
   EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":4})").status, 201u);

@@ -170,6 +170,7 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
 }
 
 TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhile) {
+  model_ = ToyModel({.geometry = TinyGeometry(), .answer = std::string(5000, 'x')});
   SharedModel shared(&model_);
   ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
   ASSERT_TRUE(engine_.Ingest("tales", {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());  // and it stays open for more
@@ -177,12 +178,13 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
   Start({.model = &shared});
   std::atomic<bool> said{false}, tried{false};
   ASSERT_TRUE(queue_->AskBeside([&](Engine& engine, bool) -> Remainder {
-    AskOptions options{.answer_prefix = "It is", .max_tokens = 1000};
+    AskOptions options{.answer_prefix = "It is", .max_tokens = 5000};
     std::atomic<bool> stop{false};
     options.stop = &stop;
     options.on_text = [&](std::string_view) {
       said = true;
       stop = tried.load();
+      std::this_thread::sleep_for(1ms);
     };
     EXPECT_TRUE(engine.Ask("tales", "What is the number?", options).ok());
     return {};

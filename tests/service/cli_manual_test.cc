@@ -90,7 +90,7 @@ TEST(ProgramManual, TroffAndQuotesAreEscaped) {
 
 TEST(ConfigSample, IsAConfigFileWithEveryKey) {
   std::string all = ConfigSample();
-  for (const char* key : {"home", "model", "profile", "threads", "memory_budget", "encryption_key", "listen", "tls_certificate", "tls_key", "tls_client_ca"}) {
+  for (const char* key : {"home", "model", "profile", "threads", "memory_budget", "encryption_key", "listen", "tls_certificate", "tls_key", "tls_client_ca", "ingest_root", "audit_log"}) {
     const std::string commented = std::string("\n#") + key + " = ";
     ASSERT_THAT(all, HasSubstr(commented)) << key;
     all.replace(all.find(commented), 2, "\n");
