@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """Whether a long conversation holds together: facts are told in the course of many turns of `longhold chat`, and asked for at its end.
 
+With --serve the turns are requests to `longhold serve` with a session, --sessions of them at a time, which share one memory; the server is started anew before the questions.
+
 Facts are drawn from a seed: what somebody's code, favourite, place or date is. Between them stand remarks of the same words about
 nothing in particular. Then every fact is asked for, by a new process. Right is an answer that holds the value.
 
-  eval/chat_turns.py --turns 300 --facts 30 --seed 1 --model smollm2
+  eval/chat_turns.py --turns 300 --facts 30 --seed 1 --model smollm2 [--serve [--sessions 4]]
 """
 import argparse
+import concurrent.futures
+import http.client
 import json
 import os
 import random
@@ -47,6 +51,70 @@ def conversation(turns, facts, seed):
     return messages, asked
 
 
+class CommandLine:
+    """Turns of `longhold chat`; each call is a process of its own."""
+
+    def __init__(self, args, home):
+        self.args, self.home = args, home
+
+    def turns(self, messages, tokens):
+        lines = subprocess.run([self.args.binary, "chat", "diary", "--model", self.args.model, "--home", self.home, "--max-tokens", str(tokens), "--json", "-q"],
+                               input="\n".join(messages) + "\n", stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+    def restart(self):
+        pass
+
+    def answers(self, questions, tokens):
+        # A process for each question: nothing but the memory is left of what was told.
+        return [self.turns([question], tokens)[0] for question in questions]
+
+    def stop(self):
+        pass
+
+
+class Server:
+    """Requests with a session to `longhold serve`."""
+
+    def __init__(self, args, home):
+        self.args, self.home = args, home
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen([self.args.binary, "serve", "--listen", "127.0.0.1:0", "--model", self.args.model, "--home", self.home, "--quiet"],
+                                        stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline().rsplit(":", 1)[1])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def ask(self, message, session, tokens):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=900)
+        body = {"model": self.args.model, "memory": "diary", "session": session, "messages": [{"role": "user", "content": message}], "max_tokens": tokens}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        reply = connection.getresponse()
+        said = json.loads(reply.read())
+        connection.close()
+        if reply.status != 200:
+            raise SystemExit(f"{message}: {reply.status} {said}")
+        return {"answer": said["choices"][0]["message"]["content"], "citations": said["longhold"]["citations"]}
+
+    def turns(self, messages, tokens):
+        def session(number):
+            return [self.ask(message, f"talk-{number}", tokens) for message in messages[number::self.args.sessions]]
+        with concurrent.futures.ThreadPoolExecutor(self.args.sessions) as pool:
+            return [reply for replies in pool.map(session, range(self.args.sessions)) for reply in replies]
+
+    def answers(self, questions, tokens):
+        return [self.ask(question, f"question-{i}", tokens) for i, question in enumerate(questions)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -55,16 +123,17 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
+    parser.add_argument("--serve", action="store_true", help="over HTTP")
+    parser.add_argument("--sessions", type=int, default=1, help="at a time, with --serve")
     parser.add_argument("--answers", action="store_true", help="print each answer")
     args = parser.parse_args()
     messages, asked = conversation(args.turns, args.facts, args.seed)
     with tempfile.TemporaryDirectory() as home:
-        run = lambda lines, tokens: [json.loads(line) for line in subprocess.run(
-            [args.binary, "chat", "diary", "--model", args.model, "--home", home, "--max-tokens", str(tokens), "--json", "-q"],
-            input="\n".join(lines) + "\n", stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()]
-        run(messages, 24)
-        # A process for each question: nothing but the memory is left of what was told.
-        replies = [run([question], 32)[0] for question, _ in asked]
+        client = Server(args, home) if args.serve else CommandLine(args, home)
+        client.turns(messages, 24)
+        client.restart()
+        replies = client.answers([question for question, _ in asked], 32)
+        client.stop()
         right = [value.lower() in reply["answer"].lower() for (_, value), reply in zip(asked, replies)]
         found = [any(value.lower() in c["text"].lower() for c in reply["citations"]) for (_, value), reply in zip(asked, replies)]
         if args.answers:
@@ -72,7 +141,7 @@ def main():
                 print(f"{'right' if ok else 'wrong':<6}{'cited' if cited else '':<6} {question} {value}: {reply['answer']!r}")
         shown = json.loads(subprocess.run([args.binary, "show", "diary", "--home", home, "--json"], stdout=subprocess.PIPE, text=True, check=True).stdout)
     print(json.dumps({"turns": args.turns, "facts": args.facts, "right": sum(right), "cited": sum(found), "tokens": shown["tokens"],
-                      "disk_bytes": shown["disk_bytes"], "seed": args.seed, "model": args.model}))
+                      "disk_bytes": shown["disk_bytes"], "seed": args.seed, "model": args.model, "sessions": args.sessions if args.serve else 0}))
 
 
 if __name__ == "__main__":

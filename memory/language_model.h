@@ -70,6 +70,8 @@ struct Branch {
 // The next token of one of several texts that go through the model side by side. Borrows for the call.
 struct NextToken {
   TokenId token = 0;
+  uint32_t text = 0;                     // as LanguageModel::UseText, each another one
+  uint32_t position = 0;                 // native
   LayerAttention* attention = nullptr;   // of a pass of one token
   std::vector<float>* logits = nullptr;  // [vocab_size], those of the token
 };
@@ -81,7 +83,7 @@ class TokenSampler {
   virtual TokenId Sample(std::span<const float> logits) = 0;
 };
 
-// One model with one native cache. Thread use: *confined*; Parallel's function runs on the model's workers.
+// One model. Thread use: *confined*; Parallel's function runs on the model's workers.
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
@@ -111,8 +113,10 @@ class LanguageModel {
   // Runs one token of each of several texts in one pass: none sees another. logits() is left as it was. Must hold: at least one text, at most
   // texts_max().
   virtual Status ForwardEach(std::span<const NextToken> texts) = 0;
-  // 1 where layers stay with the engine: its cache holds one text.
+  // At most so many; also the number of texts that the native cache has room for.
   virtual uint32_t texts_max() const = 0;
+  // Whose native cache the calls from here on read and write: that of text 0 at first. Must hold: `text` is below texts_max().
+  virtual void UseText(uint32_t text) = 0;
 
   // Judges several branches in one pass: result[i][j] is the natural log of the probability of token scored_begin + j of
   // branch i, given the tokens before it and what `attention` shows. Rows of a branch follow those of the one before it; it
@@ -124,7 +128,7 @@ class LanguageModel {
   virtual uint32_t scored_tokens_max() const = 0;
   virtual uint32_t branches_max() const = 0;
 
-  // The native cache, which serves only the layers that stay with the engine.
+  // The native cache of the text in use, which serves only the layers that stay with the engine.
   // Forgets native positions [begin, end).
   virtual void NativeForget(uint32_t begin, uint32_t end) = 0;
   // Moves native positions [begin, end) by `delta`, rotating their keys along.

@@ -12,14 +12,13 @@ namespace longhold {
 struct SharedModel::Answer {
   std::condition_variable changed;
   NextToken next;
-  uint32_t position = 0;      // native, of `next`
   bool given = false;         // `next` has been run
   Status status;              // of that
   std::vector<float> logits;
 };
 
 SharedModel::SharedModel(LanguageModel* model, SharedModelOptions options)
-    : model_(model), options_(std::move(options)), turns_max_(std::clamp(options_.turns_max, 1u, model->texts_max())) {}
+    : model_(model), options_(std::move(options)), turns_max_(std::clamp(options_.turns_max, 1u, model->texts_max())), texts_(turns_max_) {}
 
 SharedModel::~SharedModel() { LH_CHECK(turns_ == 0); }
 
@@ -32,6 +31,9 @@ SharedModel::Answer* SharedModel::Begin() {
   });
   ++begun_;
   ++turns_;
+  const auto text = std::find(texts_.begin(), texts_.end(), false);
+  *text = true;
+  answer->next.text = static_cast<uint32_t>(text - texts_.begin());
   reading_ = answer.get();
   ready_.push_back(answer.get());
   if (running_ == nullptr) PassOn();
@@ -44,6 +46,8 @@ void SharedModel::End(Answer* answer) {
   const std::lock_guard lock(mutex_);
   LH_CHECK(running_ == answer);
   --turns_;
+  if (model_->info().native_window > 0) Own().NativeForget(0, UINT32_MAX);  // room for others
+  texts_[answer->next.text] = false;
   if (reading_ == answer) reading_ = nullptr;
   running_ = nullptr;
   PassOn();
@@ -66,12 +70,20 @@ void SharedModel::Await(std::unique_lock<std::mutex>& lock, Answer* answer) {
   answer->changed.wait(lock, [&] { return running_ == answer; });
 }
 
+LanguageModel& SharedModel::Own() {
+  model_->UseText(running_ == nullptr ? 0 : running_->next.text);
+  return *model_;
+}
+
+void SharedModel::UseText(uint32_t text) { LH_CHECK(text == 0); }
+
 Status SharedModel::RunPass(std::span<Answer* const> given) {
   // Nothing may leave by an exception: the others would wait for ever.
   try {
     if (given.size() == 1) {
       Answer& one = *given.front();
-      LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.position, one.next.attention, true));
+      model_->UseText(one.next.text);
+      LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.next.position, one.next.attention, true));
       one.logits.assign(model_->logits().begin(), model_->logits().end());
       return OkStatus();
     }
@@ -118,8 +130,10 @@ Status SharedModel::Forward(std::span<const TokenId> tokens, uint32_t position, 
         reading_ = nullptr;
         may_begin_.notify_all();
       }
-      self->next = {.token = tokens.front(), .attention = attention, .logits = &self->logits};
-      self->position = position;
+      self->next.token = tokens.front();
+      self->next.position = position;
+      self->next.attention = attention;
+      self->next.logits = &self->logits;
       self->given = false;
       waiting_.push_back(self);
       running_ = nullptr;
@@ -132,14 +146,14 @@ Status SharedModel::Forward(std::span<const TokenId> tokens, uint32_t position, 
   } else {
     LetOthers();
   }
-  LH_RETURN_IF_ERROR(model_->Forward(tokens, position, attention, want_logits));
+  LH_RETURN_IF_ERROR(Own().Forward(tokens, position, attention, want_logits));
   logits_ = model_->logits();
   return OkStatus();
 }
 
 Result<std::vector<std::vector<float>>> SharedModel::Score(std::span<const Branch> branches, uint32_t position, LayerAttention* attention) {
   LetOthers();
-  return model_->Score(branches, position, attention);
+  return Own().Score(branches, position, attention);
 }
 
 }  // namespace longhold

@@ -6,7 +6,7 @@
 // than one, and a short answer does not wait for the end of a long one.
 //
 // A single answer goes through the model as it would without this. In a pass beside others its logits differ in the last bits, as sums
-// of products are then taken in another order.
+// of products are then taken in another order. Where layers stay with the engine each answer has a text of the model's native cache.
 #pragma once
 
 #include <condition_variable>
@@ -71,14 +71,17 @@ class SharedModel final : public LanguageModel {
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position, LayerAttention* attention) override;
   uint32_t scored_tokens_max() const override { return model_->scored_tokens_max(); }
   uint32_t branches_max() const override { return model_->branches_max(); }
-  void NativeForget(uint32_t begin, uint32_t end) override { model_->NativeForget(begin, end); }
-  Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override { return model_->NativeShift(begin, end, delta); }
-  Result<std::string> NativeSave() override { return model_->NativeSave(); }
-  Status NativeRestore(std::string_view bytes) override { return model_->NativeRestore(bytes); }
+  void UseText(uint32_t text) override;
+  void NativeForget(uint32_t begin, uint32_t end) override { Own().NativeForget(begin, end); }
+  Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override { return Own().NativeShift(begin, end, delta); }
+  Result<std::string> NativeSave() override { return Own().NativeSave(); }
+  Status NativeRestore(std::string_view bytes) override { return Own().NativeRestore(bytes); }
   std::unique_ptr<TokenSampler> NewSampler(const SamplerOptions& options) const override { return model_->NewSampler(options); }
   void Parallel(size_t count, const std::function<void(size_t)>& fn) override { model_->Parallel(count, fn); }
 
  private:
+  // The model, with the native cache of whoever has it in use.
+  LanguageModel& Own();
   Answer* Begin();
   void End(Answer* answer);
   // The next of those that can run, or if all wait for a token the first of them, has the model from here on. Must hold: nobody has it.
@@ -105,6 +108,7 @@ class SharedModel final : public LanguageModel {
   std::deque<Answer*> ready_;           // who could run
   std::vector<Answer*> waiting_;        // for a token
   size_t turns_ = 0;
+  std::vector<bool> texts_;             // [turns_max_] which of the model's texts a turn has
 };
 
 }  // namespace longhold

@@ -126,7 +126,8 @@ class LlamaHost final : public LanguageModel {
   Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
   uint32_t batch_tokens() const override { return kBatchTokens; }
   Status ForwardEach(std::span<const NextToken> texts) override;
-  uint32_t texts_max() const override { return info_.native_window == 0 ? OutputsMax() : 1; }
+  uint32_t texts_max() const override { return info_.native_window == 0 ? OutputsMax() : native_texts_; }
+  void UseText(uint32_t text) override;
   std::span<const float> logits() const override { return logits_; }
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
@@ -157,9 +158,12 @@ class LlamaHost final : public LanguageModel {
   // cache: what the proof compares with, since the fused one rounds queries, keys and sums to 16 bits.
   enum class NativeAttention { kFused, kExact };
   Result<ContextPtr> NewContext(uint32_t cells, NativeAttention kind, AttentionTap* tap, uint32_t branches = 0) const;
-  Status Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits);
+  Status Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits, llama_seq_id sequence = 0);
   // Runs the batch that batch_tokens_, batch_positions_ and batch_logits_ describe, all of it in sequence 0 without `sequences`.
   Status DecodeBatch(llama_context* context, std::span<llama_seq_id> sequences = {});
+  llama_seq_id Sequence() const { return static_cast<llama_seq_id>(text_); }
+  // What a text's native layers no longer see from `position` on leaves the cache.
+  void Prune(uint32_t text, uint32_t position);
   uint32_t ObserveCells() const;
   // Rows of logits that one pass may give. The engine keeps room for them all, twice.
   uint32_t OutputsMax() const { return std::clamp<uint32_t>(kOutputBytes / (4 * info_.vocab_size), 1, kBatchTokens); }
@@ -178,6 +182,9 @@ class LlamaHost final : public LanguageModel {
   std::vector<float> logits_;
   const ggml_tensor* embeddings_ = nullptr;  // of model_; null where they cannot be read
   bool shift_pending_ = false;  // NativeShift since the last pass
+  uint32_t native_texts_ = 1;   // that the native cache has room for: sequences from 0 on, behind which those of branches follow
+  uint32_t text_ = 0;           // in use
+  std::vector<uint32_t> ends_;  // [native_texts_] native position of the next token, where it is known, else 0
   std::vector<TokenId> proof_tokens_;
   std::vector<std::vector<float>> proof_outputs_;  // [tapped layers] of the engine's own attention on proof_tokens_
 };
@@ -233,8 +240,8 @@ Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, A
   params.n_ctx = cells;
   params.n_batch = kBatchTokens;
   params.n_ubatch = kBatchTokens;
-  // Sequence 0 is the text that is read, the others are branches; they share the cells.
-  params.n_seq_max = 1 + branches;
+  // First the texts, then the branches; they share the cells.
+  params.n_seq_max = native_texts_ + branches;
   params.kv_unified = true;
   params.n_outputs_max = tap == nullptr ? 1 : OutputsMax();
   params.n_threads = params.n_threads_batch = static_cast<int32_t>(options_.threads);
@@ -253,7 +260,7 @@ Result<ContextPtr> LlamaHost::NewContext(uint32_t cells, NativeAttention kind, A
   return context;
 }
 
-Status LlamaHost::Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits) {
+Status LlamaHost::Decode(llama_context* context, std::span<const TokenId> tokens, uint32_t position, bool want_logits, llama_seq_id sequence) {
   LH_CHECK(!tokens.empty() && tokens.size() <= kBatchTokens);
   const size_t n = tokens.size();
   batch_tokens_.assign(tokens.begin(), tokens.end());
@@ -261,7 +268,8 @@ Status LlamaHost::Decode(llama_context* context, std::span<const TokenId> tokens
   for (size_t i = 0; i < n; ++i) batch_positions_[i] = static_cast<llama_pos>(position + i);
   batch_logits_.assign(n, 0);
   batch_logits_[n - 1] = want_logits;
-  LH_RETURN_IF_ERROR(DecodeBatch(context));
+  std::vector<llama_seq_id> sequences(sequence == 0 ? 0 : n, sequence);
+  LH_RETURN_IF_ERROR(DecodeBatch(context, sequences));
   if (want_logits) {
     const float* logits = llama_get_logits_ith(context, -1);
     if (logits == nullptr) return Internal("model " + info_.name + ": no logits after the forward pass");
@@ -357,7 +365,13 @@ Status LlamaHost::ObserveGeometry() {
 
 Status LlamaHost::Attach() {
   // Moving native positions needs equal caches for both kinds of layer: the window and one batch, in steps of 256 cells.
-  const uint32_t cells = (info_.native_window + kBatchTokens + 255) / 256 * 256;
+  if (info_.native_window > 0) {
+    const KvGeometry& g = info_.geometry;
+    const uint64_t text_bytes = uint64_t{info_.native_window} * info_.layer_count * 2 * g.kv_width() * sizeof(uint16_t);
+    native_texts_ = static_cast<uint32_t>(std::clamp<uint64_t>(options_.native_bytes / text_bytes, 1, std::max(1u, options_.texts)));
+    ends_.assign(native_texts_, 0);
+  }
+  const uint32_t cells = (native_texts_ * (info_.native_window + 1) + kBatchTokens - 1 + 255) / 256 * 256;
   LH_ASSIGN_OR_RETURN(context_, NewContext(cells, NativeAttention::kFused, &tap_, info_.native_window > 0 ? kNativeBranches : 0));
   return OkStatus();
 }
@@ -452,31 +466,43 @@ Status LlamaHost::Forward(std::span<const TokenId> tokens, uint32_t position, La
     // Nothing reads the native cache: start it anew, whatever the position.
     llama_memory_clear(memory, false);
     position = 0;
-  } else if (position > info_.native_window) {
-    llama_memory_seq_rm(memory, 0, 0, static_cast<llama_pos>(position - info_.native_window));
+  } else {
+    Prune(text_, position);
+    ends_[text_] = position + static_cast<uint32_t>(tokens.size());
   }
   tap_.Replace(attention);
-  LH_RETURN_IF_ERROR(Decode(context_.get(), tokens, position, want_logits));
+  LH_RETURN_IF_ERROR(Decode(context_.get(), tokens, position, want_logits, Sequence()));
   shift_pending_ = false;
   return tap_.CheckReplaced();
 }
 
 Status LlamaHost::ForwardEach(std::span<const NextToken> texts) {
-  LH_CHECK(!texts.empty() && texts.size() <= texts_max() && info_.native_window == 0);
+  LH_CHECK(!texts.empty() && texts.size() <= texts_max());
+  const bool native = info_.native_window > 0;
   const size_t n = texts.size();
   batch_tokens_.clear();
   batch_positions_.clear();
   batch_logits_.assign(n, 1);
   std::vector<LayerAttention*> each;
+  std::vector<llama_seq_id> sequences;
+  if (native) {
+    Prune(text_, ends_[text_]);  // as UseText does
+  } else {
+    llama_memory_clear(llama_get_memory(context_.get()), false);  // nothing reads it
+  }
   for (const NextToken& text : texts) {
-    batch_positions_.push_back(static_cast<llama_pos>(batch_tokens_.size()));  // nothing reads the native cache
+    batch_positions_.push_back(static_cast<llama_pos>(native ? text.position : batch_tokens_.size()));
+    sequences.push_back(native ? static_cast<llama_seq_id>(text.text) : 0);
     batch_tokens_.push_back(text.token);
     each.push_back(text.attention);
+    if (!native) continue;
+    Prune(text.text, text.position);
+    ends_[text.text] = text.position + 1;
   }
-  llama_memory_clear(llama_get_memory(context_.get()), false);
   SideBySide attention(each, size_t{info_.geometry.q_heads} * info_.geometry.head_dim);
   tap_.Replace(&attention);
-  LH_RETURN_IF_ERROR(DecodeBatch(context_.get()));
+  LH_RETURN_IF_ERROR(DecodeBatch(context_.get(), sequences));
+  shift_pending_ = false;
   LH_RETURN_IF_ERROR(tap_.CheckReplaced());
   for (size_t i = 0; i < n; ++i) {
     const float* logits = llama_get_logits_ith(context_.get(), static_cast<int32_t>(i));
@@ -526,18 +552,18 @@ Result<std::vector<std::vector<float>>> LlamaHost::Score(std::span<const Branch>
       batch_tokens_.push_back(branch.tokens[i]);
       batch_logits_.push_back(judges);
       batch_positions_.push_back(static_cast<llama_pos>(native ? position + i : batch_positions_.size()));
-      sequences.push_back(native ? static_cast<llama_seq_id>(b + 1) : 0);
+      sequences.push_back(native ? static_cast<llama_seq_id>(native_texts_ + b) : 0);
     }
   }
   LH_CHECK(!batch_tokens_.empty() && batch_tokens_.size() <= kBatchTokens && targets.size() <= OutputsMax());
   llama_memory_t memory = llama_get_memory(context_.get());
   if (!native) llama_memory_clear(memory, false);  // nothing reads it
   for (size_t b = 0; native && b < branches.size(); ++b) {
-    llama_memory_seq_cp(memory, 0, static_cast<llama_seq_id>(b + 1), 0, static_cast<llama_pos>(position));
+    llama_memory_seq_cp(memory, Sequence(), static_cast<llama_seq_id>(native_texts_ + b), 0, static_cast<llama_pos>(position));
   }
   tap_.Replace(attention);
   const Status decoded = DecodeBatch(context_.get(), sequences);
-  for (size_t b = 0; native && b < branches.size(); ++b) llama_memory_seq_rm(memory, static_cast<llama_seq_id>(b + 1), -1, -1);
+  for (size_t b = 0; native && b < branches.size(); ++b) llama_memory_seq_rm(memory, static_cast<llama_seq_id>(native_texts_ + b), -1, -1);
   LH_RETURN_IF_ERROR(decoded);
   LH_RETURN_IF_ERROR(tap_.CheckReplaced());
   std::vector<const float*> rows;  // asked for here: the engine may reorder its rows on the first call
@@ -549,9 +575,23 @@ Result<std::vector<std::vector<float>>> LlamaHost::Score(std::span<const Branch>
   return logs;
 }
 
+void LlamaHost::Prune(uint32_t text, uint32_t position) {
+  if (position <= info_.native_window) return;
+  llama_memory_seq_rm(llama_get_memory(context_.get()), static_cast<llama_seq_id>(text), 0, static_cast<llama_pos>(position - info_.native_window));
+}
+
+void LlamaHost::UseText(uint32_t text) {
+  LH_CHECK(text < texts_max());
+  if (info_.native_window == 0 || text == text_) return;
+  // The cells are enough for a window of each text and one batch.
+  Prune(text_, ends_[text_]);
+  text_ = text;
+}
+
 void LlamaHost::NativeForget(uint32_t begin, uint32_t end) {
-  llama_memory_seq_rm(llama_get_memory(context_.get()), 0, static_cast<llama_pos>(begin),
+  llama_memory_seq_rm(llama_get_memory(context_.get()), Sequence(), static_cast<llama_pos>(begin),
                       end == UINT32_MAX ? -1 : static_cast<llama_pos>(end));
+  if (info_.native_window > 0 && end == UINT32_MAX) ends_[text_] = std::min(ends_[text_], begin);
 }
 
 Status LlamaHost::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
@@ -560,8 +600,10 @@ Status LlamaHost::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
   if (!llama_memory_can_shift(memory)) {
     return Unimplemented("model " + info_.path + ": its native cache cannot move positions");
   }
-  llama_memory_seq_add(memory, 0, static_cast<llama_pos>(begin), static_cast<llama_pos>(end), delta);
+  llama_memory_seq_add(memory, Sequence(), static_cast<llama_pos>(begin), static_cast<llama_pos>(end), delta);
   shift_pending_ = true;
+  uint32_t& next = ends_[text_];
+  next = next > begin && next <= end ? static_cast<uint32_t>(static_cast<int64_t>(next) + delta) : 0;
   return OkStatus();
 }
 
@@ -570,8 +612,8 @@ Result<std::string> LlamaHost::NativeSave() {
   if (shift_pending_) {  // libllama rotates the keys with the next pass; what it would write now is neither old nor new
     return FailedPrecondition("model " + info_.name + ": native cache was moved; save it after the next forward pass");
   }
-  std::string bytes(llama_state_seq_get_size_ext(context_.get(), 0, LLAMA_STATE_SEQ_FLAGS_SWA_ONLY), '\0');
-  const size_t n = llama_state_seq_get_data_ext(context_.get(), reinterpret_cast<uint8_t*>(bytes.data()), bytes.size(), 0,
+  std::string bytes(llama_state_seq_get_size_ext(context_.get(), Sequence(), LLAMA_STATE_SEQ_FLAGS_SWA_ONLY), '\0');
+  const size_t n = llama_state_seq_get_data_ext(context_.get(), reinterpret_cast<uint8_t*>(bytes.data()), bytes.size(), Sequence(),
                                                 LLAMA_STATE_SEQ_FLAGS_SWA_ONLY);
   if (n != bytes.size()) return Internal("model " + info_.name + ": native cache could not be saved");
   // Restoring packs the cells, and libllama's sums depend on their order in the last bit. We go on from the packed cells as
@@ -584,7 +626,7 @@ Status LlamaHost::NativeRestore(std::string_view bytes) {
   NativeForget(0, UINT32_MAX);
   shift_pending_ = false;
   if (info_.native_window == 0 || bytes.empty()) return OkStatus();
-  const size_t n = llama_state_seq_set_data_ext(context_.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), 0,
+  const size_t n = llama_state_seq_set_data_ext(context_.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), Sequence(),
                                                 LLAMA_STATE_SEQ_FLAGS_SWA_ONLY);
   if (n != bytes.size()) return DataLoss("model " + info_.name + ": saved native cache does not fit");
   return OkStatus();

@@ -70,7 +70,11 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value, .encryption_key = encryption_key});
   const auto load_model_only = [&]() -> Result<LanguageModel*> {
     LH_ASSIGN_OR_RETURN(const std::string path, catalog.Resolve(config.model.value));
-    LH_ASSIGN_OR_RETURN(model, LoadLlama({.path = path, .threads = config.threads.value}));
+    const bool serves = std::holds_alternative<ServeCommand>(invocation.command);
+    LlamaOptions options{.path = path, .threads = config.threads.value};
+    options.texts = serves ? SharedModelOptions().turns_max : 1;
+    options.native_bytes = config.memory_budget_bytes.value / 8;
+    LH_ASSIGN_OR_RETURN(model, LoadLlama(options));
     return model.get();
   };
   const auto load_model = [&]() -> Result<SharedModel*> {

@@ -117,8 +117,8 @@ inline Status LoadStatus(const std::string& path) { return LoadLlama({.path = pa
 
 // Proven. Fails the test and returns null where it cannot be loaded. Two threads where the sharing of work is what is
 // tested; one where it is not, since two that wait for each other crawl on a busy machine.
-inline std::unique_ptr<LanguageModel> LoadTiny(const std::string& name, uint32_t threads = 1) {
-  Result<std::unique_ptr<LanguageModel>> model = LoadLlama({.path = TinyPath(name), .threads = threads});
+inline std::unique_ptr<LanguageModel> LoadTiny(const std::string& name, uint32_t threads = 1, uint32_t texts = 1) {
+  Result<std::unique_ptr<LanguageModel>> model = LoadLlama({.path = TinyPath(name), .threads = threads, .texts = texts, .native_bytes = 1ull << 30});
   if (!model.ok()) {
     ADD_FAILURE() << model.status().ToString();
     return nullptr;

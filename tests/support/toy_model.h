@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <span>
@@ -32,6 +33,7 @@ struct ToyOptions {
   std::string fingerprint = "0123456789abcdef";
   KvGeometry geometry = TestGeometry();
   uint32_t native_window = 0;
+  uint32_t native_texts = 1;
   uint32_t workers = 1;
   uint32_t batch_tokens = 512;
   uint32_t context_length = 8192;
@@ -236,6 +238,19 @@ class ToyModel final : public LanguageModel {
     ++each_count_;
     each_texts_max_ = std::max(each_texts_max_, texts.size());
     const std::vector<float> before = logits_;
+    if (info_.native_window > 0) {
+      // One after the other, as they have nothing in common.
+      for (const NextToken& text : texts) {
+        const uint32_t in_use = text_;
+        UseText(text.text);
+        const Status status = Forward({&text.token, 1}, text.position, text.attention, true);
+        UseText(in_use);
+        LH_RETURN_IF_ERROR(status);
+        *text.logits = logits_;
+      }
+      logits_ = before;
+      return OkStatus();
+    }
     std::vector<TokenId> tokens;
     std::vector<LayerAttention*> each;
     for (const NextToken& text : texts) {
@@ -253,7 +268,13 @@ class ToyModel final : public LanguageModel {
     logits_ = before;
     return OkStatus();
   }
-  uint32_t texts_max() const override { return options_.native_window == 0 ? options_.batch_tokens : 1; }
+  uint32_t texts_max() const override { return options_.native_window == 0 ? options_.batch_tokens : options_.native_texts; }
+  void UseText(uint32_t text) override {
+    if (info_.native_window == 0 || text == text_) return;
+    natives_[text_] = native_;
+    native_ = natives_[text];
+    text_ = text;
+  }
   uint32_t scored_tokens_max() const override { return options_.batch_tokens; }
   uint32_t branches_max() const override { return options_.native_window == 0 ? options_.batch_tokens : 1; }
   uint32_t batch_tokens() const override { return options_.batch_tokens; }
@@ -344,7 +365,9 @@ class ToyModel final : public LanguageModel {
   std::vector<Layer> layers_;
   std::vector<float> logits_;
   std::vector<float> hidden_;      // [tokens, width] of the last pass that gave logits, normalised
-  std::vector<Native> native_;  // ascending by position
+  std::vector<Native> native_;  // of the text in use, ascending by position
+  std::map<uint32_t, std::vector<Native>> natives_;  // of the others
+  uint32_t text_ = 0;
   uint32_t native_position_max_ = 0;
   uint64_t forward_count_ = 0, each_count_ = 0;
   size_t each_texts_max_ = 0;
