@@ -7,7 +7,7 @@ The server is started on a free port over the memories that LONGHOLD_HOME names,
 share of its processors. `GET /healthz` is driven by wrk where it is installed. Prints a table and, last, one JSON object. What each part does:
 
   load      1, 8 and 32 clients, each asking one request after the other: /healthz, recall, ask (16 tokens) and long (answers of 128 tokens, which are
-            written side by side); questions in turn
+            written side by side), questions in turn; session (turns of conversations, which are kept in one memory)
   overload  ask, first with as many clients as the best of the rows above, then ten times as many: answers a second, what else they got, and how
             long after the end of it a question takes to be answered
   idle      RAM of 500 connections that have asked for /healthz once and wait
@@ -32,6 +32,7 @@ QUESTIONS = ["Who built the ark?", "What did Jacob give Esau for his birthright?
 
 class Server:
     def __init__(self, options):
+        self.model = options.model
         self.process = subprocess.Popen([options.binary, "serve", "--listen", "127.0.0.1:0", "--model", options.model, "--quiet"],
                                         stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline().rsplit(":", 1)[1])
@@ -109,9 +110,13 @@ def measure_load(server, memory, seconds):
     recall = lambda turn: {"query": QUESTIONS[turn % len(QUESTIONS)]}
     ask = lambda turn: {"question": QUESTIONS[turn % len(QUESTIONS)], "max_tokens": 16, "abstain": False}
     long = lambda turn: {**ask(turn), "max_tokens": 128, "answer_prefix": "Here is all that is told about it:"}
+    # A turn of a conversation: asked of all that was said before, and kept.
+    session = lambda turn: {"model": server.model, "memory": "load-sessions", "session": f"client-{turn % 32}", "max_tokens": 16,
+                            "messages": [{"role": "user", "content": f"My number {turn} is {turn * 7919 % 10007}. " + QUESTIONS[turn % len(QUESTIONS)]}]}
     out = {}
     for name, path, body in (("healthz", "/healthz", lambda turn: None), ("recall", f"/v1/memories/{memory}/recall", recall),
-                             ("ask", f"/v1/memories/{memory}/ask", ask), ("long", f"/v1/memories/{memory}/ask", long)):
+                             ("ask", f"/v1/memories/{memory}/ask", ask), ("long", f"/v1/memories/{memory}/ask", long),
+                             ("session", "/v1/chat/completions", session)):
         for clients in (1, 8, 32):
             if name == "healthz" and shutil.which("wrk"):
                 out[f"{name} {clients}"] = wrk_healthz(server.port, clients, 5)
@@ -216,6 +221,7 @@ def main():
             out[name] = measure(server, options.memory)
         finally:
             server.stop()
+    subprocess.run([options.binary, "forget", "load-sessions", "--quiet"], check=False, capture_output=True)
     out["drains"] = measure_drains(options)
     print(json.dumps(out))
 
