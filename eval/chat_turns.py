@@ -2,6 +2,7 @@
 """Whether a long conversation holds together: facts are told in the course of many turns of `longhold chat`, and asked for at its end.
 
 With --serve the turns are requests to `longhold serve` with a session, --sessions of them at a time, which share one memory; the server is started anew before the questions.
+These are asked twice: first so that they are not kept (right_unkept), then in sessions, where each lies in the memory with its answer when the next one is asked.
 
 Facts are drawn from a seed: what somebody's code, favourite, place or date is. Between them stand remarks of the same words about
 nothing in particular. Then every fact is asked for, by a new process. Right is an answer that holds the value.
@@ -96,7 +97,9 @@ class Server:
 
     def ask(self, message, session, tokens):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=900)
-        body = {"model": self.args.model, "memory": "diary", "session": session, "messages": [{"role": "user", "content": message}], "max_tokens": tokens}
+        body = {"model": self.args.model, "memory": "diary", "messages": [{"role": "user", "content": message}], "max_tokens": tokens}
+        if session:
+            body["session"] = session
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         reply = connection.getresponse()
         said = json.loads(reply.read())
@@ -110,6 +113,9 @@ class Server:
             return [self.ask(message, f"talk-{number}", tokens) for message in messages[number::self.args.sessions]]
         with concurrent.futures.ThreadPoolExecutor(self.args.sessions) as pool:
             return [reply for replies in pool.map(session, range(self.args.sessions)) for reply in replies]
+
+    def unkept(self, questions, tokens):
+        return [self.ask(question, None, tokens) for question in questions]
 
     def answers(self, questions, tokens):
         return [self.ask(question, f"question-{i}", tokens) for i, question in enumerate(questions)]
@@ -132,6 +138,7 @@ def main():
         client = Server(args, home) if args.serve else CommandLine(args, home)
         client.turns(messages, 24)
         client.restart()
+        unkept = client.unkept([question for question, _ in asked], 32) if args.serve else []
         replies = client.answers([question for question, _ in asked], 32)
         client.stop()
         right = [value.lower() in reply["answer"].lower() for (_, value), reply in zip(asked, replies)]
@@ -140,7 +147,7 @@ def main():
             for (question, value), reply, ok, cited in zip(asked, replies, right, found):
                 print(f"{'right' if ok else 'wrong':<6}{'cited' if cited else '':<6} {question} {value}: {reply['answer']!r}")
         shown = json.loads(subprocess.run([args.binary, "show", "diary", "--home", home, "--json"], stdout=subprocess.PIPE, text=True, check=True).stdout)
-    print(json.dumps({"turns": args.turns, "facts": args.facts, "right": sum(right), "cited": sum(found), "tokens": shown["tokens"],
+    print(json.dumps({"turns": args.turns, "facts": args.facts, "right": sum(right), "right_unkept": sum(value.lower() in reply["answer"].lower() for (_, value), reply in zip(asked, unkept)), "cited": sum(found), "tokens": shown["tokens"],
                       "disk_bytes": shown["disk_bytes"], "seed": args.seed, "model": args.model, "sessions": args.sessions if args.serve else 0}))
 
 

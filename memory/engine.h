@@ -63,6 +63,9 @@ struct TierReport {
 struct IngestInput {
   std::string name;
   std::string text;  // valid UTF-8, not empty
+  // Bytes before the model's own words, which end the text; as many as it has where there are none. Recalled, they get a fifth of the attention that
+  // other words would (docs/decisions/0027).
+  uint64_t told_bytes = UINT64_MAX;
 };
 
 struct IngestProgress {
@@ -384,6 +387,10 @@ class Engine {
   Status ReadSentences(Planned& planned) const;
   // Cuts the sentences' rows out of the pieces.
   static void LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces);
+  // Cuts pieces where the model's own words begin, and marks those.
+  static void MarkOwnWords(const Planned& planned, std::vector<Piece>* pieces);
+  // What is added to the attention scores of a piece's keys.
+  float BiasOf(const PlannedSpan& span, const Piece& piece) const;
   size_t SpansThatFit(const Planned& planned) const;
   // Reserves the answer's working set, dropping the worst spans until it fits.
   Status ReserveAnswer(Planned& planned);

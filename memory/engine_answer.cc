@@ -26,6 +26,9 @@ constexpr double kFullShare = 0.95;
 // Shorter sentences share the next one's mark; most of them are none ("Mr.").
 constexpr size_t kMarkedBytesMin = 12;
 
+// Of the attention that recalled words would get, what the model's own get: else it goes on with its words instead of what it was told.
+constexpr double kOwnWordsShare = 0.2;
+
 // Whether what follows a blank is another sentence.
 bool EndsSentence(std::string_view text) {
   bool closed = true;
@@ -116,11 +119,34 @@ void Engine::LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece
   }
 }
 
+void Engine::MarkOwnWords(const Planned& p, std::vector<Piece>* pieces) {
+  std::vector<Piece> cut;
+  for (Piece& piece : *pieces) {
+    const uint64_t base = uint64_t{piece.key.block} * kBlockTokens, own = p.memory->Get(piece.key.document).own_words;
+    if (own == 0 || own >= base + piece.row_end) {
+      cut.push_back(piece);
+      continue;
+    }
+    Piece told = piece;
+    told.row_end = static_cast<uint32_t>(std::max(own, base + piece.row_begin) - base);
+    if (told.row_begin < told.row_end) cut.push_back(told);
+    piece.row_begin = told.row_end;
+    piece.own_words = true;
+    cut.push_back(piece);
+  }
+  *pieces = std::move(cut);
+}
+
+float Engine::BiasOf(const PlannedSpan& span, const Piece& piece) const {
+  return static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)) + (piece.own_words ? std::log(kOwnWordsShare) : 0.0));
+}
+
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
   // The best span stands last, next to the question (design section 1, measurement 6).
   std::vector<Piece> pieces;
   for (size_t i = p.plan.spans.size(); i-- > reread;) AppendPieces(p.plan.spans[i], i, &pieces);
   LeaveOut(p.lookalikes, &pieces);
+  MarkOwnWords(p, &pieces);
   LH_RETURN_IF_ERROR(Load(p, pieces));
 
   places->assign(p.plan.spans.size(), TokenSpan{});
@@ -153,8 +179,7 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
     p.set->PlaceRows(*p.Rows(piece), piece.row_begin, piece.row_end, piece.index, static_cast<uint32_t>(i % layers));
   });
   for (const Piece* piece : kept) {
-    const double bias = profile_->gate * std::log(std::max(1e-6, p.plan.spans[piece->span].score));
-    p.set->CommitRows(piece->row_end - piece->row_begin, static_cast<float>(bias));
+    p.set->CommitRows(piece->row_end - piece->row_begin, BiasOf(p.plan.spans[piece->span], *piece));
   }
   reply->tokens_recalled = used;
   return OkStatus();
@@ -499,6 +524,7 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span
     LH_ASSIGN_OR_RETURN(text, p.memory->Tokens(span.document, span.tokens));
   } else {
     AppendPieces(span, 0, &pieces);
+    MarkOwnWords(p, &pieces);
     if (Load(p, pieces).code() == StatusCode::kResourceExhausted) return TokenSpan{};
     for (const Piece& piece : pieces) {
       if (p.Rows(piece) != nullptr) continue;
@@ -509,9 +535,9 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span
   const uint32_t begin = *tail_at;
   set.Truncate(*tail_at);
   model_->NativeForget(*position, UINT32_MAX);
-  const auto bias = static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)));
   for (const Piece& piece : pieces) {
-    set.AppendBlock(*p.Rows(piece), piece.row_begin, piece.row_end, bias);
+    set.AppendBlock(*p.Rows(piece), piece.row_begin, piece.row_end, BiasOf(span, piece));
+    if (&piece != &pieces.front() && std::prev(&piece)->key == piece.key) continue;  // another of its rows' parts
     ++reply->blocks_read;
     reply->bytes_read += p.blocks.at(piece.key).bytes;
   }

@@ -28,6 +28,7 @@ struct Engine::Piece {
   BlockKey key;
   uint32_t row_begin = 0, row_end = 0;
   uint32_t index = 0;  // where its keys go in the working set
+  bool own_words = false;  // the model's: DocumentRecord::own_words
 };
 
 // What both recall and ask begin with: the probe pass, the plan and the second look.

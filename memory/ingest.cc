@@ -313,6 +313,24 @@ uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window,
   return listed * row_bytes + panels + 2 * pass_tokens * row_bytes + coding + 2 * window.window_tokens * row_bytes + 6 * text_bytes;
 }
 
+namespace {
+
+// Tokens that end within the first `bytes` of the text.
+uint64_t TokensWithin(std::span<const TextChunk> chunks, uint64_t bytes) {
+  uint64_t tokens = 0;
+  for (const TextChunk& chunk : chunks) {
+    uint64_t end = chunk.byte_begin;
+    for (const uint16_t length : chunk.token_bytes) {
+      end += length;
+      if (end > bytes) return tokens;
+      ++tokens;
+    }
+  }
+  return tokens;
+}
+
+}  // namespace
+
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
                                     const IngestInput& input, const std::atomic<bool>* stop,
                                     const std::function<void(const IngestProgress&)>& on_progress) {
@@ -357,6 +375,8 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
     record.bytes = input.text.size();
     record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
     record.pass_tokens = PassTokens(model);
+    record.own_words = TokensWithin(chunks, input.told_bytes);
+    if (record.own_words == record.tokens) record.own_words = 0;
     LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
   }
   const DocumentRecord record = memory.Get(id);

@@ -93,7 +93,7 @@ std::string Encode(const DocumentRecord& r) {
   const auto chunk_tokens = b.CreateVector(r.chunk_tokens);
   const auto aliases = b.CreateVectorOfStrings(r.aliases);
   const auto record = proto::CreateDocument(b, static_cast<uint32_t>(r.id), name, sha256, r.version, r.bytes, r.tokens,
-                                            r.committed_tokens, chunk_tokens, r.pass_tokens, aliases);
+                                            r.committed_tokens, chunk_tokens, r.pass_tokens, aliases, r.own_words);
   return Finish(b, proto::Record::Document, record, false);
 }
 
@@ -162,6 +162,7 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
     r.committed_tokens = p.committed_tokens();
     r.chunk_tokens = Numbers(p.chunk_tokens());
     r.pass_tokens = p.pass_tokens() == 0 ? kPassTokensBefore : p.pass_tokens();
+    r.own_words = p.own_words();
     if (p.aliases() != nullptr) {
       for (const flatbuffers::String* alias : *p.aliases()) r.aliases.push_back(Text(alias));
     }
@@ -176,6 +177,7 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
   if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens || (d.pass_tokens & (d.pass_tokens - 1)) != 0) {
     return DataLoss("document record: pass length");
   }
+  if (d.own_words > d.tokens) return DataLoss("document record: own words");
   const auto& starts = d.chunk_tokens;
   const bool ascending = std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end();
   if (starts.empty() || starts.front() != 0 || starts.back() >= d.tokens || !ascending) return DataLoss("document record: text chunks");

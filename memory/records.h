@@ -42,6 +42,7 @@ struct DocumentRecord {
   std::vector<uint64_t> chunk_tokens;  // first token of each text chunk, ascending
   // Tokens of one forward pass while it is read: a power of two in [64, kCommitTokens]. Keys and values depend on it a little.
   uint32_t pass_tokens = 512;
+  uint64_t own_words = 0;  // the first token of the model's own words, which end the text; 0: there are none
 
   bool complete() const { return committed_tokens == tokens; }
   bool HasName(std::string_view wanted) const {

@@ -20,8 +20,8 @@ IngestInput OpeningDocument(const std::string& conversation, int64_t unix_second
 }
 
 IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question, std::string_view answer) {
-  const std::string text = "User: " + std::string(question) + "\nAssistant: " + std::string(answer) + "\n";
-  return {.name = conversation + "/" + std::to_string(turn), .text = MakeValidUtf8(text)};
+  const std::string told = MakeValidUtf8("User: " + std::string(question) + "\n");
+  return {.name = conversation + "/" + std::to_string(turn), .text = told + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"), .told_bytes = told.size()};
 }
 
 }  // namespace longhold

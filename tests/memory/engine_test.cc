@@ -356,6 +356,32 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
   EXPECT_EQ(Ingest("again", text)->outcome, Outcome::kUnchanged);
 }
 
+// What the model said itself counts less than what it was told (docs/decisions/0027).
+TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
+  // Two lines of one form, the second of them the model's own or not; the share of attention is seen in the logits.
+  const std::string told = "The secret number of Methuselah is 7421.\n", own = "The secret number of Methuselah is 9.\n";
+  const auto logs = [&](const std::string& memory, uint64_t told_bytes, bool restart) {
+    EXPECT_TRUE(engine_->Ingest(memory, {.name = "turn", .text = told + own, .told_bytes = told_bytes}, nullptr, nullptr).ok());
+    if (restart) Restart();
+    AskOptions options{.answer_prefix = "It is", .max_tokens = 4};
+    options.likeliest = 0;
+    const Result<AskReply> r = engine_->Ask(memory, kQuestion, options);
+    EXPECT_TRUE(r.ok()) << r.status().ToString();
+    std::vector<double> out;
+    if (r.ok()) {
+      EXPECT_EQ(r->blocks_lost, 0u);
+      EXPECT_GE(r->tokens_recalled, told.size() / 4) << "nothing is left out";
+      for (const TokenLikelihood& token : r->likelihoods) out.push_back(token.log);
+    }
+    return out;
+  };
+  const std::vector<double> plain = logs("plain", UINT64_MAX, false), half = logs("half", told.size(), false);
+  EXPECT_EQ(logs("all", told.size() + own.size(), false), plain);
+  EXPECT_EQ(logs("none", 0, false).size(), plain.size());
+  EXPECT_NE(half, plain);
+  EXPECT_EQ(logs("again", told.size(), true), half) << "it is remembered";
+}
+
 TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
   for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b/c", "a b", "é", "a\nb", "01234567890123456789012345678901234567890123456789012345678901234"}) {
     const std::string kept(name);
