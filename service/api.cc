@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/format.h"
 #include "base/hash.h"
-#include "base/text.h"
 #include "service/api_call.h"
 #include "service/json_text.h"
 #include "service/openai.h"
@@ -175,8 +174,8 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 }  // namespace
 
 Api::Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options)
-    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), keys_(options_.home, [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
-  (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);  // what changes from now on is a change
+    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), keys_(options_.home, options_.audit == nullptr ? std::function<void(const KeyChanges&)>() : [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
+  if (options_.audit != nullptr) (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);  // what changes from now on is a change
 }
 
 void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
@@ -271,7 +270,6 @@ void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, D
 }
 
 void Api::TellKeys(const KeyChanges& changes) const {
-  if (options_.audit == nullptr) return;
   const auto names = [](const std::vector<std::string>& keys) {
     json::array list;
     for (const std::string& key : keys) list.push_back(JsonString(key));

@@ -1,12 +1,10 @@
 // OpenAI's completions: from the request through the answer, and with a session what is kept of it, to the reply's end.
-#include <boost/json.hpp>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/text.h"
 #include "service/api_call.h"
 #include "service/conversation.h"
-#include "service/json_text.h"
 #include "service/openai.h"
 
 namespace longhold {
@@ -61,7 +59,7 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   Remainder Answer(Engine& engine, bool alone) {
     head_.created = UnixSeconds();
     Result<AskReply> reply = Ask(engine);
-    if (!reply.ok() && !begun_ && !alone && WantsEngineAlone(reply.status())) return {.run = Step(&Completion::Answer), .alone = true};
+    if (!begun_ && !alone && WantsEngineAlone(reply.status())) return {.run = Step(&Completion::Answer), .alone = true};
     if (!reply.ok()) {
       Fail(api_->Told(reply.status()));
       return {};
