@@ -36,6 +36,22 @@ std::string Hex(std::span<const unsigned char> bytes) {
 
 uint64_t Hash64(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
+struct Hash64Stream::State {
+  XXH3_state_t* xxh = nullptr;
+  ~State() { (void)XXH3_freeState(xxh); }
+};
+
+// xxHash fails here only without memory.
+Hash64Stream::Hash64Stream() : state_(std::make_unique<State>()) {
+  state_->xxh = XXH3_createState();
+  LH_CHECK(state_->xxh != nullptr && XXH3_64bits_reset(state_->xxh) == XXH_OK);
+}
+Hash64Stream::~Hash64Stream() = default;
+
+void Hash64Stream::Update(std::string_view bytes) { LH_CHECK(XXH3_64bits_update(state_->xxh, bytes.data(), bytes.size()) == XXH_OK); }
+
+uint64_t Hash64Stream::Digest() const { return XXH3_64bits_digest(state_->xxh); }
+
 struct Sha256::Context {
   EVP_MD_CTX* md = nullptr;
   bool finished = false;

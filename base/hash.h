@@ -15,6 +15,23 @@ namespace longhold {
 // XXH3-64 with seed 0, the same on every machine. Finds damage; is no defence against a forger.
 uint64_t Hash64(std::string_view bytes);
 
+// The same of a stream of bytes. Thread use: *external*.
+class Hash64Stream {
+ public:
+  Hash64Stream();
+  ~Hash64Stream();
+  Hash64Stream(const Hash64Stream&) = delete;
+  Hash64Stream& operator=(const Hash64Stream&) = delete;
+
+  void Update(std::string_view bytes);
+  // Of everything so far; the stream may go on.
+  uint64_t Digest() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 // SHA-256 of a stream of bytes. Thread use: *external*.
 class Sha256 {
  public:

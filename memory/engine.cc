@@ -44,6 +44,22 @@ std::string StampOf(const std::string& path) {
   return stamp;
 }
 
+// Of the files in a directory.
+uint64_t FileBytes(const fs::path& directory) {
+  uint64_t bytes = 0;
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(directory, ec)) {
+    std::error_code gone;  // files come and go
+    const uintmax_t size = entry.file_size(gone);
+    if (!gone) bytes += size;
+  }
+  return bytes;
+}
+
+// An import holds a value and a batch, each up to four times while they are written (ImportStore), beside the store's own buffers: at
+// budget / 12 for a value, and as much for a batch at most, all of it stays within the budget.
+constexpr uint64_t kImportValueShare = 12, kImportCopies = 4;
+
 // RAM of an open store.
 uint64_t StoreBytes(const RocksOptions& rocks) { return rocks.cache_bytes + (rocks.read_only ? 0 : rocks.write_buffers_bytes_max); }
 
@@ -345,15 +361,20 @@ Status Engine::ListOf(const std::string& tenant, std::vector<MemoryInfo>* list) 
       MemoryInfo damaged;
       damaged.name = name;
       damaged.status = info.status();
-      for (const auto& entry : fs::directory_iterator(PathOf(name), ec)) {
-        std::error_code gone;
-        const uintmax_t size = entry.file_size(gone);
-        if (!gone) damaged.disk_bytes += size;
-      }
+      damaged.disk_bytes = FileBytes(PathOf(name));
       list->push_back(std::move(damaged));
     }
   }
   return OkStatus();
+}
+
+uint64_t Engine::DiskBytes(const std::string& tenant, const std::string& but_for) const {
+  uint64_t bytes = 0;
+  std::error_code ec;
+  for (const auto& memory : fs::directory_iterator(DirectoryOf(tenant), ec)) {
+    if (but_for.empty() || memory.path() != fs::path(PathOf(but_for))) bytes += FileBytes(memory.path());
+  }
+  return bytes;
 }
 
 Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic<bool>* stop,
@@ -430,12 +451,21 @@ Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view co
   });
 }
 
-Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& sink) {
+Result<std::unique_ptr<ExportStream>> Engine::OpenExport(const std::string& name) {
   LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
   // Whose it is stays here.
-  Result<TransferReport> report = ExportStore(memory->store(), SplitName(name).second, sink);
-  if (report.status().code() == StatusCode::kDataLoss) return DataLoss("memory " + name + ": " + report.status().message());
-  return report;
+  return std::make_unique<ExportStream>(&memory->store(), SplitName(name).second);
+}
+
+Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& sink) {
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<ExportStream> stream, OpenExport(name));
+  for (;;) {
+    const Result<std::string> bytes = stream->Next();
+    if (bytes.status().code() == StatusCode::kDataLoss) return DataLoss("memory " + name + ": " + bytes.status().message());
+    if (!bytes.ok()) return bytes.status();
+    if (bytes->empty()) return stream->report();
+    LH_RETURN_IF_ERROR(sink(*bytes));
+  }
 }
 
 Status Engine::MakeMemoriesDirectory(const std::string& memory) const {
@@ -447,7 +477,7 @@ Status Engine::MakeMemoriesDirectory(const std::string& memory) const {
   return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
 }
 
-Result<TransferReport> Engine::Import(const ByteSource& source, const std::string& name) {
+Result<TransferReport> Engine::Import(const ByteSource& source, const std::string& name, const ImportLimits& limits) {
   LH_ASSIGN_OR_RETURN(TransferReport report, [&]() -> Result<TransferReport> {
     TransferReport named;
     LH_ASSIGN_OR_RETURN(named.name, ReadExportName(source));
@@ -467,17 +497,22 @@ Result<TransferReport> Engine::Import(const ByteSource& source, const std::strin
   if (fs::exists(hidden, ec)) LH_RETURN_IF_ERROR(RemoveRocksStore(hidden));  // of an import that was killed
   RocksOptions rocks = StoreOptions(hidden, options_.memory_budget_bytes);
   rocks.create_if_missing = true;
-  LH_ASSIGN_OR_RETURN(const MemoryReservation reserved, budget_.Reserve(StoreBytes(rocks), "the store of memory " + own));
+  const uint64_t value_bytes_max = options_.memory_budget_bytes / kImportValueShare;
+  const ImportRules rules = RulesOf(limits, value_bytes_max);
+  LH_ASSIGN_OR_RETURN(const MemoryReservation reserved,
+                      budget_.Reserve(StoreBytes(rocks) + kImportCopies * (value_bytes_max + rules.batch_bytes), "importing memory " + own));
   const Status imported = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenStore(rocks, own));
-    LH_ASSIGN_OR_RETURN(report, ImportStore(source, *store));
+    LH_ASSIGN_OR_RETURN(report, ImportStore(source, *store, rules));
     LH_ASSIGN_OR_RETURN(const std::unique_ptr<Memory> memory, Memory::Open(std::move(store), own, nullptr));
+    if (limits.model != nullptr && memory->manifest().model_fingerprint == limits.model->fingerprint) LH_RETURN_IF_ERROR(memory->CheckModel(*limits.model));
     return memory->Rename(own);
   }();
   if (!imported.ok()) {
     (void)RemoveRocksStore(hidden);
     return imported;
   }
+  if (report.left_out > 0) Note("memory " + own + ": " + std::to_string(report.left_out) + " resume states and lists were left out; a text that was not read to its end is read anew, and 'longhold reindex " + own + "' makes lists again");
   fs::rename(hidden, path, ec);
   if (ec) return Internal("memory " + own + ": cannot be given its name (" + ec.message() + ")");
   report.name = own;

@@ -20,6 +20,7 @@
 #include "base/memory_budget.h"
 #include "base/status.h"
 #include "base/types.h"
+#include "memory/import_rules.h"
 #include "memory/language_model.h"
 #include "memory/recall_profile.h"
 #include "store/block_codec.h"
@@ -66,6 +67,9 @@ struct IngestInput {
   // Bytes before the model's own words, which end the text; as many as it has where there are none. Recalled, they get a fifth of the attention that
   // other words would (docs/decisions/0027).
   uint64_t told_bytes = UINT64_MAX;
+  // How many bytes the memory may have on the disk. Asked before the text is read and at each commit, from the thread that ingests; the ingest keeps
+  // below what it said last. Empty: as many as the disk has.
+  std::function<Result<uint64_t>()> disk_bytes_max;
 };
 
 struct IngestProgress {
@@ -303,8 +307,8 @@ class Engine {
   // Makes an empty memory, whose blocks get `codec`, or the engine's when that is empty. Errors: already_exists, invalid_argument.
   Status Create(const std::string& memory, const std::string& codec);
   // Ingests one document, creating the memory when needed. Commits every 4,096 tokens; when `stop` becomes true it commits
-  // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes), resource_exhausted, unavailable (an answer
-  // that is under way reads by what would be written with).
+  // and returns kStopped. Errors: failed_precondition (another model's memory; another process writes; disk_bytes_max, and then what was read is
+  // committed), resource_exhausted, unavailable (an answer that is under way reads by what would be written with).
   Result<IngestReport> Ingest(const std::string& memory, const IngestInput& input, const std::atomic<bool>* stop,
                               const std::function<void(const IngestProgress&)>& on_progress);
 
@@ -330,6 +334,8 @@ class Engine {
   // All memories by name, those of tenants last; those that cannot be read say so in `status`. With a tenant only that one's.
   Result<std::vector<MemoryInfo>> List(const std::string& tenant = "");
   Result<MemoryInfo> Show(const std::string& memory);
+  // Of all files of a tenant's memories, but for one memory's where one is named. Safe to call concurrently.
+  uint64_t DiskBytes(const std::string& tenant, const std::string& but_for = "") const;
   Result<TierReport> Tiers(const std::string& memory);
   // Takes a name off a document, and removes the document when that was its only one; a note says when it stays. With an empty
   // name removes the whole memory, whatever its state. With `compact` the bytes are gone from the disk on return.
@@ -341,9 +347,12 @@ class Engine {
                               const std::function<void(const IngestProgress&)>& on_progress = nullptr);
   // Gives everything of a memory to `sink`, as docs/formats/export.md has it. Errors: the store's and the sink's.
   Result<TransferReport> Export(const std::string& memory, const ByteSink& sink);
-  // Makes a memory of what Export wrote, under its own name or `name`. It is there when all of it was read, or not at all. Errors:
-  // already_exists, invalid_argument (no export), data_loss, resource_exhausted.
-  Result<TransferReport> Import(const ByteSource& source, const std::string& name = "");
+  // The same, to be read a piece at a time. Must hold: until its end no other call is made.
+  Result<std::unique_ptr<ExportStream>> OpenExport(const std::string& memory);
+  // Makes a memory of what Export wrote, under its own name or `name`. It is there when all of it was read and holds together, or not at all; what
+  // it may bring is in memory/import_rules.h. Errors: already_exists, invalid_argument (no export), data_loss, failed_precondition (the
+  // limits), resource_exhausted.
+  Result<TransferReport> Import(const ByteSource& source, const std::string& name = "", const ImportLimits& limits = {});
   // Reads every record and block back. Data_loss names the first bad one.
   Status Verify(const std::string& memory);
 

@@ -14,6 +14,16 @@ std::string Name(const BlockKey& key) {
   return "block d=" + std::to_string(static_cast<uint32_t>(key.document)) + " b=" + std::to_string(key.block);
 }
 
+DocumentId NextId(DocumentId id) { return DocumentId{static_cast<uint32_t>(id) + 1}; }
+
+// Of IEEE halves.
+bool AllFinite(std::span<const uint16_t> halves) {
+  constexpr uint16_t kExponent = 0x7c00;
+  bool finite = true;
+  for (const uint16_t half : halves) finite &= (half & kExponent) != kExponent;
+  return finite;
+}
+
 }  // namespace
 
 bool Memory::Exists(ColdStore& store) {
@@ -45,23 +55,42 @@ Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store,
   m.window_tokens = profile.window_tokens;
   WriteBatch batch;
   batch.Put(Table::kMeta, kManifestKey, Encode(m));
-  LH_RETURN_IF_ERROR(memory->store_->Write(std::move(batch), Durability::kSynced));
+  LH_RETURN_IF_ERROR(memory->Write(std::move(batch), Durability::kSynced));
   return memory;
 }
 
 Result<std::unique_ptr<Memory>> Memory::Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model) {
   std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
   LH_RETURN_IF_ERROR(memory->LoadRecords());
-  const Manifest& m = memory->manifest_;
-  if (model != nullptr && m.model_fingerprint != model->fingerprint) {
-    return FailedPrecondition("memory " + name + ": was written by model " + m.model_name + " (" + m.model_fingerprint +
-                              ") and cannot be read by model " + model->name + " (" + model->fingerprint +
-                              "); name the first one with --model, or ingest into another memory");
-  }
+  if (model != nullptr) LH_RETURN_IF_ERROR(memory->CheckModel(*model));
   return memory;
 }
 
+Status Memory::CheckModel(const ModelInfo& model) const {
+  const Manifest& m = manifest_;
+  if (m.model_fingerprint != model.fingerprint) {
+    return FailedPrecondition("memory " + name_ + ": was written by model " + m.model_name + " (" + m.model_fingerprint +
+                              ") and cannot be read by model " + model.name + " (" + model.fingerprint +
+                              "); name the first one with --model, or ingest into another memory");
+  }
+  const KvGeometry& g = model.geometry;
+  if (m.layers == g.layers && m.q_heads == g.q_heads && m.kv_heads == g.kv_heads && m.head_dim == g.head_dim) return OkStatus();
+  return DataLoss("memory " + name_ + ": its manifest names model " + m.model_name + ", but not that model's layers and heads: it is damaged, or a forged import; "
+                  "forget it");
+}
+
+Status Memory::Write(WriteBatch batch, Durability durability) {
+  uint64_t bytes = 0;
+  for (const WriteBatch::Change& change : batch.changes()) {
+    if (change.table != Table::kMeta && change.kind == WriteBatch::Change::Kind::kPut) bytes += change.key.size() + change.value.size();
+  }
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), durability));
+  written_bytes_ += bytes;
+  return OkStatus();
+}
+
 Status Memory::LoadRecords() {
+  LH_ASSIGN_OR_RETURN(opened_bytes_, store_->DiskBytes());
   const Result<std::string> bytes = store_->Get(Table::kMeta, kManifestKey);
   if (bytes.status().code() == StatusCode::kNotFound) {
     return NotFound("memory " + name_ + ": not found; 'longhold list' shows the memories there are");
@@ -76,8 +105,12 @@ Status Memory::LoadRecords() {
   }
   LoadBasis();
   Status bad;
-  LH_RETURN_IF_ERROR(store_->Scan(Table::kMeta, kDocumentPrefix, kDocumentEnd, [&](std::string_view, std::string_view value) {
+  LH_RETURN_IF_ERROR(store_->Scan(Table::kMeta, kDocumentPrefix, kDocumentEnd, [&](std::string_view key, std::string_view value) {
     Result<DocumentRecord> record = DecodeDocument(value);
+    // Ids are found by, and count up: one under another's key would be two documents.
+    if (record.ok() && (key != DocumentKey(record->id) || static_cast<uint32_t>(record->id) >= manifest_.next_document)) {
+      record = DataLoss("document record: is another one's");
+    }
     if (!record.ok()) {
       bad = DataLoss("memory " + name_ + ": " + record.status().message());
       return false;
@@ -122,7 +155,15 @@ Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
   }
   if (bytes_read != nullptr) *bytes_read += bytes->size();
   Result<KvBlock> block = DecodeBlock(*bytes, block_shape(), archive_.get());
-  if (!block.ok()) return DataLoss("memory " + name_ + ": " + Name(key) + ": " + block.status().message());
+  const auto damaged = [&](const std::string& why) { return DataLoss("memory " + name_ + ": " + Name(key) + ": " + why); };
+  if (!block.ok()) return damaged(block.status().message());
+  // The block that an unfinished ingest goes on from may hold more than is committed, never less.
+  const uint64_t begin = uint64_t{key.block} * kBlockTokens, committed = Get(key.document).committed_tokens;
+  if (block->tokens < std::min<uint64_t>(kBlockTokens, committed - std::min(begin, committed))) {
+    return damaged("holds " + std::to_string(block->tokens) + " tokens");
+  }
+  // One infinite key makes all of an answer's numbers none.
+  if (!AllFinite(block->data)) return damaged("holds a number that is not finite");
   return block;
 }
 
@@ -140,6 +181,10 @@ Result<std::shared_ptr<const TextChunk>> Memory::LoadChunk(DocumentId document, 
   const uint64_t end = chunk + 1 < record.chunk_tokens.size() ? record.chunk_tokens[chunk + 1] : record.tokens;
   if (decoded->token_begin != record.chunk_tokens[chunk] || decoded->token_begin + decoded->tokens.size() != end) {
     return DataLoss(where() + ": is another one's");
+  }
+  const auto unknown = [&](TokenId token) { return token < 0 || static_cast<uint32_t>(token) >= vocabulary_->size(); };
+  if (vocabulary_ != nullptr && std::any_of(decoded->tokens.begin(), decoded->tokens.end(), unknown)) {
+    return DataLoss(where() + ": holds a token that the model does not have");
   }
   auto shared = std::make_shared<const TextChunk>(std::move(*decoded));
   if (chunks_.size() >= kChunkCache) chunks_.erase(chunks_.begin());
@@ -377,7 +422,7 @@ Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<
   Manifest manifest = manifest_;
   ++manifest.next_document;
   batch.Put(Table::kMeta, kManifestKey, Encode(manifest));
-  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
   manifest_ = manifest;
   documents_.push_back(record);
   return record.id;
@@ -393,7 +438,7 @@ Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const Kv
   for (size_t i = 0; i < blocks.size(); ++i) {
     WriteBatch batch;
     batch.Put(Table::kBlocks, NumberedKey(document, first + static_cast<uint32_t>(i)), std::move(values[i]));
-    LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+    LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
   }
   return OkStatus();
 }
@@ -419,7 +464,7 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   }
   if (retire != nullptr) AppendForget(*retire, record.name, &batch);
   // The last commit of a document also survives the machine; those before it, the process.
-  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
   for (DocumentRecord& d : documents_) {
     if (d.id == document) d = record;
   }
@@ -440,9 +485,26 @@ Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
   const Result<std::string> bytes = store_->Get(Table::kMeta, ResumeKey(document));
   Result<ResumeRecord> resume = bytes.ok() ? DecodeResume(*bytes) : bytes.status();
   if (resume.ok()) return resume;
-  const bool missing = resume.status().code() == StatusCode::kNotFound;
-  return DataLoss("memory " + name_ + ": resume state of " + Get(document).name + ": " +
-                  (missing ? "missing" : resume.status().message()) + "; forget and ingest the document again");
+  const std::string what = "memory " + name_ + ": resume state of " + Get(document).name + ": ";
+  if (resume.status().code() == StatusCode::kNotFound) return NotFound(what + "missing");
+  return DataLoss(what + resume.status().message() + "; forget and ingest the document again");
+}
+
+Status Memory::Restart(DocumentId document) {
+  DocumentRecord record = Get(document);
+  LH_CHECK(!record.complete());
+  record.committed_tokens = 0;
+  WriteBatch batch;
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  batch.Delete(Table::kMeta, ResumeKey(document));
+  for (const Table table : {Table::kIndex, Table::kBlocks}) batch.DeleteRange(table, NumberedKey(document, 0), NumberedKey(NextId(document), 0));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
+  for (DocumentRecord& d : documents_) {
+    if (d.id == document) d = record;
+  }
+  lexical_.Remove(document);
+  relevance_.Remove(document);
+  return OkStatus();
 }
 
 namespace {
@@ -470,7 +532,7 @@ void Memory::AppendForget(DocumentId document, const std::string& name, WriteBat
   batch->Delete(Table::kMeta, DocumentKey(document));
   batch->Delete(Table::kMeta, ResumeKey(document));
   const std::string begin = NumberedKey(document, 0);
-  const std::string end = NumberedKey(DocumentId{static_cast<uint32_t>(document) + 1}, 0);
+  const std::string end = NumberedKey(NextId(document), 0);
   for (Table table : {Table::kText, Table::kIndex, Table::kBlocks}) batch->DeleteRange(table, begin, end);
 }
 
@@ -487,7 +549,7 @@ void Memory::ForgetInRam(DocumentId document, const std::string& name) {
 Status Memory::Forget(DocumentId document, const std::string& name) {
   WriteBatch batch;
   AppendForget(document, name, &batch);
-  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
   ForgetInRam(document, name);
   return OkStatus();
 }
@@ -505,7 +567,7 @@ Status Memory::AddName(DocumentId document, const std::string& name) {
   if (record.HasName(name) && others.empty()) return OkStatus();
   if (!record.HasName(name)) record.aliases.push_back(name);
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
-  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
   for (const DocumentId other : others) ForgetInRam(other, name);
   for (DocumentRecord& d : documents_) {
     if (d.id == document) d = record;
@@ -516,7 +578,7 @@ Status Memory::AddName(DocumentId document, const std::string& name) {
 Status Memory::PutManifest(Manifest next) {
   WriteBatch batch;
   batch.Put(Table::kMeta, kManifestKey, Encode(next));
-  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
   manifest_ = std::move(next);
   return OkStatus();
 }
@@ -538,11 +600,16 @@ Status Memory::Verify() {
   if (!manifest.ok()) return damaged(manifest.status());
   if (const Result<Manifest> m = DecodeManifest(*manifest); !m.ok()) return damaged(m.status());
   if (const Status basis = ReadBasis().status(); !basis.ok() && basis.code() != StatusCode::kNotFound) return damaged(basis);
+  // One block at a time, as numbers and once more while it is decoded.
+  LH_ASSIGN_OR_RETURN(const MemoryReservation reading, ReserveFor(2 * block_shape().Numbers() * sizeof(uint16_t), "reading a block"));
   for (const DocumentRecord& d : documents_) {
     const Result<std::string> record = read(DocumentKey(d.id));
     if (!record.ok()) return damaged(record.status());
     if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok()) return damaged(r.status());
-    if (!d.complete() && d.committed_tokens > 0) LH_RETURN_IF_ERROR(LoadResume(d.id).status());
+    if (!d.complete() && d.committed_tokens > 0) {
+      // Without one the ingest begins anew.
+      if (const Status resume = LoadResume(d.id).status(); !resume.ok() && resume.code() != StatusCode::kNotFound) return resume;
+    }
     LH_RETURN_IF_ERROR(VerifySegments(d));
     uint64_t bytes = 0, tokens = 0;
     for (uint32_t c = 0; c < d.chunk_tokens.size(); ++c) {
@@ -556,12 +623,7 @@ Status Memory::Verify() {
     if (bytes != d.bytes || tokens != d.tokens) return DataLoss("memory " + name_ + ": text of " + d.name + " is incomplete");
     const uint32_t blocks = static_cast<uint32_t>((d.committed_tokens + kBlockTokens - 1) / kBlockTokens);
     for (uint32_t b = 0; b < blocks; ++b) {
-      LH_ASSIGN_OR_RETURN(const KvBlock block, LoadBlock({d.id, b}));
-      const uint64_t want = std::min<uint64_t>(kBlockTokens, d.committed_tokens - uint64_t{b} * kBlockTokens);
-      // The block that an unfinished ingest goes on from may hold more than is committed, never less.
-      if (block.tokens < want) {
-        return DataLoss("memory " + name_ + ": " + Name({d.id, b}) + " holds " + std::to_string(block.tokens) + " tokens");
-      }
+      LH_RETURN_IF_ERROR(LoadBlock({d.id, b}).status());
     }
   }
   return OkStatus();

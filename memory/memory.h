@@ -27,8 +27,6 @@
 
 namespace longhold {
 
-// Text bytes of one stored chunk, at most; chunks end at a line's end where there is one.
-inline constexpr size_t kChunkBytesMax = 32u << 10;
 // A word that crosses an index segment's edge is whole in the later one when it has at most this many tokens.
 inline constexpr uint64_t kPrecedingTokens = 16;
 
@@ -52,14 +50,17 @@ struct IndexReport {
 
 class Memory {
  public:
-  // Opens what `store` holds. With `model`, its fingerprint must be the memory's: failed_precondition names both otherwise.
-  // Errors: not_found (the store holds no memory), data_loss.
+  // Opens what `store` holds. With `model`, its fingerprint must be the memory's: failed_precondition names both otherwise; and then its
+  // layers, heads and head size must be, too, for all that is stored is read by them. Errors: not_found (the store holds no memory), data_loss.
   static Result<std::unique_ptr<Memory>> Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model);
   // Whether `store` holds a memory. A crash while one is made leaves a store without: it is as good as new.
   static bool Exists(ColdStore& store);
   // Makes an empty memory for `model` in an empty store, with its blocks in `codec`, one of CodecNames'. Errors: already_exists.
   static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo& model,
                                                 const RecallProfile& profile, std::string_view codec = ExactCodec().name());
+
+  // Whether `model` is the one that wrote the memory, and reads it by the shape that it was written in. Errors: as Open's.
+  Status CheckModel(const ModelInfo& model) const;
 
   const std::string& name() const { return name_; }
   const Manifest& manifest() const { return manifest_; }
@@ -72,6 +73,9 @@ class Memory {
   const BlockCodec& codec() const;
   BlockShape block_shape() const;
   uint64_t committed_tokens() const;
+  // On the disk, as far as it counts: the files as they were when it was opened, and what was written since. A log that is not written into tables
+  // yet, and resume states, do not count twice.
+  uint64_t disk_bytes() const { return opened_bytes_ + written_bytes_; }
 
   // --- reading ---
   // Lets lexical segments be built again; borrowed for as long as the memory lives. Without one, a damaged one is data_loss.
@@ -102,6 +106,7 @@ class Memory {
   Result<std::vector<SummarySegment>> Summaries(DocumentId document, const KvGeometry& geometry, const ParallelFor& parallel, uint64_t* blocks_lost);
   // The same of one segment of kCommitTokens.
   Result<SummarySegment> SummariesOf(DocumentId document, uint32_t segment, const KvGeometry& geometry, const ParallelFor& parallel, uint64_t* blocks_lost);
+  // Holds as many tokens as count of the block, or more, and only finite numbers. Errors: data_loss. Must hold: the document is there.
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
@@ -127,7 +132,10 @@ class Memory {
   Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
                 std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire,
                 const SummarySegment* summaries = nullptr);
+  // Errors: not_found (an import leaves them out), data_loss.
   Result<ResumeRecord> LoadResume(DocumentId document);
+  // Takes back all that is committed of an unfinished document; its text stays. Atomic. What was committed is not recalled any more.
+  Status Restart(DocumentId document);
   // Learns and stores the basis of a memory whose codec is `archive`, where it has none, 4,096 committed tokens to learn from, and room in
   // the budget; without room a later call may have it. Blocks that are there stay as they are.
   Status LearnBasis();
@@ -168,6 +176,8 @@ class Memory {
  private:
   Memory(std::unique_ptr<ColdStore> store, std::string name) : store_(std::move(store)), name_(std::move(name)) {}
   Status LoadRecords();
+  // Every change goes through here, and is counted.
+  Status Write(WriteBatch batch, Durability durability);
   // Makes `next` the manifest, in the store and here.
   Status PutManifest(Manifest next);
 
@@ -223,6 +233,8 @@ class Memory {
   Status basis_status_ = NotFound("no basis");   // ok where archive_ is there, else why it is not
   uint64_t basis_bytes_ = 0;                     // RAM of it
   MemoryReservation basis_memory_;
+  uint64_t opened_bytes_ = 0;
+  std::atomic<uint64_t> written_bytes_ = 0;
   std::vector<DocumentRecord> documents_;
   const LexicalVocabulary* vocabulary_ = nullptr;
   bool indexes_loaded_ = false;

@@ -90,7 +90,7 @@ Status Memory::LearnBasis() {
   batch.Put(Table::kMeta, kBasisKey, basis->Encode());
   // Not used before it is stored, and not stored where it cannot be used.
   LH_ASSIGN_OR_RETURN(basis_memory_, ReserveFor(BasisBytes(*basis), "the codec's basis"));
-  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kSynced));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
   UseBasis(std::move(*basis));
   basis_status_ = OkStatus();
   return OkStatus();
@@ -147,7 +147,7 @@ Result<RecodeReport> Memory::Recode(std::string_view codec, const ParallelFor& p
       ++report.blocks_coded;
       batch.Put(Table::kBlocks, NumberedKey(keys[begin + i].document, keys[begin + i].block), std::move(values[i]));
     }
-    LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+    LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
     if (on_progress) on_progress(begin + count, keys.size());
   }
   return report;

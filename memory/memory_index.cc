@@ -129,7 +129,7 @@ Result<SummarySegment> Memory::SummariesOf(DocumentId document, uint32_t segment
     WriteBatch batch;
     batch.Put(Table::kIndex, SummariesKey(document, segment), built.Encode());
     // A reader cannot, a full disk will not: they serve all the same.
-    (void)store_->Write(std::move(batch), Durability::kBuffered);
+    (void)Write(std::move(batch), Durability::kBuffered);
   }
   return built;
 }
@@ -164,7 +164,7 @@ Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(const DocumentRec
   WriteBatch batch;
   batch.Put(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation), built->Encode());
   // A reader cannot, a full disk will not: the segment serves all the same.
-  if (store_->Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
+  if (Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
   return built;
 }
 
@@ -181,7 +181,7 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(const Docum
   ++report->segments_rebuilt;
   WriteBatch batch;
   batch.Put(Table::kIndex, LexicalKey(d.id, n), (*built)->Encode());
-  if (store_->Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
+  if (Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
   return built;
 }
 
@@ -278,7 +278,7 @@ Status Memory::BuildLists(const ParallelFor& parallel) {
       WriteBatch batch;  // one a head: the store takes no batch of 2 GiB, and half of the heads are as good as none
       batch.Put(Table::kIndex, ListsKey(d.id, head), segment.Encode());
       // As with a segment that was built again: what cannot be kept serves all the same.
-      (void)store_->Write(std::move(batch), Durability::kBuffered);
+      (void)Write(std::move(batch), Durability::kBuffered);
       lists.push_back(std::move(segment));
     }
     LH_RETURN_IF_ERROR(relevance_.AddLists(lists));
@@ -335,7 +335,7 @@ Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const Parallel
           ++report.segments_stored;
           WriteBatch batch;
           batch.Put(Table::kIndex, ScanKey(d.id, n, next.index_generation), BuildScan(next, d, n, parallel, &report.blocks_lost)->Encode());
-          LH_RETURN_IF_ERROR(store_->Write(std::move(batch), Durability::kBuffered));
+          LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
         }
       } else if (!manifest_.scan_layers.empty()) {
         LH_RETURN_IF_ERROR(ScanOrBuild(d, n, ReadScan(d, n), parallel, &report).status());
@@ -350,7 +350,7 @@ Result<IndexReport> Memory::Reindex(const RecallProfile& profile, const Parallel
     }
   }
   last.Put(Table::kMeta, kManifestKey, Encode(next));
-  LH_RETURN_IF_ERROR(store_->Write(std::move(last), Durability::kSynced));
+  LH_RETURN_IF_ERROR(Write(std::move(last), Durability::kSynced));
   manifest_ = next;
   indexes_loaded_ = false;
   return report;

@@ -107,8 +107,8 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Count("spans_max", &p.spans_max, 1, 64);
   r.Number("span_score_min", &p.span_score_min, 0, 1);
   r.Count("span_tokens", &p.span_tokens, 32, 1024);
-  r.Count("window_tokens", &p.window_tokens, 64, 4096);
-  r.Count("sink_tokens", &p.sink_tokens, 64, 512);
+  r.Count("window_tokens", &p.window_tokens, 64, kWindowTokensMax);
+  r.Count("sink_tokens", &p.sink_tokens, 64, kSinkTokensMax);
   if (p.window_tokens % kBlockTokens != 0) r.Bad("window_tokens", "must be a multiple of 64");
   if (p.sink_tokens % kBlockTokens != 0) r.Bad("sink_tokens", "must be a multiple of 64");
   if (const json::array* heads = r.Array("heads")) {

@@ -19,6 +19,10 @@ struct RecallHead {
   double weight = 1;
 };
 
+// Of the hot window's sinks and window: what reading a text takes grows with both.
+inline constexpr uint32_t kSinkTokensMax = 512;
+inline constexpr uint32_t kWindowTokensMax = 4096;
+
 // Value type.
 struct RecallProfile {
   std::string name;              // "smollm2-135m"; "generic" for the rule without heads

@@ -1,8 +1,9 @@
-// Under which keys a memory's values stand: docs/formats/records.md, "Keys". Only Memory needs them.
+// Under which keys a memory's values stand: docs/formats/records.md, "Keys". Only Memory and its imports need them.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "base/types.h"
 #include "store/cold_store.h"
@@ -13,6 +14,11 @@ inline constexpr char kManifestKey[] = "manifest";
 inline constexpr char kBasisKey[] = "basis";
 inline constexpr char kDocumentPrefix[] = "document/";
 inline constexpr char kDocumentEnd[] = "document0";  // '0' follows '/'
+inline constexpr char kResumePrefix[] = "resume/";
+
+// What stands under a key. kUnknown: no key that a memory of this format has.
+enum class KeyKind : uint8_t { kUnknown, kManifest, kBasis, kDocument, kResume, kText, kSegment, kLists, kBlock };
+KeyKind KindOf(Table table, std::string_view key);
 
 inline std::string DocumentKey(DocumentId id) {
   std::string key = kDocumentPrefix;
@@ -21,7 +27,7 @@ inline std::string DocumentKey(DocumentId id) {
 }
 
 inline std::string ResumeKey(DocumentId id) {
-  std::string key = "resume/";
+  std::string key = kResumePrefix;
   AppendBigEndian32(&key, static_cast<uint32_t>(id));
   return key;
 }

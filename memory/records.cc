@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <functional>
 
+#include "attention/geometry.h"
 #include "base/hash.h"
+#include "memory/recall_profile.h"
+#include "memory/scan_index.h"
 #include "proto/records_generated.h"
 #include "store/compress.h"
 
@@ -18,8 +21,6 @@ constexpr size_t kHeaderBytes = 3 + 1 + 8;
 constexpr uint32_t kFormat = 2;
 // Documents from before the field: every reader of text used this length.
 constexpr uint32_t kPassTokensBefore = 512;
-// A text chunk is 32 KiB of text; a saved native cache some megabytes. Anything beyond is damage.
-constexpr size_t kRecordBytesMax = 512u << 20;
 
 template <typename T>
 std::string Finish(flatbuffers::FlatBufferBuilder& b, proto::Record type, flatbuffers::Offset<T> record, bool compress) {
@@ -44,7 +45,7 @@ auto Parse(std::string_view bytes, const char* what, Read read) -> Result<declty
   if (Hash64(body) != hash) return bad("checksum mismatch");
   std::string raw;
   if (bytes[3] == kZstd) {
-    LH_ASSIGN_OR_RETURN(raw, Decompress(body, kRecordBytesMax));
+    LH_ASSIGN_OR_RETURN(raw, Decompress(body, kTextRecordBytesMax));
   } else if (bytes[3] == kPlain) {
     raw = body;
   } else {
@@ -70,6 +71,37 @@ std::string Bytes(const flatbuffers::Vector<uint8_t>* v) {
 
 flatbuffers::Offset<flatbuffers::Vector<uint8_t>> Vector(flatbuffers::FlatBufferBuilder& b, std::string_view bytes) {
   return b.CreateVector(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+}
+
+// What every reader of a manifest relies on; null when it holds, else what is wrong.
+const char* ManifestFault(const Manifest& m) {
+  if (m.layers.empty() || m.layers.size() > kTappedLayersMax) return "number of layers";
+  if (std::adjacent_find(m.layers.begin(), m.layers.end(), std::greater_equal<>()) != m.layers.end()) return "layers";
+  if (m.kv_heads == 0 || m.kv_heads > kKvHeadsMax || m.q_heads == 0 || m.q_heads > kKvHeadsMax || m.q_heads % m.kv_heads != 0) return "heads";
+  if (m.head_dim == 0 || m.head_dim % 4 != 0 || m.head_dim > kMaxHeadDim) return "head size";
+  if (uint64_t{m.kv_heads} * m.head_dim * m.layers.size() * 2 * kBlockTokens > kBlockNumbersMax) return "size of a block";
+  if (m.sink_tokens % kBlockTokens != 0 || m.sink_tokens > kSinkTokensMax) return "sinks";
+  if (m.window_tokens % kBlockTokens != 0 || m.window_tokens == 0 || m.window_tokens > kWindowTokensMax) return "window";
+  if (m.next_document == 0 || m.next_document > kDocumentIdsMax) return "next document";
+  if (m.scan_layers.size() != m.scan_kv_heads.size() || m.scan_layers.size() > kScanHeadsMax) return "recall heads";
+  for (size_t h = 0; h < m.scan_layers.size(); ++h) {
+    if (m.scan_kv_heads[h] >= m.kv_heads || !std::binary_search(m.layers.begin(), m.layers.end(), m.scan_layers[h])) return "recall heads";
+  }
+  return nullptr;
+}
+
+// The same of a document.
+const char* DocumentFault(const DocumentRecord& d) {
+  const auto id = static_cast<uint32_t>(d.id);
+  if (id == 0 || id >= kDocumentIdsMax) return "id";
+  const auto& starts = d.chunk_tokens;
+  const bool ascending = std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end();
+  if (starts.empty() || starts.front() != 0 || starts.back() >= d.tokens || !ascending) return "text chunks";
+  if (d.tokens - starts.back() > kChunkTokensMax || d.tokens > starts.size() * kChunkTokensMax || d.bytes > starts.size() * kChunkBytesMax) return "length";
+  if (d.committed_tokens > d.tokens || (!d.complete() && d.committed_tokens % kBlockTokens != 0)) return "committed tokens";
+  if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens || (d.pass_tokens & (d.pass_tokens - 1)) != 0) return "pass length";
+  if (d.own_words > d.tokens) return "own words";
+  return nullptr;
 }
 
 }  // namespace
@@ -140,13 +172,7 @@ Result<Manifest> DecodeManifest(std::string_view bytes) {
                               "); use that version");
   }
   if (!result.ok()) return result;
-  // What readers find blocks' keys by.
-  const Manifest& m = *result;
-  bool heads = m.scan_layers.size() == m.scan_kv_heads.size();
-  for (size_t h = 0; heads && h < m.scan_layers.size(); ++h) {
-    heads = m.scan_kv_heads[h] < m.kv_heads && std::find(m.layers.begin(), m.layers.end(), m.scan_layers[h]) != m.layers.end();
-  }
-  if (!heads) return DataLoss("manifest record: recall heads");
+  if (const char* fault = ManifestFault(*result)) return DataLoss(std::string("manifest record: ") + fault);
   return result;
 }
 
@@ -169,18 +195,7 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
     return r;
   });
   if (!result.ok()) return result;
-  // What readers index and go on by.
-  const DocumentRecord& d = *result;
-  if (d.committed_tokens > d.tokens || (!d.complete() && d.committed_tokens % kBlockTokens != 0)) {
-    return DataLoss("document record: committed tokens");
-  }
-  if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens || (d.pass_tokens & (d.pass_tokens - 1)) != 0) {
-    return DataLoss("document record: pass length");
-  }
-  if (d.own_words > d.tokens) return DataLoss("document record: own words");
-  const auto& starts = d.chunk_tokens;
-  const bool ascending = std::adjacent_find(starts.begin(), starts.end(), std::greater_equal<>()) == starts.end();
-  if (starts.empty() || starts.front() != 0 || starts.back() >= d.tokens || !ascending) return DataLoss("document record: text chunks");
+  if (const char* fault = DocumentFault(*result)) return DataLoss(std::string("document record: ") + fault);
   return result;
 }
 
@@ -198,6 +213,7 @@ Result<TextChunk> DecodeTextChunk(std::string_view bytes) {
   if (!result.ok()) return result;
   size_t sum = 0;
   for (uint16_t n : result->token_bytes) sum += n;
+  if (result->tokens.size() > kChunkTokensMax || result->text.size() > kChunkBytesMax) return DataLoss("text record: length");
   if (result->tokens.size() != result->token_bytes.size() || sum != result->text.size()) {
     return DataLoss("text record: tokens and bytes disagree");
   }

@@ -16,6 +16,16 @@ namespace longhold {
 // Tokens between two commits, and of one index segment. A contract of the stored index.
 inline constexpr uint32_t kCommitTokens = 4096;
 
+// What a stored number may be, at most. A reader refuses anything beyond as damage: these numbers size what is allocated and
+// indexed, and may come from a stranger's export.
+inline constexpr uint32_t kTappedLayersMax = 1024;
+inline constexpr uint32_t kKvHeadsMax = 1024;
+inline constexpr uint64_t kBlockNumbersMax = 1u << 26;         // keys and values of 64 tokens: 128 MiB as halves
+inline constexpr uint32_t kDocumentIdsMax = 1u << 31;
+inline constexpr size_t kChunkBytesMax = 32u << 10;            // text bytes of one chunk; chunks end at a line's end where there is one
+inline constexpr uint64_t kChunkTokensMax = 2 * kChunkBytesMax;  // a tokenizer gives a byte one token, rarely a second one
+inline constexpr size_t kTextRecordBytesMax = 1u << 20;        // a text chunk's record, also unpacked
+
 // Once per memory. Everything that later bytes depend on.
 struct Manifest {
   std::string name;
@@ -76,7 +86,8 @@ std::string Encode(const Manifest& record);
 std::string Encode(const DocumentRecord& record);
 std::string Encode(const TextChunk& record);
 std::string Encode(const ResumeRecord& record);
-// Errors: data_loss on anything wrong; never crashes on hostile bytes.
+// Errors: data_loss on anything wrong, numbers out of the bounds above included; never crashes on hostile bytes. Allocates a few times
+// bytes.size(), and at most kTextRecordBytesMax for what is packed.
 Result<Manifest> DecodeManifest(std::string_view bytes);
 Result<DocumentRecord> DecodeDocument(std::string_view bytes);
 Result<TextChunk> DecodeTextChunk(std::string_view bytes);

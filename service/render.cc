@@ -101,7 +101,7 @@ std::string Plural(uint64_t count, std::string_view noun) {
 }
 
 // Columns padded to their widest cell; numbers to the right.
-struct Table {
+struct TextTable {
   std::vector<bool> right;
   std::vector<std::vector<std::string>> rows;
 
@@ -417,7 +417,7 @@ std::string ShowText(const MemoryInfo& info) {
   std::string out = CollapseSpace(info.name) + ": " + Plural(info.documents.size(), "document") + ", " + Plural(info.tokens, "token") + ", " +
                     FormatBytes(info.disk_bytes) + " on disk\nmodel " + CollapseSpace(info.model) +
                     (info.codec.empty() ? "" : ", codec " + info.codec) + "\n";
-  Table table{.right = {false, true, true, false}, .rows = {}};
+  TextTable table{.right = {false, true, true, false}, .rows = {}};
   for (const DocumentInfo& d : info.documents) {
     std::string remark = d.version > 1 ? "version " + std::to_string(d.version) : "";
     if (d.committed_tokens < d.tokens) remark += (remark.empty() ? "" : ", ") + FormatCount(d.committed_tokens) + " read so far";
@@ -428,7 +428,7 @@ std::string ShowText(const MemoryInfo& info) {
 }
 
 std::string ListText(const std::vector<MemoryInfo>& memories) {
-  Table table{.right = {false, true, true, true, false}, .rows = {}};
+  TextTable table{.right = {false, true, true, true, false}, .rows = {}};
   for (const MemoryInfo& m : memories) {
     if (!m.status.ok()) {
       const bool damaged = m.status.code() == StatusCode::kDataLoss;
@@ -458,7 +458,7 @@ std::string ReindexText(const std::string& memory, const ReindexReport& r) {
 }
 
 std::string CatalogText(const std::vector<CatalogLine>& lines) {
-  Table table{.right = {false, false, false, true, false, false}, .rows = {}};
+  TextTable table{.right = {false, false, false, true, false, false}, .rows = {}};
   for (const CatalogLine& line : lines) {
     const bool here = line.state.kind != CatalogState::Kind::kAbsent;
     table.rows.push_back({std::string(line.model->name), std::string(ModelKindName(line.model->kind)),
@@ -470,7 +470,7 @@ std::string CatalogText(const std::vector<CatalogLine>& lines) {
 }
 
 std::string ConfigText(const Config& config, bool origin) {
-  Table table{.right = {false, false, false}, .rows = {}};
+  TextTable table{.right = {false, false, false}, .rows = {}};
   const auto add = [&](std::string name, std::string value, const std::string& from) {
     table.rows.push_back({std::move(name), std::move(value), origin ? "(" + CollapseSpace(from) + ")" : ""});
   };

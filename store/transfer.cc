@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/hash.h"
-#include "store/cold_store.h"
 
 namespace longhold {
 namespace {
@@ -13,8 +12,8 @@ constexpr char kMagic[4] = {'L', 'H', 'E', 'X'};
 constexpr uint32_t kVersion = 1;
 constexpr uint8_t kValue = 1, kEnd = 2;
 constexpr size_t kKeyBytesMax = 4096;
-constexpr size_t kBatchBytes = 16u << 20;
 constexpr size_t kPieceBytes = 1u << 20;
+constexpr size_t kExportBytes = 64u << 10;  // that are read at a time, or one value
 
 // What stands before each key. Little-endian, as every machine we build for.
 struct FrameHead {
@@ -30,26 +29,20 @@ std::string_view BytesOf(const T& value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
 
-// The checksum of a frame, which counts the one before: frames cannot be left out or change places. It stands behind the frame in `body` then.
-uint64_t AppendChain(uint64_t before, std::string* body) {
-  const size_t frame_bytes = body->size();
-  *body += BytesOf(before);
-  const uint64_t chain = Hash64(*body);
-  body->replace(frame_bytes, sizeof(chain), BytesOf(chain));
-  return chain;
-}
-
-// Exactly `count` bytes onto `out`, in pieces: a count that is not true allocates no more than a piece too much.
-Status ReadBytes(const ByteSource& source, size_t count, std::string* out) {
+// Exactly `count` bytes, given to `use` in pieces: a count that is not true allocates no more than a piece too much.
+Status ReadPieces(const ByteSource& source, uint64_t count, const std::function<void(std::string_view)>& use) {
+  std::string piece(static_cast<size_t>(std::min<uint64_t>(count, kPieceBytes)), '\0');
   while (count > 0) {
-    const size_t piece = std::min(count, kPieceBytes), begin = out->size();
-    out->resize(begin + piece);
-    LH_ASSIGN_OR_RETURN(const size_t got, source(std::span(out->data() + begin, piece)));
+    LH_ASSIGN_OR_RETURN(const size_t got, source(std::span(piece.data(), static_cast<size_t>(std::min<uint64_t>(count, piece.size())))));
     if (got == 0) return DataLoss("import: the file is cut off");
-    out->resize(begin + got);
+    use(std::string_view(piece).substr(0, got));
     count -= got;
   }
   return OkStatus();
+}
+
+Status ReadBytes(const ByteSource& source, uint64_t count, std::string* out) {
+  return ReadPieces(source, count, [&](std::string_view piece) { *out += piece; });
 }
 
 template <typename T>
@@ -61,42 +54,74 @@ Result<T> ReadNumber(const ByteSource& source) {
   return value;
 }
 
+// The checksum of a frame, which counts the one before: frames cannot be left out or change places. It stands behind the frame in `body` then.
+uint64_t AppendChain(uint64_t before, std::string* body) {
+  const size_t frame_bytes = body->size();
+  *body += BytesOf(before);
+  const uint64_t chain = Hash64(*body);
+  body->replace(frame_bytes, sizeof(chain), BytesOf(chain));
+  return chain;
+}
+
 }  // namespace
 
-Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, const ByteSink& sink) {
+ExportStream::ExportStream(ColdStore* store, std::string_view name) : store_(store) {
   LH_CHECK(name.size() <= UINT8_MAX);
-  TransferReport report;
-  report.name = name;
-  const auto write = [&](std::string_view bytes) {
-    report.bytes += bytes.size();
-    return sink(bytes);
-  };
-  std::string head(kMagic, sizeof(kMagic));
-  head += BytesOf(kVersion);
-  head.push_back(static_cast<char>(name.size()));
-  head += name;
-  LH_RETURN_IF_ERROR(write(head));
-  uint64_t chain = 0;
-  for (int table = 0; table < kTableCount; ++table) {
+  report_.name = name;
+}
+
+void ExportStream::AppendFrame(Table table, std::string_view key, std::string_view value, std::string* out) {
+  const FrameHead frame{kValue, static_cast<uint8_t>(table), static_cast<uint16_t>(key.size()), static_cast<uint32_t>(value.size())};
+  std::string body(BytesOf(frame));
+  body += key;
+  body += value;
+  chain_ = AppendChain(chain_, &body);
+  *out += body;
+  ++report_.values;
+}
+
+Result<std::string> ExportStream::Next() {
+  std::string out;
+  if (table_ < 0) {
+    out.assign(kMagic, sizeof(kMagic));
+    out += BytesOf(kVersion);
+    out.push_back(static_cast<char>(report_.name.size()));
+    out += report_.name;
+    table_ = 0;
+  }
+  static const std::string kLastKey(kKeyBytesMax, '\xff');
+  for (; table_ < kTableCount && out.size() < kExportBytes; ++table_, next_key_.clear()) {
     Status failed;
-    LH_RETURN_IF_ERROR(store.Scan(static_cast<Table>(table), "", std::string(kKeyBytesMax, '\xff'), [&](std::string_view key, std::string_view value) {
-      LH_CHECK(key.size() <= kKeyBytesMax && value.size() <= UINT32_MAX);
-      const FrameHead frame{kValue, static_cast<uint8_t>(table), static_cast<uint16_t>(key.size()), static_cast<uint32_t>(value.size())};
-      std::string body(BytesOf(frame));
-      body += key;
-      body += value;
-      chain = AppendChain(chain, &body);
-      failed = write(body);
-      ++report.values;
-      return failed.ok();
+    LH_RETURN_IF_ERROR(store_->Scan(static_cast<Table>(table_), next_key_, kLastKey, [&](std::string_view key, std::string_view value) {
+      if (key.size() > kKeyBytesMax || value.size() > UINT32_MAX) {
+        failed = DataLoss("export: a value is longer than an export can hold");
+        return false;
+      }
+      AppendFrame(static_cast<Table>(table_), key, value, &out);
+      next_key_ = std::string(key) + '\0';
+      return out.size() < kExportBytes;
     }));
     LH_RETURN_IF_ERROR(failed);
+    if (out.size() >= kExportBytes) break;  // the table may have more
   }
-  std::string end(BytesOf(FrameHead{.kind = kEnd}));
-  end += BytesOf(report.values);
-  AppendChain(chain, &end);
-  LH_RETURN_IF_ERROR(write(end));
-  return report;
+  if (table_ == kTableCount && out.size() < kExportBytes) {
+    std::string end(BytesOf(FrameHead{.kind = kEnd}));
+    end += BytesOf(report_.values);
+    AppendChain(chain_, &end);
+    out += end;
+    ++table_;
+  }
+  report_.bytes += out.size();
+  return out;
+}
+
+Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, const ByteSink& sink) {
+  ExportStream stream(&store, name);
+  for (;;) {
+    LH_ASSIGN_OR_RETURN(const std::string bytes, stream.Next());
+    if (bytes.empty()) return stream.report();
+    LH_RETURN_IF_ERROR(sink(bytes));
+  }
 }
 
 Result<std::string> ReadExportName(const ByteSource& source) {
@@ -112,7 +137,7 @@ Result<std::string> ReadExportName(const ByteSource& source) {
   return name;
 }
 
-Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store) {
+Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store, const ImportRules& rules) {
   TransferReport report;
   const ByteSource counted = [&](std::span<char> out) -> Result<size_t> {
     LH_ASSIGN_OR_RETURN(const size_t got, source(out));
@@ -124,31 +149,43 @@ Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store) {
   WriteBatch batch;
   size_t batched = 0;
   for (;;) {
-    std::string body;
-    LH_RETURN_IF_ERROR(ReadBytes(counted, sizeof(FrameHead), &body));
-    FrameHead frame;
-    std::memcpy(&frame, body.data(), sizeof(frame));
+    LH_ASSIGN_OR_RETURN(const FrameHead frame, ReadNumber<FrameHead>(counted));
     const bool end = frame.kind == kEnd;
     if ((frame.kind != kValue && !end) || frame.table >= kTableCount || frame.key_bytes > kKeyBytesMax) return damaged();
-    LH_RETURN_IF_ERROR(ReadBytes(counted, end ? sizeof(report.values) : size_t{frame.key_bytes} + frame.value_bytes, &body));
-    chain = AppendChain(chain, &body);
+    const Table table = static_cast<Table>(frame.table);
+    std::string key, value;
+    LH_RETURN_IF_ERROR(ReadBytes(counted, end ? 0 : frame.key_bytes, &key));
+    bool kept = true;
+    if (!end && rules.admit) {
+      LH_ASSIGN_OR_RETURN(kept, rules.admit(table, key, frame.value_bytes));
+    }
+    Hash64Stream hash;
+    hash.Update(BytesOf(frame));
+    hash.Update(key);
+    LH_RETURN_IF_ERROR(ReadPieces(counted, end ? sizeof(report.values) : frame.value_bytes, [&](std::string_view piece) {
+      hash.Update(piece);
+      if (kept) value += piece;
+    }));
+    hash.Update(BytesOf(chain));
+    chain = hash.Digest();
     LH_ASSIGN_OR_RETURN(const uint64_t stated, ReadNumber<uint64_t>(counted));
     if (chain != stated) return damaged();
     if (end) {
-      uint64_t values;
-      std::memcpy(&values, body.data() + sizeof(frame), sizeof(values));
-      if (values != report.values) return damaged();
+      if (value != BytesOf(report.values)) return damaged();
       char more;
       LH_ASSIGN_OR_RETURN(const size_t behind, counted(std::span(&more, 1)));
       if (behind != 0) return DataLoss("import: the file goes on behind its end");
       LH_RETURN_IF_ERROR(store.Write(std::move(batch), Durability::kSynced));
       return report;
     }
-    body.resize(body.size() - sizeof(chain));
     ++report.values;
-    batched += body.size();
-    batch.Put(static_cast<Table>(frame.table), std::string_view(body).substr(sizeof(frame), frame.key_bytes), body.substr(sizeof(frame) + frame.key_bytes));
-    if (batched < kBatchBytes) continue;
+    if (!kept) {
+      ++report.left_out;
+      continue;
+    }
+    batched += key.size() + value.size();
+    batch.Put(table, key, std::move(value));
+    if (batched < rules.batch_bytes) continue;
     LH_RETURN_IF_ERROR(store.Write(std::exchange(batch, WriteBatch()), Durability::kBuffered));
     batched = 0;
   }

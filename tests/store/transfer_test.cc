@@ -105,6 +105,47 @@ TEST(Transfer, ValuesCannotBeLeftOutOrChangePlaces) {
   }
 }
 
+TEST(Transfer, ValuesThatAreNotAdmittedAreReadPast) {
+  const auto store = Filled(60, 3000);
+  const std::string bytes = Exported(*store);
+  const auto import = [&](const ImportRules& rules, ColdStore& back) {
+    const ByteSource source = SourceOf(bytes, 1000);
+    EXPECT_TRUE(ReadExportName(source).ok());
+    return ImportStore(source, back, rules);
+  };
+  StoreContents expected = Contents(*store);
+  std::erase_if(expected, [](const auto& entry) { return entry.first.first == 1; });
+  const auto back = NewMemStore();
+  const Result<TransferReport> report = import({.admit = [](Table table, std::string_view, uint64_t) { return table != Table::kText; }}, *back);
+  ASSERT_TRUE(report.ok()) << report.status().ToString();
+  EXPECT_EQ(report->left_out, 15u);
+  EXPECT_EQ(Difference(expected, Contents(*back)), "");
+  size_t asked = 0;
+  const auto refused = import({.admit = [&](Table, std::string_view, uint64_t) -> Result<bool> {
+    return ++asked < 7 ? Result<bool>(true) : FailedPrecondition("no more");
+  }}, *NewMemStore());
+  EXPECT_EQ(refused.status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(asked, 7u);
+}
+
+TEST(Transfer, AStreamIsReadAtItsReadersPace) {
+  const auto store = Filled(200, 6000);
+  const std::string whole = Exported(*store);
+  ExportStream stream(store.get(), "tales");
+  std::string bytes;
+  size_t pieces = 0;
+  for (;; ++pieces) {
+    const Result<std::string> piece = stream.Next();
+    ASSERT_TRUE(piece.ok());
+    if (piece->empty()) break;
+    EXPECT_LE(piece->size(), (64u << 10) + 7000);
+    bytes += *piece;
+  }
+  EXPECT_GT(pieces, 5u);
+  EXPECT_EQ(bytes, whole);
+  EXPECT_TRUE(stream.Next()->empty());
+}
+
 TEST(Transfer, AStatedLengthAllocatesNothing) {
   std::string bytes = Exported(*Filled(1, 20)).substr(0, 14);
   bytes += std::string("\x01\x03\x04\x00\xff\xff\xff\xff", 8) + "abcd";  // a value of 4 GiB that does not come
@@ -112,7 +153,7 @@ TEST(Transfer, AStatedLengthAllocatesNothing) {
 }
 
 TEST(Transfer, FailuresOfSinkSourceAndStoreAreTheirs) {
-  const auto store = Filled(20, 100);
+  const auto store = Filled(200, 6000);  // some ten pieces
   int left = 5;
   const Result<TransferReport> full = ExportStore(*store, "tales", [&](std::string_view) { return --left > 0 ? OkStatus() : ResourceExhausted("full"); });
   EXPECT_EQ(full.status().code(), StatusCode::kResourceExhausted);
