@@ -70,6 +70,50 @@ std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view t
   return bytes;
 }
 
+// How much of 16 bits a number a codec's blocks take, at least and at most, before one was written: docs/figures.md, "Codecs".
+struct StoredShare {
+  double least = 1, most = 1;
+};
+StoredShare StoredShareOf(const BlockCodec& codec) {
+  if (codec.name() == ExactCodec().name()) return {};
+  if (codec.name() == kArchiveCodec) return {0.08, 0.2};
+  return {0.22, 0.35};
+}
+
+// What the memory's owner may have on the disk, held against what there is and what comes next.
+class DiskAllowance {
+ public:
+  DiskAllowance(const IngestInput& input, const Memory& memory)
+      : input_(input), memory_(memory), begun_bytes_(memory.disk_bytes()),
+        exact_token_bytes_(static_cast<double>(memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t))) {}
+
+  // Asks anew what may be had.
+  Status Ask() {
+    if (!input_.disk_bytes_max) return OkStatus();
+    LH_ASSIGN_OR_RETURN(bytes_max_, input_.disk_bytes_max());
+    return OkStatus();
+  }
+  // Whether `tokens` more may be read. `all`: they are all that is left, and a text that cannot fit is not begun.
+  Status Admit(uint64_t tokens, bool all) const {
+    if (bytes_max_ == UINT64_MAX) return OkStatus();
+    const StoredShare share = StoredShareOf(memory_.codec());
+    double each = exact_token_bytes_ * (all ? share.least : share.most);
+    if (read_ > 0) each = static_cast<double>(memory_.disk_bytes() - begun_bytes_) / static_cast<double>(read_);
+    const double wanted = static_cast<double>(memory_.disk_bytes()) + each * static_cast<double>(tokens);
+    if (wanted <= static_cast<double>(bytes_max_)) return OkStatus();
+    return FailedPrecondition("document " + input_.name + ": with it the memory takes more than the " + std::to_string(bytes_max_) +
+                              " bytes that its owner may have on the disk for it; forget some, or ask the operator for more");
+  }
+  void Read(uint64_t tokens) { read_ += tokens; }
+
+ private:
+  const IngestInput& input_;
+  const Memory& memory_;
+  const uint64_t begun_bytes_;
+  const double exact_token_bytes_;
+  uint64_t bytes_max_ = UINT64_MAX, read_ = 0;
+};
+
 // The pass length for a new document: a power of two, so that commits fall on a pass's end.
 uint32_t PassTokens(const LanguageModel& model) {
   uint32_t tokens = kBlockTokens;
@@ -360,6 +404,8 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   }
   for (const DocumentId d : abandoned) LH_RETURN_IF_ERROR(memory.Forget(d, input.name));
 
+  DiskAllowance allowance(input, memory);
+  LH_RETURN_IF_ERROR(allowance.Ask());
   DocumentId id;
   std::optional<DocumentId> retire;
   if (older) retire = older->id;
@@ -377,8 +423,11 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
     record.pass_tokens = PassTokens(model);
     record.own_words = TokensWithin(chunks, input.told_bytes);
     if (record.own_words == record.tokens) record.own_words = 0;
+    LH_RETURN_IF_ERROR(allowance.Admit(record.tokens, /*all=*/true));
     LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
   }
+  // An import brings no resume state: what a stranger saved of a model's own cache is not given to the model.
+  if (unfinished && unfinished->committed_tokens > 0 && memory.LoadResume(id).status().code() == StatusCode::kNotFound) LH_RETURN_IF_ERROR(memory.Restart(id));
   const DocumentRecord record = memory.Get(id);
   report.version = record.version;
   report.tokens = record.tokens;
@@ -395,17 +444,25 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory, const 
   Speedometer speed;
   const auto stopped = [&] { return stop != nullptr && stop->load(); };
   uint64_t position = record.committed_tokens;
+  Status admitted;
   while (position < record.tokens && !stopped()) {
     const TokenSpan span{position, std::min<uint64_t>(record.tokens, position + record.pass_tokens)};
+    admitted = allowance.Admit(span.size(), /*all=*/false);
+    if (!admitted.ok()) break;
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory.Tokens(id, span));
     LH_RETURN_IF_ERROR(reader.Read(tokens));
     position = span.end;
-    if (position % kCommitTokens == 0 && position < record.tokens) LH_RETURN_IF_ERROR(reader.Commit(false, nullptr));
+    allowance.Read(span.size());
+    if (position % kCommitTokens == 0 && position < record.tokens) {
+      LH_RETURN_IF_ERROR(reader.Commit(false, nullptr));
+      LH_RETURN_IF_ERROR(allowance.Ask());
+    }
     speed.Add(span.size());
     if (on_progress) on_progress({input.name, position, record.tokens, speed.Recent()});
   }
   const bool complete = position == record.tokens;
   LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
+  LH_RETURN_IF_ERROR(admitted);
   // Each commit's resume state has megabytes, and all of them are dead now; were they not taken out, nothing would be lost.
   if (complete && record.tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
   // Beside the text's own hours these are seconds. The document is committed: whoever stops here has it scanned until the next

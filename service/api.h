@@ -115,6 +115,8 @@ class Api {
   // Has the text read, and answers. `upload` is where it came from, which is not needed then; it may be empty.
   void TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client, const std::string& memory, IngestInput input,
                 const std::string& upload);
+  // What a memory of the tenant may have on the disk beside its others: IngestInput::disk_bytes_max.
+  std::function<Result<uint64_t>()> DiskLimit(const TenantLimits& limits, const std::string& memory) const;
   void MeasureDisk();
   void TellNotes(Engine& engine) const;
   void TellKeys(const KeyChanges& changes) const;

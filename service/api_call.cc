@@ -1,5 +1,6 @@
 #include "service/api_call.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <exception>
 #include <new>
@@ -97,8 +98,9 @@ json::object IngestObject(const IngestJob& job, const std::string& memory) {
   return object;
 }
 
-Status RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document) {
-  if (limits.documents == 0 && limits.disk_bytes == 0) return OkStatus();
+Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document) {
+  TenantRoom room;
+  if (limits.documents == 0 && limits.disk_bytes == 0) return room;
   LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> all, engine.List(limits.tenant));
   uint64_t documents = 0, disk_bytes = 0;
   bool replaces = false;
@@ -115,7 +117,9 @@ Status RoomFor(Engine& engine, const TenantLimits& limits, const std::string& me
     return FailedPrecondition(tenant + std::to_string(disk_bytes) + " bytes on the disk and may have " + std::to_string(limits.disk_bytes) +
                               "; forget some, or ask the operator for more");
   }
-  return OkStatus();
+  if (limits.documents > 0) room.documents = limits.documents - std::min(limits.documents, documents);
+  if (limits.disk_bytes > 0) room.disk_bytes = limits.disk_bytes - disk_bytes;
+  return room;
 }
 
 }  // namespace longhold

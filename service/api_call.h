@@ -36,8 +36,12 @@ std::string_view StateName(IngestState state);
 std::string IngestId(uint64_t id);
 // `memory`: as the client calls it.
 boost::json::object IngestObject(const IngestJob& job, const std::string& memory);
-// Whether the tenant may have one more document in `memory`; one of the same name is replaced. Errors: failed_precondition.
-Status RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document);
+// What a tenant may still have; as much as there is where it has no limits. Value type.
+struct TenantRoom {
+  uint64_t documents = UINT64_MAX, disk_bytes = UINT64_MAX;
+};
+// Errors: failed_precondition where it may have nothing more: no document, but for one in `memory` that `document` replaces, or no byte.
+Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document);
 
 // Who asks, and which memories are theirs. Value type.
 struct Client {

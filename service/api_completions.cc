@@ -102,7 +102,7 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
     };
     if (!request_.session.empty()) {
       options.answer_alone = true;
-      LH_RETURN_IF_ERROR(RoomFor(engine, limits_, memory_, ""));
+      LH_RETURN_IF_ERROR(RoomFor(engine, limits_, memory_, "").status());
       if (engine.Exists(memory_).code() == StatusCode::kNotFound) {
         LH_RETURN_IF_ERROR(engine.Ingest(memory_, OpeningDocument("session/" + request_.session, head_.created), nullptr, nullptr).status());
         engine.CloseMemory();  // it is read from, and later written to by whoever ends first
@@ -113,7 +113,8 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
 
   Remainder Keep(Engine& engine, bool alone) {
     const std::string conversation = "session/" + request_.session + "/" + TimeText(head_.created) + " " + api_->instance_;
-    const IngestInput turn = TurnDocument(conversation, serial_, request_.question, request_.marks ? reply_.answer : shown_.text());
+    IngestInput turn = TurnDocument(conversation, serial_, request_.question, request_.marks ? reply_.answer : shown_.text());
+    turn.disk_bytes_max = api_->DiskLimit(limits_, memory_);
     const Status kept = engine.Ingest(memory_, turn, nullptr, nullptr).status();
     engine.CloseMemory();  // other processes may write to it again
     if (!alone && WantsEngineAlone(kept)) return {.run = Step(&Completion::Keep), .alone = true};

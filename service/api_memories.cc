@@ -88,7 +88,7 @@ void Api::CreateMemory(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   OnEngine(call, [limits = call.client.limits, shown, memory, codec](Engine& engine) -> Result<HttpReply> {
-    LH_RETURN_IF_ERROR(RoomFor(engine, limits, memory, ""));
+    LH_RETURN_IF_ERROR(RoomFor(engine, limits, memory, "").status());
     LH_RETURN_IF_ERROR(engine.Create(memory, codec));
     LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(memory));
     info.name = shown;
@@ -155,7 +155,7 @@ void Api::ImportMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id, bytes] {
     Engine engine(ErrandEngine());
     const auto import = [&]() -> Result<MemoryInfo> {
-      LH_RETURN_IF_ERROR(RoomFor(engine, client.limits, name, ""));
+      LH_ASSIGN_OR_RETURN(const TenantRoom room, RoomFor(engine, client.limits, name, ""));
       ByteSource upload;
       if (!id.empty()) {
         LH_ASSIGN_OR_RETURN(upload, uploads_.Open(id, client.tenant()));
@@ -169,7 +169,7 @@ void Api::ImportMemory(Call& call) {
         std::copy_n(bytes->data() + at, n, out.data());
         at += n;
         return n;
-      }, name).status());
+      }, name, {.bytes_max = room.disk_bytes, .documents_max = room.documents, .model = &queue_->engine().model_info()}).status());
       return engine.Show(name);
     };
     Result<MemoryInfo> info = import();
@@ -263,6 +263,13 @@ void Api::AddDocument(Call& call) {
   });
 }
 
+std::function<Result<uint64_t>()> Api::DiskLimit(const TenantLimits& limits, const std::string& memory) const {
+  if (limits.disk_bytes == 0) return nullptr;
+  return [this, most = limits.disk_bytes, tenant = limits.tenant, memory]() -> Result<uint64_t> {
+    return most - std::min(most, queue_->engine().DiskBytes(tenant, memory));
+  };
+}
+
 void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client, const std::string& memory, IngestInput input, const std::string& upload) {
   const uint64_t tokens = input.text.size() / kBytesPerToken;
   const std::string document = input.name;
@@ -274,6 +281,7 @@ void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& 
     const uint64_t waiting = queue_->WaitingBytes(client.tenant()) + input.text.size();
     if (waiting > most) return exchange->Respond(NotQueuedReply(ResourceExhausted("texts that wait have " + std::to_string(waiting) + may_have + "send it when they are read")));
   }
+  input.disk_bytes_max = DiskLimit(client.limits, memory);
   const Status taken = queue_->Ingest(memory, std::move(input), [this, client, exchange, tokens, upload](const Result<IngestJob>& job) {
     if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
     if (!upload.empty()) (void)uploads_.Remove(upload, client.tenant());
@@ -281,7 +289,7 @@ void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& 
     HttpReply reply = JsonReply(DumpJson(IngestObject(*job, client.Shown(job->memory))), 202);
     reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
     exchange->Respond(std::move(reply));
-  }, [limits = client.limits, memory, document](Engine& engine) { return RoomFor(engine, limits, memory, document); });
+  }, [limits = client.limits, memory, document](Engine& engine) { return RoomFor(engine, limits, memory, document).status(); });
   if (!taken.ok()) exchange->Respond(NotQueuedReply(taken));
 }
 
