@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include "memory/records.h"
+
 namespace longhold {
 
 using Clock = std::chrono::steady_clock;
@@ -264,7 +266,7 @@ void EngineQueue::Run() {
       }
       continue;
     }
-    if (!side_by_side_.empty() || (!stopping_ && questions_.empty() && ingests_.empty())) {
+    if (!side_by_side_.empty()) {
       changed_.wait(lock);
       continue;
     }
@@ -272,7 +274,12 @@ void EngineQueue::Run() {
       while (!ingests_.empty()) End(ingests_.front(), IngestState::kCancelled);
       return;
     }
-    ReadSome(lock);
+    const std::shared_ptr<Work> work = begun_ != nullptr ? begun_ : NextWork();
+    if (work == nullptr) {
+      Wait(lock);
+      continue;
+    }
+    ReadSome(lock, work);
   }
 }
 
@@ -293,13 +300,30 @@ bool EngineQueue::OthersWait(const std::string& tenant) const {
 
 std::shared_ptr<EngineQueue::Work> EngineQueue::NextWork() const {
   std::map<std::string, std::shared_ptr<Work>> first;  // of each tenant
-  for (const std::shared_ptr<Work>& work : ingests_) first.try_emplace(TenantOf(work->job.memory), work);
+  for (const std::shared_ptr<Work>& work : ingests_) {
+    if (work->not_before <= Clock::now()) first.try_emplace(TenantOf(work->job.memory), work);
+  }
+  if (first.empty()) return nullptr;
   const auto turn = first.upper_bound(read_last_);
   return turn == first.end() ? first.begin()->second : turn->second;
 }
 
-void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock) {
-  const std::shared_ptr<Work> work = begun_ != nullptr ? begun_ : NextWork();
+void EngineQueue::Wait(std::unique_lock<std::mutex>& lock) {
+  if (ingests_.empty()) return changed_.wait(lock);
+  const auto next = std::min_element(ingests_.begin(), ingests_.end(), [](const auto& a, const auto& b) { return a->not_before < b->not_before; });
+  changed_.wait_until(lock, (*next)->not_before);
+}
+
+bool EngineQueue::Retry(Work& work, const Status& failure) {
+  const bool may_pass = failure.code() == StatusCode::kResourceExhausted || failure.code() == StatusCode::kUnavailable;
+  if (!may_pass || work.failures >= options_.retries_max || work.cancel || stopping_) return false;
+  work.not_before = Clock::now() + options_.retry_delay * (1u << work.failures);
+  ++work.failures;
+  work.job.state = IngestState::kQueued;
+  return true;
+}
+
+void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Work>& work) {
   const std::string tenant = TenantOf(work->job.memory);
   begun_ = work;
   read_last_ = tenant;
@@ -315,7 +339,9 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock) {
       return End(work, IngestState::kFailed);
     }
   }
+  if (options_.inbox != nullptr) options_.inbox->Begun(work->job.id);
   const Result<IngestReport> report = Read(work->job.memory, work->input, [&](const IngestProgress& progress) {
+    if (options_.inbox != nullptr && progress.tokens_done % kCommitTokens == 0) options_.inbox->Advanced(work->job.id);
     const std::lock_guard progress_lock(mutex_);
     work->job.tokens_done = progress.tokens_done;
     work->job.tokens_total = progress.tokens_total;
@@ -325,6 +351,7 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock) {
     others_turn = spent >= options_.tenant_turn && OthersWait(tenant);
     if (others_turn || (!questions_.empty() && Clock::now() - begin >= options_.ingest_turn)) interrupt_ = true;
   });
+  if (options_.inbox != nullptr) options_.inbox->Paused(work->job.id);
   const bool interrupted = report.ok() && report->outcome == IngestReport::Outcome::kStopped;
   if (report.ok() && options_.on_read) options_.on_read(*report);
   if (!interrupted) engine_->CloseMemory();  // other processes may write to it again
@@ -336,8 +363,10 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock) {
   }
   if (!report.ok()) {
     work->job.status = report.status();
-    return End(work, IngestState::kFailed);
+    if (!Retry(*work, report.status())) End(work, IngestState::kFailed);
+    return;
   }
+  work->job.status = OkStatus();
   if (!interrupted) {
     work->job.report = *report;
     work->job.tokens_done = work->job.tokens_total = report->tokens;

@@ -40,6 +40,10 @@ struct EngineQueueOptions {
   uint64_t first_id = 1;                           // of ingests; above those that the inbox holds
   std::chrono::milliseconds ingest_turn{500};      // an ingest that was interrupted runs at least so long before the next question
   std::chrono::milliseconds tenant_turn{10000};    // and so long before the text of another tenant
+  // A text that fails for lack of memory, disk or descriptors, or because its memory is in use, is tried again: after this time, twice as long
+  // after each further failure, and so often.
+  std::chrono::milliseconds retry_delay{5000};
+  uint32_t retries_max = 6;
 };
 
 enum class IngestState : uint8_t { kQueued, kRunning, kDone, kFailed, kCancelled };
@@ -51,7 +55,7 @@ struct IngestJob {
   IngestState state = IngestState::kQueued;
   uint64_t tokens_done = 0, tokens_total = 0;      // 0 of 0 until it has begun
   double tokens_per_s = 0;
-  Status status;                                   // why it failed
+  Status status;                                   // why it failed, or, while it is queued, why the last try did
   std::optional<IngestReport> report;              // when it is done
 };
 
@@ -109,6 +113,8 @@ class EngineQueue {
     std::function<Status(Engine&)> admit;
     std::chrono::steady_clock::duration turn{};  // how much of its tenant's turn it has had
     bool cancel = false;
+    uint32_t failures = 0;
+    std::chrono::steady_clock::time_point not_before{};  // of the next try
   };
   // How many texts of a tenant wait or are being read, and their bytes. With the lock held.
   std::pair<size_t, uint64_t> WaitingOf(const std::string& tenant) const;
@@ -116,8 +122,12 @@ class EngineQueue {
   static std::string TenantOf(const std::string& memory) { return Engine::SplitName(memory).first; }
   // Whether another tenant's text waits while this one is read.
   bool OthersWait(const std::string& tenant) const;
-  // The first text of the tenant whose turn it is. Must hold: there is one.
+  // The first text of the tenant whose turn it is, of those that are not to wait; null: there is none.
   std::shared_ptr<Work> NextWork() const;
+  // Until something changes, or the next try of a text is due.
+  void Wait(std::unique_lock<std::mutex>& lock);
+  // Whether a text that failed is to be tried again; then it waits for that.
+  bool Retry(Work& work, const Status& failure);
   struct Waiting {
     Question run;
     bool beside = false;
@@ -141,8 +151,8 @@ class EngineQueue {
   void RunAlone(std::unique_lock<std::mutex>& lock, Question question);
   void Run();
   Result<IngestReport> Read(const std::string& memory, const IngestInput& input, const std::function<void(const IngestProgress&)>& on_progress);
-  // Gives NextWork its turn. `lock` is held on entry and on return, not in between.
-  void ReadSome(std::unique_lock<std::mutex>& lock);
+  // Gives `work` its turn. `lock` is held on entry and on return, not in between.
+  void ReadSome(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Work>& work);
   // A text that is to be read; its bytes count from here on.
   std::shared_ptr<Work> NewWork(uint64_t id, const std::string& memory, IngestInput input);
   // It waits, and can be asked for.

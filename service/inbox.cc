@@ -25,7 +25,9 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
-constexpr std::string_view kSuffix = ".text";
+constexpr std::string_view kSuffix = ".text", kAside = ".aside";
+// Tries of a text that ended with the process, until it is set aside.
+constexpr uintmax_t kTriesMax = 2;
 
 // Version 1: a line {"version": 1, "memory", "name", "hash"}, then the text. The hash is Hash64 of memory, a zero byte, name, a zero byte and
 // text, in hexadecimal digits.
@@ -105,6 +107,17 @@ Status Inbox::Keep(uint64_t id, const std::string& memory, const IngestInput& in
 void Inbox::Drop(uint64_t id) const {
   std::error_code ec;
   fs::remove(PathOf(id), ec);
+  Paused(id);
+}
+
+// Marks survive the process, not the machine: a power cut is not the text's fault. Where one cannot be written, a try is not counted.
+void Inbox::Begun(uint64_t id) const { std::ofstream(TriesPathOf(id), std::ios::binary | std::ios::app) << '.'; }
+
+void Inbox::Advanced(uint64_t id) const { std::ofstream(TriesPathOf(id), std::ios::binary | std::ios::trunc) << '.'; }
+
+void Inbox::Paused(uint64_t id) const {
+  std::error_code ec;
+  fs::remove(TriesPathOf(id), ec);
 }
 
 std::vector<Inbox::Text> Inbox::Load(std::vector<std::string>* notes) const {
@@ -113,6 +126,16 @@ std::vector<Inbox::Text> Inbox::Load(std::vector<std::string>* notes) const {
   for (const fs::directory_entry& entry : fs::directory_iterator(directory_, ec)) {
     const std::string name = entry.path().filename();
     if (name.size() != 20 + kSuffix.size() || !name.ends_with(kSuffix) || name.find_first_not_of("0123456789") != 20) continue;
+    const uint64_t id = std::stoull(name.substr(0, 20));
+    std::error_code none;
+    if (const uintmax_t tries = fs::file_size(TriesPathOf(id), none); !none && tries >= kTriesMax) {
+      const std::string aside = entry.path().string() + std::string(kAside);
+      fs::rename(entry.path(), aside, none);
+      Paused(id);
+      notes->push_back("accepted text " + aside + ": was set aside, because the server ended twice while it was read; look at it and at the memory that it is for, and "
+                       "send it again once the cause is gone");
+      continue;
+    }
     std::ifstream file(entry.path(), std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
     Result<Text> text = Parse(bytes, encryption_key_);
@@ -120,7 +143,7 @@ std::vector<Inbox::Text> Inbox::Load(std::vector<std::string>* notes) const {
       notes->push_back("accepted text " + entry.path().string() + ": cannot be read (" + text.status().message() + "); send it again, and remove the file");
       continue;
     }
-    text->id = std::stoull(name.substr(0, 20));
+    text->id = id;
     texts.push_back(std::move(*text));
   }
   std::sort(texts.begin(), texts.end(), [](const Text& a, const Text& b) { return a.id < b.id; });

@@ -32,11 +32,20 @@ class Inbox {
   // On the disk when it returns. Must hold: Take gave true. Errors: resource_exhausted (the disk is full), internal.
   Status Keep(uint64_t id, const std::string& memory, const IngestInput& input) const;
   void Drop(uint64_t id) const;
-  // All that are kept, those that were accepted first in front. A file that is damaged stays where it is, and a note says so.
+
+  // A text whose reading ends the process would end it again at every start. So each try is marked on the disk while it lasts: Begun before,
+  // Advanced when some of the text is committed for good, Paused when the try is over and the process still there.
+  void Begun(uint64_t id) const;
+  void Advanced(uint64_t id) const;
+  void Paused(uint64_t id) const;
+
+  // All that are kept, those that were accepted first in front. A file that is damaged stays where it is, and a note says so. So does a text of
+  // which two tries in a row ended with the process and got no further: it is set aside, as ID.text.aside.
   std::vector<Text> Load(std::vector<std::string>* notes) const;
 
  private:
   std::string PathOf(uint64_t id) const;
+  std::string TriesPathOf(uint64_t id) const { return PathOf(id) + ".tries"; }  // as many bytes as tries
 
   const std::string directory_, encryption_key_;
   int lock_ = -1;

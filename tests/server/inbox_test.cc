@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <filesystem>
 #include <fstream>
@@ -112,6 +113,33 @@ TEST(Inbox, DamageIsToldAndNeverReadAsText) {
   EXPECT_TRUE(std::filesystem::exists(path)) << "it stays for whoever looks into it";
 }
 
+// A try that ends with the process leaves its mark: that is what Begun without Paused stands for.
+TEST(Inbox, ATextWhoseReadingEndedTheProcessTwiceIsSetAside) {
+  const TempDir home;
+  Inbox inbox(home / "h");
+  ASSERT_TRUE(*inbox.Take());
+  ASSERT_TRUE(inbox.Keep(1, "tales", {"deadly", "x"}).ok());
+  ASSERT_TRUE(inbox.Keep(2, "tales", {"long", "x"}).ok());
+  ASSERT_TRUE(inbox.Keep(3, "tales", {"stopped", "x"}).ok());
+  std::vector<std::string> notes;
+  for (int start = 0; start < 2; ++start) {
+    ASSERT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/deadly", "tales/long", "tales/stopped")) << start;
+    for (const uint64_t id : {1, 2, 3}) inbox.Begun(id);
+    inbox.Advanced(2);  // it was committed some way, and will be at every start
+    inbox.Paused(3);
+  }
+  EXPECT_THAT(notes, IsEmpty());
+  EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/long", "tales/stopped"));
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_THAT(notes[0], HasSubstr("00000000000000000001.text.aside"));
+  EXPECT_TRUE(std::filesystem::exists(home / "h/inbox/00000000000000000001.text.aside")) << "what was acknowledged is not lost";
+  EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/long", "tales/stopped"));
+  EXPECT_EQ(notes.size(), 1u) << "it is told once";
+  // A later text under the same id begins with no tries.
+  ASSERT_TRUE(inbox.Keep(1, "tales", {"deadly", "x"}).ok());
+  EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/deadly", "tales/long", "tales/stopped"));
+}
+
 class InboxQueueTest : public testing::Test {
  protected:
   InboxQueueTest() : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}), inbox_(home_ / "h") {
@@ -175,6 +203,45 @@ TEST_F(InboxQueueTest, WhatCannotBeKeptIsNotAccepted) {
   EXPECT_EQ(queue_->ingests(), 0u);
   queue_.reset();
   EXPECT_FALSE(engine_.Show("tales").ok());
+}
+
+TEST_F(InboxQueueTest, ATryThatEndsInOrderLeavesNoMark) {
+  Start();
+  const uint64_t whole = Ingest("a", PlainText(9000, 1))->id, refused = Ingest("b", "")->id;
+  EXPECT_EQ(Wait(whole), IngestState::kDone);
+  EXPECT_EQ(Wait(refused), IngestState::kFailed);
+  queue_.reset();
+  std::vector<std::string> left;
+  for (const auto& file : std::filesystem::directory_iterator(home_ / "h/inbox")) left.push_back(file.path().filename());
+  EXPECT_THAT(left, ElementsAre("lock"));
+}
+
+// The process has no descriptors left for a while, as when a thousand clients hold connections.
+TEST_F(InboxQueueTest, WhatMaySucceedLaterIsTriedAgain) {
+  rlimit usual{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  rlimit none = usual;
+  none.rlim_cur = 3;  // those that are open stay open
+  for (const bool freed : {true, false}) {
+    queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.inbox = &inbox_, .first_id = 7000, .retry_delay = 1ms, .retries_max = freed ? 30u : 2u});
+    const auto go = HoldQueue(*queue_);
+    const uint64_t id = Ingest("second", "A second text, " + std::to_string(freed))->id;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    go->set_value();
+    if (freed) {
+      while (queue_->Find(id)->status.ok()) std::this_thread::sleep_for(1ms);
+      EXPECT_EQ(queue_->Find(id)->status.code(), StatusCode::kResourceExhausted) << queue_->Find(id)->status.ToString();
+      ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    }
+    EXPECT_EQ(Wait(id), freed ? IngestState::kDone : IngestState::kFailed);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    if (freed) {
+      EXPECT_THAT(Kept(), IsEmpty());
+    } else {
+      EXPECT_THAT(Kept(), ElementsAre("tales/second")) << "the next start reads it";
+    }
+    queue_.reset();
+  }
 }
 
 TEST_F(InboxQueueTest, WhatFailsForGoodIsNotKept) {
