@@ -5,12 +5,12 @@
 namespace longhold {
 namespace {
 
-constexpr int kThreads = 2;
+constexpr size_t kThreads = 3, kOwnThreads = 1, kOperatorThreads = 2;
 
 }  // namespace
 
-Errands::Errands(size_t own_max, size_t all_max) : waiting_(own_max, all_max) {
-  for (int i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Run(); });
+Errands::Errands(size_t own_max, size_t all_max) : waiting_(own_max, all_max), begun_(SIZE_MAX, SIZE_MAX) {
+  for (size_t i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
 Errands::~Errands() {
@@ -32,15 +32,32 @@ Status Errands::Add(std::function<void()> errand, const std::string& tenant) {
   return OkStatus();
 }
 
+void Errands::GoOn(std::function<void()> rest, const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  LH_CHECK(begun_.Add(tenant, std::move(rest)));
+  changed_.notify_one();
+}
+
+bool Errands::MayRun(const std::string& tenant) const { return running_.count(tenant) < (tenant.empty() ? kOperatorThreads : kOwnThreads); }
+
 void Errands::Run() {
+  const auto may_run = [this](const std::string& tenant, const auto&) { return MayRun(tenant); };
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
-    if (waiting_.Next([](const std::string&, const auto&) { return true; }) == nullptr) return;
-    const std::function<void()> errand = waiting_.Take().second;
+    Turns<std::function<void()>>& next = begun_.Next(may_run) != nullptr ? begun_ : waiting_;
+    if (next.Next(may_run) == nullptr) {
+      if (stopping_ && waiting_.empty() && begun_.empty()) return;
+      changed_.wait(lock);
+      continue;
+    }
+    auto [tenant, errand] = next.Take();
+    const auto running = running_.insert(tenant);
     lock.unlock();
     errand();
+    errand = nullptr;  // what it holds goes before the next one begins
     lock.lock();
+    running_.erase(running);
+    changed_.notify_all();  // who waited for this tenant, or for the end
   }
 }
 
