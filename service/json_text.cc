@@ -83,9 +83,17 @@ Result<double> NumberField(const json::object& object, std::string_view name, do
 }
 
 Result<int64_t> IntegerField(const json::object& object, std::string_view name, int64_t low, int64_t high, int64_t otherwise) {
-  LH_ASSIGN_OR_RETURN(const double number, NumberField(object, name, static_cast<double>(low), static_cast<double>(high), static_cast<double>(otherwise)));
+  const json::value* value = FindField(object, name);
+  if (value == nullptr) return otherwise;
+  // 1e3 and 7.0 are whole numbers, too. A double that is one and below 2^63 has an exact int64_t.
+  constexpr double kTooLarge = 9223372036854775808.0;
+  const double number = value->is_double() ? value->get_double() : 0;
   if (number != std::floor(number)) return BadField(name, "must be a whole number");
-  return static_cast<int64_t>(number);
+  const bool whole = value->is_int64() || (value->is_uint64() && value->get_uint64() <= INT64_MAX) ||
+                     (value->is_double() && number >= -kTooLarge && number < kTooLarge);
+  const int64_t integer = !whole ? 0 : value->is_double() ? static_cast<int64_t>(number) : value->to_number<int64_t>();
+  if (!whole || integer < low || integer > high) return BadField(name, "must be a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+  return integer;
 }
 
 Result<bool> FlagField(const json::object& object, std::string_view name, bool otherwise) {

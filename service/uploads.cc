@@ -26,6 +26,8 @@ namespace fs = std::filesystem;
 
 constexpr size_t kOwnMax = 16, kAllMax = 256;
 constexpr uint64_t kLengthMax = 1ull << 40;
+// Of the disk, for memories and accepted texts. Of the rest, all uploads of one tenant may be promised a half: none can take it from all others.
+constexpr uint64_t kDiskReserve = 1ull << 30;
 constexpr int64_t kKeptSeconds = 24 * 3600;
 constexpr size_t kIdDigits = 32;
 // A sealed file's records: the bytes of the plain text as four, least significant first, and that text, sealed.
@@ -193,7 +195,7 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint6
   if (const std::error_code ec = MakePrivateDirectory(directory_)) return FileError("uploads", ec.value());
   const std::lock_guard lock(mutex_);
   size_t all = 0, own = 0;
-  uint64_t promised = length, own_bytes = length;
+  uint64_t promised = length, own_promised = length, own_bytes = length;  // promised: what is still to come
   for (const Entry& entry : Entries()) {
     if (entry.changed + kKeptSeconds < UnixSeconds() && !busy_.contains(entry.upload.id)) {
       (void)unlink(entry.path.c_str());
@@ -204,15 +206,20 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint6
     ++all;
     own += entry.tenant == tenant;
     own_bytes += entry.tenant == tenant ? entry.upload.length : 0;
-    promised += entry.upload.length - std::min(entry.upload.length, entry.upload.offset);
+    const uint64_t to_come = entry.upload.length - std::min(entry.upload.length, entry.upload.offset);
+    promised += to_come;
+    own_promised += entry.tenant == tenant ? to_come : 0;
   }
   if (own >= kOwnMax || all >= kAllMax) return ResourceExhausted("too many uploads that are not used yet; use some, or remove them");
   if (own_bytes_max > 0 && own_bytes > own_bytes_max) {
     return FailedPrecondition("tenant " + tenant + " may have uploads of " + std::to_string(own_bytes_max) + " bytes in all; use some, or ask the operator for more");
   }
   struct statvfs disk;
-  if (statvfs(directory_.c_str(), &disk) == 0 && promised > uint64_t{disk.f_bavail} * disk.f_frsize) {
-    return FailedPrecondition("the disk has no room for " + std::to_string(length) + " bytes more");
+  if (statvfs(directory_.c_str(), &disk) == 0) {
+    const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize, room = free - std::min(free, kDiskReserve);
+    if (promised > room || (!tenant.empty() && own_promised > room / 2)) {
+      return FailedPrecondition("the disk has no room for " + std::to_string(length) + " bytes more; send less, or ask the operator for room");
+    }
   }
   Upload upload;
   upload.id = RandomHex(kIdDigits / 2);

@@ -29,7 +29,7 @@ class Uploads {
   explicit Uploads(const std::string& home, const std::string& encryption_key = "") : directory_(home + "/uploads"), encryption_key_(encryption_key) {}
 
   // Begins one of `length` bytes. Those that nobody has sent to for a day are removed first. All of a tenant's may have `own_bytes_max` bytes; 0: no
-  // limit. Errors: invalid_argument (no length, or none that fits), failed_precondition (the tenant's limit, or no room on the disk),
+  // limit, but no more than half of what the disk has room for. Errors: invalid_argument (no length, or none that fits), failed_precondition (the tenant's limit, or no room on the disk),
   // resource_exhausted (too many).
   Result<Upload> Create(const std::string& tenant, uint64_t length, uint64_t own_bytes_max = 0);
   std::vector<Upload> List(const std::string& tenant) const;
