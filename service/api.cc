@@ -36,44 +36,58 @@ uint64_t DirectoryBytes(const std::string& path) {
   return bytes;
 }
 
+// How long a body a route takes, and what to do with a longer one. JSON is parsed whole and takes many times its length then: only a text may make it
+// long.
+struct BodyLimit {
+  uint64_t bytes = 0, json_bytes = 0;
+  std::string_view when_longer;
+};
+constexpr uint64_t kServersOwn = UINT64_MAX, kJsonBytesMax = 1 << 20, kNoBodyBytesMax = 64 << 10;
+constexpr BodyLimit kNothing{0, 0, "leave it out"};                                // of a route for everybody: strangers are given no room
+constexpr BodyLimit kNoBody{kNoBodyBytesMax, kNoBodyBytesMax, "leave it out: this route takes none"};  // some clients send one all the same
+constexpr BodyLimit kJson{kJsonBytesMax, kJsonBytesMax, "ingest long texts as documents"};
+constexpr BodyLimit kText{kServersOwn, kServersOwn, "send it in parts, as an upload (POST /v1/uploads)"};
+constexpr BodyLimit kFile{kServersOwn, kJsonBytesMax, "send it in shorter parts, as an upload (POST /v1/uploads)"};
+
 }  // namespace
 
 struct Api::Route {
   std::string_view method, path;
   Scope scope;
+  const BodyLimit& body;
   void (Api::*handle)(Call&);
   bool for_tenants = true;
 };
 
 const std::vector<Api::Route>& Api::Table() {
   static const std::vector<Route> table = {
-      {"GET", "/healthz", Scope::kNone, &Api::Health},
-      {"GET", "/readyz", Scope::kRead, &Api::Ready},
-      {"GET", "/metrics", Scope::kRead, &Api::ShowMetrics, /*for_tenants=*/false},
-      {"GET", "/v1/models", Scope::kRead, &Api::Models},
-      {"POST", "/v1/chat/completions", Scope::kRead, &Api::Chat},
-      {"POST", "/v1/completions", Scope::kRead, &Api::Completions},
-      {"POST", "/v1/embeddings", Scope::kRead, &Api::Embeddings},
-      {"GET", "/v1/memories", Scope::kRead, &Api::ListMemories},
-      {"POST", "/v1/memories", Scope::kWrite, &Api::CreateMemory},
-      {"GET", "/v1/memories/{memory}", Scope::kRead, &Api::ShowMemory},
-      {"DELETE", "/v1/memories/{memory}", Scope::kAdmin, &Api::ForgetMemory},
-      {"GET", "/v1/memories/{memory}/tiers", Scope::kRead, &Api::ShowTiers},
-      {"POST", "/v1/memories/{memory}/verify", Scope::kWrite, &Api::VerifyMemory},
-      {"GET", "/v1/memories/{memory}/export", Scope::kWrite, &Api::ExportMemory},
-      {"POST", "/v1/memories/{memory}/import", Scope::kWrite, &Api::ImportMemory},
-      {"POST", "/v1/memories/{memory}/documents", Scope::kWrite, &Api::AddDocument},
-      {"DELETE", "/v1/memories/{memory}/documents/{document}", Scope::kWrite, &Api::ForgetDocument},
-      {"POST", "/v1/memories/{memory}/recall", Scope::kRead, &Api::Recall},
-      {"POST", "/v1/memories/{memory}/ask", Scope::kRead, &Api::Ask},
-      {"GET", "/v1/ingests", Scope::kRead, &Api::ListIngests},
-      {"GET", "/v1/ingests/{ingest}", Scope::kRead, &Api::ShowIngest},
-      {"DELETE", "/v1/ingests/{ingest}", Scope::kWrite, &Api::CancelIngest},
-      {"GET", "/v1/uploads", Scope::kWrite, &Api::ListUploads},
-      {"POST", "/v1/uploads", Scope::kWrite, &Api::CreateUpload},
-      {"GET", "/v1/uploads/{upload}", Scope::kWrite, &Api::ShowUpload},
-      {"PATCH", "/v1/uploads/{upload}", Scope::kWrite, &Api::AppendUpload},
-      {"DELETE", "/v1/uploads/{upload}", Scope::kWrite, &Api::RemoveUpload},
+      {"GET", "/healthz", Scope::kNone, kNothing, &Api::Health},
+      {"GET", "/readyz", Scope::kRead, kNoBody, &Api::Ready},
+      {"GET", "/metrics", Scope::kRead, kNoBody, &Api::ShowMetrics, /*for_tenants=*/false},
+      {"GET", "/v1/models", Scope::kRead, kNoBody, &Api::Models},
+      {"POST", "/v1/chat/completions", Scope::kRead, kJson, &Api::Chat},
+      {"POST", "/v1/completions", Scope::kRead, kJson, &Api::Completions},
+      {"POST", "/v1/embeddings", Scope::kRead, kJson, &Api::Embeddings},
+      {"GET", "/v1/memories", Scope::kRead, kNoBody, &Api::ListMemories},
+      {"POST", "/v1/memories", Scope::kWrite, kJson, &Api::CreateMemory},
+      {"GET", "/v1/memories/{memory}", Scope::kRead, kNoBody, &Api::ShowMemory},
+      {"DELETE", "/v1/memories/{memory}", Scope::kAdmin, kNoBody, &Api::ForgetMemory},
+      {"GET", "/v1/memories/{memory}/tiers", Scope::kRead, kNoBody, &Api::ShowTiers},
+      {"POST", "/v1/memories/{memory}/verify", Scope::kWrite, kNoBody, &Api::VerifyMemory},
+      {"GET", "/v1/memories/{memory}/export", Scope::kWrite, kNoBody, &Api::ExportMemory},
+      {"POST", "/v1/memories/{memory}/import", Scope::kWrite, kFile, &Api::ImportMemory},
+      {"POST", "/v1/memories/{memory}/documents", Scope::kWrite, kText, &Api::AddDocument},
+      {"DELETE", "/v1/memories/{memory}/documents/{document}", Scope::kWrite, kNoBody, &Api::ForgetDocument},
+      {"POST", "/v1/memories/{memory}/recall", Scope::kRead, kJson, &Api::Recall},
+      {"POST", "/v1/memories/{memory}/ask", Scope::kRead, kJson, &Api::Ask},
+      {"GET", "/v1/ingests", Scope::kRead, kNoBody, &Api::ListIngests},
+      {"GET", "/v1/ingests/{ingest}", Scope::kRead, kNoBody, &Api::ShowIngest},
+      {"DELETE", "/v1/ingests/{ingest}", Scope::kWrite, kNoBody, &Api::CancelIngest},
+      {"GET", "/v1/uploads", Scope::kWrite, kNoBody, &Api::ListUploads},
+      {"POST", "/v1/uploads", Scope::kWrite, kJson, &Api::CreateUpload},
+      {"GET", "/v1/uploads/{upload}", Scope::kWrite, kNoBody, &Api::ShowUpload},
+      {"PATCH", "/v1/uploads/{upload}", Scope::kWrite, kFile, &Api::AppendUpload},
+      {"DELETE", "/v1/uploads/{upload}", Scope::kWrite, kNoBody, &Api::RemoveUpload},
   };
   return table;
 }
@@ -85,74 +99,6 @@ std::vector<ApiRoute> Api::Routes() {
 }
 
 namespace {
-
-// Tells the metrics and the logs how a request ended.
-class MeasuredExchange final : public HttpExchange {
- public:
-  MeasuredExchange(std::shared_ptr<HttpExchange> exchange, Metrics* metrics, const ApiOptions* options, const HttpRequest& request)
-      : exchange_(std::move(exchange)), metrics_(metrics), options_(options) {
-    if (!options->log && options->audit == nullptr) return;
-    line_ = json::object{{"time", ""}, {"id", JsonString(request.id)}, {"peer", JsonString(request.peer)}, {"key", nullptr}, {"method", JsonString(request.method)}};
-    if (!request.traceparent.empty()) line_["traceparent"] = JsonString(request.traceparent);
-  }
-  ~MeasuredExchange() override { Tell(0); }
-  void Respond(HttpReply reply) override {
-    Tell(reply.status);
-    exchange_->Respond(std::move(reply));
-  }
-  void BeginStream() override { exchange_->BeginStream(); }
-  void Write(std::string piece) override { exchange_->Write(std::move(piece)); }
-  void EndStream() override {
-    Tell(200);
-    exchange_->EndStream();
-  }
-  void BeginBytes(const std::string& content_type) override { exchange_->BeginBytes(content_type); }
-  bool WriteWhenTaken(std::string piece) override { return exchange_->WriteWhenTaken(std::move(piece)); }
-  void Break() override {
-    Tell(500);
-    exchange_->Break();
-  }
-  const std::atomic<bool>& gone() const override { return exchange_->gone(); }
-  Access* access() { return &access_; }
-
- private:
-  void Tell(unsigned status) {
-    if (told_.exchange(true)) return;
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
-    const unsigned seen = gone() ? 0 : status;
-    metrics_->Request(access_.route, seen, seconds.count());
-    if (!options_->log && options_->audit == nullptr) return;
-    line_["time"] = UtcTime();
-    if (!access_.key.empty()) line_["key"] = JsonString(access_.key);
-    line_["route"] = JsonString(access_.route);
-    line_["status"] = seen;
-    if (options_->audit != nullptr) Audit(status);
-    line_["seconds"] = seconds.count();
-    if (options_->log) options_->log(DumpJson(line_));
-  }
-  void Audit(unsigned status) {
-    // What others ask all the time and learn nothing by.
-    const bool idle = access_.route == "/healthz" || access_.route == "/readyz" || access_.route == "/metrics" || access_.route == "/v1/models";
-    if (idle && status < 400) return;
-    json::object line = line_;
-    line["event"] = "request";
-    line["tenant"] = access_.tenant.empty() ? json::value(nullptr) : JsonString(access_.tenant);
-    line["memory"] = access_.memory.empty() ? json::value(nullptr) : JsonString(access_.memory);
-    if (status == 401) {
-      options_->audit->WriteOfStranger(DumpJson(line));
-    } else {
-      options_->audit->Write(DumpJson(line));
-    }
-  }
-
-  const std::shared_ptr<HttpExchange> exchange_;
-  Metrics* const metrics_;
-  const ApiOptions* const options_;
-  json::object line_;
-  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-  Access access_;
-  std::atomic<bool> told_{false};
-};
 
 // The names in `path` where it is the `pattern`'s.
 bool Matches(std::string_view pattern, const std::vector<std::string>& path, std::vector<std::string>* names) {
@@ -174,59 +120,98 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 }  // namespace
 
 Api::Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options)
-    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), keys_(options_.home, options_.audit == nullptr ? std::function<void(const KeyChanges&)>() : [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
+    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), sinks_{metrics, options_.log, options_.audit}, keys_(options_.home, options_.audit == nullptr ? std::function<void(const KeyChanges&)>() : [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
   if (options_.audit != nullptr) (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);  // what changes from now on is a change
 }
 
-void Api::Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-  const auto measured = std::make_shared<MeasuredExchange>(std::move(exchange), metrics_, &options_, request);
-  Call call{.request = std::move(request), .exchange = measured, .names = {}, .client = {}, .access = measured->access()};
-  const bool open_to_all = call.request.path == std::vector<std::string>{"healthz"};
-  if (!open_to_all) {
-    const Result<Caller> caller = keys_.CallerOf(call.request.authorization, UnixSeconds(), options_.without_keys);
-    if (!caller.ok()) {
-      options_.note(caller.status().message());
-      return call.Fail(Internal("the server's keys cannot be read; its log says why"));
-    }
-    call.scope = caller->scope;
-    call.client.limits = caller->limits;
-    call.access->key = caller->key;
-    call.access->tenant = caller->limits.tenant;
-    // Also for paths that are none: a stranger does not learn which there are.
-    if (call.scope == Scope::kNone) {
-      HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);
-      reply.headers.emplace_back("WWW-Authenticate", "Bearer");
-      return call.exchange->Respond(std::move(reply));
-    }
-    if (const auto refused = quotas_.Admit(call.client.limits, std::chrono::steady_clock::now())) {
-      HttpReply reply = JsonReply(ErrorJson("rate_limit_exceeded", refused->why), 429);
-      reply.headers.emplace_back("Retry-After", std::to_string(refused->seconds));
-      return call.exchange->Respond(std::move(reply));
-    }
+HttpAdmission Api::Admit(const HttpRequest& head) {
+  const auto call = std::make_shared<Call>();
+  call->record = std::make_shared<RequestRecord>(&sinks_, head);
+  call->access = call->record->access();
+  std::optional<HttpReply> refusal = LetIn(head, *call);
+  if (!refusal.has_value()) refusal = FindRoute(head, *call);
+  if (refusal.has_value()) {
+    call->record->End(refusal->status);
+    return {.refusal = std::move(refusal)};
   }
+  const BodyLimit& limit = call->route->body;
+  return {.refusal = std::nullopt,
+          .body_bytes_max = head.content_type == "application/json" ? limit.json_bytes : limit.bytes,
+          .when_longer = std::string(limit.when_longer),
+          .handle = [this, call](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+            call->request = std::move(request);
+            call->exchange = std::make_shared<RecordedExchange>(std::move(exchange), call->record);
+            call->record->Begin();
+            (this->*call->route->handle)(*call);
+          },
+          .refused = [call](unsigned status) { call->record->End(status); }};
+}
+
+void Api::Refused(const HttpRequest& head, unsigned status) {
+  RequestRecord record(&sinks_, head);
+  std::vector<std::string> names;
+  for (const Route& route : Table()) {
+    if (!Matches(route.path, head.path, &names)) continue;
+    record.access()->route = route.path;
+    if (route.path.starts_with(kOfMemory)) record.access()->memory = names[0];
+    break;
+  }
+  record.End(status);
+}
+
+std::optional<HttpReply> Api::LetIn(const HttpRequest& head, Call& call) {
+  const bool open_to_all = head.path == std::vector<std::string>{"healthz"};
+  if (open_to_all) return std::nullopt;
+  const Result<Caller> caller = keys_.CallerOf(head.authorization, UnixSeconds(), options_.without_keys);
+  if (!caller.ok()) {
+    options_.note(caller.status().message());
+    return ErrorReply(Internal("the server's keys cannot be read; its log says why"));
+  }
+  call.scope = caller->scope;
+  call.client.limits = caller->limits;
+  call.access->stranger = call.scope == Scope::kNone;
+  call.access->key = caller->key;
+  call.access->tenant = caller->limits.tenant;
+  // Also for paths that are none: a stranger does not learn which there are.
+  if (call.scope == Scope::kNone) {
+    HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);
+    reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+    return reply;
+  }
+  if (const auto refused = quotas_.Admit(call.client.limits, std::chrono::steady_clock::now())) {
+    HttpReply reply = JsonReply(ErrorJson("rate_limit_exceeded", refused->why), 429);
+    reply.headers.emplace_back("Retry-After", std::to_string(refused->seconds));
+    return reply;
+  }
+  return std::nullopt;
+}
+
+std::optional<HttpReply> Api::FindRoute(const HttpRequest& head, Call& call) const {
   std::string allowed;
   for (const Route& route : Table()) {
-    if (!Matches(route.path, call.request.path, &call.names)) continue;
+    if (!Matches(route.path, head.path, &call.names)) continue;
     call.access->route = route.path;
     if (route.path.starts_with(kOfMemory)) call.access->memory = call.names[0];
-    if (route.method == call.request.method) {
-      if (call.scope < route.scope) return call.Forbid(route.scope);
-      if (!call.client.tenant().empty() && !route.for_tenants) {
-        return call.exchange->Respond(JsonReply(ErrorJson("permission_error", "this tells of all tenants, and is for the server's operator"), 403));
-      }
-      if (route.path.starts_with(kOfMemory)) {
-        Result<std::string> memory = call.client.MemoryName(call.names[0]);
-        if (!memory.ok()) return call.Fail(memory.status());
-        call.names[0] = std::move(*memory);
-      }
-      return (this->*route.handle)(call);
+    if (route.method != head.method) {
+      allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+      continue;
     }
-    allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
+    if (call.scope < route.scope) return call.Forbidden(route.scope);
+    if (!call.client.tenant().empty() && !route.for_tenants) {
+      return JsonReply(ErrorJson("permission_error", "this tells of all tenants, and is for the server's operator"), 403);
+    }
+    if (route.path.starts_with(kOfMemory)) {
+      Result<std::string> memory = call.client.MemoryName(call.names[0]);
+      if (!memory.ok()) return ErrorReply(memory.status());
+      call.names[0] = std::move(*memory);
+    }
+    call.route = &route;
+    return std::nullopt;
   }
-  if (allowed.empty()) return call.exchange->Respond(JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404));
-  HttpReply reply = JsonReply(ErrorJson("invalid_request_error", call.request.method + " is not for this route; it takes " + allowed), 405);
+  if (allowed.empty()) return JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404);
+  HttpReply reply = JsonReply(ErrorJson("invalid_request_error", head.method + " is not for this route; it takes " + allowed), 405);
   reply.headers.emplace_back("Allow", allowed);
-  call.exchange->Respond(std::move(reply));
+  return reply;
 }
 
 Question Api::Guarded(std::shared_ptr<HttpExchange> exchange, Question work) {

@@ -1,7 +1,7 @@
 // The HTTP API: which request does what. Routes and their bodies are described in docs/api.md.
 //
-// Owner: the `serve` command. Thread use: Handle is called on the server's thread and does not block; what needs the engine runs on the
-// queue's.
+// Owner: the `serve` command. Thread use: Admit, what it gives, and Refused are called on the server's thread and do not block; what needs the engine
+// runs on the queue's.
 #pragma once
 
 #include <atomic>
@@ -22,6 +22,7 @@
 #include "service/http_server.h"
 #include "service/metrics.h"
 #include "service/quotas.h"
+#include "service/request_record.h"
 #include "service/uploads.h"
 
 namespace longhold {
@@ -57,7 +58,10 @@ class Api {
  public:
   // Borrows `queue` and `errands`, which must not run jobs of this Api any more when it goes, and `metrics`.
   Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options);
-  void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange);
+  // Who asks, whether they may, and which route it is: all that is decided before a body is read.
+  HttpAdmission Admit(const HttpRequest& head);
+  // Tells the metrics and the logs of a request that the server has refused before Admit.
+  void Refused(const HttpRequest& head, unsigned status);
   // From now on /readyz says 503.
   void Drain() { draining_ = true; }
 
@@ -69,6 +73,10 @@ class Api {
   struct Route;
   class Completion;
   static const std::vector<Route>& Table();
+  // Fills in who asks. The reply to one who may not.
+  std::optional<HttpReply> LetIn(const HttpRequest& head, Call& call);
+  // Fills in the route and its names. The reply where there is none, or not for this client.
+  std::optional<HttpReply> FindRoute(const HttpRequest& head, Call& call) const;
 
   void Health(Call& call);
   void Ready(Call& call);
@@ -129,6 +137,7 @@ class Api {
   Errands* const errands_;
   Metrics* const metrics_;
   const ApiOptions options_;
+  const RecordSinks sinks_;
   ApiKeys keys_;
   Quotas quotas_;
   Uploads uploads_;

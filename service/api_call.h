@@ -61,26 +61,23 @@ struct Client {
   bool Owns(const std::string& memory) const { return tenant().empty() || Engine::SplitName(memory).first == tenant(); }
 };
 
-// What is logged of a request beside how it ended. Value type.
-struct Access {
-  std::string key, tenant;           // of the client; empty: none
-  std::string memory;                // that it is about, as the client calls it; empty: none
-  std::string_view route = "none";   // a pattern of Api::Table, which lives as long as the program
-};
-
+// A request on its way. `request` and `exchange` are set when it is handled.
 struct Api::Call {
   HttpRequest request;
   std::shared_ptr<HttpExchange> exchange;
+  const Route* route = nullptr;
   std::vector<std::string> names;            // what the {} of the route's path stand for
   Scope scope = Scope::kNone;                // of the client
   Client client;
-  Access* access = nullptr;                  // lives as long as the exchange; set before others have that
+  std::shared_ptr<RequestRecord> record;
+  Access* access = nullptr;                  // the record's, which lives as long as the exchange; set before others have that
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
-  void Forbid(Scope needed) const {
+  HttpReply Forbidden(Scope needed) const {
     const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) + "; the key's is " + std::string(ScopeName(scope));
-    exchange->Respond(JsonReply(ErrorJson("permission_error", why), 403));
+    return JsonReply(ErrorJson("permission_error", why), 403);
   }
+  void Forbid(Scope needed) const { exchange->Respond(Forbidden(needed)); }
 };
 
 }  // namespace longhold

@@ -10,8 +10,6 @@
 namespace longhold {
 namespace {
 
-constexpr size_t kJsonBytesMax = 1 << 20;  // of a body
-
 // The answer as a client is shown it: without blanks at its ends, and up to a stop string.
 class ShownAnswer {
  public:
@@ -162,7 +160,6 @@ void Api::Chat(Call& call) { Complete(call, true); }
 void Api::Completions(Call& call) { Complete(call, false); }
 
 void Api::Complete(Call& call, bool chat) {
-  if (call.request.body.size() > kJsonBytesMax) return call.Fail(InvalidArgument("the body is longer than 1 MiB; ingest long texts as documents"));
   Result<CompletionRequest> parsed = ParseCompletion(call.request.body, chat);
   if (!parsed.ok()) return call.Fail(parsed.status());
   if (!parsed->session.empty() && call.scope < Scope::kWrite) return call.Forbid(Scope::kWrite);

@@ -28,7 +28,7 @@ class AuditLog {
   static Result<std::unique_ptr<AuditLog>> Open(const std::string& path, std::function<void(std::string_view)> note);
 
   void Write(std::string_view line, Clock::time_point now = Clock::now());
-  // The same of one whom no key let in: who sends many of them fills no disk.
+  // The same of one whom no key let in, or whose request was refused before it was asked for one: who sends many of them fills no disk.
   void WriteOfStranger(std::string_view line, Clock::time_point now = Clock::now());
 
  private:

@@ -8,19 +8,21 @@
 #include <boost/asio/ssl.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
-#include <cctype>
+#include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <filesystem>
+#include <list>
 #include <mutex>
-#include <optional>
 #include <set>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/text.h"
+#include "service/http_text.h"
 #include "service/json_text.h"
+#include "service/peer_shares.h"
 
 namespace longhold {
 namespace {
@@ -30,23 +32,23 @@ namespace http = boost::beast::http;
 namespace ssl = boost::asio::ssl;
 using boost::system::error_code;
 using net::ip::tcp;
+using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kHeaderBytesMax = 16 << 10;
+// Of a body whose first byte has come; its room doubles from there.
+constexpr uint64_t kBodyFirstBytes = 16 << 10;
 // Of a file's bytes, before the next ones are read.
 constexpr size_t kUntakenBytesMax = 1 << 20;
 // Of a reply that its reader has not taken yet: an answer's pieces are far smaller.
 constexpr size_t kPendingBytesMax = 4 << 20;
+// Connections beyond connections_max that are told so before they are closed.
+constexpr size_t kTurnedAwayMax = 16;
 constexpr std::chrono::milliseconds kStopPoll{100};
-constexpr size_t kDiscardBytes = 4096;  // at a time
-constexpr size_t kFirstBytes = 4096;    // of a request through TLS
+constexpr size_t kReadBytes = 64 << 10;  // of a long body, at a time
+constexpr size_t kDiscardBytes = 4096;   // at a time
+constexpr size_t kFirstBytes = 4096;     // of a request through TLS
 constexpr std::chrono::milliseconds kGonePoll{250};
 constexpr std::chrono::seconds kGoodbye{2};
-
-std::string LowerCase(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
 
 std::string Date() {
   const std::time_t now = UnixSeconds();
@@ -55,13 +57,6 @@ std::string Date() {
   char text[40];
   std::strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", &utc);
   return text;
-}
-
-// "localhost:8420" is "localhost", "[::1]:8420" is "[::1]".
-std::string HostName(std::string_view host) {
-  const size_t bracket = host.starts_with('[') ? host.find(']') : 0;
-  const size_t colon = host.find(':', bracket == std::string_view::npos ? 0 : bracket);
-  return LowerCase(host.substr(0, colon));
 }
 
 Result<std::shared_ptr<ssl::context>> LoadTls(const TlsFiles& files) {
@@ -102,17 +97,6 @@ TlsStamp StampOf(const TlsFiles& files) {
   return stamp;
 }
 
-// "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-bool IsTraceparent(std::string_view text) {
-  constexpr std::string_view kForm = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
-  if (text.size() != kForm.size()) return false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool digit = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
-    if (kForm[i] == 'x' ? !digit : text[i] != '-') return false;
-  }
-  return true;
-}
-
 std::string RequestId(std::string_view own) {
   const bool good = !own.empty() && own.size() <= 64 && std::all_of(own.begin(), own.end(), IsNameByte);
   return good ? std::string(own) : "req-" + RandomHex(12);
@@ -141,18 +125,44 @@ struct Answering {
   }
 };
 
+using Message = http::request<http::buffer_body>;
+
+std::vector<HttpField> FieldsOf(const Message& message) {
+  std::vector<HttpField> fields;
+  fields.reserve(16);
+  for (const auto& field : message) fields.emplace_back(field.name_string(), field.value());
+  return fields;
+}
+
+// "type" of an error that the server finds by itself.
+std::string_view ErrorTypeOf(unsigned status) {
+  return status == 403 ? "permission_error" : status == 503 ? "unavailable" : "invalid_request_error";
+}
+
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   // `tls` is null for plain HTTP.
-  Connection(Server& server, tcp::socket socket, std::shared_ptr<ssl::context> tls)
-      : server_(server), socket_(std::move(socket)), context_(std::move(tls)), deadline_(socket_.get_executor()), watch_timer_(socket_.get_executor()) {
+  Connection(Server& server, tcp::socket socket, const net::ip::address& address, std::shared_ptr<ssl::context> tls)
+      : server_(server), socket_(std::move(socket)), address_(address.to_string()), peer_(PeerOf(address_)), context_(std::move(tls)),
+        deadline_(socket_.get_executor()), watch_timer_(socket_.get_executor()) {
     if (context_ != nullptr) tls_.emplace(socket_, *context_);
   }
 
   void Start();
+  // Instead of Start, where no connection is free. `answer`: the client is told so.
+  void TurnAway(bool answer);
   void Close();
   // No request is under way.
   bool idle() const { return state_ == State::kIdle; }
+  // Nothing is being done for the client: it has asked nothing that was let in, or has its last reply.
+  bool waits() const { return state_ == State::kHandshake || state_ == State::kIdle || state_ == State::kHeader || state_ == State::kLeaving; }
+  const std::string& peer() const { return peer_; }
+  bool has_share() const { return has_share_; }
+  // Since when the piece of a reply that is being written has not been taken. Must hold: writing().
+  bool writing() const { return writing_; }
+  Clock::time_point writing_since() const { return writing_since_; }
+  // For the exchange that held a body.
+  void GiveRoom(uint64_t bytes);
 
   // For the exchange of request `serial`, on the connection's thread.
   void Reply(uint64_t serial, HttpReply reply);
@@ -161,8 +171,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void End(uint64_t serial);
   void Break(uint64_t serial);
 
+  // Where it is in the server's list of connections that wait. The server's alone.
+  std::optional<std::list<Connection*>::iterator> waiting_at;
+
  private:
-  enum class State : uint8_t { kIdle, kReading, kAnswering, kStreaming, kFinishing, kClosed };
+  enum class State : uint8_t { kHandshake, kIdle, kHeader, kBody, kAnswering, kStreaming, kFinishing, kLeaving, kClosed };
   // Calls `use` with what is read from and written to.
   template <typename Use>
   void Through(Use use) {
@@ -172,49 +185,75 @@ class Connection : public std::enable_shared_from_this<Connection> {
       use(socket_);
     }
   }
-  void SetDeadline(std::chrono::milliseconds time);
+  void Enter(State state);
+  void SetDeadline(std::chrono::milliseconds time, void (Connection::*then)() = &Connection::Expired);
+  void StopDeadline();
+  void Expired();
   void AwaitRequest();
   void ReadHeader();
+  // Fills head_ from the header, as far as that has come. False where its target is malformed.
+  bool ReadHead();
+  void HeaderRead();
+  void BeginBody();
   void ReadBody();
+  // Makes room for more of the body. False where there is none.
+  bool GrowBody();
+  void DropBody();
   void Handle();
   void Watch();
   void Ping();
-  // Answers what never became a request, and closes.
+  // Answers with what the taker has decided; the body is not read.
+  void Decline();
+  // Answers what the server does not take, tells of it, and closes.
   void Refuse(unsigned status, const std::string& message);
+  void RefuseLongBody();
   void RefuseParse(const error_code& ec);
   std::string Head(const HttpReply& reply, bool stream) const;
   // `counted`: of WriteWhenTaken's bytes, how many these are.
   void Queue(std::string bytes, size_t counted = 0);
   void WriteNext();
   void Finished();
+  void Leave();
   void Discard();
-  void GiveRoom();
 
   Server& server_;
   tcp::socket socket_;
+  const std::string address_, peer_;
+  bool has_share_ = true;  // of the server's connections
   std::shared_ptr<ssl::context> context_;
   std::optional<ssl::stream<tcp::socket&>> tls_;
-  net::steady_timer deadline_;  // closes the connection, or pings while a stream waits for its next piece
+  net::steady_timer deadline_;
+  uint64_t deadline_serial_ = 0;  // of the deadline that holds: an expiry that is under way when it is changed does not count
+  bool expired_ = false;          // while a header or a body was read
   net::steady_timer watch_timer_;
-  boost::beast::flat_buffer buffer_{kHeaderBytesMax + (64 << 10)};
-  std::optional<http::request_parser<http::string_body>> parser_;
-  State state_ = State::kIdle;
+  boost::beast::flat_buffer buffer_{kHeaderBytesMax + kReadBytes};
+  std::optional<http::request_parser<http::buffer_body>> parser_;
+  State state_ = State::kHandshake;
   uint64_t serial_ = 0;
-  std::string id_;  // of the request under way
+  // The request under way: until it is handled all that is known of it, and how it was admitted; its id until it is answered.
+  HttpRequest head_;
+  std::optional<HttpAdmission> admission_;
+  std::string id_;
+  std::string body_;             // as large as room_; the parser fills it
+  uint64_t body_bytes_max_ = 0;  // which the body has at the end, where its length is known, or may have
+  uint64_t room_ = 0;            // of the server's, for body_
+  Clock::time_point body_end_;   // until when it has to be there
   std::shared_ptr<Answering> answering_;
   bool keep_alive_ = false, chunked_ = true, head_only_ = false, writing_ = false;
   bool events_ = false;  // the stream's; bytes have no comments
   std::deque<std::pair<std::string, size_t>> out_;
-  size_t out_bytes_ = 0;
-  uint64_t room_ = 0;  // of the server's, for the body
+  size_t out_bytes_ = 0;  // of the server's, for replies
+  Clock::time_point writing_since_;
 };
 
 class Exchange final : public HttpExchange {
  public:
-  Exchange(std::shared_ptr<Connection> connection, net::any_io_executor executor, uint64_t serial, std::shared_ptr<Answering> answering)
-      : connection_(std::move(connection)), executor_(std::move(executor)), serial_(serial), answering_(std::move(answering)) {}
+  // `room`: of the request's body, the server's again when the exchange goes.
+  Exchange(std::shared_ptr<Connection> connection, net::any_io_executor executor, uint64_t serial, std::shared_ptr<Answering> answering, uint64_t room)
+      : connection_(std::move(connection)), executor_(std::move(executor)), serial_(serial), answering_(std::move(answering)), room_(room) {}
   ~Exchange() override {
-    net::post(executor_, [c = connection_, s = serial_] {
+    net::post(executor_, [c = connection_, s = serial_, room = room_] {
+      c->GiveRoom(room);
       c->Reply(s, {.status = 500, .body = ErrorJson("internal_error", "the request was dropped; please report it")});
       c->End(s);
     });
@@ -254,12 +293,19 @@ class Exchange final : public HttpExchange {
   net::any_io_executor executor_;
   uint64_t serial_;
   std::shared_ptr<Answering> answering_;
+  uint64_t room_;
 };
 
 class Server final : public HttpServer {
  public:
-  Server(HttpServerOptions options, HttpHandler handler)
-      : options_(std::move(options)), handler_(std::move(handler)), acceptor_(context_), stop_timer_(context_) {}
+  Server(HttpServerOptions options, HttpAdmit admit)
+      : options_(std::move(options)), admit_(std::move(admit)), bodies_(options_.bodies_bytes_max, OwnMax(options_.bodies_bytes_max)),
+        replies_(options_.replies_bytes_max, OwnMax(options_.replies_bytes_max)), shares_(options_.connections_max, OwnMax(options_.connections_max)),
+        acceptor_(context_), stop_timer_(context_) {
+    const std::string own = LowerCase(options_.address);
+    site_ = {.hosts = {"localhost", "127.0.0.1", "[::1]", own, "[" + own + "]"}, .tls = !options_.tls.certificate.empty()};
+    for (const std::string& host : options_.hosts) site_.hosts.push_back(LowerCase(host));
+  }
   ~Server() override {
     for (const auto& connection : std::set(connections_)) connection->Close();
     context_.restart();
@@ -275,6 +321,7 @@ class Server final : public HttpServer {
     if (!ec) acceptor_.set_option(net::socket_base::reuse_address(true), ec);
     if (!ec) acceptor_.bind(endpoint, ec);
     if (!ec) acceptor_.listen(net::socket_base::max_listen_connections, ec);
+    if (!ec) acceptor_.non_blocking(true, ec);
     if (ec) {
       return InvalidArgument("--listen " + options_.address + ":" + std::to_string(options_.port) + ": cannot be listened on (" +
                              ec.message() + "); choose another port, or stop what has it");
@@ -302,126 +349,223 @@ class Server final : public HttpServer {
   }
 
   const HttpServerOptions& options() const { return options_; }
-  const HttpHandler& handler() const { return handler_; }
+  const HttpAdmit& admit() const { return admit_; }
   bool draining() const { return draining_; }
 
-  // Room for a body of `bytes`; GiveRoom gives it back.
-  bool TakeRoom(uint64_t bytes) {
-    if (bytes > options_.bodies_bytes_max - body_bytes_) return false;
-    body_bytes_ += bytes;
-    return true;
-  }
-  void GiveRoom(uint64_t bytes) { body_bytes_ -= bytes; }
+  bool TakeBodyRoom(const std::string& peer, uint64_t bytes) { return bodies_.Take(peer, bytes) == PeerShares::Answer::kTaken; }
+  void GiveBodyRoom(const std::string& peer, uint64_t bytes) { bodies_.Give(peer, bytes); }
+  // Room for `bytes` more of what `connection` has to write, for which others are closed, or the connection itself. False where it was.
+  bool MakeReplyRoom(Connection* connection, uint64_t bytes);
+  void GiveReplyRoom(const std::string& peer, uint64_t bytes) { replies_.Give(peer, bytes); }
 
-  void Remove(const std::shared_ptr<Connection>& connection) {
-    connections_.erase(connection);
-    if (draining_ && connections_.empty()) context_.stop();
-    if (!accepting_ && !draining_) Accept();
-  }
+  // The connection begins to wait, or does so anew: whichever does so for longest is the first to be closed for another one.
+  void Waits(Connection* connection);
+  void Works(Connection* connection);
+  void Remove(const std::shared_ptr<Connection>& connection);
 
-  bool KnowsHost(std::string_view host) const {
-    const std::string name = HostName(host);
-    if (name == "localhost" || name == "127.0.0.1" || name == "[::1]" || name == LowerCase(options_.address)) return true;
-    return name == "[" + LowerCase(options_.address) + "]" || std::find(options_.hosts.begin(), options_.hosts.end(), name) != options_.hosts.end();
+  const HttpSite& site() const { return site_; }
+  void Refused(const HttpRequest& head, unsigned status) const {
+    if (options_.refused) options_.refused(head, status);
   }
 
  private:
-  void Accept() {
-    accepting_ = connections_.size() < options_.connections_max;
-    if (!accepting_) return;
-    acceptor_.async_accept([this](const error_code& ec, tcp::socket socket) {
-      if (draining_) return;
-      if (!ec) {
-        error_code ignored;
-        socket.set_option(tcp::no_delay(true), ignored);
-        const auto connection = std::make_shared<Connection>(*this, std::move(socket), Tls());
-        connections_.insert(connection);
-        connection->Start();
-        return Accept();
-      }
-      // Out of descriptors: those that close will make room.
-      accepting_ = false;
-      retry_accept_ = true;
-    });
-  }
-
-  // Of a new connection; null for plain HTTP.
-  std::shared_ptr<ssl::context> Tls() {
-    if (tls_ == nullptr) return nullptr;
-    TlsStamp stamp = StampOf(options_.tls);
-    if (stamp == tls_stamp_) return tls_;
-    tls_stamp_ = std::move(stamp);
-    Result<std::shared_ptr<ssl::context>> fresh = LoadTls(options_.tls);
-    if (fresh.ok()) tls_ = std::move(*fresh);
-    if (options_.note) options_.note(fresh.ok() ? "the TLS certificate was read again" : fresh.status().message() + "; the one of before holds");
-    return tls_;
-  }
-
-  void PollStop() {
-    stop_timer_.expires_after(kStopPoll);
-    stop_timer_.async_wait([this](const error_code& ec) {
-      if (ec) return;
-      if (retry_accept_ && !accepting_ && !draining_) {
-        retry_accept_ = false;
-        Accept();
-      }
-      if (!*stop_) return PollStop();
-      if (!draining_) {
-        draining_ = true;
-        error_code ignored;
-        acceptor_.close(ignored);
-        if (on_stop_) on_stop_();
-        for (const auto& connection : std::set(connections_)) {
-          if (connection->idle()) connection->Close();
-        }
-        drain_end_ = std::chrono::steady_clock::now() + drain_;
-      }
-      if (connections_.empty() || std::chrono::steady_clock::now() >= drain_end_) return context_.stop();
-      PollStop();
-    });
-  }
+  uint64_t OwnMax(uint64_t all_max) const { return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(all_max) * options_.peer_share)); }
+  void Accept();
+  void Welcome(tcp::socket socket);
+  // Takes a connection's share, for which one that waits is closed. False where none waits.
+  bool MakeConnectionRoom(const std::string& peer);
+  // The one that waits for longest, of `peer` or of all (null); null: none.
+  Connection* LongestWaiting(const std::string* peer) const;
+  // Likewise the one whose client has taken nothing of its reply for longest.
+  Connection* LongestWriting(const std::string* peer) const;
+  std::shared_ptr<ssl::context> Tls();
+  void PollStop();
 
   HttpServerOptions options_;
-  HttpHandler handler_;
+  HttpAdmit admit_;
+  HttpSite site_;
+  PeerShares bodies_, replies_, shares_;  // bytes, bytes, connections
   net::io_context context_{1};
   tcp::acceptor acceptor_;
   net::steady_timer stop_timer_;
   std::shared_ptr<ssl::context> tls_;
   TlsStamp tls_stamp_;
   std::set<std::shared_ptr<Connection>> connections_;
-  uint64_t body_bytes_ = 0;
+  std::list<Connection*> waiting_;
+  size_t turned_away_ = 0;  // of connections_
   const std::atomic<bool>* stop_ = nullptr;
   std::chrono::milliseconds drain_{};
   std::chrono::steady_clock::time_point drain_end_;
   std::function<void()> on_stop_;
-  bool accepting_ = false, retry_accept_ = false, draining_ = false;
+  bool retry_accept_ = false, draining_ = false;
 };
+
+bool Server::MakeReplyRoom(Connection* connection, uint64_t bytes) {
+  for (;;) {
+    const PeerShares::Answer answer = replies_.Take(connection->peer(), bytes);
+    if (answer == PeerShares::Answer::kTaken) return true;
+    Connection* slowest = LongestWriting(answer == PeerShares::Answer::kPeerFull ? &connection->peer() : nullptr);
+    if (slowest == nullptr || bytes > OwnMax(options_.replies_bytes_max)) slowest = connection;
+    const bool own = slowest == connection;
+    slowest->Close();
+    if (own) return false;
+  }
+}
+
+void Server::Waits(Connection* connection) {
+  if (connection->waiting_at.has_value()) return waiting_.splice(waiting_.end(), waiting_, *connection->waiting_at);
+  connection->waiting_at = waiting_.insert(waiting_.end(), connection);
+}
+
+void Server::Works(Connection* connection) {
+  if (!connection->waiting_at.has_value()) return;
+  waiting_.erase(*connection->waiting_at);
+  connection->waiting_at.reset();
+}
+
+void Server::Remove(const std::shared_ptr<Connection>& connection) {
+  if (connection->has_share()) {
+    shares_.Give(connection->peer(), 1);
+  } else {
+    --turned_away_;
+  }
+  connections_.erase(connection);
+  if (draining_ && connections_.empty()) context_.stop();
+}
+
+Connection* Server::LongestWaiting(const std::string* peer) const {
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](const Connection* c) { return c->has_share() && (peer == nullptr || c->peer() == *peer); });
+  return found == waiting_.end() ? nullptr : *found;
+}
+
+Connection* Server::LongestWriting(const std::string* peer) const {
+  Connection* longest = nullptr;
+  for (const auto& connection : connections_) {
+    if (!connection->writing() || (peer != nullptr && connection->peer() != *peer)) continue;
+    if (longest == nullptr || connection->writing_since() < longest->writing_since()) longest = connection.get();
+  }
+  return longest;
+}
+
+bool Server::MakeConnectionRoom(const std::string& peer) {
+  for (;;) {
+    const PeerShares::Answer answer = shares_.Take(peer, 1);
+    if (answer == PeerShares::Answer::kTaken) return true;
+    Connection* const longest = LongestWaiting(answer == PeerShares::Answer::kPeerFull ? &peer : nullptr);
+    if (longest == nullptr) return false;
+    longest->Close();
+  }
+}
+
+void Server::Welcome(tcp::socket socket) {
+  error_code ec;
+  const tcp::endpoint remote = socket.remote_endpoint(ec);
+  if (ec) return;  // it has gone already
+  socket.set_option(tcp::no_delay(true), ec);
+  const auto connection = std::make_shared<Connection>(*this, std::move(socket), remote.address(), Tls());
+  connections_.insert(connection);
+  if (MakeConnectionRoom(connection->peer())) return connection->Start();
+  connection->TurnAway(++turned_away_ <= kTurnedAwayMax);
+}
+
+// Accepts once a connection is there: without a descriptor accept(2) fails also where none is.
+void Server::Accept() {
+  acceptor_.async_wait(tcp::acceptor::wait_read, [this](const error_code& ended) {
+    if (ended || draining_) return;
+    tcp::socket socket(context_);
+    error_code ec;
+    acceptor_.accept(socket, ec);
+    if (!ec) {
+      Welcome(std::move(socket));
+    } else if (ec != net::error::would_block && ec != net::error::connection_aborted) {
+      // Where descriptors are used up, a connection that waits gives its own; else those that close will make room.
+      Connection* const longest = ec == net::error::no_descriptors ? LongestWaiting(nullptr) : nullptr;
+      retry_accept_ = longest == nullptr;
+      if (retry_accept_) return;
+      longest->Close();
+    }
+    Accept();
+  });
+}
+
+// Of a new connection; null for plain HTTP.
+std::shared_ptr<ssl::context> Server::Tls() {
+  if (tls_ == nullptr) return nullptr;
+  TlsStamp stamp = StampOf(options_.tls);
+  if (stamp == tls_stamp_) return tls_;
+  tls_stamp_ = std::move(stamp);
+  Result<std::shared_ptr<ssl::context>> fresh = LoadTls(options_.tls);
+  if (fresh.ok()) tls_ = std::move(*fresh);
+  if (options_.note) options_.note(fresh.ok() ? "the TLS certificate was read again" : fresh.status().message() + "; the one of before holds");
+  return tls_;
+}
+
+void Server::PollStop() {
+  stop_timer_.expires_after(kStopPoll);
+  stop_timer_.async_wait([this](const error_code& ec) {
+    if (ec) return;
+    if (std::exchange(retry_accept_, false) && !draining_) Accept();
+    if (!*stop_) return PollStop();
+    if (!draining_) {
+      draining_ = true;
+      error_code ignored;
+      acceptor_.close(ignored);
+      if (on_stop_) on_stop_();
+      for (const auto& connection : std::set(connections_)) {
+        if (connection->idle()) connection->Close();
+      }
+      drain_end_ = std::chrono::steady_clock::now() + drain_;
+    }
+    if (connections_.empty() || std::chrono::steady_clock::now() >= drain_end_) return context_.stop();
+    PollStop();
+  });
+}
+
+void Connection::Enter(State state) {
+  state_ = state;
+  waits() ? server_.Waits(this) : server_.Works(this);
+}
 
 void Connection::Close() {
   if (state_ == State::kClosed) return;
-  state_ = State::kClosed;
+  Enter(State::kClosed);
   if (answering_ != nullptr) answering_->SetGone();
-  GiveRoom();
+  admission_.reset();
+  GiveRoom(std::exchange(room_, 0));
+  server_.GiveReplyRoom(peer_, std::exchange(out_bytes_, 0));
   error_code ignored;
-  deadline_.cancel();
+  StopDeadline();
   watch_timer_.cancel();
   socket_.shutdown(tcp::socket::shutdown_both, ignored);
   socket_.close(ignored);
   server_.Remove(shared_from_this());
 }
 
-void Connection::GiveRoom() { server_.GiveRoom(std::exchange(room_, 0)); }
+void Connection::GiveRoom(uint64_t bytes) { server_.GiveBodyRoom(peer_, bytes); }
 
-void Connection::SetDeadline(std::chrono::milliseconds time) {
+void Connection::SetDeadline(std::chrono::milliseconds time, void (Connection::*then)()) {
   deadline_.expires_after(time);
-  deadline_.async_wait([self = shared_from_this()](const error_code& ec) {
-    if (!ec) self->Close();
+  deadline_.async_wait([self = shared_from_this(), then, serial = ++deadline_serial_](const error_code& ec) {
+    if (!ec && self->deadline_serial_ == serial && self->state_ != State::kClosed) ((*self).*then)();
   });
+}
+
+void Connection::StopDeadline() {
+  ++deadline_serial_;
+  deadline_.cancel();
+}
+
+void Connection::Expired() {
+  if (state_ != State::kHeader && state_ != State::kBody) return Close();
+  // What is read is answered when it has ended: its buffers are in use until then.
+  expired_ = true;
+  error_code ignored;
+  socket_.cancel(ignored);
 }
 
 void Connection::Start() {
   if (!tls_.has_value()) return AwaitRequest();
-  state_ = State::kReading;
+  Enter(State::kHandshake);
   SetDeadline(server_.options().header_time);
   tls_->async_handshake(ssl::stream_base::server, [self = shared_from_this()](const error_code& ec) {
     if (self->state_ == State::kClosed) return;
@@ -430,10 +574,20 @@ void Connection::Start() {
   });
 }
 
+void Connection::TurnAway(bool answer) {
+  has_share_ = false;
+  // Through TLS nothing can be said before a handshake, which is work for nothing.
+  if (answer && !tls_.has_value()) return Refuse(503, "too many connections at once; send the request again in a while");
+  (void)ReadHead();
+  server_.Refused(head_, 503);
+  Close();
+}
+
 void Connection::AwaitRequest() {
   if (server_.draining()) return Close();
-  state_ = State::kIdle;
+  Enter(State::kIdle);
   if (buffer_.size() > 0) return ReadHeader();
+  buffer_.shrink_to_fit();
   SetDeadline(server_.options().idle_time);
   // What TLS has read ahead is in no socket: there the first bytes are read, not waited for.
   if (tls_.has_value()) {
@@ -452,61 +606,139 @@ void Connection::AwaitRequest() {
 }
 
 void Connection::ReadHeader() {
-  state_ = State::kReading;
+  Enter(State::kHeader);
+  head_ = {};
+  keep_alive_ = false;
+  chunked_ = true;
+  head_only_ = false;
   parser_.emplace();
   parser_->header_limit(kHeaderBytesMax);
-  parser_->body_limit(server_.options().body_bytes_max);
+  parser_->body_limit(boost::none);  // it is the route's
   SetDeadline(server_.options().header_time);
   Through([&](auto& stream) {
     http::async_read_header(stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
       if (self->state_ == State::kClosed) return;
+      if (self->expired_) return self->Refuse(408, "the request's header did not come in time");
       if (ec) return self->RefuseParse(ec);
+      self->HeaderRead();
+    });
+  });
+}
+
+bool Connection::ReadHead() {
+  head_.peer = address_;
+  head_.id = id_ = RequestId(parser_.has_value() ? std::string_view(parser_->get()["X-Request-Id"]) : std::string_view());
+  if (!parser_.has_value()) return false;
+  const Message& message = parser_->get();
+  keep_alive_ = message.keep_alive();
+  chunked_ = message.version() >= 11;
+  head_only_ = message.method() == http::verb::head;
+  head_.method = head_only_ ? "GET" : std::string(message.method_string());
+  head_.head_only = head_only_;
+  if (const std::string_view trace = message["traceparent"]; IsTraceparent(trace)) head_.traceparent = trace;
+  const std::string type = LowerCase(message[http::field::content_type]);
+  head_.content_type = type.substr(0, type.find(';'));
+  while (head_.content_type.ends_with(' ')) head_.content_type.pop_back();
+  head_.authorization = message[http::field::authorization];
+  head_.upload_offset = message["Upload-Offset"];
+  head_.upload_length = message["Upload-Length"];
+  std::optional<HttpTarget> target = ParseTarget(message.target());
+  if (!target.has_value()) return false;
+  head_.path = std::move(target->path);
+  head_.query = std::move(target->query);
+  return true;
+}
+
+void Connection::HeaderRead() {
+  const bool good_target = ReadHead();
+  if (const auto objection = FindObjection(FieldsOf(parser_->get()), parser_->get().version() >= 11, server_.site())) {
+    return Refuse(objection->status, objection->message);
+  }
+  if (!good_target) return Refuse(400, "the request's target is malformed");
+  admission_ = server_.admit()(head_);
+  if (admission_->refusal.has_value()) return Decline();
+  BeginBody();
+}
+
+void Connection::Decline() {
+  HttpReply reply = std::move(*admission_->refusal);
+  admission_.reset();
+  keep_alive_ = keep_alive_ && parser_->is_done();  // what else comes is not read
+  parser_.reset();
+  Enter(State::kAnswering);
+  Reply(serial_, std::move(reply));
+}
+
+void Connection::BeginBody() {
+  Enter(State::kBody);
+  body_bytes_max_ = std::min(admission_->body_bytes_max, server_.options().body_bytes_max);
+  const auto length = parser_->content_length();
+  if (length.value_or(0) > body_bytes_max_) return RefuseLongBody();
+  parser_->body_limit(body_bytes_max_);
+  if (length.has_value()) body_bytes_max_ = *length;
+  body_end_ = Clock::now() + server_.options().body_time;
+  const bool patient = !parser_->is_done() && chunked_ && LowerCase(parser_->get()[http::field::expect]) == "100-continue";
+  if (!patient) return ReadBody();
+  SetDeadline(server_.options().write_time);
+  static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  Through([&](auto& stream) {
+    net::async_write(stream, net::buffer(kContinue), [self = shared_from_this()](const error_code& ec, size_t) {
+      if (self->state_ == State::kClosed) return;
+      if (ec) return self->Close();
       self->ReadBody();
     });
   });
 }
 
 void Connection::ReadBody() {
-  const auto& request = parser_->get();
-  const auto host = request.find(http::field::host);
-  if (request.version() >= 11 && host == request.end()) return Refuse(400, "the request has no Host header");
-  if (host != request.end() && !server_.KnowsHost(host->value())) {
-    return Refuse(421, "this server does not answer for that host; ask it by its own address, or name the host with --host");
-  }
-  // Two of them are two opinions on who is asked, of a proxy's and ours.
-  if (request.count(http::field::host) > 1) return Refuse(400, "the request has more than one Host header");
-  const uint64_t length = parser_->content_length().value_or(parser_->chunked() ? server_.options().body_bytes_max : 0);
-  if (length > server_.options().body_bytes_max) return RefuseParse(http::error::body_limit);
-  if (!server_.TakeRoom(length)) return Refuse(503, "too many long requests at once; send it again in a while");
-  room_ = length;
-  SetDeadline(server_.options().body_time);
-  const auto read = [self = shared_from_this()] {
-    self->Through([&](auto& stream) {
-      http::async_read(stream, self->buffer_, *self->parser_, [self](const error_code& ec, size_t) {
-        if (self->state_ == State::kClosed) return;
-        if (ec) return self->RefuseParse(ec);
-        self->Handle();
-      });
+  if (parser_->is_done()) return Handle();
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(body_end_ - Clock::now());
+  SetDeadline(std::min(server_.options().body_stall_time, std::max(left, std::chrono::milliseconds(0))));
+  Through([&](auto& stream) {
+    http::async_read_some(stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
+      if (self->state_ == State::kClosed) return;
+      if (self->expired_) return self->Refuse(408, "the request's body did not come in time; send it again, a long one in parts");
+      if (ec && ec != http::error::need_buffer) return self->RefuseParse(ec);
+      if (ec && !self->GrowBody()) return;
+      self->ReadBody();
     });
-  };
-  if (!parser_->is_done() && LowerCase(request[http::field::expect]) == "100-continue") {
-    static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-    return Through([&](auto& stream) {
-      net::async_write(stream, net::buffer(kContinue), [self = shared_from_this(), read](const error_code& ec, size_t) {
-        if (self->state_ == State::kClosed) return;
-        if (ec) return self->Close();
-        read();
-      });
-    });
+  });
+}
+
+bool Connection::GrowBody() {
+  if (body_.size() >= body_bytes_max_) {
+    RefuseLongBody();
+    return false;
   }
-  read();
+  const uint64_t size = std::min(body_bytes_max_, std::max(kBodyFirstBytes, 2 * static_cast<uint64_t>(body_.size())));
+  if (!server_.TakeBodyRoom(peer_, size - room_)) {
+    Refuse(503, "too many long requests at once; send it again in a while");
+    return false;
+  }
+  const size_t used = body_.size();  // it was full
+  body_.resize(size);
+  room_ = size;
+  http::buffer_body::value_type& sink = parser_->get().body();
+  sink.data = body_.data() + used;
+  sink.size = size - used;
+  if (used >= kReadBytes) buffer_.reserve(kReadBytes);
+  return true;
+}
+
+void Connection::DropBody() {
+  parser_.reset();
+  body_ = std::string();
+  GiveRoom(std::exchange(room_, 0));
+}
+
+void Connection::RefuseLongBody() {
+  const uint64_t most = std::min(admission_->body_bytes_max, server_.options().body_bytes_max);
+  Refuse(413, "the request's body is longer than " + std::to_string(most) + " bytes; " + admission_->when_longer);
 }
 
 void Connection::RefuseParse(const error_code& ec) {
   if (ec == http::error::header_limit) return Refuse(431, "the request's headers are longer than 16 KiB");
-  if (ec == http::error::body_limit) {
-    return Refuse(413, "the request's body is longer than " + std::to_string(server_.options().body_bytes_max) + " bytes; send it in parts");
-  }
+  if (ec == http::error::body_limit) return RefuseLongBody();
   if (ec.category() == http::make_error_code(http::error::bad_target).category() && ec != http::error::end_of_stream &&
       ec != http::error::partial_message) {
     return Refuse(400, "the request is no HTTP: " + ec.message());
@@ -515,62 +747,34 @@ void Connection::RefuseParse(const error_code& ec) {
 }
 
 void Connection::Refuse(unsigned status, const std::string& message) {
-  GiveRoom();
-  state_ = State::kAnswering;
+  expired_ = false;
+  if (head_.id.empty()) (void)ReadHead();
   keep_alive_ = false;
-  chunked_ = true;
-  head_only_ = false;
-  Reply(serial_, {.status = status, .body = ErrorJson("invalid_request_error", message)});
+  if (admission_.has_value()) {
+    if (admission_->refused) admission_->refused(status);
+  } else {
+    server_.Refused(head_, status);
+  }
+  admission_.reset();
+  DropBody();
+  Enter(State::kAnswering);
+  HttpReply reply{.status = status, .body = ErrorJson(ErrorTypeOf(status), message), .headers = {}};
+  if (status == 503) reply.headers.emplace_back("Retry-After", "1");
+  Reply(serial_, std::move(reply));
 }
 
 void Connection::Handle() {
-  const http::request<http::string_body>& message = parser_->get();
-  keep_alive_ = message.keep_alive();
-  chunked_ = message.version() >= 11;
-  head_only_ = message.method() == http::verb::head;
-  HttpRequest request;
-  request.method = head_only_ ? "GET" : std::string(message.method_string());
-  request.head_only = head_only_;
-  const std::string_view target = message.target();
-  const std::string_view path = target.substr(0, target.find('?'));
-  bool good = path.starts_with('/');
-  for (size_t at = 1; good && at <= path.size();) {
-    const size_t end = std::min(path.find('/', at), path.size());
-    std::string segment;
-    good = PercentDecode(path.substr(at, end - at), false, &segment);
-    if (end < path.size() || !segment.empty()) request.path.push_back(std::move(segment));
-    at = end + 1;
-  }
-  std::string_view query = path.size() < target.size() ? target.substr(path.size() + 1) : std::string_view();
-  while (good && !query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), pair.size() + 1));
-    const size_t equals = pair.find('=');
-    std::string name, value;
-    good = PercentDecode(pair.substr(0, equals), true, &name) &&
-           PercentDecode(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), true, &value);
-    if (!name.empty()) request.query[name] = value;
-  }
-  if (!good) return Refuse(400, "the request's target is malformed");
-  const std::string type = LowerCase(message[http::field::content_type]);
-  request.content_type = type.substr(0, type.find(';'));
-  while (request.content_type.ends_with(' ')) request.content_type.pop_back();
-  request.authorization = message[http::field::authorization];
-  request.upload_offset = message["Upload-Offset"];
-  request.upload_length = message["Upload-Length"];
-  request.id = id_ = RequestId(message["X-Request-Id"]);
-  if (const std::string_view trace = message["traceparent"]; IsTraceparent(trace)) request.traceparent = trace;
-  error_code ignored;
-  request.peer = socket_.remote_endpoint(ignored).address().to_string();
-  request.body = std::move(parser_->get().body());
+  HttpRequest request = std::move(head_);
+  body_.resize(body_.size() - parser_->get().body().size);
+  request.body = std::exchange(body_, std::string());
+  const HttpAdmission admission = std::move(*admission_);
+  admission_.reset();
   parser_.reset();
-  GiveRoom();  // from here on it is the handler's
-
-  deadline_.cancel();
-  state_ = State::kAnswering;
+  StopDeadline();
+  Enter(State::kAnswering);
   answering_ = std::make_shared<Answering>();
   Watch();
-  server_.handler()(std::move(request), std::make_shared<Exchange>(shared_from_this(), socket_.get_executor(), serial_, answering_));
+  admission.handle(std::move(request), std::make_shared<Exchange>(shared_from_this(), socket_.get_executor(), serial_, answering_, std::exchange(room_, 0)));
 }
 
 // The client's end of the connection: while nothing is to be read, readiness means that it is gone. Where something is (the next
@@ -609,7 +813,7 @@ std::string Connection::Head(const HttpReply& reply, bool stream) const {
 void Connection::Reply(uint64_t serial, HttpReply reply) {
   if (serial != serial_ || state_ != State::kAnswering) return;
   keep_alive_ = keep_alive_ && !server_.draining();
-  state_ = State::kFinishing;
+  Enter(State::kFinishing);
   std::string bytes = Head(reply, false);
   if (!head_only_) bytes += reply.body;
   Queue(std::move(bytes));
@@ -618,7 +822,7 @@ void Connection::Reply(uint64_t serial, HttpReply reply) {
 void Connection::Begin(uint64_t serial, const std::string& content_type) {
   if (serial != serial_ || state_ != State::kAnswering) return;
   keep_alive_ = keep_alive_ && !server_.draining() && chunked_;
-  state_ = State::kStreaming;
+  Enter(State::kStreaming);
   events_ = content_type == "text/event-stream";
   Queue(Head({.content_type = content_type}, true));
 }
@@ -640,12 +844,13 @@ void Connection::Piece(uint64_t serial, const std::string& piece, bool counted) 
 
 void Connection::End(uint64_t serial) {
   if (serial != serial_ || state_ != State::kStreaming) return;
-  state_ = State::kFinishing;
+  Enter(State::kFinishing);
   if (chunked_ && !head_only_) Queue("0\r\n\r\n");
   else if (!writing_) Finished();
 }
 
 void Connection::Queue(std::string bytes, size_t counted) {
+  if (!server_.MakeReplyRoom(this, bytes.size())) return;
   out_bytes_ += bytes.size();
   out_.emplace_back(std::move(bytes), counted);
   if (!writing_) WriteNext();
@@ -653,6 +858,7 @@ void Connection::Queue(std::string bytes, size_t counted) {
 
 void Connection::WriteNext() {
   writing_ = true;
+  writing_since_ = Clock::now();
   SetDeadline(server_.options().write_time);
   Through([&](auto& stream) {
     net::async_write(stream, net::buffer(out_.front().first), [self = shared_from_this()](const error_code& ec, size_t) {
@@ -660,43 +866,43 @@ void Connection::WriteNext() {
       if (self->state_ == State::kClosed) return;
       if (ec) return self->Close();
       self->out_bytes_ -= self->out_.front().first.size();
+      self->server_.GiveReplyRoom(self->peer_, self->out_.front().first.size());
       if (self->answering_ != nullptr && self->out_.front().second > 0) self->answering_->Taken(self->out_.front().second);
       self->out_.pop_front();
       if (!self->out_.empty()) return self->WriteNext();
       if (self->state_ == State::kFinishing) return self->Finished();
-      self->Ping();
+      self->events_ ? self->SetDeadline(self->server_.options().ping_time, &Connection::Ping) : self->StopDeadline();
     });
   });
 }
 
-void Connection::Ping() {
-  if (!events_) {
-    deadline_.cancel();
-    return;
-  }
-  deadline_.expires_after(server_.options().ping_time);
-  deadline_.async_wait([self = shared_from_this(), serial = serial_](const error_code& ec) {
-    if (!ec) self->Piece(serial, ": ping\n\n");
-  });
-}
+void Connection::Ping() { Piece(serial_, ": ping\n\n"); }
 
 void Connection::Finished() {
-  deadline_.cancel();
+  StopDeadline();
   watch_timer_.cancel();
   ++serial_;
   id_.clear();
   answering_.reset();
-  if (keep_alive_) return AwaitRequest();
-  // What the client still sends is not read: a reset would take the reply away from it before it has read it.
-  error_code ignored;
-  state_ = State::kReading;
+  keep_alive_ ? AwaitRequest() : Leave();
+}
+
+// What the client still sends is not read: a reset would take the reply away from it before it has read it.
+void Connection::Leave() {
+  Enter(State::kLeaving);
   SetDeadline(kGoodbye);
-  if (tls_.has_value()) {
-    // Without the farewell a client could not tell a reply's end from a cut.
-    return tls_->async_shutdown([self = shared_from_this()](const error_code&) { self->Close(); });
-  }
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
-  Discard();
+  const auto discard = [self = shared_from_this()] {
+    error_code ignored;
+    self->socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    self->Discard();
+  };
+  if (!tls_.has_value()) return discard();
+  // Without the farewell a client could not tell a reply's end from a cut. One that still sends a body does not answer it: its records are
+  // discarded as they are.
+  tls_->async_shutdown([self = shared_from_this(), discard](const error_code& ec) {
+    if (self->state_ == State::kClosed) return;
+    ec ? discard() : self->Close();
+  });
 }
 
 void Connection::Discard() {
@@ -710,8 +916,8 @@ void Connection::Discard() {
 
 }  // namespace
 
-Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options, HttpHandler handler) {
-  auto server = std::make_unique<Server>(options, std::move(handler));
+Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options, HttpAdmit admit) {
+  auto server = std::make_unique<Server>(options, std::move(admit));
   LH_RETURN_IF_ERROR(server->Open());
   return std::unique_ptr<HttpServer>(std::move(server));
 }
@@ -720,23 +926,6 @@ bool IsLoopback(const std::string& address) {
   error_code ec;
   const net::ip::address parsed = net::ip::make_address(address, ec);
   return !ec && parsed.is_loopback();
-}
-
-bool PercentDecode(std::string_view text, bool plus_is_blank, std::string* out) {
-  out->clear();
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (c == '%') {
-      if (i + 2 >= text.size() || HexDigit(text[i + 1]) < 0 || HexDigit(text[i + 2]) < 0) return false;
-      c = static_cast<char>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2]));
-      i += 2;
-    } else if (c == '+' && plus_is_blank) {
-      c = ' ';
-    }
-    if (c == '\0') return false;
-    *out += c;
-  }
-  return true;
 }
 
 }  // namespace longhold

@@ -74,10 +74,9 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                                           .port = listen.port,
                                           .hosts = command.hosts,
                                           .tls = tls,
-                                          .note = note},
-                                         [&api](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-                                           api->Handle(std::move(request), std::move(exchange));
-                                         }));
+                                          .note = note,
+                                          .refused = [&api](const HttpRequest& head, unsigned status) { api->Refused(head, status); }},
+                                         [&api](const HttpRequest& head) { return api->Admit(head); }));
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);

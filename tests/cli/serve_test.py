@@ -202,6 +202,27 @@ class Serve(ServerTest):
         self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": 2, "abstain": False})
         self.assertLess(time.monotonic() - start, 60, "not after all five answers of 5000 tokens")
 
+    def test_what_the_server_refuses_is_audited(self):
+        process, port = self.serve("--audit-log", "audit.log", "--log", "json")
+        for method, path, headers, status in (("POST", "/v1/memories/notes/documents?name=a", {"Origin": "http://evil.example"}, 403), ("GET", "/v1/memories", {"Host": "evil.example"}, 421),
+                                              ("POST", "/v1/memories/notes/recall", {"Content-Length": str(2 << 20)}, 413), ("PUT", "/v1/memories", {"Transfer-Encoding": "gzip"}, 400)):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.putrequest(method, path, skip_host="Host" in headers)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            self.assertEqual(connection.getresponse().status, status)
+            connection.close()
+        self.assertEqual(self.call(port, "GET", "/v1/memories")["memories"], [])
+        self.assertIn('longhold_requests_total{route="/v1/memories",status="421"} 1', self.metrics(port))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+        audit = [json.loads(line) for line in (self.dir / "audit.log").read_text().splitlines()]
+        self.assertEqual([(line["method"], line["memory"], line["status"]) for line in audit if line["event"] == "request"][:4],
+                         [("POST", "notes", 403), ("GET", None, 421), ("POST", "notes", 413), ("PUT", None, 400)])
+        log = [json.loads(line) for line in process.stderr.read().splitlines() if '"route"' in line]
+        self.assertEqual([line["status"] for line in log[:4]], [403, 421, 413, 400])
+
     def test_answers_are_written_side_by_side(self):
         self.write("a.txt", FIRST + make_text(3, 400))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)

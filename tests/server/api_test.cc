@@ -7,7 +7,6 @@
 
 #include <boost/json.hpp>
 #include <cmath>
-#include <condition_variable>
 #include <filesystem>
 #include <fstream>
 #include <future>
@@ -17,139 +16,21 @@
 #include "base/clock.h"
 #include "model/embedder.h"
 #include "service/utf8.h"
-#include "tests/store/temp_dir.h"
+#include "tests/server/api_fixture.h"
 #include "tests/support/queue_driver.h"
-#include "tests/support/toy_model.h"
-#include "tests/support/toy_text.h"
 
 namespace longhold {
 namespace {
 
 namespace json = boost::json;
+using api_fixture::Api;
+using api_fixture::ApiTest;
+using api_fixture::kChat;
+using api_fixture::PathOf;
+using api_fixture::Recorder;
+using api_fixture::With;
 using testing::HasSubstr;
 using testing::Not;
-
-// Keeps what it is told, and lets a test wait for the end of it.
-class Recorder final : public HttpExchange {
- public:
-  void Respond(HttpReply reply) override {
-    const std::lock_guard lock(mutex_);
-    reply_ = std::move(reply);
-    ended_ = true;
-    changed_.notify_all();
-  }
-  void BeginStream() override {}
-  void Write(std::string piece) override {
-    const std::lock_guard lock(mutex_);
-    stream_ += piece;
-  }
-  void EndStream() override {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-    changed_.notify_all();
-  }
-  void BeginBytes(const std::string& content_type) override {
-    const std::lock_guard lock(mutex_);
-    reply_ = {.status = 200, .content_type = content_type, .headers = {}};
-  }
-  bool WriteWhenTaken(std::string piece) override {
-    Write(std::move(piece));
-    return !gone_;
-  }
-  void Break() override {
-    const std::lock_guard lock(mutex_);
-    reply_.status = 0;
-    ended_ = true;
-    changed_.notify_all();
-  }
-  const std::atomic<bool>& gone() const override { return gone_; }
-
-  HttpReply Reply() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return ended_; });
-    return reply_;
-  }
-  std::string Stream() {
-    Reply();
-    return stream_;
-  }
-  std::atomic<bool> gone_{false};
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  HttpReply reply_{.status = 0, .headers = {}};
-  std::string stream_;
-  bool ended_ = false;
-};
-
-class ApiTest : public testing::Test {
- protected:
-  ApiTest() : model_({.geometry = TinyGeometry(), .chat = true, .answer = "  It is seven.\nEND of it.  "}), engine_({.home = home_ / "h"}) {
-    RecallProfile profile;
-    profile.name = "toy";
-    profile.look_spans = 0;
-    EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
-    EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
-    queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
-      const std::lock_guard lock(log_mutex_);
-      log_.emplace_back(line);
-    }});
-  }
-  // What the model says from now on; nothing may be under way.
-  void Answer(const std::string& answer) { model_ = ToyModel({.geometry = TinyGeometry(), .chat = true, .answer = answer}); }
-  // What was logged since the last call.
-  std::vector<std::string> Log() {
-    const std::lock_guard lock(log_mutex_);
-    return std::exchange(log_, {});
-  }
-  std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path, const std::string& body = "",
-                                  const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
-    auto recorder = std::make_shared<Recorder>();
-    api_->Handle({.method = method, .path = std::move(path), .query = std::move(query), .content_type = type, .authorization = "", .body = body}, recorder);
-    return recorder;
-  }
-  // The reply's body, whose status must be `status`.
-  json::value Call(unsigned status, const std::string& method, std::vector<std::string> path, const std::string& body = "",
-                   const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
-    const HttpReply reply = Start(method, std::move(path), body, type, std::move(query))->Reply();
-    EXPECT_EQ(reply.status, status) << reply.body;
-    return json::parse(reply.body);
-  }
-  json::value WaitForIngest(const std::string& id) {
-    for (;;) {
-      json::value job = Call(200, "GET", {"v1", "ingests", id});
-      if (job.at("state") != "queued" && job.at("state") != "running") return job;
-    }
-  }
-
-  std::mutex log_mutex_;
-  std::vector<std::string> log_;
-  TempDir home_;
-  ToyModel model_;
-  Engine engine_;
-  Metrics metrics_;
-  std::unique_ptr<EngineQueue> queue_;
-  std::unique_ptr<Api> api_;
-  Errands errands_;
-};
-
-constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
-
-std::string With(std::string body, const std::string& member) { return body.replace(body.size() - 1, 1, "," + member + "}"); }
-
-// A request's path for the route, with `name` for each of its names.
-std::vector<std::string> PathOf(const ApiRoute& route, const std::string& name) {
-  std::vector<std::string> path;
-  for (std::string_view rest = route.path; !rest.empty();) {
-    rest.remove_prefix(1);
-    const std::string_view segment = rest.substr(0, rest.find('/'));
-    path.emplace_back(segment.starts_with('{') ? name : std::string(segment));
-    rest.remove_prefix(segment.size());
-  }
-  return path;
-}
 
 TEST_F(ApiTest, TellsHowItIs) {
   EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");

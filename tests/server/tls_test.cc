@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -127,6 +128,7 @@ class TlsClient {
     rest_.erase(0, out.size());
     return out;
   }
+  bool Renegotiate() { return SSL_renegotiate(ssl_) == 1 && SSL_do_handshake(ssl_) == 1; }
   // Says farewell, and closes.
   void Leave() {
     SSL_shutdown(ssl_);
@@ -144,6 +146,7 @@ class TlsClient {
 class TlsTest : public testing::Test {
  protected:
   void SetUp() override {
+    std::signal(SIGPIPE, SIG_IGN);  // OpenSSL's clients write to connections that the server has closed
     directory_ = testing::TempDir() + "tls_" + testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::create_directories(directory_);
     files_ = {.certificate = directory_ + "/server.pem", .key = directory_ + "/server.key", .client_ca = ""};
@@ -160,17 +163,21 @@ class TlsTest : public testing::Test {
       const std::lock_guard lock(mutex_);
       notes_ += std::string(note) + "\n";
     };
-    Result<std::unique_ptr<HttpServer>> server = HttpServer::Listen(options, [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-      if (request.path == std::vector<std::string>{"keep"}) {
-        const std::lock_guard lock(mutex_);
-        kept_ = std::move(exchange);
-        return;
-      }
-      exchange->Respond({.content_type = "text/plain", .body = "<" + std::to_string(request.body.size()) + " bytes>", .headers = {}});
+    Result<std::unique_ptr<HttpServer>> server = HttpServer::Listen(options, [this](const HttpRequest& head) -> HttpAdmission {
+      if (head.path == std::vector<std::string>{"door"}) return {.refusal = HttpReply{.status = 401, .body = "no key", .headers = {}}, .when_longer = "", .handle = {}, .refused = {}};
+      return {.refusal = std::nullopt, .body_bytes_max = UINT64_MAX, .when_longer = "", .handle = [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) { Handle(request, std::move(exchange)); }, .refused = {}};
     });
     ASSERT_TRUE(server.ok()) << server.status().ToString();
     server_ = std::move(*server);
     thread_ = std::thread([this] { server_->Run(&stop_, 1s, {}); });
+  }
+  void Handle(const HttpRequest& request, std::shared_ptr<HttpExchange> exchange) {
+    if (request.path == std::vector<std::string>{"keep"}) {
+      const std::lock_guard lock(mutex_);
+      kept_ = std::move(exchange);
+      return;
+    }
+    exchange->Respond({.content_type = "text/plain", .body = "<" + std::to_string(request.body.size()) + " bytes>", .headers = {}});
   }
   std::shared_ptr<HttpExchange> Kept() {
     for (;;) {
@@ -229,6 +236,52 @@ TEST_F(TlsTest, StreamsAndSeesThatAClientHasLeft) {
   client.Leave();
   for (int i = 0; i < 2000 && !exchange->gone(); ++i) std::this_thread::sleep_for(1ms);
   EXPECT_TRUE(exchange->gone());
+}
+
+TEST_F(TlsTest, ARefusalArrivesWholeThoughTheBodyIsSentAllTheSame) {
+  Start();
+  TlsClient client(port());
+  client.Send("POST /door HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n").Send(std::string(2'000'000, 'x'));
+  EXPECT_THAT(client.ReadAll(), EndsWith("no key"));
+}
+
+// Of the connections that are open the one that has waited longest is closed, be it before its handshake.
+TEST_F(TlsTest, SilentConnectionsMakeRoom) {
+  Start({.connections_max = 4});
+  const int silent = ConnectLoopback(port());
+  ASSERT_GE(silent, 0);
+  TlsClient first(port()), second(port());
+  EXPECT_TRUE(first.connected() && second.connected());
+  char byte = 0;
+  EXPECT_LE(recv(silent, &byte, 1, 0), 0);
+  close(silent);
+  EXPECT_THAT(first.Send(Get("/a")).ReadTo("<0 bytes>"), EndsWith("<0 bytes>"));
+  // Where none waits a new one is closed before its handshake.
+  first.Send(Get("/keep"));
+  const auto one = Kept();
+  second.Send(Get("/keep"));
+  const auto two = Kept();
+  EXPECT_FALSE(TlsClient(port()).connected());
+  EXPECT_FALSE(one->gone() || two->gone());
+}
+
+TEST_F(TlsTest, TellsWhoIsTooSlow) {
+  Start({.header_time = 300ms, .body_stall_time = 300ms});
+  EXPECT_THAT(TlsClient(port()).Send("GET / HT").ReadAll(), StartsWith("HTTP/1.1 408"));
+  EXPECT_THAT(TlsClient(port()).Send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab").ReadAll(), StartsWith("HTTP/1.1 408"));
+}
+
+TEST_F(TlsTest, ItsPagesSpeakTlsToo) {
+  Start();
+  EXPECT_THAT(TlsClient(port()).Send(Get("/", "Origin: https://localhost\r\nConnection: close\r\n")).ReadAll(), EndsWith("<0 bytes>"));
+  EXPECT_THAT(TlsClient(port()).Send(Get("/", "Origin: http://localhost\r\n")).ReadAll(), StartsWith("HTTP/1.1 403"));
+}
+
+TEST_F(TlsTest, DoesNotNegotiateAnew) {
+  Start({.header_time = 2s, .idle_time = 2s});
+  TlsClient client(port(), nullptr, TLS1_2_VERSION);
+  ASSERT_TRUE(client.connected());
+  EXPECT_FALSE(client.Renegotiate());
 }
 
 TEST_F(TlsTest, TalksToNobodyWithoutTlsOrWithAnOldOne) {
