@@ -7,6 +7,7 @@
 #include "model/embedder.h"
 #include "service/api.h"
 #include "service/commands.h"
+#include "service/descriptors.h"
 #include "service/engine_queue.h"
 #include "service/http_server.h"
 #include "service/inbox.h"
@@ -17,6 +18,7 @@ namespace {
 
 // Questions under way have so long after a signal; the longest answers take longer and are cut off.
 constexpr std::chrono::seconds kDrain{30};
+constexpr uint64_t kDescriptorsMax = 65536;
 
 // By which name requests ask for the model: the catalog's, or a file's without its ending.
 std::string ServedName(const std::string& model) { return IsModelPath(model) ? std::filesystem::path(model).stem().string() : model; }
@@ -66,17 +68,25 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   const auto audit_event = [&audit](std::string_view event) {
     if (audit != nullptr) audit->Write(DumpJson(boost::json::object{{"time", UtcTime()}, {"event", JsonString(event)}}));
   };
+  const uint32_t wanted = HttpServerOptions().connections_max;
+  const uint64_t descriptors = RaiseDescriptorLimit(kDescriptorsMax);
+  const uint32_t connections = ConnectionsFor(descriptors, wanted);
   // The server outlives the queue, whose last jobs answer through it. It listens before the model is loaded, so that a port that is taken is
   // told at once; who connects meanwhile waits.
   std::unique_ptr<Api> api;
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> server,
                       HttpServer::Listen({.address = listen.address,
                                           .port = listen.port,
+                                          .connections_max = connections,
                                           .hosts = command.hosts,
                                           .tls = tls,
                                           .note = note,
                                           .refused = [&api](const HttpRequest& head, unsigned status) { api->Refused(head, status); }},
                                          [&api](const HttpRequest& head) { return api->Admit(head); }));
+  if (connections < wanted) {
+    note("this process may have " + std::to_string(descriptors) + " files open, so that it serves " + std::to_string(connections) +
+         " connections at once; for more raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd)");
+  }
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);

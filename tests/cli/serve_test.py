@@ -9,6 +9,7 @@ package is skipped where Python does not have it.
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -201,6 +202,19 @@ class Serve(ServerTest):
         start = time.monotonic()
         self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": 2, "abstain": False})
         self.assertLess(time.monotonic() - start, 60, "not after all five answers of 5000 tokens")
+
+    def test_idle_connections_leave_descriptors_for_texts(self):
+        """More connections than the process may have files open; each of eight clients has half of those that are served at most."""
+        process = self.start("serve", "--listen", "127.0.0.1:0", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 400)))
+        port = int(process.stdout.readline().rsplit(":", 1)[1])
+        for i in range(420):
+            connection = socket.create_connection(("127.0.0.1", port), source_address=(f"127.0.0.{2 + i % 8}", 0))
+            self.addCleanup(connection.close)
+        self.assertEqual(self.wait_for(port, self.read_in(port, "notes", "a", FIRST))["state"], "done")
+        self.assertEqual(self.call(port, "GET", "/v1/memories/notes")["documents"][0]["name"], "a")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+        self.assertIn("serves 100 connections", process.stderr.read())
 
     def test_what_the_server_refuses_is_audited(self):
         process, port = self.serve("--audit-log", "audit.log", "--log", "json")
