@@ -144,6 +144,7 @@ struct RecallReply {
   std::vector<ExplainedSpan> candidates_explained;  // the spans that competed, those that were kept first
   uint64_t spans_lost = 0;    // whose text is damaged: left out
   double plan_ms = 0;         // probe pass, scan and fusion
+  uint64_t prompt_tokens = 0; // that the model has read for it
 };
 
 // What an answer says instead of the model's words.
@@ -295,6 +296,7 @@ class Engine {
   const RecallProfile& profile() const;
   const ModelInfo& model_info() const;  // must hold: it has its model
   const MemoryBudget& budget() const { return budget_; }
+  MemoryBudget& budget() { return budget_; }  // for what else its process takes
   // How often a memory was opened, its indexes to be read, and not found open already. Safe to call concurrently.
   uint64_t opens() const { return opens_; }
 

@@ -404,6 +404,7 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   RecallReply reply;
   reply.candidates = p.plan.candidates;
   reply.plan_ms = p.plan_ms + p.look_ms;
+  reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
   if (p.abstained && p.plan.spans.size() > kClosestSpans) p.plan.spans.resize(kClosestSpans);
   LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
   reply.coverage = p.plan.Coverage();

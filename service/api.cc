@@ -20,6 +20,9 @@ namespace {
 
 namespace json = boost::json;
 
+// Of a body, that is read on the server's thread: a mebibyte of JSON would keep all others waiting for some 30 ms.
+constexpr size_t kReadAtOnceMax = 4096;
+constexpr size_t kQueryBytesMax = 64 << 10;    // of a question to recall and ask: more than any model here reads
 constexpr int64_t kDiskSeconds = 30;           // between two measurements of the memories' files
 constexpr std::string_view kOfMemory = "/v1/memories/{memory}";  // what routes begin with whose first name is a memory's
 
@@ -119,8 +122,8 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options)
-    : queue_(queue), errands_(errands), metrics_(metrics), options_(std::move(options)), sinks_{metrics, options_.log, options_.audit}, keys_(options_.home, options_.audit == nullptr ? std::function<void(const KeyChanges&)>() : [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
+Api::Api(EngineQueue* queue, Errands* errands, Errands* readers, Metrics* metrics, ApiOptions options)
+    : queue_(queue), errands_(errands), readers_(readers), metrics_(metrics), options_(std::move(options)), sinks_{metrics, options_.log, options_.audit}, keys_(options_.home, options_.audit == nullptr ? std::function<void(const KeyChanges&)>() : [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
   if (options_.audit != nullptr) (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);  // what changes from now on is a change
 }
 
@@ -142,9 +145,16 @@ HttpAdmission Api::Admit(const HttpRequest& head) {
             call->request = std::move(request);
             call->exchange = std::make_shared<RecordedExchange>(std::move(exchange), call->record);
             call->record->Begin();
-            (this->*call->route->handle)(*call);
+            Handle(call);
           },
           .refused = [call](unsigned status) { call->record->End(status); }};
+}
+
+void Api::Handle(const std::shared_ptr<Call>& call) {
+  const auto handle = [this, call] { RunGuarded(*call->exchange, [&] { (this->*call->route->handle)(*call); }); };
+  if (call->request.body.size() <= kReadAtOnceMax) return handle();
+  const Status taken = readers_->Add(handle, call->client.tenant());
+  if (!taken.ok()) call->exchange->Respond(NotQueuedReply(taken));
 }
 
 void Api::Refused(const HttpRequest& head, unsigned status) {
@@ -271,9 +281,7 @@ Status Api::Told(const Status& status) const {
   return Status(status.code(), message);
 }
 
-void Api::Spend(const TenantLimits& limits, const AskReply& reply) {
-  quotas_.Spend(limits, reply.prompt_tokens + reply.completion_tokens, std::chrono::steady_clock::now());
-}
+void Api::Spend(const TenantLimits& limits, uint64_t tokens) { quotas_.Spend(limits, tokens, std::chrono::steady_clock::now()); }
 
 void Api::TellNotes(Engine& engine) const {
   for (const std::string& note : engine.TakeNotes()) options_.note(note);
@@ -297,7 +305,6 @@ void Api::ShowMetrics(Call& call) {
 }
 
 void Api::MeasureDisk() {
-  // Called on the server's thread alone.
   if (UnixSeconds() < disk_measured_ + kDiskSeconds) return;
   disk_measured_ = UnixSeconds();
   // A directory with many memories takes a while to go through.
@@ -317,6 +324,14 @@ void Api::Models(Call& call) {
 
 // ------------------------------------------------------------------------------------------------------------- questions
 
+namespace {
+
+Status CheckQuery(std::string_view name, const std::string& query) {
+  return query.size() <= kQueryBytesMax ? OkStatus() : BadField(name, "is longer than 64 KiB; ingest long texts as documents");
+}
+
+}  // namespace
+
 void Api::Recall(Call& call) {
   std::string query;
   RecallOptions options;
@@ -324,6 +339,7 @@ void Api::Recall(Call& call) {
   const auto read = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
     LH_ASSIGN_OR_RETURN(query, StringField(body, "query"));
+    LH_RETURN_IF_ERROR(CheckQuery("query", query));
     LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
     options.spans_max = static_cast<uint32_t>(spans);
     LH_ASSIGN_OR_RETURN(options.abstain, FlagField(body, "abstain", true));
@@ -332,9 +348,10 @@ void Api::Recall(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  ReadEngine(call, call.names[0], [this, memory = call.names[0], query, options](Engine& engine) -> Result<HttpReply> {
+  ReadEngine(call, call.names[0], [this, memory = call.names[0], limits = call.client.limits, query, options](Engine& engine) -> Result<HttpReply> {
     LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
     metrics_->Recall(reply);
+    Spend(limits, reply.prompt_tokens);
     return JsonReply(RecallJson(reply));
   }, DeadlineIn(timeout_s));
 }
@@ -345,6 +362,7 @@ void Api::Ask(Call& call) {
   const auto read = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
     LH_ASSIGN_OR_RETURN(question, StringField(body, "question"));
+    LH_RETURN_IF_ERROR(CheckQuery("question", question));
     LH_ASSIGN_OR_RETURN(options.system, StringField(body, "system"));
     LH_ASSIGN_OR_RETURN(options.answer_prefix, StringField(body, "answer_prefix"));
     LH_ASSIGN_OR_RETURN(const int64_t tokens, IntegerField(body, "max_tokens", 1, 100000, options.max_tokens));
@@ -369,7 +387,7 @@ void Api::Ask(Call& call) {
     options.stop = &exchange->gone();
     LH_ASSIGN_OR_RETURN(const AskReply reply, engine.Ask(memory, question, options));
     metrics_->Answer(reply);
-    Spend(limits, reply);
+    Spend(limits, reply.prompt_tokens + reply.completion_tokens);
     return JsonReply(AskJson(reply));
   };
   if (options.attend == Attend::kFocused) return ReadEngine(call, call.names[0], answer, options.deadline);

@@ -1,7 +1,7 @@
 // The HTTP API: which request does what. Routes and their bodies are described in docs/api.md.
 //
 // Owner: the `serve` command. Thread use: Admit, what it gives, and Refused are called on the server's thread and do not block; what needs the engine
-// runs on the queue's.
+// runs on the queue's, and long bodies are read on the readers'.
 #pragma once
 
 #include <atomic>
@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,7 +40,7 @@ struct ApiOptions {
   std::string home;                                        // whose keys let in (service/api_keys.h)
   std::string encryption_key;                              // as EngineOptions::encryption_key
   std::string ingest_root;                                 // the directory beneath which the operator's clients may name files; empty: none
-  const MemoryBudget* budget = nullptr;                    // the engine's, for the metrics
+  MemoryBudget* budget = nullptr;                          // the engine's: for the metrics, and for copies and verifies
   Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys
   std::function<void(std::string_view)> note;              // what the engine has to tell; called on the queue's thread
   // A line of JSON for each request that has ended, on any thread: who asked which route, and how it ended. Never what was asked. Null: none.
@@ -56,8 +57,9 @@ struct ApiRoute {
 
 class Api {
  public:
-  // Borrows `queue` and `errands`, which must not run jobs of this Api any more when it goes, and `metrics`.
-  Api(EngineQueue* queue, Errands* errands, Metrics* metrics, ApiOptions options);
+  // Borrows `queue`, `errands` and `readers`, which must not run jobs of this Api any more when it goes, and `metrics`. Readers read what is too long
+  // to be read on the server's thread.
+  Api(EngineQueue* queue, Errands* errands, Errands* readers, Metrics* metrics, ApiOptions options);
   // Who asks, whether they may, and which route it is: all that is decided before a body is read.
   HttpAdmission Admit(const HttpRequest& head);
   // Tells the metrics and the logs of a request that the server has refused before Admit.
@@ -77,6 +79,8 @@ class Api {
   std::optional<HttpReply> LetIn(const HttpRequest& head, Call& call);
   // Fills in the route and its names. The reply where there is none, or not for this client.
   std::optional<HttpReply> FindRoute(const HttpRequest& head, Call& call) const;
+  // Has the route's function read the body and answer.
+  void Handle(const std::shared_ptr<Call>& call);
 
   void Health(Call& call);
   void Ready(Call& call);
@@ -116,8 +120,19 @@ class Api {
   // Queues such work; what only reads, of `memory` or of none for long, may run beside other such work.
   void ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
-  // Of an errand's own engine, which has no model.
-  EngineOptions ErrandEngine() const;
+  // An errand's own engine, which has no model, and what it may take of the server's memory budget.
+  struct ErrandEngine {
+    MemoryReservation memory;
+    std::unique_ptr<Engine> engine;
+  };
+  // With `bytes`, as its budget. Errors: resource_exhausted.
+  Result<ErrandEngine> NewErrandEngine(uint64_t bytes) const;
+  uint64_t ErrandBudget() const;  // of an import or a verify
+  struct Exporting;
+  // One more copy for the tenant, for as long as the result lives; null where it has as many as it may.
+  std::shared_ptr<void> BeginExport(const std::string& tenant);
+  // Writes of the copy what its client takes, and leaves the rest for when it has taken that.
+  void ExportSome(const std::shared_ptr<Exporting>& exporting);
   // Runs `work`, which answers the call, as an errand.
   void OnErrand(Call& call, std::function<void()> work);
   // Has the text read, and answers. `upload` is where it came from, which is not needed then; it may be empty.
@@ -130,11 +145,12 @@ class Api {
   void TellKeys(const KeyChanges& changes) const;
   // An error's message as a client may read it: without the path of the home, which is nobody's business there.
   Status Told(const Status& status) const;
-  // What an answer cost its tenant.
-  void Spend(const TenantLimits& limits, const AskReply& reply);
+  // What an answer, a recall or a text cost its tenant.
+  void Spend(const TenantLimits& limits, uint64_t tokens);
 
   EngineQueue* const queue_;
   Errands* const errands_;
+  Errands* const readers_;
   Metrics* const metrics_;
   const ApiOptions options_;
   const RecordSinks sinks_;
@@ -142,8 +158,10 @@ class Api {
   Quotas quotas_;
   Uploads uploads_;
   std::mutex embedder_mutex_;
+  std::mutex exports_mutex_;
+  std::multiset<std::string> exports_;  // tenants whose copies are on their way out
   std::atomic<bool> draining_{false};
-  int64_t disk_measured_ = 0;   // seconds since 1970
+  std::atomic<int64_t> disk_measured_{0};  // seconds since 1970
   const std::string instance_;  // of this server's ids, so that another one's, or those after a restart, are others
   std::atomic<uint64_t> next_id_{1};
 };

@@ -64,7 +64,7 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
     }
     reply_ = std::move(*reply);
     api_->metrics_->Answer(reply_);
-    api_->Spend(limits_, reply_);
+    api_->Spend(limits_, reply_.prompt_tokens + reply_.completion_tokens);
     Send(shown_.Finish());
     // Before the end of the reply: who has it may ask for what was said.
     if (!request_.session.empty()) return {.run = Step(&Completion::Keep)};

@@ -70,7 +70,7 @@ void Api::Embeddings(Call& call) {
       json::value embedding = request.base64 ? json::value(json::string(Base64(Bytes(row)))) : json::value(json::array(row.begin(), row.end()));
       data.push_back(json::object{{"object", "embedding"}, {"index", i}, {"embedding", std::move(embedding)}});
     }
-    quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());
+    Spend(limits, tokens);
     exchange->Respond(JsonReply(DumpJson(json::object{{"object", "list"}, {"data", std::move(data)}, {"model", JsonString(request.model)},
                                                       {"usage", json::object{{"prompt_tokens", tokens}, {"total_tokens", tokens}}}})));
   });

@@ -21,7 +21,9 @@ namespace {
 constexpr size_t kDocumentNameMax = 1024;
 constexpr uint64_t kBytesPerToken = 4;             // of a text, before its tokens are known
 constexpr uint64_t kFileTextMax = 128ull << 20;    // of a text that comes from a file: it waits in RAM
-constexpr uint64_t kErrandBudget = 256ull << 20;   // of the engine of an errand, which has no model
+// The memory budget of an errand's engine, which has no model: a share of the server's.
+constexpr uint64_t kErrandShare = 5, kErrandBudgetMin = 32ull << 20, kErrandBudgetMax = 256ull << 20;
+constexpr size_t kOperatorExports = 4;             // at a time; a tenant has one
 constexpr size_t kPieceBytes = 64 << 10;           // of an export, at a time
 // tus 1.0.0, whose clients these routes serve (https://tus.io/protocols/resumable-upload).
 constexpr const char* kTusVersion = "1.0.0";
@@ -61,8 +63,27 @@ Status Stopping() { return Unavailable("the server is stopping; ask again in a w
 
 }  // namespace
 
-EngineOptions Api::ErrandEngine() const {
-  return {.home = options_.home, .memory_budget_bytes = kErrandBudget, .encryption_key = options_.encryption_key};
+uint64_t Api::ErrandBudget() const {
+  return options_.budget == nullptr ? kErrandBudgetMax : std::clamp(options_.budget->limit_bytes() / kErrandShare, kErrandBudgetMin, kErrandBudgetMax);
+}
+
+Result<Api::ErrandEngine> Api::NewErrandEngine(uint64_t bytes) const {
+  ErrandEngine own;
+  if (options_.budget != nullptr) {
+    LH_ASSIGN_OR_RETURN(own.memory, options_.budget->Reserve(bytes, "a copy or a verify"));
+  }
+  own.engine = std::make_unique<Engine>(EngineOptions{.home = options_.home, .memory_budget_bytes = bytes, .encryption_key = options_.encryption_key});
+  return own;
+}
+
+std::shared_ptr<void> Api::BeginExport(const std::string& tenant) {
+  const std::lock_guard lock(exports_mutex_);
+  if (exports_.count(tenant) >= (tenant.empty() ? kOperatorExports : 1)) return nullptr;
+  const auto own = exports_.insert(tenant);
+  return {static_cast<void*>(this), [this, own](void*) {
+            const std::lock_guard end(exports_mutex_);
+            exports_.erase(own);
+          }};
 }
 
 void Api::OnErrand(Call& call, std::function<void()> work) {
@@ -107,7 +128,9 @@ void Api::ShowTiers(Call& call) {
 
 void Api::VerifyMemory(Call& call) {
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
-    Engine engine(ErrandEngine());
+    const Result<ErrandEngine> own = NewErrandEngine(ErrandBudget());
+    if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
+    Engine& engine = *own->engine;
     const Status status = engine.Verify(name);
     if (status.ok() || status.code() == StatusCode::kDataLoss) metrics_->Verified(status.ok());
     if (!status.ok() && status.code() != StatusCode::kDataLoss) return exchange->Respond(ErrorReply(Told(status)));
@@ -119,24 +142,50 @@ void Api::VerifyMemory(Call& call) {
   });
 }
 
+// A copy on its way out. While the client is slow to take it, it waits without a thread.
+struct Api::Exporting {
+  std::shared_ptr<HttpExchange> exchange;
+  std::string memory, tenant;
+  bool head_only = false;
+  std::shared_ptr<void> turn;
+  ErrandEngine own;
+  std::unique_ptr<ExportStream> stream;
+  std::string bytes;     // given by the stream
+  size_t written = 0;    // of them
+  bool begun = false;    // the reply
+};
+
 void Api::ExportMemory(Call& call) {
-  OnErrand(call, [this, exchange = call.exchange, name = call.names[0], head_only = call.request.head_only] {
-    Engine engine(ErrandEngine());
-    bool begun = false;
-    const Result<TransferReport> report = engine.Export(name, [&](std::string_view bytes) -> Status {
-      if (!begun) exchange->BeginBytes("application/octet-stream");
-      begun = true;
-      if (head_only) return Cancelled("nobody reads it");
-      for (; !bytes.empty(); bytes.remove_prefix(std::min(bytes.size(), kPieceBytes))) {
-        if (!exchange->WriteWhenTaken(std::string(bytes.substr(0, kPieceBytes)))) return Cancelled("nobody reads it");
-      }
-      return OkStatus();
-    });
-    if (report.ok() || (head_only && begun)) return exchange->EndStream();
-    // The client must not take a part for the whole.
-    if (begun) return exchange->Break();
-    exchange->Respond(ErrorReply(Told(report.status())));
+  OnErrand(call, [this, exchange = call.exchange, name = call.names[0], tenant = call.client.tenant(), head_only = call.request.head_only] {
+    // A slow client keeps what its copy has for long: little, and not many times.
+    std::shared_ptr<void> turn = BeginExport(tenant);
+    if (turn == nullptr) return exchange->Respond(NotQueuedReply(ResourceExhausted("a copy is on its way out already; take that first")));
+    Result<ErrandEngine> own = NewErrandEngine(kErrandBudgetMin);
+    if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
+    Result<std::unique_ptr<ExportStream>> stream = own->engine->OpenExport(name);
+    if (!stream.ok()) return exchange->Respond(ErrorReply(Told(stream.status())));
+    ExportSome(std::make_shared<Exporting>(Exporting{.exchange = exchange, .memory = name, .tenant = tenant, .head_only = head_only, .turn = std::move(turn), .own = std::move(*own), .stream = std::move(*stream), .bytes = {}}));
   });
+}
+
+void Api::ExportSome(const std::shared_ptr<Exporting>& e) {
+  const auto go_on = [this, e] { errands_->GoOn([this, e] { RunGuarded(*e->exchange, [&] { ExportSome(e); }); }, e->tenant); };
+  while (!e->exchange->gone()) {
+    if (e->written == e->bytes.size()) {
+      Result<std::string> next = e->stream->Next();
+      // The client must not take a part for the whole.
+      if (!next.ok() && e->begun) return e->exchange->Break();
+      if (!next.ok()) return e->exchange->Respond(ErrorReply(Told(Status(next.status().code(), "memory " + e->memory + ": " + next.status().message()))));
+      if (!e->begun) e->exchange->BeginBytes("application/octet-stream");
+      e->begun = true;
+      e->bytes = std::move(*next);
+      e->written = 0;
+      if (e->head_only || e->bytes.empty()) return e->exchange->EndStream();
+    }
+    const std::string piece = e->bytes.substr(e->written, kPieceBytes);
+    if (!e->exchange->WriteBytes(piece, go_on)) return;
+    e->written += piece.size();
+  }
 }
 
 void Api::ImportMemory(Call& call) {
@@ -153,8 +202,9 @@ void Api::ImportMemory(Call& call) {
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   const auto bytes = std::make_shared<std::string>(id.empty() ? std::move(call.request.body) : std::string());
   OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id, bytes] {
-    Engine engine(ErrandEngine());
     const auto import = [&]() -> Result<MemoryInfo> {
+      LH_ASSIGN_OR_RETURN(const ErrandEngine own, NewErrandEngine(ErrandBudget()));
+      Engine& engine = *own.engine;
       LH_ASSIGN_OR_RETURN(const TenantRoom room, RoomFor(engine, client.limits, name, ""));
       ByteSource upload;
       if (!id.empty()) {
@@ -285,7 +335,7 @@ void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& 
   const Status taken = queue_->Ingest(memory, std::move(input), [this, client, exchange, tokens, upload](const Result<IngestJob>& job) {
     if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
     if (!upload.empty()) (void)uploads_.Remove(upload, client.tenant());
-    quotas_.Spend(client.limits, tokens, std::chrono::steady_clock::now());
+    Spend(client.limits, tokens);
     HttpReply reply = JsonReply(DumpJson(IngestObject(*job, client.Shown(job->memory))), 202);
     reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
     exchange->Respond(std::move(reply));

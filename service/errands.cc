@@ -1,20 +1,20 @@
 #include "service/errands.h"
 
+#include <cstdint>
 #include <utility>
 
 namespace longhold {
-namespace {
-
-constexpr size_t kThreads = 3, kOwnThreads = 1, kOperatorThreads = 2;
-
-}  // namespace
-
-Errands::Errands(size_t own_max, size_t all_max) : waiting_(own_max, all_max), begun_(SIZE_MAX, SIZE_MAX) {
-  for (size_t i = 0; i < kThreads; ++i) threads_.emplace_back([this] { Run(); });
+Errands::Errands(const ErrandsOptions& options) : options_(options), waiting_(options.own_max, options.all_max), begun_(SIZE_MAX, SIZE_MAX) {
+  for (size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
 Errands::~Errands() {
   Stop();
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  changed_.notify_all();
   threads_.clear();
 }
 
@@ -38,7 +38,7 @@ void Errands::GoOn(std::function<void()> rest, const std::string& tenant) {
   changed_.notify_one();
 }
 
-bool Errands::MayRun(const std::string& tenant) const { return running_.count(tenant) < (tenant.empty() ? kOperatorThreads : kOwnThreads); }
+bool Errands::MayRun(const std::string& tenant) const { return running_.count(tenant) < (tenant.empty() ? options_.operator_threads : options_.tenant_threads); }
 
 void Errands::Run() {
   const auto may_run = [this](const std::string& tenant, const auto&) { return MayRun(tenant); };
@@ -46,7 +46,7 @@ void Errands::Run() {
   for (;;) {
     Turns<std::function<void()>>& next = begun_.Next(may_run) != nullptr ? begun_ : waiting_;
     if (next.Next(may_run) == nullptr) {
-      if (stopping_ && waiting_.empty() && begun_.empty()) return;
+      if (ended_ && waiting_.empty() && begun_.empty()) return;
       changed_.wait(lock);
       continue;
     }

@@ -1,7 +1,7 @@
 // Work that needs no model and takes long: a memory that is copied out, read in or verified, a part of an upload. It does not wait for questions, nor
 // they for it.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently; errands run on three threads. No tenant has more than one of them, and the
+// Owner: the `serve` command. Thread use: safe to call concurrently; errands run on threads of their own. Of three a tenant has one at most, and the
 // operator two: whoever copies for long makes only itself wait.
 #pragma once
 
@@ -20,10 +20,15 @@
 
 namespace longhold {
 
+struct ErrandsOptions {
+  size_t threads = 3;
+  size_t tenant_threads = 1, operator_threads = 2;  // that errands of one tenant, and the operator's, have at a time
+  size_t own_max = 8, all_max = 64;                 // that wait: of one tenant, and of all
+};
+
 class Errands {
  public:
-  // `own_max`: of one tenant, that wait.
-  explicit Errands(size_t own_max = 8, size_t all_max = 64);
+  explicit Errands(const ErrandsOptions& options = {});
   // As Stop; what waits is still run.
   ~Errands();
 
@@ -41,11 +46,13 @@ class Errands {
   // Whether the tenant may have one more thread. With the lock held.
   bool MayRun(const std::string& tenant) const;
 
+  const ErrandsOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
   Turns<std::function<void()>> waiting_, begun_;  // begun_: what goes on
   std::multiset<std::string> running_;            // tenants
   std::atomic<bool> stopping_{false};
+  bool ended_ = false;                            // nothing goes on any more
   std::list<JoinedThread> threads_;
 };
 

@@ -9,7 +9,6 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cerrno>
-#include <condition_variable>
 #include <deque>
 #include <filesystem>
 #include <list>
@@ -104,24 +103,25 @@ std::string RequestId(std::string_view own) {
 
 class Server;
 
-// What the exchange and its connection share. `gone` is set by the connection's thread.
+// What the exchange and its connection share.
 struct Answering {
   std::atomic<bool> gone{false};
   std::mutex mutex;
-  std::condition_variable changed;
-  size_t untaken = 0;  // bytes that WriteWhenTaken has given and the client has not taken
+  size_t untaken = 0;           // bytes that WriteBytes has written and the client has not taken
+  std::function<void()> ready;  // whom to tell when they are few, or the client has gone
 
   void SetGone() {
     gone = true;
-    { const std::lock_guard lock(mutex); }  // whoever waits has seen it, or hears of it now
-    changed.notify_all();
+    Taken(0);
   }
   void Taken(size_t bytes) {
+    std::function<void()> told;
     {
       const std::lock_guard lock(mutex);
       untaken -= std::min(untaken, bytes);
+      if (gone || untaken < kUntakenBytesMax) told = std::exchange(ready, nullptr);
     }
-    changed.notify_all();
+    if (told) told();
   }
 };
 
@@ -209,7 +209,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void RefuseLongBody();
   void RefuseParse(const error_code& ec);
   std::string Head(const HttpReply& reply, bool stream) const;
-  // `counted`: of WriteWhenTaken's bytes, how many these are.
+  // `counted`: of WriteBytes' bytes, how many these are.
   void Queue(std::string bytes, size_t counted = 0);
   void WriteNext();
   void Finished();
@@ -267,11 +267,14 @@ class Exchange final : public HttpExchange {
   void BeginBytes(const std::string& content_type) override {
     net::post(executor_, [c = connection_, s = serial_, content_type] { c->Begin(s, content_type); });
   }
-  bool WriteWhenTaken(std::string piece) override {
+  bool WriteBytes(std::string piece, std::function<void()> ready) override {
     {
-      std::unique_lock lock(answering_->mutex);
-      answering_->changed.wait(lock, [&] { return answering_->gone || answering_->untaken < kUntakenBytesMax; });
-      if (answering_->gone) return false;
+      const std::lock_guard lock(answering_->mutex);
+      if (answering_->gone) return true;
+      if (answering_->untaken >= kUntakenBytesMax) {
+        answering_->ready = std::move(ready);
+        return false;
+      }
       answering_->untaken += piece.size();
     }
     net::post(executor_, [c = connection_, s = serial_, p = std::move(piece)] { c->Piece(s, p, true); });

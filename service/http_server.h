@@ -58,10 +58,11 @@ class HttpExchange {
   virtual void BeginStream() = 0;
   virtual void Write(std::string piece) = 0;
   virtual void EndStream() = 0;
-  // A reply of bytes instead: a file, as it is read. Write and EndStream follow.
+  // A reply of bytes instead: a file, as it is read. WriteBytes and EndStream follow.
   virtual void BeginBytes(const std::string& content_type) = 0;
-  // As Write, but waits while the client has much to take still. False when it has gone. Not on the server's thread.
-  virtual bool WriteWhenTaken(std::string piece) = 0;
+  // As Write, where the client has taken most of what was written. False: it has not, and nothing is written; `ready` is called once, on some
+  // thread, when it has, or has gone. From one thread at a time.
+  virtual bool WriteBytes(std::string piece, std::function<void()> ready) = 0;
   // Closes the connection, so that the client sees that the rest is missing.
   virtual void Break() = 0;
   // Set once the client has closed the connection, or takes its reply too slowly. Lives as long as the exchange.

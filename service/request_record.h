@@ -74,7 +74,7 @@ class RecordedExchange final : public HttpExchange {
     exchange_->EndStream();
   }
   void BeginBytes(const std::string& content_type) override { exchange_->BeginBytes(content_type); }
-  bool WriteWhenTaken(std::string piece) override { return exchange_->WriteWhenTaken(std::move(piece)); }
+  bool WriteBytes(std::string piece, std::function<void()> ready) override { return exchange_->WriteBytes(std::move(piece), std::move(ready)); }
   void Break() override {
     End(500);
     exchange_->Break();

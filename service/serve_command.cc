@@ -111,7 +111,8 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   EngineQueue queue(&c.engine, waits);
   queue.Resume(std::move(texts));
   Errands errands;  // ends before the queue, to which it gives texts
-  api = std::make_unique<Api>(&queue, &errands, &metrics, ApiOptions{.model = model,
+  Errands readers({.threads = 1, .tenant_threads = 1, .operator_threads = 1, .own_max = 64, .all_max = 1024});  // before both, to which it gives work
+  api = std::make_unique<Api>(&queue, &errands, &readers, &metrics, ApiOptions{.model = model,
                                                  .fingerprint = c.engine.model_info().fingerprint,
                                                  .embedder = embedder.get(),
                                                  .embedder_name = command.embedder.empty() ? "" : ServedName(command.embedder),
@@ -131,6 +132,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
     api->Drain();
     queue.Stop();
     errands.Stop();
+    readers.Stop();
   });
   audit_event("stop");
   return OkStatus();

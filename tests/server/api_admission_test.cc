@@ -71,7 +71,7 @@ TEST_F(ApiTest, TellsOfWhatTheServerRefuses) {
   ApiKeys keys(home_ / "h");
   const std::string anna = "Bearer " + *keys.Add("anna", Scope::kWrite, UnixSeconds(), 0);
   std::vector<std::string> log;
-  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .note = [](std::string_view) {}, .log = [&](std::string_view line) { log.emplace_back(line); }, .audit = audit.get()});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .note = [](std::string_view) {}, .log = [&](std::string_view line) { log.emplace_back(line); }, .audit = audit.get()});
   const HttpRequest head{.method = "POST", .path = {"v1", "memories", "tales", "documents"}, .query = {}, .id = "req-1", .peer = "127.0.0.9", .content_type = "text/plain", .authorization = anna, .body = ""};
   api.Refused(head, 421);
   api.Refused({.method = "", .path = {}, .query = {}, .id = "req-2", .peer = "127.0.0.9", .body = ""}, 408);

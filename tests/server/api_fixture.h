@@ -6,6 +6,7 @@
 #include <atomic>
 #include <boost/json.hpp>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,9 +47,16 @@ class Recorder final : public HttpExchange {
     const std::lock_guard lock(mutex_);
     reply_ = {.status = 200, .content_type = content_type, .headers = {}};
   }
-  bool WriteWhenTaken(std::string piece) override {
-    Write(std::move(piece));
-    return !gone_;
+  // As a client that takes `taken_max` bytes, and the rest when Take is called.
+  bool WriteBytes(std::string piece, std::function<void()> ready) override {
+    const std::lock_guard lock(mutex_);
+    if (!gone_ && stream_.size() >= taken_max_) {
+      ready_ = std::move(ready);
+      changed_.notify_all();
+      return false;
+    }
+    stream_ += piece;
+    return true;
   }
   void Break() override {
     const std::lock_guard lock(mutex_);
@@ -67,6 +75,21 @@ class Recorder final : public HttpExchange {
     Reply();
     return stream_;
   }
+  // Of a slow client: before the request, and once it is waited for.
+  void TakeAtMost(size_t bytes) { taken_max_ = bytes; }
+  void WaitUntilSlow() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ready_ != nullptr; });
+  }
+  void TakeAll() {
+    std::function<void()> ready;
+    {
+      const std::lock_guard lock(mutex_);
+      taken_max_ = SIZE_MAX;
+      ready = std::exchange(ready_, nullptr);
+    }
+    if (ready) ready();
+  }
   std::atomic<bool> gone_{false};
 
  private:
@@ -74,6 +97,8 @@ class Recorder final : public HttpExchange {
   std::condition_variable changed_;
   HttpReply reply_{.status = 0, .headers = {}};
   std::string stream_;
+  std::function<void()> ready_;
+  size_t taken_max_ = SIZE_MAX;
   bool ended_ = false;
 };
 
@@ -98,7 +123,7 @@ class ApiTest : public testing::Test {
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
     EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
+    api_ = std::make_unique<Api>(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
       const std::lock_guard lock(log_mutex_);
       log_.emplace_back(line);
     }});
@@ -138,7 +163,7 @@ class ApiTest : public testing::Test {
   Metrics metrics_;
   std::unique_ptr<EngineQueue> queue_;
   std::unique_ptr<Api> api_;
-  Errands errands_;
+  Errands errands_, readers_;
 };
 
 inline constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "model/embedder.h"
+#include "service/json_text.h"
 #include "service/utf8.h"
 #include "tests/server/api_fixture.h"
 #include "tests/support/queue_driver.h"
@@ -152,7 +153,7 @@ TEST_F(ApiTest, SessionsAreAnsweredSideBySide) {
   queue_.reset();
   ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.model = &shared});
-  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto go = HoldQueue(*queue_);
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int i = 0; i < 12; ++i) {
@@ -357,7 +358,7 @@ TEST_F(ApiTest, TakesUploadsInParts) {
   const std::string use = R"({"name":"door.txt","upload":")" + id + "\"}";
   EXPECT_EQ(Start("POST", {"v1", "memories", "doors", "documents"}, use)->Reply().status, 409u) << "not whole";
   // A server that began anew knows it still.
-  Api later(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api later(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto shown = std::make_shared<Recorder>();
   later.Handle({.method = "GET", .path = {"v1", "uploads", id}, .query = {}, .content_type = "", .authorization = "", .body = ""}, shown);
   EXPECT_EQ(header(shown->Reply(), "Upload-Offset"), "10");
@@ -397,7 +398,7 @@ TEST_F(ApiTest, ReadsFilesBeneathTheRootAndNoOthers) {
   fs::create_symlink("sub/a.txt", home_ / "root/in.txt");
   ASSERT_EQ(mkfifo(std::string(home_ / "root/pipe").c_str(), 0600), 0);
   Call(400, "POST", {"v1", "memories", "files", "documents"}, R"({"path":"sub/a.txt"})");  // without a root
-  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .ingest_root = home_ / "root", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .ingest_root = home_ / "root", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto send = [&](const std::string& path, const std::string& key = "") {
     const auto recorder = std::make_shared<Recorder>();
     api.Handle({.method = "POST", .path = {"v1", "memories", "files", "documents"}, .query = {}, .content_type = "application/json", .authorization = key, .body = R"({"path":")" + path + "\"}"}, recorder);
@@ -476,7 +477,7 @@ TEST_F(ApiTest, AuditsWhoDidWhatToWhichMemory) {
   Result<std::unique_ptr<AuditLog>> opened = AuditLog::Open(path, nullptr);
   ASSERT_TRUE(opened.ok());
   const std::unique_ptr<AuditLog> audit = std::move(*opened);
-  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .audit = audit.get()});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .audit = audit.get()});
   const auto call = [&](const std::string& key, const std::string& method, std::vector<std::string> route, const std::string& body = "") {
     auto recorder = std::make_shared<Recorder>();
     api.Handle({.method = method, .path = std::move(route), .query = {{"name", "secret-name"}}, .id = "req-1", .peer = "127.0.0.1", .content_type = body.starts_with('{') ? "application/json" : "text/plain",
@@ -809,7 +810,7 @@ class CountingEmbedder final : public TextEmbedder {
 TEST_F(ApiTest, EmbedsTexts) {
   Call(404, "POST", {"v1", "embeddings"}, R"({"model":"letters","input":"abc"})");
   CountingEmbedder embedder;
-  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .embedder = &embedder, .embedder_name = "letters", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .embedder = &embedder, .embedder_name = "letters", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto send = [&](const std::string& body) {
     const auto recorder = std::make_shared<Recorder>();
     api.Handle({.method = "POST", .path = {"v1", "embeddings"}, .query = {}, .content_type = "application/json", .authorization = "", .body = body}, recorder);
@@ -852,7 +853,7 @@ TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
 
 TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
-  Api api(queue_.get(), &errands_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}});
   const auto go = HoldQueue(*queue_);
   ASSERT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
   const auto status = [&](const std::string& method, std::vector<std::string> path, const std::string& body) {
@@ -867,6 +868,108 @@ TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_->Stop();
   EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 503u);
   go->set_value();
+}
+
+// Clients that take nothing of their copies: these wait without a thread, and everybody's errands go on.
+TEST_F(TenantTest, SlowCopiesKeepNobodyWaiting) {
+  const std::vector<std::string> slow = {KeyOf("acme", Scope::kWrite), KeyOf("other", Scope::kWrite), KeyOf("third", Scope::kWrite), KeyOf("fourth", Scope::kWrite)};
+  const std::string boss = KeyOf("", Scope::kWrite);
+  std::vector<std::shared_ptr<Recorder>> copies;
+  const auto copy = [&](const std::string& key, size_t taken) {
+    auto recorder = std::make_shared<Recorder>();
+    recorder->TakeAtMost(taken);
+    api_->Handle({.method = "GET", .path = {"v1", "memories", "notes", "export"}, .query = {}, .content_type = "", .authorization = "Bearer " + key, .body = ""}, recorder);
+    return recorder;
+  };
+  std::vector<std::string> whole;
+  for (size_t i = 0; i < slow.size(); ++i) {
+    Read(slow[i], "notes", "a", PlainText(60000, i));
+    whole.push_back(copy(slow[i], SIZE_MAX)->Stream());
+    ASSERT_GT(whole[i].size(), 200000u);
+    copies.push_back(copy(slow[i], 1));
+    copies[i]->WaitUntilSlow();
+  }
+  EXPECT_EQ(As(slow[0], "GET", {"v1", "memories", "notes", "export"}).status, 429u) << "a second one of the same tenant";
+  EXPECT_EQ(As(slow[0], "POST", {"v1", "uploads"}, R"({"length":6})").status, 201u);
+  EXPECT_EQ(As(slow[1], "POST", {"v1", "memories", "notes", "verify"}).status, 200u);
+  EXPECT_EQ(As(boss, "POST", {"v1", "memories", "copy", "import"}, whole[0], "application/octet-stream").status, 201u);
+  for (size_t i = 0; i + 1 < slow.size(); ++i) {
+    copies[i]->TakeAll();
+    EXPECT_EQ(copies[i]->Stream(), whole[i]);
+  }
+  copies.back()->gone_ = true;  // it goes away instead
+  copies.back()->TakeAll();
+  for (const std::string& key : slow) EXPECT_GT(copy(key, SIZE_MAX)->Stream().size(), 200000u) << "and may copy again";
+}
+
+TEST_F(TenantTest, LimitsHoldForWhatIsImportedAndForWhatATextBecomes) {
+  ApiKeys keys(home_ / "h");
+  const std::string anna = KeyOf("acme", Scope::kAdmin), boris = KeyOf("other", Scope::kAdmin);
+  Read(boris, "notes", "a", PlainText(60000, 1));
+  Read(boris, "notes", "b", "Another one.");
+  auto copied = std::make_shared<Recorder>();
+  api_->Handle({.method = "GET", .path = {"v1", "memories", "notes", "export"}, .query = {}, .content_type = "", .authorization = "Bearer " + boris, .body = ""}, copied);
+  const std::string bytes = copied->Stream();
+  const auto import = [&] { return As(anna, "POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream"); };
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = bytes.size() / 2}).ok());
+  EXPECT_EQ(import().status, 409u);
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .documents = 1}).ok());
+  EXPECT_EQ(import().status, 409u);
+  EXPECT_EQ(As(anna, "GET", {"v1", "memories", "copy"}).status, 404u);
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .documents = 2, .disk_bytes = 4 * bytes.size()}).ok());
+  EXPECT_EQ(import().status, 201u);
+  EXPECT_EQ(As(anna, "DELETE", {"v1", "memories", "copy"}).status, 200u);
+
+  // A text of 60 KB becomes some 400 KB of keys, values and words. One that cannot fit is not begun; one that does not after all ends where the limit is.
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = 150000}).ok());
+  const std::string ingest(json::parse(As(anna, "POST", {"v1", "memories", "full", "documents"}, PlainText(60000, 2), "text/plain", {{"name", "a"}}).body).at("id").as_string());
+  json::value job;
+  do {
+    job = json::parse(As(anna, "GET", {"v1", "ingests", ingest}).body);
+  } while (job.at("state") == "queued" || job.at("state") == "running");
+  EXPECT_EQ(job.at("state"), "failed");
+  EXPECT_THAT(std::string(job.at("error").at("message").as_string()), HasSubstr("may have on the disk"));
+  uint64_t used = 0;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(home_ / "h/tenants/acme")) used += file.is_regular_file() ? file.file_size() : 0;
+  EXPECT_LE(used, 150000u + 50000u) << "the store's own files come on top";
+}
+
+TEST_F(TenantTest, RecallCostsTokensToo) {
+  ApiKeys keys(home_ / "h");
+  const std::string anna = KeyOf("acme", Scope::kWrite);
+  Read(anna, "notes", "a", "One note.");
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .tokens_per_day = 50}).ok());
+  unsigned status = 200;
+  int asked = 0;
+  for (; status == 200 && asked < 20; ++asked) status = As(anna, "POST", {"v1", "memories", "notes", "recall"}, R"({"query":"What does the only note of all say?"})").status;
+  EXPECT_EQ(status, 429u);
+  EXPECT_GT(asked, 1);
+}
+
+TEST_F(ApiTest, LongBodiesAreReadAsShortOnesAre) {
+  const std::string padding(100000, ' ');
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the number of the elder")" + padding + "}").at("spans").at(0).at("document"), "a/b.txt");
+  Call(400, "POST", {"v1", "memories", "tales", "recall"}, padding + "[1");
+  for (const char* route : {"recall", "ask"}) {
+    const std::string name = std::string(route) == "ask" ? "question" : "query";
+    const json::value refused = Call(400, "POST", {"v1", "memories", "tales", route}, "{\"" + name + "\":\"" + std::string(70000, 'x') + "\"}");
+    EXPECT_THAT(std::string(refused.at("error").at("message").as_string()), HasSubstr(name));
+  }
+}
+
+TEST(JsonFields, WholeNumbersKeepTheirBounds) {
+  const auto read = [](const std::string& number, int64_t low, int64_t high) {
+    const Result<int64_t> value = IntegerField(*ParseJsonObject("{\"n\":" + number + "}"), "n", low, high, -7);
+    return value.ok() ? std::to_string(*value) : value.status().message();
+  };
+  EXPECT_EQ(read("9223372036854775807", 0, INT64_MAX), "9223372036854775807");
+  EXPECT_EQ(read("-9223372036854775808", INT64_MIN, 0), "-9223372036854775808");
+  EXPECT_EQ(read("9007199254740993", 0, INT64_MAX), "9007199254740993") << "which no double is";
+  EXPECT_EQ(read("1e3", 0, 2000), "1000");
+  EXPECT_EQ(read("null", 0, 5), "-7");
+  for (const char* bad : {"9223372036854775808", "18446744073709551615", "9.3e18", "1e300", "-1e300", "1e19", "-1", "1.5", "true", "\"7\""}) {
+    EXPECT_THAT(read(bad, 0, INT64_MAX), HasSubstr("n: must be")) << bad;
+  }
 }
 
 }  // namespace
