@@ -1,6 +1,8 @@
 #include "memory/records.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 #include <functional>
 
 #include "attention/geometry.h"
@@ -13,6 +15,7 @@
 namespace longhold {
 namespace {
 
+static_assert(std::endian::native == std::endian::little, "flatbuffers are little-endian");
 constexpr char kMagic[] = "LHR";
 constexpr char kPlain = '0';
 constexpr char kZstd = '1';
@@ -60,9 +63,12 @@ auto Parse(std::string_view bytes, const char* what, Read read) -> Result<declty
 
 std::string Text(const flatbuffers::String* s) { return s == nullptr ? "" : s->str(); }
 
+// Copied as bytes: the verifier looks at where a vector's length lies, and its numbers may lie at any address behind it.
 template <typename T>
 std::vector<T> Numbers(const flatbuffers::Vector<T>* v) {
-  return v == nullptr ? std::vector<T>() : std::vector<T>(v->begin(), v->end());
+  std::vector<T> numbers(v == nullptr ? 0 : v->size());
+  if (!numbers.empty()) std::memcpy(numbers.data(), v->Data(), numbers.size() * sizeof(T));
+  return numbers;
 }
 
 std::string Bytes(const flatbuffers::Vector<uint8_t>* v) {

@@ -16,12 +16,15 @@ namespace longhold {
 
 namespace {
 
-// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back; 0 for a zero row.
+// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back; 0 for a zero row, and for one that is not finite.
 float QuantiseRow(const float* in, uint32_t count, int8_t* out) {
-  float max = 0;
-  for (uint32_t c = 0; c < count; ++c) max = std::max(max, std::abs(in[c]));
+  float max = 0, not_finite = 0;
+  for (uint32_t c = 0; c < count; ++c) {
+    max = std::max(max, std::abs(in[c]));
+    not_finite += in[c] * 0.0f;  // NaN of an infinity or a NaN, else 0
+  }
   // The second condition: 127 / max of a denormal is infinite.
-  if (max == 0 || !std::isfinite(127.0f / max)) {
+  if (max == 0 || !std::isfinite(127.0f / max) || std::isnan(not_finite)) {
     std::fill_n(out, count, int8_t{0});
     return 0;
   }

@@ -36,7 +36,8 @@ struct ScanSegment {
   std::vector<std::vector<float>> scales;  // [heads] of [blocks, 64]; finite, not negative; unused tokens 0
 
   // `rows(head, token)` is the un-rotated key [head_dim] of a token, counted from the segment's begin, valid until the
-  // next call. Quantised per token: scale = max|k| / 127. Must hold: the limits above; finite keys.
+  // next call. Quantised per token: scale = max|k| / 127. A key with an infinity or a NaN, as a damaged block has them, counts as zero. Must hold: the
+  // limits above.
   static ScanSegment Build(DocumentId document, uint32_t block_begin, uint64_t tokens, uint32_t heads,
                            uint32_t head_dim, const std::function<const float*(uint32_t head, uint64_t token)>& rows);
   uint64_t token_count() const { return (uint64_t{block_count} - 1) * kBlockTokens + counts.back(); }
@@ -54,7 +55,7 @@ struct ScanQuery {
   uint32_t rows = 0;
   uint32_t head_dim = 0;
   float scale = 1;                // the model's logit scale
-  std::vector<float> q;           // [rows, head_dim], un-rotated; finite
+  std::vector<float> q;           // [rows, head_dim], un-rotated; a row that is not finite counts as zero
   std::vector<float> row_weight;  // [rows]; how much each row counts in the block score
 };
 

@@ -102,7 +102,7 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text, con
       const std::string expanded = ExpandHome(p, home_dir);
       return expanded.starts_with('/') ? expanded : (fs::path(path).parent_path() / expanded).string();
     };
-    const auto* const known = std::find_if(std::begin(kKeys), std::end(kKeys), [&](const ConfigKey& k) { return k.name == key.str(); });
+    const auto* const known = std::find_if(std::begin(kKeys), std::end(kKeys), [name = key.str()](const ConfigKey& k) { return k.name == name; });
     if (known == std::end(kKeys)) {
       std::string all;
       for (const ConfigKey& k : kKeys) all += (all.empty() ? "" : ", ") + std::string(k.name);

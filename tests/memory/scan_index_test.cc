@@ -333,6 +333,26 @@ TEST(ScanSegment, QuantisesEveryKeyToHalfAStepOfItsLargestElement) {
   }
 }
 
+// Blocks from a hostile hand hold any halves; what is built from them must be a segment that an index takes.
+TEST(ScanSegment, KeysThatAreNotFiniteCountAsZero) {
+  constexpr uint32_t kHeadDim = 8;
+  std::mt19937 rng(7);
+  std::vector<std::vector<float>> keys;
+  for (int t = 0; t < 4; ++t) keys.push_back(Normal(kHeadDim)(rng));
+  keys[1][3] = std::numeric_limits<float>::infinity();
+  keys[2][5] = std::numeric_limits<float>::quiet_NaN();
+  auto zero = keys;
+  zero[1].assign(kHeadDim, 0.0f);
+  zero[2].assign(kHeadDim, 0.0f);
+  const auto build = [&](const std::vector<std::vector<float>>& from) {
+    return ScanSegment::Build(DocumentId{1}, 0, from.size(), 1, kHeadDim, [&](uint32_t, uint64_t t) { return from[t].data(); });
+  };
+  const ScanSegment segment = build(keys);
+  EXPECT_EQ(segment, build(zero));
+  EXPECT_TRUE(ScanSegment::Decode(segment.Encode()).ok());
+  EXPECT_TRUE(ScanIndex().Add(std::make_shared<const ScanSegment>(segment)).ok());
+}
+
 TEST(ScanSegment, RoundTrips) {
   for (const uint64_t tokens : {1u, 64u, 65u, 200u}) {
     const ScanSegment segment = Sample(3, 8, tokens);

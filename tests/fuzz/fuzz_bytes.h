@@ -1,0 +1,43 @@
+// What the fuzz harnesses share: an input's bytes, taken from the front.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "base/status.h"
+
+namespace longhold {
+
+class FuzzBytes {
+ public:
+  FuzzBytes(const uint8_t* data, size_t size) : rest_(reinterpret_cast<const char*>(data), size) {}
+
+  // Zeros where there are too few bytes left.
+  template <typename T>
+  T Take() {
+    T value{};
+    const size_t count = rest_.size() < sizeof value ? rest_.size() : sizeof value;
+    if (count > 0) std::memcpy(&value, rest_.data(), count);
+    rest_.remove_prefix(count);
+    return value;
+  }
+  std::string Take(size_t count) {
+    std::string bytes(rest_.substr(0, count));
+    rest_.remove_prefix(bytes.size());
+    return bytes;
+  }
+  std::string_view rest() const { return rest_; }
+
+ private:
+  std::string_view rest_;
+};
+
+// What a decoder says of hostile bytes is a code of the caller's or the disk's, never that we have a bug.
+template <typename T>
+void ExpectRefusal(const Result<T>& result) {
+  LH_CHECK(result.ok() || result.status().code() != StatusCode::kInternal);
+}
+
+}  // namespace longhold
