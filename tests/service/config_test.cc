@@ -125,6 +125,7 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
                              {"threads = \n", "line 1"},
                              {"listen = '8420'\n", "line 1: '8420' is no address"},
                              {"listen = 8420\n", "'listen' must be a string"},
+                             {"[{home]\n", "line 1"},  // an assertion of toml++ 3.3.0
                              {"[home]\n", "must be a string or an integer"}};
   for (const BadConfig& c : cases) {
     const std::string path = WriteFile(c.file);
