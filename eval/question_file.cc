@@ -1,8 +1,8 @@
 #include "eval/question_file.h"
 
 #include <algorithm>
+#include <array>
 #include <fstream>
-#include <sstream>
 
 namespace longhold {
 namespace {
@@ -65,10 +65,15 @@ Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const st
 
 Result<std::vector<FileQuestion>> LoadQuestions(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::stringstream text;
-  if (file) text << file.rdbuf();
-  if (!file || !text) return NotFound("questions " + path + ": cannot be read; check the path");
-  return ParseQuestions(text.str(), path);
+  std::string text;
+  std::array<char, 1u << 16> piece;
+  while (file && text.size() <= kQuestionFileBytesMax) {  // a device has no end
+    file.read(piece.data(), piece.size());
+    text.append(piece.data(), static_cast<size_t>(file.gcount()));
+  }
+  if (!file.is_open() || file.bad()) return NotFound("questions " + path + ": cannot be read; check the path");
+  if (text.size() > kQuestionFileBytesMax) return InvalidArgument("questions " + path + ": longer than 64 MiB; split the file");
+  return ParseQuestions(text, path);
 }
 
 LabelledLines::LabelledLines(std::string_view text) {

@@ -27,7 +27,8 @@ struct FileQuestion {
 
 // Errors: invalid_argument with `name` and the line: not three columns, no question, no answer; no question at all.
 Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const std::string& name);
-// Errors: not_found, and ParseQuestions'.
+inline constexpr size_t kQuestionFileBytesMax = 64u << 20;
+// Errors: not_found; invalid_argument (longer than that); ParseQuestions'.
 Result<std::vector<FileQuestion>> LoadQuestions(const std::string& path);
 
 // The lines of a text by their labels: what stands before a line's first white space.

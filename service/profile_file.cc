@@ -1,12 +1,22 @@
 #include "service/profile_file.h"
 
+#include <fcntl.h>
+
 #include <filesystem>
 #include <fstream>
-#include <sstream>
+
+#include "base/file_descriptor.h"
+#include "service/text_input.h"
 
 namespace longhold {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint64_t kProfileBytesMax = 1u << 20;
+
+}  // namespace
 
 std::string ProfilePath(const Config& config, const ModelInfo& model) {
   return (fs::path(config.home.value) / "profiles" / (model.fingerprint + ".json")).string();
@@ -20,11 +30,10 @@ Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const M
     if (named) return NotFound("recall profile " + path + ": not found; 'longhold calibrate --out FILE' writes one");
     return std::optional<RecallProfile>();
   }
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  text << in.rdbuf();
-  if (!in) return InvalidArgument("recall profile " + path + ": cannot be read; check its permissions");
-  LH_ASSIGN_OR_RETURN(RecallProfile profile, RecallProfile::Parse(text.str(), path));
+  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) return InvalidArgument("recall profile " + path + ": cannot be read; check its permissions");
+  LH_ASSIGN_OR_RETURN(const std::string text, ReadDescriptor(file.get(), "recall profile " + path, kProfileBytesMax));
+  LH_ASSIGN_OR_RETURN(RecallProfile profile, RecallProfile::Parse(text, path));
   if (!profile.Matches(model)) {
     return InvalidArgument("recall profile " + path + ": is for " + profile.architecture + " with " + std::to_string(profile.layer_count) +
                            " layers and another shape than " + model.name + "; calibrate this model, or leave the profile away");

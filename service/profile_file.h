@@ -16,7 +16,7 @@ namespace longhold {
 std::string ProfilePath(const Config& config, const ModelInfo& model);
 
 // The profile to use with `model`: the file named by --profile, or else the calibrated one under the home. nullopt when there is
-// neither: then a shipped one or the generic rule serves. Errors: not_found and invalid_argument, with the file's name.
+// neither: then a shipped one or the generic rule serves. Errors: not_found, invalid_argument and resource_exhausted (above 1 MiB), with the file's name.
 Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const ModelInfo& model);
 
 // Gives `engine` the model with the profile that ChooseProfile finds for it. Errors: both's.

@@ -46,6 +46,11 @@ TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
     EXPECT_TRUE(read.status().message().starts_with(what)) << read.status().message();
   }
   EXPECT_EQ(LoadQuestions("/no/such/file.tsv").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(LoadQuestions("/").status().code(), StatusCode::kNotFound);
+  // What never ends is not read to its end.
+  const Status endless = LoadQuestions("/dev/zero").status();
+  EXPECT_EQ(endless.code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(endless.message().find("64 MiB"), std::string::npos) << endless.message();
 }
 
 TEST(LabelledLines, FindTheFirstLineWithExactlyThatLabel) {

@@ -87,6 +87,13 @@ TEST_F(ProfileFileTest, ANamedOneComesFirstAndMustFit) {
   EXPECT_THAT(broken.status().message(), HasSubstr("broken.json"));
 }
 
+TEST_F(ProfileFileTest, WhatNeverEndsIsNotReadToItsEnd) {
+  config_.profile.value = "/dev/zero";
+  const Status status = ChooseProfile(config_, Model()).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("recall profile /dev/zero"));
+}
+
 TEST_F(ProfileFileTest, AnUnwritablePlaceIsSaid) {
   std::ofstream(dir_ / "file") << "x";
   const Status status = WriteProfile(Profile(), dir_ / "file/profile.json");
