@@ -5,6 +5,7 @@
 
 #include "ggml-cpu.h"
 #include "llama-cpp.h"
+#include "model/gguf_check.h"
 #include "model/llama_runtime.h"
 
 namespace longhold {

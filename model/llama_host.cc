@@ -18,6 +18,7 @@
 #include "llama.h"
 #include "memory/working_set.h"
 #include "model/attention_tap.h"
+#include "model/gguf_check.h"
 #include "model/llama_runtime.h"
 
 namespace longhold {
@@ -379,12 +380,19 @@ Status LlamaHost::Attach() {
 Result<std::vector<TokenId>> LlamaHost::Tokenize(std::string_view text, bool special) const {
   if (text.size() > (256u << 20)) return InvalidArgument("text of " + std::to_string(text.size()) + " bytes in one piece");
   std::vector<TokenId> tokens(text.size() + 8);
-  int32_t n = llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
-                             static_cast<int32_t>(tokens.size()), /*add_special=*/false, special);
-  if (n < 0) {  // more tokens than bytes: invalid UTF-8 costs three for one
-    tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
-    n = llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(), static_cast<int32_t>(tokens.size()),
-                       /*add_special=*/false, special);
+  const auto tokenize = [&] {
+    return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(), static_cast<int32_t>(tokens.size()),
+                          /*add_special=*/false, special);
+  };
+  int32_t n = 0;
+  try {
+    n = tokenize();
+    if (n < 0) {  // more tokens than bytes: invalid UTF-8 costs three for one
+      tokens.resize(static_cast<size_t>(-static_cast<int64_t>(n)));
+      n = tokenize();
+    }
+  } catch (const std::exception& e) {  // a vocabulary that lacks what its tokenizer looks for
+    return InvalidArgument("model " + info_.path + ": its tokenizer failed (" + e.what() + ")");
   }
   if (n < 0) return Internal("model " + info_.name + ": tokenizer failed on " + std::to_string(text.size()) + " bytes");
   tokens.resize(static_cast<size_t>(n));
@@ -392,6 +400,7 @@ Result<std::vector<TokenId>> LlamaHost::Tokenize(std::string_view text, bool spe
 }
 
 std::string LlamaHost::Piece(TokenId token) const {
+  if (token < 0 || static_cast<uint32_t>(token) >= info_.vocab_size) return "";  // libllama throws
   char buffer[256];
   const int32_t n = llama_token_to_piece(vocab_, token, buffer, sizeof(buffer), 0, /*special=*/false);
   if (n >= 0) return std::string(buffer, static_cast<size_t>(n));

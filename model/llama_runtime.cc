@@ -1,8 +1,5 @@
 #include "model/llama_runtime.h"
 
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <string_view>
 
@@ -54,24 +51,6 @@ std::string TakeLlamaError() {
   std::string out = std::move(last_log_error);
   last_log_error.clear();
   return out;
-}
-
-Status CheckGgufFile(const std::string& path) {
-  std::error_code ec;
-  if (!std::filesystem::exists(path, ec)) {
-    return NotFound("model " + path + ": no such file; 'longhold model list' shows what can be fetched");
-  }
-  if (std::filesystem::is_directory(path, ec)) {
-    return InvalidArgument("model " + path + ": is a directory; name a GGUF file");
-  }
-  char magic[4] = {};
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return InvalidArgument("model " + path + ": cannot be read; check its permissions");
-  file.read(magic, 4);
-  if (std::memcmp(magic, "GGUF", 4) != 0) {
-    return InvalidArgument("model " + path + ": not a GGUF file; convert it with llama.cpp first");
-  }
-  return OkStatus();
 }
 
 }  // namespace longhold

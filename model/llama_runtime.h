@@ -1,5 +1,4 @@
-// What every user of libllama in model/ shares: its start, its last complaint, and what can be said of a file before it is
-// loaded. Third-party types stop at the .cc files of model/.
+// What every user of libllama in model/ shares: its start, and its last complaint. Third-party types stop at the .cc files of model/.
 //
 // Thread use: *synchronised*.
 #pragma once
@@ -16,8 +15,5 @@ Status StartLlama();
 
 // The first error that libllama reported since the last call, "" when there was none: later ones only say "failed to load".
 std::string TakeLlamaError();
-
-// Is there a file at `path` that begins as GGUF does? not_found or invalid_argument name the file and the next step.
-Status CheckGgufFile(const std::string& path);
 
 }  // namespace longhold

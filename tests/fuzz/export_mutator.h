@@ -23,11 +23,11 @@ class ExportMutator {
  public:
   explicit ExportMutator(unsigned seed) : rng_(seed) {}
 
-  void Change(ExportStream* stream) {
-    std::vector<ExportStream::Value>& values = stream->values;
+  void Change(ExportedMemory* stream) {
+    std::vector<ExportedMemory::Value>& values = stream->values;
     if (values.empty()) return;
-    ExportStream::Value& v = values[rng_() % values.size()];
-    const ExportStream::Value& other = values[rng_() % values.size()];
+    ExportedMemory::Value& v = values[rng_() % values.size()];
+    const ExportedMemory::Value& other = values[rng_() % values.size()];
     switch (rng_() % 16) {
       case 0: std::swap(v, values.back()); return values.pop_back();
       case 1: return values.push_back({v.kind, v.table, other.key, v.value});
@@ -170,7 +170,7 @@ class ExportMutator {
 }  // namespace longhold
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
-  longhold::ExportStream stream = longhold::ParseExport({reinterpret_cast<const char*>(data), size});
+  longhold::ExportedMemory stream = longhold::ParseExport({reinterpret_cast<const char*>(data), size});
   if (stream.values.empty() || seed % 16 == 0) return LLVMFuzzerMutate(data, size, max_size);
   longhold::ExportMutator mutator(seed);
   for (unsigned n = 1 + seed / 16 % 3; n > 0; --n) mutator.Change(&stream);

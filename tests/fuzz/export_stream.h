@@ -13,7 +13,7 @@
 
 namespace longhold {
 
-struct ExportStream {
+struct ExportedMemory {
   struct Value {
     uint8_t kind = 1, table = 0;  // as they stand in the frame
     std::string key, value;
@@ -23,14 +23,14 @@ struct ExportStream {
 };
 
 // As much of it as can be told apart, whatever its checksums.
-inline ExportStream ParseExport(std::string_view bytes) {
-  ExportStream stream;
+inline ExportedMemory ParseExport(std::string_view bytes) {
+  ExportedMemory stream;
   constexpr size_t kHead = 9, kFrame = 8, kChain = 8;
   if (bytes.size() < kHead) return stream;
   stream.head = bytes.substr(0, kHead + static_cast<uint8_t>(bytes[8]));
   bytes.remove_prefix(stream.head.size());
   while (bytes.size() >= kFrame) {
-    ExportStream::Value v;
+    ExportedMemory::Value v;
     uint16_t key_bytes = 0;
     uint32_t value_bytes = 0;
     v.kind = static_cast<uint8_t>(bytes[0]);
@@ -50,9 +50,9 @@ inline ExportStream ParseExport(std::string_view bytes) {
 }
 
 // With the checksums of all values and of the stream made right.
-inline std::string MendedExport(ExportStream stream) {
+inline std::string MendedExport(ExportedMemory stream) {
   uint64_t basis_id = 0;
-  for (ExportStream::Value& v : stream.values) {
+  for (ExportedMemory::Value& v : stream.values) {
     if (!std::string_view(v.value).starts_with("LHKB")) continue;
     MendValue(&v.value, 0);
     std::memcpy(&basis_id, v.value.data() + v.value.size() - sizeof basis_id, sizeof basis_id);
@@ -66,7 +66,7 @@ inline std::string MendedExport(ExportStream stream) {
     out += frame;
     out.append(reinterpret_cast<const char*>(&chain), sizeof chain);
   };
-  for (ExportStream::Value& v : stream.values) {
+  for (ExportedMemory::Value& v : stream.values) {
     MendValue(&v.value, basis_id);
     const auto key_bytes = static_cast<uint16_t>(v.key.size());
     const auto value_bytes = static_cast<uint32_t>(v.value.size());

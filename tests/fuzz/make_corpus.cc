@@ -54,8 +54,8 @@ void AddExports(Corpus* corpus) {
   corpus->Add("export", "k5v4", Exported(*FuzzMemory("k5v4", 300, false)));
   corpus->Add("export", "lists", Exported(*FuzzMemory("k5v4", 600, true)));
   // Enough text for a basis; without most of the blocks that it was learned from, and the index segments of all of them.
-  ExportStream archive = ParseExport(Exported(*FuzzMemory("archive", 4600, false)));
-  std::erase_if(archive.values, [](const ExportStream::Value& v) {
+  ExportedMemory archive = ParseExport(Exported(*FuzzMemory("archive", 4600, false)));
+  std::erase_if(archive.values, [](const ExportedMemory::Value& v) {
     const auto table = static_cast<Table>(v.table);
     if (table != Table::kBlocks && table != Table::kIndex) return false;
     const uint32_t document = ReadBigEndian32(v.key), number = ReadBigEndian32(std::string_view(v.key).substr(4));
@@ -181,6 +181,35 @@ void AddJson(Corpus* corpus) {
   corpus->Add("json", 8, "text", "a\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80 \x1b[31m\t%41%2f+ 12.5MiB [::1]:99");
 }
 
+template <typename T>
+std::string Bytes(T value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+std::string Text(const std::string& text) { return Bytes(uint64_t{text.size()}) + text; }
+
+// A header as CheckGguf takes it, with one value of each kind of type.
+void AddGguf(Corpus* corpus) {
+  const auto number = [](const std::string& key, uint32_t value) { return Text(key) + Bytes(uint32_t{4}) + Bytes(value); };
+  std::string values = Text("general.architecture") + Bytes(uint32_t{8}) + Text("llama");
+  uint64_t count = 1;
+  for (const auto& [key, value] : std::vector<std::pair<std::string, uint32_t>>{
+           {"block_count", 2}, {"context_length", 64}, {"embedding_length", 8}, {"attention.head_count", 2}, {"attention.head_count_kv", 1}, {"rope.dimension_count", 4},
+           {"attention.sliding_window", 32}, {"expert_count", 4}, {"expert_used_count", 2}}) {
+    values += number("llama." + key, value);
+    ++count;
+  }
+  values += Text("llama.rope.freq_base") + Bytes(uint32_t{6}) + Bytes(10000.0f);
+  values += Text("llama.rope.scaling.type") + Bytes(uint32_t{8}) + Text("yarn");
+  values += Text("tokenizer.ggml.model") + Bytes(uint32_t{8}) + Text("gpt2");
+  values += Text("tokenizer.ggml.tokens") + Bytes(uint32_t{9}) + Bytes(uint32_t{8}) + Bytes(uint64_t{3}) + Text("a") + Text("") + Text("b");
+  values += Text("tokenizer.ggml.token_type") + Bytes(uint32_t{9}) + Bytes(uint32_t{5}) + Bytes(uint64_t{3}) + Bytes(1) + Bytes(1) + Bytes(3);
+  values += number("tokenizer.ggml.bos_token_id", 0) + number("tokenizer.ggml.eos_token_id", 2);
+  count += 7;
+  std::string tensors = Text("token_embd.weight") + Bytes(uint32_t{2}) + Bytes(uint64_t{8}) + Bytes(uint64_t{3}) + Bytes(uint32_t{0}) + Bytes(uint64_t{0});
+  corpus->Add("gguf", "header", "GGUF" + Bytes(uint32_t{3}) + Bytes(uint64_t{1}) + Bytes(count) + values + tensors);
+}
+
 }  // namespace
 }  // namespace longhold
 
@@ -195,4 +224,5 @@ int main(int argc, char** argv) {
   longhold::AddSegments(&corpus);
   longhold::AddBlocks(&corpus);
   longhold::AddJson(&corpus);
+  longhold::AddGguf(&corpus);
 }
