@@ -17,6 +17,7 @@
 #include "service/api.h"
 #include "service/api_keys.h"
 #include "service/config.h"
+#include "service/http_text.h"
 #include "service/inbox.h"
 #include "service/json_text.h"
 #include "service/openai.h"
@@ -84,7 +85,7 @@ class Ignored final : public HttpExchange {
   void Write(std::string) override {}
   void EndStream() override {}
   void BeginBytes(const std::string&) override {}
-  bool WriteWhenTaken(std::string) override { return false; }
+  bool WriteBytes(std::string, std::function<void()>) override { return true; }
   void Break() override {}
   const std::atomic<bool>& gone() const override { return gone_; }
 
@@ -101,9 +102,12 @@ class StoppedServer {
     errands_.Stop();
   }
   void Ask(const std::string& method, std::vector<std::string> path, std::string body, const std::string& type) {
-    api_.Handle({.method = method, .path = std::move(path), .query = {{"name", "a text"}}, .content_type = type, .authorization = "", .upload_offset = "", .upload_length = "",
-                 .body = std::move(body)},
-                std::make_shared<Ignored>());
+    HttpRequest request{.method = method, .path = std::move(path), .query = {{"name", "a text"}}, .content_type = type, .authorization = "", .upload_offset = "", .upload_length = "", .body = {}};
+    const HttpAdmission admission = api_.Admit(request);
+    LH_CHECK(!admission.refusal.has_value());
+    if (body.size() > admission.body_bytes_max) return admission.refused(413);
+    request.body = std::move(body);
+    admission.handle(std::move(request), std::make_shared<Ignored>());
   }
 
  private:
@@ -112,8 +116,8 @@ class StoppedServer {
   Engine engine_{{.home = home_ / "h"}};
   Metrics metrics_;
   EngineQueue queue_{&engine_, EngineQueueOptions{}};
-  Errands errands_;
-  Api api_{&queue_, &errands_, &metrics_, {.model = "toy", .fingerprint = "0123456789abcdef", .memory = "tales", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}}};
+  Errands errands_, readers_;
+  Api api_{&queue_, &errands_, &readers_, &metrics_, {.model = "toy", .fingerprint = "0123456789abcdef", .memory = "tales", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}}};
 };
 
 void UseRequest(FuzzBytes input) {
@@ -196,6 +200,9 @@ void UseText(std::string_view text) {
   for (const bool plus : {false, true}) {
     if (PercentDecode(text, plus, &decoded)) LH_CHECK(decoded.find('\0') == std::string::npos);
   }
+  (void)ParseTarget(text);
+  (void)ParseAuthority(text);
+  (void)IsOwnOrigin(text, "localhost:8420", false);
   (void)ParseBytes(text);
   (void)ParseThreads(text);
   (void)ParseListen(text);
