@@ -169,6 +169,10 @@ Result<std::vector<std::vector<float>>> Engine::QuestionBeside(Planned& p, std::
     std::vector<Piece> pieces;
     for (size_t i = 0; i < group.size(); ++i) AppendPieces(group[i], i, &pieces);
     LH_RETURN_IF_ERROR(Load(p, pieces));
+    if (std::any_of(pieces.begin(), pieces.end(), [&](const Piece& piece) { return p.Rows(piece) == nullptr; })) {
+      Note("memory " + p.memory->name() + ": blocks are damaged, so a span that the question needs may look less relevant than it is, or be left out; 'longhold verify " +
+           p.memory->name() + "' names the first");
+    }
     // In the last group one set more than spans: the question after nothing.
     std::vector<std::unique_ptr<WorkingSet>> sets(group.size() + last);
     model_->Parallel(sets.size(), [&](size_t i) {

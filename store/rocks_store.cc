@@ -17,13 +17,29 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <shared_mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
+
+#include "base/crc32c.h"
+#include "base/file_descriptor.h"
+#include "store/sync_mark.h"
+
+#if defined(__x86_64__)
+namespace rocksdb::crc32c {
+
+// RocksDB's checksum of logs and blob files. Debian builds it without SSE 4.2: 0.4 GB/s, a quarter of the time that reading
+// and decoding a block takes (docs/figures.md, "Checksums of reads"). The dynamic linker takes this definition in the program
+// for the one in librocksdb, as it takes a program's malloc for libc's. Where it would not, all works as well, but slower.
+uint32_t Extend(uint32_t before, const char* data, size_t size);  // its header is not installed
+uint32_t Extend(uint32_t before, const char* data, size_t size) { return longhold::Crc32c({data, size}, before); }
+
+}  // namespace rocksdb::crc32c
+#endif
 
 namespace longhold {
 namespace {
@@ -127,7 +143,7 @@ class WriterLock {
 
   Status Take(const std::string& store_path) {
     const std::string path = store_path + "/" + kWriterLockName;
-    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd_ < 0) return FromErrno("open memory store " + store_path, store_path, errno);
     if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return OkStatus();
     if (errno == EWOULDBLOCK) {
@@ -146,6 +162,42 @@ class NullLogger final : public rocksdb::Logger {
   using rocksdb::Logger::Logv;
   void Logv(const char*, va_list) override {}
 };
+
+// CURRENT and IDENTITY hold a name each.
+constexpr uint64_t kNameFileBytesMax = 256;
+
+// The first line of CURRENT; empty when there is none, or when it is no file that RocksDB can have written.
+Result<std::string> ReadCurrent(const std::string& path) {
+  // Without waiting for whoever has the other end of a FIFO.
+  const FileDescriptor file(open((path + "/CURRENT").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (file.get() < 0 && (errno == ENOENT || errno == ELOOP)) return std::string();
+  if (file.get() < 0) return FromErrno("open memory store " + path, path, errno);
+  struct stat info;
+  if (fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::string();
+  char bytes[kNameFileBytesMax];
+  const ssize_t n = read(file.get(), bytes, sizeof bytes);
+  if (n < 0) return FromErrno("open memory store " + path, path, errno);
+  const std::string_view text(bytes, static_cast<size_t>(n));
+  return std::string(text.substr(0, text.find('\n')));
+}
+
+// A store that somebody else has made may hold what RocksDB would follow, wait for or read into memory as a whole.
+Status CheckFiles(const std::string& path) {
+  const std::string doing = "open memory store " + path;
+  std::error_code error;
+  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename();
+    struct stat info;
+    if (lstat(it->path().c_str(), &info) != 0) continue;  // files come and go under us
+    if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+      return DataLoss(doing + ": " + name + " is a link or a device, and a store has none; put the file itself in its place, or import a copy");
+    }
+    if ((name == "CURRENT" || name == "IDENTITY") && info.st_size > static_cast<off_t>(kNameFileBytesMax)) {
+      return DataLoss(doing + ": the file " + name + " is damaged: it has " + std::to_string(info.st_size) + " bytes; restore it or import a copy");
+    }
+  }
+  return error && error != std::errc::no_such_file_or_directory ? FromErrno(doing, path, error.value()) : OkStatus();
+}
 
 bool HasSuffix(const std::string& s, std::string_view suffix) {
   return s.size() >= suffix.size() && std::string_view(s).substr(s.size() - suffix.size()) == suffix;
@@ -170,15 +222,9 @@ struct DirectoryState {
     }
     if (error) return FromErrno("open memory store " + path, path, error.value());
     std::sort(state.logs.begin(), state.logs.end());
-    errno = 0;
-    std::ifstream current(path + "/CURRENT");
-    if (current.is_open()) {
-      std::getline(current, state.manifest);
-      const auto bytes = fs::file_size(path + "/" + state.manifest, error);
-      state.manifest_bytes = error ? 0 : bytes;
-    } else if (errno != 0 && errno != ENOENT) {
-      return FromErrno("open memory store " + path, path, errno);
-    }
+    LH_ASSIGN_OR_RETURN(state.manifest, ReadCurrent(path));
+    const auto bytes = fs::file_size(path + "/" + state.manifest, error);
+    state.manifest_bytes = error ? 0 : bytes;
     return state;
   }
 };
@@ -198,9 +244,10 @@ class RocksStore final : public ColdStore {
 
   ~RocksStore() override {
     // An empty log at rest makes the next open quick and spares readers its replay.
-    if (db_ != nullptr && !options_.read_only && Failure().ok()) {
-      const Status ignored = Guarded("close " + Name(), [&] { return FlushAll(); });  // the log has it all
-      static_cast<void>(ignored);
+    if (db_ != nullptr && sync_mark_.has_value() && Failure().ok()) {
+      const uint64_t last = db_->GetLatestSequenceNumber();
+      const Status flushed = Guarded("close " + Name(), [&] { return FlushAll(); });
+      if (flushed.ok()) sync_mark_->Raise(last);  // otherwise the log has it all
     }
     CloseDatabase();
   }
@@ -220,7 +267,10 @@ class RocksStore final : public ColdStore {
       rocksdb::WriteBatch rocks_batch = ToRocks(&batch);
       rocksdb::WriteOptions write;
       write.sync = durability == Durability::kSynced;
+      // Others may write between this and Write, so it is no higher than this batch's last change.
+      const uint64_t last = db_->GetLatestSequenceNumber() + rocks_batch.Count();
       const rocksdb::Status s = db_->Write(write, &rocks_batch);
+      if (s.ok() && write.sync) sync_mark_->Raise(last);
       if (s.ok()) return OkStatus();
       const Status failure = FromRocks("write " + Name(), options_.path, s);
       SetFailure(failure);
@@ -250,7 +300,7 @@ class RocksStore final : public ColdStore {
     LH_RETURN_IF_ERROR(CheckOpen());
     return Guarded("scan " + Name(table), [&]() -> Status {
       const rocksdb::Slice upper = ToSlice(end);
-      rocksdb::ReadOptions read = ReadOptionsOf(table);
+      rocksdb::ReadOptions read;
       read.iterate_upper_bound = &upper;
       read.fill_cache = false;
       const std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(read, Family(table)));
@@ -281,7 +331,7 @@ class RocksStore final : public ColdStore {
       std::unique_lock lock(mutex_);
       // The manifest still names deleted keys as bounds of dead files; opening writes a new one and removes the rest.
       CloseDatabase();
-      const Status opened = OpenDatabase();
+      const Status opened = OpenDatabase(0);
       if (!opened.ok()) SetFailure(opened);
       return opened;
     });
@@ -320,6 +370,7 @@ class RocksStore final : public ColdStore {
     std::error_code error;
     if (options_.create_if_missing) fs::create_directories(options_.path, error);
     if (error) return FromErrno(doing, options_.path, error.value());
+    LH_RETURN_IF_ERROR(CheckFiles(options_.path));
     LH_ASSIGN_OR_RETURN(const DirectoryState state, DirectoryState::Of(options_.path));
     if (state.manifest.empty()) {
       // RocksDB would begin afresh and remove the files it does not know.
@@ -331,7 +382,9 @@ class RocksStore final : public ColdStore {
       }
     }
     LH_RETURN_IF_ERROR(writer_lock_.Take(options_.path));
-    return OpenDatabase();
+    LH_RETURN_IF_ERROR(OpenDatabase(ReadSyncMark(options_.path)));
+    sync_mark_.emplace(options_.path);
+    return OkStatus();
   }
 
   // Opening reads the manifest, then the logs it does not cover. A writer that flushes in between moves data from a log
@@ -340,6 +393,7 @@ class RocksStore final : public ColdStore {
   // along.)
   Status OpenForReading() {
     const std::string doing = "open " + Name();
+    LH_RETURN_IF_ERROR(CheckFiles(options_.path));
     Status opened = Unavailable(doing + ": the writer is changing it; try again");
     for (int attempt = 0; attempt < kReaderAttemptsMax; ++attempt) {
       if (attempt > 0) std::this_thread::sleep_for(kReaderPause);
@@ -348,7 +402,7 @@ class RocksStore final : public ColdStore {
         if (before.has_data) return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
         return NotFound(doing + ": it does not exist");
       }
-      opened = OpenDatabase();
+      opened = OpenDatabase(ReadSyncMark(options_.path));  // what is synced later, this reader need not see
       LH_ASSIGN_OR_RETURN(const DirectoryState after, DirectoryState::Of(options_.path));
       const bool kept_logs = before.manifest == after.manifest && std::includes(after.logs.begin(), after.logs.end(),
                                                                                 before.logs.begin(), before.logs.end());
@@ -363,8 +417,8 @@ class RocksStore final : public ColdStore {
     return opened;
   }
 
-  // Must hold: db_ == nullptr, and for a writer the lock.
-  Status OpenDatabase() {
+  // Must hold: db_ == nullptr, and for a writer the lock. `synced`: how many changes the store must have.
+  Status OpenDatabase(uint64_t synced) {
     const std::string doing = "open " + Name();
     std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
     descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, FamilyOptions(Table::kMeta));  // must exist; unused
@@ -376,6 +430,11 @@ class RocksStore final : public ColdStore {
     const rocksdb::Status s =
         options_.read_only ? rocksdb::DB::OpenForReadOnly(DatabaseOptions(), options_.path, descriptors, &handles, &db)
                            : rocksdb::DB::Open(DatabaseOptions(), options_.path, descriptors, &handles, &db);
+    const auto incomplete = [&](const std::string& what) {
+      return DataLoss(doing + ": what was written last is missing (" + what + "), so a log or manifest was removed or cut; restore it or import a copy, " +
+                      "or remove the file " + kSyncMarkName + " in it to go on with what is left");
+    };
+    if (s.IsInvalidArgument() && synced > 0) return incomplete(s.ToString());
     if (s.IsInvalidArgument()) {
       return FailedPrecondition(
           doing + ": not a store of this version of longhold, or not completely created: " + s.ToString());
@@ -383,7 +442,8 @@ class RocksStore final : public ColdStore {
     if (!s.ok()) return FromRocks(doing, options_.path, s);
     db_.reset(db);
     families_ = std::move(handles);
-    return OkStatus();
+    const uint64_t last = db_->GetLatestSequenceNumber();
+    return last >= synced ? OkStatus() : incomplete("it has " + std::to_string(last) + " of " + std::to_string(synced) + " changes");
   }
 
   void CloseDatabase() {
@@ -434,7 +494,7 @@ class RocksStore final : public ColdStore {
     family.paranoid_file_checks = true;  // blobs are not read back, only the keys: cheap
     rocksdb::BlockBasedTableOptions format;
     format.block_cache = block_cache_;
-    format.checksum = rocksdb::kXXH3;  // CRC32C is computed in software in Debian's build
+    format.checksum = rocksdb::kXXH3;
     family.table_factory.reset(rocksdb::NewBlockBasedTableFactory(format));
     if (table != Table::kMeta) {
       family.enable_blob_files = true;
@@ -572,20 +632,13 @@ class RocksStore final : public ColdStore {
 
   // ---- Reading
 
-  static rocksdb::ReadOptions ReadOptionsOf(Table table) {
-    rocksdb::ReadOptions read;
-    // A block has its own XXH3 checksum; RocksDB's would be software CRC32C over 1.5 MB.
-    read.verify_checksums = table != Table::kBlocks;
-    return read;
-  }
-
   // Must hold: mutex_ is held.
   Result<std::string> GetLocked(Table table, std::string_view key) {
     LH_RETURN_IF_ERROR(CheckOpen());
     const std::string doing = "read " + Name(table);
     return Guarded(doing, [&]() -> Result<std::string> {
       std::string value;
-      const rocksdb::Status s = db_->Get(ReadOptionsOf(table), Family(table), ToSlice(key), &value);
+      const rocksdb::Status s = db_->Get(rocksdb::ReadOptions(), Family(table), ToSlice(key), &value);
       if (!s.ok()) return ReadError(doing, s);
       return value;
     });
@@ -624,6 +677,7 @@ class RocksStore final : public ColdStore {
   const RocksOptions options_;
   const std::shared_ptr<rocksdb::Cache> block_cache_ = rocksdb::NewLRUCache(options_.cache_bytes);
   WriterLock writer_lock_;
+  std::optional<SyncMark> sync_mark_;  // of a writer whose store is whole
   DirectoryState state_at_open_;  // of a reader
 
   // Order: compact_mutex_, mutex_, failure_mutex_. mutex_ is held shared by every use of the database, exclusively by

@@ -36,8 +36,8 @@ uint64_t RocksStalls();
 // while, lets reads and writes go on but for a moment at its end, and waits for Scans under way. It forgets for
 // readers too. It does not overwrite the disk's free blocks.
 //
-// kBlocks values are returned without a check of their bytes: they carry their own checksum (block_codec.h). The other
-// tables are checked.
+// Every read checks the checksums of the files: of what finds a key, and of the value. Not only for the value's sake: RocksDB
+// takes apart the bytes that find a key with assertions, which Debian's build has on.
 //
 // Errors: failed_precondition (another process has it open for writing; the message says so; or another version's
 // store), not_found (no such store), resource_exhausted (disk full), data_loss (corrupt, with the file's name),

@@ -22,7 +22,7 @@ constexpr Table kTables[] = {Table::kMeta, Table::kText, Table::kIndex, Table::k
 
 enum class Kind { kMem, kRocks, kSealed };
 
-const std::string kKey(kSealKeyBytes, 'k');
+const Secret kKey(std::string(kSealKeyBytes, 'k'));
 
 class StoreContract : public testing::TestWithParam<Kind> {
  protected:
@@ -37,11 +37,10 @@ class StoreContract : public testing::TestWithParam<Kind> {
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
     if (GetParam() != Kind::kSealed) return;
-    bool sealed = false;
-    auto opened = OpenSealed(std::move(store_), kKey, &sealed);
+    auto opened = OpenSealed(std::move(store_), {.master = kKey, .name = "tales"});
     ASSERT_TRUE(opened.ok()) << opened.status().ToString();
-    EXPECT_TRUE(sealed);
-    store_ = std::move(opened).value();
+    EXPECT_TRUE(opened->sealed);
+    store_ = std::move(opened->store);
   }
   // Closes and opens where that keeps the data.
   void Reopen() {

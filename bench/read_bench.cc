@@ -1,0 +1,110 @@
+// What reading a block from the store costs, and of that the checksum.
+//
+//   read_bench DIR [BLOCKS]
+//
+// Makes a store in DIR, which must not be there, with BLOCKS (400) blocks of SmolLM2's shape, of normal numbers, in each of the codecs exact and
+// k5v4; reads all of them in random order from the page cache, eleven times; and decodes them. Beside it the CRC-32C of as many bytes, which each
+// of these reads includes: with the processor's instruction (base/crc32c.h), and as librocksdb has it itself. Prints medians, and the range.
+#include <dlfcn.h>
+#include <malloc.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "attention/kernels.h"
+#include "base/crc32c.h"
+#include "store/block_codec.h"
+#include "store/rocks_store.h"
+
+using namespace longhold;
+
+namespace {
+
+constexpr BlockShape kShape{30, 192};
+constexpr int kRounds = 11;
+
+int Fail(const Status& status) {
+  std::fprintf(stderr, "read_bench: %s\n", status.message().c_str());
+  return 1;
+}
+
+KvBlock RandomBlock(std::mt19937_64& random) {
+  KvBlock block = KvBlock::Empty(kShape);
+  block.tokens = kBlockTokens;
+  std::normal_distribution<float> normal;
+  std::vector<float> row(size_t{kBlockTokens} * kShape.kv_width);
+  for (uint32_t layer = 0; layer < kShape.layers; ++layer) {
+    for (uint16_t* rows : {block.Keys(layer), block.Values(layer)}) {
+      for (float& x : row) x = normal(random);
+      Kernels().float_to_half(row.data(), rows, row.size());
+    }
+  }
+  return block;
+}
+
+// Runs `work` for each value, kRounds times; its time for one, in microseconds.
+std::string Times(size_t values, const std::function<void(size_t)>& work) {
+  std::vector<double> rounds;
+  for (int round = 0; round < kRounds; ++round) {
+    const auto begin = std::chrono::steady_clock::now();
+    for (size_t i = 0; i < values; ++i) work(i);
+    rounds.push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count() / static_cast<double>(values));
+  }
+  std::sort(rounds.begin(), rounds.end());
+  char text[80];
+  std::snprintf(text, sizeof text, "%.0f (%.0f-%.0f)", rounds[kRounds / 2], rounds.front(), rounds.back());
+  return text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2 || std::filesystem::exists(argv[1])) {
+    std::fprintf(stderr, "usage: read_bench DIR [BLOCKS]; DIR must not be there\n");
+    return 2;
+  }
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // as the program does
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  const size_t blocks = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 400;
+  void* const library = dlopen("librocksdb.so.7.8", RTLD_NOW | RTLD_NOLOAD);
+  const auto own = reinterpret_cast<uint32_t (*)(uint32_t, const char*, size_t)>(library == nullptr ? nullptr : dlsym(library, "_ZN7rocksdb6crc32c6ExtendEjPKcm"));
+  std::mt19937_64 random(1);
+  std::printf("| codec | bytes | read, us | decode | of the read: CRC-32C | librocksdb's own instead |\n|---|---|---|---|---|---|\n");
+  for (const std::string name : {"exact", "k5v4"}) {
+    const BlockCodec& codec = *FindCodec(name);
+    std::vector<std::string> keys;
+    uint64_t bytes = 0;
+    std::string value;
+    {
+      auto store = OpenRocksStore({.path = std::string(argv[1]) + "/" + name});
+      if (!store.ok()) return Fail(store.status());
+      for (size_t i = 0; i < blocks; ++i) {
+        AppendBigEndian32(&keys.emplace_back(), static_cast<uint32_t>(i));
+        value = codec.Encode(RandomBlock(random));
+        bytes += value.size();
+        WriteBatch batch;
+        batch.Put(Table::kBlocks, keys.back(), value);
+        if (const Status written = (*store)->Write(std::move(batch), Durability::kBuffered); !written.ok()) return Fail(written);
+      }
+    }
+    auto store = OpenRocksStore({.path = std::string(argv[1]) + "/" + name, .read_only = true});
+    if (!store.ok()) return Fail(store.status());
+    std::shuffle(keys.begin(), keys.end(), random);
+    uint64_t sum = 0;  // of what is worked out, so that it has to be
+    const std::string read = Times(blocks, [&](size_t i) { sum += (*store)->Get(Table::kBlocks, keys[i])->size(); });
+    const std::string decode = Times(20, [&](size_t) { sum += codec.Decode(value, kShape)->tokens; });
+    std::vector<std::string> values(16, value);  // more than the caches hold
+    const std::string crc = Times(values.size(), [&](size_t i) { sum += Crc32c(values[i]); });
+    const std::string theirs = own == nullptr ? "not found" : Times(values.size(), [&](size_t i) { sum += own(0, values[i].data(), values[i].size()); });
+    std::printf("| %s | %llu | %s | %s | %s | %s |\n", name.c_str(), static_cast<unsigned long long>(bytes / blocks), read.c_str(), decode.c_str(), crc.c_str(), theirs.c_str());
+    if (sum == 0) return 1;
+  }
+  return 0;
+}
