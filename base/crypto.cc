@@ -1,4 +1,4 @@
-// What base/hash.h and base/seal.h declare.
+// What base/hash.h, base/secret.h and base/seal.h declare.
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -8,13 +8,18 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <memory_resource>
 #include <span>
 
+#include "base/file_descriptor.h"
 #include "base/hash.h"
 #include "base/seal.h"
+#include "base/secret.h"
 #include "base/text.h"
 
 namespace longhold {
@@ -111,11 +116,44 @@ Result<std::string> Sha256File(const std::string& path) {
 }
 
 std::string RandomHex(size_t bytes) {
-  const std::string random = RandomBytes(bytes);
-  return Hex({reinterpret_cast<const unsigned char*>(random.data()), random.size()});
+  std::string random = RandomBytes(bytes);
+  std::string hex = Hex({reinterpret_cast<const unsigned char*>(random.data()), random.size()});
+  Wipe(&random);  // a key, sometimes
+  return hex;
 }
 
 bool EqualInConstantTime(std::string_view a, std::string_view b) { return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
+
+// --- base/secret.h ---
+
+class Secret::Bytes {
+ public:
+  explicit Bytes(std::string_view bytes) : size_(bytes.size()), data_(static_cast<char*>(resource_->allocate(size_, 1))) { bytes.copy(data_, size_); }
+  ~Bytes() {
+    Wipe({data_, size_});
+    resource_->deallocate(data_, size_, 1);
+  }
+  Bytes(const Bytes&) = delete;
+  Bytes& operator=(const Bytes&) = delete;
+  std::string_view view() const { return {data_, size_}; }
+
+ private:
+  std::pmr::memory_resource* const resource_ = std::pmr::get_default_resource();
+  const size_t size_;
+  char* const data_;
+};
+
+Secret::Secret(std::string_view bytes) : bytes_(bytes.empty() ? nullptr : std::make_shared<const Bytes>(bytes)) {}
+
+std::string_view Secret::view() const { return bytes_ == nullptr ? std::string_view() : bytes_->view(); }
+
+void Wipe(std::span<char> bytes) { OPENSSL_cleanse(bytes.data(), bytes.size()); }
+
+void Wipe(std::string* text) {
+  text->resize(text->capacity());  // what is behind the end was the text's, too
+  Wipe(*text);
+  text->clear();
+}
 
 // --- base/seal.h ---
 
@@ -124,6 +162,8 @@ namespace {
 constexpr size_t kNonceBytes = 12, kTagBytes = 16;
 constexpr size_t kKeyFileBytesMax = 256;
 static_assert(kNonceBytes + kTagBytes == kSealExtraBytes);
+// OpenSSL counts in int. A multiple of the cipher's 16 bytes.
+constexpr size_t kPieceBytes = 1 << 20;
 
 struct FreeCipher {
   void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
@@ -133,6 +173,18 @@ using Cipher = std::unique_ptr<EVP_CIPHER_CTX, FreeCipher>;
 const unsigned char* Bytes(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 unsigned char* Bytes(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
 
+// Passes `in` through the cipher to `out`, or, where that is null, adds it to what is authenticated. Must hold: it is not above kSealBytesMax,
+// so that OpenSSL has nothing to refuse.
+void Update(EVP_CIPHER_CTX* cipher, std::string_view in, unsigned char* out) {
+  while (!in.empty()) {
+    const std::string_view piece = in.substr(0, kPieceBytes);
+    int n = 0;
+    LH_CHECK(EVP_CipherUpdate(cipher, out, &n, Bytes(piece), static_cast<int>(piece.size())) == 1);
+    if (out != nullptr) out += piece.size();
+    in.remove_prefix(piece.size());
+  }
+}
+
 }  // namespace
 
 std::string RandomBytes(size_t bytes) {
@@ -141,30 +193,36 @@ std::string RandomBytes(size_t bytes) {
   return out;
 }
 
-Seal Seal::Derive(std::string_view master, std::string_view salt, std::string_view purpose) {
-  LH_CHECK(master.size() == kSealKeyBytes);
-  std::string key(kSealKeyBytes, '\0');
+Seal Seal::Derive(const Secret& master, std::string_view salt, std::string_view purpose) {
+  const std::string_view from = master.view();
+  LH_CHECK(from.size() == kSealKeyBytes);
+  std::array<char, kSealKeyBytes> key{};
   size_t size = key.size();
   EVP_PKEY_CTX* const context = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nullptr);
   LH_CHECK(context != nullptr && EVP_PKEY_derive_init(context) == 1 && EVP_PKEY_CTX_set_hkdf_md(context, EVP_sha256()) == 1 &&
-           EVP_PKEY_CTX_set1_hkdf_key(context, Bytes(master), static_cast<int>(master.size())) == 1 &&
+           EVP_PKEY_CTX_set1_hkdf_key(context, Bytes(from), static_cast<int>(from.size())) == 1 &&
            EVP_PKEY_CTX_set1_hkdf_salt(context, Bytes(salt), static_cast<int>(salt.size())) == 1 &&
            EVP_PKEY_CTX_add1_hkdf_info(context, Bytes(purpose), static_cast<int>(purpose.size())) == 1 &&
-           EVP_PKEY_derive(context, Bytes(key), &size) == 1 && size == key.size());
+           EVP_PKEY_derive(context, reinterpret_cast<unsigned char*>(key.data()), &size) == 1 && size == key.size());
   EVP_PKEY_CTX_free(context);
-  return Seal(std::move(key));
+  Seal seal{Secret(std::string_view(key.data(), key.size()))};
+  Wipe(key);
+  return seal;
 }
 
-std::string Seal::Close(std::string_view plain, std::string_view context) const {
+Result<std::string> Seal::Close(std::string_view plain, std::string_view context) const {
+  if (plain.size() > kSealBytesMax || context.size() > kSealBytesMax) {
+    return InvalidArgument("a value of " + std::to_string(plain.size()) + " bytes cannot be encrypted; the limit is " + std::to_string(kSealBytesMax));
+  }
   std::string out = RandomBytes(kNonceBytes);
   out.resize(kNonceBytes + plain.size() + kTagBytes);
   const Cipher cipher(EVP_CIPHER_CTX_new());
-  int n = 0;
   unsigned char* const text = Bytes(out) + kNonceBytes;
-  LH_CHECK(cipher != nullptr && EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key_), Bytes(out)) == 1 &&
-           EVP_EncryptUpdate(cipher.get(), nullptr, &n, Bytes(context), static_cast<int>(context.size())) == 1 &&
-           EVP_EncryptUpdate(cipher.get(), text, &n, Bytes(plain), static_cast<int>(plain.size())) == 1 &&
-           EVP_EncryptFinal_ex(cipher.get(), text + plain.size(), &n) == 1 &&
+  LH_CHECK(cipher != nullptr && EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key_.view()), Bytes(out)) == 1);
+  Update(cipher.get(), context, nullptr);
+  Update(cipher.get(), plain, text);
+  int n = 0;
+  LH_CHECK(EVP_EncryptFinal_ex(cipher.get(), text + plain.size(), &n) == 1 &&
            EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, text + plain.size()) == 1);
   return out;
 }
@@ -172,44 +230,47 @@ std::string Seal::Close(std::string_view plain, std::string_view context) const 
 Result<std::string> Seal::Open(std::string_view sealed, std::string_view context) const {
   if (sealed.size() < kSealExtraBytes) return DataLoss("sealed bytes are cut off");
   const size_t size = sealed.size() - kSealExtraBytes;
+  if (size > kSealBytesMax || context.size() > kSealBytesMax) return DataLoss("sealed bytes are more than there can be");
   std::string plain(size, '\0'), tag(sealed.substr(kNonceBytes + size));
   const Cipher cipher(EVP_CIPHER_CTX_new());
-  int n = 0;
-  LH_CHECK(cipher != nullptr && EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key_), Bytes(sealed)) == 1 &&
-           EVP_DecryptUpdate(cipher.get(), nullptr, &n, Bytes(context), static_cast<int>(context.size())) == 1 &&
-           EVP_DecryptUpdate(cipher.get(), Bytes(plain), &n, Bytes(sealed.substr(kNonceBytes)), static_cast<int>(size)) == 1 &&
-           EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, tag.data()) == 1);
+  LH_CHECK(cipher != nullptr && EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key_.view()), Bytes(sealed)) == 1);
+  Update(cipher.get(), context, nullptr);
+  Update(cipher.get(), sealed.substr(kNonceBytes, size), Bytes(plain));
+  LH_CHECK(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, tag.data()) == 1);
   unsigned char rest[16];
+  int n = 0;
   if (EVP_DecryptFinal_ex(cipher.get(), rest, &n) != 1) return DataLoss("sealed bytes were changed, or another key sealed them");
   return plain;
 }
 
-Result<std::string> ReadSealKey(const std::string& path) {
+Result<Secret> ReadSealKey(const std::string& path) {
   const std::string what = "encryption key " + path + ": ";
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) {
+  // A FIFO would be waited for.
+  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.get() < 0) {
     const std::string why = std::strerror(errno);
     return errno == ENOENT ? NotFound(what + why) : InvalidArgument(what + why);
   }
   struct stat state{};
-  std::string text(kKeyFileBytesMax, '\0');
-  const bool known = fstat(fd, &state) == 0;
-  const ssize_t n = read(fd, text.data(), text.size());
-  (void)close(fd);
-  if (!known || !S_ISREG(state.st_mode)) return InvalidArgument(what + "is no regular file");
+  if (fstat(file.get(), &state) != 0 || !S_ISREG(state.st_mode)) return InvalidArgument(what + "is no regular file");
   if ((state.st_mode & 077) != 0) return InvalidArgument(what + "others may read it; take that from them with chmod 600");
-  text.resize(n > 0 && state.st_size <= static_cast<off_t>(kKeyFileBytesMax) ? static_cast<size_t>(n) : 0);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) text.pop_back();
-  std::string key;
-  for (size_t i = 0; i + 1 < text.size() && key.size() <= kSealKeyBytes; i += 2) {
-    const int high = HexDigit(text[i]), low = HexDigit(text[i + 1]);
-    if (high < 0 || low < 0) break;
-    key += static_cast<char>(high * 16 + low);
+
+  std::array<char, kKeyFileBytesMax + 1> buffer{};
+  const ssize_t n = read(file.get(), buffer.data(), buffer.size());
+  std::string_view text(buffer.data(), n > 0 && static_cast<size_t>(n) <= kKeyFileBytesMax ? static_cast<size_t>(n) : 0);
+  while (text.ends_with('\n') || text.ends_with('\r') || text.ends_with(' ')) text.remove_suffix(1);
+  std::array<char, kSealKeyBytes> key{};
+  bool good = text.size() == 2 * key.size();
+  for (size_t i = 0; good && i < key.size(); ++i) {
+    const int high = HexDigit(text[2 * i]), low = HexDigit(text[2 * i + 1]);
+    good = high >= 0 && low >= 0;
+    key[i] = static_cast<char>(high * 16 + low);
   }
-  if (text.size() != 2 * kSealKeyBytes || key.size() != kSealKeyBytes) {
-    return InvalidArgument(what + "must be 64 hexadecimal digits; 'openssl rand -hex 32' makes some");
-  }
-  return key;
+  Secret secret(std::string_view(key.data(), good ? key.size() : 0));
+  Wipe(key);
+  Wipe(buffer);
+  if (!good) return InvalidArgument(what + "must be 64 hexadecimal digits; 'openssl rand -hex 32' makes some");
+  return secret;
 }
 
 }  // namespace longhold

@@ -210,13 +210,13 @@ bool Engine::HasRoomBeside() const {
 
 Result<std::unique_ptr<ColdStore>> Engine::OpenStore(const RocksOptions& rocks, const std::string& name) {
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> plain, OpenRocksStore(rocks));
-  bool sealed = false;
-  Result<std::unique_ptr<ColdStore>> store = OpenSealed(std::move(plain), options_.encryption_key, &sealed);
-  if (!store.ok()) return Status(store.status().code(), "memory " + name + ": " + store.status().message());
-  if (!sealed && !options_.encryption_key.empty()) {
+  Result<OpenedStore> opened = OpenSealed(
+      std::move(plain), {.master = options_.encryption_key, .name = name, .read_only = rocks.read_only, .name_inside = Memory::NameInside});
+  if (!opened.ok()) return Status(opened.status().code(), "memory " + name + ": " + opened.status().message());
+  if (!opened->sealed && !options_.encryption_key.empty()) {
     Note("memory " + name + " was made without encryption and stays so; export it, and import it under another name, to have it encrypted");
   }
-  return store;
+  return std::move(opened->store);
 }
 
 Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access, bool with_model) {

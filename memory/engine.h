@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/memory_budget.h"
+#include "base/secret.h"
 #include "base/status.h"
 #include "base/types.h"
 #include "memory/import_rules.h"
@@ -262,7 +263,7 @@ struct EngineOptions {
   // fit, the call says so (resource_exhausted).
   uint64_t memory_budget_bytes = 1ull << 30;
   // kSealKeyBytes that new memories are encrypted with, and those read that are (store/sealed_store.h); empty: none.
-  std::string encryption_key;
+  Secret encryption_key;
   std::string codec = std::string(kDefaultCodec);  // of the blocks of new memories, one of CodecNames'
 };
 

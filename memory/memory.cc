@@ -30,6 +30,12 @@ bool Memory::Exists(ColdStore& store) {
   return store.Get(Table::kMeta, kManifestKey).status().code() != StatusCode::kNotFound;
 }
 
+Result<std::string> Memory::NameInside(ColdStore& store) {
+  LH_ASSIGN_OR_RETURN(const std::string bytes, store.Get(Table::kMeta, kManifestKey));
+  LH_ASSIGN_OR_RETURN(const Manifest manifest, DecodeManifest(bytes));
+  return manifest.name;
+}
+
 Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store, const std::string& name,
                                                const ModelInfo& model, const RecallProfile& profile, std::string_view codec) {
   if (store->Get(Table::kMeta, kManifestKey).ok()) return AlreadyExists("memory " + name + ": exists already");

@@ -55,6 +55,8 @@ class Memory {
   static Result<std::unique_ptr<Memory>> Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model);
   // Whether `store` holds a memory. A crash while one is made leaves a store without: it is as good as new.
   static bool Exists(ColdStore& store);
+  // The name that the memory in `store` was made or imported under. Errors: not_found (there is none), data_loss.
+  static Result<std::string> NameInside(ColdStore& store);
   // Makes an empty memory for `model` in an empty store, with its blocks in `codec`, one of CodecNames'. Errors: already_exists.
   static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo& model,
                                                 const RecallProfile& profile, std::string_view codec = ExactCodec().name());

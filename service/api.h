@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/secret.h"
 #include "service/api_keys.h"
 #include "service/audit_log.h"
 #include "service/engine_queue.h"
@@ -38,7 +39,7 @@ struct ApiOptions {
   std::string embedder_name;                               // by which requests ask for it
   std::string memory;                                      // of requests that name none; empty: they have to
   std::string home;                                        // whose keys let in (service/api_keys.h)
-  std::string encryption_key;                              // as EngineOptions::encryption_key
+  Secret encryption_key;                                   // as EngineOptions::encryption_key
   std::string ingest_root;                                 // the directory beneath which the operator's clients may name files; empty: none
   MemoryBudget* budget = nullptr;                          // the engine's: for the metrics, and for copies and verifies
   Scope without_keys = Scope::kNone;                       // what everybody may do while there is no file of keys

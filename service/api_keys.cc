@@ -14,6 +14,7 @@
 
 #include "base/durable_file.h"
 #include "base/hash.h"
+#include "base/secret.h"
 #include "base/text.h"
 #include "memory/engine.h"
 #include "service/json_text.h"
@@ -170,7 +171,8 @@ Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t n
     return AlreadyExists("key " + name + ": there is one already; 'longhold key remove " + name + "' takes it away");
   }
   if (file.keys.size() >= kKeysMax) return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) + "; remove some");
-  const std::string key = "lh-" + RandomHex(kKeyBytes);
+  std::string digits = RandomHex(kKeyBytes), key = "lh-" + digits;
+  Wipe(&digits);
   file.keys.push_back({.name = name, .scope = scope, .sha256 = Sha256Hex(key), .created = now, .expires = expires, .tenant = tenant});
   LH_RETURN_IF_ERROR(Write(file));
   return key;

@@ -63,7 +63,7 @@ class ApiKeys {
 
   // Errors: data_loss (the file is damaged), invalid_argument (it cannot be read).
   Result<std::vector<ApiKey>> List() const;
-  // Makes a key and returns it; it is not kept and cannot be told again. Errors: as List's; already_exists; invalid_argument (a name).
+  // Makes a key and returns it; it is not kept and cannot be told again, and is the caller's to wipe. Errors: as List's; already_exists; invalid_argument (a name).
   Result<std::string> Add(const std::string& name, Scope scope, int64_t now, int64_t expires, const std::string& tenant = "");
   // Errors: as List's; not_found.
   Status Remove(const std::string& name);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "base/secret.h"
 #include "memory/engine.h"
 #include "memory/shared_model.h"
 #include "model/model_catalog.h"
@@ -22,7 +23,7 @@ struct CommandContext {
   const Config& config;
   Terminal& terminal;
   bool json = false;
-  std::string encryption_key;                  // the engine's; empty: none
+  Secret encryption_key;                       // the engine's; empty: none
   std::string python;                          // for fetching models
   std::function<Result<SharedModel*>()> load_model;
   std::function<Result<LanguageModel*>()> load_model_only;  // the same for an engine of the command's own; main's engine gets none

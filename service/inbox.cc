@@ -42,7 +42,7 @@ std::string HashOf(const std::string& memory, const IngestInput& input) {
 // Version 2: this, a salt, and a version 1 that was sealed with the key of that salt.
 constexpr std::string_view kSealed = "longhold sealed text 2\n", kPurpose = "longhold inbox";
 
-Result<std::string> Unsealed(const std::string& bytes, const std::string& key) {
+Result<std::string> Unsealed(const std::string& bytes, const Secret& key) {
   if (!bytes.starts_with(kSealed)) return bytes;
   if (key.empty()) return FailedPrecondition("it is encrypted, and there is no --encryption-key");
   const std::string_view rest = std::string_view(bytes).substr(kSealed.size());
@@ -50,7 +50,7 @@ Result<std::string> Unsealed(const std::string& bytes, const std::string& key) {
   return Seal::Derive(key, rest.substr(0, kSealSaltBytes), kPurpose).Open(rest.substr(kSealSaltBytes), kSealed);
 }
 
-Result<Inbox::Text> Parse(const std::string& stored, const std::string& key) {
+Result<Inbox::Text> Parse(const std::string& stored, const Secret& key) {
   LH_ASSIGN_OR_RETURN(const std::string bytes, Unsealed(stored, key));
   const size_t line = bytes.find('\n');
   if (line == std::string::npos) return DataLoss("it is cut off");
@@ -96,7 +96,7 @@ Status Inbox::Keep(uint64_t id, const std::string& memory, const IngestInput& in
   std::string salt, sealed;
   if (!encryption_key_.empty()) {
     salt = RandomBytes(kSealSaltBytes);
-    sealed = Seal::Derive(encryption_key_, salt, kPurpose).Close(head + input.text, kSealed);
+    LH_ASSIGN_OR_RETURN(sealed, Seal::Derive(encryption_key_, salt, kPurpose).Close(head + input.text, kSealed));
   }
   const Status written = encryption_key_.empty() ? WriteFileDurably(PathOf(id), {head, input.text}, 0600, "accepted text")
                                                  : WriteFileDurably(PathOf(id), {kSealed, salt, sealed}, 0600, "accepted text");

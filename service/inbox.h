@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/secret.h"
 #include "base/status.h"
 #include "memory/engine.h"
 
@@ -21,7 +22,7 @@ class Inbox {
   };
 
   // `encryption_key`: kSealKeyBytes with which texts are sealed; empty: they are not.
-  explicit Inbox(const std::string& home, const std::string& encryption_key = "") : directory_(home + "/inbox"), encryption_key_(encryption_key) {}
+  explicit Inbox(const std::string& home, const Secret& encryption_key = {}) : directory_(home + "/inbox"), encryption_key_(encryption_key) {}
   ~Inbox();
   Inbox(const Inbox&) = delete;
   Inbox& operator=(const Inbox&) = delete;
@@ -47,7 +48,8 @@ class Inbox {
   std::string PathOf(uint64_t id) const;
   std::string TriesPathOf(uint64_t id) const { return PathOf(id) + ".tries"; }  // as many bytes as tries
 
-  const std::string directory_, encryption_key_;
+  const std::string directory_;
+  const Secret encryption_key_;
   int lock_ = -1;
 };
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/format.h"
+#include "base/secret.h"
 #include "service/api_keys.h"
 #include "service/commands.h"
 #include "service/conversation.h"
@@ -21,9 +22,12 @@ Status RunKeyCommand(const KeyAddCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const Scope scope, ParseScope(command.scope));
   const int64_t now = UnixSeconds();
   const int64_t expires = command.days == 0 ? 0 : now + int64_t{command.days} * 86400;
-  LH_ASSIGN_OR_RETURN(const std::string key, ApiKeys(c.config.home.value).Add(command.name, scope, now, expires, command.tenant));
-  c.terminal.Out(c.json ? DumpJson(json::object{{"name", JsonString(command.name)}, {"scope", JsonString(command.scope)}, {"key", JsonString(key)}, {"expires", expires}}) + "\n"
-                        : key + "\n");
+  LH_ASSIGN_OR_RETURN(std::string key, ApiKeys(c.config.home.value).Add(command.name, scope, now, expires, command.tenant));
+  std::string shown = c.json ? DumpJson(json::object{{"name", JsonString(command.name)}, {"scope", JsonString(command.scope)}, {"key", JsonString(key)}, {"expires", expires}}) + "\n"
+                             : key + "\n";
+  c.terminal.Out(shown);
+  Wipe(&shown);
+  Wipe(&key);
   c.terminal.Note("scope " + command.scope + (command.tenant.empty() ? "" : ", tenant " + command.tenant) + ", expires: " + When(expires) + "; it is not kept and cannot be shown again");
   return OkStatus();
 }

@@ -63,7 +63,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   const ModelCatalog catalog(config.models_dir);
   std::unique_ptr<LanguageModel> model;  // these two outlive the engine
   std::optional<SharedModel> shared;
-  std::string encryption_key;
+  Secret encryption_key;
   if (!config.encryption_key.value.empty()) {
     LH_ASSIGN_OR_RETURN(encryption_key, ReadSealKey(config.encryption_key.value));
   }

@@ -69,15 +69,16 @@ uint32_t RecordBytes(const char (&head)[kRecordHead]) {
 
 Status NoKey(const std::string& id) { return FailedPrecondition("upload '" + id + "': is encrypted, and there is no --encryption-key"); }
 
-// Where a record belongs.
-std::string RecordContext(const std::string& id, uint64_t offset) { return id + "@" + std::to_string(offset); }
+// Where a record belongs: in whose upload, and where in it. The tenant is in the file's name, too, which whoever can write to the directory can change.
+std::string RecordContext(const std::string& id, const std::string& tenant, uint64_t offset) { return id + "." + tenant + "@" + std::to_string(offset); }
 
-std::string SealedRecords(const Seal& seal, const std::string& id, uint64_t offset, std::string_view bytes) {
+Result<std::string> SealedRecords(const Seal& seal, const std::string& id, const std::string& tenant, uint64_t offset, std::string_view bytes) {
   std::string records;
   while (!bytes.empty()) {
     const std::string_view text = bytes.substr(0, kRecordMax);
     for (size_t i = 0; i < kRecordHead; ++i) records += static_cast<char>(text.size() >> (8 * i) & 0xff);
-    records += seal.Close(text, RecordContext(id, offset));
+    LH_ASSIGN_OR_RETURN(const std::string sealed, seal.Close(text, RecordContext(id, tenant, offset)));
+    records += sealed;
     bytes.remove_prefix(text.size());
     offset += text.size();
   }
@@ -87,7 +88,8 @@ std::string SealedRecords(const Seal& seal, const std::string& id, uint64_t offs
 // The plain text of a file of sealed records.
 class RecordReader {
  public:
-  RecordReader(FileDescriptor file, Seal seal, const Upload& upload) : file_(std::move(file)), seal_(std::move(seal)), upload_(upload) {}
+  RecordReader(FileDescriptor file, Seal seal, const Upload& upload, const std::string& tenant)
+      : file_(std::move(file)), seal_(std::move(seal)), upload_(upload), tenant_(tenant) {}
 
   Result<size_t> Read(std::span<char> out) {
     if (taken_ == text_.size()) LH_RETURN_IF_ERROR(Next());
@@ -112,7 +114,7 @@ class RecordReader {
     std::string sealed(std::min(bytes, kRecordMax) + kSealExtraBytes, '\0');
     LH_ASSIGN_OR_RETURN(const bool whole, ReadAll(file_.get(), sealed.data(), sealed.size(), at_ + kRecordHead));
     if (!whole) return cut_off;
-    Result<std::string> text = seal_.Open(sealed, RecordContext(upload_.id, offset_));
+    Result<std::string> text = seal_.Open(sealed, RecordContext(upload_.id, tenant_, offset_));
     if (!text.ok()) return DataLoss("upload '" + upload_.id + "': " + text.status().message() + "; send it again");
     text_ = std::move(*text);
     at_ += kRecordHead + sealed.size();
@@ -122,6 +124,7 @@ class RecordReader {
   const FileDescriptor file_;
   const Seal seal_;
   const Upload upload_;
+  const std::string tenant_;
   uint64_t at_ = 0, offset_ = 0;  // of the next record in the file, and of text_ in the upload
   std::string text_;
   size_t taken_ = 0;
@@ -269,7 +272,9 @@ Result<Upload> Uploads::Append(const std::string& id, const std::string& tenant,
     const auto truncate = [&] { return ftruncate(file.get(), static_cast<off_t>(entry.end)) == 0 ? OkStatus() : FileError("upload", errno); };
     LH_RETURN_IF_ERROR(truncate());  // behind it is at most what a crash left of a part
     std::string sealed;
-    if (entry.sealed) sealed = SealedRecords(Seal::Derive(encryption_key_, id, kPurpose), id, offset, bytes);
+    if (entry.sealed) {
+      LH_ASSIGN_OR_RETURN(sealed, SealedRecords(Seal::Derive(encryption_key_, id, kPurpose), id, tenant, offset, bytes));
+    }
     const std::string_view written = entry.sealed ? std::string_view(sealed) : bytes;
     Status status = WriteAll(file.get(), written, entry.end);
     if (status.ok() && fdatasync(file.get()) != 0) status = FileError("upload", errno);
@@ -300,7 +305,7 @@ Result<ByteSource> Uploads::Open(const std::string& id, const std::string& tenan
   if (file.get() < 0) return FileError("upload", errno);
   if (entry.sealed) {
     if (encryption_key_.empty()) return NoKey(id);
-    const auto reader = std::make_shared<RecordReader>(std::move(file), Seal::Derive(encryption_key_, id, kPurpose), entry.upload);
+    const auto reader = std::make_shared<RecordReader>(std::move(file), Seal::Derive(encryption_key_, id, kPurpose), entry.upload, tenant);
     return ByteSource([reader](std::span<char> out) { return reader->Read(out); });
   }
   const auto held = std::make_shared<const FileDescriptor>(std::move(file));

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/secret.h"
 #include "base/status.h"
 #include "store/transfer.h"
 
@@ -26,7 +27,7 @@ struct Upload {
 class Uploads {
  public:
   // `encryption_key`: kSealKeyBytes with which they are sealed; empty: they are not.
-  explicit Uploads(const std::string& home, const std::string& encryption_key = "") : directory_(home + "/uploads"), encryption_key_(encryption_key) {}
+  explicit Uploads(const std::string& home, const Secret& encryption_key = {}) : directory_(home + "/uploads"), encryption_key_(encryption_key) {}
 
   // Begins one of `length` bytes. Those that nobody has sent to for a day are removed first. All of a tenant's may have `own_bytes_max` bytes; 0: no
   // limit, but no more than half of what the disk has room for. Errors: invalid_argument (no length, or none that fits), failed_precondition (the tenant's limit, or no room on the disk),
@@ -54,7 +55,8 @@ class Uploads {
   Extent ExtentOf(const std::string& id, const std::string& path, uint64_t file_bytes) const;
   Status FindEntry(const std::string& id, const std::string& tenant, Entry* found) const;
 
-  const std::string directory_, encryption_key_;
+  const std::string directory_;
+  const Secret encryption_key_;
   mutable std::mutex extents_mutex_;
   mutable std::map<std::string, Extent> extents_;  // by id: so that a file is gone through once
   std::mutex mutex_;

@@ -7,12 +7,12 @@
 namespace longhold {
 namespace {
 
-// In kMeta, not sealed itself: a byte of version, the salt, and a sealed nothing that tells whether a key is the right one. A zero byte is in front
-// of all other keys.
+// In kMeta, not sealed itself: a byte of version, the salt, and something sealed that tells whether a key is the right one: the memory's name, or
+// nothing in version 1. A zero byte is in front of all other keys.
 constexpr std::string_view kRecordKey{"\0seal", 5};
-constexpr char kVersion = 1;
+constexpr char kUnnamed = 1, kNamed = 2;
 constexpr std::string_view kPurpose = "longhold store";
-constexpr std::string_view kCheck = "key check";
+constexpr std::string_view kCheck = "key check", kNameCheck = "name of the memory";
 
 // A value belongs to its table and key.
 std::string ContextOf(Table table, std::string_view key) { return std::string(1, static_cast<char>(table)) + std::string(key); }
@@ -28,7 +28,7 @@ class SealedStore final : public ColdStore {
     for (WriteBatch::Change& change : batch.changes()) {
       switch (change.kind) {
         case WriteBatch::Change::Kind::kPut: {
-          std::string value = seal_.Close(change.value, ContextOf(change.table, change.key));
+          LH_ASSIGN_OR_RETURN(std::string value, seal_.Close(change.value, ContextOf(change.table, change.key)));
           sealed.Put(change.table, change.key, std::move(value));
           change.value = std::string();
           break;
@@ -89,32 +89,50 @@ Result<bool> IsEmpty(ColdStore& store) {
   return empty;
 }
 
+Status WriteRecord(ColdStore& base, std::string_view salt, const Seal& seal, const std::string& name) {
+  LH_ASSIGN_OR_RETURN(const std::string sealed_name, seal.Close(name, kNameCheck));
+  WriteBatch batch;
+  batch.Put(Table::kMeta, kRecordKey, std::string(1, kNamed) + std::string(salt) + sealed_name);
+  return base.Write(std::move(batch), Durability::kSynced);
+}
+
+Status IsAnotherMemory(const std::string& was, const std::string& name) {
+  return FailedPrecondition("it was sealed as memory " + was + "; rename its directory back to that, and for a memory " + name + " export and import it");
+}
+
 }  // namespace
 
-Result<std::unique_ptr<ColdStore>> OpenSealed(std::unique_ptr<ColdStore> base, std::string_view master, bool* sealed) {
-  *sealed = false;
+Result<OpenedStore> OpenSealed(std::unique_ptr<ColdStore> base, const SealedOptions& options) {
   const Result<std::string> record = base->Get(Table::kMeta, kRecordKey);
   if (!record.ok() && record.status().code() != StatusCode::kNotFound) return record.status();
+  const auto sealed = [&](Seal seal) { return OpenedStore{std::make_unique<SealedStore>(std::move(base), std::move(seal)), true}; };
   if (!record.ok()) {
-    if (master.empty()) return base;
+    if (options.master.empty()) return OpenedStore{std::move(base), false};
     LH_ASSIGN_OR_RETURN(const bool empty, IsEmpty(*base));
-    if (!empty) return base;
+    if (!empty) return OpenedStore{std::move(base), false};
     const std::string salt = RandomBytes(kSealSaltBytes);
-    Seal seal = Seal::Derive(master, salt, kPurpose);
-    WriteBatch batch;
-    batch.Put(Table::kMeta, kRecordKey, std::string(1, kVersion) + salt + seal.Close("", kCheck));
-    LH_RETURN_IF_ERROR(base->Write(std::move(batch), Durability::kSynced));
-    *sealed = true;
-    return std::unique_ptr<ColdStore>(std::make_unique<SealedStore>(std::move(base), std::move(seal)));
+    Seal seal = Seal::Derive(options.master, salt, kPurpose);
+    LH_RETURN_IF_ERROR(WriteRecord(*base, salt, seal, options.name));
+    return sealed(std::move(seal));
   }
-  if (record->size() != 1 + kSealSaltBytes + kSealExtraBytes) return DataLoss("the record of its encryption is damaged");
-  if ((*record)[0] != kVersion) return FailedPrecondition("it was encrypted by another version of longhold");
-  if (master.empty()) return FailedPrecondition("it is encrypted; give the key with --encryption-key FILE");
   const std::string_view bytes = *record;
-  Seal seal = Seal::Derive(master, bytes.substr(1, kSealSaltBytes), kPurpose);
-  if (!seal.Open(bytes.substr(1 + kSealSaltBytes), kCheck).ok()) return FailedPrecondition("it is encrypted with another key");
-  *sealed = true;
-  return std::unique_ptr<ColdStore>(std::make_unique<SealedStore>(std::move(base), std::move(seal)));
+  if (bytes.size() < 1 + kSealSaltBytes + kSealExtraBytes) return DataLoss("the record of its encryption is damaged");
+  if (bytes[0] != kUnnamed && bytes[0] != kNamed) return FailedPrecondition("it was encrypted by another version of longhold");
+  if (options.master.empty()) return FailedPrecondition("it is encrypted; give the key with --encryption-key FILE");
+  const std::string_view salt = bytes.substr(1, kSealSaltBytes);
+  Seal seal = Seal::Derive(options.master, salt, kPurpose);
+  const Result<std::string> opened = seal.Open(bytes.substr(1 + kSealSaltBytes), bytes[0] == kNamed ? kNameCheck : kCheck);
+  if (!opened.ok()) return FailedPrecondition("it is encrypted with another key, or the record of its encryption is damaged");
+  if (bytes[0] == kNamed) return *opened == options.name ? Result<OpenedStore>(sealed(std::move(seal))) : IsAnotherMemory(*opened, options.name);
+
+  ColdStore& beneath = *base;
+  const Seal same = seal;
+  OpenedStore unnamed = sealed(std::move(seal));
+  const Result<std::string> inside = options.name_inside(*unnamed.store);
+  if (!inside.ok() && inside.status().code() != StatusCode::kNotFound) return inside.status();
+  if (inside.ok() && *inside != options.name) return IsAnotherMemory(*inside, options.name);
+  if (!options.read_only) LH_RETURN_IF_ERROR(WriteRecord(beneath, salt, same, options.name));
+  return unnamed;
 }
 
 }  // namespace longhold

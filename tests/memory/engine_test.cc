@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "base/seal.h"
 #include "store/rocks_store.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/stores.h"
@@ -240,7 +241,7 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
   const std::string key(32, 'k');
   ASSERT_TRUE(Ingest("tale", Tale()).ok());  // in a plain memory, tales
   const auto open = [&](const std::string& with) {
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .encryption_key = with});
+    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .encryption_key = Secret(with)});
     const RecallProfile own = Profile();
     return engine_->UseModel(model_.get(), &own);
   };
@@ -276,6 +277,55 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
     EXPECT_EQ(engine_->List()->size(), 3u) << "and they are listed";
   }
   ASSERT_TRUE(engine_->Forget("secret", "", true).ok()) << "forgetting needs no key";
+}
+
+// Whoever can rename directories could have one memory answer for another. Both versions of the record of the encryption, the first of which
+// does not hold the name.
+TEST_F(EngineTest, EncryptedMemoriesDoNotChangePlaces) {
+  const Secret key(std::string(32, 'k'));
+  const auto open = [&] {
+    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .encryption_key = key});
+    const RecallProfile own = Profile();
+    ASSERT_TRUE(engine_->UseModel(model_.get(), &own).ok());
+  };
+  namespace fs = std::filesystem;
+  const std::string memories = home_ / "h/memories/", record("\0seal", 5);
+  const auto swap = [&] {
+    engine_.reset();
+    fs::rename(memories + "a", memories + "aside");
+    fs::rename(memories + "b", memories + "a");
+    fs::rename(memories + "aside", memories + "b");
+    open();
+  };
+  const auto beneath = [&](const std::string& name) { return OpenRocksStore({.path = memories + name, .create_if_missing = false}).value(); };
+  open();
+  for (const char* name : {"a", "b"}) ASSERT_TRUE(engine_->Ingest(name, {"tale", Tale()}, nullptr, nullptr).ok());
+  for (const bool named : {true, false}) {
+    SCOPED_TRACE(named);
+    if (!named) {
+      engine_.reset();
+      for (const char* name : {"a", "b"}) {
+        const auto store = beneath(name);
+        const std::string salt = store->Get(Table::kMeta, record)->substr(1, kSealSaltBytes);
+        ASSERT_TRUE(PutValue(*store, Table::kMeta, record, "\1" + salt + *Seal::Derive(key, salt, "longhold store").Close("", "key check")).ok());
+      }
+      open();
+      EXPECT_TRUE(engine_->Verify("a").ok());
+    }
+    swap();
+    for (const Status& status : {engine_->Verify("a"), engine_->Show("a").status(), engine_->Ask("a", kQuestion, {}).status(),
+                                 engine_->Ingest("a", {"more", "text"}, nullptr, nullptr).status()}) {
+      EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+      EXPECT_THAT(status.message(), AllOf(HasSubstr("memory a: it was sealed as memory b"), HasSubstr("rename")));
+    }
+    swap();
+    for (const char* name : {"a", "b"}) {
+      EXPECT_TRUE(engine_->Verify(name).ok());
+      EXPECT_TRUE(engine_->Ingest(name, {"more", named ? "some more text" : "and more"}, nullptr, nullptr).ok());
+    }
+  }
+  engine_.reset();
+  EXPECT_EQ(beneath("a")->Get(Table::kMeta, record)->at(0), 2) << "what was written to holds its name";
 }
 
 TEST_F(EngineTest, EndsAtItsDeadline) {

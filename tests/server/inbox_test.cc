@@ -53,7 +53,7 @@ TEST(Inbox, KeepsTextsInTheirOrderUntilTheyAreDropped) {
 
 TEST(Inbox, WithAKeyNothingOfATextCanBeReadOnTheDisk) {
   const TempDir home;
-  const std::string key(32, 'k');
+  const Secret key(std::string(32, 'k'));
   std::vector<std::string> notes;
   {
     Inbox inbox(home / "h", key);
@@ -69,7 +69,7 @@ TEST(Inbox, WithAKeyNothingOfATextCanBeReadOnTheDisk) {
     EXPECT_EQ(bytes.find("diary"), std::string::npos) << file.path();
   }
   EXPECT_THAT(notes, IsEmpty());
-  for (const std::string& other : {std::string(), std::string(32, 'x')}) EXPECT_THAT(Inbox(home / "h", other).Load(&notes), IsEmpty());
+  for (const Secret& other : {Secret(), Secret(std::string(32, 'x'))}) EXPECT_THAT(Inbox(home / "h", other).Load(&notes), IsEmpty());
   ASSERT_EQ(notes.size(), 2u);
   EXPECT_THAT(notes[0], HasSubstr("--encryption-key"));
   EXPECT_THAT(Names(Inbox(home / "h", key).Load(&notes)), ElementsAre("diary/canary.txt")) << "it is still there";

@@ -20,7 +20,7 @@ using testing::Not;
 
 class UploadsTest : public testing::TestWithParam<bool> {
  protected:
-  UploadsTest() : key_(GetParam() ? std::string(kSealKeyBytes, 'k') : ""), uploads_(home_ / "h", key_) {}
+  UploadsTest() : key_(GetParam() ? std::string(kSealKeyBytes, 'k') : std::string()), uploads_(home_ / "h", key_) {}
 
   std::string Read(const Uploads& uploads, const std::string& id) {
     const Result<ByteSource> source = uploads.Open(id, "firm");
@@ -41,7 +41,7 @@ class UploadsTest : public testing::TestWithParam<bool> {
   }
 
   TempDir home_;
-  const std::string key_;
+  const Secret key_;
   Uploads uploads_;
 };
 
@@ -114,7 +114,20 @@ TEST_P(SealedUploadsTest, TellsWhatWasChanged) {
   }
   EXPECT_THAT(read(whole.substr(first) + whole.substr(0, first)), HasSubstr("data_loss")) << "records in another order";
   EXPECT_EQ(read(whole), text);
-  EXPECT_THAT(Read(Uploads(home_ / "h", std::string(kSealKeyBytes, 'x')), id), HasSubstr("data_loss")) << "another key";
+  EXPECT_THAT(Read(Uploads(home_ / "h", Secret(std::string(kSealKeyBytes, 'x'))), id), HasSubstr("data_loss")) << "another key";
+}
+
+// Whoever can write to the directory could give a file another tenant's name, and that tenant would read it.
+TEST_P(SealedUploadsTest, IsItsTenantsOnly) {
+  const std::string text = "The canary sings in the morning.";
+  const std::string id = uploads_.Create("firm", text.size())->id;
+  ASSERT_TRUE(uploads_.Append(id, "firm", 0, text).ok());
+  const std::string file = File();
+  fs::rename(file, file.substr(0, file.size() - 4) + "other");
+  const Result<ByteSource> source = uploads_.Open(id, "other");
+  ASSERT_TRUE(source.ok()) << source.status().ToString();
+  char bytes[100];
+  EXPECT_EQ((*source)(bytes).status().code(), StatusCode::kDataLoss);
 }
 
 TEST_P(SealedUploadsTest, DoesNotMixWithWhatIsPlain) {

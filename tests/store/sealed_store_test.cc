@@ -15,9 +15,12 @@
 namespace longhold {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
-const std::string kKey(kSealKeyBytes, 'k');
+const std::string kRecord("\0seal", 5);
+
+const std::string kKey(kSealKeyBytes, 'k'), kName = "firm/tales";
 
 class SealedStoreTest : public testing::Test {
  protected:
@@ -26,7 +29,13 @@ class SealedStoreTest : public testing::Test {
     EXPECT_TRUE(store.ok()) << store.status().ToString();
     return std::move(store).value();
   }
-  Result<std::unique_ptr<ColdStore>> Open(const std::string& key) { return OpenSealed(Beneath(), key, &sealed_); }
+  Result<std::unique_ptr<ColdStore>> Open(const std::string& key, const std::string& name = kName, bool read_only = false) {
+    const auto inside = [this](ColdStore&) { return inside_; };
+    Result<OpenedStore> opened = OpenSealed(Beneath(), {.master = Secret(key), .name = name, .read_only = read_only, .name_inside = inside});
+    if (!opened.ok()) return opened.status();
+    sealed_ = opened->sealed;
+    return std::move(opened->store);
+  }
   static void Put(ColdStore& store, Table table, const std::string& key, const std::string& value) {
     WriteBatch batch;
     batch.Put(table, key, value);
@@ -35,7 +44,14 @@ class SealedStoreTest : public testing::Test {
 
   TempDir dir_;
   bool sealed_ = false;
+  Result<std::string> inside_ = Internal("a record of version 2 holds the name");  // what the memory says its name is
 };
+
+std::string FromHex(const std::string& hex) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  return bytes;
+}
 
 TEST_F(SealedStoreTest, FilesHoldNothingThatCanBeRead) {
   const std::string canary = "the canary sings at seven";
@@ -118,8 +134,60 @@ TEST_F(SealedStoreTest, ForgettingAllLeavesTheKeyGood) {
 
 TEST_F(SealedStoreTest, ADamagedRecordIsTold) {
   { ASSERT_TRUE(Open(kKey).ok()); }
-  Put(*Beneath(), Table::kMeta, std::string("\0seal", 5), "x");
-  EXPECT_EQ(Open(kKey).status().code(), StatusCode::kDataLoss);
+  const std::string whole = *Beneath()->Get(Table::kMeta, kRecord);
+  for (size_t i = 0; i <= whole.size(); ++i) {
+    std::string bad = whole.substr(0, i);
+    if (i == whole.size()) bad.back() = static_cast<char>(bad.back() ^ 1);
+    Put(*Beneath(), Table::kMeta, kRecord, bad);
+    const Status status = Open(kKey).status();
+    EXPECT_TRUE(status.code() == StatusCode::kDataLoss || status.code() == StatusCode::kFailedPrecondition) << i << status.ToString();
+  }
+}
+
+// Two memories cannot change places by their directories' names, also between tenants.
+TEST_F(SealedStoreTest, OpensUnderItsOwnNameOnly) {
+  { ASSERT_TRUE(Open(kKey).ok()); }
+  for (const char* other : {"tales", "other/tales", "firm/tale", ""}) {
+    const Status status = Open(kKey, other).status();
+    EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
+    EXPECT_THAT(status.message(), AllOf(HasSubstr("sealed as memory firm/tales"), HasSubstr("rename"), HasSubstr("export")));
+  }
+  EXPECT_TRUE(Open(kKey).ok());
+}
+
+// The bytes of the two versions, and of a value, made with Python's cryptography as docs/formats/sealed.md has them.
+TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
+  const std::string salt = "000102030405060708090a0b0c0d0e0f";
+  const std::string unnamed = FromHex("01" + salt + "202122232425262728292a2b6cdbf324b02e4c336e8656368a19c854");
+  const std::string named = FromHex("02" + salt + "202122232425262728292a2b6a05a93ceb4c7f3f5290a46cba0b7c5dd3dd334afa5c55638844");
+  const std::string value = FromHex("404142434445464748494a4b5b5838e65d7f5c64511c21382150e12f550ef4421cdc0ff8093c4aa7e7a07cb4e0d0de4d");
+  Put(*Beneath(), Table::kText, "key", value);
+  for (const bool has_name : {true, false}) {
+    Put(*Beneath(), Table::kMeta, kRecord, has_name ? named : unnamed);
+    if (!has_name) inside_ = kName;
+    const auto store = Open(kKey);
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    EXPECT_EQ(*(*store)->Get(Table::kText, "key"), "a value of version 1");
+  }
+  // What was opened for writing is of version 2 from then on, with the same key.
+  const std::string now = *Beneath()->Get(Table::kMeta, kRecord);
+  EXPECT_EQ(now.substr(0, 17), named.substr(0, 17));
+  EXPECT_EQ(now.size(), named.size());
+  inside_ = Internal("is not asked for");
+  EXPECT_EQ(*(*Open(kKey))->Get(Table::kText, "key"), "a value of version 1");
+  EXPECT_THAT(Open(kKey, "firm/other").status().message(), HasSubstr("sealed as memory firm/tales"));
+
+  // Where the record does not say the name, the memory inside does.
+  const auto version = [&](const Result<std::string>& inside, bool read_only, const std::string& name) {
+    Put(*Beneath(), Table::kMeta, kRecord, unnamed);
+    inside_ = inside;
+    const Status status = Open(kKey, name, read_only).status();
+    return std::to_string(Beneath()->Get(Table::kMeta, kRecord)->at(0)) + " " + status.message();
+  };
+  EXPECT_THAT(version(kName, false, "firm/other"), AllOf(testing::StartsWith("1 "), HasSubstr("sealed as memory firm/tales")));
+  EXPECT_EQ(version(kName, true, kName), "1 ") << "a reader writes nothing";
+  EXPECT_EQ(version(NotFound("no memory is in it yet"), false, kName), "2 ");
+  EXPECT_EQ(version(DataLoss("its manifest is damaged"), false, kName), "1 its manifest is damaged");
 }
 
 }  // namespace
