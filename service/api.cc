@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/format.h"
 #include "base/hash.h"
+#include "base/secret.h"
 #include "service/api_call.h"
 #include "service/json_text.h"
 #include "service/openai.h"
@@ -143,6 +144,7 @@ HttpAdmission Api::Admit(const HttpRequest& head) {
           .when_longer = std::string(limit.when_longer),
           .handle = [this, call](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
             call->request = std::move(request);
+            Wipe(&call->request.authorization);  // it was looked at; an answer may take minutes
             call->exchange = std::make_shared<RecordedExchange>(std::move(exchange), call->record);
             call->record->Begin();
             Handle(call);

@@ -14,9 +14,13 @@
 #include <sstream>
 
 #include "base/clock.h"
+#include "memory/record_keys.h"
+#include "memory/records.h"
 #include "model/embedder.h"
 #include "service/json_text.h"
 #include "service/utf8.h"
+#include "store/mem_store.h"
+#include "store/transfer.h"
 #include "tests/server/api_fixture.h"
 #include "tests/support/queue_driver.h"
 
@@ -868,6 +872,38 @@ TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_->Stop();
   EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 503u);
   go->set_value();
+}
+
+// Another shape of the keys than the model's, with every checksum right: before, it was taken, and the next recall ended the server.
+TEST_F(ApiTest, AForgedImportIsRefusedAndNothingOfItStays) {
+  const std::string bytes = Start("GET", {"v1", "memories", "tales", "export"})->Stream();
+  const auto forge = [&](const std::function<void(Manifest&)>& change) {
+    const auto store = NewMemStore();
+    size_t at = 0;
+    const ByteSource source = [&](std::span<char> out) -> Result<size_t> {
+      const size_t n = bytes.copy(out.data(), out.size(), at);
+      at += n;
+      return n;
+    };
+    EXPECT_TRUE(ReadExportName(source).ok() && ImportStore(source, *store).ok());
+    Manifest manifest = *DecodeManifest(*store->Get(Table::kMeta, kManifestKey));
+    change(manifest);
+    WriteBatch batch;
+    batch.Put(Table::kMeta, kManifestKey, Encode(manifest));
+    EXPECT_TRUE(store->Write(std::move(batch), Durability::kBuffered).ok());
+    std::string forged;
+    EXPECT_TRUE(ExportStore(*store, "tales", [&](std::string_view more) {
+      forged += more;
+      return OkStatus();
+    }).ok());
+    return forged;
+  };
+  for (const auto& change : {std::function<void(Manifest&)>([](Manifest& m) { m.head_dim = 32; }), std::function<void(Manifest&)>([](Manifest& m) { m.window_tokens = 1; })}) {
+    const json::value refused = Call(400, "POST", {"v1", "memories", "forged", "import"}, forge(change), "application/octet-stream");
+    EXPECT_THAT(std::string(refused.at("error").at("message").as_string()), HasSubstr("manifest"));
+    Call(404, "GET", {"v1", "memories", "forged"});
+  }
+  Call(201, "POST", {"v1", "memories", "forged", "import"}, forge([](Manifest&) {}), "application/octet-stream");
 }
 
 // Clients that take nothing of their copies: these wait without a thread, and everybody's errands go on.
