@@ -152,8 +152,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Instead of Start, where no connection is free. `answer`: the client is told so.
   void TurnAway(bool answer);
   void Close();
-  // No request is under way.
-  bool idle() const { return state_ == State::kIdle; }
+  // No request is under way, nor has one begun.
+  bool idle() const { return state_ == State::kHandshake || state_ == State::kIdle; }
   // Nothing is being done for the client: it has asked nothing that was let in, or has its last reply.
   bool waits() const { return state_ == State::kHandshake || state_ == State::kIdle || state_ == State::kHeader || state_ == State::kLeaving; }
   const std::string& peer() const { return peer_; }
@@ -676,7 +676,8 @@ void Connection::BeginBody() {
   Enter(State::kBody);
   body_bytes_max_ = std::min(admission_->body_bytes_max, server_.options().body_bytes_max);
   const auto length = parser_->content_length();
-  if (length.value_or(0) > body_bytes_max_) return RefuseLongBody();
+  // A chunked body where none is taken is not waited for either: it would keep a connection that nothing is being done for.
+  if (length.value_or(0) > body_bytes_max_ || (body_bytes_max_ == 0 && !parser_->is_done())) return RefuseLongBody();
   parser_->body_limit(body_bytes_max_);
   if (length.has_value()) body_bytes_max_ = *length;
   body_end_ = Clock::now() + server_.options().body_time;

@@ -72,7 +72,7 @@ class HttpExchange {
 // What is decided on a request by its header: it is refused, or somebody takes it. Value type.
 struct HttpAdmission {
   std::optional<HttpReply> refusal;  // of a request that is not let in; its body is not read, and the other members do not count
-  uint64_t body_bytes_max = 0;       // that are read, though never more than the server's own limit; a longer body gets 413
+  uint64_t body_bytes_max = 0;       // that are read, though never more than the server's own limit; a longer body gets 413. 0: none is waited for
   std::string when_longer;           // what to do then; the 413's message ends with it
   // Takes the request, with its body. Called once, unless `refused` is, or the client goes before it has sent the body: then neither is.
   std::function<void(HttpRequest request, std::shared_ptr<HttpExchange> exchange)> handle;

@@ -21,6 +21,7 @@
 namespace longhold {
 namespace {
 
+using std::chrono_literals::operator""min;
 using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 using testing::AllOf;
@@ -101,14 +102,14 @@ class HttpServerTest : public testing::Test {
     stop_ = true;
     if (thread_.joinable()) thread_.join();
   }
-  // /door lets nobody in, /small takes ten bytes.
+  // /door lets nobody in, /small takes ten bytes, /nothing none.
   HttpAdmission Admit(const HttpRequest& head) {
     const std::lock_guard lock(mutex_);
     ++asked_;
     const std::string first = head.path.empty() ? "" : head.path[0];
     if (first == "door") return {.refusal = HttpReply{.status = 401, .body = "{\"error\":{\"message\":\"no key\"}}", .headers = {}}, .when_longer = "", .handle = {}, .refused = {}};
     return {.refusal = std::nullopt,
-            .body_bytes_max = first == "small" ? 10 : UINT64_MAX,
+            .body_bytes_max = first == "nothing" ? 0 : first == "small" ? 10 : UINT64_MAX,
             .when_longer = "send less",
             .handle = [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) { Handle(std::move(request), std::move(exchange)); },
             .refused = [this, first](unsigned status) {
@@ -291,6 +292,8 @@ TEST_F(HttpServerTest, DecidesBeforeABodyIsSent) {
   EXPECT_THAT(Client(port()).Send(post("/small", "Content-Length: 10\r\nConnection: close\r\n") + "0123456789").ReadAll(), EndsWith("<0123456789>"));
   EXPECT_THAT(Client(port()).Send(post("/small", "Transfer-Encoding: chunked\r\nConnection: close\r\n") + "4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n").ReadAll(),
               EndsWith("<0123456789>"));
+  EXPECT_THAT(Client(port()).Send(post("/nothing", "Transfer-Encoding: chunked\r\n")).ReadAll(), StartsWith("HTTP/1.1 413"));
+  EXPECT_THAT(Client(port()).Send(post("/nothing", "Content-Length: 0\r\nConnection: close\r\n")).ReadAll(), EndsWith("<>"));
   // A connection goes on after a refusal where no body is to come, and ends where one is: it would be read as the next request.
   Client client(port());
   EXPECT_THAT(client.Send(Get("/door", "")).ReadTo("no key\"}}"), HasSubstr("Connection: keep-alive\r\n"));
@@ -420,12 +423,16 @@ TEST_F(HttpServerTest, OtherHostsOnlyWhereTheyAreNamed) {
 }
 
 TEST_F(HttpServerTest, DoesNotWaitForSlowClients) {
-  Start({.header_time = 100ms, .body_time = 100ms, .idle_time = 200ms});
-  EXPECT_EQ(Client(port()).ReadAll(), "") << "says nothing";
+  Start({.header_time = 100ms, .body_time = 100ms});
   EXPECT_THAT(Client(port()).Send("GET / HT").ReadAll(), StartsWith("HTTP/1.1 408")) << "half a line";
   EXPECT_THAT(Client(port()).Send("HEAD /secret HTTP/1.1\r\nHost: localh").ReadAll(), AllOf(StartsWith("HTTP/1.1 408"), EndsWith("\r\n\r\n"))) << "half a header";
   EXPECT_THAT(Client(port()).Send("POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab").ReadAll(), StartsWith("HTTP/1.1 408")) << "half a body";
   EXPECT_THAT(Told(), ElementsAre("408 ?  127.0.0.1", "408 GET /secret 127.0.0.1", "408 /x let in"));
+}
+
+TEST_F(HttpServerTest, DoesNotWaitForSilentClients) {
+  Start({.idle_time = 1s});
+  EXPECT_EQ(Client(port()).ReadAll(), "") << "says nothing";
   Client served(port());
   EXPECT_THAT(served.Send(Get("/x", "")).ReadTo("<>"), HasSubstr("[x]"));
   EXPECT_EQ(served.ReadAll(), "") << "nothing more";
@@ -589,8 +596,8 @@ TEST_F(HttpServerTest, ADroppedRequestIsAnsweredAllTheSame) {
 
 // Replies that nobody reads, each longer than sockets hold.
 TEST_F(HttpServerTest, RepliesThatAreNotTakenGiveWayToOthers) {
-  Start({.replies_bytes_max = 90 << 20});
-  constexpr size_t kLong = 30 << 20;
+  Start({.replies_bytes_max = 48 << 20, .write_time = 10min});
+  constexpr size_t kLong = 16 << 20;
   Client first(port()), second(port()), other(port(), "127.0.0.2");
   const auto reply = [&](Client& client) {
     client.Send(Get("/keep"));
