@@ -39,8 +39,12 @@ uint64_t RocksStalls();
 // Every read checks the checksums of the files: of what finds a key, and of the value. Not only for the value's sake: RocksDB
 // takes apart the bytes that find a key with assertions, which Debian's build has on.
 //
+// What was written as kSynced is missed when it is gone (sync_mark.h): a log or manifest that was removed or cut is data_loss then. What was
+// kBuffered may be what a crash of the machine took, and is not missed. A directory that holds a link, a pipe or a device is
+// refused: RocksDB would follow it, or wait for it.
+//
 // Errors: failed_precondition (another process has it open for writing; the message says so; or another version's
-// store), not_found (no such store), resource_exhausted (disk full), data_loss (corrupt, with the file's name),
+// store), not_found (no such store), resource_exhausted (disk full), data_loss (corrupt, with the file's name, or incomplete),
 // invalid_argument (no permission: the message names the path), unavailable (a reader that could not find the writer at
 // rest for a second).
 Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options);
