@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "service/api.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/toy_model.h"
@@ -164,6 +165,31 @@ class ApiTest : public testing::Test {
   std::unique_ptr<EngineQueue> queue_;
   std::unique_ptr<Api> api_;
   Errands errands_, readers_;
+};
+
+class TenantTest : public ApiTest {
+ protected:
+  std::string KeyOf(const std::string& tenant, Scope scope) {
+    return *ApiKeys(home_ / "h").Add(tenant + "-" + std::string(ScopeName(scope)) + std::to_string(keys_++), scope, UnixSeconds(), 0, tenant);
+  }
+  HttpReply As(const std::string& key, const std::string& method, std::vector<std::string> path, const std::string& body = "",
+               const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = method, .path = std::move(path), .query = std::move(query), .content_type = type, .authorization = "Bearer " + key, .body = body}, recorder);
+    return recorder->Reply();
+  }
+  void Read(const std::string& key, const std::string& memory, const std::string& name, const std::string& text) {
+    const HttpReply reply = As(key, "POST", {"v1", "memories", memory, "documents"}, text, "text/plain", {{"name", name}});
+    ASSERT_EQ(reply.status, 202u) << reply.body;
+    const std::string id(json::parse(reply.body).at("id").as_string());
+    for (;;) {
+      const json::value job = json::parse(As(key, "GET", {"v1", "ingests", id}).body);
+      if (job.at("state") == "queued" || job.at("state") == "running") continue;
+      ASSERT_EQ(job.at("state"), "done") << json::serialize(job);
+      return;
+    }
+  }
+  int keys_ = 0;
 };
 
 inline constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
