@@ -32,8 +32,8 @@
 #if defined(__x86_64__)
 namespace rocksdb::crc32c {
 
-// RocksDB's checksum of logs and blob files. Debian builds it without SSE 4.2: 0.4 GB/s, a quarter of the time that reading
-// and decoding a block takes (docs/figures.md, "Checksums of reads"). The dynamic linker takes this definition in the program
+// RocksDB's checksum of logs and blob files. Debian builds it without SSE 4.2: at 1 GB/s it takes longer than everything else
+// about reading a block (docs/figures.md, "Checksums of reads"). The dynamic linker takes this definition in the program
 // for the one in librocksdb, as it takes a program's malloc for libc's. Where it would not, all works as well, but slower.
 uint32_t Extend(uint32_t before, const char* data, size_t size);  // its header is not installed
 uint32_t Extend(uint32_t before, const char* data, size_t size) { return longhold::Crc32c({data, size}, before); }
