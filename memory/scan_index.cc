@@ -16,15 +16,16 @@ namespace longhold {
 
 namespace {
 
-// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back; 0 for a zero row, and for one that is not finite.
-float QuantiseRow(const float* in, uint32_t count, int8_t* out) {
+// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back; 0 for a zero row, and for one that is not finite
+// or whose factor would be larger than scale_max.
+float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out) {
   float max = 0, not_finite = 0;
   for (uint32_t c = 0; c < count; ++c) {
     max = std::max(max, std::abs(in[c]));
     not_finite += in[c] * 0.0f;  // NaN of an infinity or a NaN, else 0
   }
   // The second condition: 127 / max of a denormal is infinite.
-  if (max == 0 || !std::isfinite(127.0f / max) || std::isnan(not_finite)) {
+  if (max == 0 || max / 127.0f > scale_max || !std::isfinite(127.0f / max) || std::isnan(not_finite)) {
     std::fill_n(out, count, int8_t{0});
     return 0;
   }
@@ -51,7 +52,7 @@ const char* SegmentFault(const ScanSegment& s) {
     const size_t tokens = size_t{s.block_count} * kBlockTokens;
     if (s.keys[h].size() != tokens * s.head_dim || s.scales[h].size() != tokens) return "array sizes differ";
     for (const float scale : s.scales[h]) {
-      if (!(scale >= 0) || !std::isfinite(scale)) return "a scale is negative or not finite";
+      if (!(scale >= 0 && scale <= kScanScaleMax)) return "a scale is out of range";
     }
   }
   return nullptr;
@@ -98,7 +99,7 @@ ScanSegment ScanSegment::Build(DocumentId document, uint32_t block_begin, uint64
     std::vector<uint8_t>& keys = segment.keys.emplace_back(slots * head_dim, uint8_t{128});
     std::vector<float>& scales = segment.scales.emplace_back(slots, 0.0f);
     for (uint64_t t = 0; t < tokens; ++t) {
-      scales[t] = QuantiseRow(rows(h, t), head_dim, codes.data());
+      scales[t] = QuantiseRow(rows(h, t), head_dim, kScanScaleMax, codes.data());
       uint8_t* block = keys.data() + t / kBlockTokens * kBlockTokens * head_dim;
       for (uint32_t c = 0; c < head_dim; ++c) {
         block[(size_t{c / 4} * kBlockTokens + t % kBlockTokens) * 4 + c % 4] = static_cast<uint8_t>(codes[c] + 128);
@@ -217,7 +218,7 @@ QuantisedRows::QuantisedRows(const ScanQuery& query) : codes(query.q.size()), sc
   LH_CHECK(query.row_weight.size() == query.rows);
   for (uint32_t r = 0; r < query.rows; ++r) {
     const size_t at = size_t{r} * query.head_dim;
-    scales[r] = query.scale * QuantiseRow(query.q.data() + at, query.head_dim, codes.data() + at);
+    scales[r] = query.scale * QuantiseRow(query.q.data() + at, query.head_dim, std::numeric_limits<float>::max(), codes.data() + at);
   }
 }
 

@@ -23,6 +23,10 @@ namespace longhold {
 inline constexpr uint32_t kScanSegmentBlocksMax = 1024;
 inline constexpr uint32_t kScanHeadsMax = 64;
 
+// The largest scale of a key. Stored keys are 16-bit floats in an orthonormal basis, at most 65504 * sqrt(kMaxHeadDim) long, so that a true
+// scale stays far below; and the squared length of any key that keeps to it is a finite float, which FAISS relies on.
+inline constexpr float kScanScaleMax = 65536;
+
 // int8 keys of `heads` recall heads over consecutive blocks of one document, laid out for KernelTable::scan.
 // Immutable once built; published once. Persisted by Memory (docs/formats/index.md).
 struct ScanSegment {
@@ -33,11 +37,11 @@ struct ScanSegment {
   uint32_t head_dim = 0;                   // a multiple of 4, at most kMaxHeadDim
   std::vector<uint8_t> counts;             // [blocks] used tokens: 64, in the last block 1..64
   std::vector<std::vector<uint8_t>> keys;  // [heads] of [blocks, head_dim / 4, 64, 4], value + 128; unused tokens 128
-  std::vector<std::vector<float>> scales;  // [heads] of [blocks, 64]; finite, not negative; unused tokens 0
+  std::vector<std::vector<float>> scales;  // [heads] of [blocks, 64]; 0..kScanScaleMax; unused tokens 0
 
   // `rows(head, token)` is the un-rotated key [head_dim] of a token, counted from the segment's begin, valid until the
-  // next call. Quantised per token: scale = max|k| / 127. A key with an infinity or a NaN, as a damaged block has them, counts as zero. Must hold: the
-  // limits above.
+  // next call. Quantised per token: scale = max|k| / 127. A key with an infinity, a NaN or a number beyond
+  // 127 * kScanScaleMax, as a damaged block has them, counts as zero. Must hold: the limits above.
   static ScanSegment Build(DocumentId document, uint32_t block_begin, uint64_t tokens, uint32_t heads,
                            uint32_t head_dim, const std::function<const float*(uint32_t head, uint64_t token)>& rows);
   uint64_t token_count() const { return (uint64_t{block_count} - 1) * kBlockTokens + counts.back(); }

@@ -9,11 +9,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <random>
 
 #include "memory/engine.h"
 #include "store/rocks_store.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -78,8 +80,11 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
     StoreContents whole;
     Damage([&](ColdStore& store) { whole = Contents(store); });
     uint64_t degraded = 0;
+    std::map<int, int> tried;  // values of each table
     for (const auto& [key, value] : whole) {
       const auto table = static_cast<Table>(key.first);
+      // Each record of kMeta is of another kind; of the other tables one value is as good as the next.
+      if (kSanitized && table != Table::kMeta && ++tried[key.first] > 2) continue;
       if (table == Table::kBlocks && (ReadBigEndian32(std::string_view(key.second).substr(4)) > 3 || native_window > 0)) continue;
       for (const bool missing : {false, true}) {
         SCOPED_TRACE("table " + std::to_string(key.first) + " key " + key.second.substr(0, 9) + (missing ? " missing" : " corrupt"));
@@ -152,7 +157,7 @@ TEST_F(EngineDamageTest, AFlippedByteInAnyFileIsAnAnswerOrDataLoss) {
   ASSERT_GE(files.size(), 5u);
   uint64_t answers = 0, losses = 0;
   for (const fs::path& file : files) {
-    for (int i = 0; i < 12; ++i) {
+    for (int i = 0; i < (kSanitized ? 4 : 12); ++i) {
       const auto at = static_cast<std::streamoff>(rng() % fs::file_size(file));
       const auto flip = [&] {
         std::fstream f(file, std::ios::in | std::ios::out | std::ios::binary);

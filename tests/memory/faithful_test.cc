@@ -16,6 +16,7 @@
 #include "store/rocks_store.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/attention_driver.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -421,7 +422,7 @@ TEST_F(FaithfulTest, WithinABudgetHeadsSeeLessOrItIsRefused) {
   ToyModel model({.context_length = 32768});
   ASSERT_TRUE(Start(&model)->Ingest("m", {"tale", PlainText(30000, 8)}, nullptr, nullptr).ok());
   size_t whole = 0, less = 0, refused = 0;
-  for (uint64_t budget = 24 << 20; budget > 100 << 10; budget = budget * 4 / 5) {
+  for (uint64_t budget = 24 << 20; budget > 100 << 10; budget = kSanitized ? budget / 2 : budget * 4 / 5) {
     auto engine = Start(&model, budget);
     const Result<AskReply> reply = engine->Ask("m", kQuestion, Faithful(1.0));
     EXPECT_LE(engine->budget().peak_bytes(), budget);
@@ -454,7 +455,7 @@ TEST_F(FaithfulTest, QuestionsThatLeaveNoRoomAreRefusedAndEmptyOnesToo) {
   EXPECT_EQ(engine->Ask("m", " \n", Faithful()).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(engine->Ask("none", kQuestion, Faithful()).status().code(), StatusCode::kNotFound);
   bool answered = false, no_room = false, too_long = false;
-  for (size_t bytes = 100; bytes < 6000; bytes += 150) {
+  for (size_t bytes = 100; bytes < 6000; bytes += kSanitized ? 300 : 150) {
     const Result<AskReply> reply = engine->Ask("m", RandomText(bytes, 3), Faithful(0.5, 64));
     answered |= reply.ok();
     no_room |= reply.status().code() == StatusCode::kResourceExhausted;

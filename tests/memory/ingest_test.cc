@@ -15,6 +15,7 @@
 
 #include "memory/hot_window.h"
 #include "store/mem_store.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -211,7 +212,7 @@ TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
       const std::string text = TextOf(tokens);
       const StoreContents expected = Unbroken({{"tale", text}}, native_window);
       uint64_t writes = 1;
-      for (;; ++writes) {
+      for (;; writes += kSanitized ? 5 : 1) {
         SCOPED_TRACE(std::to_string(tokens) + " tokens, native window " + std::to_string(native_window) + ", write " + std::to_string(writes));
         const auto store = NewMemStore();
         {

@@ -334,7 +334,7 @@ TEST(ScanSegment, QuantisesEveryKeyToHalfAStepOfItsLargestElement) {
 }
 
 // Blocks from a hostile hand hold any halves; what is built from them must be a segment that an index takes.
-TEST(ScanSegment, KeysThatAreNotFiniteCountAsZero) {
+TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
   constexpr uint32_t kHeadDim = 8;
   std::mt19937 rng(7);
   std::vector<std::vector<float>> keys;
@@ -344,6 +344,8 @@ TEST(ScanSegment, KeysThatAreNotFiniteCountAsZero) {
   auto zero = keys;
   zero[1].assign(kHeadDim, 0.0f);
   zero[2].assign(kHeadDim, 0.0f);
+  zero[3].assign(kHeadDim, 0.0f);
+  keys[3][0] = 1e30f;  // a number, but no longer one when it is squared
   const auto build = [&](const std::vector<std::vector<float>>& from) {
     return ScanSegment::Build(DocumentId{1}, 0, from.size(), 1, kHeadDim, [&](uint32_t, uint64_t t) { return from[t].data(); });
   };
@@ -351,6 +353,17 @@ TEST(ScanSegment, KeysThatAreNotFiniteCountAsZero) {
   EXPECT_EQ(segment, build(zero));
   EXPECT_TRUE(ScanSegment::Decode(segment.Encode()).ok());
   EXPECT_TRUE(ScanIndex().Add(std::make_shared<const ScanSegment>(segment)).ok());
+}
+
+// With keys so large that their squares are infinite FAISS came to an assertion of its own while it trained the lists.
+TEST(ScanSegment, ScalesOfNoTrueKeyAreRefused) {
+  ScanSegment segment = Sample(1, 8, 64);
+  segment.scales[0][3] = kScanScaleMax;
+  EXPECT_TRUE(ScanSegment::Decode(segment.Encode()).ok());
+  for (const float scale : {std::nextafter(kScanScaleMax, 1e30f), 1e30f, std::numeric_limits<float>::infinity(), -1.0f}) {
+    segment.scales[0][3] = scale;
+    EXPECT_EQ(ScanSegment::Decode(segment.Encode()).status().code(), StatusCode::kDataLoss) << scale;
+  }
 }
 
 TEST(ScanSegment, RoundTrips) {

@@ -27,6 +27,7 @@
 #include "base/hash.h"
 #include "memory/engine.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -37,12 +38,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Sanitizers see our own code, for which a few do; RocksDB's they do not see.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kDamages = 3;
-#else
-constexpr uint64_t kDamages = 12;
-#endif
+constexpr uint64_t kDamages = kSanitized ? 3 : 12;
 constexpr char kMemory[] = "tales", kQuestion[] = "What is the secret number of Methuselah?";
 constexpr uint64_t kStopAt = 4400;  // tokens of the unfinished text: behind its first commit
 
