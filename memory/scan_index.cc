@@ -24,7 +24,7 @@ float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out)
     max = std::max(max, std::abs(in[c]));
     not_finite += in[c] * 0.0f;  // NaN of an infinity or a NaN, else 0
   }
-  // The second condition: 127 / max of a denormal is infinite.
+  // 127 / max of a denormal is infinite.
   if (max == 0 || max / 127.0f > scale_max || !std::isfinite(127.0f / max) || std::isnan(not_finite)) {
     std::fill_n(out, count, int8_t{0});
     return 0;

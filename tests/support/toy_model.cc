@@ -12,7 +12,7 @@
 namespace longhold {
 namespace {
 
-// out = m * in, or out += m * in. m: [rows, columns]. Nearly all of what the toy does, over memory of one thread: sanitizers look elsewhere.
+// out = m * in, or out += m * in. m: [rows, columns]. Nearly all of what the toy does, by one thread between the barriers: sanitizers look elsewhere.
 __attribute__((no_sanitize("address", "thread", "undefined"))) void Product(const float* m, const float* in, size_t rows, size_t columns, bool add,
                                                                            float* out) {
   for (size_t r = 0; r < rows; ++r) {
@@ -170,7 +170,7 @@ Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position, Lay
 }
 
 Result<std::vector<std::vector<float>>> ToyModel::Score(std::span<const Branch> branches, uint32_t position,
-                                              LayerAttention* attention) {
+                                                        LayerAttention* attention) {
   const std::vector<Native> native = native_;
   std::vector<TokenId> tokens;
   for (const Branch& b : branches) tokens.insert(tokens.end(), b.tokens.begin(), b.tokens.end());
