@@ -52,7 +52,7 @@ class LlamaEmbedder final : public TextEmbedder {
 
 Status LlamaEmbedder::Open(const EmbedderOptions& options) {
   path_ = options.path;
-  LH_RETURN_IF_ERROR(CheckGgufFile(path_));
+  LH_RETURN_IF_ERROR(CheckGgufFile(path_).status());
   LH_RETURN_IF_ERROR(StartLlama());
   TakeLlamaError();
   llama_model_params model_params = llama_model_default_params();

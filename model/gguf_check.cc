@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/file_descriptor.h"
+#include "base/text.h"
 
 namespace longhold {
 namespace {
@@ -191,6 +192,12 @@ class Metadata {
  public:
   explicit Metadata(const Header& header) : header_(header) {
     if (const auto* name = Find<std::string_view>("general.architecture")) architecture_ = *name;
+  }
+
+  // Only a plain word is one that a model of any kind has.
+  std::string architecture() const {
+    const bool word = architecture_.size() <= kNameBytesMax && std::all_of(architecture_.begin(), architecture_.end(), IsNameByte);
+    return word ? architecture_ : "";
   }
 
   Status Check() {
@@ -394,15 +401,17 @@ class MappedFile {
 
 }  // namespace
 
-Status CheckGguf(std::string_view bytes, const std::string& path) {
+Result<std::string> CheckGguf(std::string_view bytes, const std::string& path) {
   const auto named = [&](const Status& status) { return Status(status.code(), "model " + path + ": " + status.message()); };
   const Result<Header> header = ReadHeader(bytes);
   if (!header.ok()) return named(header.status());
-  const Status checked = Metadata(*header).Check();
-  return checked.ok() ? checked : named(InvalidArgument(checked.message() + "; the file is damaged, or was made to harm: fetch it again from whom you trust"));
+  Metadata metadata(*header);
+  const Status checked = metadata.Check();
+  if (checked.ok()) return metadata.architecture();
+  return named(InvalidArgument(checked.message() + "; the file is damaged, or was made to harm: fetch it again from whom you trust"));
 }
 
-Status CheckGgufFile(const std::string& path) {
+Result<std::string> CheckGgufFile(const std::string& path) {
   // Not of a pipe: it would wait for somebody to write to it.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0 && (errno == ENOENT || errno == ENOTDIR)) {

@@ -14,10 +14,10 @@
 
 namespace longhold {
 
-// `bytes` are the whole file's; `path` is for messages. Errors: invalid_argument, which names the file and the metadata.
-Status CheckGguf(std::string_view bytes, const std::string& path);
+// `bytes` are the whole file's; `path` is for messages. Gives the architecture as below. Errors: invalid_argument, which names the file and the metadata.
+Result<std::string> CheckGguf(std::string_view bytes, const std::string& path);
 
-// The same of a file, of which only the header is read. Errors: also not_found.
-Status CheckGgufFile(const std::string& path);
+// The same of a file, of which only the header is read; gives the model's architecture, empty where the file names none. Errors: also not_found.
+Result<std::string> CheckGgufFile(const std::string& path);
 
 }  // namespace longhold

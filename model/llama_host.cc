@@ -192,7 +192,7 @@ class LlamaHost final : public LanguageModel {
 
 Status LlamaHost::Open(const LlamaOptions& options) {
   options_ = options;
-  LH_RETURN_IF_ERROR(CheckGgufFile(options.path));
+  LH_RETURN_IF_ERROR(CheckGgufFile(options.path).status());
   LH_RETURN_IF_ERROR(StartLlama());
   TakeLlamaError();
   llama_model_params params = llama_model_default_params();

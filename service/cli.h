@@ -16,6 +16,8 @@ namespace longhold {
 
 struct ModelGetCommand { std::string name; };
 struct ModelListCommand {};
+struct ModelAddCommand { std::string name, file; };
+struct ModelRemoveCommand { std::string name; };
 struct IngestCommand {
   std::vector<std::string> paths;
   std::string memory;
@@ -89,7 +91,7 @@ struct KeyRemoveCommand { std::string name; };
 struct ConfigShowCommand { bool origin = false; };
 struct VersionCommand {};
 
-using Command = std::variant<ModelGetCommand, ModelListCommand, IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
+using Command = std::variant<ModelGetCommand, ModelListCommand, ModelAddCommand, ModelRemoveCommand, IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
                              ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand, KeyAddCommand, KeyLimitCommand, KeyListCommand, KeyRemoveCommand, ConfigShowCommand,
                              VersionCommand>;
 

@@ -67,9 +67,29 @@ Status Run(const ModelGetCommand& command, const CommandContext& c) {
 }
 
 Status Run(const ModelListCommand&, const CommandContext& c) {
-  std::vector<CatalogLine> lines;
-  for (const CatalogModel& model : CatalogModels()) lines.push_back({&model, c.catalog.Look(model)});
-  c.terminal.Out(c.json ? CatalogJson(lines) + "\n" : CatalogText(lines));
+  const std::vector<ModelEntry> models = c.catalog.List();
+  c.terminal.Out(c.json ? CatalogJson(models) + "\n" : CatalogText(models));
+  return OkStatus();
+}
+
+Status Run(const ModelAddCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const AddedModel model, c.catalog.Add(command.name, command.file));
+  if (c.json) {
+    PrintJson(c, ModelPathJson(model.name, model.path));
+  } else {
+    c.terminal.Out(model.name + ": " + MakePrintable(model.path) + " (" + (model.architecture.empty() ? "unknown" : model.architecture) + ", " +
+                   FormatBytes(model.bytes) + ")\n");
+  }
+  return OkStatus();
+}
+
+Status Run(const ModelRemoveCommand& command, const CommandContext& c) {
+  LH_RETURN_IF_ERROR(c.catalog.Remove(command.name));
+  if (c.json) {
+    PrintJson(c, ModelPathJson(command.name, ""));
+  } else {
+    c.terminal.Out(command.name + ": is no name any more\n");
+  }
   return OkStatus();
 }
 

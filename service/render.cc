@@ -252,15 +252,15 @@ std::string_view StateName(CatalogState::Kind kind) {
 }
 }  // namespace
 
-std::string CatalogJson(const std::vector<CatalogLine>& lines) {
+std::string CatalogJson(const std::vector<ModelEntry>& models) {
   json::array list;
-  for (const CatalogLine& line : lines) {
-    list.push_back(json::object{{"name", Text(line.model->name)},
-                                {"kind", ModelKindName(line.model->kind)},
-                                {"licence", Text(line.model->licence)},
-                                {"bytes", line.state.bytes > 0 ? line.state.bytes : line.model->bytes},
-                                {"state", StateName(line.state.kind)},
-                                {"path", Text(line.state.path)}});
+  for (const ModelEntry& model : models) {
+    list.push_back(json::object{{"name", Text(model.name)},
+                                {"kind", ModelKindName(model.kind)},
+                                {"licence", Text(model.licence)},
+                                {"bytes", model.bytes},
+                                {"state", StateName(model.state.kind)},
+                                {"path", Text(model.state.path)}});
   }
   return DumpJson(list);
 }
@@ -457,14 +457,11 @@ std::string ReindexText(const std::string& memory, const ReindexReport& r) {
          (r.other_heads ? ", for other recall heads" : "") + ", " + Plural(r.tokens, "token") + " in " + FormatDuration(r.seconds) + "\n";
 }
 
-std::string CatalogText(const std::vector<CatalogLine>& lines) {
+std::string CatalogText(const std::vector<ModelEntry>& models) {
   TextTable table{.right = {false, false, false, true, false, false}, .rows = {}};
-  for (const CatalogLine& line : lines) {
-    const bool here = line.state.kind != CatalogState::Kind::kAbsent;
-    table.rows.push_back({std::string(line.model->name), std::string(ModelKindName(line.model->kind)),
-                          std::string(line.model->licence), FormatBytes(here ? line.state.bytes : line.model->bytes),
-                          std::string(StateName(line.state.kind)),
-                          CollapseSpace(line.state.path)});
+  for (const ModelEntry& model : models) {
+    table.rows.push_back({model.name, std::string(ModelKindName(model.kind)), model.licence.empty() ? "yours" : model.licence,
+                          FormatBytes(model.bytes), std::string(StateName(model.state.kind)), CollapseSpace(model.state.path)});
   }
   return table.Print();
 }

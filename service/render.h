@@ -36,11 +36,6 @@ struct IngestSummary {
   uint64_t disk_bytes = 0;
 };
 
-struct CatalogLine {
-  const CatalogModel* model = nullptr;
-  CatalogState state;
-};
-
 // A degraded reply has the member "lost": {"blocks", "spans"}.
 boost::json::object AskObject(const AskReply& reply);
 std::string AskJson(const AskReply& reply);
@@ -49,7 +44,7 @@ std::string ShowJson(const MemoryInfo& info);
 // An array of what ShowJson prints; a memory that cannot be read has "error" with code and message, no documents and no tokens.
 std::string ListJson(const std::vector<MemoryInfo>& memories);
 std::string IngestJson(const IngestSummary& summary);
-std::string CatalogJson(const std::vector<CatalogLine>& lines);
+std::string CatalogJson(const std::vector<ModelEntry>& models);
 std::string ConfigJson(const Config& config);
 std::string VersionJson(std::string_view version, std::string_view kernels);
 // {"memory": ..., plus what `forget`, `compact` and `verify` have to tell.
@@ -74,7 +69,7 @@ std::string ShowText(const MemoryInfo& info);
 std::string ListText(const std::vector<MemoryInfo>& memories);
 std::string IngestText(const IngestSummary& summary);
 std::string ReindexText(const std::string& memory, const ReindexReport& report);
-std::string CatalogText(const std::vector<CatalogLine>& lines);
+std::string CatalogText(const std::vector<ModelEntry>& models);
 std::string ConfigText(const Config& config, bool origin);
 
 // Breaks `text` at spaces into lines of at most `columns`, each preceded by `indent` spaces. Longer words are cut.

@@ -77,7 +77,7 @@ Gguf Sane() {
 }
 
 TEST(GgufCheck, TakesWhatLibllamaCanRead) {
-  const Status status = CheckGguf(Sane().Encode(), "m.gguf");
+  const Status status = CheckGguf(Sane().Encode(), "m.gguf").status();
   EXPECT_TRUE(status.ok()) << status.ToString();
 }
 
@@ -120,7 +120,7 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
   for (const Case& c : cases) {
     Gguf gguf = Sane();
     c.change(&gguf);
-    const Status status = CheckGguf(gguf.Encode(), "m.gguf");
+    const Status status = CheckGguf(gguf.Encode(), "m.gguf").status();
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << c.word;
     EXPECT_THAT(status.message(), AllOf(HasSubstr("model m.gguf"), HasSubstr(c.word)));
   }
@@ -129,7 +129,7 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
 TEST(GgufCheck, RefusesAHeaderThatIsCutAtAnyByte) {
   const std::string whole = Sane().Encode();
   for (size_t bytes = 0; bytes < whole.size(); ++bytes) {
-    EXPECT_EQ(CheckGguf(std::string_view(whole).substr(0, bytes), "m.gguf").code(), StatusCode::kInvalidArgument) << bytes;
+    EXPECT_EQ(CheckGguf(std::string_view(whole).substr(0, bytes), "m.gguf").status().code(), StatusCode::kInvalidArgument) << bytes;
   }
 }
 
@@ -145,14 +145,14 @@ TEST(GgufCheck, CountsAndLengthsThatAreNotTrueAllocateNothing) {
 TEST(GgufCheck, NamesFromTheFileComeToTheMessageAsPrintableText) {
   Gguf gguf = Sane();
   gguf.F32("\x1b[31m\n.freq_base", 0);
-  EXPECT_THAT(CheckGguf(gguf.Encode(), "m.gguf").message(), AllOf(HasSubstr("?[31m?.freq_base is not above 0"), Not(HasSubstr("\n"))));
+  EXPECT_THAT(CheckGguf(gguf.Encode(), "m.gguf").status().message(), AllOf(HasSubstr("?[31m?.freq_base is not above 0"), Not(HasSubstr("\n"))));
 }
 
 TEST(GgufCheck, AFileThatIsNoneIsNotWaitedFor) {
   const std::string pipe = testing::TempDir() + "/gguf_check_pipe";
   (void)unlink(pipe.c_str());
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
-  const Status status = CheckGgufFile(pipe);
+  const Status status = CheckGgufFile(pipe).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), AllOf(HasSubstr(pipe), HasSubstr("no regular file")));
   (void)unlink(pipe.c_str());
