@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "ggml-cpu.h"
 #include "llama-cpp.h"
 #include "model/gguf_check.h"
 #include "model/llama_runtime.h"
+#include "model/thread_governor.h"
 
 namespace longhold {
 namespace {
@@ -43,6 +45,7 @@ class LlamaEmbedder final : public TextEmbedder {
   llama_model_ptr model_;
   const llama_vocab* vocab_ = nullptr;
   std::unique_ptr<ggml_threadpool, PoolDeleter> pool_;
+  std::optional<ThreadGovernor> governor_;
   llama_context_ptr context_;
   uint32_t dim_ = 0;
   uint32_t tokens_max_ = 0;
@@ -86,6 +89,7 @@ Status LlamaEmbedder::Open(const EmbedderOptions& options) {
   ggml_threadpool_params pool_params = ggml_threadpool_params_default(static_cast<int>(options.threads));
   pool_params.poll = 1;  // spin only shortly between passes
   pool_.reset(ggml_threadpool_new(&pool_params));
+  governor_.emplace(options.threads);
   if (pool_ == nullptr) return ResourceExhausted("cannot start " + std::to_string(options.threads) + " threads");
   llama_attach_threadpool(context_.get(), pool_.get(), pool_.get());
   return OkStatus();
@@ -127,6 +131,8 @@ Status LlamaEmbedder::RunPass(size_t first, std::vector<float>* out) {
       batch.logits[at] = 1;
     }
   }
+  const auto threads = static_cast<int32_t>(governor_->Threads());
+  llama_set_n_threads(context_.get(), threads, threads);
   const int rc = llama_encode(context_.get(), batch);
   llama_batch_free(batch);
   if (rc != 0) return Internal("model " + path_ + ": a pass failed with code " + std::to_string(rc) + " " + TakeLlamaError());

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "attention/side_by_side.h"
 #include "base/hash.h"
@@ -20,6 +21,7 @@
 #include "model/attention_tap.h"
 #include "model/gguf_check.h"
 #include "model/llama_runtime.h"
+#include "model/thread_governor.h"
 
 namespace longhold {
 namespace {
@@ -39,30 +41,6 @@ struct PoolDeleter { void operator()(ggml_threadpool* p) const { ggml_threadpool
 using ModelPtr = std::unique_ptr<llama_model, ModelDeleter>;
 using ContextPtr = std::unique_ptr<llama_context, ContextDeleter>;
 using PoolPtr = std::unique_ptr<ggml_threadpool, PoolDeleter>;
-
-// Hash of size, header and an even sample of the weights: cheap for files of many gigabytes, and any other model,
-// tokenizer or quantisation changes it.
-Result<std::string> Fingerprint(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::error_code ec;
-  const uint64_t size = std::filesystem::file_size(path, ec);
-  if (!file || ec) return InvalidArgument("model " + path + ": cannot be read; check its permissions");
-  constexpr uint64_t kHeader = 16 << 20, kSample = 64 << 10, kSamples = 64;
-  std::string buffer(std::min(size, kHeader), '\0');
-  file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-  uint64_t hash = Hash64(buffer) ^ size;
-  for (uint64_t i = 0; i < kSamples && size > kHeader; ++i) {
-    std::string piece(kSample, '\0');
-    file.seekg(static_cast<std::streamoff>(kHeader + (size - kHeader) / kSamples * i));
-    file.read(piece.data(), kSample);
-    piece.resize(static_cast<size_t>(file.gcount()));
-    file.clear();
-    hash = Hash64(piece + std::to_string(hash));
-  }
-  char text[17];
-  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
-  return std::string(text);
-}
 
 std::string Meta(const llama_model* model, const char* key) {
   char buffer[512];
@@ -174,6 +152,7 @@ class LlamaHost final : public LanguageModel {
   ModelPtr model_;
   const llama_vocab* vocab_ = nullptr;
   PoolPtr pool_;
+  std::optional<ThreadGovernor> governor_;
   AttentionTap tap_;
   ContextPtr context_;
   llama_batch batch_{};
@@ -212,7 +191,7 @@ Status LlamaHost::Open(const LlamaOptions& options) {
   info_.context_length = static_cast<uint32_t>(std::max(0, llama_model_n_ctx_train(model_.get())));
   info_.native_window = static_cast<uint32_t>(std::max(0, llama_model_n_swa(model_.get())));
   info_.chat = llama_model_chat_template(model_.get(), nullptr) != nullptr;
-  LH_ASSIGN_OR_RETURN(info_.fingerprint, Fingerprint(options.path));
+  LH_ASSIGN_OR_RETURN(info_.fingerprint, ModelFingerprint(options.path));
   if (llama_model_has_encoder(model_.get()) || llama_model_is_recurrent(model_.get()) || llama_model_is_hybrid(model_.get()) ||
       !llama_model_has_decoder(model_.get())) {
     return Unimplemented("model " + options.path + ": architecture " + info_.architecture +
@@ -233,6 +212,7 @@ Status LlamaHost::Open(const LlamaOptions& options) {
   pool_params.poll = 1;
   pool_.reset(ggml_threadpool_new(&pool_params));
   if (pool_ == nullptr) return ResourceExhausted("cannot start " + std::to_string(options.threads) + " threads");
+  governor_.emplace(options.threads);
   return OkStatus();
 }
 
@@ -293,6 +273,8 @@ Status LlamaHost::DecodeBatch(llama_context* context, std::span<llama_seq_id> se
   batch_.token = batch_tokens_.data();
   batch_.pos = batch_positions_.data();
   batch_.logits = batch_logits_.data();
+  const auto threads = static_cast<int32_t>(governor_->Threads());
+  llama_set_n_threads(context, threads, threads);
   const int rc = llama_decode(context, batch_);
   if (rc != 0) {
     return Internal("model " + info_.name + ": forward pass of " + std::to_string(n) + " tokens failed with code " +
@@ -662,7 +644,7 @@ void LlamaHost::Parallel(size_t count, const std::function<void(size_t)>& fn) {
       GGML_N_TASKS_MAX, &job);
   ggml_cgraph* graph = ggml_new_graph_custom(ctx, 8, false);
   ggml_build_forward_expand(graph, node);
-  ggml_cplan plan = ggml_graph_plan(graph, static_cast<int>(options_.threads), pool_.get());
+  ggml_cplan plan = ggml_graph_plan(graph, static_cast<int>(governor_->Threads()), pool_.get());
   LH_CHECK(plan.work_size == 0 || plan.work_data == nullptr);
   std::vector<uint8_t> work(plan.work_size);
   plan.work_data = work.data();
@@ -798,6 +780,30 @@ Result<std::vector<NativeRun>> LlamaHost::Native(std::span<const TokenId> prefix
 }
 
 }  // namespace
+
+// Hash of size, header and an even sample of the weights: cheap for files of many gigabytes, and any other model,
+// tokenizer or quantisation changes it.
+Result<std::string> ModelFingerprint(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::error_code ec;
+  const uint64_t size = std::filesystem::file_size(path, ec);
+  if (!file || ec) return InvalidArgument("model " + path + ": cannot be read; check its permissions");
+  constexpr uint64_t kHeader = 16 << 20, kSample = 64 << 10, kSamples = 64;
+  std::string buffer(std::min(size, kHeader), '\0');
+  file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+  uint64_t hash = Hash64(buffer) ^ size;
+  for (uint64_t i = 0; i < kSamples && size > kHeader; ++i) {
+    std::string piece(kSample, '\0');
+    file.seekg(static_cast<std::streamoff>(kHeader + (size - kHeader) / kSamples * i));
+    file.read(piece.data(), kSample);
+    piece.resize(static_cast<size_t>(file.gcount()));
+    file.clear();
+    hash = Hash64(piece + std::to_string(hash));
+  }
+  char text[17];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return std::string(text);
+}
 
 Result<std::unique_ptr<LanguageModel>> LoadLlama(const LlamaOptions& options) {
   const uint64_t before = ProcessStatusBytes("VmData");

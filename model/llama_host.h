@@ -20,6 +20,10 @@ struct LlamaOptions {
   bool prove = true;     // hold the tap against the engine's own attention before returning
 };
 
+// A hash of a GGUF file's size, its header and a sample of its weights, by which a memory knows the model that read it. Milliseconds. Errors:
+// invalid_argument (the file cannot be read).
+Result<std::string> ModelFingerprint(const std::string& path);
+
 // Loads the model and attaches the attention tap. Errors:
 //   not_found            no such file
 //   invalid_argument     not a GGUF, truncated, or unreadable: the message names the file and what is wrong
