@@ -382,7 +382,8 @@ class RocksStore final : public ColdStore {
       }
     }
     LH_RETURN_IF_ERROR(writer_lock_.Take(options_.path));
-    LH_RETURN_IF_ERROR(OpenDatabase(ReadSyncMark(options_.path)));
+    LH_ASSIGN_OR_RETURN(const uint64_t synced, Synced());
+    LH_RETURN_IF_ERROR(OpenDatabase(synced));
     sync_mark_.emplace(options_.path);
     return OkStatus();
   }
@@ -402,7 +403,8 @@ class RocksStore final : public ColdStore {
         if (before.has_data) return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
         return NotFound(doing + ": it does not exist");
       }
-      opened = OpenDatabase(ReadSyncMark(options_.path));  // what is synced later, this reader need not see
+      LH_ASSIGN_OR_RETURN(const uint64_t synced, Synced());  // what is synced later, this reader need not see
+      opened = OpenDatabase(synced);
       LH_ASSIGN_OR_RETURN(const DirectoryState after, DirectoryState::Of(options_.path));
       const bool kept_logs = before.manifest == after.manifest && std::includes(after.logs.begin(), after.logs.end(),
                                                                                 before.logs.begin(), before.logs.end());
@@ -415,6 +417,11 @@ class RocksStore final : public ColdStore {
       if (opened.ok()) opened = Unavailable(doing + ": the writer is changing it; try again");
     }
     return opened;
+  }
+
+  Result<uint64_t> Synced() const {
+    const Result<uint64_t> synced = ReadSyncMark(options_.path);
+    return synced.ok() ? synced : Status(synced.status().code(), "open " + Name() + ": " + synced.status().message());
   }
 
   // Must hold: db_ == nullptr, and for a writer the lock. `synced`: how many changes the store must have.

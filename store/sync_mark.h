@@ -2,7 +2,8 @@
 // takes a log that was removed, emptied or cut, or a manifest that was cut between two of its records, for an older state of the store, and
 // opens it without a word. With the number beside them that is found out.
 //
-// The file: the number (8 bytes, little-endian) and Hash64 of these bytes (8). One that is missing, cut or damaged says 0.
+// The file: the number (8 bytes, little-endian) and Hash64 of these bytes (8). One that is missing, or has nothing but zeros, as a crash of the machine
+// leaves a file that was just made, says 0. Any other is damaged: what it guards may be, too (it may have changed places with a log).
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,14 @@
 #include <string>
 
 #include "base/file_descriptor.h"
+#include "base/status.h"
 
 namespace longhold {
 
 inline constexpr const char* kSyncMarkName = "SYNCED";
 
-// Of a store in `directory`; 0 where there is none. Thread use: safe to call concurrently, also with a SyncMark of any process.
-uint64_t ReadSyncMark(const std::string& directory);
+// Of a store in `directory`; 0 where there is none. Thread use: safe to call concurrently, also with a SyncMark of any process. Errors: data_loss.
+Result<uint64_t> ReadSyncMark(const std::string& directory);
 
 // The writer's. Thread use: *synchronised*.
 class SyncMark {

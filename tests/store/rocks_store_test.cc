@@ -575,6 +575,46 @@ TEST_F(RocksDamageTest, ALogThatGoesIsMissedWhereItWasSynced) {
   EXPECT_EQ(store_->Get(Table::kMeta, "a").status().code(), StatusCode::kNotFound) << "what is left";
 }
 
+// What guards the log is damaged: then nobody can tell whether the log is whole. It may be the log's file under another name, and the log be gone.
+TEST_F(RocksDamageTest, AMarkThatIsNoneIsDamage) {
+  Open();
+  ASSERT_TRUE(Put(Table::kMeta, "a", "1").ok());
+  WriteBatch batch;
+  batch.Put(Table::kText, "b", "2");
+  ASSERT_TRUE(store_->Write(std::move(batch), Durability::kSynced).ok());
+  const std::string image = dir_ / "image", mark = image + "/SYNCED", good = ReadWholeFile(path_ + "/SYNCED");
+  ASSERT_EQ(good.size(), 16u);
+  const auto open = [&](std::optional<std::string> bytes, bool read_only) {
+    fs::remove_all(image);
+    fs::copy(path_, image);
+    if (bytes.has_value()) {
+      std::ofstream(mark, std::ios::binary | std::ios::trunc) << *bytes;
+    } else {
+      const std::string log = Files(image, ".log").at(0), aside = dir_ / "aside";
+      fs::rename(mark, aside);
+      fs::rename(log, mark);
+      fs::rename(aside, log);
+    }
+    RocksOptions options = OptionsAt(image);
+    options.read_only = read_only;
+    return OpenRocksStore(options).status();
+  };
+  for (const bool read_only : {true, false}) {
+    EXPECT_TRUE(open(good, read_only).ok());
+    for (size_t i = 0; i < good.size(); ++i) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ 4);
+      const Status status = open(bad, read_only);
+      EXPECT_EQ(status.code(), StatusCode::kDataLoss) << i;
+      EXPECT_NE(status.message().find("SYNCED"), std::string::npos) << status.ToString();
+      const std::string cut = good.substr(0, i);
+      EXPECT_EQ(open(cut, read_only).ok(), cut.find_first_not_of('\0') == std::string::npos) << i;
+    }
+    EXPECT_EQ(open(std::nullopt, read_only).code(), StatusCode::kDataLoss) << "changed places with the log";
+    EXPECT_TRUE(open(std::string(16, '\0'), read_only).ok()) << "as a crash of the machine may leave a new file";
+  }
+}
+
 // A directory that a stranger gave away: nothing in it is followed out of it, waited for, or read into memory however large it is.
 TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
   const std::string outside = dir_ / "outside";
