@@ -68,6 +68,7 @@ RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
   p.kv_heads = m.geometry.kv_heads;
   p.head_dim = m.geometry.head_dim;
   p.vocab_size = m.vocab_size;
+  p.abstain_found = kAbstainFound;
   // A model some of whose layers keep no keys of the document sees each branch of a look in turn, at twice the cost.
   if (m.native_window > 0) p.look_spans = 8;
   return p;

@@ -243,7 +243,7 @@ class Runner {
       EvalRow row = NewRow(EvalMode::kLonghold, current, q, CleanUtf8(reply.answer), &found);
       row.first_token_ms = reply.first_token_ms;
       row.tokens_read = reply.tokens_recalled + reply.prompt_tokens;
-      row.coverage = reply.coverage;
+      row.coverage = reply.coverage.value_or(0);
       row.evidence = reply.evidence;
       row.abstained = reply.abstained;
       if (question.unanswerable) row.score = reply.abstained ? 1 : 0;

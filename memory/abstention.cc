@@ -73,4 +73,36 @@ double Support(std::span<const AskedWord> asked, std::span<const WordBeside> bes
   return std::max(0.0, look / all) * (kOtherWords + found / all) / (kOtherWords + 1);
 }
 
+double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> beside) {
+  LH_CHECK(asked.size() == beside.size());
+  double all = 0, found = 0;
+  for (size_t i = 0; i < asked.size(); ++i) {
+    if (asked[i].function_word) continue;
+    all += asked[i].weight;
+    if (beside[i].found) found += asked[i].weight;
+  }
+  return all > 0 ? found / all : 1;
+}
+
+double FoundShareTogether(std::span<const AskedWord> asked, std::span<const std::vector<WordBeside>> spans) {
+  std::vector<WordBeside> together(asked.size());
+  double share = 0, first = 0;
+  for (uint32_t needed = 0;; ++needed) {
+    double most = 0;
+    std::vector<WordBeside> best;
+    for (const std::vector<WordBeside>& span : spans) {
+      std::vector<WordBeside> with = together;
+      for (size_t w = 0; w < with.size(); ++w) with[w].found |= span[w].found;
+      const double gain = FoundShare(asked, with) - share;
+      if (gain <= most) continue;
+      most = gain;
+      best = std::move(with);
+    }
+    if (needed == 0) first = most;
+    if (most <= 0 || most < kNeededGain * first) return needed >= kTogetherMin ? share / kTogetherFactor : 0;
+    share += most;
+    together = std::move(best);
+  }
+}
+
 }  // namespace longhold

@@ -54,4 +54,19 @@ std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<
 // token, 0 or more; infinity where there is no word to go by.
 double Support(std::span<const AskedWord> asked, std::span<const WordBeside> beside);
 
+// The same without a look: the share of the question that stands in the span, 0..1, its words weighed by how rare they are in the memory and function
+// words left out. A word that stands nowhere in the memory weighs most. 1 where there is no word to go by.
+double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> beside);
+
+// A question that names several things is supported by no single span. Takes the spans' words together, the span with most of the question first, then
+// always the one that adds most, as long as that is kNeededGain of what the first one has. Spans together also find words by chance: it takes
+// kTogetherMin of them, and their share counts kTogetherFactor times less (docs/decisions/0006). 0 where fewer are needed.
+//   spans: [spans][asked]
+double FoundShareTogether(std::span<const AskedWord> asked, std::span<const std::vector<WordBeside>> spans);
+
+// A span that adds this share of what the best one explains of a question is needed beside it.
+inline constexpr double kNeededGain = 0.2;
+inline constexpr uint32_t kTogetherMin = 3;
+inline constexpr double kTogetherFactor = 1.6;
+
 }  // namespace longhold

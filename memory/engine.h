@@ -108,7 +108,11 @@ struct RecallOptions {
   uint32_t spans_max = 0;     // 0: the profile's, and its follow_spans more where follow-ups find some
   bool abstain = true;        // say so when the memory seems to hold nothing on the question, by the profile's marks
   bool explain = false;       // fill RecallReply::words and ::candidates_explained
+  // How many of the plan's best spans the model itself reranks (memory/second_look.h), at most kRerankSpansMax; none: the profile's look_spans. It reads
+  // the question once more for each: with a large model that takes longer than all else (docs/decisions/0029).
+  std::optional<uint32_t> rerank_spans;
 };
+inline constexpr uint32_t kRerankSpansMax = 64;
 
 // A distinct word of a question as the memory knows it.
 struct QuestionWord {
@@ -136,7 +140,7 @@ struct ExplainedSpan {
 
 struct RecallReply {
   std::vector<RecalledSpan> spans;
-  double coverage = 0;        // share of the recall heads' attention mass that the spans hold; 0..1
+  std::optional<double> coverage;  // share of the recall heads' attention mass that the spans hold, 0..1; none where no head was asked
   double evidence = 0;        // how much likelier the best span makes the question's tokens, in nats per token; 0 without a look
   bool abstained = false;     // the memory seems to hold nothing on the question: `spans` are only the closest places
   uint64_t candidates = 0;    // blocks that were weighed against each other
@@ -189,6 +193,9 @@ struct AskOptions {
   // Where the memory seems to hold nothing on it the model answers from the conversation alone, instead of kAbstention. The reply says so all the
   // same, and cites nothing.
   bool answer_alone = false;
+  // Of the recalled sentences, how many tokens the model reads again as text right before the question, at most kReencodeTokensMax: copies come out right
+  // more often, and each token takes as long as one of the question. None: the profile's reread_tokens. Focused only.
+  std::optional<uint32_t> reencode_tokens;
   std::optional<uint32_t> likeliest;                  // fill AskReply::likelihoods, each with so many others, at most kLikeliestMax
   bool characters = false;                            // fill Citation::characters and document_index
   // Write "[n]" behind each sentence: the citation that got the most attention while it was written. What is shown by on_text has them, and
@@ -202,6 +209,7 @@ struct AskOptions {
   std::function<void(std::string_view)> on_text;      // pieces of the answer as they come, whole UTF-8 characters
 };
 
+inline constexpr uint32_t kReencodeTokensMax = 1024;
 inline constexpr uint32_t kLikeliestMax = 20;
 inline constexpr uint32_t kAttendBlocksMin = 64;
 
@@ -222,7 +230,7 @@ struct AskReply {
   std::string answer;         // kAbstention when abstained
   std::string marked;         // with AskOptions::marks, the answer with them
   std::vector<Citation> citations;  // by share of attention, best first
-  double coverage = 0;
+  std::optional<double> coverage;  // as RecallReply::coverage
   double evidence = 0;        // as RecallReply::evidence
   bool abstained = false;     // the memory seems to hold nothing on the question: nothing was recalled, and the model asked only with answer_alone
   std::vector<RecalledSpan> closest;  // when abstained: the place that came closest, if any
@@ -274,6 +282,7 @@ class LongWords;
 class PickedBlocks;
 class RelatedWords;
 struct PlannedSpan;
+struct Manifest;
 struct Prompt;
 struct RocksOptions;
 struct RecallPlan;
@@ -375,9 +384,12 @@ class Engine {
   Result<std::shared_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
   // A memory to look at: open_, where it is that one, or one of its own, so that looking does not take another memory's indexes from who asks it.
   Result<std::shared_ptr<Open_>> OpenToShow(const std::string& name);
-  Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options);
-  // How many spans a second look at this prompt may take in; 0 for no look.
-  uint32_t SpansToLookAt(const Prompt& prompt) const;
+  // `answers`: planned.set is left with the prompt's head in it; else only where planning needed it.
+  Result<Planned> PlanFor(const std::string& memory, std::string_view question, const AskOptions& options, bool answers);
+  // Whose queries a question is asked for.
+  std::vector<RecallHead> HeadsToAsk(const Manifest& manifest) const;
+  // How many of `wanted` spans a second look at this prompt may take in; 0 for no look.
+  uint32_t SpansToLookAt(const Prompt& prompt, uint32_t wanted) const;
   // [judged tokens] how rare each token's word is in the memory; 0 for function words and for what stands nowhere.
   static std::vector<double> JudgedWeights(const Planned& planned);
   // Orders the plan's spans by what the model thinks of them (memory/second_look.h) and drops those that fall far behind.
@@ -393,8 +405,8 @@ class Engine {
   // budget asks for. Errors: resource_exhausted when it has no room for a single one.
   Result<std::vector<std::vector<float>>> QuestionBeside(Planned& planned, std::span<const PlannedSpan> spans);
   // How many of the plan's best spans are read again as text instead of recalled as keys and values.
-  size_t SpansToReread(const RecallPlan& plan) const;
-  // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most reread_tokens in all, and
+  size_t SpansToReread(const Planned& planned) const;
+  // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most planned.reread_tokens in all, and
   // planned.lookalikes (memory/excerpts.h).
   Status ReadSentences(Planned& planned) const;
   // Cuts the sentences' rows out of the pieces.

@@ -58,10 +58,10 @@ std::string Trim(const std::string& text) {
 
 // Layers that stay with the engine keep no keys of the document, so of a recalled span they see nothing: in Gemma 15 of 18.
 // The best spans, as far as they fill half of those layers' window, are therefore read again, right before the question.
-size_t Engine::SpansToReread(const RecallPlan& plan) const {
-  uint64_t room = profile_->reread_tokens > 0 ? 0 : model_->info().native_window / 2;
+size_t Engine::SpansToReread(const Planned& p) const {
+  uint64_t room = p.reread_tokens > 0 ? 0 : model_->info().native_window / 2;
   size_t count = 0;
-  while (count < plan.spans.size() && plan.spans[count].tokens.size() <= room) room -= plan.spans[count++].tokens.size();
+  while (count < p.plan.spans.size() && p.plan.spans[count].tokens.size() <= room) room -= p.plan.spans[count++].tokens.size();
   return count;
 }
 
@@ -69,7 +69,7 @@ size_t Engine::SpansToReread(const RecallPlan& plan) const {
 // lost, or come from a neighbour. Read again by itself, the place is copied right.
 Status Engine::ReadSentences(Planned& p) const {
   std::vector<SpanSentence> sentences;
-  if (profile_->reread_tokens == 0) return OkStatus();
+  if (p.reread_tokens == 0) return OkStatus();
   std::vector<ExcerptSpan> spans;
   for (size_t i = 0; i < p.plan.spans.size(); ++i) {
     const PlannedSpan& span = p.plan.spans[i];
@@ -93,7 +93,7 @@ Status Engine::ReadSentences(Planned& p) const {
       sentences.push_back(std::move(sentence));
     }
   }
-  p.excerpts = ChooseExcerpts(p.asked, sentences, spans, profile_->reread_tokens);
+  p.excerpts = ChooseExcerpts(p.asked, sentences, spans, p.reread_tokens);
   p.lookalikes = Lookalikes(p.asked, sentences, p.excerpts);
   return OkStatus();
 }
@@ -188,7 +188,7 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
 // How many of the plan's spans, best first, the context holds beside question and answer.
 size_t Engine::SpansThatFit(const Planned& p) const {
   uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - p.answer_tokens;
-  room -= std::min<uint64_t>(room, profile_->reread_tokens);
+  room -= std::min<uint64_t>(room, p.reread_tokens);
   uint64_t wanted = 0;
   size_t fitting = 0;
   for (; fitting < p.plan.spans.size(); ++fitting) {
@@ -204,10 +204,10 @@ Status Engine::ReserveAnswer(Planned& p) {
     uint64_t passed = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes, stored = 0;
     std::vector<Piece> pieces;
     for (size_t i = 0; i < p.plan.spans.size(); ++i) {
-      (i < SpansToReread(p.plan) ? passed : stored) += p.plan.spans[i].tokens.size();
+      (i < SpansToReread(p) ? passed : stored) += p.plan.spans[i].tokens.size();
       AppendPieces(p.plan.spans[i], i, &pieces);
     }
-    if (!p.plan.spans.empty()) passed += profile_->reread_tokens;
+    if (!p.plan.spans.empty()) passed += p.reread_tokens;
     passed = std::min<uint64_t>(passed, p.set->capacity());
     stored = std::min(stored, p.set->capacity() - passed);
     Status reserved = p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * p.BlockBytes()));
@@ -250,7 +250,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const auto late = [&] { return options.deadline.has_value() && Clock::now() >= *options.deadline; };
   const Status too_late = DeadlineExceeded("the time that was given was over before the answer began");
   if (late()) return too_late;
-  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options));
+  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options, /*answers=*/true));
   if (late()) return too_late;
   // When the context does not hold all spans, the worst go; question and answer keep their room.
   p.plan.spans.resize(SpansThatFit(p));
@@ -259,6 +259,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   reply.scan_ms = p.plan.scan_ms;
   reply.evidence = p.plan.evidence;
   reply.abstained = p.abstained;
+  if (p.heads_asked) reply.coverage = 0;
   if (p.abstained && !options.answer_alone) return Abstain(p, options, start, std::move(reply));
   if (p.abstained) {
     p.plan.spans.clear();
@@ -267,7 +268,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   LH_RETURN_IF_ERROR(ReserveAnswer(p));
   LH_ASSIGN_OR_RETURN(std::vector<RecalledSpan> described, DescribeAll(p, &reply.spans_lost));
   reply.hops = p.hops;
-  reply.coverage = p.plan.Coverage();
+  if (p.heads_asked) reply.coverage = p.plan.Coverage();
   reply.candidates = p.plan.candidates;
   reply.spans = p.plan.spans.size();
   reply.memory_tokens = p.memory->committed_tokens();
@@ -276,7 +277,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const Clock::time_point recall_start = Clock::now();
   const uint32_t head = p.set->size();
   std::vector<TokenSpan> places;  // of each planned span among the working set's keys
-  const size_t reread = SpansToReread(p.plan);
+  const size_t reread = SpansToReread(p);
   LH_RETURN_IF_ERROR(ReadSentences(p));
   LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
   p.blocks.clear();  // what is needed of them is in the set

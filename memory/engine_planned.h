@@ -47,7 +47,9 @@ struct Engine::Planned {
   std::vector<AskedWord> asked;      // the distinct ones
   std::vector<RelatedWord> related;  // what may stand for them, by its weight in the profile
   std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
+  uint32_t reread_tokens = 0;        // AskOptions::reencode_tokens, or the profile's
   uint32_t answer_tokens = 0;        // the longest answer that there is room for, at most AskOptions::max_tokens
+  bool heads_asked = false;          // for coverage
   bool looked = false;               // there was a second look
   bool abstained = false;
   std::vector<SpanSentence> excerpts, lookalikes;  // of the plan's spans: read again as text, and not recalled
@@ -65,9 +67,6 @@ struct Engine::Planned {
     return loaded.block.ok() && loaded.block->tokens >= piece.row_end ? &*loaded.block : nullptr;
   }
 };
-
-// A span that adds this share of what the best one explains of a question is needed beside it (RankByLook).
-inline constexpr double kNeededGain = 0.2;
 
 using EngineClock = std::chrono::steady_clock;
 inline double Milliseconds(EngineClock::time_point from, EngineClock::time_point to) {

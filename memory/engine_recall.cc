@@ -13,11 +13,6 @@ namespace {
 
 using Clock = EngineClock;
 
-// A question that names many things is supported by no single span. But spans together also find words by chance: it takes three, and
-// they must speak so much more for the question (decisions/0006).
-constexpr uint32_t kTogetherMin = 3;
-constexpr double kTogetherFactor = 1.6;
-
 constexpr uint32_t kExplainedSpans = 32;
 constexpr size_t kClosestSpans = 3;
 
@@ -89,7 +84,15 @@ size_t Engine::ReserveLook(Planned& p, std::span<const PlannedSpan> spans, Memor
   return sets->Resize(set_bytes).ok() ? count : 0;
 }
 
-Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+// All of the memory's, in the manifest's order, whatever weight the profile gives each; none where it gives them none.
+std::vector<RecallHead> Engine::HeadsToAsk(const Manifest& m) const {
+  std::vector<RecallHead> heads;
+  if (profile_->head_weight <= 0 || profile_->heads.empty()) return heads;
+  for (size_t h = 0; h < m.scan_layers.size(); ++h) heads.push_back({.layer = m.scan_layers[h], .kv_head = m.scan_kv_heads[h]});
+  return heads;
+}
+
+Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::string_view question, const AskOptions& options, bool answers) {
   LH_CHECK(model_ != nullptr);
   LH_RETURN_IF_ERROR(CheckQuestion(question));
   Planned p;
@@ -102,11 +105,12 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()), tail = static_cast<uint32_t>(p.prompt.tail.size());
   LH_ASSIGN_OR_RETURN(const uint64_t room, RoomBesideQuestion(info, p.prompt, options.max_tokens));
 
+  p.reread_tokens = options.reencode_tokens.value_or(profile_->reread_tokens);
   const uint32_t spans_max = options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
   const uint64_t spans_in_all = uint64_t{spans_max} + profile_->follow_spans + profile_->follow_refreshes;
-  const uint64_t spans_tokens = spans_in_all * SpanTokensMax(*profile_) + profile_->reread_tokens;
+  const uint64_t spans_tokens = spans_in_all * SpanTokensMax(*profile_) + p.reread_tokens;
   // A longer answer than this only where the usual spans have room beside it, on which it is to rest.
-  const uint64_t usual = std::min<uint64_t>(spans_tokens, uint64_t{profile_->spans_max + profile_->follow_spans} * SpanTokensMax(*profile_) + profile_->reread_tokens);
+  const uint64_t usual = std::min<uint64_t>(spans_tokens, uint64_t{profile_->spans_max + profile_->follow_spans} * SpanTokensMax(*profile_) + p.reread_tokens);
   p.answer_tokens = static_cast<uint32_t>(
       std::min<uint64_t>(options.max_tokens, std::max<uint64_t>(std::min<uint64_t>(room, kAnswerTokensMin), room - std::min(room, usual))));
   const uint64_t need = uint64_t{head} + tail + spans_tokens + p.answer_tokens;
@@ -114,12 +118,14 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   LH_ASSIGN_OR_RETURN(p.set_memory, budget_.Reserve(WorkingSet::Bytes(info.geometry, uint64_t{head} + tail), "the question"));
   LH_ASSIGN_OR_RETURN(p.block_memory, budget_.Reserve(0, "recalling blocks"));
 
-  // What the memory's heads ask for, at whatever weight the profile gives them.
-  const Manifest& m = p.memory->manifest();
-  std::vector<RecallHead> heads;
-  for (size_t h = 0; h < m.scan_layers.size(); ++h) heads.push_back({.layer = m.scan_layers[h], .kv_head = m.scan_kv_heads[h]});
+  const uint32_t looked = SpansToLookAt(p.prompt, options.recall.rerank_spans.value_or(profile_->look_spans));
   RecallQuery query;
-  LH_ASSIGN_OR_RETURN(query.heads, ProbeQueries(*model_, *p.set, p.prompt, heads));
+  const std::vector<RecallHead> heads = HeadsToAsk(p.memory->manifest());
+  // Where nothing but words is asked, the model reads the prompt's head only for an answer.
+  if (answers || looked > 0 || !heads.empty()) {
+    LH_ASSIGN_OR_RETURN(query.heads, ProbeQueries(*model_, *p.set, p.prompt, heads));
+    p.heads_asked = !heads.empty();
+  }
   p.words = vocabulary_->Words(p.prompt.Words());
   std::erase_if(p.words, [&](const LexicalWord& word) { return p.prompt.aside[word.begin]; });
   query.words = p.words;
@@ -128,7 +134,6 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
     for (RelatedWord& word : query.related) word.weight *= profile_->related_weight;
     p.related = query.related;
   }
-  const uint32_t looked = SpansToLookAt(p.prompt);
   const uint32_t wanted = std::max({spans_max, looked, options.recall.explain ? kExplainedSpans : 0});
   LH_ASSIGN_OR_RETURN(p.plan, PlanRecall(*p.memory, *profile_, query, wanted,
                                          WorkersOf(*model_)));
@@ -149,12 +154,12 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   return p;
 }
 
-uint32_t Engine::SpansToLookAt(const Prompt& prompt) const {
+uint32_t Engine::SpansToLookAt(const Prompt& prompt, uint32_t wanted) const {
   const size_t judged = prompt.JudgedTokens();
   if (judged == 0 || model_->scored_tokens_max() < judged) return 0;
   // Half a pass of the model is what a look may cost; with fewer than four spans to choose from it is not worth it.
   const size_t most = model_->batch_tokens() / 2 / prompt.Asked().size();
-  return most < 4 ? 0 : std::min<uint32_t>(profile_->look_spans, static_cast<uint32_t>(most));
+  return most < 4 ? 0 : std::min<uint32_t>(wanted, static_cast<uint32_t>(most));
 }
 
 Result<std::vector<std::vector<float>>> Engine::QuestionBeside(Planned& p, std::span<const PlannedSpan> spans) {
@@ -256,18 +261,21 @@ Status Engine::Judge(Planned& p) {
   const IndexReport& index = p.memory->index_report();
   if (index.segments_lost + index.blocks_lost > 0) return OkStatus();  // what is not searched may hold it
   p.abstained = p.weighed.empty();
-  if (!p.looked || p.abstained || profile_->abstain_support <= 0) return OkStatus();
+  const double mark = p.looked ? profile_->abstain_support : profile_->abstain_found;
+  if (p.abstained || mark <= 0) return OkStatus();
   double support = 0;
-  std::vector<WordBeside> together;
+  std::vector<std::vector<WordBeside>> spans;  // without a look
+  std::vector<WordBeside> together;            // with one
   uint32_t needed = 0;
   for (const PlannedSpan& span : p.weighed) {
-    if (span.look_logs.empty()) continue;
-    const Result<std::vector<WordBeside>> beside = Beside(p, span);
+    if (p.looked && span.look_logs.empty()) continue;
+    Result<std::vector<WordBeside>> beside = Beside(p, span);
     // Where text is damaged nobody can say that it holds nothing.
     if (!beside.ok() && beside.status().code() == StatusCode::kDataLoss) return OkStatus();
     if (!beside.ok()) return beside.status();
-    support = std::max(support, Support(p.asked, *beside));
-    if (span.look_gain < kNeededGain) continue;
+    support = std::max(support, p.looked ? Support(p.asked, *beside) : FoundShare(p.asked, *beside));
+    if (!p.looked) spans.push_back(std::move(*beside));
+    if (!p.looked || span.look_gain < kNeededGain) continue;
     ++needed;
     if (together.empty()) together.resize(beside->size());
     for (size_t w = 0; w < together.size(); ++w) {
@@ -275,7 +283,8 @@ Status Engine::Judge(Planned& p) {
     }
   }
   if (needed >= kTogetherMin) support = std::max(support, Support(p.asked, together) / kTogetherFactor);
-  p.abstained = support < profile_->abstain_support;
+  if (!p.looked) support = std::max(support, FoundShareTogether(p.asked, spans));
+  p.abstained = support < mark;
   return OkStatus();
 }
 
@@ -404,14 +413,14 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   AskOptions ask;
   ask.recall = options;
   ask.max_tokens = 1;
-  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory, query, ask));
+  LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory, query, ask, /*answers=*/false));
   RecallReply reply;
   reply.candidates = p.plan.candidates;
   reply.plan_ms = p.plan_ms + p.look_ms;
   reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
   if (p.abstained && p.plan.spans.size() > kClosestSpans) p.plan.spans.resize(kClosestSpans);
   LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
-  reply.coverage = p.plan.Coverage();
+  if (p.heads_asked) reply.coverage = p.plan.Coverage();
   reply.evidence = p.plan.evidence;
   reply.hops = p.hops;
   reply.abstained = p.abstained;

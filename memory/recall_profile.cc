@@ -100,6 +100,7 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Number("look_prior", &p.look_prior, 0, 1000);
   r.Number("look_scale", &p.look_scale, 0.01, 1000);
   r.Number("abstain_support", &p.abstain_support, 0, 1000);
+  r.Number("abstain_found", &p.abstain_found, 0, 1);
   r.Count("reread_tokens", &p.reread_tokens, 0, 1024);
   r.Count("follow_hops", &p.follow_hops, 0, 8);
   r.Count("follow_spans", &p.follow_spans, 0, 16);
@@ -158,6 +159,7 @@ std::string RecallProfile::ToJson() const {
   member("look_prior", number(look_prior));
   member("look_scale", number(look_scale));
   member("abstain_support", number(abstain_support));
+  member("abstain_found", number(abstain_found));
   member("reread_tokens", std::to_string(reread_tokens));
   member("follow_hops", std::to_string(follow_hops));
   member("follow_spans", std::to_string(follow_spans));
@@ -179,8 +181,11 @@ RecallProfile RecallProfile::For(const ModelInfo& model) {
     if (profile->Matches(model)) return *profile;
   }
   RecallProfile generic;
-  generic.name = "generic";
-  generic.reread_tokens = 192;  // both shipped models answer much better for it (docs/decisions/0007)
+  generic.name = kGenericProfile;
+  // What it costs grows with the model: half a minute of one of 8B for a few points. Calibration switches it on where it pays (docs/decisions/0029).
+  generic.look_spans = 0;
+  generic.reread_tokens = 0;
+  generic.abstain_found = kAbstainFound;
   return generic;
 }
 

@@ -23,9 +23,15 @@ struct RecallHead {
 inline constexpr uint32_t kSinkTokensMax = 512;
 inline constexpr uint32_t kWindowTokensMax = 4096;
 
+// The name of the rule that models without a profile of their own get: places are found by their words alone.
+inline constexpr std::string_view kGenericProfile = "generic";
+
+// RecallProfile::abstain_found of every model: it is about words, which all find alike (docs/decisions/0029).
+inline constexpr double kAbstainFound = 0.4;
+
 // Value type.
 struct RecallProfile {
-  std::string name;              // "smollm2-135m"; "generic" for the rule without heads
+  std::string name;              // "smollm2-135m"
   // Which models it is for: all must agree.
   std::string architecture;
   uint32_t layer_count = 0, q_heads = 0, kv_heads = 0, head_dim = 0, vocab_size = 0;
@@ -44,8 +50,11 @@ struct RecallProfile {
   double look_prior = 4;
   double look_scale = 8;
   // A question that no looked-at span supports this much (memory/abstention.h) is taken as one that the memory holds nothing on.
-  // 0, and wherever there is no second look: only a question without any candidate is.
+  // 0: only a question without any candidate is.
   double abstain_support = 0;
+  // The same where there is no second look: the share of the question's words that the best span has to hold (FoundShare). Shipped profiles and
+  // the generic rule have kAbstainFound.
+  double abstain_found = 0;
   // How many tokens of the plan's sentences go through the model again as text, right before the question, beside the spans' being
   // recalled (docs/decisions/0007); 0 for none, and then a model that keeps layers to itself reads its best spans again whole, instead of
   // recalling them (docs/decisions/0004).
@@ -69,7 +78,7 @@ struct RecallProfile {
   static Result<RecallProfile> Parse(std::string_view json, std::string_view file);
   // What Parse reads back as an equal profile; a page for people, ending in a line break.
   std::string ToJson() const;
-  // The shipped profile for `model`, or the generic rule: lexical index alone.
+  // The shipped profile for `model`, or the generic rule: the lexical index alone, and no pass of the model but the question's.
   static RecallProfile For(const ModelInfo& model);
 };
 

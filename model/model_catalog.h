@@ -60,6 +60,9 @@ struct CatalogModel {
 
 std::span<const CatalogModel> CatalogModels();
 
+// The language model that is taken where none is named: the smallest of the catalog that answers right what it finds (docs/figures.md).
+inline constexpr std::string_view kDefaultModel = "qwen2.5-coder-1.5b";
+
 struct CatalogState {
   enum class Kind : uint8_t { kAbsent, kReady, kDamaged } kind = Kind::kAbsent;
   std::string path;    // where it is or will be

@@ -383,15 +383,16 @@ no_aslr() {
   if setarch "$(uname -m)" -R true 2>/dev/null; then setarch "$(uname -m)" -R "$@"; else "$@"; fi
 }
 
-# build_preset PRESET: one step: configures build/PRESET when needed and builds it.
+# build_preset PRESET [TARGET...]: one step: configures build/PRESET when needed and builds it, or those targets of it.
 build_preset() {
   step "longhold ($1): building ..."
   mkdir -p "$LONGHOLD_ROOT/build/$1"
-  with_lock "$LONGHOLD_ROOT/build/$1.lock" build_preset_locked "$1"
+  with_lock "$LONGHOLD_ROOT/build/$1.lock" build_preset_locked "$@"
 }
 
 build_preset_locked() {
   local preset="$1" dir="$LONGHOLD_ROOT/build/$1" log="$LONGHOLD_CACHE/log/build-$1.log" options=() level prefix
+  shift
   if [[ ! -f "$dir/build.ninja" ]]; then need_space "$dir" 1000 "building longhold ($preset)"; fi
   # A build directory that came from elsewhere with its sources cannot be reused by CMake.
   if [[ -f "$dir/CMakeCache.txt" && "$(cache_value "$dir" CMAKE_HOME_DIRECTORY)" != "$LONGHOLD_ROOT" ]]; then
@@ -413,7 +414,7 @@ build_preset_locked() {
       -DPython3_EXECUTABLE="$LONGHOLD_PYTHON" "${options[@]}") ||
       die "configuring longhold ($preset) failed (see above)" "mend the cause, or remove $dir and run this script again"
   fi
-  run_ninja "$log" "$dir" ||
+  run_ninja "$log" "$dir" "$@" ||
     die "building longhold ($preset) failed (see above)" "mend the cause and run this script again"
 }
 

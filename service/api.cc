@@ -346,6 +346,7 @@ void Api::Recall(Call& call) {
     options.spans_max = static_cast<uint32_t>(spans);
     LH_ASSIGN_OR_RETURN(options.abstain, FlagField(body, "abstain", true));
     LH_ASSIGN_OR_RETURN(options.explain, FlagField(body, "explain", false));
+    LH_ASSIGN_OR_RETURN(options.rerank_spans, CountField(body, "rerank", kRerankSpansMax));
     LH_ASSIGN_OR_RETURN(timeout_s, TimeoutField(body));
     return OkStatus();
   };
@@ -372,6 +373,8 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
     options.recall.spans_max = static_cast<uint32_t>(spans);
     LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
+    LH_ASSIGN_OR_RETURN(options.recall.rerank_spans, CountField(body, "rerank", kRerankSpansMax));
+    LH_ASSIGN_OR_RETURN(options.reencode_tokens, CountField(body, "reencode", kReencodeTokensMax));
     LH_ASSIGN_OR_RETURN(options.marks, FlagField(body, "marks", false));
     LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
     LH_ASSIGN_OR_RETURN(const double timeout_s, TimeoutField(body));

@@ -80,6 +80,8 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   Result<AskReply> Ask(Engine& engine) {
     AskOptions options{.system = request_.system, .earlier = request_.earlier, .max_tokens = request_.max_tokens, .sampler = request_.sampler};
     options.recall.abstain = request_.abstain;
+    options.recall.rerank_spans = request_.rerank_spans;
+    options.reencode_tokens = request_.reencode_tokens;
     options.attend = request_.attend;
     options.attend_share = request_.attend_share;
     options.likeliest = request_.likeliest;

@@ -202,6 +202,9 @@ class Parser {
     sub->add_option("--max-tokens", ask_.max_tokens, "longest answer (128)")->type_name("N")->check(CLI::Range(1, 100000));
     AddSampler(sub, &ask_.sampler);
     sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
+    AddRerank(sub, &ask_.rerank);
+    sub->add_option("--reencode", ask_.reencode, "tokens of recalled text that the model reads again (the recall profile's)")
+        ->type_name("N")->check(CLI::Range(0u, kReencodeTokensMax));
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
     sub->add_flag("!--no-abstain", ask_.abstain, "answer also where the memory seems to hold nothing on it");
     sub->add_flag("--marks", ask_.marks, "write [1] behind each sentence: the citation that it rests on most");
@@ -209,6 +212,10 @@ class Parser {
         ->type_name("MODE")->check(CLI::IsMember({"focused", "faithful"}));
     sub->add_option("--attend-share", ask_.attend_share, "faithful: share of the blocks that a head picks (0.1)")->type_name("F")->check(CLI::Range(0.0, 1.0));
     sub->callback([this] { out_.command = ask_; });
+  }
+
+  static void AddRerank(CLI::App* sub, std::optional<uint32_t>* spans) {
+    sub->add_option("--rerank", *spans, "spans that the model itself reranks, slowly (the recall profile's)")->type_name("N")->check(CLI::Range(0u, kRerankSpansMax));
   }
 
   static void AddSampler(CLI::App* sub, SamplerOptions* sampler) {
@@ -234,6 +241,7 @@ class Parser {
     AddMemory(sub, &recall_.memory);
     sub->add_option("QUERY", recall_.query, "the query, or - for stdin")->required();
     sub->add_option("--spans", recall_.spans, "most spans (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
+    AddRerank(sub, &recall_.rerank);
     sub->add_flag("--explain", recall_.explain, "show what competed: ranks, scores, words found and missing");
     sub->add_flag("!--no-abstain", recall_.abstain, "all spans also where the memory seems to hold nothing on it");
     sub->callback([this] { out_.command = recall_; });

@@ -29,6 +29,7 @@ struct AskCommand {
   uint32_t max_tokens = 128;
   SamplerOptions sampler;
   uint32_t spans = 0;            // 0: the profile's
+  std::optional<uint32_t> rerank, reencode;  // none: the profile's
   bool abstain = true;
   bool marks = false;
   std::string attend;            // AttendName
@@ -43,6 +44,7 @@ struct ChatCommand {
 struct RecallCommand {
   std::string memory, query;
   uint32_t spans = 0;
+  std::optional<uint32_t> rerank;
   bool abstain = true, explain = false;
 };
 struct ListCommand {};

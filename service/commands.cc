@@ -181,6 +181,8 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.sampler = command.sampler;
   options.recall.spans_max = command.spans;
   options.recall.abstain = command.abstain;
+  options.recall.rerank_spans = command.rerank;
+  options.reencode_tokens = command.reencode;
   options.attend = FindAttend(command.attend).value_or(Attend::kFocused);
   options.attend_share = command.attend_share;
   options.marks = command.marks;
@@ -211,7 +213,7 @@ Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   LH_RETURN_IF_ERROR(c.load_model().status());
-  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans, .abstain = command.abstain, .explain = command.explain});
+  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans, .abstain = command.abstain, .explain = command.explain, .rerank_spans = command.rerank});
   ShowNotes(c);
   if (!recalled.ok()) return recalled.status();
   const RecallReply& reply = *recalled;

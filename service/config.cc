@@ -63,7 +63,7 @@ struct ConfigKey {
 };
 constexpr ConfigKey kKeys[] = {
     {"home", KeyKind::kPath, "\"~/.local/share/longhold\"", "Where memories, keys of the server and recall profiles are kept."},
-    {"model", KeyKind::kModel, "\"smollm2\"", "A name from 'longhold model list', or the path of a GGUF file."},
+    {"model", KeyKind::kModel, "\"qwen2.5-coder-1.5b\"", "A name from 'longhold model list', or the path of a GGUF file."},
     {"profile", KeyKind::kPath, "\"profile.json\"", "A recall profile in place of the model's own."},
     {"threads", KeyKind::kInteger, "2", "Compute threads; all processors when it is not given."},
     {"memory_budget", KeyKind::kSize, "\"1GiB\"", "RAM beside the model's weights and 64 MiB."},
@@ -276,7 +276,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   };
   const auto data_dir = XdgDir(environment, "XDG_DATA_HOME", home_dir, ".local/share");
   if (data_dir) config.home.value = *data_dir + "/longhold";
-  config.model.value = "smollm2";
+  config.model.value = std::string(kDefaultModel);
   config.threads.value = std::clamp<uint32_t>(cpus, 1, kThreadsMax);
   config.memory_budget_bytes.value = kBudgetBytesDefault;
   config.listen.value = "127.0.0.1:8420";

@@ -13,11 +13,13 @@
 
 namespace longhold {
 
+inline constexpr std::string_view kDefaultOrigin = "default";
+
 // A setting with its origin: "flag --home", "environment LONGHOLD_HOME", "file /etc/x.toml line 3", "default".
 template <typename T>
 struct Setting {
   T value{};
-  std::string origin = "default";
+  std::string origin = std::string(kDefaultOrigin);
 };
 
 struct Config {

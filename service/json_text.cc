@@ -110,4 +110,9 @@ Result<std::string> StringField(const json::object& object, std::string_view nam
   return std::string(value->get_string());
 }
 
+Result<std::optional<uint32_t>> CountField(const json::object& object, std::string_view name, uint32_t max) {
+  LH_ASSIGN_OR_RETURN(const int64_t count, IntegerField(object, name, 0, max, -1));
+  return count < 0 ? std::nullopt : std::optional(static_cast<uint32_t>(count));
+}
+
 }  // namespace longhold

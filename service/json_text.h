@@ -3,6 +3,7 @@
 
 #include <boost/json/fwd.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -30,5 +31,7 @@ Result<std::string> StringField(const boost::json::object& object, std::string_v
 Result<bool> FlagField(const boost::json::object& object, std::string_view name, bool otherwise);
 Result<double> NumberField(const boost::json::object& object, std::string_view name, double low, double high, double otherwise);
 Result<int64_t> IntegerField(const boost::json::object& object, std::string_view name, int64_t low, int64_t high, int64_t otherwise);
+// 0 to `max`; none where it is missing.
+Result<std::optional<uint32_t>> CountField(const boost::json::object& object, std::string_view name, uint32_t max);
 
 }  // namespace longhold

@@ -21,6 +21,7 @@
 #include "service/cli.h"
 #include "service/commands.h"
 #include "service/config.h"
+#include "service/model_choice.h"
 #include "service/profile_file.h"
 #include "service/terminal.h"
 
@@ -69,7 +70,13 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   }
   Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value, .encryption_key = encryption_key});
   const auto load_model_only = [&]() -> Result<LanguageModel*> {
-    LH_ASSIGN_OR_RETURN(const std::string path, catalog.Resolve(config.model.value));
+    const std::string memory = std::visit(
+        [](const auto& command) {
+          if constexpr (requires { command.memory; }) return command.memory;
+          else return std::string();
+        },
+        invocation.command);
+    LH_ASSIGN_OR_RETURN(const std::string path, ChooseModel(config, catalog, engine, memory));
     const bool serves = std::holds_alternative<ServeCommand>(invocation.command);
     LlamaOptions options{.path = path, .threads = config.threads.value};
     options.texts = serves ? SharedModelOptions().turns_max : 1;
@@ -81,7 +88,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
     shared.emplace(loaded, SharedModelOptions{.room = [&engine] { return engine.HasRoomBeside(); }});
     LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, &engine));
-    if (engine.profile().heads.empty() && engine.profile().calibration.empty()) {
+    if (engine.profile().name == kGenericProfile) {
       terminal.Note(loaded->info().name + ": has no recall profile, so places are found by their words alone; 'longhold calibrate' learns one");
     }
     return &*shared;

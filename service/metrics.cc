@@ -56,10 +56,10 @@ struct Metrics::Families {
   Gauge& resident = GaugeOf("process_resident_memory_bytes", "Resident memory, weights included.").Add({});
 
   // What a recall and an answer have in common.
-  void Planned(double plan_ms, bool was_abstained, double covered) {
+  void Planned(double plan_ms, bool was_abstained, const std::optional<double>& covered) {
     plan.Observe(plan_ms / 1000);
     if (was_abstained) abstained.Increment();
-    else coverage.Observe(covered);
+    else if (covered.has_value()) coverage.Observe(*covered);
   }
 };
 

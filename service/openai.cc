@@ -260,6 +260,8 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   request.sampler.top_p = static_cast<float>(top_p);
   request.sampler.seed = static_cast<uint32_t>(seed);
   LH_ASSIGN_OR_RETURN(request.abstain, FlagField(object, "abstain", true));
+  LH_ASSIGN_OR_RETURN(request.rerank_spans, CountField(object, "rerank", kRerankSpansMax));
+  LH_ASSIGN_OR_RETURN(request.reencode_tokens, CountField(object, "reencode", kReencodeTokensMax));
   LH_ASSIGN_OR_RETURN(request.attend, AttendField(object));
   LH_ASSIGN_OR_RETURN(request.timeout_s, TimeoutField(object));
   LH_ASSIGN_OR_RETURN(request.attend_share, NumberField(object, "attend_share", 0, 1, request.attend_share));

@@ -25,6 +25,7 @@ struct CompletionRequest {
   std::vector<std::string> stop;    // at most 4
   std::optional<uint32_t> likeliest;  // "logprobs", "top_logprobs": how many others beside each token; none: nothing is told
   bool abstain = true;              // "abstain"; longhold's own
+  std::optional<uint32_t> rerank_spans, reencode_tokens;  // "rerank", "reencode"; longhold's own
   Attend attend = Attend::kFocused; // "attend", "attend_share"; longhold's own
   double attend_share = AskOptions().attend_share;
   std::string session;              // "session"; longhold's own: question and answer become documents of the memory

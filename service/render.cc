@@ -139,10 +139,13 @@ std::string SpanText(size_t index, const RecalledSpan& span, std::string_view hi
   return out;
 }
 
-std::string CoverageText(double coverage, size_t spans, bool abstained, const std::string& memory) {
+// null where no recall head was asked.
+json::value Coverage(const std::optional<double>& coverage) { return coverage.has_value() ? json::value(*coverage) : json::value(nullptr); }
+
+std::string CoverageText(const std::optional<double>& coverage, size_t spans, bool abstained, const std::string& memory) {
   if (abstained && spans > 0) return "(" + memory + " holds nothing on this, it seems: the closest places; --no-abstain for all)\n";
   if (spans == 0) return "(nothing in " + memory + " bears on this)\n";
-  if (coverage < kCoverageLow) return "(coverage " + Format("%.2f", coverage) + ": " + memory + " may not hold the answer)\n";
+  if (coverage.has_value() && *coverage < kCoverageLow) return "(coverage " + Format("%.2f", *coverage) + ": " + memory + " may not hold the answer)\n";
   return "";
 }
 
@@ -183,7 +186,7 @@ json::object AskObject(const AskReply& reply) {
   json::object object{
       {"answer", Text(reply.answer)},
       {"citations", std::move(citations)},
-      {"coverage", reply.coverage},
+      {"coverage", Coverage(reply.coverage)},
       {"evidence", reply.evidence},
       {"abstained", reply.abstained},
       {"plan", json::object{{"candidates", reply.candidates}, {"spans", reply.spans}, {"tokens_recalled", reply.tokens_recalled},
@@ -214,7 +217,7 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"score", span.score},
                                  {"reasons", Reasons(span)}});
   }
-  json::object object{{"spans", std::move(spans)}, {"coverage", reply.coverage}, {"evidence", reply.evidence}, {"abstained", reply.abstained},
+  json::object object{{"spans", std::move(spans)}, {"coverage", Coverage(reply.coverage)}, {"evidence", reply.evidence}, {"abstained", reply.abstained},
                       {"hops", reply.hops}, {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
   if (!reply.words.empty() || !reply.candidates_explained.empty()) AddExplanation(reply, &object);
   AddLost(0, reply.spans_lost, &object);

@@ -250,12 +250,26 @@ class BadInput(CliTest):
         self.assert_error(self.ingest("good.txt", "--model", "."), 1, "directory")
         self.assert_error(self.ingest("good.txt", "--model", "none.gguf"), 3, "none.gguf")
         self.assert_error(self.ingest("good.txt", "--model", "nosuchmodel"), 3, "nosuchmodel", "model list")
-        self.assert_error(self.ingest("good.txt", "--model", "minilm-l6"), 1, "minilm-l6", "embedding model", "smollm2")
+        self.assert_error(self.ingest("good.txt", "--model", "minilm-l6"), 1, "minilm-l6", "embedding model", "smollm2", "qwen2.5-coder-1.5b")
 
     def test_a_model_that_is_not_fetched_yet(self):
         self.write("good.txt", "some text")
         env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
-        self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", env=env), 3, "smollm2", "longhold model get smollm2")
+        self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", env=env), 3, "longhold model get qwen2.5-coder-1.5b")
+        self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", "--model", "smollm2", env=env), 3, "longhold model get smollm2")
+
+    def test_a_file_gets_a_name(self):
+        env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
+        self.write("good.txt", "some text")
+        self.write("odd.gguf", gguf_header("nonesuch"))
+        added = self.run_cli("model", "add", "odd", "odd.gguf", env=env)
+        self.assertIn("odd.gguf (nonesuch", added.stdout, added.stderr)
+        self.assertEqual(self.run_json("model", "list", env=env)[-1]["name"], "odd")
+        # The name leads to the file, and the file's loader says what is wrong with it.
+        self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", "--model", "odd", env=env), 1, "odd.gguf", "nonesuch")
+        self.assert_error(self.run_cli("model", "add", "smollm2", "odd.gguf", env=env), 1, "smollm2", "catalog")
+        self.assertEqual(self.run_cli("model", "remove", "odd", env=env).returncode, 0)
+        self.assert_error(self.run_cli("model", "remove", "odd", env=env), 3, "odd")
 
     @unittest.skipIf(os.geteuid() != 0, "needs root to become somebody else")
     def test_no_permission(self):
@@ -331,8 +345,8 @@ class Models(CliTest):
     def test_list(self):
         env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
         models = self.run_json("model", "list", env=env)
-        self.assertEqual([m["name"] for m in models], ["smollm2", "gemma3-270m", "minilm-l6"])
-        self.assertEqual([m["kind"] for m in models], ["language", "language", "embedding"])
+        self.assertEqual([m["name"] for m in models], ["qwen2.5-coder-1.5b", "smollm2", "gemma3-270m", "minilm-l6"])
+        self.assertEqual([m["kind"] for m in models], ["language", "language", "language", "embedding"])
         for model in models:
             self.assertEqual(model["state"], "absent")
             self.assertEqual(list(model), ["name", "kind", "licence", "bytes", "state", "path"])
@@ -382,8 +396,8 @@ class Models(CliTest):
         self.write("cache/models/" + name, "short")
         self.write(f"cache/models/{name}.sha256", "# bytes 100\n" + "0" * 64 + f"  {name}\n")
         env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
-        self.assertEqual(self.run_json("model", "list", env=env)[0]["state"], "damaged")
-        self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", env=env), 4, "longhold model get smollm2")
+        self.assertEqual({m["name"]: m["state"] for m in self.run_json("model", "list", env=env)}["smollm2"], "damaged")
+        self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", "--model", "smollm2", env=env), 4, "longhold model get smollm2")
         shutil.rmtree(self.dir / "cache")
 
 
@@ -417,12 +431,17 @@ def wait_for(test, condition, seconds=300):
 
 
 class WithWeights(CliTest):
+    MODEL = "smollm2"
+
     @classmethod
     def setUpClass(cls):
         listed = subprocess.run([BINARY, "model", "list", "--json"], capture_output=True, text=True, check=True,
                                 env={**os.environ, "LONGHOLD_CACHE": CACHE, "LONGHOLD_HOME": "/nonexistent"}).stdout
-        if json.loads(listed)[0]["state"] != "ready":
-            raise unittest.SkipTest("no weights: run 'longhold model get smollm2'")
+        if {m["name"]: m["state"] for m in json.loads(listed)}[cls.MODEL] != "ready":
+            raise unittest.SkipTest(f"no weights: run 'longhold model get {cls.MODEL}'")
+
+    def environment(self, **more):
+        return super().environment(**{"LONGHOLD_MODEL": self.MODEL, **more})
 
     def state(self, memory, **options):
         """All that two runs must agree in."""
@@ -519,8 +538,10 @@ class Conversation(WithWeights):
     def test_ask_says_that_there_is_nothing_and_can_be_forced(self):
         question = "Which vitamin do tomatoes and oranges contain?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "8")
-        self.assertEqual((reply["answer"], reply["citations"], reply["abstained"], reply["coverage"]), ("The memory holds nothing on this.", [], True, 0))
-        self.assertLess(self.run_json("recall", "notes", question)["evidence"], self.run_json("recall", "notes", NEEDLE_QUESTION)["evidence"])
+        self.assertEqual((reply["answer"], reply["citations"], reply["abstained"], reply["coverage"]), ("The memory holds nothing on this.", [], True, None))
+        evidence = [self.run_json("recall", "notes", q, "--rerank", "16")["evidence"] for q in (question, NEEDLE_QUESTION)]
+        self.assertLess(evidence[0], evidence[1])
+        self.assertEqual(self.run_json("recall", "notes", question)["evidence"], 0, "the model read nothing for it")
         people = self.run_cli("ask", "notes", question, "--max-tokens", "8")
         self.assertEqual((people.returncode, people.stdout), (0, "The memory holds nothing on this.\n"))
         self.assertRegex(people.stderr, r"closest: .*:\d+.*--no-abstain")
@@ -589,10 +610,16 @@ class Conversation(WithWeights):
         self.assertIn(b"\x1b[2m", seen, "timings are dimmed")
 
     def test_another_models_memory_is_refused_with_both_names(self):
-        gemma = json.loads(self.run_cli("model", "list", "--json").stdout)[1]
+        gemma = {m["name"]: m for m in self.run_json("model", "list")}["gemma3-270m"]
         if gemma["state"] != "ready":
             self.skipTest("no weights of gemma3-270m")
         self.assert_error(self.run_cli("recall", "notes", "x", "--model", "gemma3-270m"), 1, "notes", "Smollm2", "Gemma")
+
+    def test_a_memory_is_asked_by_the_model_that_read_it_where_none_is_named(self):
+        environment = self.environment()
+        del environment["LONGHOLD_MODEL"]  # the default is another
+        self.assertEqual(self.run_json("recall", "notes", "the password of the lighthouse keeper", env=environment)["spans"],
+                         self.run_json("recall", "notes", "the password of the lighthouse keeper")["spans"])
 
     def test_a_changed_file_is_a_new_version(self):
         text = make_text(6, 12)
@@ -717,6 +744,37 @@ def read_terminal(leader):
         seen += piece
     os.close(leader)
     return seen
+
+
+class DefaultModel(WithWeights):
+    """The model that is taken where none is named answers right, with the right place first: what a new user sees."""
+
+    MODEL = "qwen2.5-coder-1.5b"
+    STORY = """The Night Ferry
+
+Marta Lindqvist kept the ferry at Orsa for thirty-one years. Before her, her uncle Henrik kept it, until he lost two fingers in the winch.
+The ferry was built in Gothenburg in 1952 and painted dark green, because green paint was left over from the fire engine.
+In the winter of 1987 the lake froze so fast that the ferry stood fast in the ice for nine days.
+Marta walked home over the ice each evening with a lantern, and her dog Birk walked before her.
+The mayor, Olle Sandberg, wanted to sell the ferry to a museum in Stockholm for forty thousand crowns.
+The schoolchildren wrote letters against it, and the baker Sven Holm put a jar for coins on his counter.
+In May there were fifty-three thousand crowns in the jar, and the ferry stayed.
+Marta gave the last crossing of her life to the children: each of them held the wheel for one minute.
+Now the engineer Aino Virtanen keeps the ferry, and Birk's grandson sleeps beside the winch.
+"""
+
+    def test_it_answers_right_and_cites_the_place(self):
+        environment = self.environment()
+        del environment["LONGHOLD_MODEL"]
+        self.write("ferry.txt", self.STORY)
+        read = self.run_cli("ingest", "ferry.txt", "--into", "ferry", env=environment)
+        self.assertEqual(read.returncode, 0, read.stderr)
+        for question, answer, line in (("What did Henrik lose in the winch?", "two fingers", 3), ("What colour was the ferry painted?", "green", 4),
+                                       ("How many days did the ferry stand in the ice?", "nine", 5), ("Who keeps the ferry now?", "Aino Virtanen", 11)):
+            reply = self.run_json("ask", "ferry", question, env=environment)
+            self.assertIn(answer, reply["answer"], question)
+            first = reply["citations"][0]
+            self.assertTrue(first["line_start"] <= line <= first["line_end"], (question, first))
 
 
 class Interruptions(WithWeights):

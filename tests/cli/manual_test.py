@@ -26,7 +26,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _longhold; printf '%s\\n' "${COMPREPL
             self.assertEqual(result.stderr, "")
             return result.stdout.split()
         self.assertEqual(completed("mo"), ["model"])
-        self.assertEqual(completed("--home", "ask", "model", ""), ["get", "list"], "the value of an option is no command")
+        self.assertEqual(completed("--home", "ask", "model", ""), ["get", "add", "remove", "list"], "the value of an option is no command")
         self.assertEqual(completed("ask", ""), ["notes"])
         self.assertEqual(completed("ask", "notes", ""), [])
         self.assertEqual(completed("ask", "notes", "--max"), ["--max-tokens"])

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
 
 namespace longhold {
 namespace {
@@ -52,6 +53,32 @@ TEST(Support, IsMeanLookTimesShareFoundOverRareWords) {
   EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordBeside>{{false, 0}, {true, 2}, {true, 4}}), 14 / 4.0);
   EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordBeside>{{true, 9}, {true, -2}, {true, -4}}), 0);
   EXPECT_TRUE(std::isinf(Support(std::span(asked).first(1), std::vector<WordBeside>{{false, 0}}))) << "nothing to go by";
+}
+
+TEST(FoundShare, IsOfTheRareWordsAndByTheirWeight) {
+  const std::vector<AskedWord> asked = {Asked(1, 0, 1, 5, true), Asked(2, 1, 2, 1), Asked(3, 2, 3, 3)};
+  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordBeside>{{true}, {true}, {false}}), 0.25);
+  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordBeside>{{false}, {false}, {true}}), 0.75);
+  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordBeside>{{true}, {false, 9, 1}, {false, 9, 1}}), 0) << "neither a look nor related words are the words";
+  EXPECT_DOUBLE_EQ(FoundShare(std::span(asked).first(1), std::vector<WordBeside>{{false}}), 1) << "nothing to go by";
+}
+
+TEST(FoundShareTogether, CountsSpansThatAreEachNeeded) {
+  // Two words that all have, and four things, of which each span has one.
+  std::vector<AskedWord> asked = {Asked(1, 0, 1, 1), Asked(2, 1, 2, 1)};
+  std::vector<std::vector<WordBeside>> spans;
+  for (uint32_t thing = 0; thing < 4; ++thing) asked.push_back(Asked(3 + thing, 2 + thing, 3 + thing, 5));
+  for (uint32_t thing = 0; thing < 4; ++thing) {
+    std::vector<WordBeside> span(asked.size());
+    span[0].found = span[1].found = span[2 + thing].found = true;
+    spans.push_back(span);
+  }
+  EXPECT_DOUBLE_EQ(FoundShare(asked, spans[0]), 7 / 22.0);
+  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, spans), 1 / kTogetherFactor);
+  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::span(spans).first(3)), 17 / 22.0 / kTogetherFactor);
+  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::span(spans).first(2)), 0) << "two are not many";
+  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::vector<std::vector<WordBeside>>(5, spans[0])), 0) << "the same again adds nothing";
+  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, {}), 0);
 }
 
 }  // namespace

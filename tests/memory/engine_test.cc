@@ -688,7 +688,7 @@ TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   ASSERT_FALSE(r->spans.empty());
   EXPECT_THAT(r->spans[0].text, HasSubstr(kNeedle));
-  EXPECT_EQ(r->coverage, 0.0);
+  EXPECT_EQ(r->coverage, std::nullopt);
 }
 
 TEST_F(EngineTest, AProfileWhoseHeadsTheModelLacksIsRefused) {
@@ -795,6 +795,24 @@ TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
   const Result<AskReply> off = engine_->Ask("tales", kQuestion, {});
   ASSERT_TRUE(off.ok());
   EXPECT_FALSE(off->abstained);
+}
+
+TEST_F(EngineTest, WithoutALookTheShareOfTheQuestionThatASpanHoldsDecides) {
+  RecallProfile words_only = Profile();
+  words_only.heads.clear();
+  words_only.look_spans = 0;
+  words_only.abstain_found = 0.6;
+  Restart({.answer = "It is 7350194."}, &words_only);
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());
+  const Result<AskReply> known = engine_->Ask("tales", kQuestion, {});
+  const Result<AskReply> unknown = engine_->Ask("tales", std::string(kQuestion) + " zyxwvutsrq qwertzuiop asdfghjklm yxcvbnmlkj", {});
+  ASSERT_TRUE(known.ok() && unknown.ok());
+  EXPECT_FALSE(known->abstained);
+  EXPECT_EQ(known->coverage, std::nullopt) << "no head was asked";
+  EXPECT_TRUE(unknown->abstained);
+  EXPECT_EQ(unknown->answer, kAbstention);
+  ASSERT_EQ(unknown->closest.size(), 1u);
+  EXPECT_EQ(unknown->closest[0].document, "tale");
 }
 
 TEST_F(EngineTest, WithoutALookOnlyAQuestionWithoutAnyCandidateAbstains) {

@@ -273,7 +273,7 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     ASSERT_TRUE(engine->Ingest(name, {"second", PlainText(2500, 5)}, nullptr, nullptr).ok());
     const Result<AskReply> reply = engine->Ask(name, kQuestion, Faithful(1.0));
     ASSERT_TRUE(reply.ok()) << reply.status().ToString();
-    EXPECT_NEAR(reply->coverage, 1, 1e-5);
+    EXPECT_NEAR(reply->coverage.value(), 1, 1e-5);
     EXPECT_GT(reply->candidates, kAttendBlocksMin);
     engine.reset();
 
@@ -436,7 +436,7 @@ TEST_F(FaithfulTest, WithinABudgetHeadsSeeLessOrItIsRefused) {
     EXPECT_EQ(refused, 0u);
     if (notes.empty()) {
       ++whole;
-      EXPECT_NEAR(reply->coverage, 1, 1e-5);
+      EXPECT_NEAR(reply->coverage.value(), 1, 1e-5);
     } else {
       ++less;
       EXPECT_LT(reply->coverage, 1);

@@ -48,7 +48,6 @@ TEST(RecallProfile, EveryShippedFileParsesAndIsBuiltIn) {
     const Result<RecallProfile> p = RecallProfile::Parse(ReadFile(file), file.string());
     ASSERT_TRUE(p.ok()) << p.status().ToString();
     EXPECT_EQ(p->name, file.stem());
-    EXPECT_FALSE(p->heads.empty()) << file;
     EXPECT_THAT(builtin, testing::Contains(testing::Eq(ReadFile(file)))) << file;
     for (const RecallHead& head : p->heads) {
       EXPECT_LT(head.layer, p->layer_count);
@@ -78,9 +77,9 @@ TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
         case 5: --m.vocab_size; break;
       }
       EXPECT_FALSE(p.Matches(m)) << i;
-      EXPECT_EQ(RecallProfile::For(m).name, "generic");
+      EXPECT_EQ(RecallProfile::For(m).name, kGenericProfile);
       EXPECT_TRUE(RecallProfile::For(m).heads.empty());
-      EXPECT_GT(RecallProfile::For(m).reread_tokens, 0u);
+      EXPECT_EQ(RecallProfile::For(m).look_spans + RecallProfile::For(m).reread_tokens, 0u) << "nothing that takes a large model seconds";
     }
   }
 }
@@ -108,13 +107,13 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
     EXPECT_EQ(back->ToJson(), p.ToJson());
     EXPECT_TRUE(back->Matches(ModelOf(p)));
     ASSERT_EQ(back->heads.size(), p.heads.size());
-    EXPECT_EQ(back->heads[0].layer, p.heads[0].layer);
+    for (size_t h = 0; h < p.heads.size(); ++h) EXPECT_EQ(back->heads[h].layer, p.heads[h].layer);
     EXPECT_EQ(back->look_spans, p.look_spans);
   }
   // Every key away from its default.
   const std::string all = R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
     "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "related_weight": 0.375, "gate": 3.5, "look_spans": 3, "look_prior": 1.5,
-    "look_scale": 2.5, "abstain_support": 0.5, "reread_tokens": 77, "follow_hops": 3, "follow_spans": 7, "follow_refreshes": 1,
+    "look_scale": 2.5, "abstain_support": 0.5, "abstain_found": 0.75, "reread_tokens": 77, "follow_hops": 3, "follow_spans": 7, "follow_refreshes": 1,
     "spans_max": 5, "span_score_min": 0.125, "span_tokens": 64, "window_tokens": 128, "sink_tokens": 128,
     "calibration": {"seed": 3}})";
   const Result<RecallProfile> p = RecallProfile::Parse(all, "all.json");
@@ -122,7 +121,7 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
   EXPECT_EQ(p->calibration, R"({"seed":3})");
   const std::string written = p->ToJson();
   for (const char* part : {"a \\\"b\\\"", "\"weight\": 0.25", "\"head_weight\": 0.5", "\"lexical_weight\": 0.75", "\"related_weight\": 0.375", "\"gate\": 3.5", "\"look_spans\": 3",
-                           "\"look_prior\": 1.5", "\"abstain_support\": 0.5", "\"reread_tokens\": 77", "\"follow_hops\": 3", "\"follow_spans\": 7", "\"follow_refreshes\": 1", "\"look_scale\": 2.5", "\"spans_max\": 5", "\"span_score_min\": 0.125", "\"span_tokens\": 64",
+                           "\"look_prior\": 1.5", "\"abstain_support\": 0.5", "\"abstain_found\": 0.75", "\"reread_tokens\": 77", "\"follow_hops\": 3", "\"follow_spans\": 7", "\"follow_refreshes\": 1", "\"look_scale\": 2.5", "\"spans_max\": 5", "\"span_score_min\": 0.125", "\"span_tokens\": 64",
                            "\"window_tokens\": 128", "\"sink_tokens\": 128", "\"vocab_size\": 9", "{\"seed\":3}"}) {
     EXPECT_THAT(written, HasSubstr(part));
   }
@@ -152,6 +151,7 @@ TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
       {R"({"spans_max": 7.99})", "spans_max"},
       {R"({"span_score_min": 1.01})", "span_score_min"},
       {R"({"abstain_support": -1})", "abstain_support"},
+      {R"({"abstain_found": 1.5})", "abstain_found"},
       {R"({"span_tokens": 31})", "span_tokens"},
       {R"({"span_tokens": 1025})", "span_tokens"},
       {R"({"window_tokens": 65})", "window_tokens"},

@@ -1,4 +1,5 @@
 // What is told of the command line, and what is made of it. That shells understand it is tested in tests/cli.
+#include "model/model_catalog.h"
 #include "service/cli_manual.h"
 
 #include <gmock/gmock.h>
@@ -103,7 +104,7 @@ TEST(ConfigSample, IsAConfigFileWithEveryKey) {
   const Result<Config> config = LoadConfig({.config_file = path}, [](const std::string&) { return std::nullopt; }, "/home/anna", 4);
   ASSERT_TRUE(config.ok()) << config.status().ToString();
   EXPECT_EQ(config->home.value, "/home/anna/.local/share/longhold") << "what the sample shows is the default";
-  EXPECT_EQ(config->model.value, "smollm2");
+  EXPECT_EQ(config->model.value, kDefaultModel);
   EXPECT_EQ(config->memory_budget_bytes.value, 1ull << 30);
   EXPECT_EQ(config->listen.value, "127.0.0.1:8420");
   EXPECT_EQ(config->tls_key.value, testing::TempDir() + "server.key");

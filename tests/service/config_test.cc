@@ -1,4 +1,5 @@
 // Precedence as a table: each setting from each origin, with all weaker origins set to something else.
+#include "model/model_catalog.h"
 #include "service/config.h"
 
 #include <gmock/gmock.h>
@@ -46,7 +47,7 @@ TEST_F(ConfigTest, DefaultsComeFromTheUsersDirectories) {
   ASSERT_TRUE(c.ok()) << c.status().ToString();
   EXPECT_EQ(c->home.value, "/h/.local/share/longhold");
   EXPECT_EQ(c->home.origin, "default");
-  EXPECT_EQ(c->model.value, "smollm2");
+  EXPECT_EQ(c->model.value, kDefaultModel);
   EXPECT_EQ(c->threads.value, 4u);
   EXPECT_EQ(c->memory_budget_bytes.value, 1ull << 30);
   EXPECT_EQ(c->models_dir, "/h/.cache/longhold/models");

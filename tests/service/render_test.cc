@@ -70,7 +70,7 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   EXPECT_THAT(Keys(json.at("spans").at(0)), ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end", "line_start",
                                                         "line_end", "text", "score", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
-  EXPECT_EQ(RecallJson({}), R"({"spans":[],"coverage":0,"evidence":0,"abstained":false,"hops":0,"timings":{"plan_ms":0}})");
+  EXPECT_EQ(RecallJson({}), R"({"spans":[],"coverage":null,"evidence":0,"abstained":false,"hops":0,"timings":{"plan_ms":0}})");
 }
 
 TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
@@ -120,7 +120,7 @@ TEST(Abstention, IsSaidWithTheClosestPlaceAndHowToForceAnAnswer) {
   reply.abstained = true;
   reply.evidence = 0.25;
   reply.closest = {Span("And Noah")};
-  EXPECT_THAT(AskJson(reply), HasSubstr("\"citations\":[],\"coverage\":0,\"evidence\":0.25,\"abstained\":true,"));
+  EXPECT_THAT(AskJson(reply), HasSubstr("\"citations\":[],\"coverage\":null,\"evidence\":0.25,\"abstained\":true,"));
   EXPECT_EQ(CitationsText(reply, "", "m"), "") << "the answer says it already";
   EXPECT_THAT(ClosestText(reply), testing::AllOf(HasSubstr("genesis.txt:123-125"), HasSubstr("--no-abstain")));
   EXPECT_LE(ClosestText(reply).size(), kColumns);
