@@ -203,7 +203,7 @@ class Parser {
     AddSampler(sub, &ask_.sampler);
     sub->add_option("--spans", ask_.spans, "most spans to recall (the recall profile's)")->type_name("N")->check(CLI::Range(1, 1024));
     AddRerank(sub, &ask_.rerank);
-    sub->add_option("--reencode", ask_.reencode, "tokens of recalled text that the model reads again (the recall profile's)")
+    sub->add_option("--reencode", ask_.reencode, "tokens of recalled lines read again (the profile's)")
         ->type_name("N")->check(CLI::Range(0u, kReencodeTokensMax));
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
     sub->add_flag("!--no-abstain", ask_.abstain, "answer also where the memory seems to hold nothing on it");
@@ -215,7 +215,7 @@ class Parser {
   }
 
   static void AddRerank(CLI::App* sub, std::optional<uint32_t>* spans) {
-    sub->add_option("--rerank", *spans, "spans that the model itself reranks, slowly (the recall profile's)")->type_name("N")->check(CLI::Range(0u, kRerankSpansMax));
+    sub->add_option("--rerank", *spans, "spans that the model reranks, slowly (the profile's)")->type_name("N")->check(CLI::Range(0u, kRerankSpansMax));
   }
 
   static void AddSampler(CLI::App* sub, SamplerOptions* sampler) {
