@@ -41,6 +41,8 @@ constexpr size_t kGateCases = 28;
 constexpr uint32_t kAnswerTokens = 40;
 // Questions with and without an answer that the mark for abstaining is learned from and judged by, half and half.
 constexpr size_t kAbstainQuestions = 96;
+// Spans that the model reranks for it.
+constexpr uint32_t kLookedSpans = 16;
 // Of questions with an answer at most this share may be turned down, and of those without this share is to be.
 constexpr double kWronglyMax = 0.02;
 constexpr double kRightly = 0.9;
@@ -69,8 +71,7 @@ RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
   p.head_dim = m.geometry.head_dim;
   p.vocab_size = m.vocab_size;
   p.abstain_found = kAbstainFound;
-  // A model some of whose layers keep no keys of the document sees each branch of a look in turn, at twice the cost.
-  if (m.native_window > 0) p.look_spans = 8;
+  p.look_spans = 0;  // docs/decisions/0029
   return p;
 }
 
@@ -275,8 +276,11 @@ void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
 // ------------------------------------------------------------------------------------------------------------- when not to answer
 
 // How much the best span speaks for an answer (memory/abstention.h).
+// For questions whose spans the model reranks; for others the mark is about words, and the same for every model.
 Result<double> SupportOf(Engine& engine, const std::string& question) {
-  LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(kMemory, question, {.abstain = false, .explain = true}));
+  // A model some of whose layers keep no keys of the document sees each branch of a look in turn, at twice the cost.
+  const uint32_t spans = engine.model_info().native_window > 0 ? kLookedSpans / 2 : kLookedSpans;
+  LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(kMemory, question, {.abstain = false, .explain = true, .rerank_spans = spans}));
   double support = 0;
   for (const ExplainedSpan& e : reply.candidates_explained) support = std::max(support, e.support);
   return support;

@@ -285,7 +285,7 @@ std::string ManPage(const std::vector<CommandManual>& commands, std::string_view
       ".SH FILES\n.TP\n.I ~/.local/share/longhold\nmemories, keys of the server and recall profiles; another place with \\fB\\-\\-home\\fR\n"
       ".TP\n.I ~/.config/longhold/config.toml\nsettings; \\fBlonghold config sample\\fR prints one\n"
       ".TP\n.I ~/.cache/longhold/models\nweights\n"
-      ".SH EXAMPLES\n.EX\nlonghold model get smollm2\nlonghold ingest book.txt --into book\nlonghold ask book \"Who built the ark?\"\n.EE\n";
+      ".SH EXAMPLES\n.EX\nlonghold model get qwen2.5-coder-1.5b\nlonghold ingest book.txt --into book\nlonghold ask book \"Who built the ark?\"\n.EE\n";
   return "'\\\" t\n" + out;
 }
 
