@@ -62,15 +62,14 @@ std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<
 
 double Support(std::span<const AskedWord> asked, std::span<const WordBeside> beside) {
   LH_CHECK(asked.size() == beside.size());
-  double all = 0, look = 0, found = 0;
+  double all = 0, look = 0;
   for (size_t i = 0; i < asked.size(); ++i) {
     if (asked[i].function_word) continue;
     all += asked[i].weight;
     look += asked[i].weight * beside[i].look;
-    if (beside[i].found) found += asked[i].weight;
   }
   if (all <= 0) return std::numeric_limits<double>::infinity();
-  return std::max(0.0, look / all) * (kOtherWords + found / all) / (kOtherWords + 1);
+  return std::max(0.0, look / all) * (kOtherWords + FoundShare(asked, beside)) / (kOtherWords + 1);
 }
 
 double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> beside) {

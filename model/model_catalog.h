@@ -101,8 +101,8 @@ class ModelCatalog {
   // The catalog's models in its order, then those that were added, by name.
   std::vector<ModelEntry> List() const;
 
-  // `value` is a catalog name, one that was added, or the path of a GGUF file; returns the file's path. Errors: not_found (the name is not
-  // fetched yet, or there is no such file), data_loss (the file has another size than its record says),
+  // `value` is a catalog name, one that was added, or the path of a GGUF file; returns the file's path. Errors:
+  // not_found (the name is not fetched yet, or there is no such file); data_loss (the file has another size than its record says);
   // invalid_argument (the name is one of the other kind; what a file is, its loader says).
   Result<std::string> Resolve(const std::string& value, ModelKind kind = ModelKind::kLanguage) const;
 
@@ -111,7 +111,7 @@ class ModelCatalog {
   // resource_exhausted (disk), invalid_argument (no permission), cancelled.
   Result<std::string> Fetch(const std::string& name, const FetchOptions& options) const;
 
-  // Names a GGUF file of the user's, and takes such a name away. Errors: AddedModels'; already_exists (the catalog has that name).
+  // Names a GGUF file of the user's. Remove takes such a name away. Errors: AddedModels'; already_exists (the catalog has that name).
   Result<AddedModel> Add(const std::string& name, const std::string& path) const;
   Status Remove(const std::string& name) const;
 
