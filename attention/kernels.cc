@@ -22,7 +22,8 @@ void Attend(const AttendCall& call) {
   LH_CHECK(call.group > 0 && call.rows % call.group == 0);
   LH_CHECK(call.head_dim > 0 && call.head_dim % 4 == 0 && call.head_dim <= kMaxHeadDim);
   LH_CHECK(call.blocks.size() <= UINT32_MAX / kBlockTokens);  // keys are counted in 32 bits
-  LH_CHECK(call.q != nullptr && call.visible != nullptr && call.out != nullptr && call.scratch != nullptr);
+  LH_CHECK(call.q != nullptr && call.visible != nullptr && call.out != nullptr &&
+           call.scratch != nullptr);
   isa.attend({.q = call.q,
               .rows = call.rows,
               .group = call.group,
@@ -48,7 +49,8 @@ void Scan(const ScanCall& call) {
 
 template <const IsaKernels& isa>
 void ScanLogits(const ScanCall& one_block, float* out) {
-  LH_CHECK(one_block.head_dim > 0 && one_block.head_dim % 4 == 0 && one_block.head_dim <= kMaxHeadDim);
+  LH_CHECK(one_block.head_dim > 0 && one_block.head_dim % 4 == 0 &&
+           one_block.head_dim <= kMaxHeadDim);
   isa.scan_logits(one_block, out);
 }
 
@@ -88,10 +90,13 @@ bool HasF16c() {
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
 }
 
-bool HasAvx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c(); }
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
+}
 
-// All that kernels_avx512.cc is compiled for. Processors with AVX-512 but without VNNI (Skylake-SP) run the avx2 table.
-// AMX is left alone on purpose: its tile state needs a permission from the kernel per process and is large to save.
+// All that kernels_avx512.cc is compiled for. Processors with AVX-512 but without VNNI (Skylake-SP)
+// run the avx2 table. AMX is left alone on purpose: its tile state needs a permission from the
+// kernel per process and is large to save.
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -122,8 +127,9 @@ const KernelTable& Choose() {
   for (const KernelTable* table : tables) {
     if (table->name == wanted) return *table;
   }
-  std::fprintf(stderr, "LONGHOLD_KERNELS=%s: this processor does not run such kernels; using %.*s\n", wanted,
-               static_cast<int>(tables.back()->name.size()), tables.back()->name.data());
+  std::fprintf(stderr,
+               "LONGHOLD_KERNELS=%s: this processor does not run such kernels; using %.*s\n",
+               wanted, static_cast<int>(tables.back()->name.size()), tables.back()->name.data());
   return *tables.back();
 }
 

@@ -1,6 +1,8 @@
-// AVX-512 with VNNI (Ice Lake server, Zen 4 and later). Only entered after kernels.cc has probed the processor.
+// AVX-512 with VNNI (Ice Lake server, Zen 4 and later). Only entered after kernels.cc has probed
+// the processor.
 #if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own AVX-512 header passes an undefined register where every lane is replaced (GCC bug 105593).
+// GCC 12's own AVX-512 header passes an undefined register where every lane is replaced (GCC bug
+// 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
@@ -11,7 +13,8 @@
 namespace longhold {
 namespace {
 
-// 6 x 4 accumulators, 4 vectors of B and the broadcast: 29 of 32 registers, 24 independent multiply-adds in flight.
+// 6 x 4 accumulators, 4 vectors of B and the broadcast: 29 of 32 registers, 24 independent
+// multiply-adds in flight.
 constexpr int kTileVectors = 4;
 constexpr float kExpMin = -87.0f;  // exp of it is still a normal float
 
@@ -20,9 +23,15 @@ struct Vec {
   __m512 v;
 
   static Vec Load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static Vec LoadPartial(const float* p, uint32_t n) { return {_mm512_maskz_loadu_ps(First(n), p)}; }
-  static Vec Load(const uint16_t* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))}; }
-  static Vec LoadPartial(const uint16_t* p, uint32_t n) { return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(First(n), p))}; }
+  static Vec LoadPartial(const float* p, uint32_t n) {
+    return {_mm512_maskz_loadu_ps(First(n), p)};
+  }
+  static Vec Load(const uint16_t* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  static Vec LoadPartial(const uint16_t* p, uint32_t n) {
+    return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(First(n), p))};
+  }
   void Store(float* p) const { _mm512_storeu_ps(p, v); }
   void StorePartial(float* p, uint32_t n) const { _mm512_mask_storeu_ps(p, First(n), v); }
   static Vec Set1(float x) { return {_mm512_set1_ps(x)}; }
@@ -35,7 +44,9 @@ struct Vec {
   static Vec Min(Vec a, Vec b) { return {_mm512_min_ps(a.v, b.v)}; }
   static Vec Fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec Fnma(Vec a, Vec b, Vec c) { return {_mm512_fnmadd_ps(a.v, b.v, c.v)}; }
-  static Vec Round(Vec x) { return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+  static Vec Round(Vec x) {
+    return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+  }
   static Vec ScaleOrZero(Vec p, Vec n, Vec x) {
     const __mmask16 keep = _mm512_cmp_ps_mask(x.v, _mm512_set1_ps(kExpMin), _CMP_GE_OQ);
     return {_mm512_maskz_scalef_ps(keep, p.v, n.v)};
@@ -47,8 +58,8 @@ struct Vec {
   static __mmask16 First(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
 
-// dpbusd takes unsigned times signed bytes, four products per 32-bit lane, without saturation: the keys' layout. Their
-// offset of 128 is taken back by starting each sum at -128 sum(q).
+// dpbusd takes unsigned times signed bytes, four products per 32-bit lane, without saturation: the
+// keys' layout. Their offset of 128 is taken back by starting each sum at -128 sum(q).
 template <int R>
 struct Int8Query {
   const int8_t* rows;
@@ -65,8 +76,10 @@ struct Int8Query {
     }
   }
 
-  __attribute__((noinline)) void Dots(const uint8_t* keys, const float* key_scale, float (*out)[64]) const {
-    // Sums as 16 ints, not as the 8 long longs of __m512i: GCC 12 would keep each sum twice, once per type, and spill.
+  __attribute__((noinline)) void Dots(const uint8_t* keys, const float* key_scale,
+                                      float (*out)[64]) const {
+    // Sums as 16 ints, not as the 8 long longs of __m512i: GCC 12 would keep each sum twice, once
+    // per type, and spill.
     typedef int32_t Sums __attribute__((vector_size(64)));
     Sums acc[R][4];
     LH_UNROLL
@@ -85,7 +98,8 @@ struct Int8Query {
         const __m512i q = _mm512_set1_epi32(four);
         LH_UNROLL
         for (int v = 0; v < 4; ++v) {
-          acc[r][v] = reinterpret_cast<Sums>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc[r][v]), key[v], q));
+          acc[r][v] = reinterpret_cast<Sums>(
+              _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc[r][v]), key[v], q));
         }
       }
     }
@@ -93,8 +107,9 @@ struct Int8Query {
     for (int r = 0; r < R; ++r) {
       LH_UNROLL
       for (int v = 0; v < 4; ++v) {
-        const __m512 scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(reinterpret_cast<__m512i>(acc[r][v])),
-                                            _mm512_loadu_ps(key_scale + 16 * v));
+        const __m512 scaled =
+            _mm512_mul_ps(_mm512_cvtepi32_ps(reinterpret_cast<__m512i>(acc[r][v])),
+                          _mm512_loadu_ps(key_scale + 16 * v));
         _mm512_storeu_ps(out[r] + 16 * v, scaled);
       }
     }
@@ -106,8 +121,9 @@ void HalfToFloat8(const uint16_t* in, float* out) {
 }
 
 void FloatToHalf8(const float* in, uint16_t* out) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
-                   _mm256_cvtps_ph(_mm256_loadu_ps(in), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(out),
+      _mm256_cvtps_ph(_mm256_loadu_ps(in), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
 }  // namespace

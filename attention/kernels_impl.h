@@ -1,23 +1,25 @@
-// The kernels, once, over a small vector type. Included by each kernels_<isa>.cc after it has defined, in an unnamed
-// namespace of longhold (see kernels_isa.h for why nothing here may have a linkable name):
+// The kernels, once, over a small vector type. Included by each kernels_<isa>.cc after it has
+// defined, in an unnamed namespace of longhold (see kernels_isa.h for why nothing here may have a
+// linkable name):
 //
-//   constexpr int kTileVectors       vectors side by side in a register tile of up to kTileRows rows
-//   struct Vec                       kLanes floats (4, 8 or 16):
+//   constexpr int kTileVectors       vectors side by side in a register tile of up to kTileRows
+//   rows struct Vec                       kLanes floats (4, 8 or 16):
 //     Load(p) Set1(x) Store(p)       any alignment
-//     LoadPartial(p, n) StorePartial(p, n)   the first n lanes, 0 < n <= kLanes; other lanes load as 0
-//     Load, LoadPartial of const uint16_t*   IEEE halves, widened
-//     Add Sub Mul Div Max Min        per lane
-//     Fma(a, b, c) = a b + c         Fnma(a, b, c) = c - a b
-//     Round(x)                       to the nearest whole number
-//     ScaleOrZero(p, n, x)           p 2^n where x >= kExpMin, else 0; whatever p and n hold elsewhere (also NaN)
-//     ReduceMax ReduceAdd            over the lanes
-//     KeepInRegister()               do not load it again at each use, as GCC 12 does: with 3 or 4 rows, loads would be
+//     LoadPartial(p, n) StorePartial(p, n)   the first n lanes, 0 < n <= kLanes; other lanes load
+//     as 0 Load, LoadPartial of const uint16_t*   IEEE halves, widened Add Sub Mul Div Max Min per
+//     lane Fma(a, b, c) = a b + c         Fnma(a, b, c) = c - a b Round(x)                       to
+//     the nearest whole number ScaleOrZero(p, n, x)           p 2^n where x >= kExpMin, else 0;
+//     whatever p and n hold elsewhere (also NaN) ReduceMax ReduceAdd            over the lanes
+//     KeepInRegister()               do not load it again at each use, as GCC 12 does: with 3 or 4
+//     rows, loads would be
 //                                    the bottleneck
 //   template <int R> struct Int8Query   R int8 query rows made ready for one instruction set:
 //     void Prepare(const int8_t* q, head_dim)
-//     void Dots(const uint8_t* keys, const float* key_scale, float (*out)[64]) const      not inline: its tile needs
-//                                    all registers, and beside the constants of Exp the compiler spills half of it
-//                                    out[r][j] = key_scale[j] * sum_c q[r][c] * (keys[c, j] - 128)
+//     void Dots(const uint8_t* keys, const float* key_scale, float (*out)[64]) const      not
+//     inline: its tile needs
+//                                    all registers, and beside the constants of Exp the compiler
+//                                    spills half of it out[r][j] = key_scale[j] * sum_c q[r][c] *
+//                                    (keys[c, j] - 128)
 //   void HalfToFloat8(in, out), FloatToHalf8(in, out)    8 numbers
 #pragma once
 
@@ -32,10 +34,11 @@ constexpr float kNegInfinity = -__builtin_inff();
 
 LH_INLINE uint32_t MinOf(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-// exp(x) for x <= 88, relative error below 3e-7; exactly 1 at 0 and exactly 0 below kExpMin, -infinity included, so
-// that hidden keys have no weight at all. With x = n ln 2 + r, |r| <= ln(2) / 2: exp(x) = 2^n exp(r). The polynomial is
-// the degree-5 minimax fit of exp(r) with the constant held at 1 (relative error 9.2e-8); ln 2 is subtracted in two
-// parts because n ln 2 would otherwise carry its rounding into r.
+// exp(x) for x <= 88, relative error below 3e-7; exactly 1 at 0 and exactly 0 below kExpMin,
+// -infinity included, so that hidden keys have no weight at all. With x = n ln 2 + r, |r| <= ln(2)
+// / 2: exp(x) = 2^n exp(r). The polynomial is the degree-5 minimax fit of exp(r) with the constant
+// held at 1 (relative error 9.2e-8); ln 2 is subtracted in two parts because n ln 2 would otherwise
+// carry its rounding into r.
 LH_INLINE Vec Exp(Vec x) {
   const Vec n = Vec::Round(Vec::Mul(x, Vec::Set1(1.44269504f)));
   Vec r = Vec::Fnma(n, Vec::Set1(0.693145752f), x);
@@ -49,15 +52,16 @@ LH_INLINE Vec Exp(Vec x) {
   return Vec::ScaleOrZero(p, n, x);
 }
 
-// tanh(x) with absolute error below 3e-7, which is all a softcap needs: beyond 9.5 it is 1 in float.
+// tanh(x) with absolute error below 3e-7, which is all a softcap needs: beyond 9.5 it is 1 in
+// float.
 LH_INLINE Vec Tanh(Vec x) {
   const Vec y = Vec::Max(Vec::Min(x, Vec::Set1(9.5f)), Vec::Set1(-9.5f));
   const Vec e = Exp(Vec::Add(y, y));
   return Vec::Div(Vec::Sub(e, Vec::Set1(1.0f)), Vec::Add(e, Vec::Set1(1.0f)));
 }
 
-// The softmax of one row of logits in place, relative to its own maximum: x = exp(x - max). Returns max and sum; an
-// all-hidden row has max -infinity, sum 0 and zeros. `count` is a multiple of 64.
+// The softmax of one row of logits in place, relative to its own maximum: x = exp(x - max). Returns
+// max and sum; an all-hidden row has max -infinity, sum 0 and zeros. `count` is a multiple of 64.
 struct RowSum {
   float max;
   float sum;
@@ -90,17 +94,19 @@ LH_INLINE RowSum ExpRow(float* x, uint32_t count) {
   return {top, Vec::ReduceAdd(Vec::Add(Vec::Add(sum[0], sum[1]), Vec::Add(sum[2], sum[3])))};
 }
 
-// acc[r, :] += sum_k a[r, k] b[k, :]: a [R, depth] with rows a_stride apart, b [depth, NV vectors] with rows b_stride
-// apart. Per step NV loads of b and R broadcasts of a feed R NV multiply-adds, so the arithmetic is the bottleneck.
-// With kTail, the last vector of b has only `tail` numbers. B: float, or uint16_t for halves.
+// acc[r, :] += sum_k a[r, k] b[k, :]: a [R, depth] with rows a_stride apart, b [depth, NV vectors]
+// with rows b_stride apart. Per step NV loads of b and R broadcasts of a feed R NV multiply-adds,
+// so the arithmetic is the bottleneck. With kTail, the last vector of b has only `tail` numbers. B:
+// float, or uint16_t for halves.
 template <int R, int NV, bool kTail, size_t a_stride, typename B>
-LH_INLINE void MultiplyAdd(const float* a, const B* b, size_t b_stride, uint32_t depth, uint32_t tail,
-                           Vec (&acc)[R][NV]) {
+LH_INLINE void MultiplyAdd(const float* a, const B* b, size_t b_stride, uint32_t depth,
+                           uint32_t tail, Vec (&acc)[R][NV]) {
   for (uint32_t k = 0; k < depth; ++k, b += b_stride) {
     Vec row[NV];
     LH_UNROLL
     for (int v = 0; v < NV; ++v) {
-      row[v] = kTail && v == NV - 1 ? Vec::LoadPartial(b + v * Vec::kLanes, tail) : Vec::Load(b + v * Vec::kLanes);
+      row[v] = kTail && v == NV - 1 ? Vec::LoadPartial(b + v * Vec::kLanes, tail)
+                                    : Vec::Load(b + v * Vec::kLanes);
       row[v].KeepInRegister();
     }
     LH_UNROLL
@@ -112,7 +118,8 @@ LH_INLINE void MultiplyAdd(const float* a, const B* b, size_t b_stride, uint32_t
   }
 }
 
-// What the call has summed for one row over the chunks so far: sum = sum_j exp(logit - max); `out` is relative to max.
+// What the call has summed for one row over the chunks so far: sum = sum_j exp(logit - max); `out`
+// is relative to max.
 struct RowState {
   float max;
   float sum;
@@ -149,12 +156,13 @@ class RowTile {
     }
     const uint32_t width = kTileVectors * Vec::kLanes;
     uint32_t column = 0;
-    for (; column + width <= args_.head_dim; column += width) Weigh<kTileVectors, false>(column, 0, keep);
+    for (; column + width <= args_.head_dim; column += width)
+      Weigh<kTileVectors, false>(column, 0, keep);
     if (column < args_.head_dim) WeighLast<kTileVectors>(column, args_.head_dim - column, keep);
   }
 
-  // key_mass += this chunk's probabilities, with states final. Reuses the scores where Attend left them, which holds
-  // when the call is a single chunk; else computes them again.
+  // key_mass += this chunk's probabilities, with states final. Reuses the scores where Attend left
+  // them, which holds when the call is a single chunk; else computes them again.
   void AddKeyMass(uint32_t first, uint32_t last, bool scores_are_current) {
     if (!scores_are_current) {
       ListVisible(first, last);
@@ -166,7 +174,8 @@ class RowTile {
       const Vec origin = Vec::Set1(states_[r].max);
       for (uint32_t i = 0; i < count_; ++i) {
         const float* row = scores_ + r * kScoreStride + i * kKeys;
-        float* mass = args_.key_mass + (row0_ + r) * args_.key_mass_stride + size_t{list_[i]} * kKeys;
+        float* mass =
+            args_.key_mass + (row0_ + r) * args_.key_mass_stride + size_t{list_[i]} * kKeys;
         for (uint32_t j = 0; j < kKeys; j += Vec::kLanes) {
           Vec e = Vec::Load(row + j);
           if (!scores_are_current) e = Exp(Vec::Sub(e, origin));
@@ -203,9 +212,11 @@ class RowTile {
         for (int v = 0; v < kTileVectors; ++v) acc[r][v] = Vec::Set1(0.0f);
       }
       if (block.half_keys_t != nullptr) {
-        MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.half_keys_t + column, kKeys, args_.head_dim, 0, acc);
+        MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.half_keys_t + column, kKeys,
+                                                          args_.head_dim, 0, acc);
       } else {
-        MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.keys_t + column, kKeys, args_.head_dim, 0, acc);
+        MultiplyAdd<R, kTileVectors, false, kQueryStride>(q_, block.keys_t + column, kKeys,
+                                                          args_.head_dim, 0, acc);
       }
       LH_UNROLL
       for (int r = 0; r < R; ++r) {
@@ -237,8 +248,8 @@ class RowTile {
     }
   }
 
-  // Row r sees [0, head) and [begin, end): of the block that starts at key `lo`, it does not see [head, begin) and
-  // [max(head, end), 64). head <= end always.
+  // Row r sees [0, head) and [begin, end): of the block that starts at key `lo`, it does not see
+  // [head, begin) and [max(head, end), 64). head <= end always.
   void HideKeys(float* row, uint32_t lo, int r) const {
     const uint32_t head = InBlock(head_[r], lo);
     const uint32_t begin = InBlock(begin_[r], lo);
@@ -247,10 +258,13 @@ class RowTile {
     for (uint32_t j = end; j < kKeys; ++j) row[j] = kNegInfinity;
   }
 
-  static uint32_t InBlock(uint32_t key, uint32_t lo) { return key <= lo ? 0 : MinOf(key - lo, kKeys); }
+  static uint32_t InBlock(uint32_t key, uint32_t lo) {
+    return key <= lo ? 0 : MinOf(key - lo, kKeys);
+  }
 
-  // Online softmax: adds a chunk to the row's state, and returns what the row's `out` has to be multiplied with. When
-  // the chunk does not raise the maximum, its weights in `row` are scaled down instead, so both share one origin.
+  // Online softmax: adds a chunk to the row's state, and returns what the row's `out` has to be
+  // multiplied with. When the chunk does not raise the maximum, its weights in `row` are scaled
+  // down instead, so both share one origin.
   LH_INLINE float Merge(RowState& state, RowSum chunk, float* row) const {
     if (chunk.max == kNegInfinity) return 1.0f;
     if (state.max == kNegInfinity) {
@@ -264,12 +278,14 @@ class RowTile {
     }
     const float weight = __builtin_expf(chunk.max - state.max);
     const Vec w = Vec::Set1(weight);
-    for (uint32_t j = 0; j < count_ * kKeys; j += Vec::kLanes) Vec::Mul(Vec::Load(row + j), w).Store(row + j);
+    for (uint32_t j = 0; j < count_ * kKeys; j += Vec::kLanes)
+      Vec::Mul(Vec::Load(row + j), w).Store(row + j);
     state.sum += chunk.sum * weight;
     return 1.0f;
   }
 
-  // out[r, column ...] = keep[r] out[r, column ...] + sum_j scores[r, j] v[j, column ...] for NV vectors of columns.
+  // out[r, column ...] = keep[r] out[r, column ...] + sum_j scores[r, j] v[j, column ...] for NV
+  // vectors of columns.
   template <int NV, bool kTail>
   void Weigh(uint32_t column, uint32_t tail, const float* keep) {
     Vec acc[R][NV];
@@ -282,9 +298,11 @@ class RowTile {
       const KeyBlockView& block = args_.blocks[list_[i]];
       const float* weights = scores_ + i * kKeys;
       if (block.half_values != nullptr) {
-        MultiplyAdd<R, NV, kTail, kScoreStride>(weights, block.half_values + column, args_.head_dim, kKeys, tail, acc);
+        MultiplyAdd<R, NV, kTail, kScoreStride>(weights, block.half_values + column, args_.head_dim,
+                                                kKeys, tail, acc);
       } else {
-        MultiplyAdd<R, NV, kTail, kScoreStride>(weights, block.values + column, args_.head_dim, kKeys, tail, acc);
+        MultiplyAdd<R, NV, kTail, kScoreStride>(weights, block.values + column, args_.head_dim,
+                                                kKeys, tail, acc);
       }
     }
     LH_UNROLL
@@ -303,7 +321,8 @@ class RowTile {
     }
   }
 
-  // The last `columns` columns, fewer than a full tile: the least number of vectors that covers them.
+  // The last `columns` columns, fewer than a full tile: the least number of vectors that covers
+  // them.
   template <int NV>
   void WeighLast(uint32_t column, uint32_t columns, const float* keep) {
     if constexpr (NV > 1) {
@@ -339,8 +358,8 @@ void RunTile(const AttendArgs& args, uint32_t row0, RowState* states, const Chun
   if (step.key_mass) tile.AddKeyMass(step.first, step.last, step.attend);
 }
 
-// Calls F<R>(row0) for row tiles of nearly equal height: 8 rows are 4 + 4, not 6 + 2, which is one FMA chain of 8 and
-// one of 24 instead of two of 16.
+// Calls F<R>(row0) for row tiles of nearly equal height: 8 rows are 4 + 4, not 6 + 2, which is one
+// FMA chain of 8 and one of 24 instead of two of 16.
 #define LH_FOR_ROW_TILES(rows, F, ...)                              \
   do {                                                              \
     const uint32_t lh_tiles = ((rows) + kTileRows - 1) / kTileRows; \
@@ -364,8 +383,8 @@ void AttendImpl(const AttendArgs& args) {
   for (uint32_t r = 0; r < args.rows; ++r) states[r] = {kNegInfinity, 0.0f};
   for (size_t i = 0; i < size_t{args.rows} * args.head_dim; ++i) args.out[i] = 0.0f;
 
-  // Chunks outside, row tiles inside: a chunk's keys and values come from memory once and from cache for all later
-  // tiles.
+  // Chunks outside, row tiles inside: a chunk's keys and values come from memory once and from
+  // cache for all later tiles.
   const bool one_chunk = args.block_count <= kChunkBlocks;
   const bool want_mass = args.key_mass != nullptr;
   for (uint32_t first = 0; first < args.block_count; first += kChunkBlocks) {
@@ -375,11 +394,15 @@ void AttendImpl(const AttendArgs& args) {
                             .key_mass = want_mass && one_chunk};
     LH_FOR_ROW_TILES(args.rows, RunTile, args, lh_row, states, step);
   }
-  // A key's probability needs the final sum. Keeping every chunk's weights until then would take rows x keys floats, so
-  // long calls compute the logits a second time; calls of one chunk, the usual ones, do not.
-  for (uint32_t first = 0; want_mass && !one_chunk && first < args.block_count; first += kChunkBlocks) {
-    const ChunkStep step = {
-        .first = first, .last = MinOf(first + kChunkBlocks, args.block_count), .attend = false, .key_mass = true};
+  // A key's probability needs the final sum. Keeping every chunk's weights until then would take
+  // rows x keys floats, so long calls compute the logits a second time; calls of one chunk, the
+  // usual ones, do not.
+  for (uint32_t first = 0; want_mass && !one_chunk && first < args.block_count;
+       first += kChunkBlocks) {
+    const ChunkStep step = {.first = first,
+                            .last = MinOf(first + kChunkBlocks, args.block_count),
+                            .attend = false,
+                            .key_mass = true};
     LH_FOR_ROW_TILES(args.rows, RunTile, args, lh_row, states, step);
   }
 
@@ -388,12 +411,13 @@ void AttendImpl(const AttendArgs& args) {
     const float part = empty ? 0.0f : 1.0f / states[r].sum;
     float* out = args.out + size_t{r} * args.head_dim;
     for (uint32_t c = 0; c < args.head_dim; ++c) out[c] *= part;
-    if (args.lse != nullptr) args.lse[r] = empty ? kNegInfinity : states[r].max + __builtin_logf(states[r].sum);
+    if (args.lse != nullptr)
+      args.lse[r] = empty ? kNegInfinity : states[r].max + __builtin_logf(states[r].sum);
   }
 }
 
-// Blocks whose keys stay in the first-level cache while all row tiles pass over them, and over which a tile's
-// preparation is spread.
+// Blocks whose keys stay in the first-level cache while all row tiles pass over them, and over
+// which a tile's preparation is spread.
 constexpr size_t kScanBlocks = 8;
 
 // Adding the 64 numbers from `From(count)` hides all keys but the first `count`.
@@ -407,12 +431,14 @@ struct HiddenTail {
 };
 constexpr HiddenTail kHiddenTail;
 
-// ExpRow for one block whose numbers are used once: nothing is written back, and at least one key is there.
+// ExpRow for one block whose numbers are used once: nothing is written back, and at least one key
+// is there.
 LH_INLINE RowSum SumBlock(const float* dots, float scale, uint32_t count) {
   constexpr int kVectors = kKeys / Vec::kLanes;
   Vec x[kVectors];
   LH_UNROLL
-  for (int i = 0; i < kVectors; ++i) x[i] = Vec::Mul(Vec::Load(dots + i * Vec::kLanes), Vec::Set1(scale));
+  for (int i = 0; i < kVectors; ++i)
+    x[i] = Vec::Mul(Vec::Load(dots + i * Vec::kLanes), Vec::Set1(scale));
   if (count < kKeys) {
     const float* hide = kHiddenTail.From(count);
     LH_UNROLL
@@ -445,7 +471,8 @@ void ScanTile(const ScanCall& call, uint32_t row0, size_t first, size_t last) {
 
 void ScanImpl(const ScanCall& call) {
   for (size_t first = 0; first < call.block_count; first += kScanBlocks) {
-    const size_t last = first + kScanBlocks < call.block_count ? first + kScanBlocks : call.block_count;
+    const size_t last =
+        first + kScanBlocks < call.block_count ? first + kScanBlocks : call.block_count;
     LH_FOR_ROW_TILES(call.rows, ScanTile, call, lh_row, first, last);
   }
 }
@@ -457,7 +484,8 @@ void LogitsTile(const ScanCall& call, uint32_t row0, float* out) {
   alignas(64) float logits[R][kKeys];
   query.Dots(call.keys, call.key_scale, logits);
   for (uint32_t j = 0; j < kKeys; ++j) {
-    for (int r = 0; r < R; ++r) out[j * call.rows + row0 + r] = logits[r][j] * call.q_scale[row0 + r];
+    for (int r = 0; r < R; ++r)
+      out[j * call.rows + row0 + r] = logits[r][j] * call.q_scale[row0 + r];
   }
 }
 
@@ -467,8 +495,8 @@ void ScanLogitsImpl(const ScanCall& one_block, float* out) {
 
 // out[r, column ...] += a b for NV vectors of columns.
 template <int R, int NV, bool kTail>
-void MultiplyColumns(const MultiplyCall& call, const float* a, uint32_t row0, uint32_t first, uint32_t depth,
-                     uint32_t column, uint32_t tail) {
+void MultiplyColumns(const MultiplyCall& call, const float* a, uint32_t row0, uint32_t first,
+                     uint32_t depth, uint32_t column, uint32_t tail) {
   Vec acc[R][NV];
   LH_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -479,7 +507,8 @@ void MultiplyColumns(const MultiplyCall& call, const float* a, uint32_t row0, ui
       acc[r][v] = kTail && v == NV - 1 ? Vec::LoadPartial(at, tail) : Vec::Load(at);
     }
   }
-  MultiplyAdd<R, NV, kTail, kQueryStride>(a, call.b + size_t{first} * call.columns + column, call.columns, depth, tail, acc);
+  MultiplyAdd<R, NV, kTail, kQueryStride>(a, call.b + size_t{first} * call.columns + column,
+                                          call.columns, depth, tail, acc);
   LH_UNROLL
   for (int r = 0; r < R; ++r) {
     float* out = call.out + size_t{row0 + r} * call.columns + column;
@@ -497,13 +526,16 @@ void MultiplyColumns(const MultiplyCall& call, const float* a, uint32_t row0, ui
 
 // The last `columns` columns, fewer than a full tile.
 template <int R, int NV>
-void MultiplyLast(const MultiplyCall& call, const float* a, uint32_t row0, uint32_t first, uint32_t depth, uint32_t column,
-                  uint32_t columns) {
+void MultiplyLast(const MultiplyCall& call, const float* a, uint32_t row0, uint32_t first,
+                  uint32_t depth, uint32_t column, uint32_t columns) {
   if constexpr (NV > 1) {
-    if (columns <= (NV - 1) * Vec::kLanes) return MultiplyLast<R, NV - 1>(call, a, row0, first, depth, column, columns);
+    if (columns <= (NV - 1) * Vec::kLanes)
+      return MultiplyLast<R, NV - 1>(call, a, row0, first, depth, column, columns);
   }
-  if (columns == NV * Vec::kLanes) return MultiplyColumns<R, NV, false>(call, a, row0, first, depth, column, 0);
-  MultiplyColumns<R, NV, true>(call, a, row0, first, depth, column, columns - (NV - 1) * Vec::kLanes);
+  if (columns == NV * Vec::kLanes)
+    return MultiplyColumns<R, NV, false>(call, a, row0, first, depth, column, 0);
+  MultiplyColumns<R, NV, true>(call, a, row0, first, depth, column,
+                               columns - (NV - 1) * Vec::kLanes);
 }
 
 // Depth that a tile's rows are copied for: as many as fit kQueryStride's rows.
@@ -513,14 +545,16 @@ template <int R>
 void MultiplyTile(const MultiplyCall& call, uint32_t row0, uint32_t first, uint32_t depth) {
   alignas(64) float a[R * kQueryStride];
   for (int r = 0; r < R; ++r) {
-    __builtin_memcpy(a + r * kQueryStride, call.a + size_t{row0 + r} * call.depth + first, depth * sizeof(float));
+    __builtin_memcpy(a + r * kQueryStride, call.a + size_t{row0 + r} * call.depth + first,
+                     depth * sizeof(float));
   }
   constexpr uint32_t kWidth = kTileVectors * Vec::kLanes;
   uint32_t column = 0;
   for (; column + kWidth <= call.columns; column += kWidth) {
     MultiplyColumns<R, kTileVectors, false>(call, a, row0, first, depth, column, 0);
   }
-  if (column < call.columns) MultiplyLast<R, kTileVectors>(call, a, row0, first, depth, column, call.columns - column);
+  if (column < call.columns)
+    MultiplyLast<R, kTileVectors>(call, a, row0, first, depth, column, call.columns - column);
 }
 
 void MultiplyAddImpl(const MultiplyCall& call) {

@@ -1,9 +1,10 @@
 // What kernels.cc and the instruction-set files share: plain structs only. Internal to attention/.
 //
-// The kernels_<isa>.cc files are compiled for processors that may be newer than ours. If such a file instantiated an
-// inline function that other files instantiate too (any of std::), the linker could keep its copy and run new
-// instructions everywhere. So those files see pointers and numbers, call no library template, and keep everything they
-// define in an unnamed namespace; kernels.cc unpacks the public calls for them.
+// The kernels_<isa>.cc files are compiled for processors that may be newer than ours. If such a
+// file instantiated an inline function that other files instantiate too (any of std::), the linker
+// could keep its copy and run new instructions everywhere. So those files see pointers and numbers,
+// call no library template, and keep everything they define in an unnamed namespace; kernels.cc
+// unpacks the public calls for them.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +12,8 @@
 
 #include "attention/kernels.h"
 
-// Register tiles are arrays of vectors: they live in registers only if every loop over them is unrolled.
+// Register tiles are arrays of vectors: they live in registers only if every loop over them is
+// unrolled.
 #if defined(__clang__)
 #define LH_UNROLL _Pragma("unroll")
 #else
@@ -21,7 +23,8 @@
 
 namespace longhold {
 
-// AttendCall with the span taken apart. Same meaning, same shapes; rows, group and head_dim have been checked.
+// AttendCall with the span taken apart. Same meaning, same shapes; rows, group and head_dim have
+// been checked.
 struct AttendArgs {
   const float* q;
   uint32_t rows;
@@ -54,12 +57,14 @@ extern const IsaKernels kScalarKernels;
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 
-// Query rows that one register tile holds. More would spill: 6 rows x 4 vectors are 24 of AVX-512's 32 registers.
+// Query rows that one register tile holds. More would spill: 6 rows x 4 vectors are 24 of AVX-512's
+// 32 registers.
 inline constexpr int kTileRows = 6;
 
-// A call's scratch: [kTileRows, kScoreStride] scores of one chunk, then [kTileRows, kQueryStride] scaled queries. The
-// strides are constants, so that a tile's rows are one base register and six displacements; 16 floats more than a power
-// of two, so that the rows do not compete for the same cache set.
+// A call's scratch: [kTileRows, kScoreStride] scores of one chunk, then [kTileRows, kQueryStride]
+// scaled queries. The strides are constants, so that a tile's rows are one base register and six
+// displacements; 16 floats more than a power of two, so that the rows do not compete for the same
+// cache set.
 inline constexpr size_t kScoreStride = kAttendChunkKeys + 16;
 inline constexpr size_t kQueryStride = 256 + 16;
 inline constexpr size_t kScratchFloats = kTileRows * (kScoreStride + kQueryStride);

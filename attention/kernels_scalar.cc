@@ -1,5 +1,6 @@
-// The kernels without any instruction-set promise: four floats at a time in the compiler's portable vectors, which
-// every processor of the architecture runs. The level that others are forced down to when comparing results.
+// The kernels without any instruction-set promise: four floats at a time in the compiler's portable
+// vectors, which every processor of the architecture runs. The level that others are forced down to
+// when comparing results.
 #include "attention/kernels_isa.h"
 #include "base/half.h"
 
@@ -26,7 +27,9 @@ struct Vec {
     __builtin_memcpy(&x.v, p, n * sizeof(float));
     return x;
   }
-  static Vec Load(const uint16_t* p) { return {Floats{FromHalf(p[0]), FromHalf(p[1]), FromHalf(p[2]), FromHalf(p[3])}}; }
+  static Vec Load(const uint16_t* p) {
+    return {Floats{FromHalf(p[0]), FromHalf(p[1]), FromHalf(p[2]), FromHalf(p[3])}};
+  }
   static Vec LoadPartial(const uint16_t* p, uint32_t n) {
     uint16_t first[kLanes] = {};
     __builtin_memcpy(first, p, n * sizeof(uint16_t));
@@ -43,7 +46,8 @@ struct Vec {
   static Vec Min(Vec a, Vec b) { return Select((Bits)(a.v < b.v), a, b); }
   static Vec Fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
   static Vec Fnma(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
-  // Adding 1.5 * 2^23 leaves no bits for a fraction; the low bits of the sum are then the whole number itself.
+  // Adding 1.5 * 2^23 leaves no bits for a fraction; the low bits of the sum are then the whole
+  // number itself.
   static Vec Round(Vec x) { return {(x.v + kWhole) - kWhole}; }
   static Vec ScaleOrZero(Vec p, Vec n, Vec x) {
     const Bits shift = (Bits)(n.v + kWhole) << 23;
@@ -58,7 +62,9 @@ struct Vec {
 
  private:
   static constexpr float kWhole = 12582912.0f;
-  static Vec Select(Bits mask, Vec a, Vec b) { return {(Floats)(((Bits)a.v & mask) | ((Bits)b.v & ~mask))}; }
+  static Vec Select(Bits mask, Vec a, Vec b) {
+    return {(Floats)(((Bits)a.v & mask) | ((Bits)b.v & ~mask))};
+  }
 };
 
 template <int R>

@@ -1,7 +1,8 @@
-// What one core can do at best, to hold the kernels against: loops that stay in registers, and one that only reads memory.
+// What one core can do at best, to hold the kernels against: loops that stay in registers, and one
+// that only reads memory.
 //
-// Thread use: *immutable*; every function is safe to call concurrently. The caller runs them on as many workers as it wants to know
-// about, and takes the time.
+// Thread use: *immutable*; every function is safe to call concurrently. The caller runs them on as
+// many workers as it wants to know about, and takes the time.
 #pragma once
 
 #include <cstddef>
@@ -11,11 +12,11 @@
 
 namespace longhold {
 
-// `run(rounds)` does rounds * operations_per_round operations, a multiply-add counting as two. null where this processor has no
-// such instruction, or LONGHOLD_KERNELS keeps our kernels from it.
+// `run(rounds)` does rounds * operations_per_round operations, a multiply-add counting as two. null
+// where this processor has no such instruction, or LONGHOLD_KERNELS keeps our kernels from it.
 struct PeakLoop {
-  std::string_view name;            // "f32"
-  std::string_view instruction;     // "fma, 512 bits"; "" where there is none
+  std::string_view name;         // "f32"
+  std::string_view instruction;  // "fma, 512 bits"; "" where there is none
   uint64_t operations_per_round = 0;
   void (*run)(uint64_t rounds) = nullptr;
 };

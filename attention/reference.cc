@@ -37,7 +37,8 @@ void ReferenceAttend(const AttendCall& call) {
       const size_t slot = j % kBlockTokens;
       double x = 0;
       for (uint32_t c = 0; c < d; ++c) {
-        x += double{call.q[size_t{r} * d + c]} * Number(block.keys_t, block.half_keys_t, c * kBlockTokens + slot);
+        x += double{call.q[size_t{r} * d + c]} *
+             Number(block.keys_t, block.half_keys_t, c * kBlockTokens + slot);
       }
       x *= double{call.scale};
       if (call.softcap != 0) x = call.softcap * std::tanh(x / call.softcap);
@@ -52,13 +53,17 @@ void ReferenceAttend(const AttendCall& call) {
       logits[j] = std::exp(logits[j] - max);
       sum += logits[j];
       const KeyBlockView& block = call.blocks[j / kBlockTokens];
-      for (uint32_t c = 0; c < d; ++c) sums[c] += logits[j] * Number(block.values, block.half_values, (j % kBlockTokens) * d + c);
+      for (uint32_t c = 0; c < d; ++c)
+        sums[c] += logits[j] * Number(block.values, block.half_values, (j % kBlockTokens) * d + c);
     }
-    for (uint32_t c = 0; c < d; ++c) call.out[size_t{r} * d + c] = empty ? 0.0f : static_cast<float>(sums[c] / sum);
+    for (uint32_t c = 0; c < d; ++c)
+      call.out[size_t{r} * d + c] = empty ? 0.0f : static_cast<float>(sums[c] / sum);
     if (call.lse != nullptr)
-      call.lse[r] = empty ? -std::numeric_limits<float>::infinity() : static_cast<float>(max + std::log(sum));
+      call.lse[r] =
+          empty ? -std::numeric_limits<float>::infinity() : static_cast<float>(max + std::log(sum));
     if (call.key_mass == nullptr || empty) continue;
-    for (size_t j = 0; j < keys; ++j) call.key_mass[r * call.key_mass_stride + j] += static_cast<float>(logits[j] / sum);
+    for (size_t j = 0; j < keys; ++j)
+      call.key_mass[r * call.key_mass_stride + j] += static_cast<float>(logits[j] / sum);
   }
 }
 
@@ -75,7 +80,8 @@ void ReferenceScan(const ScanCall& call) {
           const int key = keys[(size_t{c / 4} * kBlockTokens + j) * 4 + c % 4];
           dot += int64_t{call.q[size_t{r} * d + c]} * (key - 128);
         }
-        logits[j] = double{call.q_scale[r]} * double{call.key_scale[b * kBlockTokens + j]} * static_cast<double>(dot);
+        logits[j] = double{call.q_scale[r]} * double{call.key_scale[b * kBlockTokens + j]} *
+                    static_cast<double>(dot);
         max = std::max(max, logits[j]);
       }
       double sum = 0;
@@ -86,24 +92,28 @@ void ReferenceScan(const ScanCall& call) {
   }
 }
 
-void ReferenceRotate(const RopeSpec& spec, const float* in, float* out, uint32_t head_dim, uint64_t position) {
+void ReferenceRotate(const RopeSpec& spec, const float* in, float* out, uint32_t head_dim,
+                     uint64_t position) {
   const uint32_t pairs = spec.rotary_dims / 2;
   std::vector<double> x(in, in + head_dim);
   std::vector<double> y = x;
   for (uint32_t i = 0; i < pairs; ++i) {
     const double ff = spec.freq_factors.empty() ? 1.0 : spec.freq_factors[i];
-    const double plain = position * std::pow(double{spec.freq_base}, -2.0 * i / spec.rotary_dims) / ff;
+    const double plain =
+        position * std::pow(double{spec.freq_base}, -2.0 * i / spec.rotary_dims) / ff;
     double theta = spec.freq_scale * plain;
     double magnitude = spec.attn_factor;
     if (spec.ext_factor != 0) {
-      // The ramp's ends are whole numbers: float, as the engine rounds them, or a value next to a whole number could
-      // fall on the other side.
+      // The ramp's ends are whole numbers: float, as the engine rounds them, or a value next to a
+      // whole number could fall on the other side.
       const auto pair_turning = [&](float turns) {
         const float span = static_cast<float>(spec.ctx_orig) / (turns * 2.0f * 3.14159265358979f);
-        return static_cast<float>(spec.rotary_dims) * std::log(span) / (2.0f * std::log(spec.freq_base));
+        return static_cast<float>(spec.rotary_dims) * std::log(span) /
+               (2.0f * std::log(spec.freq_base));
       };
       const double low = std::max(0.0f, std::floor(pair_turning(spec.beta_fast)));
-      const double high = std::min(spec.rotary_dims - 1.0f, std::ceil(pair_turning(spec.beta_slow)));
+      const double high =
+          std::min(spec.rotary_dims - 1.0f, std::ceil(pair_turning(spec.beta_slow)));
       const double ramp = std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
       const double extrapolated = (1.0 - ramp) * spec.ext_factor;
       theta += (plain - theta) * extrapolated;

@@ -13,6 +13,7 @@ void ReferenceAttend(const AttendCall& call);
 void ReferenceScan(const ScanCall& call);
 
 // out = in rotated to `position` by RopeSpec's formula, in double. [head_dim], may alias.
-void ReferenceRotate(const RopeSpec& spec, const float* in, float* out, uint32_t head_dim, uint64_t position);
+void ReferenceRotate(const RopeSpec& spec, const float* in, float* out, uint32_t head_dim,
+                     uint64_t position);
 
 }  // namespace longhold

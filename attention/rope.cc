@@ -9,8 +9,9 @@
 namespace longhold {
 namespace {
 
-// YaRN keeps the angle of pairs that turn often within the trained context, interpolates that of pairs that turn
-// rarely, and ramps between: weight 1 (keep) up to pair `low`, 0 (interpolate) from pair `high`.
+// YaRN keeps the angle of pairs that turn often within the trained context, interpolates that of
+// pairs that turn rarely, and ramps between: weight 1 (keep) up to pair `low`, 0 (interpolate) from
+// pair `high`.
 struct YarnRamp {
   double low = 0;
   double high = 0;
@@ -21,8 +22,9 @@ struct YarnRamp {
   }
 };
 
-// The (fractional) pair that turns `turns` times within the trained context. In float, because the engine rounds this
-// number to a whole one in float: in double, a value next to a whole number could round the other way.
+// The (fractional) pair that turns `turns` times within the trained context. In float, because the
+// engine rounds this number to a whole one in float: in double, a value next to a whole number
+// could round the other way.
 float PairTurning(const RopeSpec& spec, float turns) {
   const float span = static_cast<float>(spec.ctx_orig) / (turns * 2 * std::numbers::pi_v<float>);
   return static_cast<float>(spec.rotary_dims) * std::log(span) / (2 * std::log(spec.freq_base));
@@ -30,7 +32,8 @@ float PairTurning(const RopeSpec& spec, float turns) {
 
 YarnRamp MakeYarnRamp(const RopeSpec& spec) {
   return {.low = std::max(0.0f, std::floor(PairTurning(spec, spec.beta_fast))),
-          .high = std::min(static_cast<float>(spec.rotary_dims) - 1.0f, std::ceil(PairTurning(spec, spec.beta_slow)))};
+          .high = std::min(static_cast<float>(spec.rotary_dims) - 1.0f,
+                           std::ceil(PairTurning(spec, spec.beta_slow)))};
 }
 
 // Radians per position of each pair.

@@ -1,8 +1,9 @@
-// Rotary positions: cosine and sine of one layer's angles at small virtual positions, and the rotation itself.
+// Rotary positions: cosine and sine of one layer's angles at small virtual positions, and the
+// rotation itself.
 //
-// Purpose: keys are stored un-rotated; at attention time sinks, recalled spans and window get contiguous virtual
-// positions, and are rotated to those.
-// Owner: whoever builds panels (memory/). Thread use: *immutable* after construction.
+// Purpose: keys are stored un-rotated; at attention time sinks, recalled spans and window get
+// contiguous virtual positions, and are rotated to those. Owner: whoever builds panels (memory/).
+// Thread use: *immutable* after construction.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,8 @@ namespace longhold {
 
 class RopeTable {
  public:
-  // Angles for positions [0, positions). Computed in double, stored as float: cos and sin carry the magnitude factor.
+  // Angles for positions [0, positions). Computed in double, stored as float: cos and sin carry the
+  // magnitude factor.
   RopeTable(const RopeSpec& spec, uint32_t positions);
 
   const RopeSpec& spec() const { return spec_; }
@@ -23,7 +25,8 @@ class RopeTable {
   const float* Cos(uint32_t position) const { return cos_.data() + size_t{position} * pairs_; }
   const float* Sin(uint32_t position) const { return sin_.data() + size_t{position} * pairs_; }
 
-  // out = in rotated to `position`; [head_dim] each, may alias. Elements past rotary_dims are copied.
+  // out = in rotated to `position`; [head_dim] each, may alias. Elements past rotary_dims are
+  // copied.
   void Rotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const;
 
  private:
@@ -34,7 +37,8 @@ class RopeTable {
   std::vector<float> sin_;
 };
 
-// The tables of all tapped layers: layers that rotate alike share one. *immutable* after construction.
+// The tables of all tapped layers: layers that rotate alike share one. *immutable* after
+// construction.
 class RopeTables {
  public:
   RopeTables(const KvGeometry& geometry, uint32_t positions);

@@ -7,7 +7,9 @@
 namespace longhold {
 
 int64_t UnixSeconds() {
-  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 std::string UtcTime() {
@@ -17,7 +19,9 @@ std::string UtcTime() {
   gmtime_r(&seconds, &utc);
   char day[32], text[48];
   std::strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
-  std::snprintf(text, sizeof text, "%s.%03dZ", day, static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() % 1000));
+  std::snprintf(
+      text, sizeof text, "%s.%03dZ", day,
+      static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count() % 1000));
   return text;
 }
 

@@ -1,4 +1,5 @@
-// The time of day, where a record or a reply names it. Durations are measured with std::chrono::steady_clock.
+// The time of day, where a record or a reply names it. Durations are measured with
+// std::chrono::steady_clock.
 //
 // Thread use: pure function.
 #pragma once

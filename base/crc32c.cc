@@ -20,8 +20,9 @@ constexpr std::array<uint32_t, 256> MakeTable() {
 constexpr std::array<uint32_t, 256> kTable = MakeTable();
 
 #if defined(__x86_64__)
-// One stream, of three cycles per 8 bytes. Three side by side, put together again with tables, would take less than half of
-// it; that is some 40 us of a block of 430 KB, which takes 3 ms and more to read and decode.
+// One stream, of three cycles per 8 bytes. Three side by side, put together again with tables,
+// would take less than half of it; that is some 40 us of a block of 430 KB, which takes 3 ms and
+// more to read and decode.
 __attribute__((target("sse4.2"))) uint32_t ByInstruction(std::string_view bytes, uint32_t before) {
   uint64_t rest = ~before;
   const char* data = bytes.data();
@@ -32,7 +33,8 @@ __attribute__((target("sse4.2"))) uint32_t ByInstruction(std::string_view bytes,
     rest = __builtin_ia32_crc32di(rest, word);
   }
   auto rest32 = static_cast<uint32_t>(rest);
-  for (; size > 0; --size, ++data) rest32 = __builtin_ia32_crc32qi(rest32, static_cast<unsigned char>(*data));
+  for (; size > 0; --size, ++data)
+    rest32 = __builtin_ia32_crc32qi(rest32, static_cast<unsigned char>(*data));
   return ~rest32;
 }
 #endif
@@ -41,7 +43,8 @@ __attribute__((target("sse4.2"))) uint32_t ByInstruction(std::string_view bytes,
 
 uint32_t Crc32cByTable(std::string_view bytes, uint32_t before) {
   uint32_t rest = ~before;
-  for (const char c : bytes) rest = (rest >> 8) ^ kTable[(rest ^ static_cast<unsigned char>(c)) & 0xff];
+  for (const char c : bytes)
+    rest = (rest >> 8) ^ kTable[(rest ^ static_cast<unsigned char>(c)) & 0xff];
   return ~rest;
 }
 

@@ -53,7 +53,9 @@ Hash64Stream::Hash64Stream() : state_(std::make_unique<State>()) {
 }
 Hash64Stream::~Hash64Stream() = default;
 
-void Hash64Stream::Update(std::string_view bytes) { LH_CHECK(XXH3_64bits_update(state_->xxh, bytes.data(), bytes.size()) == XXH_OK); }
+void Hash64Stream::Update(std::string_view bytes) {
+  LH_CHECK(XXH3_64bits_update(state_->xxh, bytes.data(), bytes.size()) == XXH_OK);
+}
 
 uint64_t Hash64Stream::Digest() const { return XXH3_64bits_digest(state_->xxh); }
 
@@ -122,13 +124,18 @@ std::string RandomHex(size_t bytes) {
   return hex;
 }
 
-bool EqualInConstantTime(std::string_view a, std::string_view b) { return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0; }
+bool EqualInConstantTime(std::string_view a, std::string_view b) {
+  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+}
 
 // --- base/secret.h ---
 
 class Secret::Bytes {
  public:
-  explicit Bytes(std::string_view bytes) : size_(bytes.size()), data_(static_cast<char*>(resource_->allocate(size_, 1))) { bytes.copy(data_, size_); }
+  explicit Bytes(std::string_view bytes)
+      : size_(bytes.size()), data_(static_cast<char*>(resource_->allocate(size_, 1))) {
+    bytes.copy(data_, size_);
+  }
   ~Bytes() {
     Wipe({data_, size_});
     resource_->deallocate(data_, size_, 1);
@@ -143,9 +150,12 @@ class Secret::Bytes {
   char* const data_;
 };
 
-Secret::Secret(std::string_view bytes) : bytes_(bytes.empty() ? nullptr : std::make_shared<const Bytes>(bytes)) {}
+Secret::Secret(std::string_view bytes)
+    : bytes_(bytes.empty() ? nullptr : std::make_shared<const Bytes>(bytes)) {}
 
-std::string_view Secret::view() const { return bytes_ == nullptr ? std::string_view() : bytes_->view(); }
+std::string_view Secret::view() const {
+  return bytes_ == nullptr ? std::string_view() : bytes_->view();
+}
 
 void Wipe(std::span<char> bytes) { OPENSSL_cleanse(bytes.data(), bytes.size()); }
 
@@ -170,11 +180,13 @@ struct FreeCipher {
 };
 using Cipher = std::unique_ptr<EVP_CIPHER_CTX, FreeCipher>;
 
-const unsigned char* Bytes(std::string_view text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+const unsigned char* Bytes(std::string_view text) {
+  return reinterpret_cast<const unsigned char*>(text.data());
+}
 unsigned char* Bytes(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
 
-// Passes `in` through the cipher to `out`, or, where that is null, adds it to what is authenticated. Must hold: it is not above kSealBytesMax,
-// so that OpenSSL has nothing to refuse.
+// Passes `in` through the cipher to `out`, or, where that is null, adds it to what is
+// authenticated. Must hold: it is not above kSealBytesMax, so that OpenSSL has nothing to refuse.
 void Update(EVP_CIPHER_CTX* cipher, std::string_view in, unsigned char* out) {
   while (!in.empty()) {
     const std::string_view piece = in.substr(0, kPieceBytes);
@@ -189,7 +201,8 @@ void Update(EVP_CIPHER_CTX* cipher, std::string_view in, unsigned char* out) {
 
 std::string RandomBytes(size_t bytes) {
   std::string out(bytes, '\0');
-  LH_CHECK(RAND_bytes(Bytes(out), static_cast<int>(bytes)) == 1);  // without randomness there is no way forward
+  // without randomness there is no way forward
+  LH_CHECK(RAND_bytes(Bytes(out), static_cast<int>(bytes)) == 1);
   return out;
 }
 
@@ -199,11 +212,14 @@ Seal Seal::Derive(const Secret& master, std::string_view salt, std::string_view 
   std::array<char, kSealKeyBytes> key{};
   size_t size = key.size();
   EVP_PKEY_CTX* const context = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, nullptr);
-  LH_CHECK(context != nullptr && EVP_PKEY_derive_init(context) == 1 && EVP_PKEY_CTX_set_hkdf_md(context, EVP_sha256()) == 1 &&
+  LH_CHECK(context != nullptr && EVP_PKEY_derive_init(context) == 1 &&
+           EVP_PKEY_CTX_set_hkdf_md(context, EVP_sha256()) == 1 &&
            EVP_PKEY_CTX_set1_hkdf_key(context, Bytes(from), static_cast<int>(from.size())) == 1 &&
            EVP_PKEY_CTX_set1_hkdf_salt(context, Bytes(salt), static_cast<int>(salt.size())) == 1 &&
-           EVP_PKEY_CTX_add1_hkdf_info(context, Bytes(purpose), static_cast<int>(purpose.size())) == 1 &&
-           EVP_PKEY_derive(context, reinterpret_cast<unsigned char*>(key.data()), &size) == 1 && size == key.size());
+           EVP_PKEY_CTX_add1_hkdf_info(context, Bytes(purpose), static_cast<int>(purpose.size())) ==
+               1 &&
+           EVP_PKEY_derive(context, reinterpret_cast<unsigned char*>(key.data()), &size) == 1 &&
+           size == key.size());
   EVP_PKEY_CTX_free(context);
   Seal seal{Secret(std::string_view(key.data(), key.size()))};
   Wipe(key);
@@ -212,34 +228,41 @@ Seal Seal::Derive(const Secret& master, std::string_view salt, std::string_view 
 
 Result<std::string> Seal::Close(std::string_view plain, std::string_view context) const {
   if (plain.size() > kSealBytesMax || context.size() > kSealBytesMax) {
-    return InvalidArgument("a value of " + std::to_string(plain.size()) + " bytes cannot be encrypted; the limit is " + std::to_string(kSealBytesMax));
+    return InvalidArgument("a value of " + std::to_string(plain.size()) +
+                           " bytes cannot be encrypted; the limit is " +
+                           std::to_string(kSealBytesMax));
   }
   std::string out = RandomBytes(kNonceBytes);
   out.resize(kNonceBytes + plain.size() + kTagBytes);
   const Cipher cipher(EVP_CIPHER_CTX_new());
   unsigned char* const text = Bytes(out) + kNonceBytes;
-  LH_CHECK(cipher != nullptr && EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key_.view()), Bytes(out)) == 1);
+  LH_CHECK(cipher != nullptr && EVP_EncryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr,
+                                                   Bytes(key_.view()), Bytes(out)) == 1);
   Update(cipher.get(), context, nullptr);
   Update(cipher.get(), plain, text);
   int n = 0;
-  LH_CHECK(EVP_EncryptFinal_ex(cipher.get(), text + plain.size(), &n) == 1 &&
-           EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, text + plain.size()) == 1);
+  LH_CHECK(
+      EVP_EncryptFinal_ex(cipher.get(), text + plain.size(), &n) == 1 &&
+      EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_GET_TAG, kTagBytes, text + plain.size()) == 1);
   return out;
 }
 
 Result<std::string> Seal::Open(std::string_view sealed, std::string_view context) const {
   if (sealed.size() < kSealExtraBytes) return DataLoss("sealed bytes are cut off");
   const size_t size = sealed.size() - kSealExtraBytes;
-  if (size > kSealBytesMax || context.size() > kSealBytesMax) return DataLoss("sealed bytes are more than there can be");
+  if (size > kSealBytesMax || context.size() > kSealBytesMax)
+    return DataLoss("sealed bytes are more than there can be");
   std::string plain(size, '\0'), tag(sealed.substr(kNonceBytes + size));
   const Cipher cipher(EVP_CIPHER_CTX_new());
-  LH_CHECK(cipher != nullptr && EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr, Bytes(key_.view()), Bytes(sealed)) == 1);
+  LH_CHECK(cipher != nullptr && EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr,
+                                                   Bytes(key_.view()), Bytes(sealed)) == 1);
   Update(cipher.get(), context, nullptr);
   Update(cipher.get(), sealed.substr(kNonceBytes, size), Bytes(plain));
   LH_CHECK(EVP_CIPHER_CTX_ctrl(cipher.get(), EVP_CTRL_GCM_SET_TAG, kTagBytes, tag.data()) == 1);
   unsigned char rest[16];
   int n = 0;
-  if (EVP_DecryptFinal_ex(cipher.get(), rest, &n) != 1) return DataLoss("sealed bytes were changed, or another key sealed them");
+  if (EVP_DecryptFinal_ex(cipher.get(), rest, &n) != 1)
+    return DataLoss("sealed bytes were changed, or another key sealed them");
   return plain;
 }
 
@@ -251,13 +274,17 @@ Result<Secret> ReadSealKey(const std::string& path) {
     const std::string why = std::strerror(errno);
     return errno == ENOENT ? NotFound(what + why) : InvalidArgument(what + why);
   }
-  struct stat state{};
-  if (fstat(file.get(), &state) != 0 || !S_ISREG(state.st_mode)) return InvalidArgument(what + "is no regular file");
-  if ((state.st_mode & 077) != 0) return InvalidArgument(what + "others may read it; take that from them with chmod 600");
+  struct stat state {};
+  if (fstat(file.get(), &state) != 0 || !S_ISREG(state.st_mode))
+    return InvalidArgument(what + "is no regular file");
+  if ((state.st_mode & 077) != 0)
+    return InvalidArgument(what + "others may read it; take that from them with chmod 600");
 
   std::array<char, kKeyFileBytesMax + 1> buffer{};
   const ssize_t n = read(file.get(), buffer.data(), buffer.size());
-  std::string_view text(buffer.data(), n > 0 && static_cast<size_t>(n) <= kKeyFileBytesMax ? static_cast<size_t>(n) : 0);
+  std::string_view text(buffer.data(), n > 0 && static_cast<size_t>(n) <= kKeyFileBytesMax
+                                           ? static_cast<size_t>(n)
+                                           : 0);
   while (text.ends_with('\n') || text.ends_with('\r') || text.ends_with(' ')) text.remove_suffix(1);
   std::array<char, kSealKeyBytes> key{};
   bool good = text.size() == 2 * key.size();
@@ -269,7 +296,9 @@ Result<Secret> ReadSealKey(const std::string& path) {
   Secret secret(std::string_view(key.data(), good ? key.size() : 0));
   Wipe(key);
   Wipe(buffer);
-  if (!good) return InvalidArgument(what + "must be 64 hexadecimal digits; 'openssl rand -hex 32' makes some");
+  if (!good)
+    return InvalidArgument(what +
+                           "must be 64 hexadecimal digits; 'openssl rand -hex 32' makes some");
   return secret;
 }
 

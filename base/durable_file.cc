@@ -33,10 +33,12 @@ bool SyncDirectory(const std::string& path) {
 
 }  // namespace
 
-Status WriteFileDurably(const std::string& path, std::initializer_list<std::string_view> parts, unsigned mode, const std::string& what) {
+Status WriteFileDurably(const std::string& path, std::initializer_list<std::string_view> parts,
+                        unsigned mode, const std::string& what) {
   const std::string beside = path + ".part";
   int error = 0;
-  const int fd = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, static_cast<mode_t>(mode));
+  const int fd =
+      open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, static_cast<mode_t>(mode));
   if (fd < 0) error = errno;
   for (const std::string_view part : parts) {
     if (error == 0 && !WriteAll(fd, part)) error = errno;
@@ -47,13 +49,15 @@ Status WriteFileDurably(const std::string& path, std::initializer_list<std::stri
   if (error == 0 && !SyncDirectory(path)) error = errno;
   if (error == 0) return OkStatus();
   unlink(beside.c_str());
-  const std::string why = what + " " + path + ": cannot be written (" + std::strerror(error) + "); check the disk and its permissions";
+  const std::string why = what + " " + path + ": cannot be written (" + std::strerror(error) +
+                          "); check the disk and its permissions";
   return error == ENOSPC || error == EDQUOT ? ResourceExhausted(why) : InvalidArgument(why);
 }
 
 std::error_code MakePrivateDirectory(const std::string& path) {
   std::error_code ec;
-  if (std::filesystem::create_directories(path, ec)) std::filesystem::permissions(path, std::filesystem::perms::owner_all, ec);
+  if (std::filesystem::create_directories(path, ec))
+    std::filesystem::permissions(path, std::filesystem::perms::owner_all, ec);
   return ec;
 }
 

@@ -1,4 +1,5 @@
-// IEEE 754 binary16 and float32, one number at a time. attention/kernels.h has the fast ones for many.
+// IEEE 754 binary16 and float32, one number at a time. attention/kernels.h has the fast ones for
+// many.
 #pragma once
 
 #include <bit>
@@ -6,14 +7,19 @@
 
 namespace longhold {
 
-// Both conversions do to NaN what F16C does: keep the sign and the upper payload, set the quiet bit.
+// Both conversions do to NaN what F16C does: keep the sign and the upper payload, set the quiet
+// bit.
 inline float FromHalf(uint16_t half) {
   const uint32_t sign = (half & 0x8000u) << 16;
   const uint32_t exponent = (half >> 10) & 31;
   const uint32_t fraction = half & 0x3FFu;
-  if (exponent == 0) return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(static_cast<float>(fraction) * 0x1p-24f));
-  if (exponent < 31) return std::bit_cast<float>(sign | (exponent + 127 - 15) << 23 | fraction << 13);
-  return std::bit_cast<float>(sign | 0x7F800000u | fraction << 13 | (fraction != 0 ? 0x400000u : 0));
+  if (exponent == 0)
+    return std::bit_cast<float>(sign |
+                                std::bit_cast<uint32_t>(static_cast<float>(fraction) * 0x1p-24f));
+  if (exponent < 31)
+    return std::bit_cast<float>(sign | (exponent + 127 - 15) << 23 | fraction << 13);
+  return std::bit_cast<float>(sign | 0x7F800000u | fraction << 13 |
+                              (fraction != 0 ? 0x400000u : 0));
 }
 
 // To nearest, ties to even.
@@ -26,9 +32,13 @@ inline uint16_t ToHalf(float x) {
     half = 0x7E00u | ((magnitude >> 13) & 0x3FFu);
   } else if (magnitude >= 0x47800000u) {  // 65536 and up, infinity included
     half = 0x7C00u;
-  } else if (magnitude < 0x38800000u) {  // below 2^-14: in [0.5, 1) a float's last bit is 2^-24, a subnormal half's unit
-    half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - std::bit_cast<uint32_t>(0.5f);
-  } else {  // to nearest even in the 13 bits that go; a carry runs into the exponent, up to infinity, as it should
+    // below 2^-14: in [0.5, 1) a float's last bit is 2^-24, a subnormal half's unit
+  } else if (magnitude < 0x38800000u) {
+    half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) -
+           std::bit_cast<uint32_t>(0.5f);
+    // to nearest even in the 13 bits that go; a carry runs into the exponent, up to infinity, as it
+    // should
+  } else {
     half = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (uint32_t{127 - 15} << 23)) >> 13;
   }
   return static_cast<uint16_t>(sign | half);

@@ -41,7 +41,8 @@ class Sha256 {
   Sha256& operator=(Sha256&&) noexcept;
 
   void Update(std::string_view bytes);
-  // 64 lower-case hexadecimal digits of everything so far. Ends the stream: call nothing but the destructor afterwards.
+  // 64 lower-case hexadecimal digits of everything so far. Ends the stream: call nothing but the
+  // destructor afterwards.
   std::string HexDigest();
 
  private:
@@ -51,11 +52,12 @@ class Sha256 {
 
 std::string Sha256Hex(std::string_view bytes);
 
-// Reads the file in pieces of 1 MiB. Errors: not_found, invalid_argument (no permission, or a directory), data_loss
-// (the disk failed while reading); each names the path.
+// Reads the file in pieces of 1 MiB. Errors: not_found, invalid_argument (no permission, or a
+// directory), data_loss (the disk failed while reading); each names the path.
 Result<std::string> Sha256File(const std::string& path);
 
-// `bytes` bytes that nobody can guess, as lower-case hexadecimal digits: for keys, never for what a test has to repeat.
+// `bytes` bytes that nobody can guess, as lower-case hexadecimal digits: for keys, never for what a
+// test has to repeat.
 std::string RandomHex(size_t bytes);
 
 // Whether two texts are equal, in a time that depends on their lengths only.

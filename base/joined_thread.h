@@ -1,6 +1,7 @@
 // A thread that cannot outlive its owner.
 //
-// Owner: who starts it. Thread use: *confined*; `run` has the thread to itself and must return by itself.
+// Owner: who starts it. Thread use: *confined*; `run` has the thread to itself and must return by
+// itself.
 #pragma once
 
 #include <functional>

@@ -7,7 +7,9 @@ namespace longhold {
 namespace {
 
 // Rounded up for what is needed, so that "needs 3, 3 are free" cannot be.
-std::string MebibytesUp(uint64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB"; }
+std::string MebibytesUp(uint64_t bytes) {
+  return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
+}
 std::string MebibytesDown(uint64_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 }  // namespace
@@ -24,9 +26,10 @@ MemoryReservation& MemoryReservation::operator=(MemoryReservation&& other) noexc
 Status MemoryReservation::Resize(uint64_t bytes) {
   LH_CHECK(budget_ != nullptr);
   if (bytes > bytes_ && !budget_->Take(bytes - bytes_)) {
-    return ResourceExhausted("memory budget of " + MebibytesDown(budget_->limit_bytes()) + ": " + what_ + " needs " + MebibytesUp(bytes - bytes_) +
-                             (bytes_ > 0 ? " more" : "") + ", and " + MebibytesDown(budget_->FreeBytes()) +
-                             " are free; give more with --memory-budget");
+    return ResourceExhausted(
+        "memory budget of " + MebibytesDown(budget_->limit_bytes()) + ": " + what_ + " needs " +
+        MebibytesUp(bytes - bytes_) + (bytes_ > 0 ? " more" : "") + ", and " +
+        MebibytesDown(budget_->FreeBytes()) + " are free; give more with --memory-budget");
   }
   if (bytes < bytes_) budget_->Give(bytes_ - bytes);
   bytes_ = bytes;

@@ -1,7 +1,9 @@
-// The memory that a process may take beside a model's weights, as one number: whatever grows with a text, a question or a memory is
-// reserved here before it is allocated, so that a refusal is an ordinary Status and never the kernel's.
+// The memory that a process may take beside a model's weights, as one number: whatever grows with a
+// text, a question or a memory is reserved here before it is allocated, so that a refusal is an
+// ordinary Status and never the kernel's.
 //
-// What is not reserved is small and does not grow: the program and its libraries, a file's buffers, replies. 64 MiB cover it.
+// What is not reserved is small and does not grow: the program and its libraries, a file's buffers,
+// replies. 64 MiB cover it.
 #pragma once
 
 #include <atomic>
@@ -15,7 +17,8 @@ namespace longhold {
 
 class MemoryBudget;
 
-// A part of a budget, given back with this object. Move-only; an empty one holds nothing. Thread use: *confined*.
+// A part of a budget, given back with this object. Move-only; an empty one holds nothing. Thread
+// use: *confined*.
 class MemoryReservation {
  public:
   MemoryReservation() = default;
@@ -24,14 +27,15 @@ class MemoryReservation {
   ~MemoryReservation() { Release(); }
 
   uint64_t bytes() const { return bytes_; }
-  // Grows or shrinks to `bytes`. Shrinking always works. Errors: resource_exhausted, and then it is as it was. Must hold: it came
-  // from a budget.
+  // Grows or shrinks to `bytes`. Shrinking always works. Errors: resource_exhausted, and then it is
+  // as it was. Must hold: it came from a budget.
   Status Resize(uint64_t bytes);
   void Release();
 
  private:
   friend class MemoryBudget;
-  MemoryReservation(MemoryBudget* budget, std::string what) : budget_(budget), what_(std::move(what)) {}
+  MemoryReservation(MemoryBudget* budget, std::string what)
+      : budget_(budget), what_(std::move(what)) {}
 
   MemoryBudget* budget_ = nullptr;  // outlives this
   uint64_t bytes_ = 0;
@@ -45,8 +49,8 @@ class MemoryBudget {
   MemoryBudget(const MemoryBudget&) = delete;
   MemoryBudget& operator=(const MemoryBudget&) = delete;
 
-  // `what` says what it is for in the error: "the indexes of memory bible". Errors: resource_exhausted, with how much it takes and how
-  // much is free.
+  // `what` says what it is for in the error: "the indexes of memory bible". Errors:
+  // resource_exhausted, with how much it takes and how much is free.
   Result<MemoryReservation> Reserve(uint64_t bytes, std::string_view what);
   // How many of `count` pieces of `each_bytes` there is room for now.
   uint64_t RoomFor(uint64_t count, uint64_t each_bytes) const;
@@ -57,7 +61,8 @@ class MemoryBudget {
 
  private:
   friend class MemoryReservation;
-  uint64_t FreeBytes() const { return limit_bytes_ - used_bytes_; }  // Take keeps what is used within the limit
+  // Take keeps what is used within the limit
+  uint64_t FreeBytes() const { return limit_bytes_ - used_bytes_; }
   bool Take(uint64_t bytes);
   void Give(uint64_t bytes) { used_bytes_ -= bytes; }
 

@@ -1,6 +1,7 @@
 // Loops whose turns may run at the same time, as values that are passed to who has such a loop.
 //
-// Thread use: the functions are safe to call concurrently; fn is called by several threads at once, and must not throw.
+// Thread use: the functions are safe to call concurrently; fn is called by several threads at once,
+// and must not throw.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +15,8 @@ using ParallelFor = std::function<void(size_t count, const std::function<void(si
 // Runs them in order on the calling thread.
 void SerialFor(size_t count, const std::function<void(size_t)>& fn);
 
-// Runs them on as many threads as the machine has processors, the calling one included: for long turns, where there is no model whose
-// workers could be had. The threads live for the call.
+// Runs them on as many threads as the machine has processors, the calling one included: for long
+// turns, where there is no model whose workers could be had. The threads live for the call.
 void ThreadsFor(size_t count, const std::function<void(size_t)>& fn);
 
 }  // namespace longhold

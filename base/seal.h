@@ -23,11 +23,13 @@ inline constexpr uint64_t kSealBytesMax = (uint64_t{1} << 36) - 32;
 // A key and what is done with it. Thread use: *immutable*.
 class Seal {
  public:
-  // The key for one purpose and one salt, from a master key: HKDF with SHA-256. Must hold: `master` has kSealKeyBytes.
+  // The key for one purpose and one salt, from a master key: HKDF with SHA-256. Must hold: `master`
+  // has kSealKeyBytes.
   static Seal Derive(const Secret& master, std::string_view salt, std::string_view purpose);
 
-  // `context` must be the same when it is opened: what the bytes are, so that one sealed value cannot stand in another one's place. Up to 2^32 of
-  // one key: nonces are random. Errors: invalid_argument (above kSealBytesMax).
+  // `context` must be the same when it is opened: what the bytes are, so that one sealed value
+  // cannot stand in another one's place. Up to 2^32 of one key: nonces are random. Errors:
+  // invalid_argument (above kSealBytesMax).
   Result<std::string> Close(std::string_view plain, std::string_view context) const;
   // Errors: data_loss (changed, cut off, of another key or of another context).
   Result<std::string> Open(std::string_view sealed, std::string_view context) const;
@@ -40,8 +42,8 @@ class Seal {
 // `bytes` bytes that nobody can guess.
 std::string RandomBytes(size_t bytes);
 
-// The master key in a file: 64 hexadecimal digits, and white space behind them. The file must be its owner's alone. Errors: not_found,
-// invalid_argument.
+// The master key in a file: 64 hexadecimal digits, and white space behind them. The file must be
+// its owner's alone. Errors: not_found, invalid_argument.
 Result<Secret> ReadSealKey(const std::string& path);
 
 }  // namespace longhold

@@ -10,14 +10,17 @@
 
 namespace longhold {
 
-// An immutable string of secret bytes, as a key is. Copies share it; the last owner overwrites it before its memory is given back. There is no
-// conversion to a string and no operator<<, so that it is copied or printed by nobody who does not mean to. Value type. Thread use: *immutable*.
+// An immutable string of secret bytes, as a key is. Copies share it; the last owner overwrites it
+// before its memory is given back. There is no conversion to a string and no operator<<, so that it
+// is copied or printed by nobody who does not mean to. Value type. Thread use: *immutable*.
 //
-// What it does not reach: copies that others make of view(), registers, and pages that were swapped out before.
+// What it does not reach: copies that others make of view(), registers, and pages that were swapped
+// out before.
 class Secret {
  public:
   Secret() = default;  // no bytes
-  // Copies `bytes`; whoever has them wipes them. The memory comes from std::pmr::get_default_resource().
+  // Copies `bytes`; whoever has them wipes them. The memory comes from
+  // std::pmr::get_default_resource().
   explicit Secret(std::string_view bytes);
 
   // Valid as long as any copy of this.

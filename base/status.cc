@@ -29,7 +29,8 @@ std::string Status::ToString() const {
 }
 
 void CheckFailed(const char* file, int line, const char* expression) {
-  std::fprintf(stderr, "longhold: %s:%d: this is a bug in longhold: CHECK(%s) failed\n", file, line, expression);
+  std::fprintf(stderr, "longhold: %s:%d: this is a bug in longhold: CHECK(%s) failed\n", file, line,
+               expression);
   std::abort();
 }
 

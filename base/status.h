@@ -20,17 +20,18 @@ enum class StatusCode : uint8_t {
   kFailedPrecondition,  // right input, wrong state (another model's memory, a second writer)
   kResourceExhausted,   // disk, memory or quota
   kDeadlineExceeded,
-  kCancelled,           // the caller asked to stop
-  kUnavailable,         // try again later
-  kDataLoss,            // bytes are corrupt or missing
+  kCancelled,    // the caller asked to stop
+  kUnavailable,  // try again later
+  kDataLoss,     // bytes are corrupt or missing
   kUnimplemented,
-  kInternal,            // our bug
+  kInternal,  // our bug
 };
 
 // "data_loss" and so on; stable, used in JSON.
 std::string_view StatusCodeName(StatusCode code);
 
-// Ok, or a code with one line that names what was being done to which object, and the next step where there is one.
+// Ok, or a code with one line that names what was being done to which object, and the next step
+// where there is one.
 class [[nodiscard]] Status {
  public:
   Status() = default;
@@ -48,19 +49,28 @@ class [[nodiscard]] Status {
 };
 
 inline Status OkStatus() { return {}; }
-inline Status InvalidArgument(std::string m) { return {StatusCode::kInvalidArgument, std::move(m)}; }
+inline Status InvalidArgument(std::string m) {
+  return {StatusCode::kInvalidArgument, std::move(m)};
+}
 inline Status NotFound(std::string m) { return {StatusCode::kNotFound, std::move(m)}; }
 inline Status AlreadyExists(std::string m) { return {StatusCode::kAlreadyExists, std::move(m)}; }
-inline Status DeadlineExceeded(std::string m) { return {StatusCode::kDeadlineExceeded, std::move(m)}; }
-inline Status FailedPrecondition(std::string m) { return {StatusCode::kFailedPrecondition, std::move(m)}; }
-inline Status ResourceExhausted(std::string m) { return {StatusCode::kResourceExhausted, std::move(m)}; }
+inline Status DeadlineExceeded(std::string m) {
+  return {StatusCode::kDeadlineExceeded, std::move(m)};
+}
+inline Status FailedPrecondition(std::string m) {
+  return {StatusCode::kFailedPrecondition, std::move(m)};
+}
+inline Status ResourceExhausted(std::string m) {
+  return {StatusCode::kResourceExhausted, std::move(m)};
+}
 inline Status Cancelled(std::string m) { return {StatusCode::kCancelled, std::move(m)}; }
 inline Status Unavailable(std::string m) { return {StatusCode::kUnavailable, std::move(m)}; }
 inline Status DataLoss(std::string m) { return {StatusCode::kDataLoss, std::move(m)}; }
 inline Status Unimplemented(std::string m) { return {StatusCode::kUnimplemented, std::move(m)}; }
 inline Status Internal(std::string m) { return {StatusCode::kInternal, std::move(m)}; }
 
-// Aborts with file, line and the expression. For our own bugs, never for input or disk. On in release builds.
+// Aborts with file, line and the expression. For our own bugs, never for input or disk. On in
+// release builds.
 [[noreturn]] void CheckFailed(const char* file, int line, const char* expression);
 #define LH_CHECK(expression) \
   ((expression) ? (void)0 : ::longhold::CheckFailed(__FILE__, __LINE__, #expression))
@@ -69,15 +79,25 @@ inline Status Internal(std::string m) { return {StatusCode::kInternal, std::move
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}  // NOLINT: implicit on purpose, so `return value;` works
+  // NOLINT: implicit on purpose, so `return value;` works
+  Result(T value) : value_(std::move(value)) {}
   Result(Status status) : status_(std::move(status)) { LH_CHECK(!status_.ok()); }  // NOLINT
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
   // Must hold: ok().
-  T& value() & { LH_CHECK(ok()); return *value_; }
-  const T& value() const& { LH_CHECK(ok()); return *value_; }
-  T&& value() && { LH_CHECK(ok()); return std::move(*value_); }
+  T& value() & {
+    LH_CHECK(ok());
+    return *value_;
+  }
+  const T& value() const& {
+    LH_CHECK(ok());
+    return *value_;
+  }
+  T&& value() && {
+    LH_CHECK(ok());
+    return std::move(*value_);
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T* operator->() { return &value(); }
@@ -89,19 +109,18 @@ class [[nodiscard]] Result {
 };
 
 // Returns the Status of `expression` to the caller when it is not ok.
-#define LH_RETURN_IF_ERROR(expression)                   \
-  do {                                                   \
-    ::longhold::Status lh_status_ = (expression);        \
-    if (!lh_status_.ok()) return lh_status_;             \
+#define LH_RETURN_IF_ERROR(expression)            \
+  do {                                            \
+    ::longhold::Status lh_status_ = (expression); \
+    if (!lh_status_.ok()) return lh_status_;      \
   } while (0)
 
 #define LH_CONCAT_INNER_(a, b) a##b
 #define LH_CONCAT_(a, b) LH_CONCAT_INNER_(a, b)
 // LH_ASSIGN_OR_RETURN(auto x, F()): x is F()'s value, or the Status goes to the caller.
-#define LH_ASSIGN_OR_RETURN(lhs, expression)                           \
-  auto LH_CONCAT_(lh_result_, __LINE__) = (expression);                \
-  if (!LH_CONCAT_(lh_result_, __LINE__).ok())                          \
-    return LH_CONCAT_(lh_result_, __LINE__).status();                  \
+#define LH_ASSIGN_OR_RETURN(lhs, expression)                                                    \
+  auto LH_CONCAT_(lh_result_, __LINE__) = (expression);                                         \
+  if (!LH_CONCAT_(lh_result_, __LINE__).ok()) return LH_CONCAT_(lh_result_, __LINE__).status(); \
   lhs = std::move(LH_CONCAT_(lh_result_, __LINE__)).value()
 
 }  // namespace longhold

@@ -11,11 +11,12 @@ namespace longhold {
 // An id in the model's vocabulary.
 using TokenId = int32_t;
 
-// Tokens are grouped into blocks of this many; a block holds the keys and values of all layers. The number is a
-// contract of the on-disk formats.
+// Tokens are grouped into blocks of this many; a block holds the keys and values of all layers. The
+// number is a contract of the on-disk formats.
 inline constexpr uint32_t kBlockTokens = 64;
 
-// A document within its memory. Ids are never used twice in one memory, so a forgotten document's id stays dead.
+// A document within its memory. Ids are never used twice in one memory, so a forgotten document's
+// id stays dead.
 enum class DocumentId : uint32_t {};
 
 // A half-open range of token indices within one document.

@@ -1,21 +1,26 @@
-// What may stand for the blocks that attention does not read: on real keys, for the output of attention and for next-token loss.
+// What may stand for the blocks that attention does not read: on real keys, for the output of
+// attention and for next-token loss.
 //
-//   attention_bench output GGUF TEXT TOKENS [LAYER_STEP]      error of the output, queries of every 512th token, every LAYER_STEP-th layer
-//   attention_bench loss GGUF TEXT TOKENS EVERY MODE...       next-token loss over every EVERY-th piece of 64 tokens
+//   attention_bench output GGUF TEXT TOKENS [LAYER_STEP]      error of the output, queries of every
+//   512th token, every LAYER_STEP-th layer attention_bench loss GGUF TEXT TOKENS EVERY MODE...
+//   next-token loss over every EVERY-th piece of 64 tokens
 //
-// `output` reads TEXT as an ingest does and holds each way against exact attention over the stored keys, at their true positions. Blocks but
-// the sinks' and the last 256 tokens' are ranked by their estimated mass; a share of them, the budget, is attended to exactly, the rest
+// `output` reads TEXT as an ingest does and holds each way against exact attention over the stored
+// keys, at their true positions. Blocks but the sinks' and the last 256 tokens' are ranked by their
+// estimated mass; a share of them, the budget, is attended to exactly, the rest
 //   dropped      not at all
 //   centroid     as one key and value, their means: log n + q.mean
-//   variance     with half the variance of q.k, from the keys' diagonal covariance in the block's own frame
-//   capped       the same, at most what n numbers of that variance can reach: sigma sqrt(2 ln n) - ln n beyond (the random energy model's
+//   variance     with half the variance of q.k, from the keys' diagonal covariance in the block's
+//   own frame capped       the same, at most what n numbers of that variance can reach: sigma
+//   sqrt(2 ln n) - ln n beyond (the random energy model's
 //                frozen phase, B. Derrida, Phys. Rev. B 24, 2613)
 //   true mass    with the block's own mass, as if the estimate were perfect, and its mean value
 // `loss` runs the model with, MODE:
 //   full         every key                       window       sinks and the last 256
-//   pick:B:C     and a share B of the blocks, which each 16 tokens and KV head pick by summaries of C means a block
-//   stand:B:C    and the other blocks' means, too; stand:B:C:v with their variance
-//   ask:B:C      what `longhold ask --attend faithful` does: the text is read with sinks and window; each KV head picks once, by what the
+//   pick:B:C     and a share B of the blocks, which each 16 tokens and KV head pick by summaries of
+//   C means a block stand:B:C    and the other blocks' means, too; stand:B:C:v with their variance
+//   ask:B:C      what `longhold ask --attend faithful` does: the text is read with sinks and
+//   window; each KV head picks once, by what the
 //                piece's first tokens ask for beside these
 #include <algorithm>
 #include <cmath>
@@ -60,13 +65,16 @@ std::pair<uint32_t, uint32_t> PairOf(const RopeSpec& spec, uint32_t i) {
   return spec.neox ? std::pair(i, i + spec.rotary_dims / 2) : std::pair(2 * i, 2 * i + 1);
 }
 
-// ---- output ----------------------------------------------------------------------------------------------------------
+// ---- output
+// -------------------------------------------------------------------------------------------------
 
 // An ingest's window that keeps every key and value, and some tokens' queries.
 class Tape final : public LayerAttention {
  public:
   Tape(const KvGeometry& geometry, size_t tokens, uint32_t query_every)
-      : geometry_(geometry), window_(geometry, {kSinks, kWindow, kPass}), query_every_(query_every) {
+      : geometry_(geometry),
+        window_(geometry, {kSinks, kWindow, kPass}),
+        query_every_(query_every) {
     keys.assign(geometry.layers.size(), std::vector<float>(tokens * geometry.kv_width()));
     values = keys;
     queries.resize(geometry.layers.size());
@@ -79,19 +87,23 @@ class Tape final : public LayerAttention {
     }
     return OkStatus();
   }
-  void StoreKeys(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+  void StoreKeys(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker,
+                 uint32_t workers) override {
     Keep(keys[slot], rows, tokens, worker, workers);
     window_.StoreKeys(slot, rows, tokens, worker, workers);
   }
-  void StoreValues(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+  void StoreValues(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker,
+                   uint32_t workers) override {
     Keep(values[slot], rows, tokens, worker, workers);
     window_.StoreValues(slot, rows, tokens, worker, workers);
   }
-  void Attend(uint32_t slot, LayerRows rows, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) override {
+  void Attend(uint32_t slot, LayerRows rows, uint32_t tokens, float* out, uint32_t worker,
+              uint32_t workers) override {
     for (uint32_t t = 0; worker == 0 && t < tokens; ++t) {
       if ((begin_ + t) % query_every_ != query_every_ - 1) continue;
       const float* row = rows.data + t * rows.token_stride;
-      queries[slot].insert(queries[slot].end(), row, row + size_t{geometry_.q_heads} * geometry_.head_dim);
+      queries[slot].insert(queries[slot].end(), row,
+                           row + size_t{geometry_.q_heads} * geometry_.head_dim);
       if (slot == 0) positions.push_back(begin_ + t);
     }
     window_.Attend(slot, rows, tokens, out, worker, workers);
@@ -102,9 +114,11 @@ class Tape final : public LayerAttention {
   std::vector<uint32_t> positions;
 
  private:
-  void Keep(std::vector<float>& to, LayerRows rows, uint32_t tokens, uint32_t worker, uint32_t workers) const {
+  void Keep(std::vector<float>& to, LayerRows rows, uint32_t tokens, uint32_t worker,
+            uint32_t workers) const {
     const size_t width = geometry_.kv_width();
-    for (uint32_t t = worker; t < tokens; t += workers) std::copy_n(rows.data + t * rows.token_stride, width, to.data() + (begin_ + t) * width);
+    for (uint32_t t = worker; t < tokens; t += workers)
+      std::copy_n(rows.data + t * rows.token_stride, width, to.data() + (begin_ + t) * width);
   }
   KvGeometry geometry_;
   HotWindow window_;
@@ -132,16 +146,21 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
   Tape tape(g, n, 512);
   if (const Status s = tape.Read(model, text); !s.ok()) return Fail(s);
   const RopeTables ropes(g, n);
-  double error[kBudgetCount][kWays] = {}, mass_error[kBudgetCount][kWays] = {}, rest[kBudgetCount] = {};
+  double error[kBudgetCount][kWays] = {}, mass_error[kBudgetCount][kWays] = {},
+         rest[kBudgetCount] = {};
   uint64_t rows = 0;
   const uint32_t blocks = n / kBlockTokens;
   const double log_n = std::log(double{kBlockTokens});
   for (uint32_t slot = 0; slot < g.layers.size(); slot += layer_step) {
     const RopeTable& rope = ropes.Of(slot);
     for (uint32_t h = 0; h < g.kv_heads; ++h) {
-      const auto row_of = [&](const std::vector<float>& x, uint32_t t) { return x.data() + size_t{t} * g.kv_width() + h * d; };
-      std::vector<float> keys(size_t{n} * d), mean_value(size_t{blocks} * d, 0.0f), variance(size_t{blocks} * d, 0.0f);
-      for (uint32_t t = 0; t < n; ++t) rope.Rotate(row_of(tape.keys[slot], t), keys.data() + size_t{t} * d, d, t);
+      const auto row_of = [&](const std::vector<float>& x, uint32_t t) {
+        return x.data() + size_t{t} * g.kv_width() + h * d;
+      };
+      std::vector<float> keys(size_t{n} * d), mean_value(size_t{blocks} * d, 0.0f),
+          variance(size_t{blocks} * d, 0.0f);
+      for (uint32_t t = 0; t < n; ++t)
+        rope.Rotate(row_of(tape.keys[slot], t), keys.data() + size_t{t} * d, d, t);
       for (uint32_t b = 0; b < blocks; ++b) {
         std::vector<double> sum(d, 0), squares(d, 0);
         std::vector<float> local(d);
@@ -155,25 +174,29 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
           }
         }
         for (uint32_t c = 0; c < d; ++c) {
-          variance[size_t{b} * d + c] = static_cast<float>(squares[c] / kBlockTokens - sum[c] / kBlockTokens * (sum[c] / kBlockTokens));
+          variance[size_t{b} * d + c] = static_cast<float>(
+              squares[c] / kBlockTokens - sum[c] / kBlockTokens * (sum[c] / kBlockTokens));
         }
       }
       for (uint32_t q_head = h * g.group(); q_head < (h + 1) * g.group(); ++q_head) {
         for (size_t i = 0; i < tape.positions.size(); ++i) {
           const uint32_t p = tape.positions[i], first = kSinks / kBlockTokens;
-          const uint32_t last = p + 1 > kSinks + kWindow ? (p + 1 - kWindow) / kBlockTokens : 0;  // blocks [first, last) are ranked
+          // blocks [first, last) are ranked
+          const uint32_t last = p + 1 > kSinks + kWindow ? (p + 1 - kWindow) / kBlockTokens : 0;
           if (last < first + 3) continue;
           const float* query = tape.queries[slot].data() + (i * g.q_heads + q_head) * d;
           std::vector<float> q(d), local(d);
           rope.Rotate(query, q.data(), d, p);
           std::vector<double> logits(p + 1);
-          for (uint32_t t = 0; t <= p; ++t) logits[t] = double{g.scale} * Dot(q.data(), keys.data() + size_t{t} * d, d);
+          for (uint32_t t = 0; t <= p; ++t)
+            logits[t] = double{g.scale} * Dot(q.data(), keys.data() + size_t{t} * d, d);
           const double origin = *std::max_element(logits.begin(), logits.end());
           Sum fixed{0, std::vector<double>(d, 0)}, exact = fixed;
           for (uint32_t t = 0; t <= p; ++t) {
             const double weight = std::exp(logits[t] - origin);
             exact.Add(weight, row_of(tape.values[slot], t));
-            if (t < first * kBlockTokens || t >= last * kBlockTokens) fixed.Add(weight, row_of(tape.values[slot], t));
+            if (t < first * kBlockTokens || t >= last * kBlockTokens)
+              fixed.Add(weight, row_of(tape.values[slot], t));
           }
           // log mass of each block, by each way
           std::vector<std::vector<double>> mass(kWays, std::vector<double>(last, -1e30));
@@ -186,18 +209,22 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
               sum += std::exp(logits[t] - origin);
             }
             rope.Rotate(query, local.data(), d, p - b * kBlockTokens);
-            for (uint32_t c = 0; c < d; ++c) spread += double{local[c]} * local[c] * variance[size_t{b} * d + c];
+            for (uint32_t c = 0; c < d; ++c)
+              spread += double{local[c]} * local[c] * variance[size_t{b} * d + c];
             spread *= double{g.scale} * g.scale;
             mass[kCentroid][b] = log_n + mean;
             mass[kVariance][b] = log_n + mean + spread / 2;
-            mass[kCapped][b] = spread <= 2 * log_n ? log_n + mean + spread / 2 : mean + std::sqrt(2 * log_n * spread);
+            mass[kCapped][b] = spread <= 2 * log_n ? log_n + mean + spread / 2
+                                                   : mean + std::sqrt(2 * log_n * spread);
             mass[kTrueMass][b] = origin + std::log(sum);
           }
-          std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return mass[kCapped][a] > mass[kCapped][b]; });
+          std::sort(order.begin(), order.end(),
+                    [&](uint32_t a, uint32_t b) { return mass[kCapped][a] > mass[kCapped][b]; });
           double norm = 0;
           for (double& x : exact.out) norm += x / exact.mass * (x / exact.mass);
           for (size_t budget = 0; budget < kBudgetCount; ++budget) {
-            const size_t taken = static_cast<size_t>(std::ceil(kBudgets[budget] * static_cast<double>(order.size())));
+            const size_t taken = static_cast<size_t>(
+                std::ceil(kBudgets[budget] * static_cast<double>(order.size())));
             Sum base = fixed;
             for (size_t k = 0; k < taken; ++k) {
               for (uint32_t t = order[k] * kBlockTokens; t < (order[k] + 1) * kBlockTokens; ++t) {
@@ -208,7 +235,8 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
             for (int way = 0; way < kWays; ++way) {
               Sum sum = base;
               for (size_t k = taken; way != kDropped && k < order.size(); ++k) {
-                sum.Add(std::exp(std::min(40.0, mass[static_cast<size_t>(way)][order[k]] - origin)), mean_value.data() + size_t{order[k]} * d);
+                sum.Add(std::exp(std::min(40.0, mass[static_cast<size_t>(way)][order[k]] - origin)),
+                        mean_value.data() + size_t{order[k]} * d);
               }
               double off = 0;
               for (uint32_t c = 0; c < d; ++c) {
@@ -225,19 +253,23 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
     }
   }
   const auto mean = [&](double x) { return x / static_cast<double>(rows); };
-  std::printf("%s, %u tokens, %llu query rows; relative error of the output (of the softmax's sum)\n\n| budget |", model.info().name.c_str(), n,
-              static_cast<unsigned long long>(rows));
+  std::printf(
+      "%s, %u tokens, %llu query rows; relative error of the output (of the softmax's sum)\n\n| "
+      "budget |",
+      model.info().name.c_str(), n, static_cast<unsigned long long>(rows));
   for (const char* name : kWayNames) std::printf(" %s |", name);
   std::printf(" mass of the rest |\n|---|---|---|---|---|---|---|\n");
   for (size_t b = 0; b < kBudgetCount; ++b) {
     std::printf("| %.0f %% |", 100 * kBudgets[b]);
-    for (int way = 0; way < kWays; ++way) std::printf(" %.3f (%.3f) |", mean(error[b][way]), mean(mass_error[b][way]));
+    for (int way = 0; way < kWays; ++way)
+      std::printf(" %.3f (%.3f) |", mean(error[b][way]), mean(mass_error[b][way]));
     std::printf(" %.3f |\n", mean(rest[b]));
   }
   return 0;
 }
 
-// ---- loss ------------------------------------------------------------------------------------------------------------
+// ---- loss
+// -------------------------------------------------------------------------------------------------
 
 struct Mode {
   std::string name;
@@ -256,19 +288,26 @@ Result<Mode> ParseMode(const std::string& text) {
   if (m.full || text == "window") return m;
   m.ask = std::sscanf(text.c_str(), "ask:%lf:%d", &m.budget, &m.means) == 2;
   if (!m.ask && std::sscanf(text.c_str(), "pick:%lf:%d", &m.budget, &m.means) != 2) {
-    if (std::sscanf(text.c_str(), "stand:%lf:%d:%c", &m.budget, &m.means, &v) < 2) return InvalidArgument(text + ": no mode");
+    if (std::sscanf(text.c_str(), "stand:%lf:%d:%c", &m.budget, &m.means, &v) < 2)
+      return InvalidArgument(text + ": no mode");
     m.stand = true;
     m.variance = v == 'v';
   }
-  if (m.budget < 0 || m.budget > 1 || m.means < 1 || m.means > 64) return InvalidArgument(text + ": a budget of 0 to 1 and 1 to 64 means");
+  if (m.budget < 0 || m.budget > 1 || m.means < 1 || m.means > 64)
+    return InvalidArgument(text + ": a budget of 0 to 1 and 1 to 64 means");
   return m;
 }
 
-// All keys and values of a text at their true positions, attended to as a mode says. Token `begin` is the first of the pass.
+// All keys and values of a text at their true positions, attended to as a mode says. Token `begin`
+// is the first of the pass.
 class Chosen final : public LayerAttention {
  public:
   Chosen(const KvGeometry& geometry, uint32_t tokens, const Mode& mode)
-      : g_(geometry), d_(geometry.head_dim), mode_(mode), ropes_(geometry, tokens), panels_(geometry.layers.size() * geometry.kv_heads),
+      : g_(geometry),
+        d_(geometry.head_dim),
+        mode_(mode),
+        ropes_(geometry, tokens),
+        panels_(geometry.layers.size() * geometry.kv_heads),
         summaries_(panels_.size()) {
     const uint32_t blocks = (tokens + kBlockTokens - 1) / kBlockTokens;
     for (auto& panels : panels_) {
@@ -278,10 +317,12 @@ class Chosen final : public LayerAttention {
       }
     }
     for (auto& summaries : summaries_) summaries.resize(blocks);
-    for (uint32_t w = 0; w < kWorkersMax; ++w) scratch_.push_back(std::make_unique<AlignedFloats>());
+    for (uint32_t w = 0; w < kWorkersMax; ++w)
+      scratch_.push_back(std::make_unique<AlignedFloats>());
   }
   void Begin(uint32_t begin) { begin_ = begin; }
-  // With Mode::ask: until Pick nothing is picked, and what is asked for is kept; from then on what was picked stays, until Unpick.
+  // With Mode::ask: until Pick nothing is picked, and what is asked for is kept; from then on what
+  // was picked stays, until Unpick.
   void Listen() { asked_.assign(kWorkersMax, std::vector<std::vector<double>>(panels_.size())); }
   void Pick() {
     picked_.assign(panels_.size(), {});
@@ -304,7 +345,8 @@ class Chosen final : public LayerAttention {
     }
   }
 
-  void StoreKeys(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+  void StoreKeys(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker,
+                 uint32_t workers) override {
     float rotated[kMaxHeadDim];
     for (uint32_t t = worker; t < tokens; t += workers) {
       for (uint32_t h = 0; h < g_.kv_heads; ++h) {
@@ -314,33 +356,44 @@ class Chosen final : public LayerAttention {
       }
     }
   }
-  void StoreValues(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+  void StoreValues(uint32_t slot, LayerRows rows, uint32_t tokens, uint32_t worker,
+                   uint32_t workers) override {
     for (uint32_t t = worker; t < tokens; t += workers) {
       for (uint32_t h = 0; h < g_.kv_heads; ++h) {
         std::copy_n(rows.data + t * rows.token_stride + h * d_, d_,
-                    Values(slot, h, (begin_ + t) / kBlockTokens) + size_t{(begin_ + t) % kBlockTokens} * d_);
+                    Values(slot, h, (begin_ + t) / kBlockTokens) +
+                        size_t{(begin_ + t) % kBlockTokens} * d_);
       }
     }
   }
-  void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) override {
-    const uint32_t per_tile = std::min(16u, kAttendRowsMax / g_.group()), tiles = (tokens + per_tile - 1) / per_tile;
+  void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker,
+              uint32_t workers) override {
+    const uint32_t per_tile = std::min(16u, kAttendRowsMax / g_.group()),
+                   tiles = (tokens + per_tile - 1) / per_tile;
     for (uint32_t tile = worker; tile < tiles * g_.kv_heads; tile += workers) {
       const uint32_t first = tile / g_.kv_heads * per_tile;
-      AttendTile(slot, tile % g_.kv_heads, queries, first, std::min(per_tile, tokens - first), out, worker);
+      AttendTile(slot, tile % g_.kv_heads, queries, first, std::min(per_tile, tokens - first), out,
+                 worker);
     }
   }
 
  private:
   struct Summary {
     float n = 0;
-    std::vector<float> key, value, variance;  // variance: the same for both elements of a rotated pair, so no frame matters
+    // variance: the same for both elements of a rotated pair, so no frame matters
+    std::vector<float> key, value, variance;
   };
 
   size_t PanelFloats() const { return size_t{2} * kBlockTokens * d_; }
-  float* Keys(uint32_t slot, uint32_t h, uint32_t b) { return panels_[slot * g_.kv_heads + h][b]->Ensure(0); }
-  float* Values(uint32_t slot, uint32_t h, uint32_t b) { return Keys(slot, h, b) + size_t{kBlockTokens} * d_; }
+  float* Keys(uint32_t slot, uint32_t h, uint32_t b) {
+    return panels_[slot * g_.kv_heads + h][b]->Ensure(0);
+  }
+  float* Values(uint32_t slot, uint32_t h, uint32_t b) {
+    return Keys(slot, h, b) + size_t{kBlockTokens} * d_;
+  }
 
-  // k means of the block's keys, begun with the first key and then with whatever is farthest from all chosen.
+  // k means of the block's keys, begun with the first key and then with whatever is farthest from
+  // all chosen.
   void Summarise(uint32_t slot, uint32_t h, uint32_t b) {
     const float* panel = Keys(slot, h, b);
     const float* values = Values(slot, h, b);
@@ -357,8 +410,11 @@ class Chosen final : public LayerAttention {
     std::vector<float> centre(keys.begin(), keys.begin() + d_);
     std::vector<float> nearest(kBlockTokens, 1e30f);
     while (centre.size() < k * d_) {
-      for (uint32_t j = 0; j < kBlockTokens; ++j) nearest[j] = std::min(nearest[j], distance(&keys[j * d_], centre.data() + centre.size() - d_));
-      const auto far = static_cast<size_t>(std::max_element(nearest.begin(), nearest.end()) - nearest.begin());
+      for (uint32_t j = 0; j < kBlockTokens; ++j)
+        nearest[j] =
+            std::min(nearest[j], distance(&keys[j * d_], centre.data() + centre.size() - d_));
+      const auto far =
+          static_cast<size_t>(std::max_element(nearest.begin(), nearest.end()) - nearest.begin());
       for (uint32_t c = 0; c < d_; ++c) centre.push_back(keys[far * d_ + c]);
     }
     std::vector<size_t> of(kBlockTokens, 0);
@@ -366,7 +422,9 @@ class Chosen final : public LayerAttention {
     for (int turn = 0; turn < 6; ++turn) {
       for (uint32_t j = 0; j < kBlockTokens; ++j) {
         for (size_t i = 0; i < k; ++i) {
-          if (distance(&keys[j * d_], &centre[i * d_]) < distance(&keys[j * d_], &centre[of[j] * d_])) of[j] = i;
+          if (distance(&keys[j * d_], &centre[i * d_]) <
+              distance(&keys[j * d_], &centre[of[j] * d_]))
+            of[j] = i;
         }
       }
       std::fill(count.begin(), count.end(), 0.0f);
@@ -382,7 +440,8 @@ class Chosen final : public LayerAttention {
     for (size_t i = 0; i < k; ++i) {
       if (count[i] == 0) continue;
       if (mode_.ask) RoundAsStored(&centre[i * d_]);
-      Summary s{count[i], std::vector<float>(&centre[i * d_], &centre[i * d_] + d_), std::vector<float>(d_, 0.0f), std::vector<float>(d_, 0.0f)};
+      Summary s{count[i], std::vector<float>(&centre[i * d_], &centre[i * d_] + d_),
+                std::vector<float>(d_, 0.0f), std::vector<float>(d_, 0.0f)};
       for (uint32_t j = 0; j < kBlockTokens; ++j) {
         for (uint32_t c = 0; of[j] == i && c < d_; ++c) {
           s.value[c] += values[size_t{j} * d_ + c] / count[i];
@@ -404,7 +463,8 @@ class Chosen final : public LayerAttention {
       const uint32_t end = std::min(first + kSummaryGroup, d_);
       float largest = 0;
       for (uint32_t c = first; c < end; ++c) largest = std::max(largest, std::abs(mean[c]));
-      for (uint32_t c = first; largest > 0 && c < end; ++c) mean[c] = std::round(mean[c] / largest * 7) * largest / 7;
+      for (uint32_t c = first; largest > 0 && c < end; ++c)
+        mean[c] = std::round(mean[c] / largest * 7) * largest / 7;
     }
   }
 
@@ -419,7 +479,8 @@ class Chosen final : public LayerAttention {
   }
 
   // [window] share of the rows' mass that the summaries give each block, summed over the rows.
-  std::vector<double> Shares(const std::vector<std::vector<Summary>>& summaries, const std::vector<float>& q, uint32_t rows, uint32_t window) const {
+  std::vector<double> Shares(const std::vector<std::vector<Summary>>& summaries,
+                             const std::vector<float>& q, uint32_t rows, uint32_t window) const {
     std::vector<double> share(window, 0);
     for (uint32_t r = 0; r < rows; ++r) {
       std::vector<double> mass(window, -1e30);
@@ -440,20 +501,24 @@ class Chosen final : public LayerAttention {
   std::vector<uint32_t> Best(const std::vector<double>& share) const {
     std::vector<uint32_t> order;
     for (uint32_t b = 1; b < share.size(); ++b) order.push_back(b);
-    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return share[a] > share[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](uint32_t a, uint32_t b) { return share[a] > share[b]; });
     order.resize(static_cast<size_t>(std::ceil(mode_.budget * static_cast<double>(order.size()))));
     return order;
   }
 
-  void AttendTile(uint32_t slot, uint32_t h, LayerRows queries, uint32_t first, uint32_t count, float* out, uint32_t worker) {
+  void AttendTile(uint32_t slot, uint32_t h, LayerRows queries, uint32_t first, uint32_t count,
+                  float* out, uint32_t worker) {
     const uint32_t rows = count * g_.group(), position = begin_ + first;
     std::vector<float> q(size_t{rows} * d_);
     for (uint32_t r = 0; r < rows; ++r) {
       const uint32_t t = r / g_.group(), head = h * g_.group() + r % g_.group();
-      ropes_.Of(slot).Rotate(queries.data + (first + t) * queries.token_stride + head * d_, &q[size_t{r} * d_], d_, position + t);
+      ropes_.Of(slot).Rotate(queries.data + (first + t) * queries.token_stride + head * d_,
+                             &q[size_t{r} * d_], d_, position + t);
     }
     // Blocks [1, window) are neither sinks nor recent.
-    const uint32_t window = position >= kSinks + kWindow ? (position - kWindow + 1) / kBlockTokens : 1;
+    const uint32_t window =
+        position >= kSinks + kWindow ? (position - kWindow + 1) / kBlockTokens : 1;
     const auto& summaries = summaries_[slot * g_.kv_heads + h];
     std::vector<bool> read(window, mode_.full);
     const size_t panel = slot * g_.kv_heads + h;
@@ -471,17 +536,25 @@ class Chosen final : public LayerAttention {
       for (const uint32_t b : Best(Shares(summaries, q, rows, window))) read[b] = true;
     }
     std::vector<KeyBlockView> blocks;
-    const auto add = [&](uint32_t b) { blocks.push_back({Keys(slot, h, b), Values(slot, h, b), nullptr}); };
+    const auto add = [&](uint32_t b) {
+      blocks.push_back({Keys(slot, h, b), Values(slot, h, b), nullptr});
+    };
     add(0);
     for (uint32_t b = 1; b < window; ++b) {
       if (read[b]) add(b);
     }
-    const auto shared = static_cast<uint32_t>(blocks.size() * kBlockTokens), base = window * kBlockTokens;
+    const auto shared = static_cast<uint32_t>(blocks.size() * kBlockTokens),
+               base = window * kBlockTokens;
     for (uint32_t b = window; b * kBlockTokens < position + count; ++b) add(b);
     std::vector<VisibleKeys> visible(count);
     for (uint32_t t = 0; t < count; ++t) {
       const uint32_t p = position + t;
-      visible[t] = p < kSinks ? VisibleKeys{0, p + 1} : VisibleKeys{shared + (p + 1 > base + kWindow && !mode_.full ? p + 1 - kWindow - base : 0), shared + p + 1 - base};
+      visible[t] =
+          p < kSinks
+              ? VisibleKeys{0, p + 1}
+              : VisibleKeys{
+                    shared + (p + 1 > base + kWindow && !mode_.full ? p + 1 - kWindow - base : 0),
+                    shared + p + 1 - base};
     }
     std::vector<float> result(size_t{rows} * d_), lse(rows);
     AttendCall call;
@@ -512,7 +585,8 @@ class Chosen final : public LayerAttention {
       for (uint32_t c = 0; c < d_; ++c) row[c] /= static_cast<float>(mass);
     }
     for (uint32_t t = 0; t < count; ++t) {
-      std::memcpy(out + (size_t{first + t} * g_.q_heads + h * g_.group()) * d_, &result[size_t{t} * g_.group() * d_], size_t{g_.group()} * d_ * sizeof(float));
+      std::memcpy(out + (size_t{first + t} * g_.q_heads + h * g_.group()) * d_,
+                  &result[size_t{t} * g_.group() * d_], size_t{g_.group()} * d_ * sizeof(float));
     }
   }
 
@@ -520,17 +594,24 @@ class Chosen final : public LayerAttention {
   uint32_t d_, begin_ = 0;
   Mode mode_;
   RopeTables ropes_;
-  std::vector<std::vector<std::unique_ptr<AlignedFloats>>> panels_;  // [slots * kv_heads] of [blocks]
-  std::vector<std::vector<std::vector<Summary>>> summaries_;        // [slots * kv_heads] of [blocks]
-  std::vector<std::unique_ptr<AlignedFloats>> scratch_;             // [workers]
-  std::vector<std::vector<std::vector<double>>> asked_;             // [workers] of [slots * kv_heads] of [blocks]; empty: nobody listens
-  std::vector<std::vector<uint32_t>> picked_;                       // [slots * kv_heads]
+  // [slots * kv_heads] of [blocks]
+  std::vector<std::vector<std::unique_ptr<AlignedFloats>>> panels_;
+  // [slots * kv_heads] of [blocks]
+  std::vector<std::vector<std::vector<Summary>>> summaries_;
+  std::vector<std::unique_ptr<AlignedFloats>> scratch_;  // [workers]
+  // [workers] of [slots * kv_heads] of [blocks]; empty: nobody listens
+  std::vector<std::vector<std::vector<double>>> asked_;
+  std::vector<std::vector<uint32_t>> picked_;  // [slots * kv_heads]
 };
 
-int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every, const std::vector<Mode>& modes) {
-  const size_t judged = kBlockTokens - std::min<size_t>(kBlockTokens - 1, model.scored_tokens_max());
-  std::printf("%s, %zu tokens, the last %zu of every %u pieces of 64\n\n| mode | loss, nats a token | in the second half |\n|---|---|---|\n",
-              model.info().name.c_str(), text.size(), kBlockTokens - judged, every);
+int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every,
+         const std::vector<Mode>& modes) {
+  const size_t judged =
+      kBlockTokens - std::min<size_t>(kBlockTokens - 1, model.scored_tokens_max());
+  std::printf(
+      "%s, %zu tokens, the last %zu of every %u pieces of 64\n\n| mode | loss, nats a token | in "
+      "the second half |\n|---|---|---|\n",
+      model.info().name.c_str(), text.size(), kBlockTokens - judged, every);
   for (const Mode& mode : modes) {
     Chosen attention(model.info().geometry, static_cast<uint32_t>(text.size()), mode);
     model.NativeForget(0, UINT32_MAX);
@@ -542,7 +623,9 @@ int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every, co
       if (b % every == every - 1) {
         if (mode.ask) {
           attention.Listen();
-          if (const Status s = model.Forward(piece.tokens.first(judged), begin, &attention, false); !s.ok()) return Fail(s);
+          if (const Status s = model.Forward(piece.tokens.first(judged), begin, &attention, false);
+              !s.ok())
+            return Fail(s);
           model.NativeForget(begin, UINT32_MAX);
           attention.Pick();
         }
@@ -553,7 +636,8 @@ int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every, co
         loss.push_back(sum / static_cast<double>((*logs)[0].size()));
         attention.Unpick();
       }
-      if (const Status s = model.Forward(piece.tokens, begin, &attention, false); !s.ok()) return Fail(s);
+      if (const Status s = model.Forward(piece.tokens, begin, &attention, false); !s.ok())
+        return Fail(s);
       attention.Seal(b);
     }
     const auto mean = [&](size_t from) {
@@ -572,7 +656,9 @@ int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every, co
 int main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
   if ((command != "output" || argc < 5 || argc > 6) && (command != "loss" || argc < 7)) {
-    std::fprintf(stderr, "usage: attention_bench output GGUF TEXT TOKENS [LAYER_STEP] | loss GGUF TEXT TOKENS EVERY MODE...\n");
+    std::fprintf(stderr,
+                 "usage: attention_bench output GGUF TEXT TOKENS [LAYER_STEP] | loss GGUF TEXT "
+                 "TOKENS EVERY MODE...\n");
     return 2;
   }
   LlamaOptions llama;
@@ -587,9 +673,12 @@ int main(int argc, char** argv) {
   if ((*model)->Bos() >= 0) tokens->insert(tokens->begin(), (*model)->Bos());
   const size_t count = std::strtoul(argv[4], nullptr, 10) / kPass * kPass;
   if (count < 2 * kPass || tokens->size() < count) {
-    return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) + " tokens; name a number from 1024 to that"));
+    return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) +
+                                " tokens; name a number from 1024 to that"));
   }
-  const auto number = [&](int i) { return static_cast<uint32_t>(argc > i ? std::max(1l, std::strtol(argv[i], nullptr, 10)) : 1); };
+  const auto number = [&](int i) {
+    return static_cast<uint32_t>(argc > i ? std::max(1l, std::strtol(argv[i], nullptr, 10)) : 1);
+  };
   if (command == "output") return Output(**model, std::span(*tokens).first(count), number(5));
   std::vector<Mode> modes;
   for (int i = 6; i < argc; ++i) {

@@ -1,12 +1,15 @@
-// What a block codec costs and what it loses, on real keys: bytes a token, time, and the change of next-token loss.
+// What a block codec costs and what it loses, on real keys: bytes a token, time, and the change of
+// next-token loss.
 //
 //   codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP | archive,STEP]...
 //
-// The first TOKENS tokens of TEXT are read with all tokens in the softmax, 64 at a time. Every 64 are then judged again, token by token,
-// with the tokens before them attended to as each codec gives them back; keys and values of these come from the exact run, as in a
-// memory, where what is recalled was computed from the exact window. Named codecs are measured, rounded ones of the given steps, and
-// transforming ones, whose basis is learned from the 4,096 tokens of TEXT that follow.
-// The interval is the bootstrap's, 95 %, of the mean difference to 16 bits over pieces of 64 tokens.
+// The first TOKENS tokens of TEXT are read with all tokens in the softmax, 64 at a time. Every 64
+// are then judged again, token by token, with the tokens before them attended to as each codec
+// gives them back; keys and values of these come from the exact run, as in a memory, where what is
+// recalled was computed from the exact window. Named codecs are measured, rounded ones of the given
+// steps, and transforming ones, whose basis is learned from the 4,096 tokens of TEXT that follow.
+// The interval is the bootstrap's, 95 %, of the mean difference to 16 bits over pieces of 64
+// tokens.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -47,20 +50,24 @@ class Recorder final : public LayerAttention {
   }
   const KvBlock& block() const { return block_; }
 
-  void StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+  void StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker,
+                 uint32_t workers) override {
     Keep(block_.Keys(slot), keys, tokens, worker, workers);
     set_.StoreKeys(slot, keys, tokens, worker, workers);
   }
-  void StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker, uint32_t workers) override {
+  void StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker,
+                   uint32_t workers) override {
     Keep(block_.Values(slot), values, tokens, worker, workers);
     set_.StoreValues(slot, values, tokens, worker, workers);
   }
-  void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) override {
+  void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker,
+              uint32_t workers) override {
     set_.Attend(slot, queries, tokens, out, worker, workers);
   }
 
  private:
-  void Keep(uint16_t* rows, LayerRows from, uint32_t tokens, uint32_t worker, uint32_t workers) const {
+  void Keep(uint16_t* rows, LayerRows from, uint32_t tokens, uint32_t worker,
+            uint32_t workers) const {
     const uint32_t width = block_.shape.kv_width;
     for (uint32_t t = worker; t < tokens; t += workers) {
       Kernels().float_to_half(from.data + t * from.token_stride, rows + size_t{t} * width, width);
@@ -75,7 +82,7 @@ struct Candidate {
   std::unique_ptr<const BlockCodec> owned;
   const BlockCodec* codec = nullptr;
   std::string name;
-  float share = 0;  // of a codec whose basis is yet to be learned
+  float share = 0;                               // of a codec whose basis is yet to be learned
   std::vector<std::unique_ptr<WorkingSet>> set;  // one
   uint64_t bytes = 0;
   double encode_ms = 0, decode_ms = 0;
@@ -90,8 +97,10 @@ double Mean(const std::vector<double>& x) {
 
 constexpr size_t kLearnedTokens = TransformBasis::kFitBlocks * kBlockTokens;
 
-void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth, uint32_t columns) {
-  Kernels().multiply_add({.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
+void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth,
+              uint32_t columns) {
+  Kernels().multiply_add(
+      {.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
 }
 
 // Blocks of a text as an ingest makes them.
@@ -106,10 +115,12 @@ Result<std::vector<KvBlock>> Read(LanguageModel& model, std::span<const TokenId>
     LH_RETURN_IF_ERROR(model.Forward(text.subspan(at, kPass), at, &window, false));
     window.EndPass();
     for (uint32_t row = 0; row < kPass; row += kBlockTokens) {
-      KvBlock& block = blocks.emplace_back(KvBlock::Empty({static_cast<uint32_t>(g.layers.size()), g.kv_width()}));
+      KvBlock& block = blocks.emplace_back(
+          KvBlock::Empty({static_cast<uint32_t>(g.layers.size()), g.kv_width()}));
       block.tokens = kBlockTokens;
       for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-        const size_t begin = size_t{row} * g.kv_width(), numbers = size_t{kBlockTokens} * g.kv_width();
+        const size_t begin = size_t{row} * g.kv_width(),
+                     numbers = size_t{kBlockTokens} * g.kv_width();
         std::copy_n(window.PassKeys(slot) + begin, numbers, block.Keys(slot));
         std::copy_n(window.PassValues(slot) + begin, numbers, block.Values(slot));
       }
@@ -119,7 +130,8 @@ Result<std::vector<KvBlock>> Read(LanguageModel& model, std::span<const TokenId>
   return blocks;
 }
 
-Status LearnBases(LanguageModel& model, std::span<const TokenId> text, std::vector<Candidate>& candidates) {
+Status LearnBases(LanguageModel& model, std::span<const TokenId> text,
+                  std::vector<Candidate>& candidates) {
   LH_ASSIGN_OR_RETURN(const std::vector<KvBlock> blocks, Read(model, text));
   for (Candidate& c : candidates) {
     if (c.share == 0) continue;
@@ -127,9 +139,11 @@ Status LearnBases(LanguageModel& model, std::span<const TokenId> text, std::vect
     LH_ASSIGN_OR_RETURN(TransformBasis basis, TransformBasis::Fit(blocks, c.share, Multiply));
     uint64_t components = 0;
     for (const TransformBasis::Group& g : basis.groups()) components += g.components;
-    std::fprintf(stderr, "%s: basis of %zu bytes, %llu components, learned in %.1f s\n", c.name.c_str(), basis.Encode().size(),
-                 static_cast<unsigned long long>(components), std::chrono::duration<double>(Clock::now() - begin).count());
-    c.owned = NewTransformCodec(c.name, std::make_shared<const TransformBasis>(std::move(basis)), Multiply);
+    std::fprintf(stderr, "%s: basis of %zu bytes, %llu components, learned in %.1f s\n",
+                 c.name.c_str(), basis.Encode().size(), static_cast<unsigned long long>(components),
+                 std::chrono::duration<double>(Clock::now() - begin).count());
+    c.owned = NewTransformCodec(c.name, std::make_shared<const TransformBasis>(std::move(basis)),
+                                Multiply);
     c.codec = c.owned.get();
   }
   return OkStatus();
@@ -143,7 +157,9 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
   for (Candidate& c : candidates) c.set.push_back(std::make_unique<WorkingSet>(g, capacity));
   model.NativeForget(0, UINT32_MAX);
   const size_t pieces = text.size() / kBlockTokens;
-  const size_t judged = std::max<size_t>(1, kBlockTokens - std::min(kBlockTokens, model.scored_tokens_max()));  // and what follows it
+  // and what follows it
+  const size_t judged =
+      std::max<size_t>(1, kBlockTokens - std::min(kBlockTokens, model.scored_tokens_max()));
   for (size_t piece = 0; piece < pieces; ++piece) {
     const auto tokens = text.subspan(piece * kBlockTokens, kBlockTokens);
     const auto position = static_cast<uint32_t>(piece * kBlockTokens);
@@ -151,7 +167,8 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
     for (Candidate& c : candidates) {
       if (piece == 0) break;
       const uint32_t size = c.set[0]->size();
-      const Result<std::vector<std::vector<float>>> logs = QuestionLikelihoods(model, c.set, tokens, judged, position);
+      const Result<std::vector<std::vector<float>>> logs =
+          QuestionLikelihoods(model, c.set, tokens, judged, position);
       if (!logs.ok()) return Fail(logs.status());
       c.set[0]->Truncate(size);
       double sum = 0;
@@ -175,10 +192,14 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
       c.encode_ms += std::chrono::duration<double, std::milli>(encoded - begin).count();
       c.decode_ms += std::chrono::duration<double, std::milli>(decoded - encoded).count();
     }
-    if (piece % 16 == 15) std::fprintf(stderr, "%zu of %zu tokens\n", (piece + 1) * kBlockTokens, pieces * kBlockTokens);
+    if (piece % 16 == 15)
+      std::fprintf(stderr, "%zu of %zu tokens\n", (piece + 1) * kBlockTokens,
+                   pieces * kBlockTokens);
   }
   const auto blocks = static_cast<double>(pieces - 1);
-  std::printf("| codec | bytes a token | of 16 bits | encode, ms a block | decode | loss, nats a token | change, %% |\n|---|---|---|---|---|---|---|\n");
+  std::printf(
+      "| codec | bytes a token | of 16 bits | encode, ms a block | decode | loss, nats a token | "
+      "change, %% |\n|---|---|---|---|---|---|---|\n");
   std::mt19937 random(1);
   for (const Candidate& c : candidates) {
     std::vector<double> change;
@@ -191,9 +212,11 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
     }
     std::sort(means.begin(), means.end());
     const double base = Mean(candidates[0].loss), percent = 100 / base;
-    std::printf("| %s | %.0f | %.1f %% | %.2f | %.2f | %.4f | %+.3f (%+.3f to %+.3f) |\n", c.name.c_str(),
-                static_cast<double>(c.bytes) / blocks / kBlockTokens, 100.0 * static_cast<double>(c.bytes) / static_cast<double>(candidates[0].bytes),
-                c.encode_ms / blocks, c.decode_ms / blocks, Mean(c.loss), Mean(change) * percent, means[50] * percent, means[1949] * percent);
+    std::printf("| %s | %.0f | %.1f %% | %.2f | %.2f | %.4f | %+.3f (%+.3f to %+.3f) |\n",
+                c.name.c_str(), static_cast<double>(c.bytes) / blocks / kBlockTokens,
+                100.0 * static_cast<double>(c.bytes) / static_cast<double>(candidates[0].bytes),
+                c.encode_ms / blocks, c.decode_ms / blocks, Mean(c.loss), Mean(change) * percent,
+                means[50] * percent, means[1949] * percent);
   }
   return 0;
 }
@@ -202,7 +225,8 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
 
 int main(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP | archive,STEP]...\n");
+    std::fprintf(stderr,
+                 "usage: codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP | archive,STEP]...\n");
     return 2;
   }
   std::vector<Candidate> candidates;
@@ -217,8 +241,10 @@ int main(int argc, char** argv) {
     c.name = argv[i];
     RoundedCodecOptions options;
     if (std::sscanf(argv[i], "archive,%f", &c.share) == 1 && c.share > 0) continue;
-    if (std::sscanf(argv[i], "%f,%f", &options.key_step, &options.value_step) != 2 || !(options.key_step > 0) || !(options.value_step > 0)) {
-      return Fail(InvalidArgument(c.name + ": give two steps as in 0.1,0.25, or one as in archive,0.7"));
+    if (std::sscanf(argv[i], "%f,%f", &options.key_step, &options.value_step) != 2 ||
+        !(options.key_step > 0) || !(options.value_step > 0)) {
+      return Fail(
+          InvalidArgument(c.name + ": give two steps as in 0.1,0.25, or one as in archive,0.7"));
     }
     c.owned = NewRoundedCodec(c.name, options);
     c.codec = c.owned.get();
@@ -236,10 +262,13 @@ int main(int argc, char** argv) {
   if ((*model)->Bos() >= 0) tokens->insert(tokens->begin(), (*model)->Bos());
   const size_t count = std::strtoul(argv[3], nullptr, 10) / kBlockTokens * kBlockTokens;
   if (count < 2 * kBlockTokens || tokens->size() < count) {
-    return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) + " tokens; name a number from 128 to that"));
+    return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) +
+                                " tokens; name a number from 128 to that"));
   }
-  if (tokens->size() < count + kLearnedTokens) return Fail(InvalidArgument("the text has no 4,096 tokens behind those to learn from"));
-  const Status learned = LearnBases(**model, std::span(*tokens).subspan(count, kLearnedTokens), candidates);
+  if (tokens->size() < count + kLearnedTokens)
+    return Fail(InvalidArgument("the text has no 4,096 tokens behind those to learn from"));
+  const Status learned =
+      LearnBases(**model, std::span(*tokens).subspan(count, kLearnedTokens), candidates);
   if (!learned.ok()) return Fail(learned);
   return Run(**model, std::span(*tokens).first(count), candidates);
 }

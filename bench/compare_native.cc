@@ -1,9 +1,11 @@
-// Holds longhold against libllama's own full attention: the comparisons of docs/figures.md that need both in one process.
+// Holds longhold against libllama's own full attention: the comparisons of docs/figures.md that
+// need both in one process.
 //
-//   compare_native speed GGUF                 prefill and decode of the engine alone, empty context (ratios' denominator)
-//   compare_native equality GGUF TEXT         logits, all tokens in the softmax: longhold, engine fused, engine exact
-//   compare_native widen GGUF OUT             the same weights as float32, for `equality` to the last digits
-//   compare_native needles GGUF TEXT TSV      keyed needles through the engine's full attention (TSV: key, value)
+//   compare_native speed GGUF                 prefill and decode of the engine alone, empty context
+//   (ratios' denominator) compare_native equality GGUF TEXT         logits, all tokens in the
+//   softmax: longhold, engine fused, engine exact compare_native widen GGUF OUT             the
+//   same weights as float32, for `equality` to the last digits compare_native needles GGUF TEXT TSV
+//   keyed needles through the engine's full attention (TSV: key, value)
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -31,7 +33,8 @@ std::string ReadFile(const char* path) {
 }
 
 // Whether `text` holds the token `value` as the model wrote it.
-bool Holds(const LanguageModel& model, const std::vector<TokenId>& tokens, const std::string& value) {
+bool Holds(const LanguageModel& model, const std::vector<TokenId>& tokens,
+           const std::string& value) {
   std::string text;
   for (TokenId t : tokens) text += model.Piece(t);
   return text.find(value) != std::string::npos;
@@ -49,23 +52,29 @@ int Speed(LanguageModel& model, const std::vector<TokenId>& text) {
   }
   std::sort(prefill.begin(), prefill.end());
   std::sort(decode.begin(), decode.end());
-  std::printf("engine alone, empty context: prefill %.0f tok/s (%.0f to %.0f), decode %.1f tok/s (%.1f to %.1f), 5 runs\n",
-              prefill[2], prefill.front(), prefill.back(), decode[decode.size() / 2], decode.front(), decode.back());
+  std::printf(
+      "engine alone, empty context: prefill %.0f tok/s (%.0f to %.0f), decode %.1f tok/s (%.1f to "
+      "%.1f), 5 runs\n",
+      prefill[2], prefill.front(), prefill.back(), decode[decode.size() / 2], decode.front(),
+      decode.back());
   return 0;
 }
 
 int Equality(LanguageModel& model, const std::vector<TokenId>& text) {
   for (size_t n : {1, 16, 64, 65, 256, 512}) {
-    const Result<LogitEquality> e = CompareLogits(model, std::span(text).subspan(0, std::min(n, text.size())));
+    const Result<LogitEquality> e =
+        CompareLogits(model, std::span(text).subspan(0, std::min(n, text.size())));
     if (!e.ok()) return Fail(e.status());
-    std::printf("%4zu tokens: longhold - exact %.2e, engine fused - exact %.2e, same greedy token: %s\n", n, e->error,
-                e->engine_error, e->same_greedy ? "yes" : "no");
+    std::printf(
+        "%4zu tokens: longhold - exact %.2e, engine fused - exact %.2e, same greedy token: %s\n", n,
+        e->error, e->engine_error, e->same_greedy ? "yes" : "no");
   }
   return 0;
 }
 
 int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
-  // The same layout as longhold's own prompt, with the whole text where the recalled spans would stand.
+  // The same layout as longhold's own prompt, with the whole text where the recalled spans would
+  // stand.
   std::vector<TokenId> prefix;
   std::vector<std::vector<TokenId>> tails;
   std::vector<std::string> values;
@@ -75,9 +84,11 @@ int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
     const size_t tab = line.find('\t');
     if (tab == std::string::npos) continue;
     const std::string key = line.substr(0, tab);
-    const std::string answer_prefix = " The special magic number for " + key + " mentioned in the provided text is";
-    const Result<Prompt> prompt = BuildPrompt(model, "What is the special magic number for " + key + " mentioned in the provided text?",
-                                              {.system = {}, .earlier = {}, .answer_prefix = answer_prefix});
+    const std::string answer_prefix =
+        " The special magic number for " + key + " mentioned in the provided text is";
+    const Result<Prompt> prompt = BuildPrompt(
+        model, "What is the special magic number for " + key + " mentioned in the provided text?",
+        {.system = {}, .earlier = {}, .answer_prefix = answer_prefix});
     if (!prompt.ok()) return Fail(prompt.status());
     prefix = prompt->head;
     tails.push_back(prompt->tail);
@@ -86,12 +97,14 @@ int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
   const Result<std::vector<TokenId>> given = model.Tokenize(text, false);
   if (!given.ok()) return Fail(given.status());
   prefix.insert(prefix.end(), given->begin(), given->end());
-  const Result<std::vector<NativeRun>> runs = RunNativeEach(model, prefix, tails, 24, SamplerOptions{.dry_multiplier = 0});
+  const Result<std::vector<NativeRun>> runs =
+      RunNativeEach(model, prefix, tails, 24, SamplerOptions{.dry_multiplier = 0});
   if (!runs.ok()) return Fail(runs.status());
   int exact = 0;
   for (size_t i = 0; i < runs->size(); ++i) exact += Holds(model, (*runs)[i].tokens, values[i]);
   const size_t needles = runs->size();
-  if (needles > 0) std::printf("%zu tokens, prefill %.0f tok/s; ", prefix.size(), (*runs)[0].prefill_tok_s);
+  if (needles > 0)
+    std::printf("%zu tokens, prefill %.0f tok/s; ", prefix.size(), (*runs)[0].prefill_tok_s);
   std::printf("full attention: %d of %zu exact\n", exact, needles);
   return 0;
 }
@@ -100,9 +113,14 @@ int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
 
 int main(int argc, char** argv) {
   const std::string command = argc > 1 ? argv[1] : "";
-  const int needed = command == "speed" ? 3 : command == "equality" || command == "widen" ? 4 : command == "needles" ? 5 : 0;
+  const int needed = command == "speed"                            ? 3
+                     : command == "equality" || command == "widen" ? 4
+                     : command == "needles"                        ? 5
+                                                                   : 0;
   if (needed == 0 || argc != needed) {
-    std::fprintf(stderr, "usage: compare_native speed GGUF | equality GGUF TEXT | widen GGUF OUT | needles GGUF TEXT TSV\n");
+    std::fprintf(stderr,
+                 "usage: compare_native speed GGUF | equality GGUF TEXT | widen GGUF OUT | needles "
+                 "GGUF TEXT TSV\n");
     return 2;
   }
   if (command == "widen") {
@@ -115,7 +133,8 @@ int main(int argc, char** argv) {
   if (!model.ok()) return Fail(model.status());
   const std::string text = argc > 3 ? ReadFile(argv[3]) : [] {
     std::string words;
-    for (int i = 0; i < 600; ++i) words += "The river runs past the mill and the mill turns its wheel. ";
+    for (int i = 0; i < 600; ++i)
+      words += "The river runs past the mill and the mill turns its wheel. ";
     return words;
   }();
   if (command == "needles") return Needles(**model, text, argv[4]);

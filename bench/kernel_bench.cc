@@ -1,8 +1,11 @@
-// Speed of the attention kernels, one core, every table this processor runs. Report the median of several repetitions:
-//   kernel_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true [--benchmark_filter=avx2/attend]
-// Counters: flops counts 4 x rows x visible keys x head_dim for attend (two products) and 2 a multiply-add of multiply_add;
-// ops likewise for the scan's bytes; bytes is what a call has to read at least once, and write where it converts. of_peak and
-// of_bandwidth are their shares of what one core was measured to do at best when the program began (attention/machine_peak.h).
+// Speed of the attention kernels, one core, every table this processor runs. Report the median of
+// several repetitions:
+//   kernel_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
+//   [--benchmark_filter=avx2/attend]
+// Counters: flops counts 4 x rows x visible keys x head_dim for attend (two products) and 2 a
+// multiply-add of multiply_add; ops likewise for the scan's bytes; bytes is what a call has to read
+// at least once, and write where it converts. of_peak and of_bandwidth are their shares of what one
+// core was measured to do at best when the program began (attention/machine_peak.h).
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -40,18 +43,22 @@ const Machine& MeasuredMachine() {
     Machine m;
     const auto peak = [](const PeakLoop& loop) {
       constexpr uint64_t kRounds = 400'000;
-      return loop.run == nullptr ? 0.0 : Best(static_cast<double>(kRounds * loop.operations_per_round), [&] { loop.run(kRounds); });
+      return loop.run == nullptr ? 0.0
+                                 : Best(static_cast<double>(kRounds * loop.operations_per_round),
+                                        [&] { loop.run(kRounds); });
     };
     m.f32 = peak(PeakLoops()[0]);
     m.int8 = peak(PeakLoops()[1]);
     std::vector<uint64_t> words(size_t{32} << 20, 1);
-    m.bandwidth = Best(static_cast<double>(words.size() * sizeof(uint64_t)), [&] { benchmark::DoNotOptimize(SumWords(words)); });
+    m.bandwidth = Best(static_cast<double>(words.size() * sizeof(uint64_t)),
+                       [&] { benchmark::DoNotOptimize(SumWords(words)); });
     return m;
   }();
   return machine;
 }
 
-void Count(benchmark::State& state, const char* what, double operations, double peak, double bytes) {
+void Count(benchmark::State& state, const char* what, double operations, double peak,
+           double bytes) {
   const auto rate = Counter::kIsIterationInvariantRate;
   if (operations > 0) {
     state.counters[what] = Counter(operations, rate);
@@ -67,7 +74,8 @@ void Attend(benchmark::State& state, const KernelTable* table, AttendShape shape
   const AttendCall call = c.Call(false);
   for (auto _ : state) table->attend(call);
   const double numbers = 2.0 * shape.blocks * kBlockTokens * shape.head_dim;
-  Count(state, "flops", 2.0 * shape.rows * numbers, MeasuredMachine().f32, numbers * (shape.halves == 3 ? 2 : 4));
+  Count(state, "flops", 2.0 * shape.rows * numbers, MeasuredMachine().f32,
+        numbers * (shape.halves == 3 ? 2 : 4));
 }
 
 void Scan(benchmark::State& state, const KernelTable* table, ScanShape shape) {
@@ -78,11 +86,17 @@ void Scan(benchmark::State& state, const KernelTable* table, ScanShape shape) {
   Count(state, "ops", 2.0 * shape.rows * bytes, MeasuredMachine().int8, bytes);
 }
 
-void Multiply(benchmark::State& state, const KernelTable* table, uint32_t rows, uint32_t depth, uint32_t columns) {
+void Multiply(benchmark::State& state, const KernelTable* table, uint32_t rows, uint32_t depth,
+              uint32_t columns) {
   const std::vector<float> a(size_t{rows} * depth, 0.5f), b(size_t{depth} * columns, 0.25f);
   std::vector<float> out(size_t{rows} * columns);
   for (auto _ : state) {
-    table->multiply_add({.a = a.data(), .b = b.data(), .out = out.data(), .rows = rows, .depth = depth, .columns = columns});
+    table->multiply_add({.a = a.data(),
+                         .b = b.data(),
+                         .out = out.data(),
+                         .rows = rows,
+                         .depth = depth,
+                         .columns = columns});
   }
   const double bytes = static_cast<double>(a.size() + b.size() + 2 * out.size()) * sizeof(float);
   Count(state, "flops", 2.0 * rows * depth * columns, MeasuredMachine().f32, bytes);
@@ -108,17 +122,26 @@ void Register() {
     const auto add = [&](const std::string& name, auto function, auto... arguments) {
       benchmark::RegisterBenchmark((level + "/" + name).c_str(), function, table, arguments...);
     };
-    // 16 tokens of a group of 3 that see sinks and a window; then one token with the same, with a full recall panel, and with
-    // more keys than the caches hold, as floats and as halves.
-    add("attend/prefill_r48_d64_b7", Attend, AttendShape{.rows = 48, .group = 3, .head_dim = 64, .blocks = 7});
-    add("attend/prefill_r48_d64_b40", Attend, AttendShape{.rows = 48, .group = 3, .head_dim = 64, .blocks = 40});
-    add("attend/prefill_r48_d128_b7", Attend, AttendShape{.rows = 48, .group = 3, .head_dim = 128, .blocks = 7});
-    add("attend/decode_r3_d64_b7", Attend, AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7});
-    add("attend/decode_halves_r3_d64_b7", Attend, AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7, .halves = 3});
-    add("attend/decode_r4_d128_b20", Attend, AttendShape{.rows = 4, .group = 4, .head_dim = 128, .blocks = 20});
-    add("attend/decode_r4_d256_b40", Attend, AttendShape{.rows = 4, .group = 4, .head_dim = 256, .blocks = 40});
-    add("attend/decode_r3_d64_b4096", Attend, AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096});
-    add("attend/decode_halves_r3_d64_b4096", Attend, AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096, .halves = 3});
+    // 16 tokens of a group of 3 that see sinks and a window; then one token with the same, with a
+    // full recall panel, and with more keys than the caches hold, as floats and as halves.
+    add("attend/prefill_r48_d64_b7", Attend,
+        AttendShape{.rows = 48, .group = 3, .head_dim = 64, .blocks = 7});
+    add("attend/prefill_r48_d64_b40", Attend,
+        AttendShape{.rows = 48, .group = 3, .head_dim = 64, .blocks = 40});
+    add("attend/prefill_r48_d128_b7", Attend,
+        AttendShape{.rows = 48, .group = 3, .head_dim = 128, .blocks = 7});
+    add("attend/decode_r3_d64_b7", Attend,
+        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7});
+    add("attend/decode_halves_r3_d64_b7", Attend,
+        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7, .halves = 3});
+    add("attend/decode_r4_d128_b20", Attend,
+        AttendShape{.rows = 4, .group = 4, .head_dim = 128, .blocks = 20});
+    add("attend/decode_r4_d256_b40", Attend,
+        AttendShape{.rows = 4, .group = 4, .head_dim = 256, .blocks = 40});
+    add("attend/decode_r3_d64_b4096", Attend,
+        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096});
+    add("attend/decode_halves_r3_d64_b4096", Attend,
+        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096, .halves = 3});
     add("scan/r90_d64_b4096", Scan, ScanShape{.rows = 90, .head_dim = 64, .blocks = 4096});
     add("scan/r3_d64_b4096", Scan, ScanShape{.rows = 3, .head_dim = 64, .blocks = 4096});
     add("scan/r90_d128_b4096", Scan, ScanShape{.rows = 90, .head_dim = 128, .blocks = 4096});
@@ -135,7 +158,7 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   longhold::Register();
   const longhold::Machine& machine = longhold::MeasuredMachine();
-  std::fprintf(stderr, "one core: f32 %.1f GFLOPS, int8 %.1f GOPS, reads %.1f GB/s\n", machine.f32 / 1e9, machine.int8 / 1e9,
-               machine.bandwidth / 1e9);
+  std::fprintf(stderr, "one core: f32 %.1f GFLOPS, int8 %.1f GOPS, reads %.1f GB/s\n",
+               machine.f32 / 1e9, machine.int8 / 1e9, machine.bandwidth / 1e9);
   benchmark::RunSpecifiedBenchmarks();
 }

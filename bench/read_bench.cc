@@ -2,10 +2,12 @@
 //
 //   read_bench DIR [BLOCKS]
 //
-// Makes a store in DIR, which must not be there, with BLOCKS (400) blocks of SmolLM2's shape, of normal numbers, in each of the codecs exact and
-// k5v4; reads all of them in random order from the page cache, eleven times; and decodes them. Beside it the CRC-32C of as many bytes, which each
-// of these reads includes: with the processor's instruction (base/crc32c.h), and as librocksdb has it itself. Prints medians of the thread's processor
-// time, which is all there is of it when the page cache has the file, and the range.
+// Makes a store in DIR, which must not be there, with BLOCKS (400) blocks of SmolLM2's shape, of
+// normal numbers, in each of the codecs exact and k5v4; reads all of them in random order from the
+// page cache, eleven times; and decodes them. Beside it the CRC-32C of as many bytes, which each of
+// these reads includes: with the processor's instruction (base/crc32c.h), and as librocksdb has it
+// itself. Prints medians of the thread's processor time, which is all there is of it when the page
+// cache has the file, and the range.
 #include <dlfcn.h>
 #include <malloc.h>
 #include <time.h>
@@ -66,7 +68,8 @@ std::string Times(size_t values, const std::function<void(size_t)>& work) {
   }
   std::sort(rounds.begin(), rounds.end());
   char text[80];
-  std::snprintf(text, sizeof text, "%.0f (%.0f-%.0f)", rounds[kRounds / 2], rounds.front(), rounds.back());
+  std::snprintf(text, sizeof text, "%.0f (%.0f-%.0f)", rounds[kRounds / 2], rounds.front(),
+                rounds.back());
   return text;
 }
 
@@ -81,9 +84,12 @@ int main(int argc, char** argv) {
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   const size_t blocks = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 400;
   void* const library = dlopen("librocksdb.so.7.8", RTLD_NOW | RTLD_NOLOAD);
-  const auto own = reinterpret_cast<uint32_t (*)(uint32_t, const char*, size_t)>(library == nullptr ? nullptr : dlsym(library, "_ZN7rocksdb6crc32c6ExtendEjPKcm"));
+  const auto own = reinterpret_cast<uint32_t (*)(uint32_t, const char*, size_t)>(
+      library == nullptr ? nullptr : dlsym(library, "_ZN7rocksdb6crc32c6ExtendEjPKcm"));
   std::mt19937_64 random(1);
-  std::printf("| codec | bytes | read, us | decode | of the read: CRC-32C | librocksdb's own instead |\n|---|---|---|---|---|---|\n");
+  std::printf(
+      "| codec | bytes | read, us | decode | of the read: CRC-32C | librocksdb's own instead "
+      "|\n|---|---|---|---|---|---|\n");
   for (const std::string name : {"exact", "k5v4"}) {
     const BlockCodec& codec = *FindCodec(name);
     std::vector<std::string> keys;
@@ -98,19 +104,27 @@ int main(int argc, char** argv) {
         bytes += value.size();
         WriteBatch batch;
         batch.Put(Table::kBlocks, keys.back(), value);
-        if (const Status written = (*store)->Write(std::move(batch), Durability::kBuffered); !written.ok()) return Fail(written);
+        if (const Status written = (*store)->Write(std::move(batch), Durability::kBuffered);
+            !written.ok())
+          return Fail(written);
       }
     }
     auto store = OpenRocksStore({.path = std::string(argv[1]) + "/" + name, .read_only = true});
     if (!store.ok()) return Fail(store.status());
     std::shuffle(keys.begin(), keys.end(), random);
     uint64_t sum = 0;  // of what is worked out, so that it has to be
-    const std::string read = Times(blocks, [&](size_t i) { sum += (*store)->Get(Table::kBlocks, keys[i])->size(); });
-    const std::string decode = Times(20, [&](size_t) { sum += codec.Decode(value, kShape)->tokens; });
+    const std::string read =
+        Times(blocks, [&](size_t i) { sum += (*store)->Get(Table::kBlocks, keys[i])->size(); });
+    const std::string decode =
+        Times(20, [&](size_t) { sum += codec.Decode(value, kShape)->tokens; });
     std::vector<std::string> values(16, value);  // more than the caches hold
     const std::string crc = Times(values.size(), [&](size_t i) { sum += Crc32c(values[i]); });
-    const std::string theirs = own == nullptr ? "not found" : Times(values.size(), [&](size_t i) { sum += own(0, values[i].data(), values[i].size()); });
-    std::printf("| %s | %llu | %s | %s | %s | %s |\n", name.c_str(), static_cast<unsigned long long>(bytes / blocks), read.c_str(), decode.c_str(), crc.c_str(), theirs.c_str());
+    const std::string theirs = own == nullptr ? "not found" : Times(values.size(), [&](size_t i) {
+      sum += own(0, values[i].data(), values[i].size());
+    });
+    std::printf("| %s | %llu | %s | %s | %s | %s |\n", name.c_str(),
+                static_cast<unsigned long long>(bytes / blocks), read.c_str(), decode.c_str(),
+                crc.c_str(), theirs.c_str());
     if (sum == 0) return 1;
   }
   return 0;

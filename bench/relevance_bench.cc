@@ -2,18 +2,20 @@
 //
 //   relevance_bench GGUF MEMORY QUESTIONS HEAD TOKENS [SHARE [SAMPLES [KIND]]]
 //
-// MEMORY is a store's directory (HOME/memories/NAME), QUESTIONS a file with one question in the second tab-separated
-// column, HEAD an index of the memory's recall heads, or "plan": then PlanRecall is asked of the memory as it is, by
-// the exact scan and by lists that are made for this run, whatever its size. Each question goes through the model, so queries
-// are what recall heads really ask.
+// MEMORY is a store's directory (HOME/memories/NAME), QUESTIONS a file with one question in the
+// second tab-separated column, HEAD an index of the memory's recall heads, or "plan": then
+// PlanRecall is asked of the memory as it is, by the exact scan and by lists that are made for this
+// run, whatever its size. Each question goes through the model, so queries are what recall heads
+// really ask.
 //
-// TOKENS 0: the memory's own keys. Otherwise a memory of that many keys that look like them: blocks of the real one
-// drawn at random, each key moved by a quarter of its channels' standard deviation. The blocks that hold a question's
-// evidence, that is, the first eight of the exact scan of the real keys, are not drawn; the first of them is planted
-// once (the needle), with eight of its keys moved so that one row each of the question finds them 8 nats better.
+// TOKENS 0: the memory's own keys. Otherwise a memory of that many keys that look like them: blocks
+// of the real one drawn at random, each key moved by a quarter of its channels' standard deviation.
+// The blocks that hold a question's evidence, that is, the first eight of the exact scan of the
+// real keys, are not drawn; the first of them is planted once (the needle), with eight of its keys
+// moved so that one row each of the question finds them 8 nats better.
 //
-// KIND sq8, sq4 or fp16 instead measures faiss::IndexIVFScalarQuantizer with as many lists and 16 probes, searching for
-// 1,024 keys a row.
+// KIND sq8, sq4 or fp16 instead measures faiss::IndexIVFScalarQuantizer with as many lists and 16
+// probes, searching for 1,024 keys a row.
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexScalarQuantizer.h>
 
@@ -47,7 +49,9 @@ extern "C" void omp_set_num_threads(int);
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double Ms(Clock::time_point since) { return std::chrono::duration<double, std::milli>(Clock::now() - since).count(); }
+double Ms(Clock::time_point since) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - since).count();
+}
 
 template <typename T>
 T Must(Result<T> result) {
@@ -79,19 +83,23 @@ std::vector<std::string> Questions(const char* path) {
 }
 
 // What recall head `head` asks for on each question: one query a question.
-std::vector<ScanQuery> Queries(LanguageModel& model, const Memory& memory, const char* questions, uint32_t head) {
+std::vector<ScanQuery> Queries(LanguageModel& model, const Memory& memory, const char* questions,
+                               uint32_t head) {
   std::vector<ScanQuery> queries;
   const Manifest& m = memory.manifest();
-  const std::vector<RecallHead> heads = {{.layer = m.scan_layers[head], .kv_head = m.scan_kv_heads[head]}};
+  const std::vector<RecallHead> heads = {
+      {.layer = m.scan_layers[head], .kv_head = m.scan_kv_heads[head]}};
   for (const std::string& question : Questions(questions)) {
     WorkingSet set(model.info().geometry, 2048);
-    queries.push_back(std::move(Must(ProbeQueries(model, set, Must(BuildPrompt(model, question, {})), heads))[0]));
+    queries.push_back(std::move(
+        Must(ProbeQueries(model, set, Must(BuildPrompt(model, question, {})), heads))[0]));
   }
   return queries;
 }
 
 // The keys of one head, [tokens, head_dim].
-std::vector<float> Keys(std::span<const std::shared_ptr<const ScanSegment>> segments, uint32_t head) {
+std::vector<float> Keys(std::span<const std::shared_ptr<const ScanSegment>> segments,
+                        uint32_t head) {
   std::vector<float> keys;
   for (const auto& s : segments) {
     const uint32_t d = s->head_dim;
@@ -115,16 +123,17 @@ void Segments(uint64_t tokens, uint32_t d, Row row, Add add) {
   for (uint64_t begin = 0; begin < tokens; begin += kCommitTokens) {
     const uint64_t count = std::min<uint64_t>(kCommitTokens, tokens - begin);
     add(std::make_shared<const ScanSegment>(
-        ScanSegment::Build(kDocument, static_cast<uint32_t>(begin / kBlockTokens), count, 1, d, [&](uint32_t, uint64_t t) {
-          row(begin + t, key.data());
-          return key.data();
-        })));
+        ScanSegment::Build(kDocument, static_cast<uint32_t>(begin / kBlockTokens), count, 1, d,
+                           [&](uint32_t, uint64_t t) {
+                             row(begin + t, key.data());
+                             return key.data();
+                           })));
   }
 }
 
 struct Needles {
-  std::vector<uint32_t> source;                // [questions] block of the real memory
-  std::vector<uint32_t> place;                 // [questions] block of the large one
+  std::vector<uint32_t> source;  // [questions] block of the real memory
+  std::vector<uint32_t> place;   // [questions] block of the large one
   const std::vector<ScanQuery>* queries;
 
   // Moves a key of question i's needle.
@@ -139,8 +148,8 @@ struct Needles {
 };
 
 // A large memory like the real one; see the top of this file.
-void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens, const std::set<uint32_t>& held_out,
-                 const Needles& needles, FaissIndex* index) {
+void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens,
+                 const std::set<uint32_t>& held_out, const Needles& needles, FaissIndex* index) {
   std::mt19937 rng(1);
   const auto real_blocks = static_cast<uint32_t>(real.size() / d / kBlockTokens);
   std::vector<double> sum(d), square(d);
@@ -150,7 +159,8 @@ void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens, co
   }
   const double n = static_cast<double>(real.size() / d);
   std::vector<float> step(d);
-  for (uint32_t c = 0; c < d; ++c) step[c] = static_cast<float>(0.25 * std::sqrt(square[c] / n - sum[c] / n * sum[c] / n));
+  for (uint32_t c = 0; c < d; ++c)
+    step[c] = static_cast<float>(0.25 * std::sqrt(square[c] / n - sum[c] / n * sum[c] / n));
   std::vector<float> noise(1 << 20);
   std::normal_distribution<float> normal;
   for (float& x : noise) x = normal(rng);
@@ -161,16 +171,21 @@ void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens, co
       tokens, d,
       [&](uint64_t t, float* key) {
         if (t % kBlockTokens == 0) {
-          const auto at = std::find(needles.place.begin(), needles.place.end(), static_cast<uint32_t>(t / kBlockTokens));
+          const auto at = std::find(needles.place.begin(), needles.place.end(),
+                                    static_cast<uint32_t>(t / kBlockTokens));
           planted = at != needles.place.end();
           needle = static_cast<size_t>(at - needles.place.begin());
-          if (planted) source = needles.source[needle];
-          else do source = static_cast<uint32_t>(rng() % real_blocks); while (held_out.contains(source));
+          if (planted)
+            source = needles.source[needle];
+          else
+            do source = static_cast<uint32_t>(rng() % real_blocks);
+            while (held_out.contains(source));
           if (t == 0) source = 0;  // the sink
         }
         const float* from = real.data() + (size_t{source} * kBlockTokens + t % kBlockTokens) * d;
         const float* moved = noise.data() + rng() % (noise.size() - d);
-        for (uint32_t c = 0; c < d; ++c) key[c] = from[c] + (planted || t == 0 ? 0 : step[c] * moved[c]);
+        for (uint32_t c = 0; c < d; ++c)
+          key[c] = from[c] + (planted || t == 0 ? 0 : step[c] * moved[c]);
         if (planted) needles.Sharpen(needle, t % kBlockTokens, key);
       },
       [&](std::shared_ptr<const ScanSegment> s) { Must(index->Add(std::move(s))); });
@@ -200,7 +215,8 @@ std::string Time(const RelevanceIndex& index, const std::vector<ScanQuery>& quer
     ms.push_back(Ms(start));
   }
   char text[64];
-  std::snprintf(text, sizeof text, "%.1f ms (%.1f to %.1f)", Median(ms), Median(ms, 0), Median(ms, 1));
+  std::snprintf(text, sizeof text, "%.1f ms (%.1f to %.1f)", Median(ms), Median(ms, 0),
+                Median(ms, 1));
   return text;
 }
 
@@ -214,20 +230,24 @@ struct Hits {
   }
 };
 
-void Compare(const ScanIndex& exact, const FaissIndex& lists, const std::vector<ScanQuery>& queries, const Needles& needles) {
+void Compare(const ScanIndex& exact, const FaissIndex& lists, const std::vector<ScanQuery>& queries,
+             const Needles& needles) {
   std::vector<double> error, bias;
   double shared = 0;
   int same_first = 0, of = 0;
   Hits exact_hits, list_hits;
   for (size_t i = 0; i < queries.size(); ++i) {
-    const ScanResult a = exact.Query(queries[i], 128, TwoThreads), b = lists.Query(queries[i], 128, TwoThreads);
+    const ScanResult a = exact.Query(queries[i], 128, TwoThreads),
+                     b = lists.Query(queries[i], 128, TwoThreads);
     for (uint32_t r = 0; r < queries[i].rows; ++r) {
       bias.push_back(b.row_lse[r] - a.row_lse[r]);
       error.push_back(std::abs(bias.back()));
     }
     std::set<BlockKey> first;
-    for (size_t k = 0; k < std::min<size_t>(8, a.blocks.size()); ++k) first.insert(a.blocks[k].block);
-    for (size_t k = 0; k < std::min<size_t>(8, b.blocks.size()); ++k) shared += first.contains(b.blocks[k].block);
+    for (size_t k = 0; k < std::min<size_t>(8, a.blocks.size()); ++k)
+      first.insert(a.blocks[k].block);
+    for (size_t k = 0; k < std::min<size_t>(8, b.blocks.size()); ++k)
+      shared += first.contains(b.blocks[k].block);
     of += static_cast<int>(first.size());
     same_first += !a.blocks.empty() && !b.blocks.empty() && a.blocks[0].block == b.blocks[0].block;
     if (needles.place.empty()) continue;
@@ -236,26 +256,28 @@ void Compare(const ScanIndex& exact, const FaissIndex& lists, const std::vector<
   }
   double mean = 0;
   for (const double x : bias) mean += x / static_cast<double>(bias.size());
-  std::printf("  first eight blocks shared %.2f %%, same first block %d of %zu\n", 100 * shared / of, same_first,
-              queries.size());
-  std::printf("  row_lse off by %.4f (median) %.4f (99 %%) %.3f (max), mean %+.4f\n", Median(error), Median(error, 0.99),
-              Median(error, 1), mean);
+  std::printf("  first eight blocks shared %.2f %%, same first block %d of %zu\n",
+              100 * shared / of, same_first, queries.size());
+  std::printf("  row_lse off by %.4f (median) %.4f (99 %%) %.3f (max), mean %+.4f\n", Median(error),
+              Median(error, 0.99), Median(error, 1), mean);
   if (!needles.place.empty()) {
-    std::printf("  needles at 1 / 4 / 8: exact %d / %d / %d, lists %d / %d / %d of %zu\n", exact_hits.first, exact_hits.four,
-                exact_hits.eight, list_hits.first, list_hits.four, list_hits.eight, queries.size());
+    std::printf("  needles at 1 / 4 / 8: exact %d / %d / %d, lists %d / %d / %d of %zu\n",
+                exact_hits.first, exact_hits.four, exact_hits.eight, list_hits.first,
+                list_hits.four, list_hits.eight, queries.size());
   }
   std::fflush(stdout);
 }
 
 // FAISS's own scanner with the same lists; two threads of its own, which is its best.
-void CompareFaiss(const FaissIndex& index, uint32_t d, uint32_t lists, uint32_t probes, const std::string& kind,
-                  const std::vector<ScanQuery>& queries) {
+void CompareFaiss(const FaissIndex& index, uint32_t d, uint32_t lists, uint32_t probes,
+                  const std::string& kind, const std::vector<ScanQuery>& queries) {
   omp_set_num_threads(2);
   faiss::IndexFlatIP coarse(d);
   const auto type = kind == "sq8"   ? faiss::ScalarQuantizer::QT_8bit
                     : kind == "sq4" ? faiss::ScalarQuantizer::QT_4bit
                                     : faiss::ScalarQuantizer::QT_fp16;
-  faiss::IndexIVFScalarQuantizer ivf(&coarse, d, lists, type, faiss::METRIC_INNER_PRODUCT, /*by_residual=*/false);
+  faiss::IndexIVFScalarQuantizer ivf(&coarse, d, lists, type, faiss::METRIC_INNER_PRODUCT,
+                                     /*by_residual=*/false);
   ivf.cp.niter = 8;
   ivf.cp.max_points_per_centroid = 64;
   ivf.nprobe = probes;
@@ -264,7 +286,8 @@ void CompareFaiss(const FaissIndex& index, uint32_t d, uint32_t lists, uint32_t 
   const auto n = static_cast<faiss::Index::idx_t>(keys.size() / d);
   ivf.train(n, keys.data());
   ivf.add(n, keys.data());
-  std::printf("  faiss %s: built in %.1f s, %zu bytes a key\n", kind.c_str(), Ms(start) / 1000, ivf.code_size + 8);
+  std::printf("  faiss %s: built in %.1f s, %zu bytes a key\n", kind.c_str(), Ms(start) / 1000,
+              ivf.code_size + 8);
   constexpr int kTop = 1024;
   std::vector<double> ms;
   for (size_t i = 0; i < std::min<size_t>(queries.size(), 5); ++i) {
@@ -274,12 +297,13 @@ void CompareFaiss(const FaissIndex& index, uint32_t d, uint32_t lists, uint32_t 
     ivf.search(queries[i].rows, queries[i].q.data(), kTop, distances.data(), labels.data());
     ms.push_back(Ms(start));
   }
-  std::printf("  faiss %s: search of %u rows %.1f ms (%.1f to %.1f), before any score\n", kind.c_str(), queries[0].rows,
-              Median(ms), Median(ms, 0), Median(ms, 1));
+  std::printf("  faiss %s: search of %u rows %.1f ms (%.1f to %.1f), before any score\n",
+              kind.c_str(), queries[0].rows, Median(ms), Median(ms, 0), Median(ms, 1));
 }
 
 // What each question asks of the memory: its words, and its rows at every head.
-std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memory, const char* questions) {
+std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memory,
+                                       const char* questions) {
   const LexicalVocabulary vocabulary(TokenPieces(model));
   std::vector<RecallQuery> all;
   for (uint32_t h = 0; h < memory.manifest().scan_layers.size(); ++h) {
@@ -291,16 +315,21 @@ std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memor
     }
   }
   const std::vector<std::string> asked = Questions(questions);
-  for (size_t i = 0; i < all.size(); ++i) all[i].words = vocabulary.Words(Must(model.Tokenize(asked[i], false)));
+  for (size_t i = 0; i < all.size(); ++i)
+    all[i].words = vocabulary.Words(Must(model.Tokenize(asked[i], false)));
   return all;
 }
 
-// The same plans from the exact scan and from lists, with the profile's fusion and with its heads alone.
-void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char* questions, FaissSearch search) {
+// The same plans from the exact scan and from lists, with the profile's fusion and with its heads
+// alone.
+void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char* questions,
+                  FaissSearch search) {
   const std::vector<RecallQuery> queries = RecallQueries(model, exact, questions);
   RecallProfile profile = RecallProfile::For(model.info());
-  std::printf("%llu keys, %zu heads, share %.3f, %u samples, %zu questions\n", static_cast<unsigned long long>(exact.committed_tokens()),
-              exact.manifest().scan_layers.size(), search.share, search.sample_tokens, queries.size());
+  std::printf("%llu keys, %zu heads, share %.3f, %u samples, %zu questions\n",
+              static_cast<unsigned long long>(exact.committed_tokens()),
+              exact.manifest().scan_layers.size(), search.share, search.sample_tokens,
+              queries.size());
   for (const bool words : {true, false}) {
     if (!words) profile.lexical_weight = 0;
     size_t same = 0, same_order = 0, same_first = 0, shared = 0, of = 0;
@@ -315,7 +344,8 @@ void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char
       using Place = std::tuple<DocumentId, uint64_t, uint64_t>;
       const auto places = [](const RecallPlan& plan) {
         std::vector<Place> all;
-        for (const PlannedSpan& s : plan.spans) all.emplace_back(s.document, s.tokens.begin, s.tokens.end);
+        for (const PlannedSpan& s : plan.spans)
+          all.emplace_back(s.document, s.tokens.begin, s.tokens.end);
         return all;
       };
       const std::vector<Place> of_a = places(a), of_b = places(b);
@@ -326,9 +356,12 @@ void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char
       of += set_a.size();
       for (const Place& p : set_b) shared += set_a.contains(p);
     }
-    std::printf("  %s: first eight spans the same for %zu, in the same order for %zu, first span for %zu; %zu of %zu spans shared; "
-                "exact %.1f ms, lists %.1f ms\n", words ? "heads and words" : "heads alone", same, same_order, same_first, shared, of,
-                Median(exact_ms), Median(lists_ms));
+    std::printf(
+        "  %s: first eight spans the same for %zu, in the same order for %zu, first span for %zu; "
+        "%zu of %zu spans shared; "
+        "exact %.1f ms, lists %.1f ms\n",
+        words ? "heads and words" : "heads alone", same, same_order, same_first, shared, of,
+        Median(exact_ms), Median(lists_ms));
     std::fflush(stdout);
   }
 }
@@ -337,7 +370,9 @@ void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char
 
 int main(int argc, char** argv) {
   if (argc < 6) {
-    std::fprintf(stderr, "usage: relevance_bench GGUF MEMORY QUESTIONS HEAD TOKENS [SHARE [SAMPLES [KIND]]]\n");
+    std::fprintf(
+        stderr,
+        "usage: relevance_bench GGUF MEMORY QUESTIONS HEAD TOKENS [SHARE [SAMPLES [KIND]]]\n");
     return 2;
   }
   LlamaOptions llama;
@@ -346,7 +381,9 @@ int main(int argc, char** argv) {
   RocksOptions rocks;
   rocks.path = argv[2];
   rocks.read_only = true;
-  const auto open = [&] { return Must(Memory::Open(Must(OpenRocksStore(rocks)), "bench", &model->info())); };
+  const auto open = [&] {
+    return Must(Memory::Open(Must(OpenRocksStore(rocks)), "bench", &model->info()));
+  };
   const std::unique_ptr<Memory> memory = open();
   memory->UseLists({.memory_tokens_min = UINT64_MAX});
   Must(memory->LoadIndexes());
@@ -369,17 +406,21 @@ int main(int argc, char** argv) {
   FaissIndex index(search);
   Needles needles;
   needles.queries = &queries;
-  Segments(real.size() / d, d, [&](uint64_t t, float* key) { std::copy_n(real.data() + t * d, d, key); },
-           [&](std::shared_ptr<const ScanSegment> s) { Must(index.Add(std::move(s))); });
+  Segments(
+      real.size() / d, d, [&](uint64_t t, float* key) { std::copy_n(real.data() + t * d, d, key); },
+      [&](std::shared_ptr<const ScanSegment> s) { Must(index.Add(std::move(s))); });
   if (tokens > 0) {
     std::set<uint32_t> held_out = {0, static_cast<uint32_t>(real.size() / d / kBlockTokens)};
     for (size_t i = 0; i < queries.size(); ++i) {
       const ScanResult result = index.exact().Query(queries[i], 8, TwoThreads);
       for (const auto& b : result.blocks) held_out.insert(b.block.block);
-      const auto place = static_cast<uint32_t>((i + 1) * (tokens / kBlockTokens) / (queries.size() + 1));
+      const auto place =
+          static_cast<uint32_t>((i + 1) * (tokens / kBlockTokens) / (queries.size() + 1));
       // The last block of the real memory is not whole, the first holds the sink.
       size_t k = 0;
-      const auto whole = [&](uint32_t block) { return block > 0 && (block + 1) * uint64_t{kBlockTokens} * d <= real.size(); };
+      const auto whole = [&](uint32_t block) {
+        return block > 0 && (block + 1) * uint64_t{kBlockTokens} * d <= real.size();
+      };
       while (k + 1 < result.blocks.size() && !whole(result.blocks[k].block.block)) ++k;
       needles.source.push_back(result.blocks[k].block.block);
       needles.place.push_back(place);
@@ -388,8 +429,8 @@ int main(int argc, char** argv) {
     AddLikeReal(real, d, tokens, held_out, needles, &index);
   }
   std::printf("%llu keys of %u, head %u, %zu questions, share %.3f, %u samples\n",
-              static_cast<unsigned long long>(index.token_count()),
-              d, head, queries.size(), search.share, search.sample_tokens);
+              static_cast<unsigned long long>(index.token_count()), d, head, queries.size(),
+              search.share, search.sample_tokens);
 
   Clock::time_point start = Clock::now();
   std::vector<FaissSegment> lists;
@@ -400,7 +441,8 @@ int main(int argc, char** argv) {
   lists[0] = Must(FaissSegment::Decode(bytes));
   Must(index.AddLists(lists));
   std::printf("stored as %.2f bytes a key, made ready in %.2f s\n",
-              static_cast<double>(bytes.size()) / static_cast<double>(index.token_count()), Ms(start) / 1000);
+              static_cast<double>(bytes.size()) / static_cast<double>(index.token_count()),
+              Ms(start) / 1000);
   std::fflush(stdout);
 
   const std::vector<ScanQuery> long_queries = Joined(queries, 90);
@@ -409,6 +451,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   (void)index.exact().Query(long_queries[0], 128, TwoThreads);
-  std::printf("  90 rows: exact %s, lists %s\n", Time(index.exact(), long_queries).c_str(), Time(index, long_queries).c_str());
+  std::printf("  90 rows: exact %s, lists %s\n", Time(index.exact(), long_queries).c_str(),
+              Time(index, long_queries).c_str());
   Compare(index.exact(), index, queries, needles);
 }

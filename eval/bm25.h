@@ -13,12 +13,13 @@
 
 namespace longhold {
 
-// Porter's stemmer (Porter 1980, "An algorithm for suffix stripping"), for lower-case ASCII words; shorter than three letters or with
-// other characters they stay as they are.
+// Porter's stemmer (Porter 1980, "An algorithm for suffix stripping"), for lower-case ASCII words;
+// shorter than three letters or with other characters they stay as they are.
 std::string PorterStem(std::string_view word);
 // English function words that are not searched for. `word` in lower case.
 bool IsStopWord(std::string_view word);
-// Runs of ASCII letters and digits and of other bytes above 127, ASCII in lower case, without stop words, stemmed.
+// Runs of ASCII letters and digits and of other bytes above 127, ASCII in lower case, without stop
+// words, stemmed.
 std::vector<std::string> SearchWords(std::string_view text);
 
 struct Bm25Options {
@@ -29,9 +30,10 @@ struct Bm25Options {
 
 // Okapi BM25 (Robertson and Zaragoza 2009), with the idf that stays positive:
 //   score(p) = sum over the question's distinct words w of
-//              ln(1 + (N - df + 1/2) / (df + 1/2)) * tf (k1 + 1) / (tf + k1 (1 - b + b |p| / mean |p|))
-// |p| in words as SearchWords gives them. Passages without any word of the question are not returned; of equal ones the earlier is
-// first.
+//              ln(1 + (N - df + 1/2) / (df + 1/2)) * tf (k1 + 1) / (tf + k1 (1 - b + b |p| / mean
+//              |p|))
+// |p| in words as SearchWords gives them. Passages without any word of the question are not
+// returned; of equal ones the earlier is first.
 class Bm25Retriever final : public Retriever {
  public:
   Bm25Retriever(std::string_view text, const Bm25Options& options);

@@ -39,15 +39,19 @@ constexpr uint32_t kRereads[] = {192, 0};
 constexpr uint32_t kBudgets[] = {2, 4, 12};
 constexpr size_t kGateCases = 28;
 constexpr uint32_t kAnswerTokens = 40;
-// Questions with and without an answer that the mark for abstaining is learned from and judged by, half and half.
+// Questions with and without an answer that the mark for abstaining is learned from and judged by,
+// half and half.
 constexpr size_t kAbstainQuestions = 96;
 // Spans that the model reranks for it.
 constexpr uint32_t kLookedSpans = 16;
-// Of questions with an answer at most this share may be turned down, and of those without this share is to be.
+// Of questions with an answer at most this share may be turned down, and of those without this
+// share is to be.
 constexpr double kWronglyMax = 0.02;
 constexpr double kRightly = 0.9;
 
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // Tells how far it is, and knows when to stop.
 struct Course {
@@ -76,24 +80,32 @@ RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
 }
 
 // Reads the corpus's text into a memory without recall heads, as far as the time allows.
-Status ReadText(LanguageModel& model, const CalibrateSettings& settings, const CalibrationCorpus& corpus, const Course& course) {
+Status ReadText(LanguageModel& model, const CalibrateSettings& settings,
+                const CalibrationCorpus& corpus, const Course& course) {
   Engine engine({.home = settings.home, .codec = std::string(ExactCodec().name())});
   RecallProfile bare = ProfileFor(model.info(), settings.name);
   LH_RETURN_IF_ERROR(engine.UseModel(&model, &bare));
   std::atomic<bool> enough = false;
   const auto watch = [&](const IngestProgress& p) {
     course.Tell("reading", p.tokens_done, p.tokens_total);
-    const bool late = SecondsSince(course.start) > settings.minutes * 60 * kReadingShare && p.tokens_done >= kCommitTokens;
+    const bool late = SecondsSince(course.start) > settings.minutes * 60 * kReadingShare &&
+                      p.tokens_done >= kCommitTokens;
     if (course.Stopped() || late) enough = true;
   };
-  LH_RETURN_IF_ERROR(engine.Ingest(kMemory, {.name = "text", .text = corpus.text}, &enough, watch).status());
+  LH_RETURN_IF_ERROR(
+      engine.Ingest(kMemory, {.name = "text", .text = corpus.text}, &enough, watch).status());
   return course.Stopped() ? Cancelled("calibrate: stopped") : OkStatus();
 }
 
-Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& settings, const CalibrationCorpus& corpus, const Course& course,
+Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& settings,
+                             const CalibrationCorpus& corpus, const Course& course,
                              uint64_t* tokens) {
   const LexicalVocabulary vocabulary(TokenPieces(model));
-  LH_ASSIGN_OR_RETURN(auto store, OpenRocksStore({.path = (std::filesystem::path(settings.home) / "memories" / kMemory).string(), .read_only = true}));
+  LH_ASSIGN_OR_RETURN(
+      auto store,
+      OpenRocksStore(
+          {.path = (std::filesystem::path(settings.home) / "memories" / kMemory).string(),
+           .read_only = true}));
   LH_ASSIGN_OR_RETURN(const auto memory, Memory::Open(std::move(store), kMemory, &model.info()));
   memory->UseVocabulary(&vocabulary);
   LH_RETURN_IF_ERROR(memory->LoadIndexes());
@@ -102,11 +114,13 @@ Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& sett
                         [&](size_t done, size_t total) { course.Tell("probing", done, total); });
 }
 
-// ------------------------------------------------------------------------------------------------------------- what is learned
+// ------------------------------------------------------------------------------------------------
+// what is learned
 
 using Cases = std::vector<const CaseSignals*>;
 
-Cases Choose(const SignalTable& table, const CalibrationCorpus& corpus, const std::function<bool(const CalibrationCase&)>& wanted) {
+Cases Choose(const SignalTable& table, const CalibrationCorpus& corpus,
+             const std::function<bool(const CalibrationCase&)>& wanted) {
   Cases chosen;
   for (const CaseSignals& c : table.cases) {
     if (wanted(corpus.cases[c.item])) chosen.push_back(&c);
@@ -122,7 +136,8 @@ SignalWeights WeightsOf(const RecallProfile& p, const SignalTable& table) {
   for (const RecallHead& head : p.heads) sum += head.weight;
   for (size_t i = 0; i < table.heads.size(); ++i) {
     for (const RecallHead& head : p.heads) {
-      if (head.layer != table.heads[i].layer || head.kv_head != table.heads[i].kv_head || sum <= 0) continue;
+      if (head.layer != table.heads[i].layer || head.kv_head != table.heads[i].kv_head || sum <= 0)
+        continue;
       w.heads.push_back(i);
       w.weights.push_back(p.head_weight * head.weight / sum);
     }
@@ -130,8 +145,8 @@ SignalWeights WeightsOf(const RecallProfile& p, const SignalTable& table) {
   return w;
 }
 
-// The planner takes the heads' mean by weight: the sum of a profile is that of the learned weights, scaled so that the larger of
-// words and heads weighs 1.
+// The planner takes the heads' mean by weight: the sum of a profile is that of the learned weights,
+// scaled so that the larger of words and heads weighs 1.
 void PutWeights(const SignalWeights& w, const SignalTable& table, RecallProfile* p) {
   double sum = 0, largest = 0;
   for (const double x : w.weights) {
@@ -154,18 +169,24 @@ std::vector<double> Doubles(const std::vector<float>& x) { return {x.begin(), x.
 std::vector<HeadScore> RankHeads(const SignalTable& table, const Cases& learned) {
   std::vector<HeadScore> heads;
   for (size_t h = 0; h < table.heads.size(); ++h) {
-    heads.push_back({table.heads[h], Judge(learned, [h](const CaseSignals& c) { return Doubles(c.head_share[h]); })});
+    heads.push_back({table.heads[h], Judge(learned, [h](const CaseSignals& c) {
+                       return Doubles(c.head_share[h]);
+                     })});
   }
-  std::stable_sort(heads.begin(), heads.end(), [](const HeadScore& a, const HeadScore& b) { return a.alone.mrr > b.alone.mrr; });
+  std::stable_sort(heads.begin(), heads.end(), [](const HeadScore& a, const HeadScore& b) {
+    return a.alone.mrr > b.alone.mrr;
+  });
   return heads;
 }
 
 // Which of the table's heads is best in some respect, on the learned cases.
-size_t BestHead(const SignalTable& table, const Cases& learned, std::vector<std::vector<float>> CaseSignals::*signal) {
+size_t BestHead(const SignalTable& table, const Cases& learned,
+                std::vector<std::vector<float>> CaseSignals::*signal) {
   size_t best = 0;
   double best_mrr = -1;
   for (size_t h = 0; h < table.heads.size(); ++h) {
-    const double mrr = Judge(learned, [&](const CaseSignals& c) { return Doubles((c.*signal)[h]); }).mrr;
+    const double mrr =
+        Judge(learned, [&](const CaseSignals& c) { return Doubles((c.*signal)[h]); }).mrr;
     if (mrr > best_mrr) {
       best_mrr = mrr;
       best = h;
@@ -174,8 +195,10 @@ size_t BestHead(const SignalTable& table, const Cases& learned, std::vector<std:
   return best;
 }
 
-// One mean over all forms would hide that a head helps where words are of no use, and harms where they suffice.
-std::vector<FormScore> ScoreForms(const SignalTable& table, const CalibrationCorpus& corpus, const BlockScorer& words, const BlockScorer& head,
+// One mean over all forms would hide that a head helps where words are of no use, and harms where
+// they suffice.
+std::vector<FormScore> ScoreForms(const SignalTable& table, const CalibrationCorpus& corpus,
+                                  const BlockScorer& words, const BlockScorer& head,
                                   const BlockScorer& calibrated) {
   std::map<std::pair<bool, std::string>, Cases> forms;
   for (const CaseSignals& c : table.cases) {
@@ -184,22 +207,27 @@ std::vector<FormScore> ScoreForms(const SignalTable& table, const CalibrationCor
   }
   std::vector<FormScore> scores;
   for (const auto& [key, cases] : forms) {
-    scores.push_back({key.second, key.first, Judge(cases, words), Judge(cases, head), Judge(cases, calibrated)});
+    scores.push_back(
+        {key.second, key.first, Judge(cases, words), Judge(cases, head), Judge(cases, calibrated)});
   }
   return scores;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- how it answers
+// ------------------------------------------------------------------------------------------------
+// how it answers
 
 // The cases that answers are judged by: needles that were learned from, of all forms in turn.
-std::vector<const CalibrationCase*> GateCases(const CalibrationCorpus& corpus, const SignalTable& table) {
+std::vector<const CalibrationCase*> GateCases(const CalibrationCorpus& corpus,
+                                              const SignalTable& table) {
   std::vector<const CalibrationCase*> all, chosen;
   for (const CaseSignals& c : table.cases) {
     const CalibrationCase& item = corpus.cases[c.item];
     if (item.learned && !item.answer.empty()) all.push_back(&item);
   }
-  std::stable_sort(all.begin(), all.end(), [](const auto* a, const auto* b) { return a->form < b->form; });
-  for (size_t i = 0; i < std::min(all.size(), kGateCases); ++i) chosen.push_back(all[i * all.size() / std::min(all.size(), kGateCases)]);
+  std::stable_sort(all.begin(), all.end(),
+                   [](const auto* a, const auto* b) { return a->form < b->form; });
+  for (size_t i = 0; i < std::min(all.size(), kGateCases); ++i)
+    chosen.push_back(all[i * all.size() / std::min(all.size(), kGateCases)]);
   return chosen;
 }
 
@@ -211,9 +239,12 @@ std::vector<std::pair<double, uint32_t>> Variants() {
   return variants;
 }
 
-// Answers with every gate, rereading and budget, until the time is over: each case with all of them, so that they stay comparable.
-Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
-                                        const std::vector<const CalibrationCase*>& cases, const Course& course) {
+// Answers with every gate, rereading and budget, until the time is over: each case with all of
+// them, so that they stay comparable.
+Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings,
+                                        const RecallProfile& profile,
+                                        const std::vector<const CalibrationCase*>& cases,
+                                        const Course& course) {
   {
     Engine writer({.home = settings.home});
     LH_RETURN_IF_ERROR(writer.UseModel(&model, &profile));
@@ -227,7 +258,8 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
     tried.reread_tokens = reread;
     engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
     LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
-    for (const uint32_t spans : kBudgets) scores.push_back({.gate = gate, .reread = reread, .spans = spans});
+    for (const uint32_t spans : kBudgets)
+      scores.push_back({.gate = gate, .reread = reread, .spans = spans});
   }
   for (size_t i = 0; i < cases.size(); ++i) {
     course.Tell("answering", i, cases.size());
@@ -240,18 +272,21 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
         options.recall.spans_max = spans;
         options.recall.abstain = false;
         options.stop = course.stop;
-        LH_ASSIGN_OR_RETURN(const AskReply reply, engine->Ask(kMemory, cases[i]->question, options));
+        LH_ASSIGN_OR_RETURN(const AskReply reply,
+                            engine->Ask(kMemory, cases[i]->question, options));
         if (course.Stopped()) return Cancelled("calibrate: stopped");
         GateScore& score = scores[at++];
-        score.answered += (StringMatchAll(reply.answer, {cases[i]->answer}) - score.answered) / ++score.cases;
+        score.answered +=
+            (StringMatchAll(reply.answer, {cases[i]->answer}) - score.answered) / ++score.cases;
       }
     }
   }
   return scores;
 }
 
-// Puts in the gate and the rereading with the most right answers over all budgets; of equals the one whose budgets differ least, then
-// the one that stands first: rereading, which won wherever more than these few answers were counted (docs/decisions/0007), the default gate.
+// Puts in the gate and the rereading with the most right answers over all budgets; of equals the
+// one whose budgets differ least, then the one that stands first: rereading, which won wherever
+// more than these few answers were counted (docs/decisions/0007), the default gate.
 void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
   double best = -1;
   for (const auto& [gate, reread] : Variants()) {
@@ -273,22 +308,29 @@ void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------- when not to answer
+// ------------------------------------------------------------------------------------------------
+// when not to answer
 
 // How much the best span speaks for an answer (memory/abstention.h).
-// For questions whose spans the model reranks; for others the mark is about words, and the same for every model.
+// For questions whose spans the model reranks; for others the mark is about words, and the same for
+// every model.
 Result<double> SupportOf(Engine& engine, const std::string& question) {
-  // A model some of whose layers keep no keys of the document sees each branch of a look in turn, at twice the cost.
+  // A model some of whose layers keep no keys of the document sees each branch of a look in turn,
+  // at twice the cost.
   const uint32_t spans = engine.model_info().native_window > 0 ? kLookedSpans / 2 : kLookedSpans;
-  LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(kMemory, question, {.abstain = false, .explain = true, .rerank_spans = spans}));
+  LH_ASSIGN_OR_RETURN(
+      const RecallReply reply,
+      engine.Recall(kMemory, question, {.abstain = false, .explain = true, .rerank_spans = spans}));
   double support = 0;
   for (const ExplainedSpan& e : reply.candidates_explained) support = std::max(support, e.support);
   return support;
 }
 
 // Learns the mark from the even questions and judges it by the odd ones, drawn from all forms.
-Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& settings, const RecallProfile& profile,
-                               const CalibrationCorpus& corpus, const SignalTable& table, const Course& course, AbstainScore* score) {
+Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& settings,
+                               const RecallProfile& profile, const CalibrationCorpus& corpus,
+                               const SignalTable& table, const Course& course,
+                               AbstainScore* score) {
   std::vector<std::string> with, without = corpus.unanswerable, keys = corpus.other_keys;
   for (const CaseSignals& c : table.cases) with.push_back(corpus.cases[c.item].question);
   EvalRng rng(settings.seed, "abstaining");
@@ -305,7 +347,8 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
     if (course.Stopped()) return Cancelled("calibrate: stopped");
     if (SecondsSince(course.start) > settings.minutes * 60 * kAbstainingUntil) break;
     for (size_t kind = 0; kind < 3; ++kind) {
-      // Keys that are not there choose nothing: no support tells them from keys that are (docs/decisions/0006).
+      // Keys that are not there choose nothing: no support tells them from keys that are
+      // (docs/decisions/0006).
       if (kind == 2 && (i % 4 != 0 || i >= keys.size())) continue;
       LH_ASSIGN_OR_RETURN(const double value, SupportOf(engine, (*kinds[kind])[i]));
       support[kind][kind == 2 ? 1 : i % 2].push_back(value);
@@ -317,21 +360,30 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
     for (const double v : values) n += v < mark;
     return values.empty() ? 0 : n / static_cast<double>(values.size());
   };
-  *score = {.answerable = static_cast<uint32_t>(support[0][1].size()), .unanswerable = static_cast<uint32_t>(support[1][1].size()),
-            .other_keys = static_cast<uint32_t>(support[2][1].size()), .wrongly = below(support[0][1]), .rightly = below(support[1][1]),
+  *score = {.answerable = static_cast<uint32_t>(support[0][1].size()),
+            .unanswerable = static_cast<uint32_t>(support[1][1].size()),
+            .other_keys = static_cast<uint32_t>(support[2][1].size()),
+            .wrongly = below(support[0][1]),
+            .rightly = below(support[1][1]),
             .keys_rightly = below(support[2][1])};
   return mark;
 }
 
-// ------------------------------------------------------------------------------------------------------------------- the record
+// ------------------------------------------------------------------------------------------------
+// the record
 
 double Rounded(double x) { return std::round(x * 1000) / 1000; }
 
 json::object RankJson(const RankScore& s) {
-  return {{"cases", s.cases}, {"hit@1", Rounded(s.hit1)}, {"hit@4", Rounded(s.hit4)}, {"hit@8", Rounded(s.hit8)}, {"mrr", Rounded(s.mrr)}};
+  return {{"cases", s.cases},
+          {"hit@1", Rounded(s.hit1)},
+          {"hit@4", Rounded(s.hit4)},
+          {"hit@8", Rounded(s.hit8)},
+          {"mrr", Rounded(s.mrr)}};
 }
 
-std::string Record(const CalibrationReport& report, const ModelInfo& model, const CalibrateSettings& settings) {
+std::string Record(const CalibrationReport& report, const ModelInfo& model,
+                   const CalibrateSettings& settings) {
   json::array heads, ablation, forms, gates;
   for (const HeadScore& h : report.heads) {
     json::object one{{"layer", h.head.layer}, {"kv_head", h.head.kv_head}};
@@ -341,8 +393,10 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
     heads.push_back(std::move(one));
   }
   for (const AblationRow& row : report.ablation) {
-    ablation.push_back(json::object{
-        {"ranked_by", row.name}, {"learned", RankJson(row.learned)}, {"held_out", RankJson(row.held)}, {"new_forms", RankJson(row.fresh)}});
+    ablation.push_back(json::object{{"ranked_by", row.name},
+                                    {"learned", RankJson(row.learned)},
+                                    {"held_out", RankJson(row.held)},
+                                    {"new_forms", RankJson(row.fresh)}});
   }
   for (const FormScore& f : report.forms) {
     forms.push_back(json::object{{"form", f.form},
@@ -352,45 +406,56 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model, cons
                                  {"calibrated", RankJson(f.calibrated)}});
   }
   for (const GateScore& g : report.gates) {
-    gates.push_back(json::object{{"gate", g.gate}, {"reread_tokens", g.reread}, {"spans", g.spans}, {"cases", g.cases}, {"answered", Rounded(g.answered)}});
+    gates.push_back(json::object{{"gate", g.gate},
+                                 {"reread_tokens", g.reread},
+                                 {"spans", g.spans},
+                                 {"cases", g.cases},
+                                 {"answered", Rounded(g.answered)}});
   }
-  return json::serialize(json::object{{"model", model.name},
-                                      {"model_fingerprint", model.fingerprint},
-                                      {"text_sha256", report.text_sha256},
-                                      {"text_tokens", report.text_tokens},
-                                      {"seed", settings.seed},
-                                      {"cases", report.cases},
-                                      {"heads_alone", std::move(heads)},
-                                      {"ablation", std::move(ablation)},
-                                      {"forms", std::move(forms)},
-                                      {"gates", std::move(gates)},
-                                      {"abstaining",
-                                       json::object{{"answerable", report.abstain.answerable},
-                                                    {"unanswerable", report.abstain.unanswerable},
-                                                    {"other_keys", report.abstain.other_keys},
-                                                    {"other_keys_turned_down", Rounded(report.abstain.keys_rightly)},
-                                                    {"turned_down_wrongly", Rounded(report.abstain.wrongly)},
-                                                    {"turned_down_rightly", Rounded(report.abstain.rightly)}}}});
+  return json::serialize(json::object{
+      {"model", model.name},
+      {"model_fingerprint", model.fingerprint},
+      {"text_sha256", report.text_sha256},
+      {"text_tokens", report.text_tokens},
+      {"seed", settings.seed},
+      {"cases", report.cases},
+      {"heads_alone", std::move(heads)},
+      {"ablation", std::move(ablation)},
+      {"forms", std::move(forms)},
+      {"gates", std::move(gates)},
+      {"abstaining", json::object{{"answerable", report.abstain.answerable},
+                                  {"unanswerable", report.abstain.unanswerable},
+                                  {"other_keys", report.abstain.other_keys},
+                                  {"other_keys_turned_down", Rounded(report.abstain.keys_rightly)},
+                                  {"turned_down_wrongly", Rounded(report.abstain.wrongly)},
+                                  {"turned_down_rightly", Rounded(report.abstain.rightly)}}}});
 }
 
 }  // namespace
 
-Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source, const CalibrateSettings& settings, const std::atomic<bool>* stop,
-                                    const std::function<void(const CalibrateProgress&)>& on_progress) {
+Result<CalibrationReport> Calibrate(
+    LanguageModel& model, const Haystack& source, const CalibrateSettings& settings,
+    const std::atomic<bool>* stop,
+    const std::function<void(const CalibrateProgress&)>& on_progress) {
   const Course course{stop, on_progress};
-  LH_ASSIGN_OR_RETURN(const CalibrationCorpus corpus, BuildCalibrationCorpus(source, {.bytes = settings.text_bytes, .seed = settings.seed}));
+  LH_ASSIGN_OR_RETURN(
+      const CalibrationCorpus corpus,
+      BuildCalibrationCorpus(source, {.bytes = settings.text_bytes, .seed = settings.seed}));
   CalibrationReport report;
   report.text_sha256 = Sha256Hex(source.verbatim);
   LH_RETURN_IF_ERROR(ReadText(model, settings, corpus, course));
-  LH_ASSIGN_OR_RETURN(const SignalTable table, ProbeAll(model, settings, corpus, course, &report.text_tokens));
+  LH_ASSIGN_OR_RETURN(const SignalTable table,
+                      ProbeAll(model, settings, corpus, course, &report.text_tokens));
   report.cases = table.cases.size();
 
   course.Tell("learning", 0, 1);
   const Cases learned = Choose(table, corpus, [](const CalibrationCase& c) { return c.learned; });
-  const Cases held = Choose(table, corpus, [](const CalibrationCase& c) { return !c.learned && !c.new_form; });
+  const Cases held =
+      Choose(table, corpus, [](const CalibrationCase& c) { return !c.learned && !c.new_form; });
   const Cases fresh = Choose(table, corpus, [](const CalibrationCase& c) { return c.new_form; });
   if (learned.size() < 20) {
-    return InvalidArgument("calibrate: only " + std::to_string(learned.size()) + " cases fit into the time; allow more with --minutes");
+    return InvalidArgument("calibrate: only " + std::to_string(learned.size()) +
+                           " cases fit into the time; allow more with --minutes");
   }
   const SignalWeights weights = LearnWeights(learned, table.heads.size(), kHeadsMax, kHeadPool);
   report.profile = ProfileFor(model.info(), settings.name);
@@ -399,7 +464,8 @@ Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source
   report.heads.resize(std::min<size_t>(report.heads.size(), 16));
 
   const auto row = [&](const std::string& name, const BlockScorer& scorer) {
-    report.ablation.push_back({name, Judge(learned, scorer), Judge(held, scorer), Judge(fresh, scorer)});
+    report.ablation.push_back(
+        {name, Judge(learned, scorer), Judge(held, scorer), Judge(fresh, scorer)});
   };
   row("random", [&](const CaseSignals& c) {
     EvalRng rng(settings.seed + c.item, "random");
@@ -414,8 +480,10 @@ Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source
   });
   const BlockScorer by_words = [](const CaseSignals& c) { return Doubles(c.lexical); };
   row("words", by_words);
-  const size_t mean_head = BestHead(table, learned, &CaseSignals::block_mean), raw_head = BestHead(table, learned, &CaseSignals::head_share);
-  row("block mean, best head", [&](const CaseSignals& c) { return Doubles(c.block_mean[mean_head]); });
+  const size_t mean_head = BestHead(table, learned, &CaseSignals::block_mean),
+               raw_head = BestHead(table, learned, &CaseSignals::head_share);
+  row("block mean, best head",
+      [&](const CaseSignals& c) { return Doubles(c.block_mean[mean_head]); });
   const BlockScorer by_head = [&](const CaseSignals& c) { return Doubles(c.head_share[raw_head]); };
   row("best head", by_head);
   const RecallProfile before = RecallProfile::For(model.info());
@@ -431,10 +499,12 @@ Result<CalibrationReport> Calibrate(LanguageModel& model, const Haystack& source
   report.forms = ScoreForms(table, corpus, by_words, by_head, by_both);
   if (course.Stopped()) return Cancelled("calibrate: stopped");
 
-  LH_ASSIGN_OR_RETURN(report.gates, TryGates(model, settings, report.profile, GateCases(corpus, table), course));
+  LH_ASSIGN_OR_RETURN(report.gates,
+                      TryGates(model, settings, report.profile, GateCases(corpus, table), course));
   ChooseGate(report.gates, &report.profile);
-  LH_ASSIGN_OR_RETURN(report.profile.abstain_support,
-                      LearnAbstaining(model, settings, report.profile, corpus, table, course, &report.abstain));
+  LH_ASSIGN_OR_RETURN(
+      report.profile.abstain_support,
+      LearnAbstaining(model, settings, report.profile, corpus, table, course, &report.abstain));
   report.seconds = SecondsSince(course.start);
   report.profile.calibration = Record(report, model.info(), settings);
   return report;

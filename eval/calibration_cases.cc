@@ -12,8 +12,8 @@
 namespace longhold {
 namespace {
 
-// One wording of a hidden fact. {A} an adjective, {N} {M} nouns, {P} a name, {D} digits, {U} a UUID, {I} an identifier, {S} and {Q} two
-// words for one thing.
+// One wording of a hidden fact. {A} an adjective, {N} {M} nouns, {P} a name, {D} digits, {U} a
+// UUID, {I} an identifier, {S} and {Q} two words for one thing.
 struct Form {
   std::string_view name;
   std::string_view statement, question;
@@ -22,25 +22,38 @@ struct Form {
 };
 
 constexpr std::array<Form, 17> kForms = {{
-    {"serial", "Entry for the {A} {N}: serial {D}.", "What is the serial of the {A} {N}?", "{D}", true},
-    {"locker", "To open the locker marked {A} {N}, one dials {D}.", "Which digits open the locker marked {A} {N}?", "{D}", true},
-    {"swap", "{P} exchanged the {A} {N} for a {M}.", "What did {P} get for the {A} {N}?", "{M}", true},
-    {"keeper", "The {A} {N} is looked after by {P}.", "Who takes care of the {A} {N}?", "{P}", true},
-    {"parcel", "Parcel {U} was left beside the {M}.", "Beside what was parcel {U} left?", "{M}", true},
-    {"token", "The access token of {A}-{N} is {U}.", "What access token does {A}-{N} have?", "{U}", true},
+    {"serial", "Entry for the {A} {N}: serial {D}.", "What is the serial of the {A} {N}?", "{D}",
+     true},
+    {"locker", "To open the locker marked {A} {N}, one dials {D}.",
+     "Which digits open the locker marked {A} {N}?", "{D}", true},
+    {"swap", "{P} exchanged the {A} {N} for a {M}.", "What did {P} get for the {A} {N}?", "{M}",
+     true},
+    {"keeper", "The {A} {N} is looked after by {P}.", "Who takes care of the {A} {N}?", "{P}",
+     true},
+    {"parcel", "Parcel {U} was left beside the {M}.", "Beside what was parcel {U} left?", "{M}",
+     true},
+    {"token", "The access token of {A}-{N} is {U}.", "What access token does {A}-{N} have?", "{U}",
+     true},
     {"constant", "const int {I} = {D};", "What is the value of {I}?", "{D}", true},
     {"setting", "{A}_{N}.timeout: {D}", "What is {A}_{N}.timeout set to?", "{D}", true},
-    {"hidden", "{P} came on a {A} evening and hid the {N} under the {M}.", "Under what did {P} hide the {N}?", "{M}", true},
-    {"deed", "In the year of the {A} {N}, {P} bought the old {M}.", "Which old building did {P} buy in the year of the {A} {N}?", "{M}", true},
+    {"hidden", "{P} came on a {A} evening and hid the {N} under the {M}.",
+     "Under what did {P} hide the {N}?", "{M}", true},
+    {"deed", "In the year of the {A} {N}, {P} bought the old {M}.",
+     "Which old building did {P} buy in the year of the {A} {N}?", "{M}", true},
     // In other words: only what the model knows of their meaning leads from one to the other.
     {"meaning-owner", "The {S} belongs to {P}.", "Who owns the {Q}?", "{P}", true},
-    {"meaning-lost", "{P} lost a {S} on the way to town.", "Which person can no longer find a certain {Q}?", "{P}", true},
-    {"meaning-home", "Since spring there has been a {S} behind the house of {P}.", "At which home might one look at a {Q}?", "{P}", false},
-    {"rule", "Nobody but {P} may ring the {A} {N}.", "Who is allowed to ring the {A} {N}?", "{P}", false},
-    {"price", "They paid {D} coins for the {A} {N}.", "How many coins did the {A} {N} cost?", "{D}", false},
-    {"path", "The {A} {N} job writes to /srv/{M}/{D}.log", "Where does the {A} {N} job write its log?", "/srv/{M}/{D}.log", false},
-    {"motto", "Over the door of {P} stood the words: the {A} {N} forgets the {M}.", "Which words stood over the door of {P}?",
-     "the {A} {N} forgets the {M}", false},
+    {"meaning-lost", "{P} lost a {S} on the way to town.",
+     "Which person can no longer find a certain {Q}?", "{P}", true},
+    {"meaning-home", "Since spring there has been a {S} behind the house of {P}.",
+     "At which home might one look at a {Q}?", "{P}", false},
+    {"rule", "Nobody but {P} may ring the {A} {N}.", "Who is allowed to ring the {A} {N}?", "{P}",
+     false},
+    {"price", "They paid {D} coins for the {A} {N}.", "How many coins did the {A} {N} cost?", "{D}",
+     false},
+    {"path", "The {A} {N} job writes to /srv/{M}/{D}.log",
+     "Where does the {A} {N} job write its log?", "/srv/{M}/{D}.log", false},
+    {"motto", "Over the door of {P} stood the words: the {A} {N} forgets the {M}.",
+     "Which words stood over the door of {P}?", "the {A} {N} forgets the {M}", false},
 }};
 
 struct Synonym {
@@ -48,14 +61,20 @@ struct Synonym {
 };
 
 constexpr std::array<Synonym, 40> kSynonyms = {{
-    {"physician", "doctor"},   {"automobile", "car"},    {"infant", "baby"},       {"attorney", "lawyer"},  {"vessel", "ship"},
-    {"dwelling", "home"},      {"pupil", "student"},     {"monarch", "king"},      {"beverage", "drink"},   {"stallion", "horse"},
-    {"hound", "dog"},          {"kitten", "cat"},        {"melody", "tune"},       {"cemetery", "graveyard"}, {"sofa", "couch"},
-    {"taxi", "cab"},           {"portrait", "painting"}, {"warrior", "soldier"},   {"prison", "jail"},      {"inn", "hotel"},
-    {"rifle", "gun"},          {"lamb", "sheep"},        {"rooster", "chicken"},   {"spouse", "wife"},      {"bicycle", "bike"},
-    {"novel", "book"},         {"blossom", "flower"},    {"oak", "tree"},          {"trout", "fish"},       {"parcel of land", "field"},
-    {"diamond", "jewel"},      {"violin", "instrument"}, {"sword", "weapon"},      {"cabbage", "vegetable"}, {"ape", "monkey"},
-    {"goblet", "cup"},         {"airplane", "aircraft"}, {"merchant", "trader"},   {"chapel", "church"},    {"bandit", "robber"},
+    {"physician", "doctor"},  {"automobile", "car"},     {"infant", "baby"},
+    {"attorney", "lawyer"},   {"vessel", "ship"},        {"dwelling", "home"},
+    {"pupil", "student"},     {"monarch", "king"},       {"beverage", "drink"},
+    {"stallion", "horse"},    {"hound", "dog"},          {"kitten", "cat"},
+    {"melody", "tune"},       {"cemetery", "graveyard"}, {"sofa", "couch"},
+    {"taxi", "cab"},          {"portrait", "painting"},  {"warrior", "soldier"},
+    {"prison", "jail"},       {"inn", "hotel"},          {"rifle", "gun"},
+    {"lamb", "sheep"},        {"rooster", "chicken"},    {"spouse", "wife"},
+    {"bicycle", "bike"},      {"novel", "book"},         {"blossom", "flower"},
+    {"oak", "tree"},          {"trout", "fish"},         {"parcel of land", "field"},
+    {"diamond", "jewel"},     {"violin", "instrument"},  {"sword", "weapon"},
+    {"cabbage", "vegetable"}, {"ape", "monkey"},         {"goblet", "cup"},
+    {"airplane", "aircraft"}, {"merchant", "trader"},    {"chapel", "church"},
+    {"bandit", "robber"},
 }};
 
 // What a form's blanks are filled with.
@@ -87,8 +106,8 @@ std::string Put(std::string_view text, const Fill& fill) {
   return out;
 }
 
-// Fills that differ in what is asked by: pairs of adjective and noun, and whole names, are drawn once only, and the pairs of words for
-// one thing in turn.
+// Fills that differ in what is asked by: pairs of adjective and noun, and whole names, are drawn
+// once only, and the pairs of words for one thing in turn.
 class Filler {
  public:
   explicit Filler(EvalRng* rng) : rng_(*rng) {}
@@ -103,7 +122,8 @@ class Filler {
       fill.other = rng_.Pick(EvalNouns());
     } while (fill.other == fill.noun);
     do {
-      fill.person = std::string(rng_.Pick(EvalFirstNames())) + " " + static_cast<char>('A' + rng_.Below(26)) +
+      fill.person = std::string(rng_.Pick(EvalFirstNames())) + " " +
+                    static_cast<char>('A' + rng_.Below(26)) +
                     std::string(rng_.Pick(EvalNouns())).substr(0, 4) + "er";
     } while (!used_.insert(fill.person).second);
     fill.digits = RandomNumber(&rng_, 4 + static_cast<uint32_t>(rng_.Below(5)));
@@ -145,16 +165,21 @@ std::string Join(const std::vector<std::string>& words, size_t begin, size_t end
 
 std::string Bare(const std::string& word) {
   size_t begin = 0, end = word.size();
-  const auto part = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || (c & 0x80) != 0; };
+  const auto part = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) != 0 || (c & 0x80) != 0;
+  };
   while (begin < end && !part(word[begin])) ++begin;
   while (end > begin && !part(word[end - 1])) --end;
   return word.substr(begin, end - begin);
 }
 
 // The sentence's first part as it stands: what a reader quotes to find the place again.
-std::string RepeatCue(const std::vector<std::string>& words) { return Join(words, 0, words.size() * 3 / 5); }
+std::string RepeatCue(const std::vector<std::string>& words) {
+  return Join(words, 0, words.size() * 3 / 5);
+}
 
-// The sentence without what it says at its end, and without a third of the other words: half remembered.
+// The sentence without what it says at its end, and without a third of the other words: half
+// remembered.
 std::string ObjectCue(const std::vector<std::string>& words, EvalRng* rng) {
   std::vector<std::string> kept;
   for (size_t i = 0; i < words.size() * 2 / 3; ++i) {
@@ -167,7 +192,8 @@ std::string ObjectCue(const std::vector<std::string>& words, EvalRng* rng) {
 std::string WordsCue(const std::vector<std::string>& words) {
   std::vector<std::string> longest;
   for (const std::string& word : words) longest.push_back(Bare(word));
-  std::stable_sort(longest.begin(), longest.end(), [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
+  std::stable_sort(longest.begin(), longest.end(),
+                   [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
   return "What is said of " + longest[0] + ", " + longest[1] + " and " + longest[2] + "?";
 }
 
@@ -185,18 +211,22 @@ bool FitsCue(std::string_view sentence) {
 
 }  // namespace
 
-Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source, const CorpusRequest& request) {
+Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source,
+                                                 const CorpusRequest& request) {
   const std::vector<std::string_view>& sentences = source.sentences;
   if (sentences.size() < 200) {
-    return InvalidArgument(source.name + ": has " + std::to_string(sentences.size()) +
-                           " sentences, and calibration needs 200 or more; name more text with --text");
+    return InvalidArgument(
+        source.name + ": has " + std::to_string(sentences.size()) +
+        " sentences, and calibration needs 200 or more; name more text with --text");
   }
   EvalRng rng(request.seed, "calibration");
-  // The text is cut from the source; a fifth of the source at least stays out of it, for questions that it does not answer.
+  // The text is cut from the source; a fifth of the source at least stays out of it, for questions
+  // that it does not answer.
   uint64_t own_bytes = 0;
   size_t first = rng.Below(sentences.size() / 10 + 1), last = first;
   const size_t last_max = first + (sentences.size() - first) * 4 / 5;
-  for (; last < last_max && own_bytes < request.bytes; ++last) own_bytes += sentences[last].size() + 1;
+  for (; last < last_max && own_bytes < request.bytes; ++last)
+    own_bytes += sentences[last].size() + 1;
 
   Filler filler(&rng);
   CalibrationCorpus corpus;
@@ -220,9 +250,11 @@ Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source, const C
                                    .new_form = !form.learned}});
     }
     if (in_other_words) continue;  // the source may speak of any of these things
-    for (uint32_t i = 0; i < (request.per_form + 3) / 4; ++i) corpus.other_keys.push_back(Put(form.question, filler.Next(false)));
+    for (uint32_t i = 0; i < (request.per_form + 3) / 4; ++i)
+      corpus.other_keys.push_back(Put(form.question, filler.Next(false)));
   }
-  std::stable_sort(needles.begin(), needles.end(), [](const Needle& a, const Needle& b) { return a.before < b.before; });
+  std::stable_sort(needles.begin(), needles.end(),
+                   [](const Needle& a, const Needle& b) { return a.before < b.before; });
 
   std::vector<size_t> quoted;  // which sentences are asked for
   for (size_t i = first; i < last; ++i) {

@@ -19,7 +19,8 @@ float Feature(const CaseSignals& c, const std::vector<size_t>& heads, size_t f, 
   return f == 0 ? c.lexical[block] : c.head_share[heads[f - 1]][block];
 }
 
-double Loss(std::span<const CaseSignals* const> cases, const std::vector<size_t>& heads, const std::vector<double>& w, std::vector<double>* gradient) {
+double Loss(std::span<const CaseSignals* const> cases, const std::vector<size_t>& heads,
+            const std::vector<double>& w, std::vector<double>* gradient) {
   const size_t features = w.size();
   double loss = 0;
   if (gradient != nullptr) gradient->assign(features, 0.0);
@@ -55,15 +56,18 @@ double Loss(std::span<const CaseSignals* const> cases, const std::vector<size_t>
   return loss / n + kRidge / 2 * squares / n;
 }
 
-std::vector<double> Descend(std::span<const CaseSignals* const> cases, const std::vector<size_t>& heads, int steps) {
-  std::vector<double> w(heads.size() + 1, kStart), gradient, mean(w.size(), 0.0), square(w.size(), 0.0);
+std::vector<double> Descend(std::span<const CaseSignals* const> cases,
+                            const std::vector<size_t>& heads, int steps) {
+  std::vector<double> w(heads.size() + 1, kStart), gradient, mean(w.size(), 0.0),
+      square(w.size(), 0.0);
   for (int step = 1; step <= steps; ++step) {
     Loss(cases, heads, w, &gradient);
     const double size = kStepSize * (step < steps / 2 ? 1.0 : 2.0 - 2.0 * step / steps + 0.02);
     for (size_t f = 0; f < w.size(); ++f) {
       mean[f] = 0.9 * mean[f] + 0.1 * gradient[f];
       square[f] = 0.99 * square[f] + 0.01 * gradient[f] * gradient[f];
-      const double m = mean[f] / (1 - std::pow(0.9, step)), s = square[f] / (1 - std::pow(0.99, step));
+      const double m = mean[f] / (1 - std::pow(0.9, step)),
+                   s = square[f] / (1 - std::pow(0.99, step));
       w[f] = std::max(0.0, w[f] - size * m / (std::sqrt(s) + 1e-9));
     }
   }
@@ -77,9 +81,11 @@ double HeldOutLoss(std::span<const CaseSignals* const> cases, const std::vector<
   size_t judged = 0;
   for (size_t fold = 0; fold < kFolds; ++fold) {
     std::vector<const CaseSignals*> learned, held;
-    for (size_t i = 0; i < cases.size(); ++i) (i % kFolds == fold ? held : learned).push_back(cases[i]);
+    for (size_t i = 0; i < cases.size(); ++i)
+      (i % kFolds == fold ? held : learned).push_back(cases[i]);
     if (held.empty() || learned.empty()) continue;
-    total += Loss(held, heads, Descend(learned, heads, kTrialSteps), nullptr) * static_cast<double>(held.size());
+    total += Loss(held, heads, Descend(learned, heads, kTrialSteps), nullptr) *
+             static_cast<double>(held.size());
     judged += held.size();
   }
   return judged == 0 ? 0 : total / static_cast<double>(judged);
@@ -100,7 +106,8 @@ RankScore Judge(std::span<const CaseSignals* const> cases, const BlockScorer& sc
     }
     for (const uint32_t e : c->evidence) right += s[e] == best;
     // Where the first of `right` stands among `equal` in any order, on average.
-    const double rank = static_cast<double>(above) + static_cast<double>(equal + 1) / static_cast<double>(right + 1);
+    const double rank = static_cast<double>(above) +
+                        static_cast<double>(equal + 1) / static_cast<double>(right + 1);
     score.hit1 += rank <= 1;
     score.hit4 += rank <= 4;
     score.hit8 += rank <= 8;
@@ -108,7 +115,8 @@ RankScore Judge(std::span<const CaseSignals* const> cases, const BlockScorer& sc
     ++score.cases;
   }
   if (score.cases > 0) {
-    for (double* x : {&score.hit1, &score.hit4, &score.hit8, &score.mrr}) *x /= static_cast<double>(score.cases);
+    for (double* x : {&score.hit1, &score.hit4, &score.hit8, &score.mrr})
+      *x /= static_cast<double>(score.cases);
   }
   return score;
 }
@@ -122,7 +130,8 @@ std::vector<double> SignalWeights::Score(const CaseSignals& signals) const {
   return s;
 }
 
-SignalWeights FitWeights(std::span<const CaseSignals* const> cases, const std::vector<size_t>& heads, double* loss) {
+SignalWeights FitWeights(std::span<const CaseSignals* const> cases,
+                         const std::vector<size_t>& heads, double* loss) {
   const std::vector<double> w = Descend(cases, heads, kSteps);
   if (loss != nullptr) *loss = Loss(cases, heads, w, nullptr);
   SignalWeights fitted;
@@ -135,10 +144,13 @@ SignalWeights FitWeights(std::span<const CaseSignals* const> cases, const std::v
   return fitted;
 }
 
-SignalWeights LearnWeights(std::span<const CaseSignals* const> cases, size_t head_count, size_t heads_max, size_t pool) {
+SignalWeights LearnWeights(std::span<const CaseSignals* const> cases, size_t head_count,
+                           size_t heads_max, size_t pool) {
   std::vector<std::pair<double, size_t>> alone;
   for (size_t h = 0; h < head_count; ++h) {
-    const RankScore s = Judge(cases, [h](const CaseSignals& c) { return std::vector<double>(c.head_share[h].begin(), c.head_share[h].end()); });
+    const RankScore s = Judge(cases, [h](const CaseSignals& c) {
+      return std::vector<double>(c.head_share[h].begin(), c.head_share[h].end());
+    });
     alone.emplace_back(-s.mrr, h);
   }
   std::sort(alone.begin(), alone.end());
@@ -165,15 +177,18 @@ SignalWeights LearnWeights(std::span<const CaseSignals* const> cases, size_t hea
   return FitWeights(cases, chosen, nullptr);
 }
 
-double AbstainBelow(std::vector<double> answerable, std::vector<double> unanswerable, double wrong_max, double enough) {
+double AbstainBelow(std::vector<double> answerable, std::vector<double> unanswerable,
+                    double wrong_max, double enough) {
   if (answerable.empty() || unanswerable.empty()) return 0;
   std::sort(answerable.begin(), answerable.end());
   std::sort(unanswerable.begin(), unanswerable.end());
-  const double safe = answerable[static_cast<size_t>(wrong_max * static_cast<double>(answerable.size()))];
+  const double safe =
+      answerable[static_cast<size_t>(wrong_max * static_cast<double>(answerable.size()))];
   const auto at = static_cast<size_t>(std::ceil(enough * static_cast<double>(unanswerable.size())));
   const double wanted = at >= unanswerable.size() ? unanswerable.back() + 1e-9 : unanswerable[at];
   const double threshold = std::min(safe, wanted);
-  const auto below = std::lower_bound(unanswerable.begin(), unanswerable.end(), threshold) - unanswerable.begin();
+  const auto below =
+      std::lower_bound(unanswerable.begin(), unanswerable.end(), threshold) - unanswerable.begin();
   return 2 * static_cast<size_t>(below) < unanswerable.size() ? 0 : std::max(threshold, 0.0);
 }
 

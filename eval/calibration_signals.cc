@@ -10,10 +10,11 @@
 namespace longhold {
 namespace {
 
-// Exact scans over the keys of all heads: one index per layer, since an index holds at most kScanHeadsMax heads.
+// Exact scans over the keys of all heads: one index per layer, since an index holds at most
+// kScanHeadsMax heads.
 struct AllHeads {
-  std::vector<ScanIndex> layers;                // [layers]
-  std::vector<std::vector<float>> mean_keys;    // [layers] of [blocks, kv_width]
+  std::vector<ScanIndex> layers;              // [layers]
+  std::vector<std::vector<float>> mean_keys;  // [layers] of [blocks, kv_width]
 };
 
 Result<AllHeads> LoadHeads(LanguageModel& model, Memory& memory, const DocumentRecord& document) {
@@ -41,7 +42,8 @@ Result<AllHeads> LoadHeads(LanguageModel& model, Memory& memory, const DocumentR
         keys[l].Append(block, rows);
         float* mean = all.mean_keys[l].data() + size_t{b} * g.kv_width();
         for (uint32_t r = 0; r < rows; ++r) {
-          Kernels().half_to_float(block.Keys(static_cast<uint32_t>(l)) + size_t{r} * g.kv_width(), row.data(), g.kv_width());
+          Kernels().half_to_float(block.Keys(static_cast<uint32_t>(l)) + size_t{r} * g.kv_width(),
+                                  row.data(), g.kv_width());
           for (uint32_t c = 0; c < g.kv_width(); ++c) mean[c] += row[c] / static_cast<float>(rows);
         }
       }
@@ -56,11 +58,13 @@ Result<AllHeads> LoadHeads(LanguageModel& model, Memory& memory, const DocumentR
 }
 
 // mean over rows of q by the block's mean key, for every block.
-std::vector<float> ByMeanKey(const ScanQuery& query, const std::vector<float>& means, uint32_t kv_width, uint32_t kv_head, uint32_t blocks) {
+std::vector<float> ByMeanKey(const ScanQuery& query, const std::vector<float>& means,
+                             uint32_t kv_width, uint32_t kv_head, uint32_t blocks) {
   const uint32_t d = query.head_dim;
   std::vector<float> mean(d, 0.0f), scores(blocks);
   for (uint32_t r = 0; r < query.rows; ++r) {
-    for (uint32_t c = 0; c < d; ++c) mean[c] += query.q[size_t{r} * d + c] / static_cast<float>(query.rows);
+    for (uint32_t c = 0; c < d; ++c)
+      mean[c] += query.q[size_t{r} * d + c] / static_cast<float>(query.rows);
   }
   for (uint32_t b = 0; b < blocks; ++b) {
     const float* key = means.data() + size_t{b} * kv_width + size_t{kv_head} * d;
@@ -85,8 +89,10 @@ Result<uint64_t> TokenAtByte(Memory& memory, DocumentId document, uint64_t byte)
   return low;
 }
 
-Result<SignalTable> MeasureSignals(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary, const CalibrationCorpus& corpus,
-                                   const std::atomic<bool>* stop, const std::function<void(size_t done, size_t total)>& on_progress) {
+Result<SignalTable> MeasureSignals(
+    LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
+    const CalibrationCorpus& corpus, const std::atomic<bool>* stop,
+    const std::function<void(size_t done, size_t total)>& on_progress) {
   LH_CHECK(memory.documents().size() == 1);
   const DocumentRecord document = memory.documents().front();
   const KvGeometry& g = model.info().geometry;
@@ -94,7 +100,8 @@ Result<SignalTable> MeasureSignals(LanguageModel& model, Memory& memory, const L
   for (const uint32_t layer : g.layers) {
     for (uint32_t h = 0; h < g.kv_heads; ++h) table.heads.push_back({.layer = layer, .kv_head = h});
   }
-  table.blocks = static_cast<uint32_t>((document.committed_tokens + kBlockTokens - 1) / kBlockTokens);
+  table.blocks =
+      static_cast<uint32_t>((document.committed_tokens + kBlockTokens - 1) / kBlockTokens);
   LH_ASSIGN_OR_RETURN(const AllHeads all, LoadHeads(model, memory, document));
   const ParallelFor parallel = WorkersOf(model);
 
@@ -104,26 +111,34 @@ Result<SignalTable> MeasureSignals(LanguageModel& model, Memory& memory, const L
     const CalibrationCase& item = corpus.cases[i];
     CaseSignals signals;
     signals.item = i;
-    LH_ASSIGN_OR_RETURN(const uint64_t begin, TokenAtByte(memory, document.id, item.evidence.begin));
-    LH_ASSIGN_OR_RETURN(const uint64_t end, TokenAtByte(memory, document.id, item.evidence.end - 1));
+    LH_ASSIGN_OR_RETURN(const uint64_t begin,
+                        TokenAtByte(memory, document.id, item.evidence.begin));
+    LH_ASSIGN_OR_RETURN(const uint64_t end,
+                        TokenAtByte(memory, document.id, item.evidence.end - 1));
     if (end >= document.committed_tokens) continue;
-    for (uint64_t b = begin / kBlockTokens; b <= end / kBlockTokens; ++b) signals.evidence.push_back(static_cast<uint32_t>(b));
+    for (uint64_t b = begin / kBlockTokens; b <= end / kBlockTokens; ++b)
+      signals.evidence.push_back(static_cast<uint32_t>(b));
 
     LH_ASSIGN_OR_RETURN(const Prompt prompt, BuildPrompt(model, item.question, {}));
     WorkingSet set(g, static_cast<uint32_t>(prompt.head.size() + prompt.tail.size()));
-    LH_ASSIGN_OR_RETURN(const std::vector<ScanQuery> queries, ProbeQueries(model, set, prompt, table.heads));
+    LH_ASSIGN_OR_RETURN(const std::vector<ScanQuery> queries,
+                        ProbeQueries(model, set, prompt, table.heads));
     for (size_t h = 0; h < queries.size(); ++h) {
       ScanQuery query = queries[h];
       query.head = table.heads[h].kv_head;
       const size_t layer = h / g.kv_heads;
       const ScanResult found = all.layers[layer].Query(query, table.blocks, parallel);
       std::vector<float>& share = signals.head_share.emplace_back(table.blocks, 0.0f);
-      for (const ScanResult::BlockScore& b : found.blocks) share[b.block.block] = static_cast<float>(b.score / found.weight_sum);
-      signals.block_mean.push_back(ByMeanKey(query, all.mean_keys[layer], g.kv_width(), query.head, table.blocks));
+      for (const ScanResult::BlockScore& b : found.blocks)
+        share[b.block.block] = static_cast<float>(b.score / found.weight_sum);
+      signals.block_mean.push_back(
+          ByMeanKey(query, all.mean_keys[layer], g.kv_width(), query.head, table.blocks));
     }
     signals.lexical.assign(table.blocks, 0.0f);
-    const LexicalResult words = memory.lexical().Query(vocabulary.Words(prompt.Words()), table.blocks);
-    for (const LexicalResult::BlockScore& b : words.blocks) signals.lexical[b.block.block] = static_cast<float>(b.score / words.query_score);
+    const LexicalResult words =
+        memory.lexical().Query(vocabulary.Words(prompt.Words()), table.blocks);
+    for (const LexicalResult::BlockScore& b : words.blocks)
+      signals.lexical[b.block.block] = static_cast<float>(b.score / words.query_score);
     table.cases.push_back(std::move(signals));
   }
   return table;

@@ -1,9 +1,10 @@
-// Figures of an evaluation as SVG text: self-contained, without scripts or fonts of their own, 420 units wide or, for
-// heatmaps, as wide as their columns ask; made to be read at the width of a paper's column.
+// Figures of an evaluation as SVG text: self-contained, without scripts or fonts of their own, 420
+// units wide or, for heatmaps, as wide as their columns ask; made to be read at the width of a
+// paper's column.
 //
-// Every text may hold anything: it is escaped, bytes that XML or UTF-8 forbid become U+FFFD, and what is too long for its
-// place ends in an ellipsis. The same chart yields the same bytes on every machine. Scores are clamped to [0, 1]; one that
-// is not a number counts as not measured.
+// Every text may hold anything: it is escaped, bytes that XML or UTF-8 forbid become U+FFFD, and
+// what is too long for its place ends in an ellipsis. The same chart yields the same bytes on every
+// machine. Scores are clamped to [0, 1]; one that is not a number counts as not measured.
 //
 // Thread use: value types and pure functions; *immutable*.
 #pragma once
@@ -15,17 +16,20 @@
 
 namespace longhold {
 
-// "4K" for 4096, "1M" for 1048576, "52.7K" for 54012: in units of 1024, as context lengths are named.
+// "4K" for 4096, "1M" for 1048576, "52.7K" for 54012: in units of 1024, as context lengths are
+// named.
 std::string TokensLabel(uint64_t tokens);
 
-// Score by context length and depth, in viridis with the number in each cell; cells without a score are hatched.
-// Must hold: 1..64 lengths, 1..64 depths, scores.size() == depths.size() * lengths.size().
+// Score by context length and depth, in viridis with the number in each cell; cells without a score
+// are hatched. Must hold: 1..64 lengths, 1..64 depths, scores.size() == depths.size() *
+// lengths.size().
 struct HeatmapChart {
   std::string title;
   std::string model;
   std::string mode;
-  std::vector<uint64_t> lengths;              // tokens, in the order of the columns
-  std::vector<double> depths;                 // 0 (begin of the text) to 1 (end), in the order of the rows
+  std::vector<uint64_t> lengths;  // tokens, in the order of the columns
+  // 0 (begin of the text) to 1 (end), in the order of the rows
+  std::vector<double> depths;
   std::vector<std::optional<double>> scores;  // [depths, lengths]
 };
 std::string HeatmapSvg(const HeatmapChart& chart);
@@ -33,7 +37,7 @@ std::string HeatmapSvg(const HeatmapChart& chart);
 struct CurvePoint {
   uint64_t length = 0;  // tokens; > 0
   double score = 0;
-  double low = 0;   // the bootstrap interval; low == high draws none
+  double low = 0;  // the bootstrap interval; low == high draws none
   double high = 0;
 };
 struct Curve {
@@ -41,8 +45,8 @@ struct Curve {
   std::vector<CurvePoint> points;  // ascending by length; may be empty
 };
 
-// Score against context length, one line a mode, over a log2 axis. Modes differ in colour, dash and marker.
-// Must hold: at most 12 curves.
+// Score against context length, one line a mode, over a log2 axis. Modes differ in colour, dash and
+// marker. Must hold: at most 12 curves.
 struct CurvesChart {
   std::string title;
   std::string model;
@@ -56,7 +60,8 @@ struct HitBars {
   std::vector<std::optional<double>> hits;  // [ks], shares of the questions
 };
 
-// hit@k, one group of bars a mode. Must hold: 1..8 ks, at most 32 modes, every mode has ks.size() hits.
+// hit@k, one group of bars a mode. Must hold: 1..8 ks, at most 32 modes, every mode has ks.size()
+// hits.
 struct HitChart {
   std::string title;
   std::string model;

@@ -37,13 +37,15 @@ Result<std::string> RenderPng(std::string_view svg, double scale) {
       rsvg_handle_new_from_data(reinterpret_cast<const guint8*>(svg.data()), svg.size(), &error));
   if (handle == nullptr) return InvalidArgument("draw an SVG: " + TakeMessage(error));
   double width = 0, height = 0;
-  if (!rsvg_handle_get_intrinsic_size_in_pixels(handle.get(), &width, &height) || width <= 0 || height <= 0) {
+  if (!rsvg_handle_get_intrinsic_size_in_pixels(handle.get(), &width, &height) || width <= 0 ||
+      height <= 0) {
     return InvalidArgument("draw an SVG: it has no width and height");
   }
   const double columns = std::ceil(width * scale), rows = std::ceil(height * scale);
-  if (columns * rows > kPixelsMax) return ResourceExhausted("draw an SVG: the image would be above 64 million pixels");
-  const std::unique_ptr<cairo_surface_t, Free> surface(
-      cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(columns), static_cast<int>(rows)));
+  if (columns * rows > kPixelsMax)
+    return ResourceExhausted("draw an SVG: the image would be above 64 million pixels");
+  const std::unique_ptr<cairo_surface_t, Free> surface(cairo_image_surface_create(
+      CAIRO_FORMAT_RGB24, static_cast<int>(columns), static_cast<int>(rows)));
   const std::unique_ptr<cairo_t, Free> cairo(cairo_create(surface.get()));
   cairo_set_source_rgb(cairo.get(), 1, 1, 1);  // paper
   cairo_paint(cairo.get());
@@ -53,7 +55,8 @@ Result<std::string> RenderPng(std::string_view svg, double scale) {
   }
   std::string png;
   const cairo_status_t status = cairo_surface_write_to_png_stream(surface.get(), Append, &png);
-  if (status != CAIRO_STATUS_SUCCESS) return ResourceExhausted(std::string("write a PNG: ") + cairo_status_to_string(status));
+  if (status != CAIRO_STATUS_SUCCESS)
+    return ResourceExhausted(std::string("write a PNG: ") + cairo_status_to_string(status));
   return png;
 }
 

@@ -18,16 +18,21 @@ constexpr size_t kBatchPassages = 64;
 class EmbedRetriever final : public Retriever {
  public:
   EmbedRetriever(TextEmbedder& embedder, std::vector<ByteSpan> passages)
-      : embedder_(embedder), passages_(std::move(passages)), index_(static_cast<faiss::Index::idx_t>(embedder.dim())) {}
+      : embedder_(embedder),
+        passages_(std::move(passages)),
+        index_(static_cast<faiss::Index::idx_t>(embedder.dim())) {}
 
   Status Fill(std::string_view text, const EmbedRetrieverOptions& options) {
-    index_.codes.reserve(passages_.size() * index_.code_size);  // grown step by step, it would be copied and held twice
+    // grown step by step, it would be copied and held twice
+    index_.codes.reserve(passages_.size() * index_.code_size);
     std::vector<std::string_view> batch;
     for (size_t begin = 0; begin < passages_.size(); begin += kBatchPassages) {
-      if (options.stop != nullptr && *options.stop) return Cancelled("stopped while embedding passages");
+      if (options.stop != nullptr && *options.stop)
+        return Cancelled("stopped while embedding passages");
       const size_t end = std::min(begin + kBatchPassages, passages_.size());
       batch.clear();
-      for (size_t i = begin; i < end; ++i) batch.push_back(text.substr(passages_[i].begin, passages_[i].size()));
+      for (size_t i = begin; i < end; ++i)
+        batch.push_back(text.substr(passages_[i].begin, passages_[i].size()));
       LH_ASSIGN_OR_RETURN(const std::vector<float> rows, embedder_.EmbedAll(batch));
       index_.add(static_cast<faiss::Index::idx_t>(batch.size()), rows.data());
       if (options.on_progress) options.on_progress(end, passages_.size());
@@ -44,7 +49,8 @@ class EmbedRetriever final : public Retriever {
     try {
       // One question is one scan; OpenMP's workers would only spin beside it.
       omp_set_num_threads(1);
-      index_.search(1, query.data(), static_cast<faiss::Index::idx_t>(k), scores.data(), ids.data());
+      index_.search(1, query.data(), static_cast<faiss::Index::idx_t>(k), scores.data(),
+                    ids.data());
     } catch (const std::exception& error) {
       return Internal(std::string("search the embedding index: ") + error.what());
     }
@@ -56,7 +62,9 @@ class EmbedRetriever final : public Retriever {
     return found;
   }
 
-  uint64_t ram_bytes() const override { return index_.codes.capacity() + passages_.capacity() * sizeof(ByteSpan); }
+  uint64_t ram_bytes() const override {
+    return index_.codes.capacity() + passages_.capacity() * sizeof(ByteSpan);
+  }
 
  private:
   TextEmbedder& embedder_;
@@ -66,7 +74,8 @@ class EmbedRetriever final : public Retriever {
 
 }  // namespace
 
-Result<std::unique_ptr<Retriever>> BuildEmbedRetriever(std::string_view text, TextEmbedder& embedder,
+Result<std::unique_ptr<Retriever>> BuildEmbedRetriever(std::string_view text,
+                                                       TextEmbedder& embedder,
                                                        const EmbedRetrieverOptions& options) {
   std::vector<ByteSpan> passages = CutPassages(text, options.passages);
   if (passages.empty()) return InvalidArgument("embed passages: the text has none");

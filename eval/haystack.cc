@@ -26,7 +26,8 @@ constexpr uint64_t kTextBytesMax = 1ull << 30;
 // What `argv` prints on its standard output. No shell takes part.
 Result<std::string> RunProgram(const std::vector<std::string>& argv) {
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return ResourceExhausted("run " + argv[0] + ": " + std::strerror(errno));
+  if (pipe2(ends, O_CLOEXEC) != 0)
+    return ResourceExhausted("run " + argv[0] + ": " + std::strerror(errno));
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
@@ -35,7 +36,8 @@ Result<std::string> RunProgram(const std::vector<std::string>& argv) {
   for (const std::string& a : argv) arguments.push_back(const_cast<char*>(a.c_str()));
   arguments.push_back(nullptr);
   pid_t child = -1;
-  const int failed = posix_spawnp(&child, argv[0].c_str(), &actions, nullptr, arguments.data(), environ);
+  const int failed =
+      posix_spawnp(&child, argv[0].c_str(), &actions, nullptr, arguments.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   close(ends[1]);
   if (failed != 0) {
@@ -45,14 +47,16 @@ Result<std::string> RunProgram(const std::vector<std::string>& argv) {
   std::string out;
   char piece[65536];
   ssize_t n;
-  while (out.size() <= kTextBytesMax && ((n = read(ends[0], piece, sizeof piece)) > 0 || (n < 0 && errno == EINTR))) {
+  while (out.size() <= kTextBytesMax &&
+         ((n = read(ends[0], piece, sizeof piece)) > 0 || (n < 0 && errno == EINTR))) {
     if (n > 0) out.append(piece, static_cast<size_t>(n));
   }
   close(ends[0]);
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return Unavailable("run " + argv[0] + ": it failed");
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    return Unavailable("run " + argv[0] + ": it failed");
   return out;
 }
 
@@ -60,8 +64,11 @@ Result<std::string> ReadFile(const fs::path& path) {
   std::error_code ec;
   const uint64_t bytes = fs::file_size(path, ec);
   std::ifstream file(path, std::ios::binary);
-  if (ec || !file) return NotFound("haystack " + path.string() + ": cannot be read; check the path");
-  if (bytes > kTextBytesMax) return ResourceExhausted("haystack " + path.string() + ": larger than 1 GiB; take a part of it");
+  if (ec || !file)
+    return NotFound("haystack " + path.string() + ": cannot be read; check the path");
+  if (bytes > kTextBytesMax)
+    return ResourceExhausted("haystack " + path.string() +
+                             ": larger than 1 GiB; take a part of it");
   std::string text(bytes, '\0');
   file.read(text.data(), static_cast<std::streamsize>(bytes));
   text.resize(static_cast<size_t>(std::max<std::streamsize>(0, file.gcount())));
@@ -71,19 +78,26 @@ Result<std::string> ReadFile(const fs::path& path) {
 Result<std::string> ReadDirectory(const std::string& path) {
   std::vector<fs::path> files;
   std::error_code ec;
-  for (auto it = fs::recursive_directory_iterator(path, ec); !ec && it != fs::recursive_directory_iterator(); it.increment(ec)) {
+  for (auto it = fs::recursive_directory_iterator(path, ec);
+       !ec && it != fs::recursive_directory_iterator(); it.increment(ec)) {
     const std::string suffix = it->path().extension().string();
-    if (it->is_regular_file(ec) && (suffix == ".txt" || suffix == ".md" || suffix == ".text")) files.push_back(it->path());
+    if (it->is_regular_file(ec) && (suffix == ".txt" || suffix == ".md" || suffix == ".text"))
+      files.push_back(it->path());
   }
-  if (ec) return InvalidArgument("haystack " + path + ": cannot be read (" + ec.message() + "); check its permissions");
-  if (files.empty()) return InvalidArgument("haystack " + path + ": holds no .txt, .md or .text file; name another directory or a file");
+  if (ec)
+    return InvalidArgument("haystack " + path + ": cannot be read (" + ec.message() +
+                           "); check its permissions");
+  if (files.empty())
+    return InvalidArgument("haystack " + path +
+                           ": holds no .txt, .md or .text file; name another directory or a file");
   std::sort(files.begin(), files.end());
   std::string all;
   for (const fs::path& file : files) {
     LH_ASSIGN_OR_RETURN(const std::string text, ReadFile(file));
     if (!all.empty()) all += "\n\n";
     all += text;
-    if (all.size() > kTextBytesMax) return ResourceExhausted("haystack " + path + ": larger than 1 GiB; take a part of it");
+    if (all.size() > kTextBytesMax)
+      return ResourceExhausted("haystack " + path + ": larger than 1 GiB; take a part of it");
   }
   return all;
 }
@@ -97,8 +111,10 @@ std::string Collapse(std::string_view text, bool labels) {
     at = end + 1;
     if (labels) line.remove_prefix(std::min(line.find(' '), line.size()));
     for (const char c : line) {
-      if (!IsSpace(c)) out += c;
-      else if (!out.empty() && out.back() != ' ') out += ' ';
+      if (!IsSpace(c))
+        out += c;
+      else if (!out.empty() && out.back() != ' ')
+        out += ' ';
     }
     if (!out.empty() && out.back() != ' ') out += ' ';
   }
@@ -106,7 +122,8 @@ std::string Collapse(std::string_view text, bool labels) {
   return out;
 }
 
-// Ends after ".", "!" or "?" before a space, but not within the first 20 bytes: "Mr. X" is no sentence.
+// Ends after ".", "!" or "?" before a space, but not within the first 20 bytes: "Mr. X" is no
+// sentence.
 std::vector<std::string_view> Sentences(std::string_view prose) {
   std::vector<std::string_view> out;
   size_t begin = 0;
@@ -140,8 +157,9 @@ Result<Haystack> LoadHaystack(const std::string& source) {
   if (bible) {
     Result<std::string> printed = RunProgram({"bible", "-f", "gen1:1-rev22:21"});
     if (!printed.ok()) {
-      return NotFound("haystack bible: " + printed.status().message() +
-                      "; install Debian's package bible-kjv, or name a text with --haystack FILE or DIR");
+      return NotFound(
+          "haystack bible: " + printed.status().message() +
+          "; install Debian's package bible-kjv, or name a text with --haystack FILE or DIR");
     }
     text = std::move(*printed);
   } else if (fs::is_directory(source, ec)) {
@@ -149,9 +167,11 @@ Result<Haystack> LoadHaystack(const std::string& source) {
   } else {
     LH_ASSIGN_OR_RETURN(text, ReadFile(source));
   }
-  if (text.find('\0') != std::string::npos) return InvalidArgument("haystack " + source + ": is binary; name a text");
+  if (text.find('\0') != std::string::npos)
+    return InvalidArgument("haystack " + source + ": is binary; name a text");
   Haystack haystack = MakeHaystack(source, std::move(text), bible);
-  if (haystack.prose.empty()) return InvalidArgument("haystack " + source + ": holds no text; name another");
+  if (haystack.prose.empty())
+    return InvalidArgument("haystack " + source + ": holds no text; name another");
   return haystack;
 }
 

@@ -19,8 +19,11 @@ Status WriteAll(int fd, std::string_view text, const std::string& path) {
   while (!text.empty()) {
     const ssize_t n = write(fd, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno == ENOSPC) return ResourceExhausted(path + ": the disk is full; free some space and resume");
-    if (n < 0) return InvalidArgument(path + ": cannot be written (" + std::strerror(errno) + "); check the directory and the disk");
+    if (n < 0 && errno == ENOSPC)
+      return ResourceExhausted(path + ": the disk is full; free some space and resume");
+    if (n < 0)
+      return InvalidArgument(path + ": cannot be written (" + std::strerror(errno) +
+                             "); check the directory and the disk");
     text.remove_prefix(static_cast<size_t>(n));
   }
   return OkStatus();
@@ -39,19 +42,25 @@ Journal::~Journal() {
   if (fd_ >= 0) close(fd_);
 }
 
-Result<Journal> Journal::Create(const std::string& directory, const EvalSettings& settings, const EvalEnvironment& environment) {
+Result<Journal> Journal::Create(const std::string& directory, const EvalSettings& settings,
+                                const EvalEnvironment& environment) {
   std::error_code ec;
   fs::create_directories(directory, ec);
   Journal journal;
   journal.path_ = (fs::path(directory) / "results.jsonl").string();
   journal.settings_ = settings;
   journal.environment_ = environment;
-  journal.fd_ = open(journal.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
+  journal.fd_ =
+      open(journal.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
   if (journal.fd_ < 0 && errno == EEXIST) {
-    return AlreadyExists(directory + ": holds a run already; go on with it by --resume " + directory + ", or name another directory");
+    return AlreadyExists(directory + ": holds a run already; go on with it by --resume " +
+                         directory + ", or name another directory");
   }
-  if (journal.fd_ < 0) return InvalidArgument(journal.path_ + ": cannot be written (" + std::strerror(errno) + "); name another directory");
-  LH_RETURN_IF_ERROR(WriteAll(journal.fd_, HeaderJson(settings, environment) + "\n", journal.path_));
+  if (journal.fd_ < 0)
+    return InvalidArgument(journal.path_ + ": cannot be written (" + std::strerror(errno) +
+                           "); name another directory");
+  LH_RETURN_IF_ERROR(
+      WriteAll(journal.fd_, HeaderJson(settings, environment) + "\n", journal.path_));
   return journal;
 }
 
@@ -61,7 +70,10 @@ Result<Journal> Journal::Open(const std::string& directory) {
   std::ifstream file(journal.path_, std::ios::binary);
   std::stringstream bytes;
   if (file) bytes << file.rdbuf();
-  if (!file) return NotFound(directory + ": holds no run to resume (no results.jsonl); start one with --out " + directory);
+  if (!file)
+    return NotFound(directory +
+                    ": holds no run to resume (no results.jsonl); start one with --out " +
+                    directory);
   const std::string text = bytes.str();
   // What follows the last line break was being written when the machine stopped.
   const size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
@@ -79,13 +91,16 @@ Result<Journal> Journal::Open(const std::string& directory) {
       status = row.status();
     }
     if (!status.ok()) {
-      return DataLoss(journal.path_ + " line " + std::to_string(number) + ": " + status.message() + "; remove the line to ask its question again");
+      return DataLoss(journal.path_ + " line " + std::to_string(number) + ": " + status.message() +
+                      "; remove the line to ask its question again");
     }
   }
-  if (number == 0) return DataLoss(journal.path_ + ": has no first line; remove the directory and start again");
+  if (number == 0)
+    return DataLoss(journal.path_ + ": has no first line; remove the directory and start again");
   journal.fd_ = open(journal.path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   if (journal.fd_ < 0 || ftruncate(journal.fd_, static_cast<off_t>(whole)) != 0) {
-    return InvalidArgument(journal.path_ + ": cannot be written (" + std::strerror(errno) + "); check its permissions");
+    return InvalidArgument(journal.path_ + ": cannot be written (" + std::strerror(errno) +
+                           "); check its permissions");
   }
   return journal;
 }

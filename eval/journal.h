@@ -8,12 +8,15 @@
 
 namespace longhold {
 
-// A run's rows on disk: directory/results.jsonl, settings and environment first, then a row a line, each written before the next
-// question is asked. A line that a crash cut short is dropped when the file is opened. Thread use: *confined*.
+// A run's rows on disk: directory/results.jsonl, settings and environment first, then a row a line,
+// each written before the next question is asked. A line that a crash cut short is dropped when the
+// file is opened. Thread use: *confined*.
 class Journal {
  public:
-  // Makes the directory. Errors: already_exists (there is one: resume it, or name another directory), invalid_argument (cannot be written).
-  static Result<Journal> Create(const std::string& directory, const EvalSettings& settings, const EvalEnvironment& environment);
+  // Makes the directory. Errors: already_exists (there is one: resume it, or name another
+  // directory), invalid_argument (cannot be written).
+  static Result<Journal> Create(const std::string& directory, const EvalSettings& settings,
+                                const EvalEnvironment& environment);
   // Errors: not_found, data_loss with the line.
   static Result<Journal> Open(const std::string& directory);
   ~Journal();

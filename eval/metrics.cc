@@ -29,7 +29,8 @@ size_t CountHeld(std::string_view answer, const std::vector<std::string>& expect
 uint64_t BytesHeld(const std::vector<ByteSpan>& found, size_t count, const ByteSpan& range) {
   std::vector<ByteSpan> parts;
   for (size_t i = 0; i < std::min(count, found.size()); ++i) {
-    const ByteSpan part = {std::max(found[i].begin, range.begin), std::min(found[i].end, range.end)};
+    const ByteSpan part = {std::max(found[i].begin, range.begin),
+                           std::min(found[i].end, range.end)};
     if (part.begin < part.end) parts.push_back(part);
   }
   std::sort(parts.begin(), parts.end());
@@ -45,7 +46,9 @@ uint64_t BytesHeld(const std::vector<ByteSpan>& found, size_t count, const ByteS
 }  // namespace
 
 double StringMatchAll(std::string_view answer, const std::vector<std::string>& expected) {
-  return expected.empty() ? 0 : static_cast<double>(CountHeld(answer, expected)) / static_cast<double>(expected.size());
+  return expected.empty() ? 0
+                          : static_cast<double>(CountHeld(answer, expected)) /
+                                static_cast<double>(expected.size());
 }
 
 double StringMatchPart(std::string_view answer, const std::vector<std::string>& expected) {
@@ -53,16 +56,20 @@ double StringMatchPart(std::string_view answer, const std::vector<std::string>& 
 }
 
 double Match(MatchRule rule, std::string_view answer, const std::vector<std::string>& expected) {
-  return rule == MatchRule::kAll ? StringMatchAll(answer, expected) : StringMatchPart(answer, expected);
+  return rule == MatchRule::kAll ? StringMatchAll(answer, expected)
+                                 : StringMatchPart(answer, expected);
 }
 
-std::array<double, 4> HitAt(const std::vector<ByteSpan>& found, const std::vector<ByteSpan>& evidence, bool one_suffices) {
+std::array<double, 4> HitAt(const std::vector<ByteSpan>& found,
+                            const std::vector<ByteSpan>& evidence, bool one_suffices) {
   LH_CHECK(!evidence.empty());
   std::array<double, 4> hits{};
   for (size_t k = 0; k < kHitRanks.size(); ++k) {
     size_t held = 0;
-    for (const ByteSpan& range : evidence) held += 2 * BytesHeld(found, kHitRanks[k], range) >= std::max<uint64_t>(1, range.size());
-    hits[k] = one_suffices ? (held > 0 ? 1 : 0) : static_cast<double>(held) / static_cast<double>(evidence.size());
+    for (const ByteSpan& range : evidence)
+      held += 2 * BytesHeld(found, kHitRanks[k], range) >= std::max<uint64_t>(1, range.size());
+    hits[k] = one_suffices ? (held > 0 ? 1 : 0)
+                           : static_cast<double>(held) / static_cast<double>(evidence.size());
   }
   return hits;
 }
@@ -79,7 +86,8 @@ Interval BootstrapMean(const std::vector<double>& values, double level, uint64_t
   }
   std::sort(means.begin(), means.end());
   const auto at = [&](double share) {
-    return means[static_cast<size_t>(std::clamp(std::round(share * static_cast<double>(kResamples - 1)), 0.0, double{kResamples - 1}))];
+    return means[static_cast<size_t>(std::clamp(
+        std::round(share * static_cast<double>(kResamples - 1)), 0.0, double{kResamples - 1}))];
   };
   return {at((1 - level) / 2), at((1 + level) / 2)};
 }

@@ -9,17 +9,21 @@ namespace {
 
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 
-// Where the unit that begins at `begin` ends, within a line that ends at `line_end`: there, when the line is short; else after a
-// sentence, or where it gets too long.
-size_t UnitEnd(std::string_view text, size_t begin, size_t line_end, bool sentences, size_t bytes_max) {
+// Where the unit that begins at `begin` ends, within a line that ends at `line_end`: there, when
+// the line is short; else after a sentence, or where it gets too long.
+size_t UnitEnd(std::string_view text, size_t begin, size_t line_end, bool sentences,
+               size_t bytes_max) {
   size_t last_space = 0;
   for (size_t i = begin; i < line_end; ++i) {
     const bool ends = text[i] == '.' || text[i] == '!' || text[i] == '?';
-    if (sentences && ends && i + 1 < line_end && IsSpace(text[i + 1]) && i - begin >= 20) return i + 1;  // "Mr. X" is no sentence
+    // "Mr. X" is no sentence
+    if (sentences && ends && i + 1 < line_end && IsSpace(text[i + 1]) && i - begin >= 20)
+      return i + 1;
     if (IsSpace(text[i])) last_space = i + 1;
     if (i - begin >= bytes_max) {
       if (last_space > begin) return last_space;
-      while (i < line_end && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) ++i;  // not inside a character
+      // not inside a character
+      while (i < line_end && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) ++i;
       return i;
     }
   }
@@ -29,7 +33,8 @@ size_t UnitEnd(std::string_view text, size_t begin, size_t line_end, bool senten
 }  // namespace
 
 std::vector<ByteSpan> CutPassages(std::string_view text, const PassageOptions& options) {
-  LH_CHECK(options.units >= 1 && options.stride >= 1 && options.stride <= options.units && options.unit_bytes_max >= 16);
+  LH_CHECK(options.units >= 1 && options.stride >= 1 && options.stride <= options.units &&
+           options.unit_bytes_max >= 16);
   std::vector<ByteSpan> units;
   size_t line_end = 0;
   bool sentences = false;
@@ -40,7 +45,8 @@ std::vector<ByteSpan> CutPassages(std::string_view text, const PassageOptions& o
       sentences = line_end - at > kPassageLineBytes;
     }
     const size_t end = UnitEnd(text, at, line_end, sentences, options.unit_bytes_max);
-    if (!std::all_of(text.begin() + static_cast<ptrdiff_t>(at), text.begin() + static_cast<ptrdiff_t>(end), IsSpace)) {
+    if (!std::all_of(text.begin() + static_cast<ptrdiff_t>(at),
+                     text.begin() + static_cast<ptrdiff_t>(end), IsSpace)) {
       units.push_back({at, end});
     }
     at = end;

@@ -15,9 +15,11 @@ NativePrompt JoinPrompt(NativePrompt prompt) {
   return prompt;
 }
 
-Result<NativePrompt> BuildNativePrompt(const LanguageModel& model, std::span<const TokenId> given, std::string_view question,
-                                       std::string_view answer_prefix) {
-  LH_ASSIGN_OR_RETURN(Prompt asked, BuildPrompt(model, question, {.system = {}, .earlier = {}, .answer_prefix = answer_prefix}));
+Result<NativePrompt> BuildNativePrompt(const LanguageModel& model, std::span<const TokenId> given,
+                                       std::string_view question, std::string_view answer_prefix) {
+  LH_ASSIGN_OR_RETURN(
+      Prompt asked,
+      BuildPrompt(model, question, {.system = {}, .earlier = {}, .answer_prefix = answer_prefix}));
   NativePrompt prompt{.prefix = std::move(asked.head), .tail = std::move(asked.tail)};
   prompt.prefix.insert(prompt.prefix.end(), given.begin(), given.end());
   return prompt;
@@ -41,15 +43,24 @@ Result<TokenizedText> TokenizeForPrompt(const LanguageModel& model, std::string_
 std::string CleanUtf8(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t k) { return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u; };
+    const auto byte = [&](size_t k) {
+      return i + k < text.size() ? static_cast<unsigned char>(text[i + k]) : 0u;
+    };
     const unsigned b = byte(0);
-    const size_t length = b < 0x80 ? 1 : b >= 0xC2 && b < 0xE0 ? 2 : b >= 0xE0 && b < 0xF0 ? 3 : b >= 0xF0 && b < 0xF5 ? 4 : 0;
+    const size_t length = b < 0x80                ? 1
+                          : b >= 0xC2 && b < 0xE0 ? 2
+                          : b >= 0xE0 && b < 0xF0 ? 3
+                          : b >= 0xF0 && b < 0xF5 ? 4
+                                                  : 0;
     bool whole = length > 0;
     for (size_t k = 1; k < length; ++k) whole = whole && (byte(k) & 0xC0) == 0x80;
     // Overlong forms, surrogates and what lies beyond Unicode.
-    whole = whole && !(b == 0xE0 && byte(1) < 0xA0) && !(b == 0xED && byte(1) > 0x9F) && !(b == 0xF0 && byte(1) < 0x90) && !(b == 0xF4 && byte(1) > 0x8F);
-    if (whole) out.append(text.substr(i, length));
-    else out += '?';
+    whole = whole && !(b == 0xE0 && byte(1) < 0xA0) && !(b == 0xED && byte(1) > 0x9F) &&
+            !(b == 0xF0 && byte(1) < 0x90) && !(b == 0xF4 && byte(1) > 0x8F);
+    if (whole)
+      out.append(text.substr(i, length));
+    else
+      out += '?';
     i += whole ? length : 1;
   }
   return out;

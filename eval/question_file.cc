@@ -39,7 +39,8 @@ Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const st
     const std::string where = name + " line " + std::to_string(number) + ": ";
     const auto columns = static_cast<size_t>(std::count(line.begin(), line.end(), '\t')) + 1;
     if (columns != 3) {
-      return InvalidArgument(where + std::to_string(columns) + (columns == 1 ? " column" : " columns") +
+      return InvalidArgument(where + std::to_string(columns) +
+                             (columns == 1 ? " column" : " columns") +
                              "; write evidence, question and answers, separated by tabs");
     }
     const size_t first = line.find('\t'), second = line.find('\t', first + 1);
@@ -50,16 +51,23 @@ Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const st
     question.answers = Split(line.substr(second + 1), '|');
     const std::vector<std::string> none = {"-"};
     if (question.answers == none) question.answers.clear();
-    question.unanswerable = question.evidence == none || (question.evidence.empty() && question.answers.empty());
+    question.unanswerable =
+        question.evidence == none || (question.evidence.empty() && question.answers.empty());
     if (question.unanswerable) {
       question.evidence.clear();
       question.answers.clear();
     }
-    if (question.question.empty()) return InvalidArgument(where + "no question; write it in the second column");
-    if (question.answers.empty() && !question.unanswerable) return InvalidArgument(where + "no answer; write the accepted ones in the third column, separated by '|'");
+    if (question.question.empty())
+      return InvalidArgument(where + "no question; write it in the second column");
+    if (question.answers.empty() && !question.unanswerable)
+      return InvalidArgument(
+          where + "no answer; write the accepted ones in the third column, separated by '|'");
     questions.push_back(std::move(question));
   }
-  if (questions.empty()) return InvalidArgument(name + ": holds no question; write lines of evidence, question and answers, separated by tabs");
+  if (questions.empty())
+    return InvalidArgument(
+        name +
+        ": holds no question; write lines of evidence, question and answers, separated by tabs");
   return questions;
 }
 
@@ -71,8 +79,10 @@ Result<std::vector<FileQuestion>> LoadQuestions(const std::string& path) {
     file.read(piece.data(), piece.size());
     text.append(piece.data(), static_cast<size_t>(file.gcount()));
   }
-  if (!file.is_open() || file.bad()) return NotFound("questions " + path + ": cannot be read; check the path");
-  if (text.size() > kQuestionFileBytesMax) return InvalidArgument("questions " + path + ": longer than 64 MiB; split the file");
+  if (!file.is_open() || file.bad())
+    return NotFound("questions " + path + ": cannot be read; check the path");
+  if (text.size() > kQuestionFileBytesMax)
+    return InvalidArgument("questions " + path + ": longer than 64 MiB; split the file");
   return ParseQuestions(text, path);
 }
 
@@ -84,11 +94,13 @@ LabelledLines::LabelledLines(std::string_view text) {
     if (label > 0) lines_.push_back({line.substr(0, label), {at, end}});
     at = end + 1;
   }
-  std::stable_sort(lines_.begin(), lines_.end(), [](const Line& a, const Line& b) { return a.label < b.label; });
+  std::stable_sort(lines_.begin(), lines_.end(),
+                   [](const Line& a, const Line& b) { return a.label < b.label; });
 }
 
 ByteSpan LabelledLines::Find(std::string_view label) const {
-  const auto it = std::lower_bound(lines_.begin(), lines_.end(), label, [](const Line& l, std::string_view b) { return l.label < b; });
+  const auto it = std::lower_bound(lines_.begin(), lines_.end(), label,
+                                   [](const Line& l, std::string_view b) { return l.label < b; });
   return it == lines_.end() || it->label != label ? ByteSpan{} : it->bytes;
 }
 

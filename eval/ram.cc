@@ -19,7 +19,8 @@ void RamMeter::Begin() {
 }
 
 uint64_t RamMeter::Bytes() const {
-  const uint64_t peak = ProcessStatusBytes("VmHWM"), mapped = ProcessStatusBytes("RssFile") + base_bytes_;
+  const uint64_t peak = ProcessStatusBytes("VmHWM"),
+                 mapped = ProcessStatusBytes("RssFile") + base_bytes_;
   return peak > mapped ? peak - mapped : 0;
 }
 

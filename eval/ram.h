@@ -5,8 +5,9 @@
 
 namespace longhold {
 
-// Most anonymous memory since Begin beside what there was when the meter was made: mapped weights do not count, and what a model
-// had allocated before does not either. 0 where the kernel does not say. Thread use: *confined*; one meter at a time.
+// Most anonymous memory since Begin beside what there was when the meter was made: mapped weights
+// do not count, and what a model had allocated before does not either. 0 where the kernel does not
+// say. Thread use: *confined*; one meter at a time.
 class RamMeter {
  public:
   RamMeter();

@@ -17,15 +17,18 @@ namespace fs = std::filesystem;
 namespace json = boost::json;
 
 constexpr std::pair<EvalMode, std::string_view> kModes[] = {
-    {EvalMode::kLonghold, "longhold"},  {EvalMode::kFull, "full"},          {EvalMode::kWindow, "window"},
-    {EvalMode::kRagBm25, "rag-bm25"},   {EvalMode::kRagEmbed, "rag-embed"}, {EvalMode::kOracle, "oracle"}};
+    {EvalMode::kLonghold, "longhold"},  {EvalMode::kFull, "full"},
+    {EvalMode::kWindow, "window"},      {EvalMode::kRagBm25, "rag-bm25"},
+    {EvalMode::kRagEmbed, "rag-embed"}, {EvalMode::kOracle, "oracle"}};
 
-// ------------------------------------------------------------------------------------------------------------------- JSON
+// ------------------------------------------------------------------------------------------------
+// JSON
 
 json::value HitsJson(const std::optional<std::array<double, 4>>& hits) {
   if (!hits) return nullptr;
   json::object out;
-  for (size_t k = 0; k < kHitRanks.size(); ++k) out["hit@" + std::to_string(kHitRanks[k])] = (*hits)[k];
+  for (size_t k = 0; k < kHitRanks.size(); ++k)
+    out["hit@" + std::to_string(kHitRanks[k])] = (*hits)[k];
   return out;
 }
 
@@ -64,13 +67,15 @@ class Reader {
   Reader(const json::object& object, const char* what) : object_(object), what_(what) {}
 
   void Read(const char* key, std::string* out) {
-    if (const json::value* v = Get(key)) v->is_string() ? void(*out = std::string(v->as_string())) : Fail(key);
+    if (const json::value* v = Get(key))
+      v->is_string() ? void(*out = std::string(v->as_string())) : Fail(key);
   }
   void Read(const char* key, bool* out) {
     if (const json::value* v = Get(key)) v->is_bool() ? void(*out = v->as_bool()) : Fail(key);
   }
   void Read(const char* key, double* out) {
-    if (const json::value* v = Get(key)) v->is_number() ? void(*out = v->to_number<double>()) : Fail(key);
+    if (const json::value* v = Get(key))
+      v->is_number() ? void(*out = v->to_number<double>()) : Fail(key);
   }
   template <typename Integer>
   void Read(const char* key, Integer* out) {
@@ -85,7 +90,8 @@ class Reader {
     if (v == nullptr) return;
     if (!v->is_array()) return Fail(key);
     out->clear();
-    for (const json::value& e : v->as_array()) e.is_string() ? void(out->emplace_back(e.as_string())) : Fail(key);
+    for (const json::value& e : v->as_array())
+      e.is_string() ? void(out->emplace_back(e.as_string())) : Fail(key);
   }
   // The member, or nullptr with the failure noted.
   const json::value* Get(const char* key) {
@@ -94,7 +100,9 @@ class Reader {
     return v;
   }
   void Fail(const char* key) {
-    if (status_.ok()) status_ = InvalidArgument(std::string(what_) + ": \"" + key + "\" is missing or of the wrong kind");
+    if (status_.ok())
+      status_ =
+          InvalidArgument(std::string(what_) + ": \"" + key + "\" is missing or of the wrong kind");
   }
   const Status& status() const { return status_; }
 
@@ -141,7 +149,8 @@ Result<EvalSettings> SettingsFrom(const json::object& object) {
     LH_ASSIGN_OR_RETURN(const EvalMode mode, ParseEvalMode(name));
     s.modes.push_back(mode);
   }
-  if (const json::value* lengths = reader.Get("lengths"); lengths != nullptr && lengths->is_array()) {
+  if (const json::value* lengths = reader.Get("lengths");
+      lengths != nullptr && lengths->is_array()) {
     for (const json::value& length : lengths->as_array()) {
       boost::system::error_code ec;
       s.lengths.push_back(length.to_number<uint64_t>(ec));
@@ -149,7 +158,8 @@ Result<EvalSettings> SettingsFrom(const json::object& object) {
     }
   }
   LH_RETURN_IF_ERROR(reader.status());
-  if (s.depths == 0 || s.questions == 0 || s.texts == 0) return InvalidArgument("settings: depths, questions and texts are 1 or more");
+  if (s.depths == 0 || s.questions == 0 || s.texts == 0)
+    return InvalidArgument("settings: depths, questions and texts are 1 or more");
   return s;
 }
 
@@ -167,7 +177,8 @@ Result<EvalEnvironment> EnvironmentFrom(const json::object& object) {
   reader.Read("kernels", &e.kernels);
   const auto read = [&](const char* key, std::string* name, std::string* fingerprint) -> Status {
     const json::value* v = reader.Get(key);
-    if (v == nullptr || !v->is_object()) return InvalidArgument("environment: no " + std::string(key));
+    if (v == nullptr || !v->is_object())
+      return InvalidArgument("environment: no " + std::string(key));
     Reader inner(v->as_object(), key);
     inner.Read("name", name);
     inner.Read("fingerprint", fingerprint);
@@ -197,8 +208,10 @@ json::object SummaryObject(const EvalSummary& s) {
   out["read_seconds"] = s.read_seconds;
   out["ram_bytes"] = s.ram_bytes;
   if (s.unanswerable + s.abstained_wrongly > 0) {
-    out["abstention"] = json::object{{"unanswerable", s.unanswerable}, {"abstained", s.abstained},
-                                     {"answerable", s.asked - s.unanswerable}, {"abstained_wrongly", s.abstained_wrongly}};
+    out["abstention"] = json::object{{"unanswerable", s.unanswerable},
+                                     {"abstained", s.abstained},
+                                     {"answerable", s.asked - s.unanswerable},
+                                     {"abstained_wrongly", s.abstained_wrongly}};
   }
   return out;
 }
@@ -212,7 +225,8 @@ std::string CsvField(std::string_view text) {
   return out + "\"";
 }
 
-// ------------------------------------------------------------------------------------------------------------------- text
+// ------------------------------------------------------------------------------------------------
+// text
 
 std::string Pad(std::string text, size_t columns, bool right) {
   if (text.size() >= columns) return text;
@@ -239,7 +253,8 @@ constexpr size_t kWidths[] = {9, 4, 5, 11, 5, 4, 4, 4, 7, 5, 6, 4};
 
 std::string Line(const std::vector<std::string>& cells) {
   std::string out;
-  for (size_t i = 0; i < cells.size(); ++i) out += (i > 0 ? " " : "") + Pad(cells[i], kWidths[i], i > 0);
+  for (size_t i = 0; i < cells.size(); ++i)
+    out += (i > 0 ? " " : "") + Pad(cells[i], kWidths[i], i > 0);
   while (out.ends_with(' ')) out.pop_back();
   return out + "\n";
 }
@@ -248,7 +263,8 @@ std::string SummaryLine(const EvalSummary& s) {
   const std::string name(EvalModeName(s.mode));
   if (s.asked == 0) return Pad(name, kWidths[0], false) + " " + s.skipped_why.substr(0, 70) + "\n";
   std::vector<std::string> cells = {name, std::to_string(s.asked), Format("%.1f", 100 * s.score),
-                                    Format("%.1f", 100 * s.score_interval.low) + "-" + Format("%.1f", 100 * s.score_interval.high)};
+                                    Format("%.1f", 100 * s.score_interval.low) + "-" +
+                                        Format("%.1f", 100 * s.score_interval.high)};
   for (size_t k = 0; k < 4; ++k) cells.push_back(s.hits ? Format("%.0f", 100 * (*s.hits)[k]) : "");
   cells.push_back(Duration(s.first_token_ms));
   cells.push_back(Count(s.tokens_read));
@@ -260,14 +276,17 @@ std::string SummaryLine(const EvalSummary& s) {
 // "          abstained: 36 of 40 without an answer (90.0%), 1 of 37 others (2.7%)"
 std::string AbstentionLine(const EvalSummary& s) {
   const auto share = [](uint32_t count, uint32_t all) {
-    return std::to_string(count) + " of " + std::to_string(all) + (all == 0 ? "" : " (" + Format("%.1f", 100.0 * count / all) + "%)");
+    return std::to_string(count) + " of " + std::to_string(all) +
+           (all == 0 ? "" : " (" + Format("%.1f", 100.0 * count / all) + "%)");
   };
   // Above, the first word of a line is its mode.
   std::string out(kWidths[0] + 1, ' ');
   out += "abstained: ";
   if (s.unanswerable > 0) out += share(s.abstained, s.unanswerable) + " without an answer";
   const uint32_t others = s.asked - s.unanswerable;
-  if (others > 0) out += (s.unanswerable > 0 ? ", " : "") + share(s.abstained_wrongly, others) + (s.unanswerable > 0 ? " others" : "");
+  if (others > 0)
+    out += (s.unanswerable > 0 ? ", " : "") + share(s.abstained_wrongly, others) +
+           (s.unanswerable > 0 ? " others" : "");
   return out + "\n";
 }
 
@@ -297,8 +316,10 @@ Result<uint64_t> ParseLength(std::string_view text) {
   if (!digits.empty() && (digits.back() == 'm' || digits.back() == 'M')) unit = 1024 * 1024;
   if (unit > 1) digits.remove_suffix(1);
   const auto [end, ec] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (ec != std::errc() || end != digits.data() + digits.size() || value == 0 || value > (1ull << 40) / unit) {
-    return InvalidArgument("length \"" + std::string(text) + "\": write tokens as 4096, 4k, 1m, or 'whole'");
+  if (ec != std::errc() || end != digits.data() + digits.size() || value == 0 ||
+      value > (1ull << 40) / unit) {
+    return InvalidArgument("length \"" + std::string(text) +
+                           "\": write tokens as 4096, 4k, 1m, or 'whole'");
   }
   return value * unit;
 }
@@ -309,7 +330,9 @@ std::string LengthName(uint64_t tokens) {
   return tokens % 1024 == 0 ? std::to_string(tokens / 1024) + "k" : std::to_string(tokens);
 }
 
-std::string SettingsJson(const EvalSettings& settings) { return json::serialize(SettingsObject(settings)); }
+std::string SettingsJson(const EvalSettings& settings) {
+  return json::serialize(SettingsObject(settings));
+}
 
 Result<EvalSettings> ParseSettings(std::string_view text) {
   LH_ASSIGN_OR_RETURN(const json::object object, ParseObject(text, "settings"));
@@ -317,7 +340,8 @@ Result<EvalSettings> ParseSettings(std::string_view text) {
 }
 
 std::string EvalRow::Key() const {
-  return task + "/" + std::to_string(length) + "/" + std::to_string(text) + "/" + std::to_string(question) + "/" + std::string(EvalModeName(mode));
+  return task + "/" + std::to_string(length) + "/" + std::to_string(text) + "/" +
+         std::to_string(question) + "/" + std::string(EvalModeName(mode));
 }
 
 std::string RowJson(const EvalRow& row) {
@@ -377,7 +401,8 @@ Result<EvalRow> ParseRow(std::string_view text) {
   if (const json::value* hits = reader.Get("hits"); hits != nullptr && hits->is_object()) {
     Reader inner(hits->as_object(), "hits");
     row.hits.emplace();
-    for (size_t k = 0; k < kHitRanks.size(); ++k) inner.Read(("hit@" + std::to_string(kHitRanks[k])).c_str(), &(*row.hits)[k]);
+    for (size_t k = 0; k < kHitRanks.size(); ++k)
+      inner.Read(("hit@" + std::to_string(kHitRanks[k])).c_str(), &(*row.hits)[k]);
     LH_RETURN_IF_ERROR(inner.status());
   }
   LH_RETURN_IF_ERROR(reader.status());
@@ -395,7 +420,8 @@ std::vector<EvalSummary> Summarise(const std::vector<EvalRow>& rows, uint64_t se
   std::vector<Group> groups;
   for (const EvalRow& row : rows) {
     auto it = std::find_if(groups.begin(), groups.end(), [&](const Group& g) {
-      return g.summary.task == row.task && g.summary.length == row.length && g.summary.mode == row.mode;
+      return g.summary.task == row.task && g.summary.length == row.length &&
+             g.summary.mode == row.mode;
     });
     if (it == groups.end()) {
       groups.push_back({});
@@ -436,7 +462,9 @@ std::vector<EvalSummary> Summarise(const std::vector<EvalRow>& rows, uint64_t se
   }
   for (EvalSummary& s : out) {
     for (const EvalSummary& o : out) {
-      if (o.mode == EvalMode::kOracle && o.task == s.task && o.length == s.length && o.score > 0 && s.asked > 0) s.retention = s.score / o.score;
+      if (o.mode == EvalMode::kOracle && o.task == s.task && o.length == s.length && o.score > 0 &&
+          s.asked > 0)
+        s.retention = s.score / o.score;
     }
   }
   return out;
@@ -456,19 +484,26 @@ std::string ReportJson(const EvalReport& report) {
 
 std::string ReportCsv(const EvalReport& report) {
   std::string out =
-      "task,length,text,question,mode,text_tokens,depth,depth_cell,score,hit@1,hit@4,hit@8,hit@32,first_token_ms,tokens_read,"
-      "read_seconds,ram_bytes,coverage,evidence,unanswerable,abstained,skipped,asked,expected,answer\n";
+      "task,length,text,question,mode,text_tokens,depth,depth_cell,score,hit@1,hit@4,hit@8,hit@32,"
+      "first_token_ms,tokens_read,"
+      "read_seconds,ram_bytes,coverage,evidence,unanswerable,abstained,skipped,asked,expected,"
+      "answer\n";
   for (const EvalRow& row : report.rows) {
-    out += row.task + "," + std::to_string(row.length) + "," + std::to_string(row.text) + "," + std::to_string(row.question) + "," +
-           std::string(EvalModeName(row.mode)) + "," + std::to_string(row.text_tokens) + "," + Format("%.5f", row.depth) + "," +
-           std::to_string(row.depth_cell) + "," + (row.skipped.empty() ? Format("%.4f", row.score) : "");
+    out += row.task + "," + std::to_string(row.length) + "," + std::to_string(row.text) + "," +
+           std::to_string(row.question) + "," + std::string(EvalModeName(row.mode)) + "," +
+           std::to_string(row.text_tokens) + "," + Format("%.5f", row.depth) + "," +
+           std::to_string(row.depth_cell) + "," +
+           (row.skipped.empty() ? Format("%.4f", row.score) : "");
     for (size_t k = 0; k < 4; ++k) out += "," + (row.hits ? Format("%.4f", (*row.hits)[k]) : "");
-    out += "," + Format("%.1f", row.first_token_ms) + "," + std::to_string(row.tokens_read) + "," + Format("%.2f", row.read_seconds) + "," +
-           std::to_string(row.ram_bytes) + "," + Format("%.4f", row.coverage) + "," + Format("%.4f", row.evidence) + "," +
+    out += "," + Format("%.1f", row.first_token_ms) + "," + std::to_string(row.tokens_read) + "," +
+           Format("%.2f", row.read_seconds) + "," + std::to_string(row.ram_bytes) + "," +
+           Format("%.4f", row.coverage) + "," + Format("%.4f", row.evidence) + "," +
            (row.unanswerable ? "1," : "0,") + (row.abstained ? "1" : "0");
     std::string expected;
     for (const std::string& e : row.expected) expected += (expected.empty() ? "" : "|") + e;
-    for (const std::string_view field : {std::string_view(row.skipped), std::string_view(row.asked), std::string_view(expected), std::string_view(row.answer)}) {
+    for (const std::string_view field :
+         {std::string_view(row.skipped), std::string_view(row.asked), std::string_view(expected),
+          std::string_view(row.answer)}) {
       out += "," + CsvField(field);
     }
     out += "\n";
@@ -480,9 +515,12 @@ std::string ReportText(const EvalReport& report) {
   std::string out;
   for (size_t i = 0; i < report.results.size(); ++i) {
     const EvalSummary& s = report.results[i];
-    if (i == 0 || s.task != report.results[i - 1].task || s.length != report.results[i - 1].length) {
-      out += (i > 0 ? "\n" : "") + s.task + ", " + LengthName(s.length) + (s.text_tokens > 0 ? " (" + Format("%.0f", s.text_tokens) + " tokens)" : "") + "\n";
-      out += Line({"mode", "n", "score", "95 %", "hit@1", "@4", "@8", "@32", "first", "reads", "RAM", "ret."});
+    if (i == 0 || s.task != report.results[i - 1].task ||
+        s.length != report.results[i - 1].length) {
+      out += (i > 0 ? "\n" : "") + s.task + ", " + LengthName(s.length) +
+             (s.text_tokens > 0 ? " (" + Format("%.0f", s.text_tokens) + " tokens)" : "") + "\n";
+      out += Line({"mode", "n", "score", "95 %", "hit@1", "@4", "@8", "@32", "first", "reads",
+                   "RAM", "ret."});
     }
     out += SummaryLine(s);
     if (s.unanswerable + s.abstained_wrongly > 0) out += AbstentionLine(s);
@@ -498,12 +536,15 @@ Status WriteReportFile(const fs::path& path, const std::string& bytes) {
   file.close();
   std::error_code ec;
   if (file) fs::rename(partial, path, ec);
-  if (!file || ec) return InvalidArgument(path.string() + ": cannot be written; check the directory and the disk");
+  if (!file || ec)
+    return InvalidArgument(path.string() + ": cannot be written; check the directory and the disk");
   return OkStatus();
 }
 
-Status WriteReport(const EvalReport& report, const std::string& directory, const ChartWriter& charts) {
-  LH_RETURN_IF_ERROR(WriteReportFile(fs::path(directory) / "report.json", ReportJson(report) + "\n"));
+Status WriteReport(const EvalReport& report, const std::string& directory,
+                   const ChartWriter& charts) {
+  LH_RETURN_IF_ERROR(
+      WriteReportFile(fs::path(directory) / "report.json", ReportJson(report) + "\n"));
   LH_RETURN_IF_ERROR(WriteReportFile(fs::path(directory) / "results.csv", ReportCsv(report)));
   return charts ? charts(report, directory) : OkStatus();
 }

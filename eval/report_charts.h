@@ -15,11 +15,13 @@ struct ReportChart {
   std::string svg;
 };
 
-// For each task: score by length as curves, and hit@k of its longest length as bars where evidence was looked for; for each
-// task and mode with answers at more than one depth or length: score by length and depth as a heatmap. Pure.
+// For each task: score by length as curves, and hit@k of its longest length as bars where evidence
+// was looked for; for each task and mode with answers at more than one depth or length: score by
+// length and depth as a heatmap. Pure.
 std::vector<ReportChart> DrawReport(const EvalReport& report);
 
-// Each chart as NAME.svg and NAME.png in `directory`. Errors: those of the file system; a PNG that cannot be drawn is left out.
+// Each chart as NAME.svg and NAME.png in `directory`. Errors: those of the file system; a PNG that
+// cannot be drawn is left out.
 Status WriteCharts(const EvalReport& report, const std::string& directory);
 
 }  // namespace longhold

@@ -1,4 +1,5 @@
-// What a user would otherwise put in front of a model: retrieval over passages of the text. Baselines of the evaluation only.
+// What a user would otherwise put in front of a model: retrieval over passages of the text.
+// Baselines of the evaluation only.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// Randomness that is the same on every machine: <random>'s distributions differ between libraries, these do not.
+// Randomness that is the same on every machine: <random>'s distributions differ between libraries,
+// these do not.
 #pragma once
 
 #include <algorithm>
@@ -12,12 +13,15 @@
 
 namespace longhold {
 
-// SplitMix64 (Steele, Lea and Flood 2014). Value type; copies go on independently from the same place.
+// SplitMix64 (Steele, Lea and Flood 2014). Value type; copies go on independently from the same
+// place.
 class EvalRng {
  public:
   explicit EvalRng(uint64_t seed) : state_(seed) {}
-  // A stream of its own for each `purpose`, so that drawing more in one place changes nothing in another.
-  EvalRng(uint64_t seed, std::string_view purpose) : state_(seed * 0x9E3779B97F4A7C15ull ^ Hash64(purpose)) {}
+  // A stream of its own for each `purpose`, so that drawing more in one place changes nothing in
+  // another.
+  EvalRng(uint64_t seed, std::string_view purpose)
+      : state_(seed * 0x9E3779B97F4A7C15ull ^ Hash64(purpose)) {}
 
   uint64_t Next() {
     uint64_t z = (state_ += 0x9E3779B97F4A7C15ull);

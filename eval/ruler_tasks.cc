@@ -1,6 +1,7 @@
-// RULER's tasks (Hsieh et al. 2024, "RULER: What's the Real Context Size of Your Long-Context Language Models?", arXiv 2404.06654;
-// repository NVIDIA/RULER, scripts/data/synthetic). Wording, counts and needle forms are those of its templates; what differs is
-// said in docs/evaluation.md. A template's part before the text's end is the text, the rest the question.
+// RULER's tasks (Hsieh et al. 2024, "RULER: What's the Real Context Size of Your Long-Context
+// Language Models?", arXiv 2404.06654; repository NVIDIA/RULER, scripts/data/synthetic). Wording,
+// counts and needle forms are those of its templates; what differs is said in docs/evaluation.md. A
+// template's part before the text's end is the text, the rest the question.
 
 #include <algorithm>
 #include <set>
@@ -12,7 +13,8 @@
 namespace longhold {
 namespace {
 
-// ---------------------------------------------------------------------------------------------- needles in a haystack
+// ------------------------------------------------------------------------------------------------
+// needles in a haystack
 
 enum class NiahHaystack : uint8_t { kNoise, kProse, kNeedles };
 enum class NiahType : uint8_t { kNumbers, kWords, kUuids };
@@ -22,9 +24,10 @@ struct NiahSpec {
   std::string_view task;
   NiahHaystack haystack;
   NiahType keys, values;
-  uint32_t keys_in_text;      // num_needle_k: of one question, those that are not asked for are distractors
-  uint32_t values_per_key;    // num_needle_v
-  uint32_t keys_asked;        // num_needle_q
+  // num_needle_k: of one question, those that are not asked for are distractors
+  uint32_t keys_in_text;
+  uint32_t values_per_key;  // num_needle_v
+  uint32_t keys_asked;      // num_needle_q
 };
 
 constexpr NiahSpec kNiah[] = {
@@ -53,7 +56,7 @@ std::string NeedleText(const std::string& type, const std::string& key, const st
 
 // One question with all its needles; needles[0..evidence) answer it, the others distract.
 struct NiahQuestion {
-  std::vector<std::string> asked;    // keys
+  std::vector<std::string> asked;  // keys
   std::vector<std::string> answers;
   std::vector<Hidden> needles;
   size_t evidence = 0;
@@ -61,8 +64,8 @@ struct NiahQuestion {
 };
 
 // Keys are distinct over the whole text.
-NiahQuestion DrawQuestion(const NiahSpec& spec, const TextRequest& request, uint32_t index, const std::string& type,
-                          std::set<std::string>* keys, EvalRng* rng) {
+NiahQuestion DrawQuestion(const NiahSpec& spec, const TextRequest& request, uint32_t index,
+                          const std::string& type, std::set<std::string>* keys, EvalRng* rng) {
   NiahQuestion question;
   const double depth = QuestionDepth(request, index, &question.cell);
   for (uint32_t k = 0; k < spec.keys_in_text; ++k) {
@@ -74,7 +77,8 @@ NiahQuestion DrawQuestion(const NiahSpec& spec, const TextRequest& request, uint
       const std::string value = Draw(spec.values, rng);
       if (asked) question.answers.push_back(value);
       // The first needle stands where the grid wants it, the others anywhere.
-      question.needles.push_back({NeedleText(type, key, value), question.needles.empty() ? depth : rng->Unit(), {}});
+      question.needles.push_back(
+          {NeedleText(type, key, value), question.needles.empty() ? depth : rng->Unit(), {}});
       if (asked) question.evidence = question.needles.size();
     }
   }
@@ -84,14 +88,16 @@ NiahQuestion DrawQuestion(const NiahSpec& spec, const TextRequest& request, uint
 // "a", or "a, b, c, and d".
 std::string JoinKeys(const std::vector<std::string>& keys) {
   std::string out;
-  for (size_t i = 0; i < keys.size(); ++i) out += (i == 0 ? "" : i + 1 < keys.size() ? ", " : ", and ") + keys[i];
+  for (size_t i = 0; i < keys.size(); ++i)
+    out += (i == 0 ? "" : i + 1 < keys.size() ? ", " : ", and ") + keys[i];
   return out;
 }
 
 }  // namespace
 
 Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count) {
-  const NiahSpec& spec = *std::find_if(std::begin(kNiah), std::end(kNiah), [&](const NiahSpec& s) { return s.task == request.task; });
+  const NiahSpec& spec = *std::find_if(std::begin(kNiah), std::end(kNiah),
+                                       [&](const NiahSpec& s) { return s.task == request.task; });
   const std::string types = spec.values == NiahType::kUuids ? "uuids" : "numbers";
   // RULER turns the template into the singular where there is one value to find.
   const bool one = spec.keys_asked * spec.values_per_key == 1;
@@ -99,14 +105,17 @@ Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count
   EvalRng rng(request.seed, request.task + " needles " + std::to_string(request.text_index));
   std::set<std::string> keys;
   std::vector<NiahQuestion> drawn;
-  for (uint32_t i = 0; i < request.question_count; ++i) drawn.push_back(DrawQuestion(spec, request, i, types, &keys, &rng));
+  for (uint32_t i = 0; i < request.question_count; ++i)
+    drawn.push_back(DrawQuestion(spec, request, i, types, &keys, &rng));
 
-  const std::string intro = (one ? "A special magic " : "Some special magic ") + type + (one ? " is" : " are") +
-                            " hidden within the following text. Make sure to memorize it. I will quiz you about the " + type +
-                            " afterwards.\n";
+  const std::string intro =
+      (one ? "A special magic " : "Some special magic ") + type + (one ? " is" : " are") +
+      " hidden within the following text. Make sure to memorize it. I will quiz you about the " +
+      type + " afterwards.\n";
   const auto draft = [&](uint64_t units) {
     std::vector<Hidden> hidden;
-    for (const NiahQuestion& q : drawn) hidden.insert(hidden.end(), q.needles.begin(), q.needles.end());
+    for (const NiahQuestion& q : drawn)
+      hidden.insert(hidden.end(), q.needles.begin(), q.needles.end());
     std::vector<std::string> lines;
     std::vector<std::string_view> pieces;
     if (spec.haystack == NiahHaystack::kProse) {
@@ -114,7 +123,8 @@ Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count
     } else if (spec.haystack == NiahHaystack::kNoise) {
       pieces = Noise(units);
     } else {
-      EvalRng noise(request.seed, request.task + " distractors " + std::to_string(request.text_index));
+      EvalRng noise(request.seed,
+                    request.task + " distractors " + std::to_string(request.text_index));
       for (uint64_t i = 0; i < units; ++i) {
         std::string key = Draw(spec.keys, &noise);
         while (keys.count(key) > 0) key = Draw(spec.keys, &noise);
@@ -129,9 +139,10 @@ Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count
     for (const NiahQuestion& q : drawn) {
       const std::string query = JoinKeys(q.asked);
       EvalQuestion question;
-      question.question = (one ? "What is the special magic " : "What are all the special magic ") + type + " for " + query +
-                          " mentioned in the provided text?";
-      question.answer_prefix = " The special magic " + type + " for " + query + " mentioned in the provided text " + (one ? "is" : "are");
+      question.question = (one ? "What is the special magic " : "What are all the special magic ") +
+                          type + " for " + query + " mentioned in the provided text?";
+      question.answer_prefix = " The special magic " + type + " for " + query +
+                               " mentioned in the provided text " + (one ? "is" : "are");
       question.answers = q.answers;
       for (size_t n = 0; n < q.evidence; ++n) question.evidence.push_back(hidden[at + n].bytes);
       question.depth_cell = q.cell;
@@ -141,17 +152,21 @@ Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count
     }
     return made;
   };
-  const double unit_bytes = spec.haystack == NiahHaystack::kProse ? 1 : spec.haystack == NiahHaystack::kNoise ? 18 : 75;
+  const double unit_bytes = spec.haystack == NiahHaystack::kProse   ? 1
+                            : spec.haystack == NiahHaystack::kNoise ? 18
+                                                                    : 75;
   return FitLength(request, count, 1ull << 32, unit_bytes, draft);
 }
 
-// ---------------------------------------------------------------------------------------------------- variable tracking
+// ------------------------------------------------------------------------------------------------
+// variable tracking
 
 namespace {
 
 constexpr uint32_t kHops = 4;
 
-// Statements of one chain: VAR A = 12345, VAR B = VAR A, ... RULER's have a space after the name they copy.
+// Statements of one chain: VAR A = 12345, VAR B = VAR A, ... RULER's have a space after the name
+// they copy.
 struct Chain {
   std::vector<std::string> names, statements;
   std::string value;
@@ -168,21 +183,24 @@ Chain DrawChain(uint32_t letters, std::set<std::string>* taken, EvalRng* rng) {
       name.clear();
       for (uint32_t k = 0; k < letters; ++k) name += static_cast<char>('A' + rng->Below(26));
     } while (!taken->insert(name).second);
-    chain.statements.push_back(i == 0 ? "VAR " + name + " = " + chain.value : "VAR " + name + " = VAR " + chain.names.back() + " ");
+    chain.statements.push_back(i == 0 ? "VAR " + name + " = " + chain.value
+                                      : "VAR " + name + " = VAR " + chain.names.back() + " ");
     chain.names.push_back(name);
   }
   return chain;
 }
 
-constexpr char kTrackIntro[] = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n";
+constexpr char kTrackIntro[] =
+    "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n";
 
 std::string TrackQuestion(const std::string& value) {
-  return "Question: Find all variables that are assigned the value " + value + " in the text above.";
+  return "Question: Find all variables that are assigned the value " + value +
+         " in the text above.";
 }
 // The spelling is RULER's.
 std::string TrackPrefix(const std::string& value) {
-  return " Answer: According to the chain(s) of variable assignment in the text above, " + std::to_string(kHops + 1) +
-         " variables are assgined the value " + value + ", they are: ";
+  return " Answer: According to the chain(s) of variable assignment in the text above, " +
+         std::to_string(kHops + 1) + " variables are assgined the value " + value + ", they are: ";
 }
 
 // RULER's one solved example before the text: three-letter names and some noise.
@@ -190,7 +208,9 @@ std::string TrackExample(std::set<std::string>* taken, EvalRng* rng) {
   const Chain chain = DrawChain(3, taken, rng);
   std::vector<Hidden> hidden;
   for (size_t i = 0; i < chain.statements.size(); ++i) {
-    hidden.push_back({chain.statements[i], (static_cast<double>(i) + 0.5) / static_cast<double>(chain.statements.size()), {}});
+    hidden.push_back({chain.statements[i],
+                      (static_cast<double>(i) + 0.5) / static_cast<double>(chain.statements.size()),
+                      {}});
   }
   std::string text = kTrackIntro;
   Weave(Noise(50), "\n", &hidden, &text);
@@ -219,7 +239,8 @@ Result<EvalText> BuildVariables(const TextRequest& request, const TokenCounter& 
   return FitLength(request, count, 1ull << 32, 18, [&](uint64_t units) {
     std::vector<Hidden> hidden;
     for (size_t i = 0; i < chains.size(); ++i) {
-      for (size_t k = 0; k < chains[i].statements.size(); ++k) hidden.push_back({chains[i].statements[k], depths[i][k], {}});
+      for (size_t k = 0; k < chains[i].statements.size(); ++k)
+        hidden.push_back({chains[i].statements[k], depths[i][k], {}});
     }
     TextDraft made{.text = example + kTrackIntro, .questions = {}};
     Weave(Noise(units), "\n", &hidden, &made.text);
@@ -229,7 +250,8 @@ Result<EvalText> BuildVariables(const TextRequest& request, const TokenCounter& 
       question.question = TrackQuestion(chains[i].value);
       question.answer_prefix = TrackPrefix(chains[i].value);
       question.answers = chains[i].names;
-      for (size_t k = 0; k <= kHops; ++k) question.evidence.push_back(hidden[i * (kHops + 1) + k].bytes);
+      for (size_t k = 0; k <= kHops; ++k)
+        question.evidence.push_back(hidden[i * (kHops + 1) + k].bytes);
       question.depth_cell = cells[i];
       question.max_tokens = 30;
       made.questions.push_back(std::move(question));
@@ -238,40 +260,48 @@ Result<EvalText> BuildVariables(const TextRequest& request, const TokenCounter& 
   });
 }
 
-// --------------------------------------------------------------------------------------------------------- common words
+// ------------------------------------------------------------------------------------------------
+// common words
 
 namespace {
 
 constexpr uint32_t kCommonWords = 10;
 constexpr char kCommonIntro[] =
-    "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that appear most "
+    "Below is a numbered list of words. In these words, some appear more often than others. "
+    "Memorize the ones that appear most "
     "often.\n";
 constexpr char kCommonQuestion[] = "Question: What are the 10 most common words in the above list?";
-constexpr char kCommonPrefix[] = " Answer: The top 10 words that appear most often in the list are:";
+constexpr char kCommonPrefix[] =
+    " Answer: The top 10 words that appear most often in the list are:";
 
 std::string Numbered(const std::vector<std::string>& words) {
   std::string out;
-  for (size_t i = 0; i < words.size(); ++i) out += (i > 0 ? " " : "") + std::to_string(i + 1) + ". " + words[i];
+  for (size_t i = 0; i < words.size(); ++i)
+    out += (i > 0 ? " " : "") + std::to_string(i + 1) + ". " + words[i];
   return out;
 }
 
-// All words in an order of the seed's. Where our lists end, pairs of words go on: a million tokens need some 80 thousand.
+// All words in an order of the seed's. Where our lists end, pairs of words go on: a million tokens
+// need some 80 thousand.
 std::string PoolWord(const std::vector<std::string_view>& pool, uint64_t index) {
   if (index < pool.size()) return std::string(pool[index]);
   const uint64_t pair = index - pool.size();
   const uint64_t first = pair / (pool.size() - 1), second = pair % (pool.size() - 1);
-  return std::string(pool[first % pool.size()]) + "-" + std::string(pool[second + (second >= first % pool.size())]);
+  return std::string(pool[first % pool.size()]) + "-" +
+         std::string(pool[second + (second >= first % pool.size())]);
 }
 
 // `uncommon` words beside the ten common ones, each as often as said, shuffled.
-std::string CommonList(const std::vector<std::string_view>& pool, uint64_t from, uint64_t uncommon, uint32_t common_repeats,
-                       uint32_t uncommon_repeats, EvalRng rng, std::vector<std::string>* common) {
+std::string CommonList(const std::vector<std::string_view>& pool, uint64_t from, uint64_t uncommon,
+                       uint32_t common_repeats, uint32_t uncommon_repeats, EvalRng rng,
+                       std::vector<std::string>* common) {
   std::vector<std::string> words;
   for (uint32_t i = 0; i < kCommonWords; ++i) {
     common->push_back(PoolWord(pool, from + i));
     words.insert(words.end(), common_repeats, common->back());
   }
-  for (uint64_t i = 0; i < uncommon; ++i) words.insert(words.end(), uncommon_repeats, PoolWord(pool, from + kCommonWords + i));
+  for (uint64_t i = 0; i < uncommon; ++i)
+    words.insert(words.end(), uncommon_repeats, PoolWord(pool, from + kCommonWords + i));
   rng.Shuffle(&words);
   return Numbered(words);
 }
@@ -285,17 +315,21 @@ Result<EvalText> BuildCommonWords(const TextRequest& request, const TokenCounter
   pool.insert(pool.end(), EvalAdjectives().begin(), EvalAdjectives().end());
   pool.insert(pool.end(), EvalVerbs().begin(), EvalVerbs().end());
   rng.Shuffle(&pool);
-  // RULER's counts: 30 and 3, below 4,096 tokens 6 and 1; its solved example 10 and 3 of 40 words, or 3 and 1 of 20.
+  // RULER's counts: 30 and 3, below 4,096 tokens 6 and 1; its solved example 10 and 3 of 40 words,
+  // or 3 and 1 of 20.
   const bool small = request.length < 4096;
   const uint64_t example_words = small ? 20 : 40;
   std::vector<std::string> example_common;
   const std::string example =
-      kCommonIntro + CommonList(pool, 0, example_words - kCommonWords, small ? 3 : 10, small ? 1 : 3, EvalRng(request.seed, stream + " example"), &example_common) +
+      kCommonIntro +
+      CommonList(pool, 0, example_words - kCommonWords, small ? 3 : 10, small ? 1 : 3,
+                 EvalRng(request.seed, stream + " example"), &example_common) +
       "\n" + kCommonQuestion + kCommonPrefix + " " + Numbered(example_common) + "\n";
   return FitLength(request, count, 1ull << 32, small ? 11 : 36, [&](uint64_t units) {
     std::vector<std::string> common;
     TextDraft made{.text = example + kCommonIntro, .questions = {}};
-    made.text += CommonList(pool, example_words, units, small ? 6 : 30, small ? 1 : 3, EvalRng(request.seed, stream + " list"), &common);
+    made.text += CommonList(pool, example_words, units, small ? 6 : 30, small ? 1 : 3,
+                            EvalRng(request.seed, stream + " list"), &common);
     made.text += "\n";
     EvalQuestion question;
     question.question = kCommonQuestion;
@@ -307,7 +341,8 @@ Result<EvalText> BuildCommonWords(const TextRequest& request, const TokenCounter
   });
 }
 
-// ------------------------------------------------------------------------------------------------------- frequent words
+// ------------------------------------------------------------------------------------------------
+// frequent words
 
 namespace {
 constexpr double kZeta = 1.6449340668482264;  // zeta(2): RULER's alpha is 2
@@ -327,13 +362,18 @@ Result<EvalText> BuildFrequentWords(const TextRequest& request, const TokenCount
   return FitLength(request, count, 1ull << 32, 5, [&](uint64_t units) {
     std::vector<std::string_view> words;
     for (size_t k = 1; k <= vocabulary.size(); ++k) {
-      const double share = 1 / (static_cast<double>(k) * static_cast<double>(k)) / kZeta;  // not pow: the same on every machine
-      words.insert(words.end(), static_cast<size_t>(static_cast<double>(units) * share), vocabulary[k - 1]);
+      // not pow: the same on every machine
+      const double share = 1 / (static_cast<double>(k) * static_cast<double>(k)) / kZeta;
+      words.insert(words.end(), static_cast<size_t>(static_cast<double>(units) * share),
+                   vocabulary[k - 1]);
     }
     EvalRng order(request.seed, stream + " order");
     order.Shuffle(&words);
-    TextDraft made{.text = "Read the following coded text and track the frequency of each coded word. Find the three most frequently "
-                           "appeared coded words. ", .questions = {}};
+    TextDraft made{.text =
+                       "Read the following coded text and track the frequency of each coded word. "
+                       "Find the three most frequently "
+                       "appeared coded words. ",
+                   .questions = {}};
     for (size_t i = 0; i < words.size(); ++i) {
       if (i > 0) made.text += " ";
       made.text += words[i];
@@ -341,9 +381,11 @@ Result<EvalText> BuildFrequentWords(const TextRequest& request, const TokenCount
     made.text += "\n";
     EvalQuestion question;
     question.question =
-        "Question: Do not provide any explanation. Please ignore the dots '....'. What are the three most frequently appeared words "
+        "Question: Do not provide any explanation. Please ignore the dots '....'. What are the "
+        "three most frequently appeared words "
         "in the above coded text?";
-    question.answer_prefix = " Answer: According to the coded text above, the three most frequently appeared words are:";
+    question.answer_prefix =
+        " Answer: According to the coded text above, the three most frequently appeared words are:";
     question.answers.assign(vocabulary.begin() + 1, vocabulary.begin() + 4);
     question.max_tokens = 50;
     made.questions.push_back(std::move(question));

@@ -14,12 +14,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint32_t kSinkTokens = 64;   // of the window mode, as an ingest's
-constexpr size_t kFoundMax = 32;       // the largest of kHitRanks
+constexpr uint32_t kSinkTokens = 64;  // of the window mode, as an ingest's
+constexpr size_t kFoundMax = 32;      // the largest of kHitRanks
 // Before anything was measured: questions and tokens a second on two cores.
 constexpr double kQuestionSecondsGuess = 1.5, kReadTokensPerSecondGuess = 400;
 
-double Since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double Since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 // A text that is still to be made.
 struct PlannedText {
@@ -32,16 +34,22 @@ std::vector<PlannedText> PlanTexts(const EvalSettings& settings, const EvalParts
   for (const std::string& task : settings.tasks) {
     const TaskInfo& info = *FindTask(task);
     for (const uint64_t length : settings.lengths) {
-      TextRequest request{.task = task, .length = length, .seed = settings.seed, .depths = settings.depths,
-                          .haystack = parts.haystack, .questions = parts.questions};
+      TextRequest request{.task = task,
+                          .length = length,
+                          .seed = settings.seed,
+                          .depths = settings.depths,
+                          .haystack = parts.haystack,
+                          .questions = parts.questions};
       if (task == "questions") {
         plan.push_back({request, static_cast<uint32_t>(parts.questions->size())});
         continue;
       }
       const bool single = info.questions_max == 1;
-      request.question_total = single && !settings.one_per_text ? settings.texts : settings.questions;
+      request.question_total =
+          single && !settings.one_per_text ? settings.texts : settings.questions;
       const uint32_t each = settings.one_per_text ? 1 : QuestionsPerText(info, length);
-      for (; request.question_first < request.question_total; request.question_first += each, ++request.text_index) {
+      for (; request.question_first < request.question_total;
+           request.question_first += each, ++request.text_index) {
         request.question_count = std::min(each, request.question_total - request.question_first);
         plan.push_back({request, request.question_count});
       }
@@ -74,14 +82,18 @@ class Estimate {
   double SecondsLeft() const {
     double left = 0;
     for (const auto& [mode, m] : modes_) {
-      left += m.questions_left * (m.questions > 0 ? m.ask_seconds / m.questions : kQuestionSecondsGuess);
-      left += m.tokens_left * (m.tokens > 0 ? m.read_seconds / m.tokens : 1 / kReadTokensPerSecondGuess);
+      left += m.questions_left *
+              (m.questions > 0 ? m.ask_seconds / m.questions : kQuestionSecondsGuess);
+      left += m.tokens_left *
+              (m.tokens > 0 ? m.read_seconds / m.tokens : 1 / kReadTokensPerSecondGuess);
     }
     return seen_ ? left : 0;
   }
 
  private:
-  static bool Reads(EvalMode mode) { return mode == EvalMode::kLonghold || mode == EvalMode::kFull; }
+  static bool Reads(EvalMode mode) {
+    return mode == EvalMode::kLonghold || mode == EvalMode::kFull;
+  }
   struct Mode {
     double questions_left = 0, tokens_left = 0;
     double questions = 0, tokens = 0, ask_seconds = 0, read_seconds = 0;
@@ -98,7 +110,8 @@ class Runner {
     for (const PlannedText& planned : plan_) {
       for (const EvalMode mode : settings_.modes) {
         total_ += planned.questions;
-        const size_t left = planned.questions - std::min<size_t>(planned.questions, CountDone(planned, mode));
+        const size_t left =
+            planned.questions - std::min<size_t>(planned.questions, CountDone(planned, mode));
         made_ += planned.questions - left;
         if (left > 0) estimate_.Plan(mode, left, planned.request.length);
       }
@@ -107,14 +120,17 @@ class Runner {
 
   Result<std::vector<std::string>> Run() {
     for (const PlannedText& planned : plan_) {
-      const bool known = planned.request.task != "questions";  // a question file's count is known once its text is
-      const bool whole = known && std::all_of(settings_.modes.begin(), settings_.modes.end(), [&](EvalMode mode) {
-        return CountDone(planned, mode) == planned.questions;
-      });
+      // a question file's count is known once its text is
+      const bool known = planned.request.task != "questions";
+      const bool whole =
+          known && std::all_of(settings_.modes.begin(), settings_.modes.end(), [&](EvalMode mode) {
+            return CountDone(planned, mode) == planned.questions;
+          });
       if (whole) continue;
       LH_RETURN_IF_ERROR(RunText(planned));
     }
-    if (rows_ == 0 && done_.empty() && first_failure_.code() != StatusCode::kOk) return first_failure_;
+    if (rows_ == 0 && done_.empty() && first_failure_.code() != StatusCode::kOk)
+      return first_failure_;
     return std::move(notes_);
   }
 
@@ -138,7 +154,8 @@ class Runner {
 
   size_t CountDone(const PlannedText& planned, EvalMode mode) const {
     size_t count = 0;
-    for (uint32_t q = 0; q < planned.questions; ++q) count += done_.count(RowFor(planned.request, q, mode).Key());
+    for (uint32_t q = 0; q < planned.questions; ++q)
+      count += done_.count(RowFor(planned.request, q, mode).Key());
     return count;
   }
 
@@ -147,7 +164,11 @@ class Runner {
 
   void Report(const IngestProgress& reading = {}) const {
     if (!parts_.on_progress) return;
-    parts_.on_progress({.label = label_, .done = made_, .total = total_, .seconds_left = estimate_.SecondsLeft(), .reading = reading});
+    parts_.on_progress({.label = label_,
+                        .done = made_,
+                        .total = total_,
+                        .seconds_left = estimate_.SecondsLeft(),
+                        .reading = reading});
   }
 
   Status RunText(const PlannedText& planned) {
@@ -155,19 +176,22 @@ class Runner {
     Report();
     const auto count = [this](std::string_view text) -> Result<uint64_t> {
       LH_ASSIGN_OR_RETURN(const TokenizedText tokens, TokenizeForPrompt(parts_.model, text));
-      return uint64_t{tokens.tokens.size()} + (parts_.model.Bos() >= 0 ? 1 : 0);  // an ingest's text begins with it
+      // an ingest's text begins with it
+      return uint64_t{tokens.tokens.size()} + (parts_.model.Bos() >= 0 ? 1 : 0);
     };
     Result<EvalText> text = BuildText(planned.request, count);
     if (!text.ok() && text.status().code() == StatusCode::kInvalidArgument) {
       // One task that does not fit a length does not end the others.
-      if (std::find(notes_.begin(), notes_.end(), text.status().message()) == notes_.end()) notes_.push_back(text.status().message());
+      if (std::find(notes_.begin(), notes_.end(), text.status().message()) == notes_.end())
+        notes_.push_back(text.status().message());
       if (first_failure_.ok()) first_failure_ = text.status();
       total_ -= planned.questions * settings_.modes.size();
       return OkStatus();
     }
     if (!text.ok()) return text.status();
     if (text->questions.size() < planned.questions) {
-      notes_.push_back(label_ + ": " + std::to_string(text->questions.size()) + " of " + std::to_string(planned.questions) +
+      notes_.push_back(label_ + ": " + std::to_string(text->questions.size()) + " of " +
+                       std::to_string(planned.questions) +
                        " questions have their evidence in the text");
       total_ -= (planned.questions - text->questions.size()) * settings_.modes.size();
     }
@@ -179,13 +203,15 @@ class Runner {
       }
       if (current.pending.empty()) continue;
       if (Stopped()) return StoppedStatus();
-      label_ = planned.request.task + " " + LengthName(planned.request.length) + " " + std::string(EvalModeName(mode));
+      label_ = planned.request.task + " " + LengthName(planned.request.length) + " " +
+               std::string(EvalModeName(mode));
       Report();
       ram_.Begin();
       LH_RETURN_IF_ERROR(RunMode(mode, current));
     }
     // Also where an earlier run answered the engine's questions and was stopped in another mode.
-    const bool engine = std::find(settings_.modes.begin(), settings_.modes.end(), EvalMode::kLonghold) != settings_.modes.end();
+    const bool engine = std::find(settings_.modes.begin(), settings_.modes.end(),
+                                  EvalMode::kLonghold) != settings_.modes.end();
     if (parts_.keep_memories || !engine) return OkStatus();
     const Status forgotten = parts_.engine.Forget(MemoryName(planned.request), "", false);
     return forgotten.code() == StatusCode::kNotFound ? OkStatus() : forgotten;
@@ -204,7 +230,8 @@ class Runner {
       case EvalMode::kRagEmbed: {
         if (!parts_.embed) return Skip(mode, current, "no embedding model at hand");
         const auto start = Clock::now();
-        LH_ASSIGN_OR_RETURN(const std::unique_ptr<Retriever> retriever, parts_.embed(current.text.text));
+        LH_ASSIGN_OR_RETURN(const std::unique_ptr<Retriever> retriever,
+                            parts_.embed(current.text.text));
         return AskRetrieved(mode, retriever.get(), Since(start), current);
       }
       case EvalMode::kOracle: return AskOracle(current);
@@ -212,17 +239,21 @@ class Runner {
     return Internal("eval: unknown mode");
   }
 
-  // ------------------------------------------------------------------------------------------------------- the engine
+  // ----------------------------------------------------------------------------------------------
+  // the engine
 
   static std::string MemoryName(const TextRequest& request) {
-    return request.task + "-" + std::to_string(request.length) + "-" + std::to_string(request.text_index);
+    return request.task + "-" + std::to_string(request.length) + "-" +
+           std::to_string(request.text_index);
   }
 
   Status AskEngine(Current& current) {
     const std::string memory = MemoryName(current.request);
     const auto start = Clock::now();
-    LH_ASSIGN_OR_RETURN(const IngestReport read, parts_.engine.Ingest(memory, {.name = "text", .text = current.text.text}, parts_.stop,
-                                                                      [&](const IngestProgress& progress) { Report(progress); }));
+    LH_ASSIGN_OR_RETURN(
+        const IngestReport read,
+        parts_.engine.Ingest(memory, {.name = "text", .text = current.text.text}, parts_.stop,
+                             [&](const IngestProgress& progress) { Report(progress); }));
     if (read.outcome == IngestReport::Outcome::kStopped) return StoppedStatus();
     const double read_seconds = Since(start);
     estimate_.Read(EvalMode::kLonghold, read.tokens, read_seconds);
@@ -230,13 +261,17 @@ class Runner {
       if (Stopped()) return StoppedStatus();
       const auto asked = Clock::now();
       const EvalQuestion& question = current.text.questions[q];
-      // The plan for an answer has fewer spans than hit@32 looks at; more of them do not change which come first.
-      LH_ASSIGN_OR_RETURN(const RecallReply recall, parts_.engine.Recall(memory, question.question, {.spans_max = kFoundMax, .abstain = false}));
+      // The plan for an answer has fewer spans than hit@32 looks at; more of them do not change
+      // which come first.
+      LH_ASSIGN_OR_RETURN(const RecallReply recall,
+                          parts_.engine.Recall(memory, question.question,
+                                               {.spans_max = kFoundMax, .abstain = false}));
       AskOptions options;
       if (settings_.answer_prefix) options.answer_prefix = question.answer_prefix;
       options.max_tokens = MaxTokens(question);
       options.stop = parts_.stop;
-      LH_ASSIGN_OR_RETURN(const AskReply reply, parts_.engine.Ask(memory, question.question, options));
+      LH_ASSIGN_OR_RETURN(const AskReply reply,
+                          parts_.engine.Ask(memory, question.question, options));
       if (Stopped()) return StoppedStatus();  // the answer may be half of one
       std::vector<ByteSpan> found;
       for (const RecalledSpan& span : recall.spans) found.push_back(span.bytes);
@@ -253,7 +288,8 @@ class Runner {
     return OkStatus();
   }
 
-  // --------------------------------------------------------------------------------------- the model's own attention
+  // --------------------------------------------------------------------------------------- the
+  // model's own attention
 
   Result<std::vector<TokenId>> TokensOf(std::string_view text) const {
     LH_ASSIGN_OR_RETURN(TokenizedText tokenized, TokenizeForPrompt(parts_.model, text));
@@ -261,10 +297,13 @@ class Runner {
   }
 
   Result<NativePrompt> Prompt(std::span<const TokenId> given, const EvalQuestion& question) const {
-    return BuildNativePrompt(parts_.model, given, question.question, settings_.answer_prefix ? question.answer_prefix : "");
+    return BuildNativePrompt(parts_.model, given, question.question,
+                             settings_.answer_prefix ? question.answer_prefix : "");
   }
 
-  uint32_t MaxTokens(const EvalQuestion& question) const { return settings_.max_tokens > 0 ? settings_.max_tokens : question.max_tokens; }
+  uint32_t MaxTokens(const EvalQuestion& question) const {
+    return settings_.max_tokens > 0 ? settings_.max_tokens : question.max_tokens;
+  }
 
   std::string AnswerOf(const NativeRun& run) const {
     std::string written;
@@ -273,20 +312,24 @@ class Runner {
   }
 
   std::string DoesNotFit(size_t tokens) const {
-    return "does not fit: " + std::to_string(tokens) + " tokens, the model reads " + std::to_string(parts_.model.info().context_length);
+    return "does not fit: " + std::to_string(tokens) + " tokens, the model reads " +
+           std::to_string(parts_.model.info().context_length);
   }
 
   // One question over a prompt of its own.
-  Status AskPrompt(EvalMode mode, const Current& current, size_t q, std::span<const TokenId> given, const std::vector<ByteSpan>* found,
-                   double before_ms, double read_seconds) {
+  Status AskPrompt(EvalMode mode, const Current& current, size_t q, std::span<const TokenId> given,
+                   const std::vector<ByteSpan>* found, double before_ms, double read_seconds) {
     const auto start = Clock::now();
     const EvalQuestion& question = current.text.questions[q];
     LH_ASSIGN_OR_RETURN(NativePrompt prompt, Prompt(given, question));
-    if (prompt.size() > parts_.model.info().context_length) return SkipOne(mode, current, q, DoesNotFit(prompt.size()));
+    if (prompt.size() > parts_.model.info().context_length)
+      return SkipOne(mode, current, q, DoesNotFit(prompt.size()));
     prompt = JoinPrompt(std::move(prompt));
-    LH_ASSIGN_OR_RETURN(const std::vector<NativeRun> runs, parts_.native(prompt.prefix, {{}}, MaxTokens(question)));
+    LH_ASSIGN_OR_RETURN(const std::vector<NativeRun> runs,
+                        parts_.native(prompt.prefix, {{}}, MaxTokens(question)));
     EvalRow row = NewRow(mode, current, q, AnswerOf(runs[0]), found);
-    row.first_token_ms = before_ms + 1000.0 * static_cast<double>(prompt.prefix.size()) / std::max(1e-9, runs[0].prefill_tok_s);
+    row.first_token_ms = before_ms + 1000.0 * static_cast<double>(prompt.prefix.size()) /
+                                         std::max(1e-9, runs[0].prefill_tok_s);
     row.tokens_read = prompt.prefix.size();
     row.read_seconds = read_seconds;
     return Finish(std::move(row), Since(start));
@@ -306,16 +349,20 @@ class Runner {
       prefix = std::move(prompt.prefix);
       tails.push_back(std::move(prompt.tail));
     }
-    if (longest > parts_.model.info().context_length) return Skip(EvalMode::kFull, current, DoesNotFit(longest));
+    if (longest > parts_.model.info().context_length)
+      return Skip(EvalMode::kFull, current, DoesNotFit(longest));
     const auto start = Clock::now();
     Result<std::vector<NativeRun>> runs = parts_.native(prefix, tails, max_tokens);
     if (!runs.ok() && runs.status().code() == StatusCode::kResourceExhausted) {
       return Skip(EvalMode::kFull, current, "does not fit: no memory for its keys and values");
     }
     if (!runs.ok()) return runs.status();
-    const double read_seconds = runs->empty() ? 0 : static_cast<double>(prefix.size()) / std::max(1e-9, runs->front().prefill_tok_s);
+    const double read_seconds = runs->empty() ? 0
+                                              : static_cast<double>(prefix.size()) /
+                                                    std::max(1e-9, runs->front().prefill_tok_s);
     estimate_.Read(EvalMode::kFull, current.request.length, read_seconds);
-    const double each = std::max(0.0, Since(start) - read_seconds) / static_cast<double>(current.pending.size());
+    const double each =
+        std::max(0.0, Since(start) - read_seconds) / static_cast<double>(current.pending.size());
     for (size_t i = 0; i < current.pending.size(); ++i) {
       const NativeRun& run = (*runs)[i];
       EvalRow row = NewRow(EvalMode::kFull, current, current.pending[i], AnswerOf(run), nullptr);
@@ -328,14 +375,19 @@ class Runner {
   }
 
   Status AskWindow(const Current& current) {
-    LH_ASSIGN_OR_RETURN(const TokenizedText text, TokenizeForPrompt(parts_.model, current.text.text));
+    LH_ASSIGN_OR_RETURN(const TokenizedText text,
+                        TokenizeForPrompt(parts_.model, current.text.text));
     const size_t sinks = std::min<size_t>(kSinkTokens, text.tokens.size());
-    const size_t window = std::min<size_t>(text.tokens.size() - sinks, std::max(settings_.window_tokens, kSinkTokens) - kSinkTokens);
-    std::vector<TokenId> given(text.tokens.begin(), text.tokens.begin() + static_cast<ptrdiff_t>(sinks));
-    given.insert(given.end(), text.tokens.end() - static_cast<ptrdiff_t>(window), text.tokens.end());
+    const size_t window = std::min<size_t>(
+        text.tokens.size() - sinks, std::max(settings_.window_tokens, kSinkTokens) - kSinkTokens);
+    std::vector<TokenId> given(text.tokens.begin(),
+                               text.tokens.begin() + static_cast<ptrdiff_t>(sinks));
+    given.insert(given.end(), text.tokens.end() - static_cast<ptrdiff_t>(window),
+                 text.tokens.end());
     uint64_t sink_bytes = 0, window_bytes = 0;
     for (size_t i = 0; i < sinks; ++i) sink_bytes += text.bytes[i];
-    for (size_t i = text.bytes.size() - window; i < text.bytes.size(); ++i) window_bytes += text.bytes[i];
+    for (size_t i = text.bytes.size() - window; i < text.bytes.size(); ++i)
+      window_bytes += text.bytes[i];
     const uint64_t size = current.text.text.size();
     const std::vector<ByteSpan> found = {{size - window_bytes, size}, {0, sink_bytes}};
     for (const size_t q : current.pending) {
@@ -360,31 +412,42 @@ class Runner {
     return chunks;
   }
 
-  // Chunks as the engine orders spans: the best one last, next to the question. As many as the model can read.
-  Result<std::vector<TokenId>> GiveChunks(const Current& current, const EvalQuestion& question, std::vector<ByteSpan> chunks) const {
+  // Chunks as the engine orders spans: the best one last, next to the question. As many as the
+  // model can read.
+  Result<std::vector<TokenId>> GiveChunks(const Current& current, const EvalQuestion& question,
+                                          std::vector<ByteSpan> chunks) const {
     for (;; chunks.pop_back()) {
       std::string given;
       for (size_t i = chunks.size(); i-- > 0;) {
-        std::string_view chunk = std::string_view(current.text.text).substr(chunks[i].begin, chunks[i].size());
-        while (!chunk.empty() && (chunk.back() == '\n' || chunk.back() == ' ')) chunk.remove_suffix(1);
+        std::string_view chunk =
+            std::string_view(current.text.text).substr(chunks[i].begin, chunks[i].size());
+        while (!chunk.empty() && (chunk.back() == '\n' || chunk.back() == ' '))
+          chunk.remove_suffix(1);
         given += (given.empty() ? "" : "\n\n") + std::string(chunk);
       }
       LH_ASSIGN_OR_RETURN(std::vector<TokenId> tokens, TokensOf(given));
       LH_ASSIGN_OR_RETURN(const NativePrompt prompt, Prompt(tokens, question));
-      if (chunks.size() <= 1 || prompt.size() + MaxTokens(question) <= parts_.model.info().context_length) return tokens;
+      if (chunks.size() <= 1 ||
+          prompt.size() + MaxTokens(question) <= parts_.model.info().context_length)
+        return tokens;
     }
   }
 
-  Status AskRetrieved(EvalMode mode, Retriever* retriever, double read_seconds, const Current& current) {
+  Status AskRetrieved(EvalMode mode, Retriever* retriever, double read_seconds,
+                      const Current& current) {
     for (const size_t q : current.pending) {
       if (Stopped()) return StoppedStatus();
       const EvalQuestion& question = current.text.questions[q];
       const auto start = Clock::now();
-      LH_ASSIGN_OR_RETURN(const std::vector<Passage> passages, retriever->Retrieve(question.question, kFoundMax));
+      LH_ASSIGN_OR_RETURN(const std::vector<Passage> passages,
+                          retriever->Retrieve(question.question, kFoundMax));
       std::vector<ByteSpan> found;
-      for (const Passage& passage : passages) found.push_back({passage.byte_begin, passage.byte_end});
-      LH_ASSIGN_OR_RETURN(const std::vector<TokenId> given, GiveChunks(current, question, ChunksFrom(found)));
-      LH_RETURN_IF_ERROR(AskPrompt(mode, current, q, given, &found, 1000 * Since(start), read_seconds));
+      for (const Passage& passage : passages)
+        found.push_back({passage.byte_begin, passage.byte_end});
+      LH_ASSIGN_OR_RETURN(const std::vector<TokenId> given,
+                          GiveChunks(current, question, ChunksFrom(found)));
+      LH_RETURN_IF_ERROR(
+          AskPrompt(mode, current, q, given, &found, 1000 * Since(start), read_seconds));
     }
     return OkStatus();
   }
@@ -407,9 +470,11 @@ class Runner {
     return OkStatus();
   }
 
-  // ------------------------------------------------------------------------------------------------------------- rows
+  // ----------------------------------------------------------------------------------------------
+  // rows
 
-  EvalRow NewRow(EvalMode mode, const Current& current, size_t q, std::string answer, const std::vector<ByteSpan>* found) const {
+  EvalRow NewRow(EvalMode mode, const Current& current, size_t q, std::string answer,
+                 const std::vector<ByteSpan>* found) const {
     const EvalQuestion& question = current.text.questions[q];
     EvalRow row = RowFor(current.request, q, mode);
     row.text_tokens = current.text.tokens;
@@ -420,7 +485,8 @@ class Runner {
     row.unanswerable = question.unanswerable;
     row.score = Match(question.match, answer, question.answers);
     row.answer = std::move(answer);
-    if (found != nullptr && !question.evidence.empty()) row.hits = HitAt(*found, question.evidence, question.one_suffices);
+    if (found != nullptr && !question.evidence.empty())
+      row.hits = HitAt(*found, question.evidence, question.one_suffices);
     return row;
   }
 
@@ -461,18 +527,21 @@ class Runner {
 
 }  // namespace
 
-Result<std::vector<std::string>> RunEval(const EvalSettings& settings, const std::vector<EvalRow>& done, const EvalParts& parts) {
+Result<std::vector<std::string>> RunEval(const EvalSettings& settings,
+                                         const std::vector<EvalRow>& done, const EvalParts& parts) {
   return Runner(settings, done, parts).Run();
 }
 
 NativeRunner NativeRunnerOf(LanguageModel& model, const std::atomic<bool>* stop) {
-  return [&model, stop](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
+  return [&model, stop](std::span<const TokenId> prefix,
+                        const std::vector<std::vector<TokenId>>& tails, uint32_t max_tokens) {
     return RunNativeEach(model, prefix, tails, max_tokens, SamplerOptions{}, stop);
   };
 }
 
 bool NeedsHaystack(const EvalSettings& settings) {
-  return std::any_of(settings.tasks.begin(), settings.tasks.end(), [](const std::string& task) { return FindTask(task)->needs_haystack; });
+  return std::any_of(settings.tasks.begin(), settings.tasks.end(),
+                     [](const std::string& task) { return FindTask(task)->needs_haystack; });
 }
 
 }  // namespace longhold

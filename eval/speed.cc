@@ -21,7 +21,8 @@ using Clock = std::chrono::steady_clock;
 // More than any cache of two cores holds, so that memory is what is measured.
 constexpr size_t kReadBytes = size_t{256} << 20;
 constexpr double kPeakSeconds = 0.1;
-// The engine alone is measured on what it reads at once, and decodes from a short prompt: an empty context.
+// The engine alone is measured on what it reads at once, and decodes from a short prompt: an empty
+// context.
 constexpr size_t kAlonePrompt = 512, kAloneStart = 16;
 constexpr uint32_t kAloneTokens = 64;
 // A shorter answer is over before its speed means anything.
@@ -29,14 +30,17 @@ constexpr uint64_t kDecodeTokensMin = 8;
 // Of a piece of reading whose speed is noted by itself; progress comes several times in it.
 constexpr double kPieceSeconds = 2;
 
-double Since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double Since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::string LineOf(const char* path, std::string_view key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
     if (!line.starts_with(key)) continue;
     const size_t colon = line.find(':');
-    const size_t begin = colon == std::string::npos ? std::string::npos : line.find_first_not_of(" \t", colon + 1);
+    const size_t begin =
+        colon == std::string::npos ? std::string::npos : line.find_first_not_of(" \t", colon + 1);
     return begin == std::string::npos ? "" : line.substr(begin);
   }
   return "";
@@ -47,7 +51,8 @@ std::vector<std::string> Flags() {
   std::vector<std::string> out;
   std::istringstream flags(LineOf("/proc/cpuinfo", "flags"));
   for (std::string flag; flags >> flag;) {
-    for (const char* wanted : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"}) {
+    for (const char* wanted : {"avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw",
+                               "avx512_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"}) {
       if (flag == wanted) out.push_back(flag);
     }
   }
@@ -61,7 +66,8 @@ Spread MeasureReads(LanguageModel& model, uint32_t threads, uint32_t runs) {
   std::vector<uint64_t> sums(threads);
   for (uint32_t run = 0; run < runs; ++run) {
     const auto start = Clock::now();
-    model.Parallel(threads, [&](size_t i) { sums[i] = SumWords(std::span(words).subspan(i * each, each)); });
+    model.Parallel(threads,
+                   [&](size_t i) { sums[i] = SumWords(std::span(words).subspan(i * each, each)); });
     speeds.push_back(static_cast<double>(each * threads * sizeof(uint64_t)) / Since(start) / 1e9);
     for (const uint64_t sum : sums) LH_CHECK(sum == each);
   }
@@ -69,7 +75,8 @@ Spread MeasureReads(LanguageModel& model, uint32_t threads, uint32_t runs) {
 }
 
 PeakSpeed MeasurePeak(LanguageModel& model, const PeakLoop& loop, uint32_t threads, uint32_t runs) {
-  PeakSpeed peak{.name = std::string(loop.name), .instruction = std::string(loop.instruction), .giga_ops = {}};
+  PeakSpeed peak{
+      .name = std::string(loop.name), .instruction = std::string(loop.instruction), .giga_ops = {}};
   if (loop.run == nullptr) return peak;
   // Rounds that take long enough for the clock, found by doubling.
   uint64_t rounds = 1 << 16;
@@ -82,13 +89,15 @@ PeakSpeed MeasurePeak(LanguageModel& model, const PeakLoop& loop, uint32_t threa
   for (uint32_t run = 0; run < runs; ++run) {
     const auto start = Clock::now();
     model.Parallel(threads, [&](size_t) { loop.run(rounds); });
-    speeds.push_back(static_cast<double>(rounds) * static_cast<double>(loop.operations_per_round) * threads / Since(start) / 1e9);
+    speeds.push_back(static_cast<double>(rounds) * static_cast<double>(loop.operations_per_round) *
+                     threads / Since(start) / 1e9);
   }
   peak.giga_ops = Spread::Of(std::move(speeds));
   return peak;
 }
 
-// Questions that make a model speak about the text: by the two longest words of sentences from all over it.
+// Questions that make a model speak about the text: by the two longest words of sentences from all
+// over it.
 std::vector<std::string> Questions(std::string_view text, uint32_t count, uint64_t seed) {
   std::vector<std::string> out;
   EvalRng rng(seed, "speed questions");
@@ -107,14 +116,16 @@ std::vector<std::string> Questions(std::string_view text, uint32_t count, uint64
         second = word;
       }
     }
-    out.push_back("What does the text say about " + first + (second.empty() ? "" : " and " + second) + "?");
+    out.push_back("What does the text say about " + first +
+                  (second.empty() ? "" : " and " + second) + "?");
   }
   return out;
 }
 
 class Runner {
  public:
-  Runner(const SpeedSettings& settings, const SpeedParts& parts) : settings_(settings), parts_(parts) {}
+  Runner(const SpeedSettings& settings, const SpeedParts& parts)
+      : settings_(settings), parts_(parts) {}
 
   Result<std::vector<LengthSpeed>> Run() {
     std::vector<LengthSpeed> out;
@@ -136,13 +147,19 @@ class Runner {
   Result<LengthSpeed> RunLength(uint64_t length) {
     const std::string name = LengthName(length);
     Report(name + ": making the text");
-    TextRequest request{.task = "niah_multikey_1", .length = length, .seed = settings_.seed, .haystack = &parts_.haystack};
-    LH_ASSIGN_OR_RETURN(const EvalText text, BuildText(request, [&](std::string_view piece) -> Result<uint64_t> {
-      LH_ASSIGN_OR_RETURN(const TokenizedText tokenized, TokenizeForPrompt(parts_.model, piece));
-      return tokenized.tokens.size();
-    }));
+    TextRequest request{.task = "niah_multikey_1",
+                        .length = length,
+                        .seed = settings_.seed,
+                        .haystack = &parts_.haystack};
+    LH_ASSIGN_OR_RETURN(const EvalText text,
+                        BuildText(request, [&](std::string_view piece) -> Result<uint64_t> {
+                          LH_ASSIGN_OR_RETURN(const TokenizedText tokenized,
+                                              TokenizeForPrompt(parts_.model, piece));
+                          return tokenized.tokens.size();
+                        }));
     LH_ASSIGN_OR_RETURN(const TokenizedText tokenized, TokenizeForPrompt(parts_.model, text.text));
-    const std::vector<std::string> questions = Questions(text.text, settings_.questions, settings_.seed);
+    const std::vector<std::string> questions =
+        Questions(text.text, settings_.questions, settings_.seed);
 
     LengthSpeed speed{.length = length, .tokens = text.tokens};
     std::vector<double> prefill, decode;
@@ -164,32 +181,42 @@ class Runner {
     return speed;
   }
 
-  Status RunAlone(std::span<const TokenId> tokens, std::vector<double>* prefill, std::vector<double>* decode) const {
+  Status RunAlone(std::span<const TokenId> tokens, std::vector<double>* prefill,
+                  std::vector<double>* decode) const {
     for (uint32_t run = 0; run < settings_.runs; ++run) {
       if (Stopped()) return StoppedStatus();
-      LH_ASSIGN_OR_RETURN(const std::vector<NativeRun> read, parts_.native(tokens.subspan(0, std::min(kAlonePrompt, tokens.size())), {{}}, 0));
-      LH_ASSIGN_OR_RETURN(const std::vector<NativeRun> spoken, parts_.native(tokens.subspan(0, std::min(kAloneStart, tokens.size())), {{}}, kAloneTokens));
+      LH_ASSIGN_OR_RETURN(
+          const std::vector<NativeRun> read,
+          parts_.native(tokens.subspan(0, std::min(kAlonePrompt, tokens.size())), {{}}, 0));
+      LH_ASSIGN_OR_RETURN(const std::vector<NativeRun> spoken,
+                          parts_.native(tokens.subspan(0, std::min(kAloneStart, tokens.size())),
+                                        {{}}, kAloneTokens));
       prefill->push_back(read[0].prefill_tok_s);
       if (spoken[0].tokens.size() >= kDecodeTokensMin) decode->push_back(spoken[0].decode_tok_s);
     }
     return OkStatus();
   }
 
-  Status ReadText(const std::string& memory, const std::string& text, const std::string& name, LengthSpeed* speed) {
+  Status ReadText(const std::string& memory, const std::string& text, const std::string& name,
+                  LengthSpeed* speed) {
     std::vector<double> pieces;
     auto piece_start = Clock::now();
     uint64_t piece_tokens = 0;
     ram_.Begin();
-    LH_ASSIGN_OR_RETURN(const IngestReport read,
-                        parts_.engine.Ingest(memory, {.name = "text", .text = text}, parts_.stop, [&](const IngestProgress& progress) {
-                          const double seconds = Since(piece_start);
-                          if (progress.tokens_done > piece_tokens && seconds >= kPieceSeconds) {
-                            pieces.push_back(static_cast<double>(progress.tokens_done - piece_tokens) / seconds);
-                            piece_start = Clock::now();
-                            piece_tokens = progress.tokens_done;
-                          }
-                          Report(name + ": longhold", progress);
-                        }));
+    LH_ASSIGN_OR_RETURN(
+        const IngestReport read,
+        parts_.engine.Ingest(
+            memory, {.name = "text", .text = text}, parts_.stop,
+            [&](const IngestProgress& progress) {
+              const double seconds = Since(piece_start);
+              if (progress.tokens_done > piece_tokens && seconds >= kPieceSeconds) {
+                pieces.push_back(static_cast<double>(progress.tokens_done - piece_tokens) /
+                                 seconds);
+                piece_start = Clock::now();
+                piece_tokens = progress.tokens_done;
+              }
+              Report(name + ": longhold", progress);
+            }));
     if (read.outcome == IngestReport::Outcome::kStopped) return StoppedStatus();
     speed->read_ram_bytes = ram_.Bytes();
     speed->read_tok_s = static_cast<double>(read.tokens_read) / std::max(1e-9, read.seconds);
@@ -201,7 +228,8 @@ class Runner {
     return OkStatus();
   }
 
-  Status Ask(const std::string& memory, const std::vector<std::string>& questions, const std::string& name, LengthSpeed* speed) {
+  Status Ask(const std::string& memory, const std::vector<std::string>& questions,
+             const std::string& name, LengthSpeed* speed) {
     std::vector<double> plan, scan, recall, prompt, first, decode, attended;
     ram_.Begin();
     for (const std::string& question : questions) {
@@ -209,7 +237,8 @@ class Runner {
       Report(name + ": longhold answers");
       AskOptions options;
       options.max_tokens = settings_.max_tokens;
-      options.recall.abstain = false;  // every question is answered, so that there is something to time
+      // every question is answered, so that there is something to time
+      options.recall.abstain = false;
       options.stop = parts_.stop;
       LH_ASSIGN_OR_RETURN(const AskReply reply, parts_.engine.Ask(memory, question, options));
       plan.push_back(reply.plan_ms);
@@ -218,7 +247,8 @@ class Runner {
       prompt.push_back(reply.prompt_ms);
       first.push_back(reply.first_token_ms);
       if (reply.completion_tokens >= kDecodeTokensMin) decode.push_back(reply.decode_tok_s);
-      attended.push_back(static_cast<double>(reply.tokens_recalled + reply.prompt_tokens) / static_cast<double>(std::max<uint64_t>(1, reply.memory_tokens)));
+      attended.push_back(static_cast<double>(reply.tokens_recalled + reply.prompt_tokens) /
+                         static_cast<double>(std::max<uint64_t>(1, reply.memory_tokens)));
     }
     speed->ask_ram_bytes = ram_.Bytes();
     speed->plan_ms = Spread::Of(std::move(plan));
@@ -231,7 +261,8 @@ class Runner {
     return OkStatus();
   }
 
-  Status RunFull(std::span<const TokenId> tokens, const std::vector<std::string>& questions, const std::string& name, FullSpeed* full) const {
+  Status RunFull(std::span<const TokenId> tokens, const std::vector<std::string>& questions,
+                 const std::string& name, FullSpeed* full) const {
     if (tokens.size() > settings_.full_length_max) {
       full->skipped = "longer than --full-max";
       return OkStatus();
@@ -241,7 +272,8 @@ class Runner {
     std::vector<TokenId> prefix;
     std::vector<std::vector<TokenId>> tails;
     for (const std::string& question : questions) {
-      LH_ASSIGN_OR_RETURN(NativePrompt prompt, BuildNativePrompt(parts_.model, tokens, question, ""));
+      LH_ASSIGN_OR_RETURN(NativePrompt prompt,
+                          BuildNativePrompt(parts_.model, tokens, question, ""));
       prefix = std::move(prompt.prefix);
       tails.push_back(std::move(prompt.tail));
     }
@@ -278,7 +310,10 @@ Spread Spread::Of(std::vector<double> values) {
     const size_t low = static_cast<size_t>(rank), high = std::min(low + 1, values.size() - 1);
     return values[low] + (rank - static_cast<double>(low)) * (values[high] - values[low]);
   };
-  return {.median = at(0.5), .low = at(0.25), .high = at(0.75), .count = static_cast<uint32_t>(values.size())};
+  return {.median = at(0.5),
+          .low = at(0.25),
+          .high = at(0.75),
+          .count = static_cast<uint32_t>(values.size())};
 }
 
 SpeedMachine MeasureMachine(LanguageModel& model, uint32_t threads, uint32_t runs) {
@@ -287,13 +322,16 @@ SpeedMachine MeasureMachine(LanguageModel& model, uint32_t threads, uint32_t run
   machine.flags = Flags();
   machine.cores = static_cast<uint32_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
   machine.threads = threads;
-  machine.memory_bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  machine.memory_bytes =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   machine.read_gb_s = MeasureReads(model, threads, runs);
-  for (const PeakLoop& loop : PeakLoops()) machine.peaks.push_back(MeasurePeak(model, loop, threads, runs));
+  for (const PeakLoop& loop : PeakLoops())
+    machine.peaks.push_back(MeasurePeak(model, loop, threads, runs));
   return machine;
 }
 
-Result<std::vector<LengthSpeed>> MeasureSpeed(const SpeedSettings& settings, const SpeedParts& parts) {
+Result<std::vector<LengthSpeed>> MeasureSpeed(const SpeedSettings& settings,
+                                              const SpeedParts& parts) {
   return Runner(settings, parts).Run();
 }
 

@@ -18,7 +18,9 @@ constexpr size_t kLineWidth = 80;
 constexpr int kNameWidth = 27, kCellWidth = 12;
 
 // Three digits or more, and no point where it would only say that the number is large.
-std::string Number(double value) { return Format(value >= 100 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value); }
+std::string Number(double value) {
+  return Format(value >= 100 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value);
+}
 
 double Ratio(double value, double of) { return of > 0 ? value / of : 0; }
 
@@ -30,10 +32,16 @@ json::object MachineObject(const SpeedMachine& m) {
   json::array flags, peaks;
   for (const std::string& flag : m.flags) flags.emplace_back(json::string(flag));
   for (const PeakSpeed& p : m.peaks) {
-    peaks.push_back(json::object{{"name", p.name}, {"instruction", p.instruction}, {"giga_ops", SpreadObject(p.giga_ops)}});
+    peaks.push_back(json::object{
+        {"name", p.name}, {"instruction", p.instruction}, {"giga_ops", SpreadObject(p.giga_ops)}});
   }
-  return {{"processor", m.processor}, {"flags", std::move(flags)},          {"cores", m.cores},          {"threads", m.threads},
-          {"memory_bytes", m.memory_bytes}, {"read_gb_s", SpreadObject(m.read_gb_s)}, {"peaks", std::move(peaks)}};
+  return {{"processor", m.processor},
+          {"flags", std::move(flags)},
+          {"cores", m.cores},
+          {"threads", m.threads},
+          {"memory_bytes", m.memory_bytes},
+          {"read_gb_s", SpreadObject(m.read_gb_s)},
+          {"peaks", std::move(peaks)}};
 }
 
 json::object LengthObject(const LengthSpeed& s) {
@@ -49,15 +57,15 @@ json::object LengthObject(const LengthSpeed& s) {
   }
   return {{"length", s.length},
           {"tokens", s.tokens},
-          {"alone", json::object{{"prefill_tok_s", SpreadObject(s.alone_prefill_tok_s)}, {"decode_tok_s", SpreadObject(s.alone_decode_tok_s)}}},
-          {"read",
-           json::object{{"tok_s", s.read_tok_s},
-                        {"pieces_tok_s", SpreadObject(s.read_pieces_tok_s)},
-                        {"first_64k_tok_s", s.first_64k_tok_s},
-                        {"last_64k_tok_s", s.last_64k_tok_s},
-                        {"alone_ratio", Ratio(s.read_tok_s, s.alone_prefill_tok_s.median)},
-                        {"ram_bytes", s.read_ram_bytes},
-                        {"disk_bytes", s.disk_bytes}}},
+          {"alone", json::object{{"prefill_tok_s", SpreadObject(s.alone_prefill_tok_s)},
+                                 {"decode_tok_s", SpreadObject(s.alone_decode_tok_s)}}},
+          {"read", json::object{{"tok_s", s.read_tok_s},
+                                {"pieces_tok_s", SpreadObject(s.read_pieces_tok_s)},
+                                {"first_64k_tok_s", s.first_64k_tok_s},
+                                {"last_64k_tok_s", s.last_64k_tok_s},
+                                {"alone_ratio", Ratio(s.read_tok_s, s.alone_prefill_tok_s.median)},
+                                {"ram_bytes", s.read_ram_bytes},
+                                {"disk_bytes", s.disk_bytes}}},
           {"ask",
            json::object{{"plan_ms", SpreadObject(s.plan_ms)},
                         {"scan_ms", SpreadObject(s.scan_ms)},
@@ -78,20 +86,32 @@ struct Row {
 };
 
 std::string Median(const Spread& s) { return s.count == 0 ? "" : Number(s.median); }
-std::string Quartiles(const Spread& s) { return s.count < 2 ? "" : Number(s.low) + "-" + Number(s.high); }
+std::string Quartiles(const Spread& s) {
+  return s.count < 2 ? "" : Number(s.low) + "-" + Number(s.high);
+}
 std::string Times(double ratio) { return ratio <= 0 ? "" : Format("%.2f", ratio); }
-std::string Megabytes(uint64_t bytes) { return bytes == 0 ? "" : Number(static_cast<double>(bytes) / 1e6); }
+std::string Megabytes(uint64_t bytes) {
+  return bytes == 0 ? "" : Number(static_cast<double>(bytes) / 1e6);
+}
 
 constexpr Row kRows[] = {
     {"tokens", [](const LengthSpeed& s) { return FormatCount(s.tokens); }},
-    {"engine alone, prefill tok/s", [](const LengthSpeed& s) { return Median(s.alone_prefill_tok_s); }},
+    {"engine alone, prefill tok/s",
+     [](const LengthSpeed& s) { return Median(s.alone_prefill_tok_s); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.alone_prefill_tok_s); }},
     {"reading, tok/s", [](const LengthSpeed& s) { return Number(s.read_tok_s); }},
     {"  quartiles of pieces", [](const LengthSpeed& s) { return Quartiles(s.read_pieces_tok_s); }},
-    {"  of the engine alone", [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.alone_prefill_tok_s.median)); }},
-    {"  last 64K of first 64K", [](const LengthSpeed& s) { return s.tokens < 131072 ? "" : Times(Ratio(s.last_64k_tok_s, s.first_64k_tok_s)); }},
+    {"  of the engine alone",
+     [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.alone_prefill_tok_s.median)); }},
+    {"  last 64K of first 64K",
+     [](const LengthSpeed& s) {
+       return s.tokens < 131072 ? "" : Times(Ratio(s.last_64k_tok_s, s.first_64k_tok_s));
+     }},
     {"  RAM beside weights, MB", [](const LengthSpeed& s) { return Megabytes(s.read_ram_bytes); }},
-    {"  disk, bytes a token", [](const LengthSpeed& s) { return FormatCount(s.disk_bytes / std::max<uint64_t>(1, s.tokens)); }},
+    {"  disk, bytes a token",
+     [](const LengthSpeed& s) {
+       return FormatCount(s.disk_bytes / std::max<uint64_t>(1, s.tokens));
+     }},
     {"question, first token ms", [](const LengthSpeed& s) { return Median(s.first_token_ms); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.first_token_ms); }},
     {"  plan", [](const LengthSpeed& s) { return Median(s.plan_ms); }},
@@ -99,15 +119,29 @@ constexpr Row kRows[] = {
     {"  recall, second look", [](const LengthSpeed& s) { return Median(s.recall_ms); }},
     {"  prompt", [](const LengthSpeed& s) { return Median(s.prompt_ms); }},
     {"  RAM beside weights, MB", [](const LengthSpeed& s) { return Megabytes(s.ask_ram_bytes); }},
-    {"attended, % of the text", [](const LengthSpeed& s) { return s.attended_share.count == 0 ? "" : Number(100 * s.attended_share.median); }},
-    {"engine alone, decode tok/s", [](const LengthSpeed& s) { return Median(s.alone_decode_tok_s); }},
+    {"attended, % of the text",
+     [](const LengthSpeed& s) {
+       return s.attended_share.count == 0 ? "" : Number(100 * s.attended_share.median);
+     }},
+    {"engine alone, decode tok/s",
+     [](const LengthSpeed& s) { return Median(s.alone_decode_tok_s); }},
     {"decode, tok/s", [](const LengthSpeed& s) { return Median(s.decode_tok_s); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.decode_tok_s); }},
-    {"  of the engine alone", [](const LengthSpeed& s) { return Times(Ratio(s.decode_tok_s.median, s.alone_decode_tok_s.median)); }},
-    {"full attention, prefill", [](const LengthSpeed& s) { return s.full.skipped.empty() ? Number(s.full.prefill_tok_s) : "not run"; }},
-    {"  longhold reads x faster", [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.full.prefill_tok_s)); }},
+    {"  of the engine alone",
+     [](const LengthSpeed& s) {
+       return Times(Ratio(s.decode_tok_s.median, s.alone_decode_tok_s.median));
+     }},
+    {"full attention, prefill",
+     [](const LengthSpeed& s) {
+       return s.full.skipped.empty() ? Number(s.full.prefill_tok_s) : "not run";
+     }},
+    {"  longhold reads x faster",
+     [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.full.prefill_tok_s)); }},
     {"  decode", [](const LengthSpeed& s) { return Median(s.full.decode_tok_s); }},
-    {"  longhold writes x faster", [](const LengthSpeed& s) { return Times(Ratio(s.decode_tok_s.median, s.full.decode_tok_s.median)); }},
+    {"  longhold writes x faster",
+     [](const LengthSpeed& s) {
+       return Times(Ratio(s.decode_tok_s.median, s.full.decode_tok_s.median));
+     }},
     {"  question behind text, ms", [](const LengthSpeed& s) { return Median(s.full.tail_ms); }},
 };
 
@@ -124,8 +158,10 @@ std::string Line(const std::string& name, const std::vector<std::string>& cells)
 
 std::string MachineText(const SpeedReport& report) {
   const SpeedMachine& m = report.machine;
-  std::string out = m.processor + ", " + std::to_string(m.cores) + " cores, " + Format("%.0f GiB", static_cast<double>(m.memory_bytes) / (1ull << 30)) +
-                    "; kernels " + report.environment.kernels + ", " + std::to_string(m.threads) + (m.threads == 1 ? " thread\n" : " threads\n");
+  std::string out = m.processor + ", " + std::to_string(m.cores) + " cores, " +
+                    Format("%.0f GiB", static_cast<double>(m.memory_bytes) / (1ull << 30)) +
+                    "; kernels " + report.environment.kernels + ", " + std::to_string(m.threads) +
+                    (m.threads == 1 ? " thread\n" : " threads\n");
   // Some processors have more of them than a line holds.
   std::string line = "flags:";
   for (const std::string& flag : m.flags) {
@@ -136,11 +172,14 @@ std::string MachineText(const SpeedReport& report) {
     line += " " + flag;
   }
   out += line + (m.flags.empty() ? " none that matter" : "") + "\n";
-  out += "memory read: " + Number(m.read_gb_s.median) + " GB/s (" + Number(m.read_gb_s.low) + " to " + Number(m.read_gb_s.high) + ")\n";
+  out += "memory read: " + Number(m.read_gb_s.median) + " GB/s (" + Number(m.read_gb_s.low) +
+         " to " + Number(m.read_gb_s.high) + ")\n";
   for (const PeakSpeed& p : m.peaks) {
     out += "peak " + p.name + ": " +
-           (p.instruction.empty() ? "no instruction for it"
-                                  : Number(p.giga_ops.median) + " G operations/s (" + Number(p.giga_ops.low) + " to " + Number(p.giga_ops.high) + "; " + p.instruction + ")") +
+           (p.instruction.empty()
+                ? "no instruction for it"
+                : Number(p.giga_ops.median) + " G operations/s (" + Number(p.giga_ops.low) +
+                      " to " + Number(p.giga_ops.high) + "; " + p.instruction + ")") +
            "\n";
   }
   return out;
@@ -159,8 +198,13 @@ std::string SpeedJson(const SpeedReport& report) {
                    {"model_fingerprint", e.model_fingerprint},
                    {"profile", e.profile},
                    {"profile_fingerprint", e.profile_fingerprint},
-                   {"settings", json::object{{"questions", s.questions}, {"runs", s.runs}, {"full_length_max", s.full_length_max},
-                                             {"max_tokens", s.max_tokens}, {"seed", s.seed}, {"haystack", s.haystack}, {"codec", s.codec}}},
+                   {"settings", json::object{{"questions", s.questions},
+                                             {"runs", s.runs},
+                                             {"full_length_max", s.full_length_max},
+                                             {"max_tokens", s.max_tokens},
+                                             {"seed", s.seed},
+                                             {"haystack", s.haystack},
+                                             {"codec", s.codec}}},
                    {"machine", MachineObject(report.machine)},
                    {"lengths", std::move(lengths)}};
   return json::serialize(out);
@@ -168,16 +212,21 @@ std::string SpeedJson(const SpeedReport& report) {
 
 std::string SpeedText(const SpeedReport& report) {
   const EvalEnvironment& e = report.environment;
-  std::string out = MachineText(report) + "\n" + e.model + ", codec " + report.settings.codec + ", longhold " + e.version + "\n";
+  std::string out = MachineText(report) + "\n" + e.model + ", codec " + report.settings.codec +
+                    ", longhold " + e.version + "\n";
   for (size_t first = 0; first < report.lengths.size(); first += kColumnsMax) {
-    const std::span lengths = std::span(report.lengths).subspan(first, std::min(kColumnsMax, report.lengths.size() - first));
+    const std::span lengths =
+        std::span(report.lengths)
+            .subspan(first, std::min(kColumnsMax, report.lengths.size() - first));
     std::vector<std::string> cells;
     for (const LengthSpeed& speed : lengths) cells.push_back(LengthName(speed.length));
     out += "\n" + Line("", cells);
     for (const Row& row : kRows) {
       cells.clear();
       for (const LengthSpeed& speed : lengths) cells.push_back(row.cell(speed));
-      if (std::any_of(cells.begin(), cells.end(), [](const std::string& cell) { return !cell.empty(); })) out += Line(row.name, cells);
+      if (std::any_of(cells.begin(), cells.end(),
+                      [](const std::string& cell) { return !cell.empty(); }))
+        out += Line(row.name, cells);
     }
   }
   return out;

@@ -9,13 +9,15 @@
 namespace longhold {
 namespace {
 
-constexpr double kFitShare = 0.98;     // a text has at least this share of the asked length
-constexpr double kAimShare = 0.991;    // and this is tried for: in the middle of what is allowed
+constexpr double kFitShare = 0.98;   // a text has at least this share of the asked length
+constexpr double kAimShare = 0.991;  // and this is tried for: in the middle of what is allowed
 constexpr int kFitTries = 40;
-// A needle sentence of RULER's has some 25 tokens with a number and 60 with two UUIDs, by SmolLM2's tokenizer.
+// A needle sentence of RULER's has some 25 tokens with a number and 60 with two UUIDs, by SmolLM2's
+// tokenizer.
 constexpr uint32_t kNeedle = 32, kUuidNeedle = 70;
 
-const std::string_view kNoise = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
+const std::string_view kNoise =
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 constexpr uint64_t kNoiseSentences = 5;
 
 using Builder = Result<EvalText> (*)(const TextRequest&, const TokenCounter&);
@@ -40,9 +42,12 @@ const std::vector<TaskInfo>& EvalTasks() {
       {"niah_single_1", "RULER: a number in repeated noise", false, 1000, kNeedle},
       {"niah_single_2", "RULER: a number in prose", true, 1000, kNeedle},
       {"niah_single_3", "RULER: a UUID in prose", true, 1000, kUuidNeedle},
-      {"niah_multikey_1", "RULER: a number in prose, beside three needles of other keys", true, 1000, 4 * kNeedle},
-      {"niah_multikey_2", "RULER: a number in a text of nothing but other needles", false, 1000, kNeedle},
-      {"niah_multikey_3", "RULER: the same with UUIDs as keys and values", false, 1000, kUuidNeedle},
+      {"niah_multikey_1", "RULER: a number in prose, beside three needles of other keys", true,
+       1000, 4 * kNeedle},
+      {"niah_multikey_2", "RULER: a number in a text of nothing but other needles", false, 1000,
+       kNeedle},
+      {"niah_multikey_3", "RULER: the same with UUIDs as keys and values", false, 1000,
+       kUuidNeedle},
       {"niah_multivalue", "RULER: four numbers of one key in prose", true, 1000, 4 * kNeedle},
       {"niah_multiquery", "RULER: the numbers of four keys in prose", true, 1000, 4 * kNeedle},
       {"vt", "RULER: five variables of one chain of assignments in noise", false, 200, 70},
@@ -58,7 +63,8 @@ const std::vector<TaskInfo>& EvalTasks() {
 }
 
 const TaskInfo* FindTask(std::string_view name) {
-  static const TaskInfo questions = {"questions", "a file of questions on a text", true, 1000000, 0};
+  static const TaskInfo questions = {"questions", "a file of questions on a text", true, 1000000,
+                                     0};
   if (name == questions.name) return &questions;
   for (const TaskInfo& task : EvalTasks()) {
     if (task.name == name) return &task;
@@ -82,7 +88,8 @@ Result<std::vector<std::string>> ExpandTasks(const std::vector<std::string>& nam
     } else {
       std::string known;
       for (const TaskInfo& task : EvalTasks()) known += std::string(task.name) + ", ";
-      return InvalidArgument("task " + name + ": there is none of that name; take " + known + "ruler, all, or --questions FILE");
+      return InvalidArgument("task " + name + ": there is none of that name; take " + known +
+                             "ruler, all, or --questions FILE");
     }
   }
   return tasks;
@@ -91,7 +98,8 @@ Result<std::vector<std::string>> ExpandTasks(const std::vector<std::string>& nam
 uint32_t QuestionsPerText(const TaskInfo& task, uint64_t length) {
   if (task.questions_max <= 1) return 1;
   if (task.question_tokens == 0) return task.questions_max;
-  return static_cast<uint32_t>(std::clamp<uint64_t>(length / 2 / task.question_tokens, 1, task.questions_max));
+  return static_cast<uint32_t>(
+      std::clamp<uint64_t>(length / 2 / task.question_tokens, 1, task.questions_max));
 }
 
 Result<EvalText> BuildText(const TextRequest& request, const TokenCounter& count) {
@@ -101,13 +109,15 @@ Result<EvalText> BuildText(const TextRequest& request, const TokenCounter& count
   LH_ASSIGN_OR_RETURN(EvalText text, build(request, count));
   for (EvalQuestion& question : text.questions) {
     if (!question.evidence.empty() && !text.text.empty()) {
-      question.depth = static_cast<double>(question.evidence[0].begin) / static_cast<double>(text.text.size());
+      question.depth =
+          static_cast<double>(question.evidence[0].begin) / static_cast<double>(text.text.size());
     }
   }
   return text;
 }
 
-void Weave(const std::vector<std::string_view>& pieces, std::string_view separator, std::vector<Hidden>* hidden, std::string* text) {
+void Weave(const std::vector<std::string_view>& pieces, std::string_view separator,
+           std::vector<Hidden>* hidden, std::string* text) {
   std::vector<uint64_t> starts;  // [pieces + 1] bytes before each piece; the last is the end
   uint64_t at = 0;
   for (const std::string_view piece : pieces) {
@@ -122,9 +132,13 @@ void Weave(const std::vector<std::string_view>& pieces, std::string_view separat
   std::vector<Place> places;
   for (Hidden& h : *hidden) {
     const double target = h.depth * static_cast<double>(at);
-    size_t i = static_cast<size_t>(std::lower_bound(starts.begin(), starts.end(), static_cast<uint64_t>(target)) - starts.begin());
+    size_t i = static_cast<size_t>(
+        std::lower_bound(starts.begin(), starts.end(), static_cast<uint64_t>(target)) -
+        starts.begin());
     i = std::min(i, starts.size() - 1);
-    if (i > 0 && target - static_cast<double>(starts[i - 1]) < static_cast<double>(starts[i]) - target) --i;
+    if (i > 0 &&
+        target - static_cast<double>(starts[i - 1]) < static_cast<double>(starts[i]) - target)
+      --i;
     places.push_back({i, &h});
   }
   std::stable_sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
@@ -155,7 +169,8 @@ double QuestionDepth(const TextRequest& request, uint32_t index, uint32_t* cell)
   return (*cell + (round + 0.5) / rounds) / request.depths;
 }
 
-Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count, uint64_t units_max, double unit_bytes,
+Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count,
+                           uint64_t units_max, double unit_bytes,
                            const std::function<TextDraft(uint64_t units)>& draft) {
   const double aim = kAimShare * static_cast<double>(request.length);
   EvalText best;
@@ -163,7 +178,8 @@ Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count
   uint64_t low = 0, high = units_max + 1;   // `low` fits or was not tried, `high` does not fit
   double last_units = 0, last_tokens = -1;  // of the try before
   // About four bytes a token, until it is known better.
-  uint64_t units = std::clamp<uint64_t>(static_cast<uint64_t>(3.8 * aim / unit_bytes), 0, units_max);
+  uint64_t units =
+      std::clamp<uint64_t>(static_cast<uint64_t>(3.8 * aim / unit_bytes), 0, units_max);
   for (int t = 0; t < kFitTries; ++t) {
     TextDraft made = draft(units);
     LH_ASSIGN_OR_RETURN(const uint64_t tokens, count(made.text));
@@ -180,19 +196,23 @@ Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count
     }
     // Along the line through the last two tries, later by halves: both ends close in.
     const double n = static_cast<double>(units), k = static_cast<double>(tokens);
-    const bool line = last_tokens >= 0 && std::abs(n - last_units) >= 1 && (k - last_tokens) / (n - last_units) > 0;
+    const bool line = last_tokens >= 0 && std::abs(n - last_units) >= 1 &&
+                      (k - last_tokens) / (n - last_units) > 0;
     const double slope = line ? (k - last_tokens) / (n - last_units) : k / std::max(1.0, n);
-    double next = t < 8 ? n + (aim - k) / std::max(slope, 1e-9) : (static_cast<double>(low) + static_cast<double>(high)) / 2;
+    double next = t < 8 ? n + (aim - k) / std::max(slope, 1e-9)
+                        : (static_cast<double>(low) + static_cast<double>(high)) / 2;
     next = std::clamp(next, 0.0, static_cast<double>(units_max));
     last_units = n;
     last_tokens = k;
-    units = std::clamp<uint64_t>(static_cast<uint64_t>(next), std::min(low + 1, high - 1), high - 1);
+    units =
+        std::clamp<uint64_t>(static_cast<uint64_t>(next), std::min(low + 1, high - 1), high - 1);
     if (high == 0) break;
   }
   if (!found) {
-    return InvalidArgument("task " + request.task + ": " + std::to_string(request.length) + " tokens are too short for " +
-                           std::to_string(request.question_count) +
-                           (request.question_count == 1 ? " question" : " questions") + " of it; ask for a longer text");
+    return InvalidArgument("task " + request.task + ": " + std::to_string(request.length) +
+                           " tokens are too short for " + std::to_string(request.question_count) +
+                           (request.question_count == 1 ? " question" : " questions") +
+                           " of it; ask for a longer text");
   }
   return best;
 }
@@ -229,8 +249,8 @@ std::vector<std::string_view> Noise(uint64_t sentences) {
 
 std::string RandomUuid(EvalRng* rng) {
   uint64_t high = rng->Next(), low = rng->Next();
-  high = (high & ~0xF000ull) | 0x4000ull;                                 // version 4
-  low = (low & ~(3ull << 62)) | (2ull << 62);                             // variant 1
+  high = (high & ~0xF000ull) | 0x4000ull;      // version 4
+  low = (low & ~(3ull << 62)) | (2ull << 62);  // variant 1
   constexpr char kDigits[] = "0123456789abcdef";
   std::string out;
   for (int i = 0; i < 32; ++i) {

@@ -1,4 +1,5 @@
-// Words that generated tasks are made of. Our own lists; RULER draws from the Python package wonderwords.
+// Words that generated tasks are made of. Our own lists; RULER draws from the Python package
+// wonderwords.
 #pragma once
 
 #include <string>
@@ -10,6 +11,7 @@ namespace longhold {
 const std::vector<std::string_view>& EvalAdjectives();
 const std::vector<std::string_view>& EvalNouns();
 const std::vector<std::string_view>& EvalVerbs();
-const std::vector<std::string_view>& EvalFirstNames();  // of people; none is also a noun of these lists
+// of people; none is also a noun of these lists
+const std::vector<std::string_view>& EvalFirstNames();
 
 }  // namespace longhold

@@ -23,15 +23,22 @@ std::string Bare(const std::string& text) {
 
 }  // namespace
 
-std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words, std::span<const LexicalResult::Word> known,
-                                  std::span<const TokenId> tokens, const std::function<std::string(TokenId)>& piece) {
+std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words,
+                                  std::span<const LexicalResult::Word> known,
+                                  std::span<const TokenId> tokens,
+                                  const std::function<std::string(TokenId)>& piece) {
   std::vector<AskedWord> asked;
   words = words.last(std::min(words.size(), known.size()));
   for (size_t i = 0; i < words.size(); ++i) {
     const uint32_t stem = words[i].Stem();
-    if (std::any_of(asked.begin(), asked.end(), [&](const AskedWord& a) { return a.stem == stem; })) continue;
-    AskedWord word{.stem = stem, .begin = words[i].begin, .end = words[i].end, .block_count = known[i].block_count,
-                   .weight = known[i].weight, .function_word = known[i].function_word};
+    if (std::any_of(asked.begin(), asked.end(), [&](const AskedWord& a) { return a.stem == stem; }))
+      continue;
+    AskedWord word{.stem = stem,
+                   .begin = words[i].begin,
+                   .end = words[i].end,
+                   .block_count = known[i].block_count,
+                   .weight = known[i].weight,
+                   .function_word = known[i].function_word};
     for (uint32_t t = word.begin; t < word.end; ++t) word.text += piece(tokens[t]);
     word.text = Bare(word.text);
     asked.push_back(std::move(word));
@@ -39,8 +46,10 @@ std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words, std::span<
   return asked;
 }
 
-std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<const LexicalWord> span_words,
-                                    std::span<const float> look_logs, uint32_t look_begin, std::span<const RelatedWord> related) {
+std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked,
+                                    std::span<const LexicalWord> span_words,
+                                    std::span<const float> look_logs, uint32_t look_begin,
+                                    std::span<const RelatedWord> related) {
   std::set<uint32_t> stems;
   for (const LexicalWord& word : span_words) stems.insert(word.Stem());
   std::vector<WordBeside> beside;
@@ -50,7 +59,8 @@ std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked, std::span<
       if (r.of == word.stem && stems.count(r.stem) > 0) b.related = std::max(b.related, r.weight);
     }
     uint32_t judged = 0;
-    for (uint32_t t = std::max(word.begin, look_begin); t < word.end && t - look_begin < look_logs.size(); ++t) {
+    for (uint32_t t = std::max(word.begin, look_begin);
+         t < word.end && t - look_begin < look_logs.size(); ++t) {
       b.look += look_logs[t - look_begin];
       ++judged;
     }
@@ -83,7 +93,8 @@ double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> 
   return all > 0 ? found / all : 1;
 }
 
-double FoundShareTogether(std::span<const AskedWord> asked, std::span<const std::vector<WordBeside>> spans) {
+double FoundShareTogether(std::span<const AskedWord> asked,
+                          std::span<const std::vector<WordBeside>> spans) {
   std::vector<WordBeside> together(asked.size());
   double share = 0, first = 0;
   for (uint32_t needed = 0;; ++needed) {
@@ -98,7 +109,8 @@ double FoundShareTogether(std::span<const AskedWord> asked, std::span<const std:
       best = std::move(with);
     }
     if (needed == 0) first = most;
-    if (most <= 0 || most < kNeededGain * first) return needed >= kTogetherMin ? share / kTogetherFactor : 0;
+    if (most <= 0 || most < kNeededGain * first)
+      return needed >= kTogetherMin ? share / kTogetherFactor : 0;
     share += most;
     together = std::move(best);
   }

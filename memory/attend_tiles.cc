@@ -47,8 +47,10 @@ AttendCall CallOf(const LayerCall& call, const Tile& tile, TileScratch* scratch)
   float* q = scratch->q.Ensure(size_t{rows} * d);
   for (uint32_t t = 0; t < tile.count; ++t) {
     for (uint32_t h = 0; h < group; ++h) {
-      const float* source = call.queries.data + (tile.begin + t) * call.queries.token_stride + (tile.kv_head * group + h) * d;
-      call.rope->Rotate(source, q + (size_t{t} * group + h) * d, d, call.first_position + tile.begin + t);
+      const float* source = call.queries.data + (tile.begin + t) * call.queries.token_stride +
+                            (tile.kv_head * group + h) * d;
+      call.rope->Rotate(source, q + (size_t{t} * group + h) * d, d,
+                        call.first_position + tile.begin + t);
     }
   }
   AttendCall kernel_call;
@@ -66,7 +68,8 @@ AttendCall CallOf(const LayerCall& call, const Tile& tile, TileScratch* scratch)
 }
 
 float* MassOf(const LayerCall& call, uint32_t kv_head, TileScratch* scratch) {
-  const size_t keys = call.blocks[0].size() * kBlockTokens, heads = call.heads_apart ? call.geometry->kv_heads : 1;
+  const size_t keys = call.blocks[0].size() * kBlockTokens,
+               heads = call.heads_apart ? call.geometry->kv_heads : 1;
   scratch->mass.resize(std::max(scratch->mass.size(), heads * keys), 0.0f);
   return scratch->mass.data() + (call.heads_apart ? kv_head * keys : 0);
 }
@@ -75,7 +78,9 @@ float* MassOf(const LayerCall& call, uint32_t kv_head, TileScratch* scratch) {
 float* OutRow(const LayerCall& call, const Tile& tile, uint32_t row) {
   const KvGeometry& g = *call.geometry;
   const uint32_t group = g.group();
-  return call.out + (size_t{tile.begin + row / group} * g.q_heads + tile.kv_head * group + row % group) * g.head_dim;
+  return call.out +
+         (size_t{tile.begin + row / group} * g.q_heads + tile.kv_head * group + row % group) *
+             g.head_dim;
 }
 
 void AttendWhole(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
@@ -89,10 +94,12 @@ void AttendWhole(const LayerCall& call, const Tile& tile, TileScratch* scratch) 
   }
 }
 
-// out = sum_p exp(lse_p - lse) out_p with lse = log sum_p exp(lse_p), as in attention/state.h, and each part's masses likewise.
+// out = sum_p exp(lse_p - lse) out_p with lse = log sum_p exp(lse_p), as in attention/state.h, and
+// each part's masses likewise.
 void MergeParts(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
   SharedParts& parts = *call.parts;
-  const uint32_t count = parts.count(), d = call.geometry->head_dim, rows = tile.count * call.geometry->group();
+  const uint32_t count = parts.count(), d = call.geometry->head_dim,
+                 rows = tile.count * call.geometry->group();
   const uint32_t blocks = static_cast<uint32_t>(call.blocks[tile.kv_head].size());
   const float* lse = parts.lse.Ensure(0) + size_t{tile.kv_head} * count * rows;
   const float* out = parts.out.Ensure(0) + size_t{tile.kv_head} * count * rows * d;
@@ -101,7 +108,8 @@ void MergeParts(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
     for (uint32_t p = 1; p < count; ++p) max = std::max(max, lse[p * rows + r]);
     float weight[SharedParts::kPartsMax] = {};
     float sum = 0;
-    for (uint32_t p = 0; p < count && std::isfinite(max); ++p) sum += weight[p] = std::exp(lse[p * rows + r] - max);
+    for (uint32_t p = 0; p < count && std::isfinite(max); ++p)
+      sum += weight[p] = std::exp(lse[p * rows + r] - max);
     float* merged = OutRow(call, tile, r);
     std::fill_n(merged, d, 0.0f);
     for (uint32_t p = 0, block = 0; p < count; ++p) {
@@ -111,8 +119,10 @@ void MergeParts(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
       for (uint32_t c = 0; c < d; ++c) merged[c] += share * part[c];
       if (call.count_mass) {
         float* mass = MassOf(call, tile.kv_head, scratch);
-        const float* own = parts.mass.Ensure(0) + (size_t{tile.kv_head} * rows + r) * blocks * kBlockTokens;
-        for (size_t j = size_t{block} * kBlockTokens; j < size_t{end} * kBlockTokens; ++j) mass[j] += share * own[j];
+        const float* own =
+            parts.mass.Ensure(0) + (size_t{tile.kv_head} * rows + r) * blocks * kBlockTokens;
+        for (size_t j = size_t{block} * kBlockTokens; j < size_t{end} * kBlockTokens; ++j)
+          mass[j] += share * own[j];
       }
       block = end;
     }
@@ -124,12 +134,14 @@ void AttendPart(const LayerCall& call, const Tile& tile, uint32_t part, TileScra
   AttendCall kernel_call = CallOf(call, tile, scratch);
   const uint32_t count = parts.count(), rows = kernel_call.rows, d = kernel_call.head_dim;
   const uint32_t blocks = static_cast<uint32_t>(kernel_call.blocks.size());
-  const uint32_t first = part == 0 ? 0 : SharedParts::PartEnd(part - 1, count, blocks), last = SharedParts::PartEnd(part, count, blocks);
+  const uint32_t first = part == 0 ? 0 : SharedParts::PartEnd(part - 1, count, blocks),
+                 last = SharedParts::PartEnd(part, count, blocks);
   const uint32_t first_key = first * kBlockTokens;
   VisibleKeys visible[SharedParts::kRowsMax];
   for (uint32_t t = 0; t < tile.count; ++t) {
     const VisibleKeys& all = call.visible[tile.begin + t];
-    visible[t] = {std::max(all.begin, first_key) - first_key, std::max(all.end, first_key) - first_key};
+    visible[t] = {std::max(all.begin, first_key) - first_key,
+                  std::max(all.end, first_key) - first_key};
   }
   kernel_call.blocks = kernel_call.blocks.subspan(first, last - first);
   kernel_call.shared = std::max(call.shared, first_key) - first_key;
@@ -139,9 +151,11 @@ void AttendPart(const LayerCall& call, const Tile& tile, uint32_t part, TileScra
   kernel_call.lse = parts.lse.Ensure(0) + row;
   if (call.count_mass) {
     kernel_call.key_mass_stride = size_t{blocks} * kBlockTokens;
-    kernel_call.key_mass = parts.mass.Ensure(0) + size_t{tile.kv_head} * rows * kernel_call.key_mass_stride + first_key;
+    kernel_call.key_mass = parts.mass.Ensure(0) +
+                           size_t{tile.kv_head} * rows * kernel_call.key_mass_stride + first_key;
     for (uint32_t r = 0; r < rows; ++r) {
-      std::fill_n(kernel_call.key_mass + r * kernel_call.key_mass_stride, size_t{last - first} * kBlockTokens, 0.0f);
+      std::fill_n(kernel_call.key_mass + r * kernel_call.key_mass_stride,
+                  size_t{last - first} * kBlockTokens, 0.0f);
     }
   }
   Kernels().attend(kernel_call);
@@ -167,7 +181,8 @@ void AttendTiles(const LayerCall& call, TileScratch* scratch, uint32_t worker, u
   const uint32_t tiles_per_head = (call.tokens + tile_tokens - 1) / tile_tokens;
   for (uint32_t i = worker; i < tiles_per_head * g.kv_heads; i += workers) {
     const uint32_t begin = i % tiles_per_head * tile_tokens;
-    AttendWhole(call, {i / tiles_per_head, begin, std::min(tile_tokens, call.tokens - begin)}, scratch);
+    AttendWhole(call, {i / tiles_per_head, begin, std::min(tile_tokens, call.tokens - begin)},
+                scratch);
   }
 }
 

@@ -1,4 +1,5 @@
-// Cuts one layer's attention into kernel calls and shares them between workers. Used by every LayerAttention of memory/.
+// Cuts one layer's attention into kernel calls and shares them between workers. Used by every
+// LayerAttention of memory/.
 #pragma once
 
 #include <atomic>
@@ -28,11 +29,13 @@ class AlignedFloats {
   size_t size_ = 0;
 };
 
-// A pass of few tokens has fewer tiles than its workers could share evenly: a decoded token one a KV head. There each head's
-// keys are attended to in parts of kPartBlocks blocks or more, and the worker that ends a head's last part merges them; nobody
-// waits. The parts do not depend on the number of workers, and so neither does the result.
+// A pass of few tokens has fewer tiles than its workers could share evenly: a decoded token one a
+// KV head. There each head's keys are attended to in parts of kPartBlocks blocks or more, and the
+// worker that ends a head's last part merges them; nobody waits. The parts do not depend on the
+// number of workers, and so neither does the result.
 //
-// Owner: a LayerAttention, for all its workers. Thread use: Prepare between passes; else AttendTiles only.
+// Owner: a LayerAttention, for all its workers. Thread use: Prepare between passes; else
+// AttendTiles only.
 class SharedParts {
  public:
   static constexpr uint32_t kPartBlocks = 4;
@@ -40,12 +43,15 @@ class SharedParts {
   static constexpr uint32_t kRowsMax = 16;  // of one KV head; with more there are tiles enough
 
   explicit SharedParts(uint32_t kv_heads) : done(kv_heads) {}
-  // Before a pass whose tokens have `rows` query rows for each KV head and see at most `blocks` blocks.
+  // Before a pass whose tokens have `rows` query rows for each KV head and see at most `blocks`
+  // blocks.
   void Prepare(uint32_t rows, uint32_t blocks, uint32_t head_dim, bool count_mass);
   uint32_t count() const { return count_; }  // of parts for each head; 1: heads are not cut
 
   // Part p of a pass of `blocks` blocks ends before block PartEnd(p), and p + 1 begins there.
-  static uint32_t PartEnd(uint32_t part, uint32_t count, uint32_t blocks) { return blocks * (part + 1) / count; }
+  static uint32_t PartEnd(uint32_t part, uint32_t count, uint32_t blocks) {
+    return blocks * (part + 1) / count;
+  }
 
   AlignedFloats out;   // [kv_heads, count, rows, head_dim]
   AlignedFloats lse;   // [kv_heads, count, rows]
@@ -58,13 +64,16 @@ class SharedParts {
 
 // What one worker needs for its calls.
 struct TileScratch {
-  AlignedFloats q;       // rotated queries of a tile
+  AlignedFloats q;  // rotated queries of a tile
   AlignedFloats out;
   AlignedFloats kernel;
-  std::vector<float> mass;  // [keys, rounded up to blocks], of each KV head where they are apart; used when LayerCall::count_mass
+  // [keys, rounded up to blocks], of each KV head where they are apart; used when
+  // LayerCall::count_mass
+  std::vector<float> mass;
 };
 
-// Workers that a pass may have. Bounds the scratch lists, which are made up front because workers enter at the same time.
+// Workers that a pass may have. Bounds the scratch lists, which are made up front because workers
+// enter at the same time.
 inline constexpr uint32_t kWorkersMax = 64;
 
 struct LayerCall {
@@ -79,8 +88,10 @@ struct LayerCall {
   const VisibleKeys* visible = nullptr;  // [tokens]
   float* out = nullptr;                  // [tokens, q_heads, head_dim]
   bool count_mass = false;
-  bool heads_apart = false;              // each KV head's keys have their own masses, one head's behind the other's
-  SharedParts* parts = nullptr;          // prepared for this pass, or null: heads are not cut into parts
+  // each KV head's keys have their own masses, one head's behind the other's
+  bool heads_apart = false;
+  // prepared for this pass, or null: heads are not cut into parts
+  SharedParts* parts = nullptr;
 };
 
 // Attends this worker's share of the call's tiles. Every worker makes the same call.

@@ -18,7 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A small budget gives the store less to gather before it writes, which makes more and smaller files.
+// A small budget gives the store less to gather before it writes, which makes more and smaller
+// files.
 RocksOptions StoreOptions(const std::string& path, uint64_t budget_bytes) {
   RocksOptions rocks;
   rocks.path = path;
@@ -36,7 +37,8 @@ std::string StampOf(const std::string& path) {
     std::error_code gone;
     const uintmax_t size = entry.file_size(gone);
     const auto time = entry.last_write_time(gone).time_since_epoch().count();
-    files.push_back(entry.path().filename().string() + " " + std::to_string(size) + " " + std::to_string(time) + "\n");
+    files.push_back(entry.path().filename().string() + " " + std::to_string(size) + " " +
+                    std::to_string(time) + "\n");
   }
   std::sort(files.begin(), files.end());
   std::string stamp;
@@ -56,12 +58,15 @@ uint64_t FileBytes(const fs::path& directory) {
   return bytes;
 }
 
-// An import holds a value and a batch, each up to four times while they are written (ImportStore), beside the store's own buffers: at
-// budget / 12 for a value, and as much for a batch at most, all of it stays within the budget.
+// An import holds a value and a batch, each up to four times while they are written (ImportStore),
+// beside the store's own buffers: at budget / 12 for a value, and as much for a batch at most, all
+// of it stays within the budget.
 constexpr uint64_t kImportValueShare = 12, kImportCopies = 4;
 
 // RAM of an open store.
-uint64_t StoreBytes(const RocksOptions& rocks) { return rocks.cache_bytes + (rocks.read_only ? 0 : rocks.write_buffers_bytes_max); }
+uint64_t StoreBytes(const RocksOptions& rocks) {
+  return rocks.cache_bytes + (rocks.read_only ? 0 : rocks.write_buffers_bytes_max);
+}
 
 }  // namespace
 
@@ -69,44 +74,53 @@ struct Engine::Open_ {
   std::string name;
   bool writable = false;
   bool with_model = false;
-  bool being_written = false;  // by an ingest that lets others have the model: nobody else may use it
-  std::string stamp;  // of its files before it was opened for reading, which sees them as they were then
+  // by an ingest that lets others have the model: nobody else may use it
+  bool being_written = false;
+  // of its files before it was opened for reading, which sees them as they were then
+  std::string stamp;
   MemoryReservation store_memory;
   std::unique_ptr<Memory> memory;
 };
 
-Engine::Engine(EngineOptions options) : options_(std::move(options)), budget_(options_.memory_budget_bytes) {
+Engine::Engine(EngineOptions options)
+    : options_(std::move(options)), budget_(options_.memory_budget_bytes) {
   LH_CHECK(IsCodecName(options_.codec));
 }
 Engine::~Engine() = default;
 
 Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
   const ModelInfo& info = model->info();
-  auto used = std::make_unique<RecallProfile>(profile == nullptr ? RecallProfile::For(info) : *profile);
+  auto used =
+      std::make_unique<RecallProfile>(profile == nullptr ? RecallProfile::For(info) : *profile);
   for (const RecallHead& head : used->heads) {
     const auto& layers = info.geometry.layers;
-    if (std::find(layers.begin(), layers.end(), head.layer) == layers.end() || head.kv_head >= info.geometry.kv_heads) {
-      return InvalidArgument("recall profile " + used->name + ": layer " + std::to_string(head.layer) + " head " +
-                             std::to_string(head.kv_head) + " is not an attention head that longhold serves in " + info.name);
+    if (std::find(layers.begin(), layers.end(), head.layer) == layers.end() ||
+        head.kv_head >= info.geometry.kv_heads) {
+      return InvalidArgument("recall profile " + used->name + ": layer " +
+                             std::to_string(head.layer) + " head " + std::to_string(head.kv_head) +
+                             " is not an attention head that longhold serves in " + info.name);
     }
   }
   model_memory_.Release();
-  LH_ASSIGN_OR_RETURN(model_memory_, budget_.Reserve(info.buffer_bytes, "the buffers of model " + info.name));
+  LH_ASSIGN_OR_RETURN(model_memory_,
+                      budget_.Reserve(info.buffer_bytes, "the buffers of model " + info.name));
   model_ = model;
   open_.reset();
   profile_ = std::move(used);
   vocabulary_ = std::make_unique<const LexicalVocabulary>(TokenPieces(*model));
   related_.reset();
   if (info.embedding_width > 0) {
-    related_ = std::make_unique<const RelatedWords>(*vocabulary_, info.embedding_width,
-                                                    [model](std::span<const TokenId> tokens, float* out) { model->Embed(tokens, out); });
+    related_ = std::make_unique<const RelatedWords>(
+        *vocabulary_, info.embedding_width,
+        [model](std::span<const TokenId> tokens, float* out) { model->Embed(tokens, out); });
   }
   return OkStatus();
 }
 
 Status Engine::UseCodec(std::string_view name) {
   if (!IsCodecName(name)) {
-    return InvalidArgument("codec " + std::string(name) + ": unknown; choose one of " + CodecList());
+    return InvalidArgument("codec " + std::string(name) + ": unknown; choose one of " +
+                           CodecList());
   }
   options_.codec = name;
   codec_chosen_ = true;
@@ -126,11 +140,15 @@ const RecallProfile& Engine::profile() const {
 Status Engine::CheckName(std::string_view name) {
   const size_t slash = name.find('/');
   const auto good = [](std::string_view part) {
-    return !part.empty() && part.size() <= 64 && part[0] != '.' && part[0] != '-' && std::all_of(part.begin(), part.end(), IsNameByte);
+    return !part.empty() && part.size() <= 64 && part[0] != '.' && part[0] != '-' &&
+           std::all_of(part.begin(), part.end(), IsNameByte);
   };
-  if (slash == std::string_view::npos ? good(name) : good(name.substr(0, slash)) && good(name.substr(slash + 1))) return OkStatus();
+  if (slash == std::string_view::npos ? good(name)
+                                      : good(name.substr(0, slash)) && good(name.substr(slash + 1)))
+    return OkStatus();
   return InvalidArgument("memory name \"" + std::string(name) +
-                         "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
+                         "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting "
+                         "with a letter or digit");
 }
 
 std::pair<std::string, std::string> Engine::SplitName(const std::string& memory) {
@@ -164,7 +182,8 @@ Status Engine::Exists(const std::string& name) {
                            "); check its permissions, or choose another with --home");
   }
   if (exists) return OkStatus();
-  return NotFound("memory " + name + ": not found in " + options_.home + "; 'longhold list' shows the memories there are");
+  return NotFound("memory " + name + ": not found in " + options_.home +
+                  "; 'longhold list' shows the memories there are");
 }
 
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
@@ -172,7 +191,9 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
     for (const std::weak_ptr<Open_>& lent : lent_) {
       const std::shared_ptr<Open_> other = lent.lock();
       const bool in_use = other != nullptr && other.use_count() > (other == open_ ? 2 : 1);
-      if (in_use && other->name == name && other->writable) return Unavailable("memory " + name + ": is in use by another answer; write to it in a while");
+      if (in_use && other->name == name && other->writable)
+        return Unavailable("memory " + name +
+                           ": is in use by another answer; write to it in a while");
     }
   }
   if (IsOpen(open_.get(), name, access, with_model)) return open_->memory.get();
@@ -189,56 +210,74 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
 }
 
 std::shared_ptr<Engine::Open_> Engine::Lend() {
-  std::erase_if(lent_, [&](const std::weak_ptr<Open_>& lent) { return lent.expired() || lent.lock() == open_; });
+  std::erase_if(lent_, [&](const std::weak_ptr<Open_>& lent) {
+    return lent.expired() || lent.lock() == open_;
+  });
   lent_.push_back(open_);
   return open_;
 }
 
-bool Engine::IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const {
-  if (open == nullptr || open->being_written || open->name != name || (with_model && !open->with_model)) return false;
+bool Engine::IsOpen(const Open_* open, const std::string& name, Access access,
+                    bool with_model) const {
+  if (open == nullptr || open->being_written || open->name != name ||
+      (with_model && !open->with_model))
+    return false;
   return open->writable || (access == Access::kRead && open->stamp == StampOf(PathOf(name)));
 }
 
 bool Engine::HasRoomBeside() const {
   const KvGeometry& geometry = model_->info().geometry;
-  const uint64_t spans = uint64_t{profile_->spans_max} + profile_->follow_spans + profile_->follow_refreshes;
-  const uint64_t stored = spans * SpanTokensMax(*profile_), passed = 2 * kAnswerTokensMin + profile_->reread_tokens;
+  const uint64_t spans =
+      uint64_t{profile_->spans_max} + profile_->follow_spans + profile_->follow_refreshes;
+  const uint64_t stored = spans * SpanTokensMax(*profile_),
+                 passed = 2 * kAnswerTokensMin + profile_->reread_tokens;
   const uint64_t blocks = spans * 2 + stored / kBlockTokens;  // a span begins and ends within one
   const BlockShape shape{static_cast<uint32_t>(geometry.layers.size()), geometry.kv_width()};
-  return budget_.RoomFor(1, WorkingSet::Bytes(geometry, passed, stored) + blocks * shape.Numbers() * sizeof(uint16_t)) == 1;
+  return budget_.RoomFor(1, WorkingSet::Bytes(geometry, passed, stored) +
+                                blocks * shape.Numbers() * sizeof(uint16_t)) == 1;
 }
 
-Result<std::unique_ptr<ColdStore>> Engine::OpenStore(const RocksOptions& rocks, const std::string& name) {
+Result<std::unique_ptr<ColdStore>> Engine::OpenStore(const RocksOptions& rocks,
+                                                     const std::string& name) {
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> plain, OpenRocksStore(rocks));
-  Result<OpenedStore> opened = OpenSealed(
-      std::move(plain), {.master = options_.encryption_key, .name = name, .read_only = rocks.read_only, .name_inside = Memory::NameInside});
-  if (!opened.ok()) return Status(opened.status().code(), "memory " + name + ": " + opened.status().message());
+  Result<OpenedStore> opened = OpenSealed(std::move(plain), {.master = options_.encryption_key,
+                                                             .name = name,
+                                                             .read_only = rocks.read_only,
+                                                             .name_inside = Memory::NameInside});
+  if (!opened.ok())
+    return Status(opened.status().code(), "memory " + name + ": " + opened.status().message());
   if (!opened->sealed && !options_.encryption_key.empty()) {
-    Note("memory " + name + " was made without encryption and stays so; export it, and import it under another name, to have it encrypted");
+    Note("memory " + name +
+         " was made without encryption and stays so; export it, and import it under another name, "
+         "to have it encrypted");
   }
   return std::move(opened->store);
 }
 
-Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access, bool with_model) {
+Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access,
+                                                        bool with_model) {
   LH_RETURN_IF_ERROR(CheckName(name));
   const bool write = access != Access::kRead;
   const fs::path path = PathOf(name);
   const Status exists = Exists(name);
-  if (!exists.ok() && (exists.code() != StatusCode::kNotFound || access != Access::kCreate)) return exists;
+  if (!exists.ok() && (exists.code() != StatusCode::kNotFound || access != Access::kCreate))
+    return exists;
   if (!exists.ok()) LH_RETURN_IF_ERROR(MakeMemoriesDirectory(name));
   RocksOptions rocks = StoreOptions(path.string(), options_.memory_budget_bytes);
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
   auto open = std::make_shared<Open_>();
   if (!write) open->stamp = StampOf(path.string());
-  LH_ASSIGN_OR_RETURN(open->store_memory, budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
+  LH_ASSIGN_OR_RETURN(open->store_memory,
+                      budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenStore(rocks, name));
   open->name = name;
   open->writable = write;
   open->with_model = with_model;
   const ModelInfo* info = with_model ? &model_->info() : nullptr;
   if (!Memory::Exists(*store) && access == Access::kCreate) {
-    LH_ASSIGN_OR_RETURN(open->memory, Memory::Create(std::move(store), name, *info, *profile_, options_.codec));
+    LH_ASSIGN_OR_RETURN(open->memory,
+                        Memory::Create(std::move(store), name, *info, *profile_, options_.codec));
   } else {
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
   }
@@ -246,7 +285,8 @@ Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
   if (with_model) {
     open->memory->UseVocabulary(vocabulary_.get());
     if (!profile_->heads.empty() && !open->memory->HasHeadsOf(*profile_)) {
-      Note("memory " + name + " was indexed for other recall heads than those of profile " + profile_->name + "; 'longhold reindex " + name +
+      Note("memory " + name + " was indexed for other recall heads than those of profile " +
+           profile_->name + "; 'longhold reindex " + name +
            "' brings them and does not read the text again");
     }
   }
@@ -255,20 +295,28 @@ Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
 
 void Engine::CloseMemory() { open_.reset(); }
 
-Result<IngestReport> Engine::Ingest(const std::string& memory_name, const IngestInput& input, const std::atomic<bool>* stop,
+Result<IngestReport> Engine::Ingest(const std::string& memory_name, const IngestInput& input,
+                                    const std::atomic<bool>* stop,
                                     const std::function<void(const IngestProgress&)>& on_progress) {
   LH_CHECK(model_ != nullptr);
-  if (input.text.empty()) return InvalidArgument(input.name + ": is empty; there is nothing to remember");
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(memory_name, Access::kCreate, true));
+  if (input.text.empty())
+    return InvalidArgument(input.name + ": is empty; there is nothing to remember");
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(memory_name, Access::kCreate, true));
   if (codec_chosen_ && memory->manifest().codec != options_.codec) {
-    Note("memory " + memory_name + ": has codec " + memory->manifest().codec + " and keeps it; 'longhold compact " + memory_name + " --codec " +
-         options_.codec + "' changes it");
+    Note("memory " + memory_name + ": has codec " + memory->manifest().codec +
+         " and keeps it; 'longhold compact " + memory_name + " --codec " + options_.codec +
+         "' changes it");
   }
-  const HotWindowOptions window{memory->manifest().sink_tokens, memory->manifest().window_tokens, model_->batch_tokens()};
-  LH_ASSIGN_OR_RETURN(const MemoryReservation reading,
-                      budget_.Reserve(IngestBytes(model_->info().geometry, window, input.text.size()), "reading " + input.name));
+  const HotWindowOptions window{memory->manifest().sink_tokens, memory->manifest().window_tokens,
+                                model_->batch_tokens()};
+  LH_ASSIGN_OR_RETURN(
+      const MemoryReservation reading,
+      budget_.Reserve(IngestBytes(model_->info().geometry, window, input.text.size()),
+                      "reading " + input.name));
   struct Writing {
-    explicit Writing(std::shared_ptr<Open_> held) : open(std::move(held)) { open->being_written = true; }
+    explicit Writing(std::shared_ptr<Open_> held) : open(std::move(held)) {
+      open->being_written = true;
+    }
     ~Writing() { open->being_written = false; }
     const std::shared_ptr<Open_> open;
   } writing(Lend());
@@ -288,7 +336,8 @@ Result<TierReport> Engine::Tiers(const std::string& name) {
   Memory& memory = *open->memory;
   TierReport report;
   report.tokens = memory.committed_tokens();
-  report.exact_bytes = report.tokens * memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t);
+  report.exact_bytes =
+      report.tokens * memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t);
   report.open = open == open_;
   report.ram_index_bytes = memory.index_bytes();
   report.codec = memory.manifest().codec;
@@ -296,13 +345,15 @@ Result<TierReport> Engine::Tiers(const std::string& name) {
   LH_ASSIGN_OR_RETURN(report.index_bytes, memory.store().TableBytes(Table::kIndex));
   LH_ASSIGN_OR_RETURN(report.text_bytes, memory.store().TableBytes(Table::kText));
   LH_ASSIGN_OR_RETURN(const uint64_t disk_bytes, memory.store().DiskBytes());
-  report.other_bytes = disk_bytes - std::min(disk_bytes, report.blocks_bytes + report.index_bytes + report.text_bytes);
+  report.other_bytes = disk_bytes - std::min(disk_bytes, report.blocks_bytes + report.index_bytes +
+                                                             report.text_bytes);
   return report;
 }
 
 Status Engine::Create(const std::string& name, const std::string& codec) {
   LH_CHECK(model_ != nullptr);
-  if (!codec.empty() && !IsCodecName(codec)) return InvalidArgument("codec " + codec + ": unknown; choose one of " + CodecList());
+  if (!codec.empty() && !IsCodecName(codec))
+    return InvalidArgument("codec " + codec + ": unknown; choose one of " + CodecList());
   const Status exists = Exists(name);
   if (exists.ok()) return AlreadyExists("memory " + name + ": is there already");
   if (exists.code() != StatusCode::kNotFound) return exists;
@@ -323,7 +374,8 @@ Result<MemoryInfo> Engine::Show(const std::string& name) {
   info.model_fingerprint = memory->manifest().model_fingerprint;
   info.codec = memory->manifest().codec;
   for (const DocumentRecord& d : memory->documents()) {
-    info.documents.push_back({d.id, d.name, d.aliases, d.bytes, d.tokens, d.committed_tokens, d.version});
+    info.documents.push_back(
+        {d.id, d.name, d.aliases, d.bytes, d.tokens, d.committed_tokens, d.version});
   }
   info.tokens = memory->committed_tokens();
   LH_ASSIGN_OR_RETURN(info.disk_bytes, memory->store().DiskBytes());
@@ -336,7 +388,8 @@ Result<std::vector<MemoryInfo>> Engine::List(const std::string& tenant) {
   if (!tenant.empty()) return list;
   std::vector<std::string> tenants;
   std::error_code ec;  // without that directory there are none
-  for (const auto& entry : fs::directory_iterator(fs::path(options_.home) / "tenants", ec)) tenants.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(fs::path(options_.home) / "tenants", ec))
+    tenants.push_back(entry.path().filename().string());
   std::sort(tenants.begin(), tenants.end());
   for (const std::string& one : tenants) LH_RETURN_IF_ERROR(ListOf(one, &list));
   return list;
@@ -346,11 +399,13 @@ Status Engine::ListOf(const std::string& tenant, std::vector<MemoryInfo>* list) 
   std::vector<std::string> names;
   std::error_code ec;
   for (const auto& entry : fs::directory_iterator(DirectoryOf(tenant), ec)) {
-    const std::string name = (tenant.empty() ? "" : tenant + "/") + entry.path().filename().string();
+    const std::string name =
+        (tenant.empty() ? "" : tenant + "/") + entry.path().filename().string();
     if (entry.is_directory() && CheckName(name).ok()) names.push_back(name);
   }
   if (ec && ec != std::errc::no_such_file_or_directory && ec != std::errc::not_a_directory) {
-    return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() + "); choose another with --home");
+    return InvalidArgument("home " + options_.home + ": cannot be read (" + ec.message() +
+                           "); choose another with --home");
   }
   std::sort(names.begin(), names.end());
   for (const std::string& name : names) {
@@ -372,32 +427,39 @@ uint64_t Engine::DiskBytes(const std::string& tenant, const std::string& but_for
   uint64_t bytes = 0;
   std::error_code ec;
   for (const auto& memory : fs::directory_iterator(DirectoryOf(tenant), ec)) {
-    if (but_for.empty() || memory.path() != fs::path(PathOf(but_for))) bytes += FileBytes(memory.path());
+    if (but_for.empty() || memory.path() != fs::path(PathOf(but_for)))
+      bytes += FileBytes(memory.path());
   }
   return bytes;
 }
 
-Result<ReindexReport> Engine::Reindex(const std::string& name, const std::atomic<bool>* stop,
-                                      const std::function<void(const IngestProgress&)>& on_progress) {
+Result<ReindexReport> Engine::Reindex(
+    const std::string& name, const std::atomic<bool>* stop,
+    const std::function<void(const IngestProgress&)>& on_progress) {
   LH_CHECK(model_ != nullptr);
   const EngineClock::time_point start = EngineClock::now();
   const size_t notes = notes_.size();
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, true));
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(name, Access::kWrite, true));
   notes_.resize(notes);  // what Open has to say is what this call is for
   ReindexReport report;
   report.other_heads = !memory->HasHeadsOf(*profile_);
-  LH_ASSIGN_OR_RETURN(const IndexReport index, memory->Reindex(
-      *profile_, WorkersOf(*model_), stop,
-      [&](uint64_t done, uint64_t total) {
+  LH_ASSIGN_OR_RETURN(
+      const IndexReport index,
+      memory->Reindex(*profile_, WorkersOf(*model_), stop, [&](uint64_t done, uint64_t total) {
         const double seconds = Milliseconds(start, EngineClock::now()) / 1000;
-        if (on_progress) on_progress({name, done, total, seconds > 0 ? static_cast<double>(done) / seconds : 0});
+        if (on_progress)
+          on_progress({name, done, total, seconds > 0 ? static_cast<double>(done) / seconds : 0});
       }));
   LH_RETURN_IF_ERROR(memory->BuildLists(WorkersOf(*model_)));
   for (const DocumentRecord& d : memory->documents()) {
     for (uint32_t n = 0; uint64_t{n} * kCommitTokens < d.committed_tokens; ++n) {
-      if (stop != nullptr && stop->load()) return Cancelled("reindexing of memory " + name + ": stopped; faithful attention will have to read its blocks");
+      if (stop != nullptr && stop->load())
+        return Cancelled("reindexing of memory " + name +
+                         ": stopped; faithful attention will have to read its blocks");
       uint64_t lost = 0;  // told of the index already
-      LH_RETURN_IF_ERROR(memory->SummariesOf(d.id, n, model_->info().geometry, WorkersOf(*model_), &lost).status());
+      LH_RETURN_IF_ERROR(
+          memory->SummariesOf(d.id, n, model_->info().geometry, WorkersOf(*model_), &lost)
+              .status());
     }
   }
   report.tokens = memory->committed_tokens();
@@ -415,9 +477,10 @@ Status Engine::Forget(const std::string& name, const std::string& document, bool
     LH_RETURN_IF_ERROR(Exists(name));
     open_.reset();
     const Status removed = RemoveRocksStore(PathOf(name));
-    return removed.ok() ? removed : Status(removed.code(), "memory " + name + ": " + removed.message());
+    return removed.ok() ? removed
+                        : Status(removed.code(), "memory " + name + ": " + removed.message());
   }
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(name, Access::kWrite, false));
   bool found = false;
   for (const DocumentRecord* d = memory->Find(document); d != nullptr; d = memory->Find(document)) {
     found = true;
@@ -428,31 +491,37 @@ Status Engine::Forget(const std::string& name, const std::string& document, bool
     }
   }
   if (!found) {
-    return NotFound("memory " + name + ": has no document " + document + "; 'longhold show " + name + "' lists them");
+    return NotFound("memory " + name + ": has no document " + document + "; 'longhold show " +
+                    name + "' lists them");
   }
   return compact ? memory->store().Compact() : OkStatus();
 }
 
 Status Engine::Compact(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(name, Access::kWrite, false));
   LH_RETURN_IF_ERROR(memory->BuildLists(ThreadsFor));
   return memory->store().Compact();
 }
 
-Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view codec, const std::atomic<bool>* stop,
+Result<RecodeReport> Engine::Recode(const std::string& name, std::string_view codec,
+                                    const std::atomic<bool>* stop,
                                     const std::function<void(const IngestProgress&)>& on_progress) {
-  if (!IsCodecName(codec)) return InvalidArgument("codec " + std::string(codec) + ": unknown; choose one of " + CodecList());
+  if (!IsCodecName(codec))
+    return InvalidArgument("codec " + std::string(codec) + ": unknown; choose one of " +
+                           CodecList());
   const EngineClock::time_point start = EngineClock::now();
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kWrite, false));
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(name, Access::kWrite, false));
   return memory->Recode(codec, ThreadsFor, stop, [&](uint64_t done, uint64_t total) {
     const double seconds = Milliseconds(start, EngineClock::now()) / 1000;
     const double tokens = static_cast<double>(done * kBlockTokens);
-    if (on_progress) on_progress({name, done * kBlockTokens, total * kBlockTokens, seconds > 0 ? tokens / seconds : 0});
+    if (on_progress)
+      on_progress(
+          {name, done * kBlockTokens, total * kBlockTokens, seconds > 0 ? tokens / seconds : 0});
   });
 }
 
 Result<std::unique_ptr<ExportStream>> Engine::OpenExport(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(name, Access::kRead, false));
   // Whose it is stays here.
   return std::make_unique<ExportStream>(&memory->store(), SplitName(name).second);
 }
@@ -461,7 +530,8 @@ Result<TransferReport> Engine::Export(const std::string& name, const ByteSink& s
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<ExportStream> stream, OpenExport(name));
   for (;;) {
     const Result<std::string> bytes = stream->Next();
-    if (bytes.status().code() == StatusCode::kDataLoss) return DataLoss("memory " + name + ": " + bytes.status().message());
+    if (bytes.status().code() == StatusCode::kDataLoss)
+      return DataLoss("memory " + name + ": " + bytes.status().message());
     if (!bytes.ok()) return bytes.status();
     if (bytes->empty()) return stream->report();
     LH_RETURN_IF_ERROR(sink(*bytes));
@@ -474,10 +544,12 @@ Status Engine::MakeMemoriesDirectory(const std::string& memory) const {
   if (!tenant.empty()) ec = MakePrivateDirectory((fs::path(options_.home) / "tenants").string());
   if (!ec) ec = MakePrivateDirectory(DirectoryOf(tenant));
   if (!ec) return OkStatus();
-  return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() + "); choose another with --home or LONGHOLD_HOME");
+  return InvalidArgument("home " + options_.home + ": cannot be written (" + ec.message() +
+                         "); choose another with --home or LONGHOLD_HOME");
 }
 
-Result<TransferReport> Engine::Import(const ByteSource& source, const std::string& name, const ImportLimits& limits) {
+Result<TransferReport> Engine::Import(const ByteSource& source, const std::string& name,
+                                      const ImportLimits& limits) {
   LH_ASSIGN_OR_RETURN(TransferReport report, [&]() -> Result<TransferReport> {
     TransferReport named;
     LH_ASSIGN_OR_RETURN(named.name, ReadExportName(source));
@@ -486,33 +558,47 @@ Result<TransferReport> Engine::Import(const ByteSource& source, const std::strin
   const std::string own = name.empty() ? report.name : name;
   LH_RETURN_IF_ERROR(CheckName(own));
   const Status exists = Exists(own);
-  if (exists.ok()) return AlreadyExists("memory " + own + ": is there already; import under another name with --into, or forget it first");
+  if (exists.ok())
+    return AlreadyExists(
+        "memory " + own +
+        ": is there already; import under another name with --into, or forget it first");
   if (exists.code() != StatusCode::kNotFound) return exists;
   open_.reset();
   // Under a name that no memory can have until it is whole.
   const fs::path path = PathOf(own);
-  const std::string hidden = (path.parent_path() / (".import-" + path.filename().string())).string();
+  const std::string hidden =
+      (path.parent_path() / (".import-" + path.filename().string())).string();
   LH_RETURN_IF_ERROR(MakeMemoriesDirectory(own));
   std::error_code ec;
-  if (fs::exists(hidden, ec)) LH_RETURN_IF_ERROR(RemoveRocksStore(hidden));  // of an import that was killed
+  // of an import that was killed
+  if (fs::exists(hidden, ec)) LH_RETURN_IF_ERROR(RemoveRocksStore(hidden));
   RocksOptions rocks = StoreOptions(hidden, options_.memory_budget_bytes);
   rocks.create_if_missing = true;
   const uint64_t value_bytes_max = options_.memory_budget_bytes / kImportValueShare;
   const ImportRules rules = RulesOf(limits, value_bytes_max);
-  LH_ASSIGN_OR_RETURN(const MemoryReservation reserved,
-                      budget_.Reserve(StoreBytes(rocks) + kImportCopies * (value_bytes_max + rules.batch_bytes), "importing memory " + own));
+  LH_ASSIGN_OR_RETURN(
+      const MemoryReservation reserved,
+      budget_.Reserve(StoreBytes(rocks) + kImportCopies * (value_bytes_max + rules.batch_bytes),
+                      "importing memory " + own));
   const Status imported = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store, OpenStore(rocks, own));
     LH_ASSIGN_OR_RETURN(report, ImportStore(source, *store, rules));
-    LH_ASSIGN_OR_RETURN(const std::unique_ptr<Memory> memory, Memory::Open(std::move(store), own, nullptr));
-    if (limits.model != nullptr && memory->manifest().model_fingerprint == limits.model->fingerprint) LH_RETURN_IF_ERROR(memory->CheckModel(*limits.model));
+    LH_ASSIGN_OR_RETURN(const std::unique_ptr<Memory> memory,
+                        Memory::Open(std::move(store), own, nullptr));
+    if (limits.model != nullptr &&
+        memory->manifest().model_fingerprint == limits.model->fingerprint)
+      LH_RETURN_IF_ERROR(memory->CheckModel(*limits.model));
     return memory->Rename(own);
   }();
   if (!imported.ok()) {
     (void)RemoveRocksStore(hidden);
     return imported;
   }
-  if (report.left_out > 0) Note("memory " + own + ": " + std::to_string(report.left_out) + " resume states and lists were left out; a text that was not read to its end is read anew, and 'longhold reindex " + own + "' makes lists again");
+  if (report.left_out > 0)
+    Note("memory " + own + ": " + std::to_string(report.left_out) +
+         " resume states and lists were left out; a text that was not read to its end is read "
+         "anew, and 'longhold reindex " +
+         own + "' makes lists again");
   fs::rename(hidden, path, ec);
   if (ec) return Internal("memory " + own + ": cannot be given its name (" + ec.message() + ")");
   report.name = own;
@@ -520,7 +606,7 @@ Result<TransferReport> Engine::Import(const ByteSource& source, const std::strin
 }
 
 Status Engine::Verify(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(Memory* memory, Open(name, Access::kRead, false));
+  LH_ASSIGN_OR_RETURN(Memory * memory, Open(name, Access::kRead, false));
   return memory->Verify();
 }
 

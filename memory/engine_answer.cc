@@ -1,4 +1,5 @@
-// How a question is answered from what was recalled: what is read again, the working set, decoding, citations.
+// How a question is answered from what was recalled: what is read again, the working set, decoding,
+// citations.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -15,18 +16,21 @@ namespace {
 
 using Clock = EngineClock;
 
-// What is read again around a peak: its line or sentence, at most this far to either side. More of a text that repeats itself would
-// show the model other lines of the same form.
+// What is read again around a peak: its line or sentence, at most this far to either side. More of
+// a text that repeats itself would show the model other lines of the same form.
 constexpr uint32_t kExcerptReach = 112;
-// A word that a span makes likelier by less than the first, in nats a token, is not what the span is about; by the second, it is.
+// A word that a span makes likelier by less than the first, in nats a token, is not what the span
+// is about; by the second, it is.
 constexpr double kFoundLookMin = 0.5, kFoundLookFull = 4;
-// Sentences of this share of the heaviest one's weight say the same of the question (SpanSentence::share).
+// Sentences of this share of the heaviest one's weight say the same of the question
+// (SpanSentence::share).
 constexpr double kFullShare = 0.95;
 
 // Shorter sentences share the next one's mark; most of them are none ("Mr.").
 constexpr size_t kMarkedBytesMin = 12;
 
-// Of the attention that recalled words would get, what the model's own get: else it goes on with its words instead of what it was told.
+// Of the attention that recalled words would get, what the model's own get: else it goes on with
+// its words instead of what it was told.
 constexpr double kOwnWordsShare = 0.2;
 
 // Whether what follows a blank is another sentence.
@@ -40,7 +44,8 @@ bool EndsSentence(std::string_view text) {
       closed = true;
     }
   }
-  for (const std::string_view end : {".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u0964", "\u061f", "\u06d4"}) {
+  for (const std::string_view end :
+       {".", "!", "?", "\u3002", "\uff01", "\uff1f", "\u0964", "\u061f", "\u06d4"}) {
     if (text.ends_with(end)) return true;
   }
   return false;
@@ -56,37 +61,47 @@ std::string Trim(const std::string& text) {
 
 }  // namespace
 
-// Layers that stay with the engine keep no keys of the document, so of a recalled span they see nothing: in Gemma 15 of 18.
-// The best spans, as far as they fill half of those layers' window, are therefore read again, right before the question.
+// Layers that stay with the engine keep no keys of the document, so of a recalled span they see
+// nothing: in Gemma 15 of 18. The best spans, as far as they fill half of those layers' window, are
+// therefore read again, right before the question.
 size_t Engine::SpansToReread(const Planned& p) const {
   uint64_t room = p.reread_tokens > 0 ? 0 : model_->info().native_window / 2;
   size_t count = 0;
-  while (count < p.plan.spans.size() && p.plan.spans[count].tokens.size() <= room) room -= p.plan.spans[count++].tokens.size();
+  while (count < p.plan.spans.size() && p.plan.spans[count].tokens.size() <= room)
+    room -= p.plan.spans[count++].tokens.size();
   return count;
 }
 
-// Keys and values that were stored while other text of the same form stood in the window hold traces of that text: digits get
-// lost, or come from a neighbour. Read again by itself, the place is copied right.
+// Keys and values that were stored while other text of the same form stood in the window hold
+// traces of that text: digits get lost, or come from a neighbour. Read again by itself, the place
+// is copied right.
 Status Engine::ReadSentences(Planned& p) const {
   std::vector<SpanSentence> sentences;
   if (p.reread_tokens == 0) return OkStatus();
   std::vector<ExcerptSpan> spans;
   for (size_t i = 0; i < p.plan.spans.size(); ++i) {
     const PlannedSpan& span = p.plan.spans[i];
-    spans.push_back({.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
+    spans.push_back(
+        {.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
     for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
       LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
       // Whole, also where the span cuts it.
-      if (!sentences.empty() && sentences.back().span == i) tokens.begin = std::max(tokens.begin, sentences.back().tokens.end);
+      if (!sentences.empty() && sentences.back().span == i)
+        tokens.begin = std::max(tokens.begin, sentences.back().tokens.end);
       t = std::max(tokens.end, t + 1);
       if (tokens.empty()) continue;
       LH_ASSIGN_OR_RETURN(const std::vector<TokenId> ids, p.memory->Tokens(span.document, tokens));
-      SpanSentence sentence{.span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
+      SpanSentence sentence{
+          .span = i, .tokens = tokens, .peak = tokens.Contains(span.peak), .has = {}, .about = {}};
       // A word that the span does not make likelier stands there by chance.
       const std::vector<LexicalWord> words = vocabulary_->Words(ids);
       sentence.form = FormWords(words, ids, vocabulary_->pieces());
-      for (const WordBeside& word : WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt), p.related)) {
-        const double about = span.look_logs.empty() ? 1 : word.look < kFoundLookMin ? 0 : std::min(1.0, word.look / kFoundLookFull);
+      for (const WordBeside& word :
+           WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt), p.related)) {
+        const double about = span.look_logs.empty() ? 1
+                             : word.look < kFoundLookMin
+                                 ? 0
+                                 : std::min(1.0, word.look / kFoundLookFull);
         sentence.has.push_back(word.found);
         sentence.about.push_back(word.Found() * about);
       }
@@ -103,7 +118,8 @@ void Engine::LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece
     std::vector<Piece> rest;
     for (const Piece& piece : *pieces) {
       const uint64_t base = uint64_t{piece.key.block} * kBlockTokens;
-      const uint64_t begin = std::max(s.tokens.begin, base + piece.row_begin), end = std::min(s.tokens.end, base + piece.row_end);
+      const uint64_t begin = std::max(s.tokens.begin, base + piece.row_begin),
+                     end = std::min(s.tokens.end, base + piece.row_end);
       if (piece.span != s.span || begin >= end) {
         rest.push_back(piece);
         continue;
@@ -122,7 +138,8 @@ void Engine::LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece
 void Engine::MarkOwnWords(const Planned& p, std::vector<Piece>* pieces) {
   std::vector<Piece> cut;
   for (Piece& piece : *pieces) {
-    const uint64_t base = uint64_t{piece.key.block} * kBlockTokens, own = p.memory->Get(piece.key.document).own_words;
+    const uint64_t base = uint64_t{piece.key.block} * kBlockTokens,
+                   own = p.memory->Get(piece.key.document).own_words;
     if (own == 0 || own >= base + piece.row_end) {
       cut.push_back(piece);
       continue;
@@ -138,7 +155,8 @@ void Engine::MarkOwnWords(const Planned& p, std::vector<Piece>* pieces) {
 }
 
 float Engine::BiasOf(const PlannedSpan& span, const Piece& piece) const {
-  return static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)) + (piece.own_words ? std::log(kOwnWordsShare) : 0.0));
+  return static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)) +
+                            (piece.own_words ? std::log(kOwnWordsShare) : 0.0));
 }
 
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
@@ -166,7 +184,8 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
     TokenSpan& place = (*places)[piece.span];
     if (place.empty()) place.begin = piece.index;
     place.end = piece.index + rows;
-    const bool read_again = std::any_of(kept.begin(), kept.end(), [&](const Piece* k) { return k->key == piece.key; });
+    const bool read_again =
+        std::any_of(kept.begin(), kept.end(), [&](const Piece* k) { return k->key == piece.key; });
     kept.push_back(&piece);
     if (read_again) continue;  // another of its rows' parts
     ++reply->blocks_read;
@@ -176,7 +195,8 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
   const size_t layers = model_->info().geometry.layers.size();
   model_->Parallel(kept.size() * layers, [&](size_t i) {
     const Piece& piece = *kept[i / layers];
-    p.set->PlaceRows(*p.Rows(piece), piece.row_begin, piece.row_end, piece.index, static_cast<uint32_t>(i % layers));
+    p.set->PlaceRows(*p.Rows(piece), piece.row_begin, piece.row_end, piece.index,
+                     static_cast<uint32_t>(i % layers));
   });
   for (const Piece* piece : kept) {
     p.set->CommitRows(piece->row_end - piece->row_begin, BiasOf(p.plan.spans[piece->span], *piece));
@@ -201,7 +221,8 @@ size_t Engine::SpansThatFit(const Planned& p) const {
 Status Engine::ReserveAnswer(Planned& p) {
   uint64_t refreshes = uint64_t{profile_->follow_refreshes} * SpanTokensMax(*profile_);
   for (;;) {
-    uint64_t passed = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes, stored = 0;
+    uint64_t passed = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes,
+             stored = 0;
     std::vector<Piece> pieces;
     for (size_t i = 0; i < p.plan.spans.size(); ++i) {
       (i < SpansToReread(p) ? passed : stored) += p.plan.spans[i].tokens.size();
@@ -210,7 +231,8 @@ Status Engine::ReserveAnswer(Planned& p) {
     if (!p.plan.spans.empty()) passed += p.reread_tokens;
     passed = std::min<uint64_t>(passed, p.set->capacity());
     stored = std::min(stored, p.set->capacity() - passed);
-    Status reserved = p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * p.BlockBytes()));
+    Status reserved =
+        p.block_memory.Resize(std::max(p.block_memory.bytes(), pieces.size() * p.BlockBytes()));
     if (reserved.ok()) {
       reserved = p.set_memory.Resize(WorkingSet::Bytes(model_->info().geometry, passed, stored));
     }
@@ -227,28 +249,37 @@ Status Engine::ReserveAnswer(Planned& p) {
 
 namespace {
 
-TokenLikelihood LikelihoodOf(TokenId token, std::span<const float> logits, uint32_t likeliest, const std::function<std::string(TokenId)>& piece) {
+TokenLikelihood LikelihoodOf(TokenId token, std::span<const float> logits, uint32_t likeliest,
+                             const std::function<std::string(TokenId)>& piece) {
   const double max = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - max);
   const double all = max + std::log(sum);
-  TokenLikelihood told{.text = piece(token), .log = logits[static_cast<size_t>(token)] - all, .likeliest = {}};
+  TokenLikelihood told{
+      .text = piece(token), .log = logits[static_cast<size_t>(token)] - all, .likeliest = {}};
   std::vector<TokenId> best(logits.size());
   std::iota(best.begin(), best.end(), TokenId{0});
   const size_t count = std::min<size_t>({likeliest, kLikeliestMax, best.size()});
   std::partial_sort(best.begin(), best.begin() + static_cast<ptrdiff_t>(count), best.end(),
-                    [&](TokenId a, TokenId b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
-  for (size_t i = 0; i < count; ++i) told.likeliest.emplace_back(piece(best[i]), logits[static_cast<size_t>(best[i])] - all);
+                    [&](TokenId a, TokenId b) {
+                      return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+                    });
+  for (size_t i = 0; i < count; ++i)
+    told.likeliest.emplace_back(piece(best[i]), logits[static_cast<size_t>(best[i])] - all);
   return told;
 }
 
 }  // namespace
 
-Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question, const AskOptions& options) {
+Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view question,
+                             const AskOptions& options) {
   if (options.attend == Attend::kFaithful) return AskFaithful(memory_name, question, options);
   const Clock::time_point start = Clock::now();
-  const auto late = [&] { return options.deadline.has_value() && Clock::now() >= *options.deadline; };
-  const Status too_late = DeadlineExceeded("the time that was given was over before the answer began");
+  const auto late = [&] {
+    return options.deadline.has_value() && Clock::now() >= *options.deadline;
+  };
+  const Status too_late =
+      DeadlineExceeded("the time that was given was over before the answer began");
   if (late()) return too_late;
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory_name, question, options, /*answers=*/true));
   if (late()) return too_late;
@@ -289,30 +320,39 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   uint32_t position = head;
   for (size_t i = reread; i-- > 0;) {
     const PlannedSpan& span = p.plan.spans[i];
-    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(span.document, span.tokens));
-    if (set.size() + tokens.size() + p.prompt.tail.size() + p.answer_tokens > set.capacity()) continue;
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
+                        p.memory->Tokens(span.document, span.tokens));
+    if (set.size() + tokens.size() + p.prompt.tail.size() + p.answer_tokens > set.capacity())
+      continue;
     places[i] = {set.size(), set.size() + tokens.size()};
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, tokens, position, false));
     position += static_cast<uint32_t>(tokens.size());
     reply.tokens_recalled += tokens.size();
   }
-  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's sentences. What says as much of the question as anything
-  // comes in the text's order: where a thing changes, the last word on it counts.
+  // Worst first, as everywhere, in one pass; read[i] are the keys of span i's sentences. What says
+  // as much of the question as anything comes in the text's order: where a thing changes, the last
+  // word on it counts.
   const auto reading_order = [&](const SpanSentence& s) {
     const bool full = s.share >= kFullShare;
-    return std::tuple(full, full ? uint64_t{0} : p.plan.spans.size() - s.span, full ? p.plan.spans[s.span].document : DocumentId{},
-                      s.tokens.begin);
+    return std::tuple(full, full ? uint64_t{0} : p.plan.spans.size() - s.span,
+                      full ? p.plan.spans[s.span].document : DocumentId{}, s.tokens.begin);
   };
-  std::stable_sort(p.excerpts.begin(), p.excerpts.end(), [&](const SpanSentence& a, const SpanSentence& b) { return reading_order(a) < reading_order(b); });
+  std::stable_sort(p.excerpts.begin(), p.excerpts.end(),
+                   [&](const SpanSentence& a, const SpanSentence& b) {
+                     return reading_order(a) < reading_order(b);
+                   });
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
   std::vector<TokenSpan> read(p.plan.spans.size());
   std::vector<TokenId> text_again;
   LongWords long_words(options.answer_prefix);
   for (const SpanSentence& excerpt : p.excerpts) {
-    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
-    const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() + p.prompt.tail.size() + p.answer_tokens;
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
+                        p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
+    const uint64_t wanted = text_again.size() + line_break.size() + tokens.size() +
+                            p.prompt.tail.size() + p.answer_tokens;
     if (set.size() + wanted > set.capacity()) continue;
-    if (!text_again.empty()) text_again.insert(text_again.end(), line_break.begin(), line_break.end());
+    if (!text_again.empty())
+      text_again.insert(text_again.end(), line_break.begin(), line_break.end());
     const uint64_t begin = set.size() + text_again.size();
     std::vector<std::string> pieces;
     for (TokenId id : tokens) pieces.push_back(model_->Piece(id));
@@ -322,11 +362,15 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     text_again.insert(text_again.end(), tokens.begin(), tokens.end());
   }
   reply.tokens_reread = text_again.size();
-  // What the best spans' text was read again for counts as read by the model: their keys are not the memory's.
+  // What the best spans' text was read again for counts as read by the model: their keys are not
+  // the memory's.
   uint64_t from_memory = reply.tokens_recalled;
-  for (size_t i = 0; i < reread; ++i) from_memory -= std::min<uint64_t>(from_memory, places[i].size());
-  AskProgress progress{.tokens = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reread, .from_memory = from_memory,
-                       .done = p.prompt.head.size() + reply.tokens_recalled, .ms = 0};
+  for (size_t i = 0; i < reread; ++i)
+    from_memory -= std::min<uint64_t>(from_memory, places[i].size());
+  AskProgress progress{.tokens = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reread,
+                       .from_memory = from_memory,
+                       .done = p.prompt.head.size() + reply.tokens_recalled,
+                       .ms = 0};
   const auto tell_progress = [&](uint64_t tokens) {
     progress.done += tokens;
     progress.ms = Milliseconds(start, Clock::now());
@@ -351,7 +395,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
       LH_ASSIGN_OR_RETURN(heard, p.follow->After(generated, p.plan));
     }
     if (heard.has_value()) {
-      LH_ASSIGN_OR_RETURN(const TokenSpan place, Refresh(p, *heard, generated, left, &described, &tail_at, &tail_position, &reply));
+      LH_ASSIGN_OR_RETURN(const TokenSpan place, Refresh(p, *heard, generated, left, &described,
+                                                         &tail_at, &tail_position, &reply));
       if (!place.empty()) {
         places.push_back(place);
         read.emplace_back();
@@ -369,14 +414,16 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     }
     return received;
   };
-  std::vector<size_t> marked;              // spans, in the order of their first marks
+  std::vector<size_t> marked;  // spans, in the order of their first marks
   std::vector<double> before = options.marks ? received_now() : std::vector<double>();
   const auto mark = [&]() -> std::string {
     const std::vector<double> now = received_now();
-    before.resize(now.size(), 0);          // a span that was recalled meanwhile
+    before.resize(now.size(), 0);  // a span that was recalled meanwhile
     size_t best = now.size();
     for (size_t i = 0; i < now.size(); ++i) {
-      if (now[i] > before[i] && (best == now.size() || now[i] - before[i] > now[best] - before[best])) best = i;
+      if (now[i] > before[i] &&
+          (best == now.size() || now[i] - before[i] > now[best] - before[best]))
+        best = i;
     }
     before = now;
     if (best == now.size()) return "";
@@ -385,8 +432,9 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     if (known == marked.end()) marked.push_back(best);
     return " [" + std::to_string(number) + "]";
   };
-  LH_RETURN_IF_ERROR(Generate(set, options, p.answer_tokens, long_words, {start, prompt_start, position},
-                              {hear, options.marks ? mark : std::function<std::string()>()}, &reply));
+  LH_RETURN_IF_ERROR(
+      Generate(set, options, p.answer_tokens, long_words, {start, prompt_start, position},
+               {hear, options.marks ? mark : std::function<std::string()>()}, &reply));
 
   const std::vector<double> received = received_now();
   const double total = std::accumulate(received.begin(), received.end(), 0.0);
@@ -394,7 +442,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   for (size_t i = 0; i < places.size(); ++i) {
     if (std::find(marked.begin(), marked.end(), i) == marked.end()) order.push_back(i);
   }
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return received[a] > received[b]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return received[a] > received[b]; });
   order.insert(order.begin(), marked.begin(), marked.end());
   for (size_t i : order) {
     if (places[i].empty() && read[i].empty()) continue;  // nothing of it was before the model
@@ -426,14 +475,19 @@ Status Engine::PlaceCitations(Memory& memory, const AskOptions& options, AskRepl
     const Result<std::vector<uint64_t>> before = memory.CharactersBefore(documents[d].id, bytes);
     if (before.status().code() == StatusCode::kDataLoss) continue;
     if (!before.ok()) return before.status();
-    const auto at = [&](uint64_t byte) { return (*before)[static_cast<size_t>(std::lower_bound(bytes.begin(), bytes.end(), byte) - bytes.begin())]; };
-    for (Citation* c : own) c->characters = TextSpan{at(c->span.bytes.begin), at(c->span.bytes.end)};
+    const auto at = [&](uint64_t byte) {
+      return (*before)[static_cast<size_t>(std::lower_bound(bytes.begin(), bytes.end(), byte) -
+                                           bytes.begin())];
+    };
+    for (Citation* c : own)
+      c->characters = TextSpan{at(c->span.bytes.begin), at(c->span.bytes.end)};
   }
   return OkStatus();
 }
 
-Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens, const LongWords& long_words, const Begun& begun,
-                        const AnswerHooks& hooks, AskReply* reply) {
+Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens,
+                        const LongWords& long_words, const Begun& begun, const AnswerHooks& hooks,
+                        AskReply* reply) {
   uint32_t position = begun.position;
   const auto sampler = model_->NewSampler(options.sampler);
   std::string text;
@@ -445,7 +499,8 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   // What the last logits say of a token.
   const auto tell = [&](TokenId chosen) {
     if (!options.likeliest.has_value()) return;
-    reply->likelihoods.push_back(LikelihoodOf(chosen, model_->logits(), *options.likeliest, [&](TokenId id) { return model_->Piece(id); }));
+    reply->likelihoods.push_back(LikelihoodOf(chosen, model_->logits(), *options.likeliest,
+                                              [&](TokenId id) { return model_->Piece(id); }));
   };
   TokenId token = sample();
   const Clock::time_point first = Clock::now();
@@ -455,7 +510,8 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   std::string said;  // the text, with marks where they are wanted
   size_t shown = 0, marked_at = 0;
   const auto show = [&](size_t end) {
-    if (options.on_text && end > shown) options.on_text(std::string_view(said).substr(shown, end - shown));
+    if (options.on_text && end > shown)
+      options.on_text(std::string_view(said).substr(shown, end - shown));
     shown = std::max(shown, end);
   };
   const bool plain = !model_->info().chat;
@@ -464,9 +520,13 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   for (;; ++count) {
     if (model_->EndsAnswer(token) || (options.stop != nullptr && options.stop->load())) break;
     const bool late = options.deadline.has_value() && Clock::now() >= *options.deadline;
-    if (count >= answer_tokens || set.size() >= set.capacity() || late) { reply->cut = true; break; }
+    if (count >= answer_tokens || set.size() >= set.capacity() || late) {
+      reply->cut = true;
+      break;
+    }
     for (const char c : model_->Piece(token)) {
-      if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin && (c == '\n' || EndsSentence(text))) {
+      if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin &&
+          (c == '\n' || EndsSentence(text))) {
         said += hooks.mark();
         marked_at = said.size();
       }
@@ -474,15 +534,19 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
       said += c;
     }
     tell(token);
-    // A model without a chat template goes on with questions of its own: its answer is the first line.
-    const size_t first_word = text.find_first_not_of(" \n");  // npos while there is none, and then there is no newline after it
+    // A model without a chat template goes on with questions of its own: its answer is the first
+    // line. npos while there is none, and then there is no newline after it
+    const size_t first_word = text.find_first_not_of(" \n");
     const size_t newline = plain ? text.find('\n', first_word) : std::string::npos;
     if (newline != std::string::npos) {
       said.resize(said.size() - (text.size() - newline));
       text.resize(newline);
     }
     show(WholeCharacters(said));
-    if (newline != std::string::npos) { ++count; break; }
+    if (newline != std::string::npos) {
+      ++count;
+      break;
+    }
     LH_RETURN_IF_ERROR(RunTokens(*model_, set, std::span(&token, 1), position++, true));
     generated.push_back(token);
     if (hooks.hear) {
@@ -506,12 +570,15 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   return OkStatus();
 }
 
-Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span<const TokenId> generated, uint32_t answer_tokens,
-                                  std::vector<RecalledSpan>* described, uint32_t* tail_at, uint32_t* position, AskReply* reply) {
+Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span,
+                                  std::span<const TokenId> generated, uint32_t answer_tokens,
+                                  std::vector<RecalledSpan>* described, uint32_t* tail_at,
+                                  uint32_t* position, AskReply* reply) {
   WorkingSet& set = *p.set;
   const auto rows = static_cast<uint32_t>(span.tokens.size());
   const uint64_t wanted = uint64_t{set.size()} + rows + answer_tokens;
-  if (wanted > set.capacity() || set.BytesWith(wanted - set.size()) > p.set_memory.bytes()) return TokenSpan{};
+  if (wanted > set.capacity() || set.BytesWith(wanted - set.size()) > p.set_memory.bytes())
+    return TokenSpan{};
   Result<RecalledSpan> description = Describe(*p.memory, span);
   if (!description.ok() && description.status().code() == StatusCode::kDataLoss) {
     ++reply->spans_lost;
@@ -538,7 +605,8 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span
   model_->NativeForget(*position, UINT32_MAX);
   for (const Piece& piece : pieces) {
     set.AppendBlock(*p.Rows(piece), piece.row_begin, piece.row_end, BiasOf(span, piece));
-    if (&piece != &pieces.front() && std::prev(&piece)->key == piece.key) continue;  // another of its rows' parts
+    // another of its rows' parts
+    if (&piece != &pieces.front() && std::prev(&piece)->key == piece.key) continue;
     ++reply->blocks_read;
     reply->bytes_read += p.blocks.at(piece.key).bytes;
   }
@@ -548,7 +616,8 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span
   // Attention is counted anew: the tokens that gave it run again.
   set.CountMass();
   LH_RETURN_IF_ERROR(RunTokens(*model_, set, p.prompt.tail, *position, generated.empty()));
-  LH_RETURN_IF_ERROR(RunTokens(*model_, set, generated, *position + static_cast<uint32_t>(p.prompt.tail.size()), true));
+  LH_RETURN_IF_ERROR(RunTokens(*model_, set, generated,
+                               *position + static_cast<uint32_t>(p.prompt.tail.size()), true));
   p.plan.spans.push_back(span);
   described->push_back(std::move(*description));
   reply->tokens_recalled += rows;
@@ -557,7 +626,8 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span, std::span
   return TokenSpan{begin, *tail_at};
 }
 
-Result<AskReply> Engine::Abstain(Planned& p, const AskOptions& options, Clock::time_point start, AskReply reply) {
+Result<AskReply> Engine::Abstain(Planned& p, const AskOptions& options, Clock::time_point start,
+                                 AskReply reply) {
   p.plan.spans.resize(std::min<size_t>(p.plan.spans.size(), 1));
   LH_ASSIGN_OR_RETURN(reply.closest, DescribeAll(p, &reply.spans_lost));
   reply.abstained = true;

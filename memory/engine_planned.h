@@ -1,4 +1,5 @@
-// A question on its way through the engine: what recall and ask share. Internal to the engine_*.cc files.
+// A question on its way through the engine: what recall and ask share. Internal to the engine_*.cc
+// files.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +28,7 @@ struct Engine::Piece {
   size_t span = 0;  // which of the plan's
   BlockKey key;
   uint32_t row_begin = 0, row_end = 0;
-  uint32_t index = 0;  // where its keys go in the working set
+  uint32_t index = 0;      // where its keys go in the working set
   bool own_words = false;  // the model's: DocumentRecord::own_words
 };
 
@@ -38,27 +39,31 @@ struct Engine::Planned {
     uint64_t bytes = 0;
   };
 
-  std::shared_ptr<Open_> open;       // what holds the memory
+  std::shared_ptr<Open_> open;  // what holds the memory
   Memory* memory = nullptr;
   Prompt prompt;
-  std::unique_ptr<WorkingSet> set;   // holds the head
+  std::unique_ptr<WorkingSet> set;  // holds the head
   RecallPlan plan;
   std::vector<LexicalWord> words;    // the question's, in order
   std::vector<AskedWord> asked;      // the distinct ones
   std::vector<RelatedWord> related;  // what may stand for them, by its weight in the profile
-  std::vector<PlannedSpan> weighed;  // all spans that competed, in their final order; the plan keeps the best
-  uint32_t reread_tokens = 0;        // AskOptions::reencode_tokens, or the profile's
-  uint32_t answer_tokens = 0;        // the longest answer that there is room for, at most AskOptions::max_tokens
-  bool heads_asked = false;          // for coverage
-  bool looked = false;               // there was a second look
+  // all spans that competed, in their final order; the plan keeps the best
+  std::vector<PlannedSpan> weighed;
+  uint32_t reread_tokens = 0;  // AskOptions::reencode_tokens, or the profile's
+  // the longest answer that there is room for, at most AskOptions::max_tokens
+  uint32_t answer_tokens = 0;
+  bool heads_asked = false;  // for coverage
+  bool looked = false;       // there was a second look
   bool abstained = false;
-  std::vector<SpanSentence> excerpts, lookalikes;  // of the plan's spans: read again as text, and not recalled
+  // of the plan's spans: read again as text, and not recalled
+  std::vector<SpanSentence> excerpts, lookalikes;
   std::unique_ptr<FollowUp> follow;
-  uint32_t hops = 0;                 // of follow-ups: AskReply::hops
-  double plan_ms = 0;                // probe, scan and fusion
-  double look_ms = 0;                // second look, with the blocks that it reads
+  uint32_t hops = 0;   // of follow-ups: AskReply::hops
+  double plan_ms = 0;  // probe, scan and fusion
+  double look_ms = 0;  // second look, with the blocks that it reads
   std::map<BlockKey, LoadedBlock> blocks;
-  MemoryReservation block_memory, set_memory;  // of `blocks`, and of those that are about to be read; of `set`
+  // of `blocks`, and of those that are about to be read; of `set`
+  MemoryReservation block_memory, set_memory;
 
   uint64_t BlockBytes() const { return memory->block_shape().Numbers() * sizeof(uint16_t); }
   // The block that holds the piece's rows; null when it is damaged.
@@ -79,10 +84,14 @@ inline uint32_t NativeLength(const ModelInfo& info) { return std::max(info.conte
 inline constexpr uint32_t kAnswerTokensMin = 256;
 // Errors: invalid_argument (empty).
 Status CheckQuestion(std::string_view question);
-// How many tokens the model reads beside the question. Errors: invalid_argument where they are too few for an answer.
-Result<uint64_t> RoomBesideQuestion(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens);
+// How many tokens the model reads beside the question. Errors: invalid_argument where they are too
+// few for an answer.
+Result<uint64_t> RoomBesideQuestion(const ModelInfo& info, const Prompt& prompt,
+                                    uint32_t max_tokens);
 
 // Which of the question's tokens is the first that a look judges.
-inline uint32_t LookBegin(const Prompt& prompt) { return static_cast<uint32_t>(prompt.JudgedBegin() - prompt.words_begin); }
+inline uint32_t LookBegin(const Prompt& prompt) {
+  return static_cast<uint32_t>(prompt.JudgedBegin() - prompt.words_begin);
+}
 
 }  // namespace longhold

@@ -19,17 +19,19 @@
 // Of libgomp, which comes with FAISS. Declared here because clang has no <omp.h> of its own.
 extern "C" void omp_set_num_threads(int);
 extern "C" int omp_get_max_threads(void);
-// Of the BLAS, which comes with FAISS too: c [m, n] = alpha * op(a) op(b) + beta * c, all column by column.
-extern "C" int sgemm_(const char* op_a, const char* op_b, const int* m, const int* n, const int* k, const float* alpha,
-                      const float* a, const int* lda, const float* b, const int* ldb, const float* beta, float* c,
-                      const int* ldc);
+// Of the BLAS, which comes with FAISS too: c [m, n] = alpha * op(a) op(b) + beta * c, all column by
+// column.
+extern "C" int sgemm_(const char* op_a, const char* op_b, const int* m, const int* n, const int* k,
+                      const float* alpha, const float* a, const int* lda, const float* b,
+                      const int* ldb, const float* beta, float* c, const int* ldc);
 
 namespace longhold {
 namespace {
 
 using SharedSegment = std::shared_ptr<const ScanSegment>;
 
-// FAISS runs on the calling thread alone while one of these lives: it would otherwise start OpenMP threads beside the workers.
+// FAISS runs on the calling thread alone while one of these lives: it would otherwise start OpenMP
+// threads beside the workers.
 class OneOmpThread {
  public:
   OneOmpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
@@ -41,9 +43,10 @@ class OneOmpThread {
   int before_;
 };
 
-// Held while a BLAS runs, in FAISS or for us. OpenBLAS's serial build is not to be entered twice: two threads that multiplied
-// 128 x 64 by 64 x 96 got wrong results in one call of twenty (Debian's 0.3.21). Which BLAS a machine has is its
-// administrator's choice, made at run time, so no build of ours can rely on a better one.
+// Held while a BLAS runs, in FAISS or for us. OpenBLAS's serial build is not to be entered twice:
+// two threads that multiplied 128 x 64 by 64 x 96 got wrong results in one call of twenty (Debian's
+// 0.3.21). Which BLAS a machine has is its administrator's choice, made at run time, so no build of
+// ours can rely on a better one.
 std::mutex& BlasMutex() {
   static std::mutex mutex;
   return mutex;
@@ -68,14 +71,17 @@ Status AtEdge(const char* what, Fn fn) {
 class DocumentKeys {
  public:
   // Must hold: not empty; one document, ascending, without gaps, from block 0.
-  DocumentKeys(std::span<const SharedSegment> segments, uint32_t head) : segments_(segments), head_(head) {
+  DocumentKeys(std::span<const SharedSegment> segments, uint32_t head)
+      : segments_(segments), head_(head) {
     LH_CHECK(!segments.empty() && head < segments[0]->heads);
     uint64_t blocks = 0;
     for (const SharedSegment& s : segments) {
-      LH_CHECK(s->document == segments[0]->document && s->block_begin == blocks && s->head_dim == segments[0]->head_dim);
+      LH_CHECK(s->document == segments[0]->document && s->block_begin == blocks &&
+               s->head_dim == segments[0]->head_dim);
       blocks += s->block_count;
     }
-    const uint64_t tokens = uint64_t{segments.back()->block_begin} * kBlockTokens + segments.back()->token_count();
+    const uint64_t tokens =
+        uint64_t{segments.back()->block_begin} * kBlockTokens + segments.back()->token_count();
     LH_CHECK(tokens <= kFaissTokensMax);
     tokens_ = static_cast<uint32_t>(tokens);
   }
@@ -87,8 +93,10 @@ class DocumentKeys {
     const ScanSegment& s = Of(token / kBlockTokens);
     const uint32_t at = token - s.block_begin * kBlockTokens;
     *scale = s.scales[head_][at];
-    // keys is a vector's own bytes and every block a multiple of 256 bytes long, so the groups are aligned.
-    return reinterpret_cast<const uint32_t*>(s.keys[head_].data() + size_t{at / kBlockTokens} * kBlockTokens * s.head_dim) +
+    // keys is a vector's own bytes and every block a multiple of 256 bytes long, so the groups are
+    // aligned.
+    return reinterpret_cast<const uint32_t*>(s.keys[head_].data() + size_t{at / kBlockTokens} *
+                                                                        kBlockTokens * s.head_dim) +
            at % kBlockTokens;
   }
   // The key itself, [head_dim].
@@ -98,7 +106,8 @@ class DocumentKeys {
     for (uint32_t g = 0; g < head_dim() / 4; ++g) {
       uint8_t bytes[4];
       std::memcpy(bytes, groups + size_t{g} * kBlockTokens, 4);
-      for (uint32_t c = 0; c < 4; ++c) out[4 * g + c] = scale * static_cast<float>(int{bytes[c]} - 128);
+      for (uint32_t c = 0; c < 4; ++c)
+        out[4 * g + c] = scale * static_cast<float>(int{bytes[c]} - 128);
     }
   }
   uint64_t Hash() const {
@@ -116,12 +125,14 @@ class DocumentKeys {
 
  private:
   const ScanSegment& Of(uint32_t block) const {
-    // Memory's segments are all of one size but the last, so the first guess is right; any other sizes are found too.
+    // Memory's segments are all of one size but the last, so the first guess is right; any other
+    // sizes are found too.
     const size_t guess = std::min<size_t>(block / segments_[0]->block_count, segments_.size() - 1);
     const ScanSegment& s = *segments_[guess];
     if (block >= s.block_begin && block - s.block_begin < s.block_count) return s;
-    const auto after = std::upper_bound(segments_.begin(), segments_.end(), block,
-                                        [](uint32_t b, const SharedSegment& of) { return b < of->block_begin; });
+    const auto after =
+        std::upper_bound(segments_.begin(), segments_.end(), block,
+                         [](uint32_t b, const SharedSegment& of) { return b < of->block_begin; });
     return **std::prev(after);
   }
 
@@ -130,17 +141,19 @@ class DocumentKeys {
   uint32_t tokens_ = 0;
 };
 
-// ---- Building ----------------------------------------------------------------------------------------------------
+// ---- Building
+// -------------------------------------------------------------------------------------------------
 
-// Sorting keys into lists costs keys * lists: with training 5 s a million keys and head on two cores at this many, beside
-// half an hour in which the model reads them.
+// Sorting keys into lists costs keys * lists: with training 5 s a million keys and head on two
+// cores at this many, beside half an hour in which the model reads them.
 constexpr uint32_t kListsBuilt = 4096;
 
-// Twice the square root of the keys, up to a power of two: more lists find more within the same share of keys. At most one list
-// for 64 keys.
+// Twice the square root of the keys, up to a power of two: more lists find more within the same
+// share of keys. At most one list for 64 keys.
 uint32_t ListCount(uint32_t entries) {
   const auto root = static_cast<uint32_t>(std::sqrt(static_cast<double>(entries)));
-  return std::clamp(std::bit_ceil(std::max(2 * root, 1u)), 1u, std::clamp(entries / kBlockTokens, 1u, kListsBuilt));
+  return std::clamp(std::bit_ceil(std::max(2 * root, 1u)), 1u,
+                    std::clamp(entries / kBlockTokens, 1u, kListsBuilt));
 }
 
 constexpr uint32_t kTrainKeysPerList = 64;
@@ -149,10 +162,12 @@ constexpr int kTrainRounds = 8;
 // [lists, head_dim]. Keys are drawn evenly over the document: no randomness to carry along.
 std::vector<float> TrainCentroids(const DocumentKeys& keys, uint32_t entries, uint32_t lists) {
   const uint32_t d = keys.head_dim();
-  const auto count = static_cast<uint32_t>(std::min<uint64_t>(entries, uint64_t{lists} * kTrainKeysPerList));
+  const auto count =
+      static_cast<uint32_t>(std::min<uint64_t>(entries, uint64_t{lists} * kTrainKeysPerList));
   std::vector<float> sample(size_t{count} * d);
   for (uint32_t i = 0; i < count; ++i) {
-    keys.Key(1 + static_cast<uint32_t>(uint64_t{i} * entries / count), sample.data() + size_t{i} * d);
+    keys.Key(1 + static_cast<uint32_t>(uint64_t{i} * entries / count),
+             sample.data() + size_t{i} * d);
   }
   faiss::ClusteringParameters parameters;
   parameters.niter = kTrainRounds;
@@ -164,8 +179,10 @@ std::vector<float> TrainCentroids(const DocumentKeys& keys, uint32_t entries, ui
   return std::move(clustering.centroids);
 }
 
-// The place of the largest of values[i] - less[i], if that is larger than *largest, which it then becomes; else `otherwise`.
-uint32_t ArgMax(const float* values, const float* less, uint32_t count, float* largest, uint32_t otherwise) {
+// The place of the largest of values[i] - less[i], if that is larger than *largest, which it then
+// becomes; else `otherwise`.
+uint32_t ArgMax(const float* values, const float* less, uint32_t count, float* largest,
+                uint32_t otherwise) {
   constexpr uint32_t kLanes = 16;  // maxima that do not wait for each other
   float max[kLanes];
   std::fill_n(max, kLanes, *largest);
@@ -184,15 +201,20 @@ uint32_t ArgMax(const float* values, const float* less, uint32_t count, float* l
   return i;
 }
 
-// The list of every token but token 0, [tokens - 1]: the centroid c nearest to key k, that is, with the largest
-// k.c - |c|^2 / 2. The scan kernels do it, with the centroids as rows in int8: they read the segments as they are, on all
-// workers at once. (FAISS's search needs a BLAS, which only one worker may enter.)
-std::vector<uint32_t> AssignLists(std::span<const SharedSegment> segments, uint32_t head, uint32_t entries,
-                                  const std::vector<float>& centroids, const ParallelFor& parallel) {
+// The list of every token but token 0, [tokens - 1]: the centroid c nearest to key k, that is, with
+// the largest k.c - |c|^2 / 2. The scan kernels do it, with the centroids as rows in int8: they
+// read the segments as they are, on all workers at once. (FAISS's search needs a BLAS, which only
+// one worker may enter.)
+std::vector<uint32_t> AssignLists(std::span<const SharedSegment> segments, uint32_t head,
+                                  uint32_t entries, const std::vector<float>& centroids,
+                                  const ParallelFor& parallel) {
   constexpr uint32_t kTile = 128;  // 32 KiB of products
   const uint32_t d = segments[0]->head_dim, lists = static_cast<uint32_t>(centroids.size() / d);
-  const QuantisedRows rows(
-      {.rows = lists, .head_dim = d, .scale = 1, .q = centroids, .row_weight = std::vector<float>(lists, 1.0f)});
+  const QuantisedRows rows({.rows = lists,
+                            .head_dim = d,
+                            .scale = 1,
+                            .q = centroids,
+                            .row_weight = std::vector<float>(lists, 1.0f)});
   std::vector<float> half(lists, 0.0f);  // |c|^2 / 2 of the centroid that the kernels see
   for (size_t i = 0; i < centroids.size(); ++i) {
     const float x = rows.scales[i / d] * static_cast<float>(rows.codes[i]);
@@ -218,7 +240,8 @@ std::vector<uint32_t> AssignLists(std::span<const SharedSegment> segments, uint3
                                .rows = count},
                               products.data());
         for (uint32_t t = 0; t < s.counts[b]; ++t) {
-          const uint32_t at = ArgMax(products.data() + size_t{t} * count, half.data() + row, count, &largest[t], UINT32_MAX);
+          const uint32_t at = ArgMax(products.data() + size_t{t} * count, half.data() + row, count,
+                                     &largest[t], UINT32_MAX);
           if (at != UINT32_MAX) nearest[t] = row + at;
         }
       }
@@ -259,14 +282,16 @@ void SetMoments(const DocumentKeys& keys, const ParallelFor& parallel, FaissSegm
     for (uint32_t c = 0; c < d && begin < end; ++c) {
       const double n = end - begin, mean = sum[c] / n;
       segment->mean[list * d + c] = static_cast<float>(mean);
-      segment->variance[list * d + c] = static_cast<float>(std::max(0.0, square[c] / n - mean * mean));
+      segment->variance[list * d + c] =
+          static_cast<float>(std::max(0.0, square[c] / n - mean * mean));
     }
   });
 }
 
 }  // namespace
 
-Result<FaissSegment> BuildFaissSegment(std::span<const SharedSegment> segments, uint32_t head, const ParallelFor& parallel) {
+Result<FaissSegment> BuildFaissSegment(std::span<const SharedSegment> segments, uint32_t head,
+                                       const ParallelFor& parallel) {
   const DocumentKeys keys(segments, head);
   FaissSegment segment;
   segment.document = segments[0]->document;
@@ -279,7 +304,8 @@ Result<FaissSegment> BuildFaissSegment(std::span<const SharedSegment> segments, 
   std::vector<uint32_t> list_of(entries, 0);
   if (lists > 1) {
     std::vector<float> centroids;
-    LH_RETURN_IF_ERROR(AtEdge("train lists", [&] { centroids = TrainCentroids(keys, entries, lists); }));
+    LH_RETURN_IF_ERROR(
+        AtEdge("train lists", [&] { centroids = TrainCentroids(keys, entries, lists); }));
     list_of = AssignLists(segments, head, entries, centroids, parallel);
   }
   SortByList(list_of, lists, &segment);
@@ -287,18 +313,21 @@ Result<FaissSegment> BuildFaissSegment(std::span<const SharedSegment> segments, 
   return segment;
 }
 
-// ---- Lists ready to search ---------------------------------------------------------------------------------------
+// ---- Lists ready to search
+// --------------------------------------------------------------------------------------
 
 namespace {
 
-constexpr float kNothing = -1e30f;  // a logarithm below all others, and finite so that sums stay numbers
+// a logarithm below all others, and finite so that sums stay numbers
+constexpr float kNothing = -1e30f;
 
-// Keys in blocks of 64 as KernelTable::scan reads them; unused slots hold 128 and scale 0, as in a ScanSegment.
+// Keys in blocks of 64 as KernelTable::scan reads them; unused slots hold 128 and scale 0, as in a
+// ScanSegment.
 struct KeyBlocks {
   uint32_t head_dim = 0;
-  std::vector<uint8_t> keys;   // [blocks, head_dim / 4, 64, 4]
-  std::vector<float> scales;   // [blocks, 64]
-  std::vector<uint8_t> counts; // [blocks]
+  std::vector<uint8_t> keys;    // [blocks, head_dim / 4, 64, 4]
+  std::vector<float> scales;    // [blocks, 64]
+  std::vector<uint8_t> counts;  // [blocks]
 
   void Resize(uint32_t dim, size_t blocks) {
     head_dim = dim;
@@ -308,16 +337,21 @@ struct KeyBlocks {
   }
   // The place of group g of a slot's key is Groups(slot)[g * 64].
   const uint32_t* Groups(size_t slot) const {
-    return reinterpret_cast<const uint32_t*>(keys.data() + slot / kBlockTokens * kBlockTokens * head_dim) + slot % kBlockTokens;
+    return reinterpret_cast<const uint32_t*>(keys.data() +
+                                             slot / kBlockTokens * kBlockTokens * head_dim) +
+           slot % kBlockTokens;
   }
   // Fills the next free slot of a block. Group g of the key stands at groups[g * stride].
   void Put(size_t slot, const uint32_t* groups, size_t stride, uint32_t group_count, float scale) {
-    uint8_t* to = keys.data() + slot / kBlockTokens * kBlockTokens * head_dim + slot % kBlockTokens * 4;
-    for (size_t g = 0; g < group_count; ++g) std::memcpy(to + g * kBlockTokens * 4, groups + g * stride, 4);
+    uint8_t* to =
+        keys.data() + slot / kBlockTokens * kBlockTokens * head_dim + slot % kBlockTokens * 4;
+    for (size_t g = 0; g < group_count; ++g)
+      std::memcpy(to + g * kBlockTokens * 4, groups + g * stride, 4);
     scales[slot] = scale;
     ++counts[slot / kBlockTokens];
   }
-  ScanCall Call(size_t block, size_t count, const QuantisedRows& rows, uint32_t row_begin, uint32_t row_count) const {
+  ScanCall Call(size_t block, size_t count, const QuantisedRows& rows, uint32_t row_begin,
+                uint32_t row_count) const {
     return {.keys = keys.data() + block * kBlockTokens * head_dim,
             .key_scale = scales.data() + block * kBlockTokens,
             .counts = counts.data() + block,
@@ -344,7 +378,9 @@ struct LogSum {
       sum += factor * std::exp(log - max);
     }
   }
-  double Log() const { return sum > 0 ? max + std::log(sum) : -std::numeric_limits<double>::infinity(); }
+  double Log() const {
+    return sum > 0 ? max + std::log(sum) : -std::numeric_limits<double>::infinity();
+  }
 };
 
 }  // namespace
@@ -363,15 +399,16 @@ struct FaissIndex::HeadLists {
 
   HeadLists(const FaissSegment& segment, const DocumentKeys& keys, uint32_t samples);
   uint32_t lists() const { return static_cast<uint32_t>(list_size.size()); }
-  // Logits that are likely among the largest of each list for rows [row, row + count): mean + 2 standard deviations.
-  // [count, lists].
+  // Logits that are likely among the largest of each list for rows [row, row + count): mean + 2
+  // standard deviations. [count, lists].
   std::vector<float> LikelyLargest(const ScanQuery& query, uint32_t row, uint32_t count) const;
-  // The keys of the sample whose list is not `seen` [lists], of those blocks of the sample that hold others too. clean
-  // [sample blocks] says which blocks hold no other.
+  // The keys of the sample whose list is not `seen` [lists], of those blocks of the sample that
+  // hold others too. clean [sample blocks] says which blocks hold no other.
   KeyBlocks Unseen(const std::vector<bool>& seen, std::vector<bool>* clean) const;
 };
 
-FaissIndex::HeadLists::HeadLists(const FaissSegment& segment, const DocumentKeys& keys, uint32_t samples)
+FaissIndex::HeadLists::HeadLists(const FaissSegment& segment, const DocumentKeys& keys,
+                                 uint32_t samples)
     : mean(segment.mean), variance(segment.variance) {
   const uint32_t d = segment.head_dim, groups = d / 4;
   list_block.assign(1, 0);
@@ -383,7 +420,8 @@ FaissIndex::HeadLists::HeadLists(const FaissSegment& segment, const DocumentKeys
   token.assign(size_t{list_block.back()} * kBlockTokens, 0);
   const uint64_t entries = segment.order.size();
   const uint64_t sample_count = std::min<uint64_t>(entries, samples);
-  sample_weight = sample_count == 0 ? 0 : static_cast<double>(entries) / static_cast<double>(sample_count);
+  sample_weight =
+      sample_count == 0 ? 0 : static_cast<double>(entries) / static_cast<double>(sample_count);
   sample.Resize(d, (sample_count + kBlockTokens - 1) / kBlockTokens);
   for (uint32_t l = 0; l < lists(); ++l) {
     for (uint32_t i = 0; i < list_size[l]; ++i) {
@@ -403,7 +441,8 @@ FaissIndex::HeadLists::HeadLists(const FaissSegment& segment, const DocumentKeys
   }
 }
 
-std::vector<float> FaissIndex::HeadLists::LikelyLargest(const ScanQuery& query, uint32_t row, uint32_t count) const {
+std::vector<float> FaissIndex::HeadLists::LikelyLargest(const ScanQuery& query, uint32_t row,
+                                                        uint32_t count) const {
   const uint32_t d = blocks.head_dim;
   std::vector<float> q(size_t{count} * d), square(size_t{count} * d);
   for (size_t i = 0; i < q.size(); ++i) {
@@ -416,12 +455,14 @@ std::vector<float> FaissIndex::HeadLists::LikelyLargest(const ScanQuery& query, 
   const std::lock_guard lock(BlasMutex());
   const OneOmpThread alone;
   sgemm_("T", "N", &m, &n, &k, &one, mean.data(), &k, q.data(), &k, &zero, largest.data(), &m);
-  sgemm_("T", "N", &m, &n, &k, &one, variance.data(), &k, square.data(), &k, &zero, spread.data(), &m);
+  sgemm_("T", "N", &m, &n, &k, &one, variance.data(), &k, square.data(), &k, &zero, spread.data(),
+         &m);
   for (size_t i = 0; i < largest.size(); ++i) largest[i] += 2 * std::sqrt(spread[i]);
   return largest;
 }
 
-KeyBlocks FaissIndex::HeadLists::Unseen(const std::vector<bool>& seen, std::vector<bool>* clean) const {
+KeyBlocks FaissIndex::HeadLists::Unseen(const std::vector<bool>& seen,
+                                        std::vector<bool>* clean) const {
   const uint32_t d = blocks.head_dim;
   clean->assign(sample.counts.size(), true);
   for (size_t i = 0; i < sample_list.size(); ++i) {
@@ -439,7 +480,8 @@ KeyBlocks FaissIndex::HeadLists::Unseen(const std::vector<bool>& seen, std::vect
   return out;
 }
 
-// ---- Index -------------------------------------------------------------------------------------------------------
+// ---- Index
+// -------------------------------------------------------------------------------------------------
 
 FaissIndex::FaissIndex(FaissSearch search) : search_(search) {}
 FaissIndex::~FaissIndex() = default;
@@ -450,8 +492,9 @@ Status FaissIndex::Add(SharedSegment segment) {
   LH_RETURN_IF_ERROR(exact_.Add(segment));
   const DocumentId document = segment->document;
   std::vector<SharedSegment>& all = segments_[document];
-  const auto at = std::lower_bound(all.begin(), all.end(), segment->block_begin,
-                                   [](const SharedSegment& s, uint32_t block) { return s->block_begin < block; });
+  const auto at = std::lower_bound(
+      all.begin(), all.end(), segment->block_begin,
+      [](const SharedSegment& s, uint32_t block) { return s->block_begin < block; });
   if (at != all.end() && (*at)->block_begin == segment->block_begin) {
     *at = segment;
   } else {
@@ -479,7 +522,8 @@ Status FaissIndex::AddLists(const std::vector<FaissSegment>& heads) {
   LH_CHECK(!heads.empty());
   const DocumentId document = heads[0].document;
   const auto refuse = [&](std::string_view why) {
-    return FailedPrecondition("add lists d=" + std::to_string(static_cast<uint32_t>(document)) + ": " + std::string(why));
+    return FailedPrecondition("add lists d=" + std::to_string(static_cast<uint32_t>(document)) +
+                              ": " + std::string(why));
   };
   const std::span<const SharedSegment> segments = Segments(document);
   uint64_t blocks = 0;
@@ -487,15 +531,16 @@ Status FaissIndex::AddLists(const std::vector<FaissSegment>& heads) {
     if (s->block_begin != blocks) return refuse("the document has gaps");
     blocks += s->block_count;
   }
-  if (segments.empty() || segments[0]->heads != heads.size()) return refuse("other heads than the document's");
+  if (segments.empty() || segments[0]->heads != heads.size())
+    return refuse("other heads than the document's");
   if (blocks * kBlockTokens > kFaissTokensMax) return refuse("the document is too large");
   std::vector<std::unique_ptr<HeadLists>> lists;
   for (uint32_t h = 0; h < heads.size(); ++h) {
     const FaissSegment& s = heads[h];
     const DocumentKeys keys(segments, h);
     if (const char* fault = s.Fault()) return refuse(fault);
-    if (s.document != document || s.head != h || s.head_dim != keys.head_dim() || s.tokens != keys.tokens() ||
-        s.keys_hash != keys.Hash()) {
+    if (s.document != document || s.head != h || s.head_dim != keys.head_dim() ||
+        s.tokens != keys.tokens() || s.keys_hash != keys.Hash()) {
       return refuse("made from other keys");
     }
     lists.push_back(std::make_unique<HeadLists>(s, keys, search_.sample_tokens));
@@ -509,17 +554,20 @@ namespace {
 
 constexpr uint32_t kTileRows = 96;
 constexpr size_t kSampleBlocksPerPiece = 32;
-// A token counts towards finding its block when it holds more than this many times the mean share of all tokens.
+// A token counts towards finding its block when it holds more than this many times the mean share
+// of all tokens.
 constexpr double kFindShare = 32;
 
 // The largest logits and sums of a call over all its blocks: [rows] each.
 void AddBlocks(const ScanCall& call, double factor, std::vector<LogSum>* sums) {
   for (uint32_t r = 0; r < call.rows; ++r) {
     float max = kNothing;
-    for (size_t b = 0; b < call.block_count; ++b) max = std::max(max, call.block_max[b * call.rows + r]);
+    for (size_t b = 0; b < call.block_count; ++b)
+      max = std::max(max, call.block_max[b * call.rows + r]);
     double sum = 0;
     for (size_t b = 0; b < call.block_count; ++b) {
-      sum += double{call.block_sum[b * call.rows + r]} * std::exp(call.block_max[b * call.rows + r] - max);
+      sum += double{call.block_sum[b * call.rows + r]} *
+             std::exp(call.block_max[b * call.rows + r] - max);
     }
     (*sums)[r].Add(max, factor * sum);
   }
@@ -545,16 +593,19 @@ ScanCall CallOf(const ScanSegment& s, uint32_t head, uint32_t block, const Quant
 }
 
 const ScanSegment& SegmentOf(std::span<const SharedSegment> segments, uint32_t block) {
-  const auto after = std::upper_bound(segments.begin(), segments.end(), block,
-                                      [](uint32_t b, const SharedSegment& s) { return b < s->block_begin; });
+  const auto after =
+      std::upper_bound(segments.begin(), segments.end(), block,
+                       [](uint32_t b, const SharedSegment& s) { return b < s->block_begin; });
   return **std::prev(after);
 }
 
 using SegmentMap = std::map<DocumentId, std::vector<SharedSegment>>;
 
-// log of the mean over documents of exp(logit of the document's first token), [rows]; -infinity where there is none.
+// log of the mean over documents of exp(logit of the document's first token), [rows]; -infinity
+// where there is none.
 template <typename Wanted>
-std::vector<double> MeanSinks(const SegmentMap& documents, uint32_t head, const QuantisedRows& rows, Wanted wanted) {
+std::vector<double> MeanSinks(const SegmentMap& documents, uint32_t head, const QuantisedRows& rows,
+                              Wanted wanted) {
   const size_t count = rows.scales.size();
   std::vector<LogSum> sums(count);
   std::vector<float> logits(kBlockTokens * count);
@@ -566,7 +617,8 @@ std::vector<double> MeanSinks(const SegmentMap& documents, uint32_t head, const 
     ++sinks;
   }
   std::vector<double> mean(count);
-  for (size_t r = 0; r < count; ++r) mean[r] = sums[r].Log() - (sinks > 0 ? std::log(static_cast<double>(sinks)) : 0);
+  for (size_t r = 0; r < count; ++r)
+    mean[r] = sums[r].Log() - (sinks > 0 ? std::log(static_cast<double>(sinks)) : 0);
   return mean;
 }
 
@@ -589,32 +641,38 @@ struct FaissIndex::Tile {
   std::vector<uint32_t> lists;                // looked at, ascending
   std::vector<std::vector<float>> block_max;  // [lists] of [the list's blocks, count]
 
-  // First pass, over the sample alone: what the whole document's sum of exponentials is likely to be, onto sums [count].
+  // First pass, over the sample alone: what the whole document's sum of exponentials is likely to
+  // be, onto sums [count].
   void SumSample(const ParallelFor& parallel, std::vector<LogSum>* sums);
-  // Chooses lists that hold a given share of the keys by how much of the rows' attention they may hold: the sum over rows
-  // of weight * min(1, exp(likely largest logit - log_sum)). Rows whose mass is at the sinks, or in what another row
-  // finds, then ask for little. (As many lists for each row by itself had to look at twice as many keys for the same first
-  // eight blocks.) The list of a sample's key that would stand for much of a row's sum is looked at in any case: the key is
+  // Chooses lists that hold a given share of the keys by how much of the rows' attention they may
+  // hold: the sum over rows of weight * min(1, exp(likely largest logit - log_sum)). Rows whose
+  // mass is at the sinks, or in what another row finds, then ask for little. (As many lists for
+  // each row by itself had to look at twice as many keys for the same first eight blocks.) The list
+  // of a sample's key that would stand for much of a row's sum is looked at in any case: the key is
   // then counted for what it is instead of for the many that it is not.
-  void Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums, double share, const ParallelFor& parallel);
+  void Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums, double share,
+              const ParallelFor& parallel);
   // The part of Choose that is about the sample's keys: adds to the worth [lists] of theirs.
-  void AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum, const ParallelFor& parallel,
-                   std::vector<float>* worth) const;
-  // Second pass: the sum of exponentials over what is looked at, and the sample's estimate for the rest, onto sums [count].
+  void AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum,
+                   const ParallelFor& parallel, std::vector<float>* worth) const;
+  // Second pass: the sum of exponentials over what is looked at, and the sample's estimate for the
+  // rest, onto sums [count].
   void Sum(const ParallelFor& parallel, std::vector<LogSum>* sums);
-  // Third pass, when lse [count] is known: adds weight * share of the tokens that stand out to the mass [blocks] of
-  // their blocks.
-  void Find(const float* weight, const double* lse, double log_share_min, const ParallelFor& parallel,
-            std::vector<double>* mass) const;
+  // Third pass, when lse [count] is known: adds weight * share of the tokens that stand out to the
+  // mass [blocks] of their blocks.
+  void Find(const float* weight, const double* lse, double log_share_min,
+            const ParallelFor& parallel, std::vector<double>* mass) const;
 };
 
 void FaissIndex::Tile::SumSample(const ParallelFor& parallel, std::vector<LogSum>* sums) {
-  const size_t blocks = of.sample.counts.size(), pieces = (blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
+  const size_t blocks = of.sample.counts.size(),
+               pieces = (blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
   sample_max.resize(blocks * count);
   sample_sum.resize(blocks * count);
   std::vector<std::vector<LogSum>> partial(pieces);
   parallel(pieces, [&](size_t piece) {
-    const size_t begin = piece * kSampleBlocksPerPiece, end = std::min(begin + kSampleBlocksPerPiece, blocks);
+    const size_t begin = piece * kSampleBlocksPerPiece,
+                 end = std::min(begin + kSampleBlocksPerPiece, blocks);
     ScanCall call = of.sample.Call(begin, end - begin, rows, row, count);
     call.block_max = sample_max.data() + begin * count;
     call.block_sum = sample_sum.data() + begin * count;
@@ -625,18 +683,22 @@ void FaissIndex::Tile::SumSample(const ParallelFor& parallel, std::vector<LogSum
   AddAll(partial, sums);
 }
 
-void FaissIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum, const ParallelFor& parallel,
-                                   std::vector<float>* worth) const {
-  // Of a row's sum, what a key must stand for. Without a threshold the lists that the sample favours by chance were looked at
-  // too, and the estimate, which then keeps only those that it disfavours, fell by 0.02 to 0.05.
+void FaissIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum,
+                                   const ParallelFor& parallel, std::vector<float>* worth) const {
+  // Of a row's sum, what a key must stand for. Without a threshold the lists that the sample
+  // favours by chance were looked at too, and the estimate, which then keeps only those that it
+  // disfavours, fell by 0.02 to 0.05.
   constexpr double kOutlier = 0.25;
   std::vector<float> least(count);
-  for (uint32_t r = 0; r < count; ++r) least[r] = log_sum[r] + static_cast<float>(std::log(kOutlier / of.sample_weight));
-  const size_t blocks = of.sample.counts.size(), pieces = (blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
+  for (uint32_t r = 0; r < count; ++r)
+    least[r] = log_sum[r] + static_cast<float>(std::log(kOutlier / of.sample_weight));
+  const size_t blocks = of.sample.counts.size(),
+               pieces = (blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
   std::vector<std::vector<std::pair<uint32_t, float>>> found(pieces);  // list and worth
   parallel(pieces, [&](size_t piece) {
     std::vector<float> logits;
-    for (size_t b = piece * kSampleBlocksPerPiece; b < std::min((piece + 1) * kSampleBlocksPerPiece, blocks); ++b) {
+    for (size_t b = piece * kSampleBlocksPerPiece;
+         b < std::min((piece + 1) * kSampleBlocksPerPiece, blocks); ++b) {
       bool any = false;
       for (uint32_t r = 0; r < count; ++r) any |= sample_max[b * count + r] > least[r];
       if (!any) continue;
@@ -646,8 +708,9 @@ void FaissIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<flo
         for (uint32_t r = 0; r < count; ++r) {
           const float log = logits[size_t{t} * count + r] - log_sum[r];
           if (logits[size_t{t} * count + r] <= least[r]) continue;
-          found[piece].emplace_back(of.sample_list[b * kBlockTokens + t],
-                                    query.row_weight[row + r] * static_cast<float>(of.sample_weight) * std::exp(log));
+          found[piece].emplace_back(
+              of.sample_list[b * kBlockTokens + t],
+              query.row_weight[row + r] * static_cast<float>(of.sample_weight) * std::exp(log));
         }
       }
     }
@@ -657,8 +720,8 @@ void FaissIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<flo
   }
 }
 
-void FaissIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums, double share,
-                              const ParallelFor& parallel) {
+void FaissIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums,
+                              double share, const ParallelFor& parallel) {
   constexpr float kNoMatter = -16;  // exponents below this add nothing that could matter
   const std::vector<float> largest = of.LikelyLargest(query, row, count);
   std::vector<float> log_sum(count);
@@ -666,7 +729,8 @@ void FaissIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>&
   std::vector<float> worth(of.lists(), 0.0f);
   constexpr uint32_t kPiece = 256;
   parallel((of.lists() + kPiece - 1) / kPiece, [&](size_t piece) {
-    const auto begin = static_cast<uint32_t>(piece * kPiece), end = std::min(begin + kPiece, of.lists());
+    const auto begin = static_cast<uint32_t>(piece * kPiece),
+               end = std::min(begin + kPiece, of.lists());
     for (uint32_t r = 0; r < count; ++r) {
       const float weight = query.row_weight[row + r];
       for (uint32_t l = begin; l < end; ++l) {
@@ -679,8 +743,9 @@ void FaissIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>&
   for (uint32_t l = 0; l < of.lists(); ++l) {
     if (of.list_size[l] > 0) lists.push_back(l);
   }
-  std::sort(lists.begin(), lists.end(),
-            [&](uint32_t a, uint32_t b) { return worth[a] != worth[b] ? worth[a] > worth[b] : a < b; });
+  std::sort(lists.begin(), lists.end(), [&](uint32_t a, uint32_t b) {
+    return worth[a] != worth[b] ? worth[a] > worth[b] : a < b;
+  });
   const double keys_max = share * static_cast<double>(of.token.size());
   double keys = 0;
   size_t chosen = 0;
@@ -694,13 +759,16 @@ void FaissIndex::Tile::Sum(const ParallelFor& parallel, std::vector<LogSum>* sum
   for (const uint32_t list : lists) seen[list] = true;
   const KeyBlocks unseen = of.Unseen(seen, &clean);
   const size_t mixed_blocks = unseen.counts.size();
-  const size_t pieces = lists.size() + (mixed_blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
+  const size_t pieces =
+      lists.size() + (mixed_blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
   std::vector<std::vector<LogSum>> partial(pieces);
   block_max.resize(lists.size());
   parallel(pieces, [&](size_t piece) {
     const bool listed = piece < lists.size();
-    const size_t begin = listed ? of.list_block[lists[piece]] : (piece - lists.size()) * kSampleBlocksPerPiece;
-    const size_t end = listed ? of.list_block[lists[piece] + 1] : std::min(begin + kSampleBlocksPerPiece, mixed_blocks);
+    const size_t begin =
+        listed ? of.list_block[lists[piece]] : (piece - lists.size()) * kSampleBlocksPerPiece;
+    const size_t end = listed ? of.list_block[lists[piece] + 1]
+                              : std::min(begin + kSampleBlocksPerPiece, mixed_blocks);
     ScanCall call = (listed ? of.blocks : unseen).Call(begin, end - begin, rows, row, count);
     std::vector<float> max(call.block_count * count), sum(call.block_count * count);
     call.block_max = max.data();
@@ -720,12 +788,13 @@ void FaissIndex::Tile::Sum(const ParallelFor& parallel, std::vector<LogSum>* sum
   }
 }
 
-void FaissIndex::Tile::Find(const float* weight, const double* lse, double log_share_min, const ParallelFor& parallel,
-                            std::vector<double>* mass) const {
+void FaissIndex::Tile::Find(const float* weight, const double* lse, double log_share_min,
+                            const ParallelFor& parallel, std::vector<double>* mass) const {
   std::vector<float> least(count), base(count);
   for (uint32_t r = 0; r < count; ++r) {
     base[r] = static_cast<float>(lse[r]);
-    least[r] = weight[r] > 0 ? static_cast<float>(lse[r] + log_share_min) : std::numeric_limits<float>::infinity();
+    least[r] = weight[r] > 0 ? static_cast<float>(lse[r] + log_share_min)
+                             : std::numeric_limits<float>::infinity();
   }
   std::vector<std::vector<std::pair<uint32_t, double>>> found(lists.size());  // block and mass
   parallel(lists.size(), [&](size_t l) {
@@ -743,7 +812,8 @@ void FaissIndex::Tile::Find(const float* weight, const double* lse, double log_s
           const float logit = logits[size_t{t} * count + r];
           if (logit > least[r]) sum += weight[r] * std::exp(logit - base[r]);
         }
-        if (sum > 0) found[l].emplace_back(of.token[size_t{b} * kBlockTokens + t] / kBlockTokens, sum);
+        if (sum > 0)
+          found[l].emplace_back(of.token[size_t{b} * kBlockTokens + t] / kBlockTokens, sum);
       }
     }
   });
@@ -758,21 +828,24 @@ bool Better(const ScanResult::BlockScore& a, const ScanResult::BlockScore& b) {
   return a.score != b.score ? a.score > b.score : a.block < b.block;
 }
 
-// The best of the blocks by mass ([blocks] of each document), at most max_blocks, in any order, and every document's first.
-std::vector<ScanResult::BlockScore> BlocksThatStoodOut(const std::map<DocumentId, std::vector<double>>& mass,
-                                                       size_t max_blocks) {
+// The best of the blocks by mass ([blocks] of each document), at most max_blocks, in any order, and
+// every document's first.
+std::vector<ScanResult::BlockScore> BlocksThatStoodOut(
+    const std::map<DocumentId, std::vector<double>>& mass, size_t max_blocks) {
   std::vector<ScanResult::BlockScore> found;
   for (const auto& [document, blocks] : mass) {
     for (uint32_t b = 1; b < blocks.size(); ++b) {
-      if (blocks[b] > 0) found.push_back({.block = {.document = document, .block = b}, .score = blocks[b]});
+      if (blocks[b] > 0)
+        found.push_back({.block = {.document = document, .block = b}, .score = blocks[b]});
     }
   }
   if (found.size() > max_blocks) {
-    std::nth_element(found.begin(), found.begin() + static_cast<ptrdiff_t>(max_blocks), found.end(), Better);
+    std::nth_element(found.begin(), found.begin() + static_cast<ptrdiff_t>(max_blocks), found.end(),
+                     Better);
     found.resize(max_blocks);
   }
-  // What follows a sink is a little of one, and like no other keys: lists that a question chooses may pass it over, and it
-  // was the first block of 3 of 58 plans on Genesis.
+  // What follows a sink is a little of one, and like no other keys: lists that a question chooses
+  // may pass it over, and it was the first block of 3 of 58 plans on Genesis.
   for (const auto& [document, blocks] : mass) {
     found.push_back({.block = {.document = document, .block = 0}, .score = 0});
   }
@@ -780,15 +853,18 @@ std::vector<ScanResult::BlockScore> BlocksThatStoodOut(const std::map<DocumentId
 }
 
 // log sum exp of each row over a block, [rows], without the document's sink.
-std::vector<float> BlockLogs(const ScanSegment& segment, uint32_t head, uint32_t block, const QuantisedRows& rows) {
+std::vector<float> BlockLogs(const ScanSegment& segment, uint32_t head, uint32_t block,
+                             const QuantisedRows& rows) {
   ScanCall call = CallOf(segment, head, block, rows);
   std::vector<float> logs(call.rows);
-  if (block == 0) {  // the sink may be nearly all of it: taking it out of a sum would leave rounding errors
+  // the sink may be nearly all of it: taking it out of a sum would leave rounding errors
+  if (block == 0) {
     std::vector<float> logits(size_t{kBlockTokens} * call.rows);
     Kernels().scan_logits(call, logits.data());
     for (uint32_t r = 0; r < call.rows; ++r) {
       LogSum others;
-      for (uint32_t t = 1; t < segment.counts[0]; ++t) others.Add(logits[size_t{t} * call.rows + r], 1);
+      for (uint32_t t = 1; t < segment.counts[0]; ++t)
+        others.Add(logits[size_t{t} * call.rows + r], 1);
       logs[r] = static_cast<float>(others.Log());
     }
     return logs;
@@ -801,15 +877,18 @@ std::vector<float> BlockLogs(const ScanSegment& segment, uint32_t head, uint32_t
   return logs;
 }
 
-// Scores the result's blocks from all of their tokens and keeps the best. row_lse rises to what these blocks and the sinks
-// [rows] hold, whatever the sample said: shares never add up to more than 1.
+// Scores the result's blocks from all of their tokens and keeps the best. row_lse rises to what
+// these blocks and the sinks [rows] hold, whatever the sample said: shares never add up to more
+// than 1.
 void ScoreAnew(const SegmentMap& documents, const ScanQuery& query, const QuantisedRows& rows,
-               const std::vector<double>& sinks, size_t max_blocks, const ParallelFor& parallel, ScanResult* result) {
+               const std::vector<double>& sinks, size_t max_blocks, const ParallelFor& parallel,
+               ScanResult* result) {
   std::vector<ScanResult::BlockScore>& blocks = result->blocks;
   std::vector<std::vector<float>> logs(blocks.size());  // [blocks, rows]
   parallel(blocks.size(), [&](size_t i) {
     const BlockKey& block = blocks[i].block;
-    logs[i] = BlockLogs(SegmentOf(documents.at(block.document), block.block), query.head, block.block, rows);
+    logs[i] = BlockLogs(SegmentOf(documents.at(block.document), block.block), query.head,
+                        block.block, rows);
   });
   for (uint32_t r = 0; r < query.rows; ++r) {
     LogSum sum;
@@ -821,17 +900,20 @@ void ScoreAnew(const SegmentMap& documents, const ScanQuery& query, const Quanti
   parallel(blocks.size(), [&](size_t i) {
     blocks[i].score = 0;
     for (uint32_t r = 0; r < query.rows; ++r) {
-      blocks[i].score += double{query.row_weight[r]} * std::exp(double{logs[i][r]} - result->row_lse[r]);
+      blocks[i].score +=
+          double{query.row_weight[r]} * std::exp(double{logs[i][r]} - result->row_lse[r]);
     }
   });
   const size_t kept = std::min(max_blocks, blocks.size());
-  std::partial_sort(blocks.begin(), blocks.begin() + static_cast<ptrdiff_t>(kept), blocks.end(), Better);
+  std::partial_sort(blocks.begin(), blocks.begin() + static_cast<ptrdiff_t>(kept), blocks.end(),
+                    Better);
   blocks.resize(kept);
 }
 
 }  // namespace
 
-ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const {
+ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks,
+                             const ParallelFor& parallel) const {
   if (lists_.empty() || query.rows == 0) return exact_.Query(query, max_blocks, parallel);
   const QuantisedRows rows(query);
   const auto with_lists = [&](DocumentId d) { return lists_.contains(d); };
@@ -839,13 +921,16 @@ ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks, const Pa
 
   // What has no lists is scanned; its sinks are taken out again, to be averaged with all others.
   const ScanResult rest = rest_.Query(query, candidates_max, parallel);
-  const std::vector<double> sinks = MeanSinks(segments_, query.head, rows, [](DocumentId) { return true; });
-  const std::vector<double> rest_sinks = MeanSinks(segments_, query.head, rows, [&](DocumentId d) { return !with_lists(d); });
+  const std::vector<double> sinks =
+      MeanSinks(segments_, query.head, rows, [](DocumentId) { return true; });
+  const std::vector<double> rest_sinks =
+      MeanSinks(segments_, query.head, rows, [&](DocumentId d) { return !with_lists(d); });
 
   ScanResult result;
   result.weight_sum = rest.weight_sum;
   result.row_lse.assign(query.rows, -std::numeric_limits<double>::infinity());
-  std::map<DocumentId, std::vector<double>> mass;  // [blocks] of each document with lists, of what stood out
+  // [blocks] of each document with lists, of what stood out
+  std::map<DocumentId, std::vector<double>> mass;
   for (const auto& [document, heads] : lists_) {
     const ScanSegment& last = *segments_.at(document).back();
     mass[document].resize(size_t{last.block_begin} + last.block_count);
@@ -856,7 +941,8 @@ ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks, const Pa
     std::vector<LogSum> sums(count);
     for (uint32_t r = 0; r < count; ++r) {
       sums[r].Add(sinks[row + r], 1);
-      if (rest_.token_count() > 0) sums[r].Add(LogWithout(rest.row_lse[row + r], rest_sinks[row + r]), 1);
+      if (rest_.token_count() > 0)
+        sums[r].Add(LogWithout(rest.row_lse[row + r], rest_sinks[row + r]), 1);
     }
     std::vector<std::pair<DocumentId, Tile>> tiles;
     std::vector<LogSum> likely = sums;
@@ -871,7 +957,8 @@ ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks, const Pa
     }
     for (uint32_t r = 0; r < count; ++r) result.row_lse[row + r] = sums[r].Log();
     for (const auto& [document, tile] : tiles) {
-      tile.Find(query.row_weight.data() + row, result.row_lse.data() + row, log_share_min, parallel, &mass.at(document));
+      tile.Find(query.row_weight.data() + row, result.row_lse.data() + row, log_share_min, parallel,
+                &mass.at(document));
     }
   }
 
@@ -882,7 +969,8 @@ ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks, const Pa
   return result;
 }
 
-std::vector<float> FaissIndex::TokenMass(const ScanQuery& query, const ScanResult& result, const BlockKey& block) const {
+std::vector<float> FaissIndex::TokenMass(const ScanQuery& query, const ScanResult& result,
+                                         const BlockKey& block) const {
   return exact_.TokenMass(query, result, block);
 }
 

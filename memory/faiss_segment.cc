@@ -44,22 +44,27 @@ void ReadArray(size_t count, const char** in, std::vector<T>* values) {
 
 const char* FaissSegment::Fault() const {
   if (head >= kScanHeadsMax) return "head is out of range";
-  if (head_dim == 0 || head_dim % 4 != 0 || head_dim > kMaxHeadDim) return "head_dim is out of range";
+  if (head_dim == 0 || head_dim % 4 != 0 || head_dim > kMaxHeadDim)
+    return "head_dim is out of range";
   if (tokens == 0 || tokens > kFaissTokensMax) return "tokens is out of range";
-  if (list_begin.size() < 2 || list_begin.size() > kFaissListsMax + 1) return "lists is out of range";
+  if (list_begin.size() < 2 || list_begin.size() > kFaissListsMax + 1)
+    return "lists is out of range";
   const size_t cells = size_t{lists()} * head_dim;
-  if (order.size() != tokens - 1 || mean.size() != cells || variance.size() != cells) return "array sizes differ";
+  if (order.size() != tokens - 1 || mean.size() != cells || variance.size() != cells)
+    return "array sizes differ";
   if (list_begin.front() != 0 || list_begin.back() != order.size() ||
       !std::is_sorted(list_begin.begin(), list_begin.end())) {
     return "lists do not follow each other";
   }
   std::vector<bool> seen(tokens, false);
   for (const uint32_t token : order) {
-    if (token == 0 || token >= tokens || seen[token]) return "lists are no permutation of the tokens";
+    if (token == 0 || token >= tokens || seen[token])
+      return "lists are no permutation of the tokens";
     seen[token] = true;
   }
   for (size_t i = 0; i < cells; ++i) {
-    if (!std::isfinite(mean[i]) || !std::isfinite(variance[i]) || variance[i] < 0) return "a moment is out of range";
+    if (!std::isfinite(mean[i]) || !std::isfinite(variance[i]) || variance[i] < 0)
+      return "a moment is out of range";
   }
   return nullptr;
 }
@@ -75,7 +80,8 @@ std::string FaissSegment::Encode() const {
   header.lists = lists();
   header.keys_hash = keys_hash;
   std::string out;
-  out.reserve(sizeof header + 4 * (list_begin.size() + order.size() + mean.size() + variance.size()) + 8);
+  out.reserve(sizeof header +
+              4 * (list_begin.size() + order.size() + mean.size() + variance.size()) + 8);
   out.append(reinterpret_cast<const char*>(&header), sizeof header);
   AppendArray(list_begin, &out);
   AppendArray(order, &out);
@@ -86,16 +92,19 @@ std::string FaissSegment::Encode() const {
 }
 
 Result<FaissSegment> FaissSegment::Decode(std::string_view bytes) {
-  const auto loss = [](std::string_view why) { return DataLoss("decode lists: " + std::string(why)); };
+  const auto loss = [](std::string_view why) {
+    return DataLoss("decode lists: " + std::string(why));
+  };
   FaissHeader header;
   LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lists", "not lists", &header));
   if (header.version != kFormatVersion) {
-    return FailedPrecondition("decode lists: format " + std::to_string(header.version) + "; this version reads format " +
-                              std::to_string(kFormatVersion));
+    return FailedPrecondition("decode lists: format " + std::to_string(header.version) +
+                              "; this version reads format " + std::to_string(kFormatVersion));
   }
-  // Each factor is bounded before they are multiplied, and the sum is compared before anything is allocated.
-  if (header.lists == 0 || header.lists > kFaissListsMax || header.head_dim > kMaxHeadDim || header.tokens == 0 ||
-      header.tokens > kFaissTokensMax) {
+  // Each factor is bounded before they are multiplied, and the sum is compared before anything is
+  // allocated.
+  if (header.lists == 0 || header.lists > kFaissListsMax || header.head_dim > kMaxHeadDim ||
+      header.tokens == 0 || header.tokens > kFaissTokensMax) {
     return loss("a size is out of range");
   }
   if (header.reserved != 0) return loss("unknown flags");

@@ -18,10 +18,13 @@ struct HotWindow::Scratch {
   std::vector<std::vector<KeyBlockView>> blocks;
 };
 
-HotWindow::HotWindow(const KvGeometry& geometry, const HotWindowOptions& options) : geometry_(geometry), options_(options),
+HotWindow::HotWindow(const KvGeometry& geometry, const HotWindowOptions& options)
+    : geometry_(geometry),
+      options_(options),
       rope_(geometry, options.sink_tokens + options.window_tokens + options.pass_tokens) {
   LH_CHECK(options.sink_tokens % kBlockTokens == 0 && options.window_tokens % kBlockTokens == 0 &&
-           options.pass_tokens % kBlockTokens == 0 && options.window_tokens > 0 && options.pass_tokens >= options.sink_tokens);
+           options.pass_tokens % kBlockTokens == 0 && options.window_tokens > 0 &&
+           options.pass_tokens >= options.sink_tokens);
   const uint32_t keys = options.sink_tokens + options.window_tokens + options.pass_tokens;
   const size_t width = geometry_.kv_width();
   layers_.resize(geometry_.layers.size());
@@ -42,7 +45,9 @@ HotWindow::HotWindow(const KvGeometry& geometry, const HotWindowOptions& options
 HotWindow::~HotWindow() = default;
 
 const uint16_t* HotWindow::PassKeys(uint32_t slot) const { return layers_[slot].pass_keys.data(); }
-const uint16_t* HotWindow::PassValues(uint32_t slot) const { return layers_[slot].pass_values.data(); }
+const uint16_t* HotWindow::PassValues(uint32_t slot) const {
+  return layers_[slot].pass_values.data();
+}
 
 void HotWindow::Restore(uint64_t position, const std::function<const KvBlock&(uint32_t)>& block) {
   LH_CHECK(position % kBlockTokens == 0);
@@ -53,8 +58,11 @@ void HotWindow::Restore(uint64_t position, const std::function<const KvBlock&(ui
     LH_CHECK(source.tokens == kBlockTokens);
     for (uint32_t slot = 0; slot < layers_.size(); ++slot) {
       Layer& l = layers_[slot];
-      std::copy_n(source.Keys(slot), rows, (sink ? l.sink_keys : l.recent_keys).begin() + static_cast<ptrdiff_t>(at * rows));
-      std::copy_n(source.Values(slot), rows, (sink ? l.sink_values : l.recent_values).begin() + static_cast<ptrdiff_t>(at * rows));
+      std::copy_n(source.Keys(slot), rows,
+                  (sink ? l.sink_keys : l.recent_keys).begin() + static_cast<ptrdiff_t>(at * rows));
+      std::copy_n(
+          source.Values(slot), rows,
+          (sink ? l.sink_values : l.recent_values).begin() + static_cast<ptrdiff_t>(at * rows));
     }
   };
   const uint64_t sinks = std::min<uint64_t>(position, options_.sink_tokens);
@@ -74,7 +82,8 @@ void HotWindow::BeginPass(uint32_t tokens) {
   visible_.resize(tokens);
   for (uint32_t t = 0; t < tokens; ++t) {
     const uint32_t index = sinks_ + recent_ + t;
-    visible_[t] = {index + 1 > options_.window_tokens ? index + 1 - options_.window_tokens : 0, index + 1};
+    visible_[t] = {index + 1 > options_.window_tokens ? index + 1 - options_.window_tokens : 0,
+                   index + 1};
   }
 }
 
@@ -84,22 +93,28 @@ void HotWindow::EndPass() {
     if (position_ < options_.sink_tokens) {
       const size_t room = options_.sink_tokens - position_;
       const size_t rows = std::min<size_t>(room, pass_tokens_);
-      std::copy_n(l.pass_keys.begin(), rows * width, l.sink_keys.begin() + static_cast<ptrdiff_t>(position_ * width));
-      std::copy_n(l.pass_values.begin(), rows * width, l.sink_values.begin() + static_cast<ptrdiff_t>(position_ * width));
+      std::copy_n(l.pass_keys.begin(), rows * width,
+                  l.sink_keys.begin() + static_cast<ptrdiff_t>(position_ * width));
+      std::copy_n(l.pass_values.begin(), rows * width,
+                  l.sink_values.begin() + static_cast<ptrdiff_t>(position_ * width));
     }
     // The last window_tokens rows of [recent, pass].
     const size_t shift = std::min(pass_tokens_, options_.window_tokens);
-    for (auto [recent, pass] : {std::pair(&l.recent_keys, &l.pass_keys), std::pair(&l.recent_values, &l.pass_values)}) {
-      std::copy(recent->begin() + static_cast<ptrdiff_t>(shift * width), recent->end(), recent->begin());
-      std::copy_n(pass->begin() + static_cast<ptrdiff_t>((pass_tokens_ - shift) * width), shift * width,
-                  recent->end() - static_cast<ptrdiff_t>(shift * width));
+    for (auto [recent, pass] :
+         {std::pair(&l.recent_keys, &l.pass_keys), std::pair(&l.recent_values, &l.pass_values)}) {
+      std::copy(recent->begin() + static_cast<ptrdiff_t>(shift * width), recent->end(),
+                recent->begin());
+      std::copy_n(pass->begin() + static_cast<ptrdiff_t>((pass_tokens_ - shift) * width),
+                  shift * width, recent->end() - static_cast<ptrdiff_t>(shift * width));
     }
   }
   position_ += pass_tokens_;
 }
 
-// Rounds the pass's rows to halves, then lays out all keys (or values) of the layer for the kernels.
-void HotWindow::Place(uint32_t slot, bool keys, LayerRows rows, uint32_t tokens, uint32_t worker, uint32_t workers) {
+// Rounds the pass's rows to halves, then lays out all keys (or values) of the layer for the
+// kernels.
+void HotWindow::Place(uint32_t slot, bool keys, LayerRows rows, uint32_t tokens, uint32_t worker,
+                      uint32_t workers) {
   LH_CHECK(tokens == pass_tokens_ && workers <= kWorkersMax);
   const KernelTable& kernels = Kernels();
   const uint32_t d = geometry_.head_dim, width = geometry_.kv_width();
@@ -136,22 +151,26 @@ void HotWindow::Place(uint32_t slot, bool keys, LayerRows rows, uint32_t tokens,
           rope.Rotate(row.data() + size_t{h} * d, rotated, d, i);
           for (uint32_t c = 0; c < d; ++c) panel[size_t{c} * kBlockTokens + j] = rotated[c];
         } else {
-          std::memcpy(panel + size_t{kBlockTokens} * d + size_t{j} * d, row.data() + size_t{h} * d, d * sizeof(float));
+          std::memcpy(panel + size_t{kBlockTokens} * d + size_t{j} * d, row.data() + size_t{h} * d,
+                      d * sizeof(float));
         }
       }
     }
   }
 }
 
-void HotWindow::StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker, uint32_t workers) {
+void HotWindow::StoreKeys(uint32_t slot, LayerRows keys, uint32_t tokens, uint32_t worker,
+                          uint32_t workers) {
   Place(slot, true, keys, tokens, worker, workers);
 }
 
-void HotWindow::StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker, uint32_t workers) {
+void HotWindow::StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker,
+                            uint32_t workers) {
   Place(slot, false, values, tokens, worker, workers);
 }
 
-void HotWindow::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out, uint32_t worker, uint32_t workers) {
+void HotWindow::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out,
+                       uint32_t worker, uint32_t workers) {
   const uint32_t blocks = (sinks_ + recent_ + tokens + kBlockTokens - 1) / kBlockTokens;
   const uint32_t d = geometry_.head_dim;
   Scratch& scratch = *scratch_[worker];

@@ -15,7 +15,8 @@
 namespace longhold {
 namespace {
 
-// ---- Words -------------------------------------------------------------------------------------------------------
+// ---- Words
+// -------------------------------------------------------------------------------------------------
 
 constexpr size_t kWordBytesMax = 64;
 
@@ -72,7 +73,8 @@ uint32_t FoldGreekCyrillicArmenian(uint32_t c) {
   }
   if ((c >= 0x391 && c <= 0x3A9) || (c >= 0x410 && c <= 0x42F)) return c + 32;
   if (c >= 0x400 && c <= 0x40F) return c + 80;
-  if ((c >= 0x460 && c <= 0x481) || (c >= 0x48A && c <= 0x4BF) || (c >= 0x4D0 && c <= 0x52F)) return c | 1;
+  if ((c >= 0x460 && c <= 0x481) || (c >= 0x48A && c <= 0x4BF) || (c >= 0x4D0 && c <= 0x52F))
+    return c | 1;
   if (c >= 0x531 && c <= 0x556) return c + 48;
   return c;
 }
@@ -92,16 +94,18 @@ Folded Fold(uint32_t c) {
   }
   if (c >= 0x300 && c <= 0x36F) return {Letter::kSkip, c};
   if (c >= 0x370 && c < 0x590) return {Letter::kLower, FoldGreekCyrillicArmenian(c)};
-  const bool unspaced = (c >= 0xE00 && c <= 0xEFF) || (c >= 0x1000 && c <= 0x109F) || (c >= 0x1780 && c <= 0x17FF) ||
-                        (c >= 0x2E80 && c <= 0xA4CF) || (c >= 0xAC00 && c <= 0xD7AF) || (c >= 0xF900 && c <= 0xFAFF) ||
+  const bool unspaced = (c >= 0xE00 && c <= 0xEFF) || (c >= 0x1000 && c <= 0x109F) ||
+                        (c >= 0x1780 && c <= 0x17FF) || (c >= 0x2E80 && c <= 0xA4CF) ||
+                        (c >= 0xAC00 && c <= 0xD7AF) || (c >= 0xF900 && c <= 0xFAFF) ||
                         (c >= 0xFF66 && c <= 0xFFDC) || (c >= 0x1F000 && c <= 0x1FAFF) ||
                         (c >= 0x20000 && c <= 0x3FFFF);
   const bool cjk_punctuation =
       (c >= 0x3000 && c <= 0x3004) || (c >= 0x3008 && c <= 0x3020) || c == 0x3030 || c == 0x30FB;
   if (cjk_punctuation) return {};
   if (unspaced) return {Letter::kSingle, c};
-  if (c >= 0xFE00 && c <= 0xFE0F) return {Letter::kSkip, c};                 // variation selectors
-  if (c == 0x200C || c == 0x200D || c == 0x2060) return {Letter::kSkip, c};  // joiners within a word
+  if (c >= 0xFE00 && c <= 0xFE0F) return {Letter::kSkip, c};  // variation selectors
+  // joiners within a word
+  if (c == 0x200C || c == 0x200D || c == 0x2060) return {Letter::kSkip, c};
   if ((c >= 0x2000 && c < 0x2C00) || (c >= 0xE000 && c <= 0xF8FF) || c >= 0xFE10) {
     return c >= 0x10000 && c < 0x1F000 ? Folded{Letter::kLower, c} : Folded{};
   }
@@ -114,23 +118,28 @@ void AppendUtf8(uint32_t c, std::string& out) {
     return;
   }
   if (c >= 0x10000) out += static_cast<char>(0xF0 | (c >> 18));
-  if (c >= 0x800) out += static_cast<char>(c >= 0x10000 ? 0x80 | ((c >> 12) & 63) : 0xE0 | (c >> 12));
+  if (c >= 0x800)
+    out += static_cast<char>(c >= 0x10000 ? 0x80 | ((c >> 12) & 63) : 0xE0 | (c >> 12));
   out += static_cast<char>(c >= 0x800 ? 0x80 | ((c >> 6) & 63) : 0xC0 | (c >> 6));
   out += static_cast<char>(0x80 | (c & 63));
 }
 
 bool EndsWith(std::string_view word, std::string_view ending) { return word.ends_with(ending); }
 
-// Whether `word` has a vowel, so that it may stand without its ending ("being" loses -ing, "string" keeps it).
-bool HasVowel(std::string_view word) { return word.find_first_of("aeiouy") != std::string_view::npos; }
+// Whether `word` has a vowel, so that it may stand without its ending ("being" loses -ing, "string"
+// keeps it).
+bool HasVowel(std::string_view word) {
+  return word.find_first_of("aeiouy") != std::string_view::npos;
+}
 
 bool IsVowel(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
 
-// A light English stemmer: irregular forms, then endings that change number, tense or degree, nothing that changes the kind of
-// word. Light on purpose: a wrong merge costs a rare name its weight, a missed one costs little. Words of other scripts stay as
-// they are.
+// A light English stemmer: irregular forms, then endings that change number, tense or degree,
+// nothing that changes the kind of word. Light on purpose: a wrong merge costs a rare name its
+// weight, a missed one costs little. Words of other scripts stay as they are.
 std::string_view Stem(std::string& word) {
-  const bool letters = std::all_of(word.begin(), word.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+  const bool letters =
+      std::all_of(word.begin(), word.end(), [](char c) { return c >= 'a' && c <= 'z'; });
   if (!letters) return word;
   if (const std::string_view base = EnglishBaseForm(word); !base.empty()) word = base;
   if (word.size() < 3) return word;
@@ -138,7 +147,8 @@ std::string_view Stem(std::string& word) {
     word.resize(word.size() - (word.size() == 4 ? 1 : 2));  // "ties" are of "tie", "flies" of "fly"
   } else if (EndsWith(word, "sses")) {
     word.resize(word.size() - 2);
-  } else if (word.size() > 3 && EndsWith(word, "s") && !EndsWith(word, "ss") && !EndsWith(word, "us") && !EndsWith(word, "is")) {
+  } else if (word.size() > 3 && EndsWith(word, "s") && !EndsWith(word, "ss") &&
+             !EndsWith(word, "us") && !EndsWith(word, "is")) {
     word.pop_back();
   }
   const size_t size = word.size();
@@ -160,7 +170,8 @@ std::string_view Stem(std::string& word) {
     if (doubled && last != 'l' && last != 's' && last != 'z') word.pop_back();
   }
   if (word.size() > 3 && word.back() == 'e') word.pop_back();
-  if (word.size() > 2 && word.back() == 'y') word.back() = 'i';  // "day" too, or "days" would be another word
+  // "day" too, or "days" would be another word
+  if (word.size() > 2 && word.back() == 'y') word.back() = 'i';
   return word;
 }
 
@@ -170,21 +181,22 @@ uint32_t WordId(std::string& word) {
   return static_cast<uint32_t>(stem >> 38 << 6) | static_cast<uint32_t>(form & 63);
 }
 
-// Stems of words that say how a sentence is built rather than what it is about. Their frequency in the memory alone is
-// no guide: "what" and "did" are rare in a narrative, and frequent in questions about it. Halving beats dropping (a
-// phrase like "pillar of salt" keeps its link) and beats trusting the frequency: 31 against 29 of 37 questions in the
-// first four.
+// Stems of words that say how a sentence is built rather than what it is about. Their frequency in
+// the memory alone is no guide: "what" and "did" are rare in a narrative, and frequent in questions
+// about it. Halving beats dropping (a phrase like "pillar of salt" keeps its link) and beats
+// trusting the frequency: 31 against 29 of 37 questions in the first four.
 const std::vector<uint32_t>& FunctionStems() {
   static const std::vector<uint32_t> stems = [] {
     std::vector<uint32_t> out;
     for (const char* word :
-         {"the",   "a",    "an",    "of",     "and",   "or",    "in",    "on",    "at",    "to",   "for",   "from",
-          "by",    "with", "as",    "is",     "are",   "was",   "were",  "be",    "been",  "did",  "do",    "does",
-          "done",  "has",  "have",  "had",    "what",  "which", "who",   "whom",  "whose", "when", "where", "why",
-          "how",   "many", "much",  "that",   "this",  "these", "those", "it",    "its",   "he",   "his",   "him",
-          "she",   "her",  "they",  "them",   "their", "i",     "you",   "your",  "my",    "we",   "our",   "us",
-          "me",    "not",  "no",    "if",     "then",  "so",    "but",   "there", "into",  "out",  "up",    "will",
-          "would", "can",  "could", "should", "shall", "may"}) {
+         {"the",  "a",     "an",    "of",   "and",   "or",     "in",    "on",    "at",   "to",
+          "for",  "from",  "by",    "with", "as",    "is",     "are",   "was",   "were", "be",
+          "been", "did",   "do",    "does", "done",  "has",    "have",  "had",   "what", "which",
+          "who",  "whom",  "whose", "when", "where", "why",    "how",   "many",  "much", "that",
+          "this", "these", "those", "it",   "its",   "he",     "his",   "him",   "she",  "her",
+          "they", "them",  "their", "i",    "you",   "your",   "my",    "we",    "our",  "us",
+          "me",   "not",   "no",    "if",   "then",  "so",     "but",   "there", "into", "out",
+          "up",   "will",  "would", "can",  "could", "should", "shall", "may"}) {
       std::string copy = word;
       out.push_back(WordId(copy) >> 6);
     }
@@ -207,8 +219,10 @@ class WordBuilder {
       return;
     }
     const bool digit = folded.letter == Letter::kDigit;
-    if (folded.letter == Letter::kBreak || folded.letter == Letter::kSingle || digit != (last_ == Letter::kDigit) ||
-        (folded.letter == Letter::kUpper && last_ == Letter::kLower) || text_.size() >= kWordBytesMax) {
+    if (folded.letter == Letter::kBreak || folded.letter == Letter::kSingle ||
+        digit != (last_ == Letter::kDigit) ||
+        (folded.letter == Letter::kUpper && last_ == Letter::kLower) ||
+        text_.size() >= kWordBytesMax) {
       Flush();
     }
     if (folded.letter == Letter::kBreak) return;
@@ -235,9 +249,12 @@ class WordBuilder {
 
 }  // namespace
 
-bool IsFunctionWord(uint32_t stem) { return std::binary_search(FunctionStems().begin(), FunctionStems().end(), stem); }
+bool IsFunctionWord(uint32_t stem) {
+  return std::binary_search(FunctionStems().begin(), FunctionStems().end(), stem);
+}
 
-LexicalVocabulary::LexicalVocabulary(std::vector<std::string> pieces) : pieces_(std::move(pieces)) {}
+LexicalVocabulary::LexicalVocabulary(std::vector<std::string> pieces)
+    : pieces_(std::move(pieces)) {}
 
 std::vector<LexicalWord> LexicalVocabulary::Words(std::span<const TokenId> tokens) const {
   std::vector<LexicalWord> words;
@@ -274,10 +291,12 @@ std::vector<LexicalWord> LexicalVocabulary::Words(std::span<const TokenId> token
   return words;
 }
 
-// ---- Segments ----------------------------------------------------------------------------------------------------
+// ---- Segments
+// -------------------------------------------------------------------------------------------------
 
-LexicalSegment LexicalSegment::Build(const LexicalVocabulary& vocabulary, DocumentId document, uint64_t token_begin,
-                                     std::span<const TokenId> preceding, std::span<const TokenId> tokens) {
+LexicalSegment LexicalSegment::Build(const LexicalVocabulary& vocabulary, DocumentId document,
+                                     uint64_t token_begin, std::span<const TokenId> preceding,
+                                     std::span<const TokenId> tokens) {
   LH_CHECK(token_begin % kBlockTokens == 0);
   LH_CHECK(!tokens.empty() && tokens.size() <= kLexicalSegmentTokensMax);
   LH_CHECK(preceding.size() <= token_begin);
@@ -332,14 +351,18 @@ const char* TakeBytes(const char* in, size_t count, std::vector<T>& values) {
 // What every reader of a segment relies on; null when it holds, else what is wrong.
 const char* SegmentFault(const LexicalSegment& s) {
   if (s.token_begin % kBlockTokens != 0) return "token_begin is not a multiple of 64";
-  if (s.token_begin / kBlockTokens > UINT32_MAX - kLexicalSegmentTokensMax) return "token_begin is out of range";
-  if (s.token_count == 0 || s.token_count > kLexicalSegmentTokensMax) return "token_count is out of range";
-  if (s.begins.size() != s.words.size() || s.lengths.size() != s.words.size()) return "array sizes differ";
+  if (s.token_begin / kBlockTokens > UINT32_MAX - kLexicalSegmentTokensMax)
+    return "token_begin is out of range";
+  if (s.token_count == 0 || s.token_count > kLexicalSegmentTokensMax)
+    return "token_count is out of range";
+  if (s.begins.size() != s.words.size() || s.lengths.size() != s.words.size())
+    return "array sizes differ";
   uint32_t begin = 0;
   for (size_t w = 0; w < s.words.size(); ++w) {
     if (s.begins[w] < begin) return "words are out of order";
     begin = s.begins[w];
-    if (s.lengths[w] == 0 || begin + s.lengths[w] > s.token_count) return "a word leaves the segment";
+    if (s.lengths[w] == 0 || begin + s.lengths[w] > s.token_count)
+      return "a word leaves the segment";
   }
   return nullptr;
 }
@@ -367,19 +390,25 @@ std::string LexicalSegment::Encode() const {
 }
 
 Result<LexicalSegment> LexicalSegment::Decode(std::string_view bytes) {
-  const auto loss = [](std::string_view why) { return DataLoss("decode lexical segment: " + std::string(why)); };
+  const auto loss = [](std::string_view why) {
+    return DataLoss("decode lexical segment: " + std::string(why));
+  };
   SegmentHeader header;
-  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lexical segment", "not a lexical segment", &header));
+  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lexical segment",
+                                                    "not a lexical segment", &header));
   if (header.version != kFormatVersion || header.rules != kLexicalRules) {
-    return FailedPrecondition("decode lexical segment: format " + std::to_string(header.version) + " with word rules " +
-                              std::to_string(header.rules) + "; this version reads format " +
-                              std::to_string(kFormatVersion) + " with rules " + std::to_string(kLexicalRules) +
+    return FailedPrecondition("decode lexical segment: format " + std::to_string(header.version) +
+                              " with word rules " + std::to_string(header.rules) +
+                              "; this version reads format " + std::to_string(kFormatVersion) +
+                              " with rules " + std::to_string(kLexicalRules) +
                               ": rebuild the index from the document's tokens");
   }
   if (header.continues > 1 || header.reserved != 0) return loss("unknown flags");
-  if (body - sizeof header != uint64_t{header.word_count} * 7) return loss("word count does not fit the size");
+  if (body - sizeof header != uint64_t{header.word_count} * 7)
+    return loss("word count does not fit the size");
 
-  LexicalSegment segment{.document = DocumentId{header.document}, .token_begin = header.token_begin};
+  LexicalSegment segment{.document = DocumentId{header.document},
+                         .token_begin = header.token_begin};
   segment.token_count = header.token_count;
   segment.continues = header.continues == 1;
   const char* in = bytes.data() + sizeof header;
@@ -390,23 +419,27 @@ Result<LexicalSegment> LexicalSegment::Decode(std::string_view bytes) {
   return segment;
 }
 
-// ---- Index -------------------------------------------------------------------------------------------------------
+// ---- Index
+// -------------------------------------------------------------------------------------------------
 
 Status LexicalIndex::Add(std::shared_ptr<const LexicalSegment> segment) {
   LH_CHECK(segment != nullptr);
   const auto refuse = [&](std::string_view why) {
-    return InvalidArgument("add lexical segment d=" + std::to_string(static_cast<uint32_t>(segment->document)) +
-                           " t=" + std::to_string(segment->token_begin) + ": " + std::string(why));
+    return InvalidArgument(
+        "add lexical segment d=" + std::to_string(static_cast<uint32_t>(segment->document)) +
+        " t=" + std::to_string(segment->token_begin) + ": " + std::string(why));
   };
   if (const char* fault = SegmentFault(*segment)) return refuse(fault);
   const auto key = [](const LexicalSegment& s) { return std::pair(s.document, s.token_begin); };
   auto at = std::lower_bound(segments_.begin(), segments_.end(), key(*segment),
                              [&](const auto& s, const auto& k) { return key(*s) < k; });
-  if (at != segments_.end() && key(**at) == key(*segment) && (*at)->token_count == segment->token_count) {
+  if (at != segments_.end() && key(**at) == key(*segment) &&
+      (*at)->token_count == segment->token_count) {
     *at = std::move(segment);
     return OkStatus();
   }
-  if (at != segments_.end() && (*at)->document == segment->document && (*at)->token_begin < segment->token_end()) {
+  if (at != segments_.end() && (*at)->document == segment->document &&
+      (*at)->token_begin < segment->token_end()) {
     return refuse("overlaps the next segment");
   }
   if (at != segments_.begin()) {
@@ -436,19 +469,22 @@ namespace {
 
 constexpr uint32_t kGramWordsMax = 4;
 constexpr uint32_t kHalfTokens = kBlockTokens / 2;
-// Block numbers left out between segments that do not touch: more than a straddling window and its neighbourhood reach.
+// Block numbers left out between segments that do not touch: more than a straddling window and its
+// neighbourhood reach.
 constexpr uint32_t kGapBlocks = 2;
 constexpr double kFunctionWordFactor = 0.5;
-// The factors below were chosen on 37 questions and 800 paraphrased verses over 1.2M tokens; each optimum is flat.
+// The factors below were chosen on 37 questions and 800 paraphrased verses over 1.2M tokens; each
+// optimum is flat.
 constexpr double kPhraseFactor = 0.6;
 constexpr double kOtherFormFactor = 0.7;
 constexpr double kNeighbourFactor = 0.3;
 constexpr double kSaturation = 0.4;
-// What stands in more than half of the blocks tells them apart hardly at all, and takes most of the time.
+// What stands in more than half of the blocks tells them apart hardly at all, and takes most of the
+// time.
 constexpr uint32_t kCommonBlocksMin = 64;
 
-// A segment's place in the whole memory. Blocks and words are numbered through; numbers are left out wherever two
-// segments do not touch, so that neighbours and phrases never reach across.
+// A segment's place in the whole memory. Blocks and words are numbered through; numbers are left
+// out wherever two segments do not touch, so that neighbours and phrases never reach across.
 struct Placement {
   uint32_t first_block = 0;
   uint32_t first_word = 0;
@@ -478,25 +514,32 @@ struct Gram {
   uint32_t words = 0;
   uint32_t block_count = 0;
   double weight = 0;
-  double share = 1;                // of a related word's match
-  uint16_t of = UINT16_MAX;        // of a related word: the gram of the query's word that it stands for
+  double share = 1;  // of a related word's match
+  // of a related word: the gram of the query's word that it stands for
+  uint16_t of = UINT16_MAX;
 };
 
 // The query's distinct stems ("terms") and n-grams.
 struct QueryTerms {
-  std::vector<uint16_t> term_of;                             // [query words]
-  std::vector<uint32_t> stems;                               // [terms]
-  std::vector<uint64_t> forms;                               // [terms] bit f: the query has the form f
-  std::vector<std::vector<uint32_t>> places;                 // [terms] query words; none of a related word
-  std::vector<Gram> grams;                                   // shorter before longer ones of the same place; then related words
-  std::vector<uint16_t> related_gram;                        // [terms] of a related word, else UINT16_MAX
-  size_t own_grams = 0;                                      // without the related words'
-  std::vector<std::array<uint16_t, kGramWordsMax>> gram_at;  // [query words] gram of n words that begins here, n - 1
+  std::vector<uint16_t> term_of;  // [query words]
+  std::vector<uint32_t> stems;    // [terms]
+  // [terms] bit f: the query has the form f
+  std::vector<uint64_t> forms;
+  // [terms] query words; none of a related word
+  std::vector<std::vector<uint32_t>> places;
+  // shorter before longer ones of the same place; then related words
+  std::vector<Gram> grams;
+  // [terms] of a related word, else UINT16_MAX
+  std::vector<uint16_t> related_gram;
+  size_t own_grams = 0;  // without the related words'
+  // [query words] gram of n words that begins here, n - 1
+  std::vector<std::array<uint16_t, kGramWordsMax>> gram_at;
 
   QueryTerms(std::span<const LexicalWord> query, std::span<const RelatedWord> related) {
     std::map<uint32_t, uint16_t> term_of_stem;
     for (uint32_t i = 0; i < query.size(); ++i) {
-      const auto [it, added] = term_of_stem.emplace(query[i].Stem(), static_cast<uint16_t>(stems.size()));
+      const auto [it, added] =
+          term_of_stem.emplace(query[i].Stem(), static_cast<uint16_t>(stems.size()));
       if (added) {
         stems.push_back(query[i].Stem());
         forms.push_back(0);
@@ -521,19 +564,22 @@ struct QueryTerms {
     for (const RelatedWord& r : related) {
       const auto of = term_of_stem.find(r.of);
       if (of == term_of_stem.end() || grams.size() >= UINT16_MAX) continue;
-      if (!term_of_stem.emplace(r.stem, static_cast<uint16_t>(stems.size())).second) continue;  // the query's own, or related to a word before
+      // the query's own, or related to a word before
+      if (!term_of_stem.emplace(r.stem, static_cast<uint16_t>(stems.size())).second) continue;
       related_gram.push_back(static_cast<uint16_t>(grams.size()));
       stems.push_back(r.stem);
       forms.push_back(~uint64_t{0});
       places.emplace_back();
-      grams.push_back({.words = 1, .share = r.weight, .of = gram_at[places[of->second].front()][0]});
+      grams.push_back(
+          {.words = 1, .share = r.weight, .of = gram_at[places[of->second].front()][0]});
     }
   }
 };
 
 // Whether `next` begins where `segment` ends, in the same document. `next` may be null.
 bool Touches(const LexicalSegment& segment, const LexicalSegment* next) {
-  return next != nullptr && next->document == segment.document && next->token_begin == segment.token_end();
+  return next != nullptr && next->document == segment.document &&
+         next->token_begin == segment.token_end();
 }
 
 // Words of `segment` without a last one that `next` has whole.
@@ -545,7 +591,9 @@ uint32_t WholeWords(const LexicalSegment& segment, const LexicalSegment* next) {
 }
 
 // How rare it is to stand in `df` of `blocks` blocks.
-double IdfOf(uint64_t blocks, double df) { return std::log1p((static_cast<double>(blocks) - df + 0.5) / (df + 0.5)); }
+double IdfOf(uint64_t blocks, double df) {
+  return std::log1p((static_cast<double>(blocks) - df + 0.5) / (df + 0.5));
+}
 
 // One query over one state of the index.
 class Search {
@@ -576,15 +624,20 @@ class Search {
     };
     const std::vector<Scored> all = scored;
     const size_t kept = std::min(max_blocks, scored.size());
-    std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(kept), scored.end(), better);
+    std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(kept), scored.end(),
+                      better);
     scored.resize(kept);
     for (const Scored& s : scored) {
-      result.blocks.push_back({.block = KeyOf(s.block), .score = s.score, .peak_token = PeakToken(s.block, weights), .related = s.related});
+      result.blocks.push_back({.block = KeyOf(s.block),
+                               .score = s.score,
+                               .peak_token = PeakToken(s.block, weights),
+                               .related = s.related});
       AppendMatches(s.block, result.matches);
     }
     Cover(all, weights, &result);
-    std::stable_sort(result.matches.begin(), result.matches.end(),
-                     [](const LexicalMatch& a, const LexicalMatch& b) { return a.score > b.score; });
+    std::stable_sort(
+        result.matches.begin(), result.matches.end(),
+        [](const LexicalMatch& a, const LexicalMatch& b) { return a.score > b.score; });
     return result;
   }
 
@@ -603,7 +656,8 @@ class Search {
       const LexicalSegment* next = s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr;
       const bool touches = Touches(segment, next);
       const uint32_t words = WholeWords(segment, next);
-      placements_.push_back({.first_block = block, .first_word = static_cast<uint32_t>(word), .word_count = words});
+      placements_.push_back(
+          {.first_block = block, .first_word = static_cast<uint32_t>(word), .word_count = words});
       block += (segment.token_count + kBlockTokens - 1) / kBlockTokens + (touches ? 0 : kGapBlocks);
       word += words + (touches ? 0 : 1);
     }
@@ -612,13 +666,15 @@ class Search {
   }
 
   void FindWords() {
-    // Terms by the low 12 bits of their stem, chained: 8 KiB that stay in the first-level cache turn most words away.
+    // Terms by the low 12 bits of their stem, chained: 8 KiB that stay in the first-level cache
+    // turn most words away.
     constexpr uint32_t kSlots = 4096;
     constexpr uint16_t kNone = UINT16_MAX;
     std::array<uint16_t, kSlots> slot;
     slot.fill(kNone);
     std::vector<uint16_t> chain(terms_.stems.size());
-    for (uint16_t t = 0; t < terms_.stems.size(); ++t) chain[t] = std::exchange(slot[terms_.stems[t] % kSlots], t);
+    for (uint16_t t = 0; t < terms_.stems.size(); ++t)
+      chain[t] = std::exchange(slot[terms_.stems[t] % kSlots], t);
     for (size_t s = 0; s < segments_.size(); ++s) {
       const LexicalSegment& segment = *segments_[s];
       const Placement& placement = placements_[s];
@@ -628,19 +684,21 @@ class Search {
         while (term != kNone && terms_.stems[term] != stem) term = chain[term];
         if (term == kNone) continue;
         const uint32_t token = segment.begins[w];
-        hits_.push_back({.word = placement.first_word + w,
-                         .block = placement.first_block + token / kBlockTokens,
-                         .term = term,
-                         .offset = static_cast<uint8_t>(token % kBlockTokens),
-                         .same_form = static_cast<uint8_t>(terms_.forms[term] >> (segment.words[w] & 63) & 1)});
+        hits_.push_back(
+            {.word = placement.first_word + w,
+             .block = placement.first_block + token / kBlockTokens,
+             .term = term,
+             .offset = static_cast<uint8_t>(token % kBlockTokens),
+             .same_form = static_cast<uint8_t>(terms_.forms[term] >> (segment.words[w] & 63) & 1)});
       }
     }
   }
 
-  // Whether the words at hits_[x], hits_[x + 1], ... are the query's words from `place` on: true for the n-th of them.
+  // Whether the words at hits_[x], hits_[x + 1], ... are the query's words from `place` on: true
+  // for the n-th of them.
   bool Continues(size_t x, uint32_t place, uint32_t n) const {
-    return x + n < hits_.size() && place + n < terms_.term_of.size() && hits_[x + n].word == hits_[x].word + n &&
-           hits_[x + n].term == terms_.term_of[place + n];
+    return x + n < hits_.size() && place + n < terms_.term_of.size() &&
+           hits_[x + n].word == hits_[x].word + n && hits_[x + n].term == terms_.term_of[place + n];
   }
 
   void FindGrams() {
@@ -661,7 +719,8 @@ class Search {
           const uint16_t g = terms_.gram_at[place][n - 1];
           Gram& gram = terms_.grams[g];
           if (gram.first != place) continue;  // counted at its first place in the query
-          gram_hits_.push_back({.block = hit.block, .gram = g, .offset = hit.offset, .same_form = same_form});
+          gram_hits_.push_back(
+              {.block = hit.block, .gram = g, .offset = hit.offset, .same_form = same_form});
           if (last_block[g] != hit.block) ++gram.block_count;
           last_block[g] = hit.block;
         }
@@ -671,27 +730,33 @@ class Search {
 
   void Weigh() {
     // Single words first: a phrase's weight is bounded by theirs.
-    const std::span<Gram> own(terms_.grams.data(), terms_.own_grams), related = std::span(terms_.grams).subspan(terms_.own_grams);
+    const std::span<Gram> own(terms_.grams.data(), terms_.own_grams),
+        related = std::span(terms_.grams).subspan(terms_.own_grams);
     for (Gram& gram : own) {
       if (gram.words > 1) continue;
       const bool function_word = IsFunctionWord(terms_.stems[terms_.term_of[gram.first]]);
       gram.weight = (function_word ? kFunctionWordFactor : 1) * Idf(gram);
     }
-    for (Gram& gram : related) gram.weight = gram.share * std::min(Idf(gram), terms_.grams[gram.of].weight);
+    for (Gram& gram : related)
+      gram.weight = gram.share * std::min(Idf(gram), terms_.grams[gram.of].weight);
     for (Gram& gram : own) {
       if (gram.words == 1) continue;
       double sum = 0;
-      for (uint32_t n = 0; n < gram.words; ++n) sum += terms_.grams[terms_.gram_at[gram.first + n][0]].weight;
+      for (uint32_t n = 0; n < gram.words; ++n)
+        sum += terms_.grams[terms_.gram_at[gram.first + n][0]].weight;
       gram.weight = kPhraseFactor / gram.words * std::min(Idf(gram), sum);
     }
   }
 
   void IndexGramHits() {
-    std::erase_if(gram_hits_, [&](const GramHit& hit) { return terms_.grams[hit.gram].weight == 0; });
+    std::erase_if(gram_hits_,
+                  [&](const GramHit& hit) { return terms_.grams[hit.gram].weight == 0; });
     first_gram_hit_.resize(2 * blocks_ + 1);
     size_t x = 0;
     for (uint32_t half = 0; half <= 2 * blocks_; ++half) {
-      while (x < gram_hits_.size() && gram_hits_[x].block * 2 + gram_hits_[x].offset / kHalfTokens < half) ++x;
+      while (x < gram_hits_.size() &&
+             gram_hits_[x].block * 2 + gram_hits_[x].offset / kHalfTokens < half)
+        ++x;
       first_gram_hit_[half] = static_cast<uint32_t>(x);
     }
   }
@@ -710,32 +775,42 @@ class Search {
     return weights;
   }
 
-  // Greedy: the block that scores best, then the one that scores best over the n-grams which those before it do not have, ...
-  // `all` are the scores over all n-grams.
-  void Cover(const std::vector<Scored>& all, std::vector<double> weights, LexicalResult* result) const {
+  // Greedy: the block that scores best, then the one that scores best over the n-grams which those
+  // before it do not have, ... `all` are the scores over all n-grams.
+  void Cover(const std::vector<Scored>& all, std::vector<double> weights,
+             LexicalResult* result) const {
     if (result->blocks.empty()) return;
     std::vector<Scored> scored = all;
     while (result->cover.size() < kLexicalCoverMax) {
-      const auto best = std::max_element(scored.begin(), scored.end(), [](const Scored& a, const Scored& b) {
-        return a.score != b.score ? a.score < b.score : a.block > b.block;
-      });
+      const auto best =
+          std::max_element(scored.begin(), scored.end(), [](const Scored& a, const Scored& b) {
+            return a.score != b.score ? a.score < b.score : a.block > b.block;
+          });
       if (best == scored.end() || best->score < kLexicalCoverGainMin * result->query_score) return;
-      const auto whole = std::lower_bound(all.begin(), all.end(), best->block, [](const Scored& s, uint32_t b) { return s.block < b; });
-      result->cover.push_back({{.block = KeyOf(best->block), .score = whole->score, .peak_token = PeakToken(best->block, weights)}, best->score});
+      const auto whole = std::lower_bound(all.begin(), all.end(), best->block,
+                                          [](const Scored& s, uint32_t b) { return s.block < b; });
+      result->cover.push_back({{.block = KeyOf(best->block),
+                                .score = whole->score,
+                                .peak_token = PeakToken(best->block, weights)},
+                               best->score});
       // Of related words one place is enough; the query's own may need several.
       std::fill(weights.begin() + static_cast<ptrdiff_t>(terms_.own_grams), weights.end(), 0);
       // What stands in the block or half a block around it will be in its span.
-      for (const GramHit& hit : Hits(best->block > 0 ? 2 * best->block - 1 : 0, 2 * best->block + 3)) weights[hit.gram] = 0;
+      for (const GramHit& hit :
+           Hits(best->block > 0 ? 2 * best->block - 1 : 0, 2 * best->block + 3))
+        weights[hit.gram] = 0;
       scored = ScoreBlocks(weights);
     }
   }
 
-  // Windows of 64 tokens begin at every 32: a window that is a block speaks for it, one that straddles an edge speaks
-  // for the block that holds more of the window's weight. A block's score is the best of its windows. Ascending by block.
+  // Windows of 64 tokens begin at every 32: a window that is a block speaks for it, one that
+  // straddles an edge speaks for the block that holds more of the window's weight. A block's score
+  // is the best of its windows. Ascending by block.
   std::vector<Scored> ScoreBlocks(const std::vector<double>& weights) const {
     std::vector<double> best(blocks_), best_related(blocks_);
     std::vector<double> frequency(terms_.grams.size());
-    std::vector<double> given(terms_.own_grams), instead(terms_.own_grams);  // by the query's n-grams, and by what is related to them
+    // by the query's n-grams, and by what is related to them
+    std::vector<double> given(terms_.own_grams), instead(terms_.own_grams);
     std::vector<uint16_t> touched;
     for (uint32_t half = 0; half < 2 * blocks_; ++half) {
       if (half % 2 == 1 && (Hits(half).empty() || Hits(half + 1).empty())) continue;
@@ -745,9 +820,11 @@ class Search {
         const int64_t token = int64_t{hit.block} * kBlockTokens + hit.offset;
         double share = hit.same_form ? 1 : kOtherFormFactor;
         if (token < begin) {
-          share *= kNeighbourFactor / kBlockTokens * static_cast<double>(kBlockTokens - (begin - token));
+          share *=
+              kNeighbourFactor / kBlockTokens * static_cast<double>(kBlockTokens - (begin - token));
         } else if (token >= begin + kBlockTokens) {
-          share *= kNeighbourFactor / kBlockTokens * static_cast<double>(begin + 2 * kBlockTokens - 1 - token);
+          share *= kNeighbourFactor / kBlockTokens *
+                   static_cast<double>(begin + 2 * kBlockTokens - 1 - token);
         } else {
           side_weight[token >= begin + kHalfTokens] += share * weights[hit.gram];
         }
@@ -757,7 +834,8 @@ class Search {
       }
       double score = 0, related = 0;
       for (const uint16_t g : touched) {
-        const double gives = weights[g] * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
+        const double gives =
+            weights[g] * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
         frequency[g] = 0;
         if (g < terms_.own_grams) {
           score += given[g] = gives;
@@ -783,7 +861,8 @@ class Search {
     }
     std::vector<Scored> out;
     for (uint32_t b = 0; b < blocks_; ++b) {
-      if (best[b] > 0 && IsBlock(b)) out.push_back({.block = b, .score = best[b], .related = best_related[b]});
+      if (best[b] > 0 && IsBlock(b))
+        out.push_back({.block = b, .score = best[b], .related = best_related[b]});
     }
     return out;
   }
@@ -791,12 +870,13 @@ class Search {
   // The occurrences that begin in half-blocks [first, last).
   std::span<const GramHit> Hits(uint32_t first, uint32_t last) const {
     const uint32_t begin = first_gram_hit_[std::min(first, 2 * blocks_)];
-    return std::span(gram_hits_).subspan(begin, first_gram_hit_[std::min(last, 2 * blocks_)] - begin);
+    return std::span(gram_hits_)
+        .subspan(begin, first_gram_hit_[std::min(last, 2 * blocks_)] - begin);
   }
   std::span<const GramHit> Hits(uint32_t half) const { return Hits(half, half + 1); }
 
-  // The token of `block` around which most of the query's weight stands: every n-gram counts once, by its nearest
-  // occurrence within 64 tokens, less the farther it is.
+  // The token of `block` around which most of the query's weight stands: every n-gram counts once,
+  // by its nearest occurrence within 64 tokens, less the farther it is.
   uint64_t PeakToken(uint32_t block, const std::vector<double>& weights) const {
     const std::span<const GramHit> inside = Hits(2 * block, 2 * block + 2);
     const std::span<const GramHit> around = Hits(block > 0 ? 2 * block - 2 : 0, 2 * block + 4);
@@ -810,7 +890,8 @@ class Search {
       for (const GramHit& hit : around) {
         const int64_t distance = std::abs(int64_t{hit.block} * kBlockTokens + hit.offset - center);
         const double near = 1 - static_cast<double>(distance) / kBlockTokens;
-        nearest[hit.gram] = std::max(nearest[hit.gram], near * (hit.same_form ? 1 : kOtherFormFactor));
+        nearest[hit.gram] =
+            std::max(nearest[hit.gram], near * (hit.same_form ? 1 : kOtherFormFactor));
       }
       double density = 0;
       for (size_t g = 0; g < nearest.size(); ++g) density += nearest[g] * weights[g];
@@ -823,12 +904,14 @@ class Search {
   }
 
   void AppendMatches(uint32_t block, std::vector<LexicalMatch>& out) const {
-    const auto begin =
-        std::lower_bound(hits_.begin(), hits_.end(), block, [](const Hit& hit, uint32_t b) { return hit.block < b; });
+    const auto begin = std::lower_bound(hits_.begin(), hits_.end(), block,
+                                        [](const Hit& hit, uint32_t b) { return hit.block < b; });
     std::vector<LexicalMatch> found;
-    for (auto x = static_cast<size_t>(begin - hits_.begin()); x < hits_.size() && hits_[x].block == block; ++x) {
+    for (auto x = static_cast<size_t>(begin - hits_.begin());
+         x < hits_.size() && hits_[x].block == block; ++x) {
       for (const uint32_t place : terms_.places[hits_[x].term]) {
-        if (x > 0 && place > 0 && Continues(x - 1, place - 1, 1) && hits_[x - 1].term == terms_.term_of[place - 1]) {
+        if (x > 0 && place > 0 && Continues(x - 1, place - 1, 1) &&
+            hits_[x - 1].term == terms_.term_of[place - 1]) {
           continue;  // part of the match that began before
         }
         uint32_t words = 1;
@@ -837,8 +920,9 @@ class Search {
         if (match.score > 0) found.push_back(match);
       }
     }
-    std::stable_sort(found.begin(), found.end(),
-                     [](const LexicalMatch& a, const LexicalMatch& b) { return a.score > b.score; });
+    std::stable_sort(found.begin(), found.end(), [](const LexicalMatch& a, const LexicalMatch& b) {
+      return a.score > b.score;
+    });
     if (found.size() > kLexicalMatchesPerBlock) found.resize(kLexicalMatchesPerBlock);
     out.insert(out.end(), found.begin(), found.end());
   }
@@ -862,10 +946,12 @@ class Search {
     return match;
   }
 
-  // The segment that `block`, numbered through, is counted to: its own, or the one before a left-out number.
+  // The segment that `block`, numbered through, is counted to: its own, or the one before a
+  // left-out number.
   size_t SegmentOf(uint32_t block) const {
-    const auto it = std::upper_bound(placements_.begin(), placements_.end(), block,
-                                     [](uint32_t b, const Placement& p) { return b < p.first_block; });
+    const auto it =
+        std::upper_bound(placements_.begin(), placements_.end(), block,
+                         [](uint32_t b, const Placement& p) { return b < p.first_block; });
     return static_cast<size_t>(it - placements_.begin()) - 1;
   }
 
@@ -877,9 +963,9 @@ class Search {
 
   BlockKey KeyOf(uint32_t block) const {
     const size_t s = SegmentOf(block);
-    return {
-        .document = segments_[s]->document,
-        .block = static_cast<uint32_t>(segments_[s]->token_begin / kBlockTokens) + block - placements_[s].first_block};
+    return {.document = segments_[s]->document,
+            .block = static_cast<uint32_t>(segments_[s]->token_begin / kBlockTokens) + block -
+                     placements_[s].first_block};
   }
 
   std::span<const std::shared_ptr<const LexicalSegment>> segments_;
@@ -894,13 +980,15 @@ class Search {
 
 }  // namespace
 
-LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query, std::span<const RelatedWord> related, size_t max_blocks) const {
+LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query,
+                                  std::span<const RelatedWord> related, size_t max_blocks) const {
   if (query.size() > kLexicalQueryWordsMax) query = query.last(kLexicalQueryWordsMax);
   if (query.empty() || segments_.empty()) return {};
   return Search(segments_, block_count_, query, related).Run(max_blocks);
 }
 
-std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<LexicalWord>> keys, uint32_t blocks_max) const {
+std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<LexicalWord>> keys,
+                                                uint32_t blocks_max) const {
   // Keys by the low 12 bits of their first stem, chained, as in Search::FindWords.
   constexpr uint32_t kSlots = 4096;
   constexpr uint32_t kNone = UINT32_MAX;
@@ -914,7 +1002,9 @@ std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<Lexi
     chain[k] = std::exchange(slot[keys[k][0].Stem() % kSlots], k);
   }
   std::vector<uint32_t> whole(segments_.size());
-  const auto next_of = [&](size_t s) { return s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr; };
+  const auto next_of = [&](size_t s) {
+    return s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr;
+  };
   for (size_t s = 0; s < segments_.size(); ++s) whole[s] = WholeWords(*segments_[s], next_of(s));
 
   for (size_t s = 0; s < segments_.size(); ++s) {
@@ -929,11 +1019,13 @@ std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<Lexi
         bool follows = true;
         for (size_t n = 1; n < keys[k].size() && follows; ++n) {
           ++at_word;
-          while (at_word >= whole[at_segment] && Touches(*segments_[at_segment], next_of(at_segment))) {
+          while (at_word >= whole[at_segment] &&
+                 Touches(*segments_[at_segment], next_of(at_segment))) {
             at_word -= whole[at_segment];
             ++at_segment;
           }
-          follows = at_word < whole[at_segment] && segments_[at_segment]->words[at_word] >> 6 == keys[k][n].Stem();
+          follows = at_word < whole[at_segment] &&
+                    segments_[at_segment]->words[at_word] >> 6 == keys[k][n].Stem();
         }
         if (!follows) continue;
         const uint64_t begin = segment.token_begin + segment.begins[w];
@@ -946,7 +1038,9 @@ std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<Lexi
           in_last[k] = 0;
         }
         if (in_last[k]++ >= kLexicalMatchesPerBlock) continue;
-        p.places.push_back({segment.document, {begin, tail.token_begin + tail.begins[at_word] + tail.lengths[at_word]}});
+        p.places.push_back(
+            {segment.document,
+             {begin, tail.token_begin + tail.begins[at_word] + tail.lengths[at_word]}});
       }
     }
   }

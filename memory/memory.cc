@@ -11,7 +11,8 @@ namespace {
 constexpr size_t kChunkCache = 32;
 
 std::string Name(const BlockKey& key) {
-  return "block d=" + std::to_string(static_cast<uint32_t>(key.document)) + " b=" + std::to_string(key.block);
+  return "block d=" + std::to_string(static_cast<uint32_t>(key.document)) +
+         " b=" + std::to_string(key.block);
 }
 
 DocumentId NextId(DocumentId id) { return DocumentId{static_cast<uint32_t>(id) + 1}; }
@@ -36,9 +37,12 @@ Result<std::string> Memory::NameInside(ColdStore& store) {
   return manifest.name;
 }
 
-Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store, const std::string& name,
-                                               const ModelInfo& model, const RecallProfile& profile, std::string_view codec) {
-  if (store->Get(Table::kMeta, kManifestKey).ok()) return AlreadyExists("memory " + name + ": exists already");
+Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store,
+                                               const std::string& name, const ModelInfo& model,
+                                               const RecallProfile& profile,
+                                               std::string_view codec) {
+  if (store->Get(Table::kMeta, kManifestKey).ok())
+    return AlreadyExists("memory " + name + ": exists already");
   std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
   Manifest& m = memory->manifest_;
   m.name = name;
@@ -65,7 +69,8 @@ Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store,
   return memory;
 }
 
-Result<std::unique_ptr<Memory>> Memory::Open(std::unique_ptr<ColdStore> store, const std::string& name, const ModelInfo* model) {
+Result<std::unique_ptr<Memory>> Memory::Open(std::unique_ptr<ColdStore> store,
+                                             const std::string& name, const ModelInfo* model) {
   std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
   LH_RETURN_IF_ERROR(memory->LoadRecords());
   if (model != nullptr) LH_RETURN_IF_ERROR(memory->CheckModel(*model));
@@ -75,20 +80,25 @@ Result<std::unique_ptr<Memory>> Memory::Open(std::unique_ptr<ColdStore> store, c
 Status Memory::CheckModel(const ModelInfo& model) const {
   const Manifest& m = manifest_;
   if (m.model_fingerprint != model.fingerprint) {
-    return FailedPrecondition("memory " + name_ + ": was written by model " + m.model_name + " (" + m.model_fingerprint +
-                              ") and cannot be read by model " + model.name + " (" + model.fingerprint +
+    return FailedPrecondition("memory " + name_ + ": was written by model " + m.model_name + " (" +
+                              m.model_fingerprint + ") and cannot be read by model " + model.name +
+                              " (" + model.fingerprint +
                               "); name the first one with --model, or ingest into another memory");
   }
   const KvGeometry& g = model.geometry;
-  if (m.layers == g.layers && m.q_heads == g.q_heads && m.kv_heads == g.kv_heads && m.head_dim == g.head_dim) return OkStatus();
-  return DataLoss("memory " + name_ + ": its manifest names model " + m.model_name + ", but not that model's layers and heads: it is damaged, or a forged import; "
+  if (m.layers == g.layers && m.q_heads == g.q_heads && m.kv_heads == g.kv_heads &&
+      m.head_dim == g.head_dim)
+    return OkStatus();
+  return DataLoss("memory " + name_ + ": its manifest names model " + m.model_name +
+                  ", but not that model's layers and heads: it is damaged, or a forged import; "
                   "forget it");
 }
 
 Status Memory::Write(WriteBatch batch, Durability durability) {
   uint64_t bytes = 0;
   for (const WriteBatch::Change& change : batch.changes()) {
-    if (change.table != Table::kMeta && change.kind == WriteBatch::Change::Kind::kPut) bytes += change.key.size() + change.value.size();
+    if (change.table != Table::kMeta && change.kind == WriteBatch::Change::Kind::kPut)
+      bytes += change.key.size() + change.value.size();
   }
   LH_RETURN_IF_ERROR(store_->Write(std::move(batch), durability));
   written_bytes_ += bytes;
@@ -99,31 +109,37 @@ Status Memory::LoadRecords() {
   LH_ASSIGN_OR_RETURN(opened_bytes_, store_->DiskBytes());
   const Result<std::string> bytes = store_->Get(Table::kMeta, kManifestKey);
   if (bytes.status().code() == StatusCode::kNotFound) {
-    return NotFound("memory " + name_ + ": not found; 'longhold list' shows the memories there are");
+    return NotFound("memory " + name_ +
+                    ": not found; 'longhold list' shows the memories there are");
   }
   if (!bytes.ok()) return bytes.status();
   Result<Manifest> manifest = DecodeManifest(*bytes);
-  if (!manifest.ok()) return Status(manifest.status().code(), "memory " + name_ + ": " + manifest.status().message());
+  if (!manifest.ok())
+    return Status(manifest.status().code(), "memory " + name_ + ": " + manifest.status().message());
   manifest_ = *manifest;
   codec_ = FindCodec(manifest_.codec);
   if (!IsCodecName(manifest_.codec)) {
-    return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec + ", which this longhold lacks");
+    return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec +
+                              ", which this longhold lacks");
   }
   LoadBasis();
   Status bad;
-  LH_RETURN_IF_ERROR(store_->Scan(Table::kMeta, kDocumentPrefix, kDocumentEnd, [&](std::string_view key, std::string_view value) {
-    Result<DocumentRecord> record = DecodeDocument(value);
-    // Ids are found by, and count up: one under another's key would be two documents.
-    if (record.ok() && (key != DocumentKey(record->id) || static_cast<uint32_t>(record->id) >= manifest_.next_document)) {
-      record = DataLoss("document record: is another one's");
-    }
-    if (!record.ok()) {
-      bad = DataLoss("memory " + name_ + ": " + record.status().message());
-      return false;
-    }
-    documents_.push_back(*record);
-    return true;
-  }));
+  LH_RETURN_IF_ERROR(store_->Scan(
+      Table::kMeta, kDocumentPrefix, kDocumentEnd,
+      [&](std::string_view key, std::string_view value) {
+        Result<DocumentRecord> record = DecodeDocument(value);
+        // Ids are found by, and count up: one under another's key would be two documents.
+        if (record.ok() && (key != DocumentKey(record->id) ||
+                            static_cast<uint32_t>(record->id) >= manifest_.next_document)) {
+          record = DataLoss("document record: is another one's");
+        }
+        if (!record.ok()) {
+          bad = DataLoss("memory " + name_ + ": " + record.status().message());
+          return false;
+        }
+        documents_.push_back(*record);
+        return true;
+      }));
   return bad;
 }
 
@@ -154,17 +170,22 @@ uint64_t Memory::committed_tokens() const {
 }
 
 Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
-  const Result<std::string> bytes = store_->Get(Table::kBlocks, NumberedKey(key.document, key.block));
+  const Result<std::string> bytes =
+      store_->Get(Table::kBlocks, NumberedKey(key.document, key.block));
   if (!bytes.ok()) {
-    return DataLoss("memory " + name_ + ": " + Name(key) + ": " +
-                    (bytes.status().code() == StatusCode::kNotFound ? "missing" : bytes.status().message()));
+    return DataLoss(
+        "memory " + name_ + ": " + Name(key) + ": " +
+        (bytes.status().code() == StatusCode::kNotFound ? "missing" : bytes.status().message()));
   }
   if (bytes_read != nullptr) *bytes_read += bytes->size();
   Result<KvBlock> block = DecodeBlock(*bytes, block_shape(), archive_.get());
-  const auto damaged = [&](const std::string& why) { return DataLoss("memory " + name_ + ": " + Name(key) + ": " + why); };
+  const auto damaged = [&](const std::string& why) {
+    return DataLoss("memory " + name_ + ": " + Name(key) + ": " + why);
+  };
   if (!block.ok()) return damaged(block.status().message());
   // The block that an unfinished ingest goes on from may hold more than is committed, never less.
-  const uint64_t begin = uint64_t{key.block} * kBlockTokens, committed = Get(key.document).committed_tokens;
+  const uint64_t begin = uint64_t{key.block} * kBlockTokens,
+                 committed = Get(key.document).committed_tokens;
   if (block->tokens < std::min<uint64_t>(kBlockTokens, committed - std::min(begin, committed))) {
     return damaged("holds " + std::to_string(block->tokens) + " tokens");
   }
@@ -178,18 +199,26 @@ Result<std::shared_ptr<const TextChunk>> Memory::LoadChunk(DocumentId document, 
   for (const auto& [k, value] : chunks_) {
     if (k == key) return value;
   }
-  const auto where = [&] { return "memory " + name_ + ": text chunk " + std::to_string(chunk) + " of " + Get(document).name; };
+  const auto where = [&] {
+    return "memory " + name_ + ": text chunk " + std::to_string(chunk) + " of " +
+           Get(document).name;
+  };
   const Result<std::string> bytes = store_->Get(Table::kText, NumberedKey(document, chunk));
   if (!bytes.ok()) return DataLoss(where() + ": " + bytes.status().message());
   Result<TextChunk> decoded = DecodeTextChunk(*bytes);
   if (!decoded.ok()) return DataLoss(where() + ": " + decoded.status().message());
   const DocumentRecord& record = Get(document);
-  const uint64_t end = chunk + 1 < record.chunk_tokens.size() ? record.chunk_tokens[chunk + 1] : record.tokens;
-  if (decoded->token_begin != record.chunk_tokens[chunk] || decoded->token_begin + decoded->tokens.size() != end) {
+  const uint64_t end =
+      chunk + 1 < record.chunk_tokens.size() ? record.chunk_tokens[chunk + 1] : record.tokens;
+  if (decoded->token_begin != record.chunk_tokens[chunk] ||
+      decoded->token_begin + decoded->tokens.size() != end) {
     return DataLoss(where() + ": is another one's");
   }
-  const auto unknown = [&](TokenId token) { return token < 0 || static_cast<uint32_t>(token) >= vocabulary_->size(); };
-  if (vocabulary_ != nullptr && std::any_of(decoded->tokens.begin(), decoded->tokens.end(), unknown)) {
+  const auto unknown = [&](TokenId token) {
+    return token < 0 || static_cast<uint32_t>(token) >= vocabulary_->size();
+  };
+  if (vocabulary_ != nullptr &&
+      std::any_of(decoded->tokens.begin(), decoded->tokens.end(), unknown)) {
     return DataLoss(where() + ": holds a token that the model does not have");
   }
   auto shared = std::make_shared<const TextChunk>(std::move(*decoded));
@@ -210,8 +239,10 @@ Result<std::vector<TokenId>> Memory::Tokens(DocumentId document, TokenSpan span)
   for (uint64_t t = span.begin; t < span.end;) {
     LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
     const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
-    if (end <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    tokens.insert(tokens.end(), chunk->tokens.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
+    if (end <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    tokens.insert(tokens.end(),
+                  chunk->tokens.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
                   chunk->tokens.begin() + static_cast<ptrdiff_t>(end - chunk->token_begin));
     t = end;
   }
@@ -225,7 +256,8 @@ Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
   for (uint64_t t = span.begin; t < span.end;) {
     LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
     const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
-    if (end <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    if (end <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
     size_t begin_byte = 0, end_byte = 0;
     for (size_t i = 0; i < end - chunk->token_begin; ++i) {
       if (i < t - chunk->token_begin) begin_byte += chunk->token_bytes[i];
@@ -234,7 +266,8 @@ Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
     const std::string_view text(chunk->text);
     if (first) {
       place.bytes = {chunk->byte_begin + begin_byte, chunk->byte_begin + begin_byte};
-      const auto lines = std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(begin_byte), '\n');
+      const auto lines =
+          std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(begin_byte), '\n');
       place.line_begin = chunk->line_begin + static_cast<uint64_t>(lines) + 1;
       first = false;
     }
@@ -244,12 +277,15 @@ Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
   }
   // A final newline belongs to the line it ends.
   const size_t counted = place.text.size() - (place.text.ends_with('\n') ? 1 : 0);
-  place.line_end = place.line_begin + static_cast<uint64_t>(std::count(
-                                          place.text.begin(), place.text.begin() + static_cast<ptrdiff_t>(counted), '\n'));
+  place.line_end =
+      place.line_begin +
+      static_cast<uint64_t>(std::count(place.text.begin(),
+                                       place.text.begin() + static_cast<ptrdiff_t>(counted), '\n'));
   return place;
 }
 
-Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document, std::span<const uint64_t> bytes) {
+Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document,
+                                                       std::span<const uint64_t> bytes) {
   std::vector<uint64_t> before;
   uint64_t characters = 0;
   const auto chunks = static_cast<uint32_t>(Get(document).chunk_tokens.size());
@@ -257,7 +293,8 @@ Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document, std:
     LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(document, c));
     const std::string_view text(chunk->text);
     while (before.size() < bytes.size() && bytes[before.size()] < chunk->byte_begin + text.size()) {
-      before.push_back(characters + CountCharacters(text.substr(0, bytes[before.size()] - chunk->byte_begin)));
+      before.push_back(characters +
+                       CountCharacters(text.substr(0, bytes[before.size()] - chunk->byte_begin)));
     }
     characters += CountCharacters(text);
   }
@@ -303,10 +340,12 @@ constexpr Breaks kItemBreak = 1, kObjectBreak = 2, kSentenceBreak = 3;
 // An end that falls into a word moves by so many tokens at most.
 constexpr size_t kWordTokensMax = 48;  // a UUID can take 36
 
-// The length of what stands at `at` if it ends a sentence in another script, whatever follows; else 0.
+// The length of what stands at `at` if it ends a sentence in another script, whatever follows; else
+// 0.
 size_t WideMark(std::string_view text, size_t at) {
   // Ideographic and full-width marks, the danda and double danda, Arabic and Urdu marks.
-  for (const std::string_view mark : {"\u3002", "\uff01", "\uff1f", "\u0964", "\u0965", "\u061f", "\u06d4"}) {
+  for (const std::string_view mark :
+       {"\u3002", "\uff01", "\uff1f", "\u0964", "\u0965", "\u061f", "\u06d4"}) {
     if (text.substr(at).starts_with(mark)) return mark.size();
   }
   return 0;
@@ -323,15 +362,21 @@ std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
   std::vector<Breaks> breaks(texts.size(), 0);
   const auto closed = [&](size_t byte) {  // past what closes quotes and brackets
     for (;;) {
-      size_t length = byte < text.size() && std::string_view("\"')]").find(text[byte]) != std::string_view::npos ? 1 : 0;
-      for (const std::string_view closer : {"\u201d", "\u2019", "\u00bb", "\u300d", "\u300f", "\uff09"}) {
+      size_t length =
+          byte < text.size() && std::string_view("\"')]").find(text[byte]) != std::string_view::npos
+              ? 1
+              : 0;
+      for (const std::string_view closer :
+           {"\u201d", "\u2019", "\u00bb", "\u300d", "\u300f", "\uff09"}) {
         if (std::string_view(text).substr(byte).starts_with(closer)) length = closer.size();
       }
       if (length == 0) return byte;
       byte += length;
     }
   };
-  const auto is = [&](size_t byte, std::string_view any) { return any.find(text[byte]) != std::string_view::npos; };
+  const auto is = [&](size_t byte, std::string_view any) {
+    return any.find(text[byte]) != std::string_view::npos;
+  };
   for (size_t i = 0; i < text.size(); ++i) {
     size_t past = i + 1;
     Breaks level = 0;
@@ -344,8 +389,11 @@ std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
       past = closed(i + wide);
       level = kSentenceBreak;
     } else if (i > 0 && is(i, ",;")) {
-      if (is(i - 1, "}]")) level = kObjectBreak;
-      else if (is(i - 1, "\"'") || (text[i] == ';' && (text[i - 1] == ')' || past == text.size() || !is(past, " \t")))) level = kItemBreak;
+      if (is(i - 1, "}]"))
+        level = kObjectBreak;
+      else if (is(i - 1, "\"'") ||
+               (text[i] == ';' && (text[i - 1] == ')' || past == text.size() || !is(past, " \t"))))
+        level = kItemBreak;
     }
     Breaks& here = breaks[token_of[past - 1]];
     here = std::max(here, level);
@@ -356,7 +404,8 @@ std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
 }  // namespace
 
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
-  uint64_t begin = at - std::min<uint64_t>(at, tokens_max), end = std::min(at + 1 + tokens_max, Get(document).tokens);
+  uint64_t begin = at - std::min<uint64_t>(at, tokens_max),
+           end = std::min(at + 1 + tokens_max, Get(document).tokens);
   const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
   std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
   for (uint64_t t = begin; t < end;) {
@@ -364,7 +413,8 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
     if (!loaded.ok()) {
       const auto next = std::upper_bound(starts.begin(), starts.end(), t);
       const bool before = next != starts.end() && *next <= at;
-      if (loaded.status().code() != StatusCode::kDataLoss || (!before && t <= at)) return loaded.status();
+      if (loaded.status().code() != StatusCode::kDataLoss || (!before && t <= at))
+        return loaded.status();
       if (!before) {
         end = t;
         break;
@@ -375,7 +425,8 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
     }
     const std::shared_ptr<const TextChunk>& chunk = *loaded;
     const uint64_t last = std::min(end, chunk->token_begin + chunk->tokens.size());
-    if (last <= t) return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    if (last <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
     size_t byte = 0;
     for (uint64_t i = chunk->token_begin; i < last; ++i) {
       const size_t bytes = chunk->token_bytes[i - chunk->token_begin];
@@ -393,7 +444,8 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
     past = own;
     while (first > 0 && ends[first - 1] < level) --first;
     while (past < size && ends[past] < level) ++past;
-    if ((first > 0 || from_start) && (past < size || to_end)) return TokenSpan{begin + first, std::min(begin + past + 1, end)};
+    if ((first > 0 || from_start) && (past < size || to_end))
+      return TokenSpan{begin + first, std::min(begin + past + 1, end)};
   }
   // None within reach: as far as it goes, and between words.
   first = own;
@@ -401,27 +453,38 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
   while (first > 0 && ends[first - 1] < kSentenceBreak) --first;
   while (past < size && ends[past] < kSentenceBreak) ++past;
   past = std::min(past + 1, size);
-  const auto begins_word = [&](size_t i) { return texts[i].starts_with(' ') || texts[i - 1].ends_with(' '); };
+  const auto begins_word = [&](size_t i) {
+    return texts[i].starts_with(' ') || texts[i - 1].ends_with(' ');
+  };
   if (first == 0 && !from_start) {
     for (size_t i = 1; i <= own && i <= kWordTokensMax; ++i) {
-      if (begins_word(i)) { first = i; break; }
+      if (begins_word(i)) {
+        first = i;
+        break;
+      }
     }
   }
   if (past == size && !to_end && ends[size - 1] < kSentenceBreak) {
     for (size_t i = size - 1; i > own && size - i <= kWordTokensMax; --i) {
-      if (begins_word(i)) { past = i; break; }
+      if (begins_word(i)) {
+        past = i;
+        break;
+      }
     }
   }
   return TokenSpan{begin + first, begin + past};
 }
 
-Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks) {
+Result<DocumentId> Memory::AddDocument(DocumentRecord record,
+                                       const std::vector<TextChunk>& chunks) {
   record.id = DocumentId{manifest_.next_document};
   record.committed_tokens = 0;
   record.chunk_tokens.clear();
   WriteBatch batch;
   for (const TextChunk& chunk : chunks) {
-    batch.Put(Table::kText, NumberedKey(record.id, static_cast<uint32_t>(record.chunk_tokens.size())), Encode(chunk));
+    batch.Put(Table::kText,
+              NumberedKey(record.id, static_cast<uint32_t>(record.chunk_tokens.size())),
+              Encode(chunk));
     record.chunk_tokens.push_back(chunk.token_begin);
   }
   batch.Put(Table::kMeta, DocumentKey(record.id), Encode(record));
@@ -434,7 +497,8 @@ Result<DocumentId> Memory::AddDocument(DocumentRecord record, const std::vector<
   return record.id;
 }
 
-Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks, const ParallelFor& parallel) {
+Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks,
+                         const ParallelFor& parallel) {
   std::vector<std::string> values(blocks.size());
   parallel(blocks.size(), [&](size_t i) {
     LH_CHECK(blocks[i].shape == block_shape());
@@ -443,15 +507,16 @@ Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const Kv
   });
   for (size_t i = 0; i < blocks.size(); ++i) {
     WriteBatch batch;
-    batch.Put(Table::kBlocks, NumberedKey(document, first + static_cast<uint32_t>(i)), std::move(values[i]));
+    batch.Put(Table::kBlocks, NumberedKey(document, first + static_cast<uint32_t>(i)),
+              std::move(values[i]));
     LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
   }
   return OkStatus();
 }
 
 Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
-                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume, const DocumentId* retire,
-                      const SummarySegment* summaries) {
+                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume,
+                      const DocumentId* retire, const SummarySegment* summaries) {
   DocumentRecord record = Get(document);
   // The last commit was in the middle of this segment: an ingest that was stopped goes on.
   const bool grows = record.committed_tokens % kCommitTokens != 0;
@@ -459,9 +524,12 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
   record.committed_tokens = tokens;
   WriteBatch batch;
-  if (scan != nullptr) batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation), scan->Encode());
+  if (scan != nullptr)
+    batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation),
+              scan->Encode());
   batch.Put(Table::kIndex, LexicalKey(document, segment), lexical->Encode());
-  if (summaries != nullptr) batch.Put(Table::kIndex, SummariesKey(document, segment), summaries->Encode());
+  if (summaries != nullptr)
+    batch.Put(Table::kIndex, SummariesKey(document, segment), summaries->Encode());
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   if (resume != nullptr) {
     batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
@@ -470,14 +538,16 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   }
   if (retire != nullptr) AppendForget(*retire, record.name, &batch);
   // The last commit of a document also survives the machine; those before it, the process.
-  LH_RETURN_IF_ERROR(Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
+  LH_RETURN_IF_ERROR(
+      Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
   for (DocumentRecord& d : documents_) {
     if (d.id == document) d = record;
   }
   if (retire != nullptr) ForgetInRam(*retire, record.name);
   if (!indexes_loaded_) return OkStatus();
   if (grows) {
-    // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they are read again.
+    // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they
+    // are read again.
     relevance_ = FaissIndex(faiss_search_);
     lexical_ = LexicalIndex();
     indexes_loaded_ = false;
@@ -503,7 +573,8 @@ Status Memory::Restart(DocumentId document) {
   WriteBatch batch;
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   batch.Delete(Table::kMeta, ResumeKey(document));
-  for (const Table table : {Table::kIndex, Table::kBlocks}) batch.DeleteRange(table, NumberedKey(document, 0), NumberedKey(NextId(document), 0));
+  for (const Table table : {Table::kIndex, Table::kBlocks})
+    batch.DeleteRange(table, NumberedKey(document, 0), NumberedKey(NextId(document), 0));
   LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
   for (DocumentRecord& d : documents_) {
     if (d.id == document) d = record;
@@ -539,11 +610,13 @@ void Memory::AppendForget(DocumentId document, const std::string& name, WriteBat
   batch->Delete(Table::kMeta, ResumeKey(document));
   const std::string begin = NumberedKey(document, 0);
   const std::string end = NumberedKey(NextId(document), 0);
-  for (Table table : {Table::kText, Table::kIndex, Table::kBlocks}) batch->DeleteRange(table, begin, end);
+  for (Table table : {Table::kText, Table::kIndex, Table::kBlocks})
+    batch->DeleteRange(table, begin, end);
 }
 
 void Memory::ForgetInRam(DocumentId document, const std::string& name) {
-  const auto at = std::find_if(documents_.begin(), documents_.end(), [&](const DocumentRecord& d) { return d.id == document; });
+  const auto at = std::find_if(documents_.begin(), documents_.end(),
+                               [&](const DocumentRecord& d) { return d.id == document; });
   LH_CHECK(at != documents_.end());
   if (DropName(&*at, name)) return;
   documents_.erase(at);
@@ -598,36 +671,49 @@ Status Memory::Rename(const std::string& name) {
 }
 
 Status Memory::Verify() {
-  // What is in RAM proves nothing: everything is read from the store, indexes into others that go away.
+  // What is in RAM proves nothing: everything is read from the store, indexes into others that go
+  // away.
   chunks_.clear();
-  const auto damaged = [&](const Status& status) { return DataLoss("memory " + name_ + ": " + status.message()); };
+  const auto damaged = [&](const Status& status) {
+    return DataLoss("memory " + name_ + ": " + status.message());
+  };
   const auto read = [&](const std::string& key) { return store_->Get(Table::kMeta, key); };
   const Result<std::string> manifest = read(kManifestKey);
   if (!manifest.ok()) return damaged(manifest.status());
   if (const Result<Manifest> m = DecodeManifest(*manifest); !m.ok()) return damaged(m.status());
-  if (const Status basis = ReadBasis().status(); !basis.ok() && basis.code() != StatusCode::kNotFound) return damaged(basis);
+  if (const Status basis = ReadBasis().status();
+      !basis.ok() && basis.code() != StatusCode::kNotFound)
+    return damaged(basis);
   // One block at a time, as numbers and once more while it is decoded.
-  LH_ASSIGN_OR_RETURN(const MemoryReservation reading, ReserveFor(2 * block_shape().Numbers() * sizeof(uint16_t), "reading a block"));
+  LH_ASSIGN_OR_RETURN(
+      const MemoryReservation reading,
+      ReserveFor(2 * block_shape().Numbers() * sizeof(uint16_t), "reading a block"));
   for (const DocumentRecord& d : documents_) {
     const Result<std::string> record = read(DocumentKey(d.id));
     if (!record.ok()) return damaged(record.status());
-    if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok()) return damaged(r.status());
+    if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok())
+      return damaged(r.status());
     if (!d.complete() && d.committed_tokens > 0) {
       // Without one the ingest begins anew.
-      if (const Status resume = LoadResume(d.id).status(); !resume.ok() && resume.code() != StatusCode::kNotFound) return resume;
+      if (const Status resume = LoadResume(d.id).status();
+          !resume.ok() && resume.code() != StatusCode::kNotFound)
+        return resume;
     }
     LH_RETURN_IF_ERROR(VerifySegments(d));
     uint64_t bytes = 0, tokens = 0;
     for (uint32_t c = 0; c < d.chunk_tokens.size(); ++c) {
       LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(d.id, c));
       if (chunk->token_begin != tokens || chunk->byte_begin != bytes) {
-        return DataLoss("memory " + name_ + ": text chunk " + std::to_string(c) + " of " + d.name + " is out of place");
+        return DataLoss("memory " + name_ + ": text chunk " + std::to_string(c) + " of " + d.name +
+                        " is out of place");
       }
       bytes += chunk->text.size();
       tokens += chunk->tokens.size();
     }
-    if (bytes != d.bytes || tokens != d.tokens) return DataLoss("memory " + name_ + ": text of " + d.name + " is incomplete");
-    const uint32_t blocks = static_cast<uint32_t>((d.committed_tokens + kBlockTokens - 1) / kBlockTokens);
+    if (bytes != d.bytes || tokens != d.tokens)
+      return DataLoss("memory " + name_ + ": text of " + d.name + " is incomplete");
+    const uint32_t blocks =
+        static_cast<uint32_t>((d.committed_tokens + kBlockTokens - 1) / kBlockTokens);
     for (uint32_t b = 0; b < blocks; ++b) {
       LH_RETURN_IF_ERROR(LoadBlock({d.id, b}).status());
     }

@@ -9,14 +9,23 @@
 
 namespace longhold {
 
-PickedBlocks::PickedBlocks(const KvGeometry& geometry, const RopeTables& ropes, std::vector<std::vector<uint32_t>> picks, uint32_t pickable,
+PickedBlocks::PickedBlocks(const KvGeometry& geometry, const RopeTables& ropes,
+                           std::vector<std::vector<uint32_t>> picks, uint32_t pickable,
                            const uint32_t* first_position)
-    : layers_(static_cast<uint32_t>(geometry.layers.size())), kv_heads_(geometry.kv_heads), head_dim_(geometry.head_dim), ropes_(ropes),
-      picks_(std::move(picks)), pickable_(pickable), in_a_row_(first_position != nullptr), first_position_(in_a_row_ ? *first_position : 0),
+    : layers_(static_cast<uint32_t>(geometry.layers.size())),
+      kv_heads_(geometry.kv_heads),
+      head_dim_(geometry.head_dim),
+      ropes_(ropes),
+      picks_(std::move(picks)),
+      pickable_(pickable),
+      in_a_row_(first_position != nullptr),
+      first_position_(in_a_row_ ? *first_position : 0),
       mass_(kWorkersMax) {
   LH_CHECK(picks_.size() == size_t{layers_} * kv_heads_);
   count_ = static_cast<uint32_t>(picks_[0].size());
-  for (const auto& list : picks_) LH_CHECK(list.size() == count_ && std::is_sorted(list.begin(), list.end()) && (list.empty() || list.back() < pickable_));
+  for (const auto& list : picks_)
+    LH_CHECK(list.size() == count_ && std::is_sorted(list.begin(), list.end()) &&
+             (list.empty() || list.back() < pickable_));
   const size_t numbers = PanelOf(picks_.size(), 0);
   float* floats = memory_.Ensure(std::max<size_t>(1, (numbers + 1) / 2));
   std::memset(floats, 0, numbers * sizeof(uint16_t));  // unused keys must be finite
@@ -36,7 +45,8 @@ std::vector<uint32_t> PickedBlocks::Wanted() const {
 }
 
 void PickedBlocks::Place(uint32_t id, const PickableBlock& pickable, const KvBlock& block) {
-  LH_CHECK(block.tokens >= pickable.tokens && block.shape.layers == layers_ && block.shape.kv_width == kv_heads_ * head_dim_);
+  LH_CHECK(block.tokens >= pickable.tokens && block.shape.layers == layers_ &&
+           block.shape.kv_width == kv_heads_ * head_dim_);
   const uint32_t width = block.shape.kv_width, d = head_dim_;
   float row[kMaxHeadDim], rotated[kMaxHeadDim];
   uint16_t rounded[kMaxHeadDim];
@@ -54,14 +64,18 @@ void PickedBlocks::Place(uint32_t id, const PickableBlock& pickable, const KvBlo
         ropes_.Of(slot).Rotate(row, rotated, d, first + r);
         Kernels().float_to_half(rotated, rounded, d);
         for (uint32_t c = 0; c < d; ++c) keys[size_t{c} * kBlockTokens + r] = rounded[c];
-        std::memcpy(values + size_t{r} * d, block.Values(slot) + size_t{r} * width + size_t{h} * d, d * sizeof(uint16_t));
+        std::memcpy(values + size_t{r} * d, block.Values(slot) + size_t{r} * width + size_t{h} * d,
+                    d * sizeof(uint16_t));
       }
-      std::fill_n(bias_.begin() + static_cast<ptrdiff_t>((ListOf(slot, h) * count_ + index) * kBlockTokens), pickable.tokens, 0.0f);
+      std::fill_n(
+          bias_.begin() + static_cast<ptrdiff_t>((ListOf(slot, h) * count_ + index) * kBlockTokens),
+          pickable.tokens, 0.0f);
     }
   }
 }
 
-void PickedBlocks::AppendViews(uint32_t slot, uint32_t kv_head, std::vector<KeyBlockView>* views) const {
+void PickedBlocks::AppendViews(uint32_t slot, uint32_t kv_head,
+                               std::vector<KeyBlockView>* views) const {
   const size_t list = ListOf(slot, kv_head);
   for (uint32_t i = 0; i < count_; ++i) {
     KeyBlockView view;
@@ -77,7 +91,8 @@ void PickedBlocks::AddMass(uint32_t slot, uint32_t kv_head, float* key_mass, uin
   mass.resize(pickable_, 0.0);
   const auto& list = picks_[ListOf(slot, kv_head)];
   for (uint32_t i = 0; i < count_; ++i) {
-    for (uint32_t j = 0; j < kBlockTokens; ++j) mass[list[i]] += key_mass[size_t{i} * kBlockTokens + j];
+    for (uint32_t j = 0; j < kBlockTokens; ++j)
+      mass[list[i]] += key_mass[size_t{i} * kBlockTokens + j];
   }
   std::fill_n(key_mass, size_t{count_} * kBlockTokens, 0.0f);
 }

@@ -1,4 +1,5 @@
-// Stored blocks that faithful attention sees beside a pass's own tokens: of each layer and KV head its own ones.
+// Stored blocks that faithful attention sees beside a pass's own tokens: of each layer and KV head
+// its own ones.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +23,18 @@ struct PickableBlock {
   uint32_t position = 0;  // where its first token stands, where picks keep their places in the text
 };
 
-// Keys, rotated, and values in 16 bits, laid out for the kernels. A block that was not placed is not seen.
+// Keys, rotated, and values in 16 bits, laid out for the kernels. A block that was not placed is
+// not seen.
 //
-// Owner: an answer. Thread use: *confined*, except that Place may be called by several threads at once with different blocks, and
-// AddMass with different workers.
+// Owner: an answer. Thread use: *confined*, except that Place may be called by several threads at
+// once with different blocks, and AddMass with different workers.
 class PickedBlocks {
  public:
-  // `picks`: [layers * kv_heads] of blocks, ascending, of the same number, at most `pickable`. Where `first_position` is given, each list
-  // stands in a row from there, else each block at its own position. `ropes` has all positions and is borrowed.
-  PickedBlocks(const KvGeometry& geometry, const RopeTables& ropes, std::vector<std::vector<uint32_t>> picks, uint32_t pickable,
+  // `picks`: [layers * kv_heads] of blocks, ascending, of the same number, at most `pickable`.
+  // Where `first_position` is given, each list stands in a row from there, else each block at its
+  // own position. `ropes` has all positions and is borrowed.
+  PickedBlocks(const KvGeometry& geometry, const RopeTables& ropes,
+               std::vector<std::vector<uint32_t>> picks, uint32_t pickable,
                const uint32_t* first_position);
   static uint64_t Bytes(const KvGeometry& geometry, uint64_t blocks_each);
 
@@ -49,8 +53,12 @@ class PickedBlocks {
   std::vector<double> Mass() const;
 
  private:
-  size_t ListOf(uint32_t slot, uint32_t kv_head) const { return size_t{slot} * kv_heads_ + kv_head; }
-  size_t PanelOf(size_t list, uint32_t index) const { return (list * count_ + index) * 2 * kBlockTokens * head_dim_; }
+  size_t ListOf(uint32_t slot, uint32_t kv_head) const {
+    return size_t{slot} * kv_heads_ + kv_head;
+  }
+  size_t PanelOf(size_t list, uint32_t index) const {
+    return (list * count_ + index) * 2 * kBlockTokens * head_dim_;
+  }
 
   uint32_t layers_, kv_heads_, head_dim_;
   const RopeTables& ropes_;
@@ -60,8 +68,9 @@ class PickedBlocks {
   bool in_a_row_;
   uint32_t first_position_;
   AlignedFloats memory_;
-  uint16_t* panels_ = nullptr;           // [lists, count] of [head_dim, 64] keys and [64, head_dim] values
-  std::vector<float> bias_;              // [lists, count, 64]: -infinity where there is no key
+  // [lists, count] of [head_dim, 64] keys and [64, head_dim] values
+  uint16_t* panels_ = nullptr;
+  std::vector<float> bias_;                // [lists, count, 64]: -infinity where there is no key
   std::vector<std::vector<double>> mass_;  // [workers] of [pickable], or empty
 };
 

@@ -10,10 +10,12 @@ namespace {
 
 namespace json = boost::json;
 
-// Reads the keys of one JSON object and remembers which were asked for, so that the rest can be refused.
+// Reads the keys of one JSON object and remembers which were asked for, so that the rest can be
+// refused.
 class Reader {
  public:
-  Reader(const json::object& object, std::string where) : object_(object), where_(std::move(where)) {}
+  Reader(const json::object& object, std::string where)
+      : object_(object), where_(std::move(where)) {}
 
   void Number(const char* key, double* out, double low, double high) {
     const json::value* v = Find(key);
@@ -47,15 +49,20 @@ class Reader {
   const json::array* Array(const char* key) {
     const json::value* v = Find(key);
     if (v == nullptr) return nullptr;
-    if (!v->is_array()) { Bad(key, "must be a list"); return nullptr; }
+    if (!v->is_array()) {
+      Bad(key, "must be a list");
+      return nullptr;
+    }
     return &v->as_array();
   }
   void Bad(const std::string& key, const std::string& why) {
-    if (status_.ok()) status_ = InvalidArgument("recall profile " + where_ + ": \"" + key + "\" " + why);
+    if (status_.ok())
+      status_ = InvalidArgument("recall profile " + where_ + ": \"" + key + "\" " + why);
   }
   Status Finish() {
     for (const auto& member : object_) {
-      if (!known_.count(std::string(member.key()))) Bad(std::string(member.key()), "is not a key of recall profiles");
+      if (!known_.count(std::string(member.key())))
+        Bad(std::string(member.key()), "is not a key of recall profiles");
     }
     return status_;
   }
@@ -74,15 +81,17 @@ class Reader {
 }  // namespace
 
 bool RecallProfile::Matches(const ModelInfo& m) const {
-  return architecture == m.architecture && layer_count == m.layer_count && q_heads == m.geometry.q_heads &&
-         kv_heads == m.geometry.kv_heads && head_dim == m.geometry.head_dim && vocab_size == m.vocab_size;
+  return architecture == m.architecture && layer_count == m.layer_count &&
+         q_heads == m.geometry.q_heads && kv_heads == m.geometry.kv_heads &&
+         head_dim == m.geometry.head_dim && vocab_size == m.vocab_size;
 }
 
 Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_view file) {
   const std::string where(file);
   boost::system::error_code ec;
   const json::value value = json::parse(json::string_view(text.data(), text.size()), ec);
-  if (ec || !value.is_object()) return InvalidArgument("recall profile " + where + ": not a JSON object");
+  if (ec || !value.is_object())
+    return InvalidArgument("recall profile " + where + ": not a JSON object");
   RecallProfile p;
   Reader r(value.as_object(), where);
   r.String("name", &p.name);
@@ -115,7 +124,10 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   if (const json::array* heads = r.Array("heads")) {
     if (heads->size() > 8) r.Bad("heads", "has more than 8 entries");
     for (const json::value& v : *heads) {
-      if (!v.is_object()) { r.Bad("heads", "must hold objects"); break; }
+      if (!v.is_object()) {
+        r.Bad("heads", "must hold objects");
+        break;
+      }
       RecallHead head;
       Reader h(v.as_object(), where + " heads");
       h.Count("layer", &head.layer, 0, 1023);
@@ -132,7 +144,9 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
 
 std::string RecallProfile::ToJson() const {
   std::string out = "{\n";
-  const auto member = [&](const std::string& key, const std::string& value) { out += "  \"" + key + "\": " + value + ",\n"; };
+  const auto member = [&](const std::string& key, const std::string& value) {
+    out += "  \"" + key + "\": " + value + ",\n";
+  };
   const auto number = [](double value) {
     char text[40];
     std::snprintf(text, sizeof text, "%.6g", value);
@@ -147,7 +161,9 @@ std::string RecallProfile::ToJson() const {
   member("vocab_size", std::to_string(vocab_size));
   std::string list = "[";
   for (const RecallHead& head : heads) {
-    list += std::string(list.size() > 1 ? "," : "") + "\n    {\"layer\": " + std::to_string(head.layer) + ", \"kv_head\": " + std::to_string(head.kv_head) +
+    list += std::string(list.size() > 1 ? "," : "") +
+            "\n    {\"layer\": " + std::to_string(head.layer) +
+            ", \"kv_head\": " + std::to_string(head.kv_head) +
             ", \"weight\": " + number(head.weight) + "}";
   }
   member("heads", list + (heads.empty() ? "]" : "\n  ]"));
@@ -182,7 +198,8 @@ RecallProfile RecallProfile::For(const ModelInfo& model) {
   }
   RecallProfile generic;
   generic.name = kGenericProfile;
-  // What it costs grows with the model: half a minute of one of 8B for a few points. Calibration switches it on where it pays (docs/decisions/0029).
+  // What it costs grows with the model: half a minute of one of 8B for a few points. Calibration
+  // switches it on where it pays (docs/decisions/0029).
   generic.look_spans = 0;
   generic.reread_tokens = 0;
   generic.abstain_found = kAbstainFound;

@@ -1,4 +1,5 @@
-// Under which keys a memory's values stand: docs/formats/records.md, "Keys". Only Memory and its imports need them.
+// Under which keys a memory's values stand: docs/formats/records.md, "Keys". Only Memory and its
+// imports need them.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,17 @@ inline constexpr char kDocumentEnd[] = "document0";  // '0' follows '/'
 inline constexpr char kResumePrefix[] = "resume/";
 
 // What stands under a key. kUnknown: no key that a memory of this format has.
-enum class KeyKind : uint8_t { kUnknown, kManifest, kBasis, kDocument, kResume, kText, kSegment, kLists, kBlock };
+enum class KeyKind : uint8_t {
+  kUnknown,
+  kManifest,
+  kBasis,
+  kDocument,
+  kResume,
+  kText,
+  kSegment,
+  kLists,
+  kBlock
+};
 KeyKind KindOf(Table table, std::string_view key);
 
 inline std::string DocumentKey(DocumentId id) {
@@ -40,7 +51,9 @@ inline std::string NumberedKey(DocumentId id, uint32_t number) {
   return key;
 }
 
-inline std::string LexicalKey(DocumentId id, uint32_t segment) { return NumberedKey(id, segment) + 'L'; }
+inline std::string LexicalKey(DocumentId id, uint32_t segment) {
+  return NumberedKey(id, segment) + 'L';
+}
 
 // Generation 0 is what a memory begins with; its keys stand as they did before there were others.
 inline std::string ScanKey(DocumentId id, uint32_t segment, uint32_t generation) {
@@ -49,10 +62,15 @@ inline std::string ScanKey(DocumentId id, uint32_t segment, uint32_t generation)
   return key;
 }
 
-inline std::string SummariesKey(DocumentId id, uint32_t segment) { return NumberedKey(id, segment) + 'M'; }
+inline std::string SummariesKey(DocumentId id, uint32_t segment) {
+  return NumberedKey(id, segment) + 'M';
+}
 
-// Lists belong to a head and a whole document. Counted down, their numbers stay clear of the segments' (at most 2^20). They
-// know the scan keys that they were made from by hash, so they need no generation.
-inline std::string ListsKey(DocumentId id, uint32_t head) { return NumberedKey(id, UINT32_MAX - head) + 'F'; }
+// Lists belong to a head and a whole document. Counted down, their numbers stay clear of the
+// segments' (at most 2^20). They know the scan keys that they were made from by hash, so they need
+// no generation.
+inline std::string ListsKey(DocumentId id, uint32_t head) {
+  return NumberedKey(id, UINT32_MAX - head) + 'F';
+}
 
 }  // namespace longhold

@@ -39,7 +39,8 @@ void TakeOff(const float* direction, size_t width, float* v) {
   for (size_t i = 0; i < width; ++i) v[i] -= along * direction[i];
 }
 
-// Makes `rows` vectors of `width` orthonormal (Gram and Schmidt); what is left of a dependent one is zeros.
+// Makes `rows` vectors of `width` orthonormal (Gram and Schmidt); what is left of a dependent one
+// is zeros.
 void Orthonormalise(size_t rows, size_t width, float* v) {
   for (size_t r = 0; r < rows; ++r) {
     float* row = v + r * width;
@@ -57,17 +58,25 @@ std::vector<float> Transposed(std::span<const float> in, size_t rows, size_t col
   return out;
 }
 
-std::vector<float> Product(const std::vector<float>& a, const std::vector<float>& b, size_t rows, size_t depth, size_t columns) {
+std::vector<float> Product(const std::vector<float>& a, const std::vector<float>& b, size_t rows,
+                           size_t depth, size_t columns) {
   std::vector<float> out(rows * columns);
-  Kernels().multiply_add({.a = a.data(), .b = b.data(), .out = out.data(), .rows = static_cast<uint32_t>(rows),
-                          .depth = static_cast<uint32_t>(depth), .columns = static_cast<uint32_t>(columns)});
+  Kernels().multiply_add({.a = a.data(),
+                          .b = b.data(),
+                          .out = out.data(),
+                          .rows = static_cast<uint32_t>(rows),
+                          .depth = static_cast<uint32_t>(depth),
+                          .columns = static_cast<uint32_t>(columns)});
   return out;
 }
 
 }  // namespace
 
 RelatedWords::RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed)
-    : width_(width), embed_(std::move(embed)), mean_(width), common_(size_t{kCommonDirections} * width) {
+    : width_(width),
+      embed_(std::move(embed)),
+      mean_(width),
+      common_(size_t{kCommonDirections} * width) {
   LH_CHECK(width > 0);
   const std::span<const std::string> pieces = vocabulary.pieces();
   for (size_t i = 0; i < pieces.size(); ++i) {
@@ -75,9 +84,12 @@ RelatedWords::RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, 
     if (piece.size() < kPieceBytesMin || piece[0] != ' ' || IsDigit(piece[1])) continue;
     const auto token = static_cast<TokenId>(i);
     const std::vector<LexicalWord> words = vocabulary.Words({&token, 1});
-    if (words.size() == 1 && !IsFunctionWord(words[0].Stem())) known_.push_back({words[0].id, token});
+    if (words.size() == 1 && !IsFunctionWord(words[0].Stem()))
+      known_.push_back({words[0].id, token});
   }
-  std::sort(known_.begin(), known_.end(), [](const Known& a, const Known& b) { return a.id != b.id ? a.id < b.id : a.token < b.token; });
+  std::sort(known_.begin(), known_.end(), [](const Known& a, const Known& b) {
+    return a.id != b.id ? a.id < b.id : a.token < b.token;
+  });
   if (known_.empty()) return;
 
   // Ids are hashes, so every n-th word is a fair sample.
@@ -87,21 +99,26 @@ RelatedWords::RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, 
   std::vector<float> sample(sampled * width);
   embed_(tokens, sample.data());
   for (size_t r = 0; r < sampled; ++r) {
-    for (size_t i = 0; i < width; ++i) mean_[i] += sample[r * width + i] / static_cast<float>(sampled);
+    for (size_t i = 0; i < width; ++i)
+      mean_[i] += sample[r * width + i] / static_cast<float>(sampled);
   }
   for (size_t r = 0; r < sampled; ++r) {
     for (size_t i = 0; i < width; ++i) sample[r * width + i] -= mean_[i];
   }
 
-  // The strongest directions by power iteration on the whole of them: near enough, since what is taken off need not be exact.
+  // The strongest directions by power iteration on the whole of them: near enough, since what is
+  // taken off need not be exact.
   const std::vector<float> turned = Transposed(sample, sampled, width);
-  std::vector<float> directions(sample.begin(), sample.begin() + static_cast<ptrdiff_t>(std::min<size_t>(sampled, kCommonDirections) * width));
+  std::vector<float> directions(
+      sample.begin(), sample.begin() + static_cast<ptrdiff_t>(
+                                           std::min<size_t>(sampled, kCommonDirections) * width));
   directions.resize(common_.size());
   for (int step = 0; step < kPowerSteps; ++step) {
     Orthonormalise(kCommonDirections, width, directions.data());
     const std::vector<float> columns = Transposed(directions, kCommonDirections, width);
     const std::vector<float> along = Product(sample, columns, sampled, width, kCommonDirections);
-    directions = Transposed(Product(turned, along, width, sampled, kCommonDirections), width, kCommonDirections);
+    directions = Transposed(Product(turned, along, width, sampled, kCommonDirections), width,
+                            kCommonDirections);
   }
   Orthonormalise(kCommonDirections, width, directions.data());
   common_ = std::move(directions);
@@ -121,12 +138,15 @@ bool RelatedWords::Direction(std::span<const TokenId> tokens, float* out) const 
   return true;
 }
 
-std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, std::span<const TokenId> tokens, const LexicalIndex& index,
+std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words,
+                                            std::span<const TokenId> tokens,
+                                            const LexicalIndex& index,
                                             const ParallelFor& parallel) const {
   // The known words whose id begins with `value`: an id itself without `shift`, a stem with 6.
   const auto tokens_of = [&](uint32_t value, uint32_t shift) {
     std::vector<TokenId> out;
-    auto k = std::lower_bound(known_.begin(), known_.end(), value << shift, [](const Known& known, uint32_t id) { return known.id < id; });
+    auto k = std::lower_bound(known_.begin(), known_.end(), value << shift,
+                              [](const Known& known, uint32_t id) { return known.id < id; });
     for (; k != known_.end() && k->id >> shift == value; ++k) out.push_back(k->token);
     return out;
   };
@@ -138,7 +158,8 @@ std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, 
     if (std::find(own.begin(), own.end(), stem) != own.end()) continue;
     own.push_back(stem);
     if (IsFunctionWord(stem) || asked.size() == kAskedWordsMax) continue;
-    // The very form if the vocabulary has it, with and without capitals; then any inflection; then the pieces that the question has.
+    // The very form if the vocabulary has it, with and without capitals; then any inflection; then
+    // the pieces that the question has.
     std::vector<TokenId> of = tokens_of(word.id, 0);
     if (of.empty()) of = tokens_of(stem, 6);
     if (of.empty()) {
@@ -154,10 +175,12 @@ std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, 
   std::vector<Known> held;
   for (const Known& known : known_) {
     const uint32_t stem = known.id >> 6;
-    if (index.MayHold(stem) && std::find(own.begin(), own.end(), stem) == own.end()) held.push_back(known);
+    if (index.MayHold(stem) && std::find(own.begin(), own.end(), stem) == own.end())
+      held.push_back(known);
   }
 
-  // The common directions are further columns of the product: they are taken off each word's length.
+  // The common directions are further columns of the product: they are taken off each word's
+  // length.
   const size_t columns = asked.size() + kCommonDirections;
   directions.resize(asked.size() * width_);
   directions.insert(directions.end(), common_.begin(), common_.end());
@@ -175,9 +198,12 @@ std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, 
     const std::vector<float> along = Product(x, turned, rows, width_, columns);
     for (size_t r = 0; r < rows; ++r) {
       float square = Dot(x.data() + r * width_, x.data() + r * width_, width_);
-      for (size_t c = asked.size(); c < columns; ++c) square -= along[r * columns + c] * along[r * columns + c];
+      for (size_t c = asked.size(); c < columns; ++c)
+        square -= along[r * columns + c] * along[r * columns + c];
       const float length = std::sqrt(std::max(square, 0.0f));
-      for (size_t c = 0; c < asked.size(); ++c) similarity[(first + r) * asked.size() + c] = length > 1e-6f ? along[r * columns + c] / length : 0.0f;
+      for (size_t c = 0; c < asked.size(); ++c)
+        similarity[(first + r) * asked.size() + c] =
+            length > 1e-6f ? along[r * columns + c] / length : 0.0f;
     }
   });
 
@@ -200,11 +226,16 @@ std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words, 
   }
   std::vector<RelatedWord> found;
   for (size_t c = 0; c < asked.size(); ++c) {
-    std::stable_sort(near[c].begin(), near[c].end(), [](const Near& a, const Near& b) { return a.similarity > b.similarity; });
+    std::stable_sort(near[c].begin(), near[c].end(),
+                     [](const Near& a, const Near& b) { return a.similarity > b.similarity; });
     if (near[c].size() > kRelatedWordsMax) near[c].resize(kRelatedWordsMax);
     for (const Near& n : near[c]) {
-      const double weight = 0.5 + 0.5 * (n.similarity - kRelatedSimilarityMin) / (1 - kRelatedSimilarityMin);
-      found.push_back({.stem = held[n.row].id >> 6, .of = asked[c], .token = held[n.row].token, .weight = std::min(weight, 1.0)});
+      const double weight =
+          0.5 + 0.5 * (n.similarity - kRelatedSimilarityMin) / (1 - kRelatedSimilarityMin);
+      found.push_back({.stem = held[n.row].id >> 6,
+                       .of = asked[c],
+                       .token = held[n.row].token,
+                       .weight = std::min(weight, 1.0)});
     }
   }
   return found;

@@ -12,12 +12,13 @@
 
 namespace longhold {
 
-// ---- Segments ----------------------------------------------------------------------------------------------------
+// ---- Segments
+// -------------------------------------------------------------------------------------------------
 
 namespace {
 
-// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back; 0 for a zero row, and for one that is not finite
-// or whose factor would be larger than scale_max.
+// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back;
+// 0 for a zero row, and for one that is not finite or whose factor would be larger than scale_max.
 float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out) {
   float max = 0, not_finite = 0;
   for (uint32_t c = 0; c < count; ++c) {
@@ -25,7 +26,8 @@ float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out)
     not_finite += in[c] * 0.0f;  // NaN of an infinity or a NaN, else 0
   }
   // 127 / max of a denormal is infinite.
-  if (max == 0 || max / 127.0f > scale_max || !std::isfinite(127.0f / max) || std::isnan(not_finite)) {
+  if (max == 0 || max / 127.0f > scale_max || !std::isfinite(127.0f / max) ||
+      std::isnan(not_finite)) {
     std::fill_n(out, count, int8_t{0});
     return 0;
   }
@@ -38,19 +40,23 @@ float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out)
 
 // What every reader of a segment relies on; null when it holds, else what is wrong.
 const char* SegmentFault(const ScanSegment& s) {
-  if (s.block_count == 0 || s.block_count > kScanSegmentBlocksMax) return "block_count is out of range";
+  if (s.block_count == 0 || s.block_count > kScanSegmentBlocksMax)
+    return "block_count is out of range";
   if (s.block_begin > UINT32_MAX - s.block_count) return "block_begin is out of range";
   if (s.heads == 0 || s.heads > kScanHeadsMax) return "heads is out of range";
-  if (s.head_dim == 0 || s.head_dim % 4 != 0 || s.head_dim > kMaxHeadDim) return "head_dim is out of range";
+  if (s.head_dim == 0 || s.head_dim % 4 != 0 || s.head_dim > kMaxHeadDim)
+    return "head_dim is out of range";
   if (s.counts.size() != s.block_count || s.keys.size() != s.heads || s.scales.size() != s.heads)
     return "array sizes differ";
   for (uint32_t b = 0; b < s.block_count; ++b) {
     const bool last = b + 1 == s.block_count;
-    if (s.counts[b] > kBlockTokens || s.counts[b] < (last ? 1 : kBlockTokens)) return "a block's count is out of range";
+    if (s.counts[b] > kBlockTokens || s.counts[b] < (last ? 1 : kBlockTokens))
+      return "a block's count is out of range";
   }
   for (uint32_t h = 0; h < s.heads; ++h) {
     const size_t tokens = size_t{s.block_count} * kBlockTokens;
-    if (s.keys[h].size() != tokens * s.head_dim || s.scales[h].size() != tokens) return "array sizes differ";
+    if (s.keys[h].size() != tokens * s.head_dim || s.scales[h].size() != tokens)
+      return "array sizes differ";
     for (const float scale : s.scales[h]) {
       if (!(scale >= 0 && scale <= kScanScaleMax)) return "a scale is out of range";
     }
@@ -78,9 +84,9 @@ static_assert(sizeof(SegmentHeader) == 32);
 
 }  // namespace
 
-ScanSegment ScanSegment::Build(DocumentId document, uint32_t block_begin, uint64_t tokens, uint32_t heads,
-                               uint32_t head_dim,
-                               const std::function<const float*(uint32_t head, uint64_t token)>& rows) {
+ScanSegment ScanSegment::Build(
+    DocumentId document, uint32_t block_begin, uint64_t tokens, uint32_t heads, uint32_t head_dim,
+    const std::function<const float*(uint32_t head, uint64_t token)>& rows) {
   LH_CHECK(tokens > 0 && tokens <= uint64_t{kScanSegmentBlocksMax} * kBlockTokens);
   LH_CHECK(heads > 0 && heads <= kScanHeadsMax);
   LH_CHECK(head_dim > 0 && head_dim % 4 == 0 && head_dim <= kMaxHeadDim);
@@ -91,7 +97,8 @@ ScanSegment ScanSegment::Build(DocumentId document, uint32_t block_begin, uint64
   segment.heads = heads;
   segment.head_dim = head_dim;
   segment.counts.assign(segment.block_count, kBlockTokens);
-  if (tokens % kBlockTokens != 0) segment.counts.back() = static_cast<uint8_t>(tokens % kBlockTokens);
+  if (tokens % kBlockTokens != 0)
+    segment.counts.back() = static_cast<uint8_t>(tokens % kBlockTokens);
 
   const size_t slots = size_t{segment.block_count} * kBlockTokens;
   std::vector<int8_t> codes(head_dim);
@@ -102,7 +109,8 @@ ScanSegment ScanSegment::Build(DocumentId document, uint32_t block_begin, uint64
       scales[t] = QuantiseRow(rows(h, t), head_dim, kScanScaleMax, codes.data());
       uint8_t* block = keys.data() + t / kBlockTokens * kBlockTokens * head_dim;
       for (uint32_t c = 0; c < head_dim; ++c) {
-        block[(size_t{c / 4} * kBlockTokens + t % kBlockTokens) * 4 + c % 4] = static_cast<uint8_t>(codes[c] + 128);
+        block[(size_t{c / 4} * kBlockTokens + t % kBlockTokens) * 4 + c % 4] =
+            static_cast<uint8_t>(codes[c] + 128);
       }
     }
   }
@@ -119,7 +127,8 @@ std::string ScanSegment::Encode() const {
   header.heads = heads;
   header.head_dim = head_dim;
   std::string out;
-  out.reserve(sizeof header + block_count + size_t{heads} * block_count * kBlockTokens * (head_dim + 4) + 8);
+  out.reserve(sizeof header + block_count +
+              size_t{heads} * block_count * kBlockTokens * (head_dim + 4) + 8);
   out.append(reinterpret_cast<const char*>(&header), sizeof header);
   out.append(reinterpret_cast<const char*>(counts.data()), counts.size());
   for (uint32_t h = 0; h < heads; ++h) {
@@ -131,21 +140,27 @@ std::string ScanSegment::Encode() const {
 }
 
 Result<ScanSegment> ScanSegment::Decode(std::string_view bytes) {
-  const auto loss = [](std::string_view why) { return DataLoss("decode scan segment: " + std::string(why)); };
+  const auto loss = [](std::string_view why) {
+    return DataLoss("decode scan segment: " + std::string(why));
+  };
   SegmentHeader header;
-  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "scan segment", "not a scan segment", &header));
+  LH_ASSIGN_OR_RETURN(const size_t body,
+                      ReadHeader(bytes, kMagic, "scan segment", "not a scan segment", &header));
   if (header.version != kFormatVersion) {
     return FailedPrecondition("decode scan segment: format " + std::to_string(header.version) +
                               "; this version reads format " + std::to_string(kFormatVersion) +
                               ": ingest the document again");
   }
-  // Each factor is bounded before they are multiplied, and the product is compared before anything is allocated.
-  if (header.block_count > kScanSegmentBlocksMax || header.heads > kScanHeadsMax || header.head_dim > kMaxHeadDim) {
+  // Each factor is bounded before they are multiplied, and the product is compared before anything
+  // is allocated.
+  if (header.block_count > kScanSegmentBlocksMax || header.heads > kScanHeadsMax ||
+      header.head_dim > kMaxHeadDim) {
     return loss("a size is out of range");
   }
   if (header.reserved != 0) return loss("unknown flags");
   const uint64_t slots = uint64_t{header.block_count} * kBlockTokens;
-  if (body - sizeof header != header.block_count + header.heads * slots * (header.head_dim + sizeof(float))) {
+  if (body - sizeof header !=
+      header.block_count + header.heads * slots * (header.head_dim + sizeof(float))) {
     return loss("sizes do not fit the length");
   }
 
@@ -169,22 +184,26 @@ Result<ScanSegment> ScanSegment::Decode(std::string_view bytes) {
   return segment;
 }
 
-// ---- Index -------------------------------------------------------------------------------------------------------
+// ---- Index
+// -------------------------------------------------------------------------------------------------
 
 Status ScanIndex::Add(std::shared_ptr<const ScanSegment> segment) {
   LH_CHECK(segment != nullptr);
   const auto refuse = [&](std::string_view why) {
-    return InvalidArgument("add scan segment d=" + std::to_string(static_cast<uint32_t>(segment->document)) +
-                           " b=" + std::to_string(segment->block_begin) + ": " + std::string(why));
+    return InvalidArgument(
+        "add scan segment d=" + std::to_string(static_cast<uint32_t>(segment->document)) +
+        " b=" + std::to_string(segment->block_begin) + ": " + std::string(why));
   };
   if (const char* fault = SegmentFault(*segment)) return refuse(fault);
-  if (!segments_.empty() && (segments_[0]->heads != segment->heads || segments_[0]->head_dim != segment->head_dim)) {
+  if (!segments_.empty() &&
+      (segments_[0]->heads != segment->heads || segments_[0]->head_dim != segment->head_dim)) {
     return refuse("has other heads than the index");
   }
   const auto key = [](const ScanSegment& s) { return std::pair(s.document, s.block_begin); };
   auto at = std::lower_bound(segments_.begin(), segments_.end(), key(*segment),
                              [&](const auto& s, const auto& k) { return key(*s) < k; });
-  if (at != segments_.end() && key(**at) == key(*segment) && (*at)->token_count() == segment->token_count()) {
+  if (at != segments_.end() && key(**at) == key(*segment) &&
+      (*at)->token_count() == segment->token_count()) {
     *at = std::move(segment);
     return OkStatus();
   }
@@ -194,7 +213,8 @@ Status ScanIndex::Add(std::shared_ptr<const ScanSegment> segment) {
   }
   if (at != segments_.begin()) {
     const ScanSegment& before = **std::prev(at);
-    if (before.document == segment->document && before.block_begin + before.block_count > segment->block_begin) {
+    if (before.document == segment->document &&
+        before.block_begin + before.block_count > segment->block_begin) {
       return refuse("overlaps the segment before");
     }
   }
@@ -218,7 +238,8 @@ QuantisedRows::QuantisedRows(const ScanQuery& query) : codes(query.q.size()), sc
   LH_CHECK(query.row_weight.size() == query.rows);
   for (uint32_t r = 0; r < query.rows; ++r) {
     const size_t at = size_t{r} * query.head_dim;
-    scales[r] = query.scale * QuantiseRow(query.q.data() + at, query.head_dim, std::numeric_limits<float>::max(), codes.data() + at);
+    scales[r] = query.scale * QuantiseRow(query.q.data() + at, query.head_dim,
+                                          std::numeric_limits<float>::max(), codes.data() + at);
   }
 }
 
@@ -241,13 +262,15 @@ ScanCall CallOf(const ScanSegment& segment, uint32_t head, uint32_t block, size_
           .rows = row_count};
 }
 
-// Makes block_sum of a finished call relative to the largest logit of all its blocks, per row, so that the rest of the
-// query needs no exponential per block. max: [rows], sum: [rows] over the blocks.
+// Makes block_sum of a finished call relative to the largest logit of all its blocks, per row, so
+// that the rest of the query needs no exponential per block. max: [rows], sum: [rows] over the
+// blocks.
 void Rebase(const ScanCall& call, float* max, double* sum) {
   std::fill_n(max, call.rows, -std::numeric_limits<float>::infinity());
   std::fill_n(sum, call.rows, 0.0);
   for (size_t b = 0; b < call.block_count; ++b) {
-    for (uint32_t r = 0; r < call.rows; ++r) max[r] = std::max(max[r], call.block_max[b * call.rows + r]);
+    for (uint32_t r = 0; r < call.rows; ++r)
+      max[r] = std::max(max[r], call.block_max[b * call.rows + r]);
   }
   for (size_t b = 0; b < call.block_count; ++b) {
     for (uint32_t r = 0; r < call.rows; ++r) {
@@ -262,10 +285,10 @@ void Rebase(const ScanCall& call, float* max, double* sum) {
 
 namespace {
 
-// Takes a document's first token out of its first block: that block's maximum and sum then hold the other tokens only, and
-// sink_logit [count] the first token's.
-void SetSinkApart(const ScanSegment& segment, uint32_t head, const QuantisedRows& rows, uint32_t row, uint32_t count,
-                  ScanCall* call, float* sink_logit) {
+// Takes a document's first token out of its first block: that block's maximum and sum then hold the
+// other tokens only, and sink_logit [count] the first token's.
+void SetSinkApart(const ScanSegment& segment, uint32_t head, const QuantisedRows& rows,
+                  uint32_t row, uint32_t count, ScanCall* call, float* sink_logit) {
   std::vector<float> logits(size_t{kBlockTokens} * count);  // [64, count]
   Kernels().scan_logits(CallOf(segment, head, 0, 1, rows, row, count), logits.data());
   for (uint32_t r = 0; r < count; ++r) {
@@ -281,7 +304,8 @@ void SetSinkApart(const ScanSegment& segment, uint32_t head, const QuantisedRows
 
 }  // namespace
 
-ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const ParallelFor& parallel) const {
+ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks,
+                            const ParallelFor& parallel) const {
   const QuantisedRows rows(query);
   ScanResult result;
   for (const float weight : query.row_weight) result.weight_sum += weight;
@@ -295,10 +319,11 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const Par
     first_block.push_back(blocks);
     blocks += segment->block_count;
   }
-  const auto tile =
-      static_cast<uint32_t>(std::min<uint64_t>(query.rows, std::max<uint64_t>(kTileRowsMin, kCellsMax / blocks)));
-  const auto mass = std::make_unique_for_overwrite<float[]>(blocks * tile);  // [blocks, tile], see below
-  std::vector<float> segment_max(segments_.size() * tile);                   // [segments, tile]
+  const auto tile = static_cast<uint32_t>(
+      std::min<uint64_t>(query.rows, std::max<uint64_t>(kTileRowsMin, kCellsMax / blocks)));
+  // [blocks, tile], see below
+  const auto mass = std::make_unique_for_overwrite<float[]>(blocks * tile);
+  std::vector<float> segment_max(segments_.size() * tile);  // [segments, tile]
   std::vector<double> segment_sum(segments_.size() * tile);
   std::vector<float> sink_logit(segments_.size() * tile, -std::numeric_limits<float>::infinity());
   std::vector<double> score(blocks);
@@ -307,19 +332,22 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const Par
     const uint32_t count = std::min(tile, query.rows - row);
     // mass[b, r] = sum over the block's tokens of exp(logit - segment_max[its segment, r])
     parallel(segments_.size(), [&](size_t s) {
-      ScanCall call = CallOf(*segments_[s], query.head, 0, segments_[s]->block_count, rows, row, count);
+      ScanCall call =
+          CallOf(*segments_[s], query.head, 0, segments_[s]->block_count, rows, row, count);
       std::vector<float> block_max(call.block_count * count);
       call.block_max = block_max.data();
       call.block_sum = mass.get() + first_block[s] * count;
       Kernels().scan(call);
       if (segments_[s]->block_begin == 0) {
-        SetSinkApart(*segments_[s], query.head, rows, row, count, &call, sink_logit.data() + s * tile);
+        SetSinkApart(*segments_[s], query.head, rows, row, count, &call,
+                     sink_logit.data() + s * tile);
       }
       Rebase(call, segment_max.data() + s * tile, segment_sum.data() + s * tile);
     });
     for (uint32_t r = 0; r < count; ++r) {
       double max = -std::numeric_limits<double>::infinity();
-      for (size_t s = 0; s < segments_.size(); ++s) max = std::max<double>(max, segment_max[s * tile + r]);
+      for (size_t s = 0; s < segments_.size(); ++s)
+        max = std::max<double>(max, segment_max[s * tile + r]);
       size_t sinks = 0;
       for (size_t s = 0; s < segments_.size(); ++s) {
         max = std::max<double>(max, sink_logit[s * tile + r]);
@@ -336,10 +364,12 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const Par
       result.sink_score += query.row_weight[row + r] * sink_sum / (sum + sink_sum);
     }
     parallel(segments_.size(), [&](size_t s) {
-      std::vector<float> factor(count);  // what makes mass[b, r] a weighted share of the row's softmax
+      // what makes mass[b, r] a weighted share of the row's softmax
+      std::vector<float> factor(count);
       for (uint32_t r = 0; r < count; ++r) {
-        factor[r] = query.row_weight[row + r] *
-                    static_cast<float>(std::exp(segment_max[s * tile + r] - result.row_lse[row + r]));
+        factor[r] =
+            query.row_weight[row + r] *
+            static_cast<float>(std::exp(segment_max[s * tile + r] - result.row_lse[row + r]));
       }
       for (size_t b = first_block[s]; b < first_block[s] + segments_[s]->block_count; ++b) {
         double sum = 0;
@@ -352,25 +382,33 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks, const Par
   std::vector<uint32_t> order(blocks);
   for (uint32_t b = 0; b < blocks; ++b) order[b] = b;
   const size_t kept = std::min(max_blocks, blocks);
-  std::partial_sort(order.begin(), order.begin() + static_cast<ptrdiff_t>(kept), order.end(),
-                    [&](uint32_t a, uint32_t b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<ptrdiff_t>(kept), order.end(),
+      [&](uint32_t a, uint32_t b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
   for (size_t i = 0; i < kept; ++i) {
-    const auto s = static_cast<size_t>(std::upper_bound(first_block.begin(), first_block.end(), order[i]) -
-                                       first_block.begin() - 1);
-    const auto block = static_cast<uint32_t>(segments_[s]->block_begin + (order[i] - first_block[s]));
-    result.blocks.push_back({.block = {.document = segments_[s]->document, .block = block}, .score = score[order[i]]});
+    const auto s =
+        static_cast<size_t>(std::upper_bound(first_block.begin(), first_block.end(), order[i]) -
+                            first_block.begin() - 1);
+    const auto block =
+        static_cast<uint32_t>(segments_[s]->block_begin + (order[i] - first_block[s]));
+    result.blocks.push_back(
+        {.block = {.document = segments_[s]->document, .block = block}, .score = score[order[i]]});
   }
   return result;
 }
 
-std::vector<float> ScanIndex::TokenMass(const ScanQuery& query, const ScanResult& result, const BlockKey& block) const {
+std::vector<float> ScanIndex::TokenMass(const ScanQuery& query, const ScanResult& result,
+                                        const BlockKey& block) const {
   LH_CHECK(result.row_lse.size() == query.rows);
-  const auto after = std::upper_bound(segments_.begin(), segments_.end(), block, [](const BlockKey& k, const auto& s) {
-    return k < BlockKey{.document = s->document, .block = s->block_begin};
-  });
+  const auto after = std::upper_bound(
+      segments_.begin(), segments_.end(), block, [](const BlockKey& k, const auto& s) {
+        return k < BlockKey{.document = s->document, .block = s->block_begin};
+      });
   if (after == segments_.begin()) return {};
   const ScanSegment& segment = **std::prev(after);
-  if (segment.document != block.document || block.block - segment.block_begin >= segment.block_count) return {};
+  if (segment.document != block.document ||
+      block.block - segment.block_begin >= segment.block_count)
+    return {};
   LH_CHECK(query.head < segment.heads && query.head_dim == segment.head_dim);
 
   const uint32_t at = block.block - segment.block_begin;

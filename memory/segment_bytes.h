@@ -1,5 +1,5 @@
-// What the bytes of every index segment have in common (docs/formats/index.md): a header that begins with a magic, and at the end the XXH3-64 of
-// everything before it.
+// What the bytes of every index segment have in common (docs/formats/index.md): a header that
+// begins with a magic, and at the end the XXH3-64 of everything before it.
 #pragma once
 
 #include <cstddef>
@@ -18,11 +18,15 @@ inline void AppendChecksum(std::string* out) {
   out->append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
 }
 
-// Copies a segment's header, whose first member is `magic`, and gives the length of what stands before the checksum. Looks at length, magic and checksum, in
-// this order; everything else is the caller's. Errors: data_loss, as "decode `what`: ..."; `other` says that it is something else.
+// Copies a segment's header, whose first member is `magic`, and gives the length of what stands
+// before the checksum. Looks at length, magic and checksum, in this order; everything else is the
+// caller's. Errors: data_loss, as "decode `what`: ..."; `other` says that it is something else.
 template <typename Header, size_t kMagicSize>
-Result<size_t> ReadHeader(std::string_view bytes, const char (&magic)[kMagicSize], std::string_view what, std::string_view other, Header* header) {
-  const auto loss = [&](std::string_view why) { return DataLoss("decode " + std::string(what) + ": " + std::string(why)); };
+Result<size_t> ReadHeader(std::string_view bytes, const char (&magic)[kMagicSize],
+                          std::string_view what, std::string_view other, Header* header) {
+  const auto loss = [&](std::string_view why) {
+    return DataLoss("decode " + std::string(what) + ": " + std::string(why));
+  };
   uint64_t checksum = 0;
   if (bytes.size() < sizeof *header + sizeof checksum) return loss("shorter than its header");
   std::memcpy(header, bytes.data(), sizeof *header);

@@ -12,13 +12,16 @@ namespace longhold {
 struct SharedModel::Answer {
   std::condition_variable changed;
   NextToken next;
-  bool given = false;         // `next` has been run
-  Status status;              // of that
+  bool given = false;  // `next` has been run
+  Status status;       // of that
   std::vector<float> logits;
 };
 
 SharedModel::SharedModel(LanguageModel* model, SharedModelOptions options)
-    : model_(model), options_(std::move(options)), turns_max_(std::clamp(options_.turns_max, 1u, model->texts_max())), texts_(turns_max_) {}
+    : model_(model),
+      options_(std::move(options)),
+      turns_max_(std::clamp(options_.turns_max, 1u, model->texts_max())),
+      texts_(turns_max_) {}
 
 SharedModel::~SharedModel() { LH_CHECK(turns_ == 0); }
 
@@ -27,7 +30,8 @@ SharedModel::Answer* SharedModel::Begin() {
   std::unique_lock lock(mutex_);
   const uint64_t own = arrivals_++;
   may_begin_.wait(lock, [&] {
-    return begun_ == own && reading_ == nullptr && turns_ < turns_max_ && (turns_ == 0 || !options_.room || options_.room());
+    return begun_ == own && reading_ == nullptr && turns_ < turns_max_ &&
+           (turns_ == 0 || !options_.room || options_.room());
   });
   ++begun_;
   ++turns_;
@@ -83,7 +87,8 @@ Status SharedModel::RunPass(std::span<Answer* const> given) {
     if (given.size() == 1) {
       Answer& one = *given.front();
       model_->UseText(one.next.text);
-      LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.next.position, one.next.attention, true));
+      LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.next.position,
+                                         one.next.attention, true));
       one.logits.assign(model_->logits().begin(), model_->logits().end());
       return OkStatus();
     }
@@ -122,7 +127,8 @@ void SharedModel::LetOthers() {
   Await(lock, self);
 }
 
-Status SharedModel::Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) {
+Status SharedModel::Forward(std::span<const TokenId> tokens, uint32_t position,
+                            LayerAttention* attention, bool want_logits) {
   if (tokens.size() == 1 && want_logits) {
     std::unique_lock lock(mutex_);
     if (Answer* const self = running_; self != nullptr) {
@@ -151,7 +157,9 @@ Status SharedModel::Forward(std::span<const TokenId> tokens, uint32_t position, 
   return OkStatus();
 }
 
-Result<std::vector<std::vector<float>>> SharedModel::Score(std::span<const Branch> branches, uint32_t position, LayerAttention* attention) {
+Result<std::vector<std::vector<float>>> SharedModel::Score(std::span<const Branch> branches,
+                                                           uint32_t position,
+                                                           LayerAttention* attention) {
   LetOthers();
   return Own().Score(branches, position, attention);
 }

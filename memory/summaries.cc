@@ -12,7 +12,8 @@
 namespace longhold {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "segments are stored as they lie in memory");
+static_assert(std::endian::native == std::endian::little,
+              "segments are stored as they lie in memory");
 
 constexpr char kMagic[4] = {'L', 'H', 'S', 'M'};
 constexpr uint32_t kFormatVersion = 1;
@@ -34,7 +35,8 @@ struct Header {
 
 }  // namespace
 
-SummarySegment SummarySegment::Of(DocumentId document, uint32_t block_begin, const KvGeometry& geometry) {
+SummarySegment SummarySegment::Of(DocumentId document, uint32_t block_begin,
+                                  const KvGeometry& geometry) {
   SummarySegment s;
   s.document = document;
   s.block_begin = block_begin;
@@ -45,7 +47,8 @@ SummarySegment SummarySegment::Of(DocumentId document, uint32_t block_begin, con
 }
 
 void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTables& ropes) {
-  LH_CHECK(rows > 0 && rows <= block.tokens && block.shape.layers == layers && block.shape.kv_width == kv_heads * head_dim);
+  LH_CHECK(rows > 0 && rows <= block.tokens && block.shape.layers == layers &&
+           block.shape.kv_width == kv_heads * head_dim);
   const uint32_t width = block.shape.kv_width, d = head_dim;
   std::vector<float> row(width), mean(width);
   float rotated[kMaxHeadDim];
@@ -55,12 +58,14 @@ void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTable
       Kernels().half_to_float(block.Keys(slot) + size_t{r} * width, row.data(), width);
       for (uint32_t h = 0; h < kv_heads; ++h) {
         ropes.Of(slot).Rotate(row.data() + size_t{h} * d, rotated, d, r);
-        for (uint32_t c = 0; c < d; ++c) mean[size_t{h} * d + c] += rotated[c] / static_cast<float>(rows);
+        for (uint32_t c = 0; c < d; ++c)
+          mean[size_t{h} * d + c] += rotated[c] / static_cast<float>(rows);
       }
     }
     for (uint32_t h = 0; h < kv_heads; ++h) {
       for (uint32_t first = 0; first < d; first += kSummaryGroup) {
-        const std::span<const float> own(mean.data() + size_t{h} * d + first, std::min(kSummaryGroup, d - first));
+        const std::span<const float> own(mean.data() + size_t{h} * d + first,
+                                         std::min(kSummaryGroup, d - first));
         float largest = 0;
         for (const float x : own) largest = std::max(largest, std::abs(x));
         // A model that overflows 16 bits gives infinite keys; such a block says nothing.
@@ -69,9 +74,13 @@ void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTable
         Kernels().float_to_half(&scale, &scales.back(), 1);
         Kernels().half_to_float(&scales.back(), &scale, 1);
         const auto code = [&](float x) {
-          return scale > 0 ? static_cast<uint8_t>(kCodeZero + std::clamp(std::lround(x / scale), -long{kCodeMax}, long{kCodeMax})) : kCodeZero;
+          return scale > 0
+                     ? static_cast<uint8_t>(kCodeZero + std::clamp(std::lround(x / scale),
+                                                                   -long{kCodeMax}, long{kCodeMax}))
+                     : kCodeZero;
         };
-        for (size_t c = 0; c < own.size(); c += 2) codes.push_back(static_cast<uint8_t>(code(own[c]) | code(own[c + 1]) << 4));
+        for (size_t c = 0; c < own.size(); c += 2)
+          codes.push_back(static_cast<uint8_t>(code(own[c]) | code(own[c + 1]) << 4));
       }
     }
   }
@@ -80,7 +89,8 @@ void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTable
 
 void SummarySegment::AppendLost() {
   scales.resize(scales.size() + size_t{layers} * kv_heads * groups(), uint16_t{0});
-  codes.resize(codes.size() + size_t{layers} * kv_heads * head_dim / 2, uint8_t{kCodeZero | kCodeZero << 4});
+  codes.resize(codes.size() + size_t{layers} * kv_heads * head_dim / 2,
+               uint8_t{kCodeZero | kCodeZero << 4});
   ++block_count;
 }
 
@@ -98,7 +108,8 @@ void SummarySegment::Mean(uint32_t block, uint32_t slot, uint32_t kv_head, float
 }
 
 uint64_t SummarySegment::Bytes(const KvGeometry& geometry, uint64_t blocks) {
-  return blocks * geometry.layers.size() * geometry.kv_heads * (geometry.head_dim / 2 + GroupsOf(geometry.head_dim) * sizeof(uint16_t));
+  return blocks * geometry.layers.size() * geometry.kv_heads *
+         (geometry.head_dim / 2 + GroupsOf(geometry.head_dim) * sizeof(uint16_t));
 }
 
 std::string SummarySegment::Encode() const {
@@ -119,20 +130,27 @@ std::string SummarySegment::Encode() const {
 }
 
 Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
-  const auto loss = [](std::string_view why) { return DataLoss("decode summaries: " + std::string(why)); };
+  const auto loss = [](std::string_view why) {
+    return DataLoss("decode summaries: " + std::string(why));
+  };
   Header header;
-  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "summaries", "no summaries", &header));
+  LH_ASSIGN_OR_RETURN(const size_t body,
+                      ReadHeader(bytes, kMagic, "summaries", "no summaries", &header));
   if (header.version != kFormatVersion) {
-    return FailedPrecondition("decode summaries: format " + std::to_string(header.version) + "; this version reads format " +
-                              std::to_string(kFormatVersion));
+    return FailedPrecondition("decode summaries: format " + std::to_string(header.version) +
+                              "; this version reads format " + std::to_string(kFormatVersion));
   }
-  // Each factor is bounded before they are multiplied, and the product is compared before anything is allocated.
-  if (header.block_count == 0 || header.block_count > kBlocksMax || header.layers > kLayersMax || header.kv_heads > kKvHeadsMax ||
-      header.head_dim > kMaxHeadDim) {
+  // Each factor is bounded before they are multiplied, and the product is compared before anything
+  // is allocated.
+  if (header.block_count == 0 || header.block_count > kBlocksMax || header.layers > kLayersMax ||
+      header.kv_heads > kKvHeadsMax || header.head_dim > kMaxHeadDim) {
     return loss("a size is out of range");
   }
   const uint64_t means = uint64_t{header.block_count} * header.layers * header.kv_heads;
-  if (header.head_dim % 4 != 0 || body - sizeof header != means * (GroupsOf(header.head_dim) * sizeof(uint16_t) + header.head_dim / 2)) return loss("sizes do not fit the length");
+  if (header.head_dim % 4 != 0 ||
+      body - sizeof header !=
+          means * (GroupsOf(header.head_dim) * sizeof(uint16_t) + header.head_dim / 2))
+    return loss("sizes do not fit the length");
   SummarySegment s;
   s.document = DocumentId{header.document};
   s.block_begin = header.block_begin;
@@ -146,8 +164,11 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
   const auto* codes = reinterpret_cast<const uint8_t*>(bytes.data()) + sizeof header + scale_bytes;
   s.codes.assign(codes, codes + means * header.head_dim / 2);
   // Signs, infinities and NaNs have bits at or above that of 2^16.
-  if (std::any_of(s.scales.begin(), s.scales.end(), [](uint16_t scale) { return scale >= 0x7c00; })) return loss("a scale is no number");
-  if (std::any_of(s.codes.begin(), s.codes.end(), [](uint8_t code) { return (code & 15) == 0 || code >> 4 == 0; })) return loss("a code is none");
+  if (std::any_of(s.scales.begin(), s.scales.end(), [](uint16_t scale) { return scale >= 0x7c00; }))
+    return loss("a scale is no number");
+  if (std::any_of(s.codes.begin(), s.codes.end(),
+                  [](uint8_t code) { return (code & 15) == 0 || code >> 4 == 0; }))
+    return loss("a code is none");
   return s;
 }
 

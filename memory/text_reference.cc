@@ -9,22 +9,29 @@
 namespace longhold {
 namespace {
 
-constexpr std::array kVerbs = {"mentioned", "stated", "described", "given", "provided", "specified", "according"};
-constexpr std::array kPrepositions = {"in", "from", "within", "by", "to", "of", "inside", "on", "upon"};
-constexpr std::array kArticles = {"the", "a", "an", "this", "that", "these", "those", "my", "our", "your"};
+constexpr std::array kVerbs = {"mentioned", "stated",    "described", "given",
+                               "provided",  "specified", "according"};
+constexpr std::array kPrepositions = {"in", "from",   "within", "by",  "to",
+                                      "of", "inside", "on",     "upon"};
+constexpr std::array kArticles = {"the",   "a",     "an", "this", "that",
+                                  "these", "those", "my", "our",  "your"};
 // These say by themselves that it is the text before the model.
-constexpr std::array kPointing = {"provided", "given",  "following", "above",    "below",    "preceding", "previous",
-                                  "attached", "supplied", "quoted",    "enclosed", "included", "foregoing"};
-constexpr std::array kOther = {"entire", "whole", "full", "long", "same", "input", "source", "original", "main"};
-constexpr std::array kNouns = {"text", "texts", "passage", "passages", "document", "documents", "context", "excerpt", "excerpts"};
+constexpr std::array kPointing = {"provided",  "given",    "following", "above",    "below",
+                                  "preceding", "previous", "attached",  "supplied", "quoted",
+                                  "enclosed",  "included", "foregoing"};
+constexpr std::array kOther = {"entire", "whole",  "full",     "long", "same",
+                               "input",  "source", "original", "main"};
+constexpr std::array kNouns = {"text",      "texts",   "passage", "passages", "document",
+                               "documents", "context", "excerpt", "excerpts"};
 // Things of which a text may speak.
-constexpr std::array kThings = {"article", "articles", "paragraph", "paragraphs", "content", "story",  "book", "novel",
-                                "chapter", "file",     "files",     "conversation", "transcript", "report", "paper", "essay"};
+constexpr std::array kThings = {
+    "article", "articles", "paragraph", "paragraphs",   "content",    "story",  "book",  "novel",
+    "chapter", "file",     "files",     "conversation", "transcript", "report", "paper", "essay"};
 
 struct Word {
   size_t begin = 0, end = 0;  // bytes
   std::string lower;
-  bool mark_after = false;    // no other word follows at once
+  bool mark_after = false;  // no other word follows at once
 };
 
 std::vector<Word> WordsOf(std::string_view text) {
@@ -62,8 +69,10 @@ size_t PhraseEnd(const std::vector<Word>& words, size_t at) {
     pointing = words[i].lower == "this" || words[i].lower == "these";
     ++i;
   }
-  for (; more(i) && (IsOne(kPointing, words[i]) || IsOne(kOther, words[i])); ++i) pointing |= IsOne(kPointing, words[i]);
-  if (!more(i) || !(IsOne(kNouns, words[i]) || IsOne(kThings, words[i])) || !(article || pointing)) return at;
+  for (; more(i) && (IsOne(kPointing, words[i]) || IsOne(kOther, words[i])); ++i)
+    pointing |= IsOne(kPointing, words[i]);
+  if (!more(i) || !(IsOne(kNouns, words[i]) || IsOne(kThings, words[i])) || !(article || pointing))
+    return at;
   const bool thing = IsOne(kThings, words[i]);
   ++i;
   if (more(i) && IsOne(kPointing, words[i])) {

@@ -21,7 +21,8 @@ int CacheLayer(const ggml_tensor* t, const char* format) {
   return layer;
 }
 
-// Walks up from an attention input, through reshapes and scales, to the node that rotates it. Null when there is none.
+// Walks up from an attention input, through reshapes and scales, to the node that rotates it. Null
+// when there is none.
 ggml_tensor* FindRope(ggml_tensor* t) {
   while (t != nullptr) {
     switch (t->op) {
@@ -37,13 +38,13 @@ ggml_tensor* FindRope(ggml_tensor* t) {
   return nullptr;
 }
 
-// ggml keeps a custom operation's function in the node's op_params in a private layout. A node made through the public
-// call shows that layout, so we copy from one.
+// ggml keeps a custom operation's function in the node's op_params in a private layout. A node made
+// through the public call shows that layout, so we copy from one.
 void MakeCustom(ggml_tensor* node, ggml_custom_op_t function, void* userdata) {
   alignas(16) char arena[4096];
   ggml_context* ctx = ggml_init({sizeof(arena), arena, /*no_alloc=*/true});
-  const ggml_tensor* pattern =
-      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, function, GGML_N_TASKS_MAX, userdata);
+  const ggml_tensor* pattern = ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, function,
+                                              GGML_N_TASKS_MAX, userdata);
   static_assert(sizeof(node->op_params) == sizeof(pattern->op_params));
   std::memcpy(node->op_params, pattern->op_params, sizeof(node->op_params));
   node->op = GGML_OP_CUSTOM;
@@ -56,10 +57,12 @@ void MakeCopy(ggml_tensor* rope) {
 }
 
 std::string ReadRope(const ggml_tensor* node, RopeSpec* spec) {
-  // op_params of ROPE, as ggml_rope_ext writes them: 1 n_dims, 2 mode, 4 n_ctx_orig, 5.. the floats, 15 first dimension.
+  // op_params of ROPE, as ggml_rope_ext writes them: 1 n_dims, 2 mode, 4 n_ctx_orig, 5.. the
+  // floats, 15 first dimension.
   const int32_t* p = node->op_params;
   const int32_t mode = p[2];
-  if (mode != GGML_ROPE_TYPE_NORMAL && mode != GGML_ROPE_TYPE_NEOX) return "RoPE mode " + std::to_string(mode);
+  if (mode != GGML_ROPE_TYPE_NORMAL && mode != GGML_ROPE_TYPE_NEOX)
+    return "RoPE mode " + std::to_string(mode);
   if (p[15] != 0) return "RoPE that does not start at the first dimension";
   spec->neox = mode == GGML_ROPE_TYPE_NEOX;
   spec->rotary_dims = static_cast<uint32_t>(p[1]);
@@ -107,8 +110,8 @@ Status AttentionTap::CheckReplaced() const {
   if (!missing_.empty()) return Internal(missing_);
   const size_t found = replaced_ + reused_nodes_ / 3;  // three nodes a layer
   if (found != slots_.size()) {
-    return Internal("attention tap: " + std::to_string(found) + " of " + std::to_string(slots_.size()) +
-                    " layers were found in the model's graph");
+    return Internal("attention tap: " + std::to_string(found) + " of " +
+                    std::to_string(slots_.size()) + " layers were found in the model's graph");
   }
   return OkStatus();
 }
@@ -127,14 +130,16 @@ bool AttentionTap::OnNode(ggml_tensor* node, bool ask) {
     ++reused_nodes_;
     return false;
   }
-  if (node->op == GGML_OP_GET_ROWS && mode_ == Mode::kObserve && embeddings_ == nullptr) embeddings_ = node->src[0];
+  if (node->op == GGML_OP_GET_ROWS && mode_ == Mode::kObserve && embeddings_ == nullptr)
+    embeddings_ = node->src[0];
   if (node->op != GGML_OP_FLASH_ATTN_EXT) return !ask;
   const ggml_tensor* cache = Root(node->src[1]);
   const int layer = CacheLayer(cache, "cache_k_l%d");
   if (layer < 0) return false;
 
   if (mode_ == Mode::kReplace) {
-    if (ask && slots_.count(static_cast<uint32_t>(layer))) ReplaceLayer(node, static_cast<uint32_t>(layer));
+    if (ask && slots_.count(static_cast<uint32_t>(layer)))
+      ReplaceLayer(node, static_cast<uint32_t>(layer));
     return false;
   }
 
@@ -162,7 +167,8 @@ bool AttentionTap::OnNode(ggml_tensor* node, bool ask) {
     RopeSpec k_spec;
     o.rope_problem = ReadRope(q_rope, &o.rope);
     if (o.rope_problem.empty()) o.rope_problem = ReadRope(k_rope, &k_spec);
-    if (o.rope_problem.empty() && !(k_spec == o.rope)) o.rope_problem = "different RoPE for queries and keys";
+    if (o.rope_problem.empty() && !(k_spec == o.rope))
+      o.rope_problem = "different RoPE for queries and keys";
   }
   o.output.resize(static_cast<size_t>(ggml_nelements(node)));
   std::memcpy(o.output.data(), node->data, ggml_nbytes(node));
@@ -179,7 +185,8 @@ void AttentionTap::ReplaceLayer(ggml_tensor* node, uint32_t layer) {
   ggml_tensor* q_rope = FindRope(node->src[0]);
   ggml_tensor* k_rope = k_write == writes_.end() ? nullptr : FindRope(k_write->second->src[0]);
   if (q_rope == nullptr || k_rope == nullptr || v_write == writes_.end()) {
-    missing_ = "attention tap: layer " + std::to_string(layer) + " of the model's graph has an unknown shape";
+    missing_ = "attention tap: layer " + std::to_string(layer) +
+               " of the model's graph has an unknown shape";
     return;
   }
   slot.q_heads = static_cast<uint32_t>(node->ne[1]);
@@ -208,15 +215,18 @@ void AttentionTap::StoreKeysOp(ggml_tensor* dst, int ith, int nth, void* slot) {
 void AttentionTap::StoreValuesOp(ggml_tensor* dst, int ith, int nth, void* slot) {
   const Slot& s = *static_cast<Slot*>(slot);
   const ggml_tensor* rows = dst->src[0];
-  s.tap->attention_->StoreValues(s.slot, RowsOf(rows), static_cast<uint32_t>(rows->ne[1]), ith, nth);
+  s.tap->attention_->StoreValues(s.slot, RowsOf(rows), static_cast<uint32_t>(rows->ne[1]), ith,
+                                 nth);
 }
 
 void AttentionTap::AttendOp(ggml_tensor* dst, int ith, int nth, void* slot) {
   const Slot& s = *static_cast<Slot*>(slot);
-  const ggml_tensor* q = dst->src[0];  // [head_dim, tokens, q_heads]: nb[1] from token to token, nb[2] from head to head
+  // [head_dim, tokens, q_heads]: nb[1] from token to token, nb[2] from head to head
+  const ggml_tensor* q = dst->src[0];
   LH_CHECK(q->nb[2] == s.head_dim * sizeof(float));
   s.tap->attention_->Attend(s.slot, {static_cast<const float*>(q->data), q->nb[1] / sizeof(float)},
-                            static_cast<uint32_t>(q->ne[1]), static_cast<float*>(dst->data), ith, nth);
+                            static_cast<uint32_t>(q->ne[1]), static_cast<float*>(dst->data), ith,
+                            nth);
 }
 
 }  // namespace longhold

@@ -42,27 +42,31 @@ Result<std::string> ReadWhole(const std::string& path) {
   if (!std::filesystem::exists(path, ec)) return NotFound("convert " + path + ": no such file");
   const uint64_t size = std::filesystem::file_size(path, ec);
   std::ifstream file(path, std::ios::binary);
-  if (ec || !file) return InvalidArgument("convert " + path + ": cannot be read; check its permissions");
+  if (ec || !file)
+    return InvalidArgument("convert " + path + ": cannot be read; check its permissions");
   if (size > kSourceBytesMax) return ResourceExhausted("convert " + path + ": larger than 1 GiB");
   std::string content(size, '\0');
   file.read(content.data(), static_cast<std::streamsize>(size));
-  if (static_cast<uint64_t>(file.gcount()) != size) return DataLoss("convert " + path + ": ends early; fetch it again");
+  if (static_cast<uint64_t>(file.gcount()) != size)
+    return DataLoss("convert " + path + ": ends early; fetch it again");
   return content;
 }
 
 // [begin, end) of a tensor within `data`, which the entry's offsets count from.
 Result<Tensor> ParseTensor(std::string_view name, const json::value& entry, std::string_view data) {
-  const Status odd = InvalidArgument("tensor " + std::string(name) + ": its entry has no dtype, shape and data_offsets");
+  const Status odd = InvalidArgument("tensor " + std::string(name) +
+                                     ": its entry has no dtype, shape and data_offsets");
   const json::object* object = entry.if_object();
   if (object == nullptr) return odd;
   const json::value *dtype = object->if_contains("dtype"), *shape = object->if_contains("shape"),
                     *offsets = object->if_contains("data_offsets");
-  if (dtype == nullptr || !dtype->is_string() || shape == nullptr || !shape->is_array() || offsets == nullptr ||
-      !offsets->is_array() || offsets->get_array().size() != 2) {
+  if (dtype == nullptr || !dtype->is_string() || shape == nullptr || !shape->is_array() ||
+      offsets == nullptr || !offsets->is_array() || offsets->get_array().size() != 2) {
     return odd;
   }
   Tensor tensor;
-  uint64_t bytes = dtype->get_string() == "F32" ? sizeof(float) : 0;  // of other types only the place is looked at
+  // of other types only the place is looked at
+  uint64_t bytes = dtype->get_string() == "F32" ? sizeof(float) : 0;
   for (const json::value& size : shape->get_array()) {
     boost::system::error_code ec;
     const auto n = size.to_number<int64_t>(ec);
@@ -75,10 +79,13 @@ Result<Tensor> ParseTensor(std::string_view name, const json::value& entry, std:
   const auto end = offsets->get_array()[1].to_number<uint64_t>(ec_end);
   if (ec_begin || ec_end) return odd;
   if (begin > end || end > data.size() || (bytes > 0 && end - begin != bytes)) {
-    return DataLoss("tensor " + std::string(name) + ": lies beyond the file's end or has another size than its shape");
+    return DataLoss("tensor " + std::string(name) +
+                    ": lies beyond the file's end or has another size than its shape");
   }
-  if (bytes > 0) tensor.bytes = data.substr(begin, end - begin);
-  else tensor.shape.clear();
+  if (bytes > 0)
+    tensor.bytes = data.substr(begin, end - begin);
+  else
+    tensor.shape.clear();
   return tensor;
 }
 
@@ -94,18 +101,22 @@ std::vector<std::string_view> Lines(std::string_view text) {
   return lines;
 }
 
-// safetensors: 8 bytes length of the header, the header (JSON), the tensors; ours goes on with the vocabulary.
+// safetensors: 8 bytes length of the header, the header (JSON), the tensors; ours goes on with the
+// vocabulary.
 Status Parse(Source* source) {
   const std::string_view all = source->content;
   uint64_t header_bytes = 0;  // little-endian, as every machine that this runs on
-  if (all.size() < sizeof(header_bytes)) return InvalidArgument("not a safetensors file: shorter than its header");
+  if (all.size() < sizeof(header_bytes))
+    return InvalidArgument("not a safetensors file: shorter than its header");
   std::memcpy(&header_bytes, all.data(), sizeof(header_bytes));
   if (header_bytes > kHeaderBytesMax || header_bytes > all.size() - sizeof(header_bytes)) {
-    return InvalidArgument("not a safetensors file: its header would have " + std::to_string(header_bytes) + " bytes");
+    return InvalidArgument("not a safetensors file: its header would have " +
+                           std::to_string(header_bytes) + " bytes");
   }
   boost::system::error_code ec;
   const json::value header = json::parse(all.substr(sizeof(header_bytes), header_bytes), ec);
-  if (ec || !header.is_object()) return InvalidArgument("not a safetensors file: its header is no JSON object");
+  if (ec || !header.is_object())
+    return InvalidArgument("not a safetensors file: its header is no JSON object");
   const std::string_view data = all.substr(sizeof(header_bytes) + header_bytes);
   uint64_t data_end = 0;
   for (const auto& [key, entry] : header.get_object()) {
@@ -114,13 +125,15 @@ Status Parse(Source* source) {
     LH_ASSIGN_OR_RETURN(const Tensor tensor, ParseTensor(name, entry, data));
     source->tensors[name] = tensor;
     boost::system::error_code end_ec;
-    data_end = std::max(data_end, entry.at("data_offsets").as_array()[1].to_number<uint64_t>(end_ec));
+    data_end =
+        std::max(data_end, entry.at("data_offsets").as_array()[1].to_number<uint64_t>(end_ec));
   }
   source->vocabulary = Lines(data.substr(data_end));
   return OkStatus();
 }
 
-// Writes GGUF metadata and tensors. Converted data lives as long as the object: GGUF only points to it.
+// Writes GGUF metadata and tensors. Converted data lives as long as the object: GGUF only points to
+// it.
 class Writer {
  public:
   Writer()
@@ -129,22 +142,25 @@ class Writer {
   gguf_context* meta() { return gguf_.get(); }
 
   // `name_to` becomes source tensor `name_from`, which must have `shape`.
-  Status Add(const Source& source, const std::string& name_from, const std::string& name_to, const Shape& shape,
-             ggml_type type) {
+  Status Add(const Source& source, const std::string& name_from, const std::string& name_to,
+             const Shape& shape, ggml_type type) {
     const auto found = source.tensors.find(name_from);
     if (found == source.tensors.end()) return DataLoss("tensor " + name_from + " is missing");
     const Tensor& tensor = found->second;
     if (tensor.shape.empty()) return Unimplemented("tensor " + name_from + " is not float32");
-    if (tensor.shape != shape) return DataLoss("tensor " + name_from + " has another shape than the other tensors imply");
+    if (tensor.shape != shape)
+      return DataLoss("tensor " + name_from + " has another shape than the other tensors imply");
     const size_t count = tensor.bytes.size() / sizeof(float);
-    ggml_tensor* out = shape.size() == 1 ? ggml_new_tensor_1d(tensors_.get(), type, shape[0])
-                                         : ggml_new_tensor_2d(tensors_.get(), type, shape[1], shape[0]);
+    ggml_tensor* out = shape.size() == 1
+                           ? ggml_new_tensor_1d(tensors_.get(), type, shape[0])
+                           : ggml_new_tensor_2d(tensors_.get(), type, shape[1], shape[0]);
     ggml_set_name(out, name_to.c_str());
     std::vector<float> values(count);
     std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
     std::vector<char>& bytes = data_.emplace_back(ggml_nbytes(out));
     if (type == GGML_TYPE_F16) {
-      ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(bytes.data()), static_cast<int64_t>(count));
+      ggml_fp32_to_fp16_row(values.data(), reinterpret_cast<ggml_fp16_t*>(bytes.data()),
+                            static_cast<int64_t>(count));
     } else {
       std::memcpy(bytes.data(), values.data(), bytes.size());
     }
@@ -158,7 +174,8 @@ class Writer {
     std::error_code ec;
     if (!gguf_write_to_file(gguf_.get(), partial.c_str(), /*only_meta=*/false)) {
       std::filesystem::remove(partial, ec);
-      return ResourceExhausted("write " + partial + ": failed; the disk may be full or the folder read-only");
+      return ResourceExhausted("write " + partial +
+                               ": failed; the disk may be full or the folder read-only");
     }
     std::filesystem::rename(partial, path, ec);
     return ec ? InvalidArgument("rename " + partial + ": " + ec.message()) : OkStatus();
@@ -188,7 +205,8 @@ std::string LayerName(uint32_t layer) { return "encoder.layer." + std::to_string
 Result<Geometry> ReadGeometry(const Source& source, uint32_t heads) {
   const auto shape = [&](const std::string& name) -> Shape {
     const auto found = source.tensors.find(name);
-    return found == source.tensors.end() || found->second.shape.size() != 2 ? Shape{0, 0} : found->second.shape;
+    return found == source.tensors.end() || found->second.shape.size() != 2 ? Shape{0, 0}
+                                                                            : found->second.shape;
   };
   Geometry g;
   g.vocabulary = static_cast<uint32_t>(shape(kWords)[0]);
@@ -196,18 +214,21 @@ Result<Geometry> ReadGeometry(const Source& source, uint32_t heads) {
   g.positions = static_cast<uint32_t>(shape(kPositions)[0]);
   g.token_types = static_cast<uint32_t>(shape(kTokenTypes)[0]);
   g.feed_forward = static_cast<uint32_t>(shape(LayerName(0) + "intermediate.dense.weight")[0]);
-  while (g.layers <= kLayersMax && source.tensors.contains(LayerName(g.layers) + "intermediate.dense.weight")) ++g.layers;
+  while (g.layers <= kLayersMax &&
+         source.tensors.contains(LayerName(g.layers) + "intermediate.dense.weight"))
+    ++g.layers;
   if (g.vocabulary == 0 || g.positions == 0 || g.token_types == 0 || g.feed_forward == 0) {
     return DataLoss("no BERT encoder in float32: embeddings or the first layer are missing");
   }
-  if (g.layers > kLayersMax) return Unimplemented("more than " + std::to_string(kLayersMax) + " layers");
+  if (g.layers > kLayersMax)
+    return Unimplemented("more than " + std::to_string(kLayersMax) + " layers");
   if (heads == 0 || g.width % heads != 0) {
     return InvalidArgument("a width of " + std::to_string(g.width) + " does not divide into " +
                            std::to_string(heads) + " heads");
   }
   if (source.vocabulary.size() != g.vocabulary) {
-    return DataLoss("the vocabulary has " + std::to_string(source.vocabulary.size()) + " tokens, the model " +
-                    std::to_string(g.vocabulary));
+    return DataLoss("the vocabulary has " + std::to_string(source.vocabulary.size()) +
+                    " tokens, the model " + std::to_string(g.vocabulary));
   }
   return g;
 }
@@ -229,11 +250,15 @@ void AddMetadata(const BertConversion& c, const Geometry& g, gguf_context* meta)
 }
 
 Status AddVocabulary(const Source& source, gguf_context* meta) {
-  struct Special { std::string_view token; const char* key; };
+  struct Special {
+    std::string_view token;
+    const char* key;
+  };
   static constexpr Special kSpecials[] = {{"[PAD]", "tokenizer.ggml.padding_token_id"},
                                           {"[UNK]", "tokenizer.ggml.unknown_token_id"},
                                           {"[CLS]", "tokenizer.ggml.cls_token_id"},
-                                          {"[SEP]", "tokenizer.ggml.seperator_token_id"},  // so spelt in the format
+                                          // so spelt in the format
+                                          {"[SEP]", "tokenizer.ggml.seperator_token_id"},
                                           {"[MASK]", "tokenizer.ggml.mask_token_id"}};
   constexpr int32_t kNormal = 1, kControl = 3;
   std::vector<std::string> tokens;
@@ -241,20 +266,23 @@ Status AddVocabulary(const Source& source, gguf_context* meta) {
   size_t specials = 0;
   for (size_t id = 0; id < source.vocabulary.size(); ++id) {
     const std::string_view token = source.vocabulary[id];
-    const Special* special =
-        std::find_if(std::begin(kSpecials), std::end(kSpecials), [&](const Special& s) { return s.token == token; });
+    const Special* special = std::find_if(std::begin(kSpecials), std::end(kSpecials),
+                                          [&](const Special& s) { return s.token == token; });
     if (special != std::end(kSpecials)) {
       types[id] = kControl;
       tokens.emplace_back(token);
       gguf_set_val_u32(meta, special->key, static_cast<uint32_t>(id));
-      if (token == "[CLS]") gguf_set_val_u32(meta, "tokenizer.ggml.bos_token_id", static_cast<uint32_t>(id));
+      if (token == "[CLS]")
+        gguf_set_val_u32(meta, "tokenizer.ggml.bos_token_id", static_cast<uint32_t>(id));
       ++specials;
     } else {
-      tokens.push_back(token.starts_with("##") ? std::string(token.substr(2)) : "\u2581" + std::string(token));
+      tokens.push_back(token.starts_with("##") ? std::string(token.substr(2))
+                                               : "\u2581" + std::string(token));
     }
   }
   if (specials != std::size(kSpecials)) {
-    return DataLoss("the vocabulary lacks one of [PAD], [UNK], [CLS], [SEP], [MASK] or has it twice");
+    return DataLoss(
+        "the vocabulary lacks one of [PAD], [UNK], [CLS], [SEP], [MASK] or has it twice");
   }
   std::vector<const char*> pointers;
   for (const std::string& token : tokens) pointers.push_back(token.c_str());
@@ -270,16 +298,22 @@ Status AddTensors(const Source& source, const Geometry& g, Writer* writer) {
     return writer->Add(source, from + ".bias", to + ".bias", {size}, GGML_TYPE_F32);
   };
   const auto norm = [&](const std::string& from, const std::string& to) -> Status {
-    LH_RETURN_IF_ERROR(writer->Add(source, from + ".weight", to + ".weight", {width}, GGML_TYPE_F32));
+    LH_RETURN_IF_ERROR(
+        writer->Add(source, from + ".weight", to + ".weight", {width}, GGML_TYPE_F32));
     return bias(from, to, width);
   };
-  const auto linear = [&](const std::string& from, const std::string& to, int64_t out, int64_t in) -> Status {
-    LH_RETURN_IF_ERROR(writer->Add(source, from + ".weight", to + ".weight", {out, in}, GGML_TYPE_F16));
+  const auto linear = [&](const std::string& from, const std::string& to, int64_t out,
+                          int64_t in) -> Status {
+    LH_RETURN_IF_ERROR(
+        writer->Add(source, from + ".weight", to + ".weight", {out, in}, GGML_TYPE_F16));
     return bias(from, to, out);
   };
-  LH_RETURN_IF_ERROR(writer->Add(source, kWords, "token_embd.weight", {g.vocabulary, width}, GGML_TYPE_F16));
-  LH_RETURN_IF_ERROR(writer->Add(source, kPositions, "position_embd.weight", {g.positions, width}, GGML_TYPE_F32));
-  LH_RETURN_IF_ERROR(writer->Add(source, kTokenTypes, "token_types.weight", {g.token_types, width}, GGML_TYPE_F32));
+  LH_RETURN_IF_ERROR(
+      writer->Add(source, kWords, "token_embd.weight", {g.vocabulary, width}, GGML_TYPE_F16));
+  LH_RETURN_IF_ERROR(
+      writer->Add(source, kPositions, "position_embd.weight", {g.positions, width}, GGML_TYPE_F32));
+  LH_RETURN_IF_ERROR(writer->Add(source, kTokenTypes, "token_types.weight", {g.token_types, width},
+                                 GGML_TYPE_F32));
   LH_RETURN_IF_ERROR(norm("embeddings.LayerNorm", "token_embd_norm"));
   for (uint32_t layer = 0; layer < g.layers; ++layer) {
     const std::string from = LayerName(layer), to = "blk." + std::to_string(layer) + ".";
@@ -311,7 +345,9 @@ Status ConvertBert(const BertConversion& conversion) {
   Source source;
   LH_ASSIGN_OR_RETURN(source.content, ReadWhole(conversion.from));
   const Status status = ConvertContent(conversion, &source);
-  return status.ok() ? status : Status(status.code(), "convert " + conversion.from + ": " + status.message());
+  return status.ok()
+             ? status
+             : Status(status.code(), "convert " + conversion.from + ": " + status.message());
 }
 
 }  // namespace longhold

@@ -13,18 +13,22 @@
 namespace longhold {
 namespace {
 
-// One pass; a cut text fills it. Attention is dense over the pass with foreign tokens masked, so its cost grows with the
-// square: 228 tokens a pass run at 6,030 tokens/s on two cores, 456 at 5,760, 57 at 3,640.
+// One pass; a cut text fills it. Attention is dense over the pass with foreign tokens masked, so
+// its cost grows with the square: 228 tokens a pass run at 6,030 tokens/s on two cores, 456 at
+// 5,760, 57 at 3,640.
 constexpr uint32_t kPassTokens = kEmbedTokensMax;
 constexpr uint32_t kPassTexts = 64;
 constexpr size_t kTextBytesMax = 1 << 20;
 
-struct PoolDeleter { void operator()(ggml_threadpool* p) const { ggml_threadpool_free(p); } };
+struct PoolDeleter {
+  void operator()(ggml_threadpool* p) const { ggml_threadpool_free(p); }
+};
 
 std::string Meta(const llama_model* model, const std::string& key) {
   char buffer[256];
   const int n = llama_model_meta_val_str(model, key.c_str(), buffer, sizeof(buffer));
-  return n < 0 ? "" : std::string(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
+  return n < 0 ? ""
+               : std::string(buffer, std::min<size_t>(static_cast<size_t>(n), sizeof(buffer) - 1));
 }
 
 class LlamaEmbedder final : public TextEmbedder {
@@ -67,17 +71,20 @@ Status LlamaEmbedder::Open(const EmbedderOptions& options) {
   }
   vocab_ = llama_model_get_vocab(model_.get());
   dim_ = static_cast<uint32_t>(llama_model_n_embd(model_.get()));
-  tokens_max_ = std::min(kEmbedTokensMax, static_cast<uint32_t>(llama_model_n_ctx_train(model_.get())));
+  tokens_max_ =
+      std::min(kEmbedTokensMax, static_cast<uint32_t>(llama_model_n_ctx_train(model_.get())));
   const std::string architecture = Meta(model_.get(), "general.architecture");
   if (Meta(model_.get(), architecture + ".pooling_type") != "1" ||
       Meta(model_.get(), architecture + ".attention.causal") != "false" ||
       llama_vocab_type(vocab_) != LLAMA_VOCAB_TYPE_WPM) {
     return Unimplemented("model " + path_ + ": architecture " + architecture +
-                         " is no WordPiece encoder with mean pooling; longhold embeds with 'minilm-l6' and its like");
+                         " is no WordPiece encoder with mean pooling; longhold embeds with "
+                         "'minilm-l6' and its like");
   }
 
   llama_context_params params = llama_context_default_params();
-  params.n_ctx = params.n_batch = params.n_ubatch = kPassTokens;  // an encoder reads a batch in one pass
+  // an encoder reads a batch in one pass
+  params.n_ctx = params.n_batch = params.n_ubatch = kPassTokens;
   params.n_seq_max = kPassTexts;
   params.n_threads = params.n_threads_batch = static_cast<int32_t>(options.threads);
   params.embeddings = true;
@@ -85,12 +92,15 @@ Status LlamaEmbedder::Open(const EmbedderOptions& options) {
   params.kv_unified = true;  // one mask for the pass; there is no cache to divide
   params.no_perf = true;
   context_.reset(llama_init_from_model(model_.get(), params));
-  if (context_ == nullptr) return ResourceExhausted("model " + path_ + ": no context: " + TakeLlamaError());
-  ggml_threadpool_params pool_params = ggml_threadpool_params_default(static_cast<int>(options.threads));
+  if (context_ == nullptr)
+    return ResourceExhausted("model " + path_ + ": no context: " + TakeLlamaError());
+  ggml_threadpool_params pool_params =
+      ggml_threadpool_params_default(static_cast<int>(options.threads));
   pool_params.poll = 1;  // spin only shortly between passes
   pool_.reset(ggml_threadpool_new(&pool_params));
   governor_.emplace(options.threads);
-  if (pool_ == nullptr) return ResourceExhausted("cannot start " + std::to_string(options.threads) + " threads");
+  if (pool_ == nullptr)
+    return ResourceExhausted("cannot start " + std::to_string(options.threads) + " threads");
   llama_attach_threadpool(context_.get(), pool_.get(), pool_.get());
   return OkStatus();
 }
@@ -101,10 +111,12 @@ Result<std::vector<llama_token>> LlamaEmbedder::Tokenize(std::string_view text) 
   std::vector<llama_token> tokens(text.size() + 2);  // a byte or more each, beside [CLS] and [SEP]
   const auto tokenize = [&] {
     return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
-                          static_cast<int32_t>(tokens.size()), /*add_special=*/true, /*parse_special=*/false);
+                          static_cast<int32_t>(tokens.size()), /*add_special=*/true,
+                          /*parse_special=*/false);
   };
   int32_t n = tokenize();
-  if (n < 0 && n > -static_cast<int32_t>(8 * kTextBytesMax)) {  // Unicode decomposition can yield more characters than bytes
+  // Unicode decomposition can yield more characters than bytes
+  if (n < 0 && n > -static_cast<int32_t>(8 * kTextBytesMax)) {
     tokens.resize(static_cast<size_t>(-n));
     n = tokenize();
   }
@@ -135,15 +147,19 @@ Status LlamaEmbedder::RunPass(size_t first, std::vector<float>* out) {
   llama_set_n_threads(context_.get(), threads, threads);
   const int rc = llama_encode(context_.get(), batch);
   llama_batch_free(batch);
-  if (rc != 0) return Internal("model " + path_ + ": a pass failed with code " + std::to_string(rc) + " " + TakeLlamaError());
+  if (rc != 0)
+    return Internal("model " + path_ + ": a pass failed with code " + std::to_string(rc) + " " +
+                    TakeLlamaError());
   for (size_t text = 0; text < pass_.size(); ++text) {
     const float* row = llama_get_embeddings_seq(context_.get(), static_cast<llama_seq_id>(text));
     if (row == nullptr) return Internal("model " + path_ + ": no embedding after the pass");
     double square = 0;
     for (uint32_t i = 0; i < dim_; ++i) square += static_cast<double>(row[i]) * row[i];
-    if (!std::isfinite(square) || square <= 0) return Internal("model " + path_ + ": an embedding that is no direction");
+    if (!std::isfinite(square) || square <= 0)
+      return Internal("model " + path_ + ": an embedding that is no direction");
     const double scale = 1 / std::sqrt(square);
-    for (uint32_t i = 0; i < dim_; ++i) (*out)[(first + text) * dim_ + i] = static_cast<float>(row[i] * scale);
+    for (uint32_t i = 0; i < dim_; ++i)
+      (*out)[(first + text) * dim_ + i] = static_cast<float>(row[i] * scale);
   }
   pass_.clear();
   return OkStatus();

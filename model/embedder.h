@@ -1,4 +1,5 @@
-// Texts as vectors whose inner product says how alike they are: the embedding model of the retrieval baseline.
+// Texts as vectors whose inner product says how alike they are: the embedding model of the
+// retrieval baseline.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace longhold {
 
-// A text is read up to this many tokens, [CLS] and [SEP] included, as all-MiniLM-L6-v2 was trained; what follows is cut off.
+// A text is read up to this many tokens, [CLS] and [SEP] included, as all-MiniLM-L6-v2 was trained;
+// what follows is cut off.
 inline constexpr uint32_t kEmbedTokensMax = 256;
 
 // Owner: whoever loads it. Thread use: *confined*.
@@ -21,10 +23,11 @@ class TextEmbedder {
   virtual ~TextEmbedder() = default;
 
   virtual uint32_t dim() const = 0;
-  // [texts, dim], each row of length 1. A row does not depend on the texts beside it, up to rounding. Errors:
-  // invalid_argument (a text above 1 MiB), internal (the model failed).
+  // [texts, dim], each row of length 1. A row does not depend on the texts beside it, up to
+  // rounding. Errors: invalid_argument (a text above 1 MiB), internal (the model failed).
   virtual Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) = 0;
-  // How many texts so far were longer than kEmbedTokensMax and cut: a figure that says whether passages are too long.
+  // How many texts so far were longer than kEmbedTokensMax and cut: a figure that says whether
+  // passages are too long.
   virtual uint64_t cut_count() const = 0;
   // Tokens that were read so far.
   virtual uint64_t token_count() const = 0;
@@ -38,8 +41,9 @@ struct EmbedderOptions {
   uint32_t threads = 2;
 };
 
-// Errors: not_found, invalid_argument (not a GGUF, truncated), unimplemented (not an encoder with mean pooling),
-// failed_precondition (the processor lacks the instruction set that libllama was built for).
+// Errors: not_found, invalid_argument (not a GGUF, truncated), unimplemented (not an encoder with
+// mean pooling), failed_precondition (the processor lacks the instruction set that libllama was
+// built for).
 Result<std::unique_ptr<TextEmbedder>> LoadEmbedder(const EmbedderOptions& options);
 
 }  // namespace longhold

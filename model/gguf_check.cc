@@ -25,11 +25,28 @@
 namespace longhold {
 namespace {
 
-// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian, and so is every machine we build for.
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian, and so is
+// every machine we build for.
 static_assert(std::endian::native == std::endian::little);
 
-enum ValueType : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64, kTypeCount };
-constexpr size_t kTypeBytes[kTypeCount] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};  // 0: of no fixed size
+enum ValueType : uint32_t {
+  kU8,
+  kI8,
+  kU16,
+  kI16,
+  kU32,
+  kI32,
+  kF32,
+  kBool,
+  kString,
+  kArray,
+  kU64,
+  kI64,
+  kF64,
+  kTypeCount
+};
+// 0: of no fixed size
+constexpr size_t kTypeBytes[kTypeCount] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 constexpr uint32_t kVersionMin = 2, kVersionMax = 3;
 constexpr uint64_t kKeysMax = 1u << 16, kTensorsMax = 1u << 20, kKeyBytesMax = 1u << 16;
 constexpr uint32_t kDimsMax = 4;
@@ -38,7 +55,8 @@ constexpr size_t kNameBytesMax = 63;
 // libllama's own limits, in its assertions.
 constexpr uint64_t kLayersMax = 512, kExpertsMax = 1024;
 // Far beyond every model that there is, and small enough for products of three to fit 64 bits.
-constexpr uint64_t kWidthMax = 1u << 20, kHeadsMax = 1u << 12, kHeadDimMax = 1u << 12, kTokensMax = 1u << 24, kPositionsMax = 1u << 30;
+constexpr uint64_t kWidthMax = 1u << 20, kHeadsMax = 1u << 12, kHeadDimMax = 1u << 12,
+                   kTokensMax = 1u << 24, kPositionsMax = 1u << 30;
 // The cache of a layer with a window has twice its tokens, all at once.
 constexpr uint64_t kWindowMax = 1u << 18;
 
@@ -105,7 +123,8 @@ Value NumberOf(uint32_t type, std::string_view bytes) {
     case kI16: return int64_t{NumberAt<int16_t>(bytes, 0)};
     case kU32: return int64_t{NumberAt<uint32_t>(bytes, 0)};
     case kI32: return int64_t{NumberAt<int32_t>(bytes, 0)};
-    case kU64: return static_cast<int64_t>(std::min<uint64_t>(NumberAt<uint64_t>(bytes, 0), INT64_MAX));
+    case kU64:
+      return static_cast<int64_t>(std::min<uint64_t>(NumberAt<uint64_t>(bytes, 0), INT64_MAX));
     case kI64: return NumberAt<int64_t>(bytes, 0);
     case kF32: return double{NumberAt<float>(bytes, 0)};
     case kF64: return NumberAt<double>(bytes, 0);
@@ -116,7 +135,8 @@ Value NumberOf(uint32_t type, std::string_view bytes) {
 std::optional<Value> TakeArray(Reader* in) {
   const auto type = in->Take<uint32_t>();
   const auto count = in->Take<uint64_t>();
-  if (!type.has_value() || !count.has_value() || *type >= kTypeCount || *type == kArray) return std::nullopt;
+  if (!type.has_value() || !count.has_value() || *type >= kTypeCount || *type == kArray)
+    return std::nullopt;
   Array array{.type = *type, .strings = {}, .numbers = {}, .count = *count};
   if (*type != kString) {
     if (*count > in->left() / kTypeBytes[*type]) return std::nullopt;
@@ -148,19 +168,25 @@ std::optional<Value> TakeValue(Reader* in) {
 // What stands before the tensors' data. An error says what is wrong with it.
 Result<Header> ReadHeader(std::string_view bytes) {
   Reader in(bytes);
-  const auto cut = [](const std::string& what) { return InvalidArgument("its header is damaged or truncated (" + what + ")"); };
-  if (in.TakeBytes(4) != "GGUF") return InvalidArgument("not a GGUF file; convert it with llama.cpp first");
+  const auto cut = [](const std::string& what) {
+    return InvalidArgument("its header is damaged or truncated (" + what + ")");
+  };
+  if (in.TakeBytes(4) != "GGUF")
+    return InvalidArgument("not a GGUF file; convert it with llama.cpp first");
   const auto version = in.Take<uint32_t>();
   const auto tensors = in.Take<uint64_t>(), keys = in.Take<uint64_t>();
   if (!keys.has_value()) return cut("its counts");
-  if (*version < kVersionMin || *version > kVersionMax) return InvalidArgument("it cannot be loaded (GGUF version " + std::to_string(*version) + ")");
-  if (*keys > kKeysMax || *tensors > kTensorsMax) return cut(std::to_string(*keys) + " keys, " + std::to_string(*tensors) + " tensors");
+  if (*version < kVersionMin || *version > kVersionMax)
+    return InvalidArgument("it cannot be loaded (GGUF version " + std::to_string(*version) + ")");
+  if (*keys > kKeysMax || *tensors > kTensorsMax)
+    return cut(std::to_string(*keys) + " keys, " + std::to_string(*tensors) + " tensors");
   Header header;
   for (uint64_t i = 0; i < *keys; ++i) {
     const auto key = in.TakeString(kKeyBytesMax);
     auto value = key.has_value() ? TakeValue(&in) : std::nullopt;
     if (!value.has_value()) return cut("key " + std::to_string(i));
-    if (!header.metadata.emplace(*key, std::move(*value)).second) return cut("key " + std::to_string(i) + " is there twice");
+    if (!header.metadata.emplace(*key, std::move(*value)).second)
+      return cut("key " + std::to_string(i) + " is there twice");
   }
   for (uint64_t i = 0; i < *tensors; ++i) {
     const auto name = in.TakeString(kNameBytesMax);
@@ -169,13 +195,16 @@ Result<Header> ReadHeader(std::string_view bytes) {
     Tensor tensor;
     for (uint32_t d = 0; d < *dims; ++d) {
       const auto size = in.Take<uint64_t>();
-      if (!size.has_value() || *size == 0 || *size > (uint64_t{1} << 40)) return cut("the shape of tensor " + std::to_string(i));
+      if (!size.has_value() || *size == 0 || *size > (uint64_t{1} << 40))
+        return cut("the shape of tensor " + std::to_string(i));
       tensor.shape.push_back(*size);
     }
     const auto type = in.Take<uint32_t>();
-    if (!type.has_value() || !in.Take<uint64_t>().has_value()) return cut("tensor " + std::to_string(i));
+    if (!type.has_value() || !in.Take<uint64_t>().has_value())
+      return cut("tensor " + std::to_string(i));
     tensor.type = *type;
-    if (!header.tensors.emplace(*name, std::move(tensor)).second) return cut("tensor " + std::to_string(i) + " is there twice");
+    if (!header.tensors.emplace(*name, std::move(tensor)).second)
+      return cut("tensor " + std::to_string(i) + " is there twice");
   }
   return header;
 }
@@ -183,11 +212,13 @@ Result<Header> ReadHeader(std::string_view bytes) {
 // A name from the file, for a message: it can be any bytes.
 std::string Shown(std::string_view name) {
   std::string shown(name.substr(0, 100));
-  std::replace_if(shown.begin(), shown.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+  std::replace_if(
+      shown.begin(), shown.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
   return shown;
 }
 
-// Holds the metadata against what libllama asserts. A key that is missing, or of another type, is libllama's to refuse: it does so by name.
+// Holds the metadata against what libllama asserts. A key that is missing, or of another type, is
+// libllama's to refuse: it does so by name.
 class Metadata {
  public:
   explicit Metadata(const Header& header) : header_(header) {
@@ -196,7 +227,8 @@ class Metadata {
 
   // Only a plain word is one that a model of any kind has.
   std::string architecture() const {
-    const bool word = architecture_.size() <= kNameBytesMax && std::all_of(architecture_.begin(), architecture_.end(), IsNameByte);
+    const bool word = architecture_.size() <= kNameBytesMax &&
+                      std::all_of(architecture_.begin(), architecture_.end(), IsNameByte);
     return word ? architecture_ : "";
   }
 
@@ -240,8 +272,10 @@ class Metadata {
   }
   void Between(const std::string& key, uint64_t low, uint64_t high) {
     for (const int64_t number : Numbers(key)) {
-      if (number < 0 || static_cast<uint64_t>(number) < low || static_cast<uint64_t>(number) > high) {
-        return Bad(Shown(key), "is " + std::to_string(number) + ", not " + std::to_string(low) + " to " + std::to_string(high));
+      if (number < 0 || static_cast<uint64_t>(number) < low ||
+          static_cast<uint64_t>(number) > high) {
+        return Bad(Shown(key), "is " + std::to_string(number) + ", not " + std::to_string(low) +
+                                   " to " + std::to_string(high));
       }
     }
   }
@@ -254,50 +288,76 @@ class Metadata {
     Between(Own("embedding_length"), 1, kWidthMax);
     Between(Own("embedding_length_out"), 0, kWidthMax);
     Between(Own("feed_forward_length"), 0, kTokensMax);
-    // Layers without attention have none; that the model has no other is for whoever loads it to say.
+    // Layers without attention have none; that the model has no other is for whoever loads it to
+    // say.
     Between(Own("attention.head_count"), 0, kHeadsMax);
     Between(Own("attention.head_count_kv"), 0, kHeadsMax);
-    for (const char* key : {"attention.key_length", "attention.value_length", "attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count",
-                            "rope.dimension_count_swa"}) {
+    for (const char* key :
+         {"attention.key_length", "attention.value_length", "attention.key_length_swa",
+          "attention.value_length_swa", "rope.dimension_count", "rope.dimension_count_swa"}) {
       Between(Own(key), 1, kHeadDimMax);
     }
     Between(Own("attention.sliding_window"), 0, kWindowMax);
-    // Every how many layers one has no window; or which have one. Where all are alike there is no pattern.
+    // Every how many layers one has no window; or which have one. Where all are alike there is no
+    // pattern.
     const std::vector<int64_t> pattern = Numbers(Own("attention.sliding_window_pattern"));
-    const bool alike = pattern.size() == 1 ? pattern[0] < 2 : std::all_of(pattern.begin(), pattern.end(), [](int64_t window) { return window == 0; });
-    if (!pattern.empty() && alike) Bad(Shown(Own("attention.sliding_window_pattern")), "makes all layers alike");
+    const bool alike = pattern.size() == 1
+                           ? pattern[0] < 2
+                           : std::all_of(pattern.begin(), pattern.end(),
+                                         [](int64_t window) { return window == 0; });
+    if (!pattern.empty() && alike)
+      Bad(Shown(Own("attention.sliding_window_pattern")), "makes all layers alike");
     Between(Own("vocab_size"), 1, kTokensMax);
     CheckHeads();
   }
 
   void CheckHeads() {
-    const std::vector<int64_t> heads = Numbers(Own("attention.head_count")), kv_heads = Numbers(Own("attention.head_count_kv"));
-    if (heads.size() == 1 && kv_heads.size() == 1 && status_.ok() && (kv_heads[0] == 0 ? heads[0] != 0 : heads[0] % kv_heads[0] != 0)) {
-      Bad(Shown(Own("attention.head_count_kv")), "is " + std::to_string(kv_heads[0]) + ", which does not divide " + std::to_string(heads[0]) + " heads");
+    const std::vector<int64_t> heads = Numbers(Own("attention.head_count")),
+                               kv_heads = Numbers(Own("attention.head_count_kv"));
+    if (heads.size() == 1 && kv_heads.size() == 1 && status_.ok() &&
+        (kv_heads[0] == 0 ? heads[0] != 0 : heads[0] % kv_heads[0] != 0)) {
+      Bad(Shown(Own("attention.head_count_kv")), "is " + std::to_string(kv_heads[0]) +
+                                                     ", which does not divide " +
+                                                     std::to_string(heads[0]) + " heads");
     }
     if (!status_.ok() || heads.empty() || heads[0] == 0) return;
-    const uint64_t shared = Number(Own("embedding_length")).value_or(0) / static_cast<uint64_t>(heads[0]);
+    const uint64_t shared =
+        Number(Own("embedding_length")).value_or(0) / static_cast<uint64_t>(heads[0]);
     for (const std::string swa : {"", "_swa"}) {
-      const auto size = [&](const std::string& key) { return Number(Own(key + swa)).value_or(Number(Own(key)).value_or(shared)); };
-      const uint64_t head_dim = size("attention.key_length"), value_dim = size("attention.value_length");
-      if (head_dim != value_dim) return Bad(Shown(Own("attention.key_length" + swa)), "is " + std::to_string(head_dim) + " beside values of " + std::to_string(value_dim));
-      if (head_dim == 0) return Bad(Shown(Own("embedding_length")), "is less than a head for each of " + std::to_string(heads[0]));
+      const auto size = [&](const std::string& key) {
+        return Number(Own(key + swa)).value_or(Number(Own(key)).value_or(shared));
+      };
+      const uint64_t head_dim = size("attention.key_length"),
+                     value_dim = size("attention.value_length");
+      if (head_dim != value_dim)
+        return Bad(
+            Shown(Own("attention.key_length" + swa)),
+            "is " + std::to_string(head_dim) + " beside values of " + std::to_string(value_dim));
+      if (head_dim == 0)
+        return Bad(Shown(Own("embedding_length")),
+                   "is less than a head for each of " + std::to_string(heads[0]));
       Between(Own("rope.dimension_count" + swa), 1, head_dim);
       // Where it is not said, all of a head is rotated, in pairs.
-      if (Number(Own("rope.dimension_count" + swa)).value_or(head_dim) % 2 != 0) Bad(Shown(Own("rope.dimension_count" + swa)), "is odd");
+      if (Number(Own("rope.dimension_count" + swa)).value_or(head_dim) % 2 != 0)
+        Bad(Shown(Own("rope.dimension_count" + swa)), "is odd");
     }
   }
 
   void CheckExperts() {
-    const uint64_t experts = Number(Own("expert_count")).value_or(0), groups = Number(Own("expert_group_count")).value_or(0);
+    const uint64_t experts = Number(Own("expert_count")).value_or(0),
+                   groups = Number(Own("expert_group_count")).value_or(0);
     Between(Own("expert_count"), 0, kExpertsMax);
     Between(Own("expert_used_count"), experts == 0 ? 0 : 1, experts);
-    if (experts > 0 && Numbers(Own("expert_used_count")).empty()) Bad(Shown(Own("expert_used_count")), "is missing");
+    if (experts > 0 && Numbers(Own("expert_used_count")).empty())
+      Bad(Shown(Own("expert_used_count")), "is missing");
     Between(Own("expert_group_count"), 0, experts == 0 ? 0 : experts - 1);
     if (groups <= 1 || !status_.ok()) return;
-    if (experts % groups != 0) Bad(Shown(Own("expert_group_count")), "does not divide " + std::to_string(experts) + " experts");
+    if (experts % groups != 0)
+      Bad(Shown(Own("expert_group_count")),
+          "does not divide " + std::to_string(experts) + " experts");
     const uint64_t used = Number(Own("expert_group_used_count")).value_or(0);
-    if (used == 0 || used >= groups) Bad(Shown(Own("expert_group_used_count")), "is not 1 to " + std::to_string(groups - 1));
+    if (used == 0 || used >= groups)
+      Bad(Shown(Own("expert_group_used_count")), "is not 1 to " + std::to_string(groups - 1));
   }
 
   void CheckFloats() {
@@ -312,7 +372,8 @@ class Metadata {
 
   void CheckRopeScaling() {
     const auto* type = Find<std::string_view>(Own("rope.scaling.type"));
-    if (type != nullptr && *type != "none" && *type != "linear" && *type != "yarn" && *type != "longrope") {
+    if (type != nullptr && *type != "none" && *type != "linear" && *type != "yarn" &&
+        *type != "longrope") {
       Bad(Shown(Own("rope.scaling.type")), "is none of none, linear, yarn, longrope");
     }
   }
@@ -321,15 +382,19 @@ class Metadata {
     const char* const kTokens = "tokenizer.ggml.tokens";
     const auto* tokens = Find<Array>(kTokens);
     if (tokens == nullptr || tokens->type != kString) return;
-    if (tokens->count == 0 || tokens->count > kTokensMax) return Bad(kTokens, "has " + std::to_string(tokens->count) + " tokens");
+    if (tokens->count == 0 || tokens->count > kTokensMax)
+      return Bad(kTokens, "has " + std::to_string(tokens->count) + " tokens");
     std::unordered_set<std::string_view> seen(tokens->count);
     for (uint64_t i = 0; i < tokens->count; ++i) {
       // An empty one becomes a name of its own.
-      if (!tokens->strings[i].empty() && !seen.insert(tokens->strings[i]).second) return Bad(kTokens, "has token " + std::to_string(i) + " twice");
+      if (!tokens->strings[i].empty() && !seen.insert(tokens->strings[i]).second)
+        return Bad(kTokens, "has token " + std::to_string(i) + " twice");
     }
     const auto embeddings = header_.tensors.find("token_embd.weight");
-    if (embeddings != header_.tensors.end() && (embeddings->second.shape.size() != 2 || embeddings->second.shape[1] != tokens->count)) {
-      return Bad(kTokens, "has " + std::to_string(tokens->count) + " tokens, and token_embd.weight another number of rows");
+    if (embeddings != header_.tensors.end() &&
+        (embeddings->second.shape.size() != 2 || embeddings->second.shape[1] != tokens->count)) {
+      return Bad(kTokens, "has " + std::to_string(tokens->count) +
+                              " tokens, and token_embd.weight another number of rows");
     }
     CheckSpecialTokens(tokens->count);
     CheckTokenizer(seen);
@@ -340,18 +405,22 @@ class Metadata {
     const char* const kModel = "tokenizer.ggml.model";
     const auto* model = Find<std::string_view>(kModel);
     if (model == nullptr) return;
-    static constexpr std::string_view kKnown[] = {"llama", "gpt2", "bert", "gemma4", "none", "no_vocab"};
-    if (std::find(std::begin(kKnown), std::end(kKnown), *model) == std::end(kKnown)) return Bad(kModel, "is " + Shown(*model) + ", which longhold does not read");
+    static constexpr std::string_view kKnown[] = {"llama",  "gpt2", "bert",
+                                                  "gemma4", "none", "no_vocab"};
+    if (std::find(std::begin(kKnown), std::end(kKnown), *model) == std::end(kKnown))
+      return Bad(kModel, "is " + Shown(*model) + ", which longhold does not read");
     if (*model != "llama") return;
     for (int byte = 0; byte < 256; ++byte) {
       char name[8];
       std::snprintf(name, sizeof name, "<0x%02X>", byte);
       const char plain = static_cast<char>(byte);
-      if (!tokens.contains(name) && !tokens.contains(std::string_view(&plain, 1))) return Bad("tokenizer.ggml.tokens", std::string("lacks ") + name);
+      if (!tokens.contains(name) && !tokens.contains(std::string_view(&plain, 1)))
+        return Bad("tokenizer.ggml.tokens", std::string("lacks ") + name);
     }
   }
 
-  // What libllama takes without being told, and asserts to be there. Ids that are none it passes over.
+  // What libllama takes without being told, and asserts to be there. Ids that are none it passes
+  // over.
   void CheckSpecialTokens(uint64_t tokens) {
     const auto* model = Find<std::string_view>("tokenizer.ggml.model");
     const auto needs = [&](const std::string& key, uint64_t otherwise) {
@@ -366,14 +435,19 @@ class Metadata {
     }
   }
 
-  // Products are written for weights in floats and for what quantises them; norms and biases are floats in every file.
+  // Products are written for weights in floats and for what quantises them; norms and biases are
+  // floats in every file.
   void CheckTensorTypes() {
     constexpr uint32_t kFloat = 0;
-    // The types that only hold whole numbers, doubles, and what a product makes of its other factor: Q8_1, Q8_K, I8 to I64, F64.
+    // The types that only hold whole numbers, doubles, and what a product makes of its other
+    // factor: Q8_1, Q8_K, I8 to I64, F64.
     static constexpr uint32_t kNoWeights[] = {9, 15, 24, 25, 26, 27, 28};
     for (const auto& [name, tensor] : header_.tensors) {
-      const bool known = std::find(std::begin(kNoWeights), std::end(kNoWeights), tensor.type) == std::end(kNoWeights);
-      if (!known || (tensor.shape.size() == 1 && tensor.type != kFloat)) return Bad("tensor " + Shown(name), "has a type (" + std::to_string(tensor.type) + ") that it cannot have");
+      const bool known = std::find(std::begin(kNoWeights), std::end(kNoWeights), tensor.type) ==
+                         std::end(kNoWeights);
+      if (!known || (tensor.shape.size() == 1 && tensor.type != kFloat))
+        return Bad("tensor " + Shown(name),
+                   "has a type (" + std::to_string(tensor.type) + ") that it cannot have");
     }
   }
 
@@ -385,7 +459,8 @@ class Metadata {
 // A file's bytes, read as they are looked at.
 class MappedFile {
  public:
-  MappedFile(int fd, size_t size) : size_(size), bytes_(mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0)) {}
+  MappedFile(int fd, size_t size)
+      : size_(size), bytes_(mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0)) {}
   ~MappedFile() {
     if (ok()) (void)munmap(bytes_, size_);
   }
@@ -402,28 +477,37 @@ class MappedFile {
 }  // namespace
 
 Result<std::string> CheckGguf(std::string_view bytes, const std::string& path) {
-  const auto named = [&](const Status& status) { return Status(status.code(), "model " + path + ": " + status.message()); };
+  const auto named = [&](const Status& status) {
+    return Status(status.code(), "model " + path + ": " + status.message());
+  };
   const Result<Header> header = ReadHeader(bytes);
   if (!header.ok()) return named(header.status());
   Metadata metadata(*header);
   const Status checked = metadata.Check();
   if (checked.ok()) return metadata.architecture();
-  return named(InvalidArgument(checked.message() + "; the file is damaged, or was made to harm: fetch it again from whom you trust"));
+  return named(InvalidArgument(
+      checked.message() +
+      "; the file is damaged, or was made to harm: fetch it again from whom you trust"));
 }
 
 Result<std::string> CheckGgufFile(const std::string& path) {
   // Not of a pipe: it would wait for somebody to write to it.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0 && (errno == ENOENT || errno == ENOTDIR)) {
-    return NotFound("model " + path + ": no such file; 'longhold model list' shows what can be fetched");
+    return NotFound("model " + path +
+                    ": no such file; 'longhold model list' shows what can be fetched");
   }
   struct stat info {};
-  if (file.get() < 0 || fstat(file.get(), &info) != 0) return InvalidArgument("model " + path + ": cannot be read; check its permissions");
-  if (S_ISDIR(info.st_mode)) return InvalidArgument("model " + path + ": is a directory; name a GGUF file");
-  if (!S_ISREG(info.st_mode)) return InvalidArgument("model " + path + ": is no regular file; name a GGUF file");
+  if (file.get() < 0 || fstat(file.get(), &info) != 0)
+    return InvalidArgument("model " + path + ": cannot be read; check its permissions");
+  if (S_ISDIR(info.st_mode))
+    return InvalidArgument("model " + path + ": is a directory; name a GGUF file");
+  if (!S_ISREG(info.st_mode))
+    return InvalidArgument("model " + path + ": is no regular file; name a GGUF file");
   if (info.st_size == 0) return CheckGguf({}, path);
   const MappedFile mapped(file.get(), static_cast<size_t>(info.st_size));
-  if (!mapped.ok()) return InvalidArgument("model " + path + ": cannot be read; check its file system");
+  if (!mapped.ok())
+    return InvalidArgument("model " + path + ": cannot be read; check its file system");
   return CheckGguf(mapped.bytes(), path);
 }
 

@@ -23,14 +23,17 @@ Status CheckCpu() {
   const std::string_view level = LONGHOLD_CPU_LEVEL;
   bool ok = true;
   if (level == "avx512") {
-    ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni") &&
-         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512bf16");
+    ok = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi") &&
+         __builtin_cpu_supports("avx512bf16");
   } else if (level == "avx2") {
-    ok = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    ok = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi2");
   }
   if (ok) return OkStatus();
-  return FailedPrecondition("this longhold was built for " + std::string(level) +
-                            " and this processor lacks it: run scripts/build again on this machine");
+  return FailedPrecondition(
+      "this longhold was built for " + std::string(level) +
+      " and this processor lacks it: run scripts/build again on this machine");
 }
 
 }  // namespace

@@ -22,18 +22,25 @@ double Seconds(clockid_t clock) {
 
 }  // namespace
 
-// Lines "cpuN user nice system idle iowait irq softirq steal guest guest_nice" (proc(5)); guest time is part of user's.
+// Lines "cpuN user nice system idle iowait irq softirq steal guest guest_nice" (proc(5)); guest
+// time is part of user's.
 std::optional<CpuTimes> ReadCpuTimes() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return std::nullopt;
-  CpuTimes times{.wall = Seconds(CLOCK_MONOTONIC), .busy = 0, .own = Seconds(CLOCK_PROCESS_CPUTIME_ID), .cores = 0};
+  CpuTimes times{.wall = Seconds(CLOCK_MONOTONIC),
+                 .busy = 0,
+                 .own = Seconds(CLOCK_PROCESS_CPUTIME_ID),
+                 .cores = 0};
   const double tick = 1.0 / static_cast<double>(sysconf(_SC_CLK_TCK));
   std::ifstream stat("/proc/stat");
   double counted = 0;
   for (std::string line; std::getline(stat, line);) {
     unsigned cpu = 0;
-    unsigned long long user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0;
-    const int fields = std::sscanf(line.c_str(), "cpu%u %llu %llu %llu %llu %llu %llu %llu %llu", &cpu, &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal);
+    unsigned long long user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0,
+                       steal = 0;
+    const int fields =
+        std::sscanf(line.c_str(), "cpu%u %llu %llu %llu %llu %llu %llu %llu %llu", &cpu, &user,
+                    &nice, &system, &idle, &iowait, &irq, &softirq, &steal);
     if (fields < 5 || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed)) continue;
     ++times.cores;
     times.busy += tick * static_cast<double>(user + nice + system + irq + softirq + steal);
@@ -44,7 +51,10 @@ std::optional<CpuTimes> ReadCpuTimes() {
 }
 
 ThreadGovernor::ThreadGovernor(uint32_t threads_max, std::function<std::optional<CpuTimes>()> read)
-    : threads_max_(std::max(1u, threads_max)), read_(std::move(read)), threads_(threads_max_), last_(read_()) {}
+    : threads_max_(std::max(1u, threads_max)),
+      read_(std::move(read)),
+      threads_(threads_max_),
+      last_(read_()) {}
 
 uint32_t ThreadGovernor::Threads() {
   if (threads_max_ == 1) return 1;
@@ -56,7 +66,8 @@ uint32_t ThreadGovernor::Threads() {
   const double wall = now->wall - last_->wall;
   if (wall < kWindowSeconds) return threads_;
   const double others = std::max(0.0, (now->busy - last_->busy - (now->own - last_->own)) / wall);
-  const double free = std::clamp(std::floor(now->cores - others + kSlack), 1.0, static_cast<double>(threads_max_));
+  const double free =
+      std::clamp(std::floor(now->cores - others + kSlack), 1.0, static_cast<double>(threads_max_));
   last_ = now;
   return threads_ = static_cast<uint32_t>(free);
 }

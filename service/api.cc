@@ -21,11 +21,14 @@ namespace {
 
 namespace json = boost::json;
 
-// Of a body, that is read on the server's thread: a mebibyte of JSON would keep all others waiting for some 30 ms.
+// Of a body, that is read on the server's thread: a mebibyte of JSON would keep all others waiting
+// for some 30 ms.
 constexpr size_t kReadAtOnceMax = 4096;
-constexpr size_t kQueryBytesMax = 64 << 10;    // of a question to recall and ask: more than any model here reads
-constexpr int64_t kDiskSeconds = 30;           // between two measurements of the memories' files
-constexpr std::string_view kOfMemory = "/v1/memories/{memory}";  // what routes begin with whose first name is a memory's
+// of a question to recall and ask: more than any model here reads
+constexpr size_t kQueryBytesMax = 64 << 10;
+constexpr int64_t kDiskSeconds = 30;  // between two measurements of the memories' files
+// what routes begin with whose first name is a memory's
+constexpr std::string_view kOfMemory = "/v1/memories/{memory}";
 
 // Of all files beneath `path`; files that go meanwhile do not count.
 uint64_t DirectoryBytes(const std::string& path) {
@@ -40,18 +43,23 @@ uint64_t DirectoryBytes(const std::string& path) {
   return bytes;
 }
 
-// How long a body a route takes, and what to do with a longer one. JSON is parsed whole and takes many times its length then: only a text may make it
-// long.
+// How long a body a route takes, and what to do with a longer one. JSON is parsed whole and takes
+// many times its length then: only a text may make it long.
 struct BodyLimit {
   uint64_t bytes = 0, json_bytes = 0;
   std::string_view when_longer;
 };
 constexpr uint64_t kServersOwn = UINT64_MAX, kJsonBytesMax = 1 << 20, kNoBodyBytesMax = 64 << 10;
-constexpr BodyLimit kNothing{0, 0, "leave it out"};                                // of a route for everybody: strangers are given no room
-constexpr BodyLimit kNoBody{kNoBodyBytesMax, kNoBodyBytesMax, "leave it out: this route takes none"};  // some clients send one all the same
+// of a route for everybody: strangers are given no room
+constexpr BodyLimit kNothing{0, 0, "leave it out"};
+// some clients send one all the same
+constexpr BodyLimit kNoBody{kNoBodyBytesMax, kNoBodyBytesMax,
+                            "leave it out: this route takes none"};
 constexpr BodyLimit kJson{kJsonBytesMax, kJsonBytesMax, "ingest long texts as documents"};
-constexpr BodyLimit kText{kServersOwn, kServersOwn, "send it in parts, as an upload (POST /v1/uploads)"};
-constexpr BodyLimit kFile{kServersOwn, kJsonBytesMax, "send it in shorter parts, as an upload (POST /v1/uploads)"};
+constexpr BodyLimit kText{kServersOwn, kServersOwn,
+                          "send it in parts, as an upload (POST /v1/uploads)"};
+constexpr BodyLimit kFile{kServersOwn, kJsonBytesMax,
+                          "send it in shorter parts, as an upload (POST /v1/uploads)"};
 
 }  // namespace
 
@@ -81,7 +89,8 @@ const std::vector<Api::Route>& Api::Table() {
       {"GET", "/v1/memories/{memory}/export", Scope::kWrite, kNoBody, &Api::ExportMemory},
       {"POST", "/v1/memories/{memory}/import", Scope::kWrite, kFile, &Api::ImportMemory},
       {"POST", "/v1/memories/{memory}/documents", Scope::kWrite, kText, &Api::AddDocument},
-      {"DELETE", "/v1/memories/{memory}/documents/{document}", Scope::kWrite, kNoBody, &Api::ForgetDocument},
+      {"DELETE", "/v1/memories/{memory}/documents/{document}", Scope::kWrite, kNoBody,
+       &Api::ForgetDocument},
       {"POST", "/v1/memories/{memory}/recall", Scope::kRead, kJson, &Api::Recall},
       {"POST", "/v1/memories/{memory}/ask", Scope::kRead, kJson, &Api::Ask},
       {"GET", "/v1/ingests", Scope::kRead, kNoBody, &Api::ListIngests},
@@ -98,14 +107,16 @@ const std::vector<Api::Route>& Api::Table() {
 
 std::vector<ApiRoute> Api::Routes() {
   std::vector<ApiRoute> routes;
-  for (const Route& route : Table()) routes.push_back({route.method, route.path, route.scope, route.for_tenants});
+  for (const Route& route : Table())
+    routes.push_back({route.method, route.path, route.scope, route.for_tenants});
   return routes;
 }
 
 namespace {
 
 // The names in `path` where it is the `pattern`'s.
-bool Matches(std::string_view pattern, const std::vector<std::string>& path, std::vector<std::string>* names) {
+bool Matches(std::string_view pattern, const std::vector<std::string>& path,
+             std::vector<std::string>* names) {
   names->clear();
   for (const std::string& segment : path) {
     if (pattern.empty()) return false;
@@ -123,9 +134,22 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path, std
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, Errands* errands, Errands* readers, Metrics* metrics, ApiOptions options)
-    : queue_(queue), errands_(errands), readers_(readers), metrics_(metrics), options_(std::move(options)), sinks_{metrics, options_.log, options_.audit}, keys_(options_.home, options_.audit == nullptr ? std::function<void(const KeyChanges&)>() : [this](const KeyChanges& changes) { TellKeys(changes); }), uploads_(options_.home, options_.encryption_key), instance_(RandomHex(4)) {
-  if (options_.audit != nullptr) (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);  // what changes from now on is a change
+Api::Api(EngineQueue* queue, Errands* errands, Errands* readers, Metrics* metrics,
+         ApiOptions options)
+    : queue_(queue),
+      errands_(errands),
+      readers_(readers),
+      metrics_(metrics),
+      options_(std::move(options)),
+      sinks_{metrics, options_.log, options_.audit},
+      keys_(
+          options_.home, options_.audit == nullptr
+                             ? std::function<void(const KeyChanges&)>()
+                             : [this](const KeyChanges& changes) { TellKeys(changes); }),
+      uploads_(options_.home, options_.encryption_key),
+      instance_(RandomHex(4)) {
+  // what changes from now on is a change
+  if (options_.audit != nullptr) (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);
 }
 
 HttpAdmission Api::Admit(const HttpRequest& head) {
@@ -139,21 +163,25 @@ HttpAdmission Api::Admit(const HttpRequest& head) {
     return {.refusal = std::move(refusal)};
   }
   const BodyLimit& limit = call->route->body;
-  return {.refusal = std::nullopt,
-          .body_bytes_max = head.content_type == "application/json" ? limit.json_bytes : limit.bytes,
-          .when_longer = std::string(limit.when_longer),
-          .handle = [this, call](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+  return {
+      .refusal = std::nullopt,
+      .body_bytes_max = head.content_type == "application/json" ? limit.json_bytes : limit.bytes,
+      .when_longer = std::string(limit.when_longer),
+      .handle =
+          [this, call](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
             call->request = std::move(request);
             Wipe(&call->request.authorization);  // it was looked at; an answer may take minutes
             call->exchange = std::make_shared<RecordedExchange>(std::move(exchange), call->record);
             call->record->Begin();
             Handle(call);
           },
-          .refused = [call](unsigned status) { call->record->End(status); }};
+      .refused = [call](unsigned status) { call->record->End(status); }};
 }
 
 void Api::Handle(const std::shared_ptr<Call>& call) {
-  const auto handle = [this, call] { RunGuarded(*call->exchange, [&] { (this->*call->route->handle)(*call); }); };
+  const auto handle = [this, call] {
+    RunGuarded(*call->exchange, [&] { (this->*call->route->handle)(*call); });
+  };
   if (call->request.body.size() <= kReadAtOnceMax) return handle();
   const Status taken = readers_->Add(handle, call->client.tenant());
   if (!taken.ok()) call->exchange->Respond(NotQueuedReply(taken));
@@ -174,7 +202,8 @@ void Api::Refused(const HttpRequest& head, unsigned status) {
 std::optional<HttpReply> Api::LetIn(const HttpRequest& head, Call& call) {
   const bool open_to_all = head.path == std::vector<std::string>{"healthz"};
   if (open_to_all) return std::nullopt;
-  const Result<Caller> caller = keys_.CallerOf(head.authorization, UnixSeconds(), options_.without_keys);
+  const Result<Caller> caller =
+      keys_.CallerOf(head.authorization, UnixSeconds(), options_.without_keys);
   if (!caller.ok()) {
     options_.note(caller.status().message());
     return ErrorReply(Internal("the server's keys cannot be read; its log says why"));
@@ -186,7 +215,11 @@ std::optional<HttpReply> Api::LetIn(const HttpRequest& head, Call& call) {
   call.access->tenant = caller->limits.tenant;
   // Also for paths that are none: a stranger does not learn which there are.
   if (call.scope == Scope::kNone) {
-    HttpReply reply = JsonReply(ErrorJson("authentication_error", "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"), 401);
+    HttpReply reply = JsonReply(
+        ErrorJson(
+            "authentication_error",
+            "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"),
+        401);
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");
     return reply;
   }
@@ -210,7 +243,9 @@ std::optional<HttpReply> Api::FindRoute(const HttpRequest& head, Call& call) con
     }
     if (call.scope < route.scope) return call.Forbidden(route.scope);
     if (!call.client.tenant().empty() && !route.for_tenants) {
-      return JsonReply(ErrorJson("permission_error", "this tells of all tenants, and is for the server's operator"), 403);
+      return JsonReply(ErrorJson("permission_error",
+                                 "this tells of all tenants, and is for the server's operator"),
+                       403);
     }
     if (route.path.starts_with(kOfMemory)) {
       Result<std::string> memory = call.client.MemoryName(call.names[0]);
@@ -220,45 +255,60 @@ std::optional<HttpReply> Api::FindRoute(const HttpRequest& head, Call& call) con
     call.route = &route;
     return std::nullopt;
   }
-  if (allowed.empty()) return JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404);
-  HttpReply reply = JsonReply(ErrorJson("invalid_request_error", head.method + " is not for this route; it takes " + allowed), 405);
+  if (allowed.empty())
+    return JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404);
+  HttpReply reply =
+      JsonReply(ErrorJson("invalid_request_error",
+                          head.method + " is not for this route; it takes " + allowed),
+                405);
   reply.headers.emplace_back("Allow", allowed);
   return reply;
 }
 
 Question Api::Guarded(std::shared_ptr<HttpExchange> exchange, Question work) {
-  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) {
-    Remainder left;
-    RunGuarded(*exchange, [&] { left = work(engine, alone); });
-    TellNotes(engine);
-    if (left.run) left.run = Guarded(exchange, std::move(left.run));
-    return left;
-  };
+  return
+      [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) {
+        Remainder left;
+        RunGuarded(*exchange, [&] { left = work(engine, alone); });
+        TellNotes(engine);
+        if (left.run) left.run = Guarded(exchange, std::move(left.run));
+        return left;
+      };
 }
 
-void Api::Queue(Call& call, Question work, bool beside, const std::string& memory, Deadline deadline) {
-  const auto run = [deadline, exchange = call.exchange, work = Guarded(call.exchange, std::move(work))](Engine& engine, bool alone) -> Remainder {
+void Api::Queue(Call& call, Question work, bool beside, const std::string& memory,
+                Deadline deadline) {
+  const auto run = [deadline, exchange = call.exchange,
+                    work = Guarded(call.exchange, std::move(work))](Engine& engine,
+                                                                    bool alone) -> Remainder {
     if (exchange->gone()) return {};
     if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
-      exchange->Respond(ErrorReply(DeadlineExceeded("the time that was given was over while others were answered; give more, or ask again later")));
+      exchange->Respond(
+          ErrorReply(DeadlineExceeded("the time that was given was over while others were "
+                                      "answered; give more, or ask again later")));
       return {};
     }
     return work(engine, alone);
   };
-  const Status queued = beside ? queue_->AskBeside(run, call.client.tenant(), memory) : queue_->AskAlone(run, call.client.tenant());
+  const Status queued = beside ? queue_->AskBeside(run, call.client.tenant(), memory)
+                               : queue_->AskAlone(run, call.client.tenant());
   if (!queued.ok()) call.exchange->Respond(NotQueuedReply(queued));
 }
 
-Question Api::Answering(std::shared_ptr<HttpExchange> exchange, std::function<Result<HttpReply>(Engine&)> work) {
-  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) -> Remainder {
+Question Api::Answering(std::shared_ptr<HttpExchange> exchange,
+                        std::function<Result<HttpReply>(Engine&)> work) {
+  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine,
+                                                                        bool alone) -> Remainder {
     Result<HttpReply> reply = work(engine);
-    if (!alone && WantsEngineAlone(reply.status())) return {.run = Answering(exchange, work), .alone = true};
+    if (!alone && WantsEngineAlone(reply.status()))
+      return {.run = Answering(exchange, work), .alone = true};
     exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Told(reply.status())));
     return {};
   };
 }
 
-void Api::ReadEngine(Call& call, const std::string& memory, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
+void Api::ReadEngine(Call& call, const std::string& memory,
+                     std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
   Queue(call, Answering(call.exchange, std::move(work)), /*beside=*/true, memory, deadline);
 }
 
@@ -272,24 +322,32 @@ void Api::TellKeys(const KeyChanges& changes) const {
     for (const std::string& key : keys) list.push_back(JsonString(key));
     return list;
   };
-  options_.audit->Write(DumpJson(json::object{{"time", UtcTime()}, {"event", "keys"}, {"added", names(changes.added)}, {"removed", names(changes.removed)}, {"changed", names(changes.changed)}}));
+  options_.audit->Write(DumpJson(json::object{{"time", UtcTime()},
+                                              {"event", "keys"},
+                                              {"added", names(changes.added)},
+                                              {"removed", names(changes.removed)},
+                                              {"changed", names(changes.changed)}}));
 }
 
 Status Api::Told(const Status& status) const {
   std::string message = status.message();
-  for (size_t at; !options_.home.empty() && (at = message.find(options_.home)) != std::string::npos;) {
+  for (size_t at;
+       !options_.home.empty() && (at = message.find(options_.home)) != std::string::npos;) {
     message.replace(at, options_.home.size(), "the server's home");
   }
   return Status(status.code(), message);
 }
 
-void Api::Spend(const TenantLimits& limits, uint64_t tokens) { quotas_.Spend(limits, tokens, std::chrono::steady_clock::now()); }
+void Api::Spend(const TenantLimits& limits, uint64_t tokens) {
+  quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());
+}
 
 void Api::TellNotes(Engine& engine) const {
   for (const std::string& note : engine.TakeNotes()) options_.note(note);
 }
 
-// ------------------------------------------------------------------------------------------------------------ the server
+// ------------------------------------------------------------------------------------------------
+// the server
 
 void Api::Health(Call& call) { call.exchange->Respond(JsonReply("{\"status\":\"ok\"}")); }
 
@@ -303,14 +361,22 @@ void Api::ShowMetrics(Call& call) {
   if (options_.budget != nullptr) metrics_->Budget(*options_.budget);
   metrics_->Tiers(queue_->engine().opens(), RocksStalls());
   MeasureDisk();
-  call.exchange->Respond({.status = 200, .content_type = "text/plain; version=0.0.4; charset=utf-8", .body = metrics_->Text(), .headers = {}});
+  call.exchange->Respond({.status = 200,
+                          .content_type = "text/plain; version=0.0.4; charset=utf-8",
+                          .body = metrics_->Text(),
+                          .headers = {}});
 }
 
 void Api::MeasureDisk() {
   if (UnixSeconds() < disk_measured_ + kDiskSeconds) return;
   disk_measured_ = UnixSeconds();
   // A directory with many memories takes a while to go through.
-  (void)errands_->Add([this] { metrics_->DiskBytes(DirectoryBytes(options_.home + "/memories") + DirectoryBytes(options_.home + "/tenants")); }, "");
+  (void)errands_->Add(
+      [this] {
+        metrics_->DiskBytes(DirectoryBytes(options_.home + "/memories") +
+                            DirectoryBytes(options_.home + "/tenants"));
+      },
+      "");
 }
 
 void Api::Models(Call& call) {
@@ -318,18 +384,22 @@ void Api::Models(Call& call) {
     LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, engine.List(client.tenant()));
     std::vector<std::string> names;
     for (const MemoryInfo& memory : memories) {
-      if (memory.status.ok() && memory.model_fingerprint == options_.fingerprint) names.push_back(client.Shown(memory.name));
+      if (memory.status.ok() && memory.model_fingerprint == options_.fingerprint)
+        names.push_back(client.Shown(memory.name));
     }
     return JsonReply(ModelsJson(options_.model, names, options_.embedder_name, UnixSeconds()));
   });
 }
 
-// ------------------------------------------------------------------------------------------------------------- questions
+// ------------------------------------------------------------------------------------------------
+// questions
 
 namespace {
 
 Status CheckQuery(std::string_view name, const std::string& query) {
-  return query.size() <= kQueryBytesMax ? OkStatus() : BadField(name, "is longer than 64 KiB; ingest long texts as documents");
+  return query.size() <= kQueryBytesMax
+             ? OkStatus()
+             : BadField(name, "is longer than 64 KiB; ingest long texts as documents");
 }
 
 }  // namespace
@@ -351,12 +421,16 @@ void Api::Recall(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  ReadEngine(call, call.names[0], [this, memory = call.names[0], limits = call.client.limits, query, options](Engine& engine) -> Result<HttpReply> {
-    LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
-    metrics_->Recall(reply);
-    Spend(limits, reply.prompt_tokens);
-    return JsonReply(RecallJson(reply));
-  }, DeadlineIn(timeout_s));
+  ReadEngine(
+      call, call.names[0],
+      [this, memory = call.names[0], limits = call.client.limits, query,
+       options](Engine& engine) -> Result<HttpReply> {
+        LH_ASSIGN_OR_RETURN(const RecallReply reply, engine.Recall(memory, query, options));
+        metrics_->Recall(reply);
+        Spend(limits, reply.prompt_tokens);
+        return JsonReply(RecallJson(reply));
+      },
+      DeadlineIn(timeout_s));
 }
 
 void Api::Ask(Call& call) {
@@ -368,7 +442,8 @@ void Api::Ask(Call& call) {
     LH_RETURN_IF_ERROR(CheckQuery("question", question));
     LH_ASSIGN_OR_RETURN(options.system, StringField(body, "system"));
     LH_ASSIGN_OR_RETURN(options.answer_prefix, StringField(body, "answer_prefix"));
-    LH_ASSIGN_OR_RETURN(const int64_t tokens, IntegerField(body, "max_tokens", 1, 100000, options.max_tokens));
+    LH_ASSIGN_OR_RETURN(const int64_t tokens,
+                        IntegerField(body, "max_tokens", 1, 100000, options.max_tokens));
     options.max_tokens = static_cast<uint32_t>(tokens);
     LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
     options.recall.spans_max = static_cast<uint32_t>(spans);
@@ -379,7 +454,8 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
     LH_ASSIGN_OR_RETURN(const double timeout_s, TimeoutField(body));
     options.deadline = DeadlineIn(timeout_s);
-    LH_ASSIGN_OR_RETURN(options.attend_share, NumberField(body, "attend_share", 0, 1, options.attend_share));
+    LH_ASSIGN_OR_RETURN(options.attend_share,
+                        NumberField(body, "attend_share", 0, 1, options.attend_share));
     LH_ASSIGN_OR_RETURN(const double temperature, NumberField(body, "temperature", 0, 2, 0));
     options.sampler.temperature = static_cast<float>(temperature);
     LH_ASSIGN_OR_RETURN(const int64_t seed, IntegerField(body, "seed", INT32_MIN, UINT32_MAX, 1));
@@ -388,18 +464,22 @@ void Api::Ask(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   // The client's going away ends the answer: its flag lives as long as the exchange.
-  const auto answer = [this, memory = call.names[0], limits = call.client.limits, question, options, exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
+  const auto answer = [this, memory = call.names[0], limits = call.client.limits, question, options,
+                       exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
     options.stop = &exchange->gone();
     LH_ASSIGN_OR_RETURN(const AskReply reply, engine.Ask(memory, question, options));
     metrics_->Answer(reply);
     Spend(limits, reply.prompt_tokens + reply.completion_tokens);
     return JsonReply(AskJson(reply));
   };
-  if (options.attend == Attend::kFocused) return ReadEngine(call, call.names[0], answer, options.deadline);
-  OnEngine(call, answer, options.deadline);  // what heads pick takes more memory than what is recalled
+  if (options.attend == Attend::kFocused)
+    return ReadEngine(call, call.names[0], answer, options.deadline);
+  // what heads pick takes more memory than what is recalled
+  OnEngine(call, answer, options.deadline);
 }
 
-// --------------------------------------------------------------------------------------------------------------- ingests
+// ------------------------------------------------------------------------------------------------
+// ingests
 
 void Api::ListIngests(Call& call) {
   json::array all;
@@ -427,13 +507,17 @@ uint64_t ParseIngestId(std::string_view text) {
   return id;
 }
 
-Status UnknownIngest(const std::string& id) { return NotFound("ingest '" + id + "' is not known; those that ended before the server's start are not"); }
+Status UnknownIngest(const std::string& id) {
+  return NotFound("ingest '" + id +
+                  "' is not known; those that ended before the server's start are not");
+}
 
 }  // namespace
 
 void Api::ShowIngest(Call& call) {
   std::optional<IngestJob> job = queue_->Find(ParseIngestId(call.names[0]));
-  if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
+  if (!job.has_value() || !call.client.Owns(job->memory))
+    return call.Fail(UnknownIngest(call.names[0]));
   call.access->memory = call.client.Shown(job->memory);
   job->status = Told(job->status);
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory)))));
@@ -442,13 +526,17 @@ void Api::ShowIngest(Call& call) {
 void Api::CancelIngest(Call& call) {
   const uint64_t id = ParseIngestId(call.names[0]);
   std::optional<IngestJob> job = queue_->Find(id);
-  if (!job.has_value() || !call.client.Owns(job->memory)) return call.Fail(UnknownIngest(call.names[0]));
+  if (!job.has_value() || !call.client.Owns(job->memory))
+    return call.Fail(UnknownIngest(call.names[0]));
   call.access->memory = call.client.Shown(job->memory);
   const bool cancelled = queue_->Cancel(id);
   job = queue_->Find(id).value_or(*job);
-  if (!cancelled) return call.Fail(FailedPrecondition("ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
+  if (!cancelled)
+    return call.Fail(FailedPrecondition(
+        "ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
   job->status = Told(job->status);
-  call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory))), 202));
+  call.exchange->Respond(
+      JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory))), 202));
 }
 
 }  // namespace longhold

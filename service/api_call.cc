@@ -36,7 +36,9 @@ std::string ErrorType(const Status& status) {
 }
 
 HttpReply ErrorReply(const Status& status) {
-  HttpReply reply{.status = HttpStatus(status.code()), .body = ErrorJson(ErrorType(status), status.message()), .headers = {}};
+  HttpReply reply{.status = HttpStatus(status.code()),
+                  .body = ErrorJson(ErrorType(status), status.message()),
+                  .headers = {}};
   if (reply.status == 503) reply.headers.emplace_back("Retry-After", "1");
   return reply;
 }
@@ -48,25 +50,31 @@ HttpReply NotQueuedReply(const Status& status) {
 }
 
 bool WantsEngineAlone(const Status& status) {
-  return status.code() == StatusCode::kResourceExhausted || status.code() == StatusCode::kUnavailable;
+  return status.code() == StatusCode::kResourceExhausted ||
+         status.code() == StatusCode::kUnavailable;
 }
 
 std::optional<std::chrono::steady_clock::time_point> DeadlineIn(double seconds) {
   if (seconds <= 0) return std::nullopt;
-  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(seconds));
+  return std::chrono::steady_clock::now() +
+         std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+             std::chrono::duration<double>(seconds));
 }
 
 void RunGuarded(HttpExchange& exchange, const std::function<void()>& work) {
   try {
     work();
   } catch (const std::bad_alloc&) {
-    exchange.Respond(ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
+    exchange.Respond(
+        ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
   } catch (const std::exception& error) {
     exchange.Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
   }
 }
 
-HttpReply JsonReply(std::string body, unsigned status) { return {.status = status, .body = std::move(body), .headers = {}}; }
+HttpReply JsonReply(std::string body, unsigned status) {
+  return {.status = status, .body = std::move(body), .headers = {}};
+}
 
 std::string_view StateName(IngestState state) {
   switch (state) {
@@ -82,23 +90,24 @@ std::string_view StateName(IngestState state) {
 std::string IngestId(uint64_t id) { return "ingest-" + std::to_string(id); }
 
 json::object IngestObject(const IngestJob& job, const std::string& memory) {
-  json::object object{{"id", JsonString(IngestId(job.id))},
-                      {"memory", JsonString(memory)},
-                      {"document", JsonString(job.document)},
-                      {"state", JsonString(StateName(job.state))},
-                      {"tokens_done", job.tokens_done},
-                      {"tokens_total", job.tokens_total},
-                      {"tokens_per_s", job.tokens_per_s}};
+  json::object object{
+      {"id", JsonString(IngestId(job.id))},   {"memory", JsonString(memory)},
+      {"document", JsonString(job.document)}, {"state", JsonString(StateName(job.state))},
+      {"tokens_done", job.tokens_done},       {"tokens_total", job.tokens_total},
+      {"tokens_per_s", job.tokens_per_s}};
   if (job.report.has_value()) {
     object["document"] = JsonString(job.report->document);
     object["version"] = job.report->version;
     object["unchanged"] = job.report->outcome == IngestReport::Outcome::kUnchanged;
   }
-  if (!job.status.ok()) object["error"] = json::object{{"message", JsonString(job.status.message())}, {"type", JsonString(ErrorType(job.status))}};
+  if (!job.status.ok())
+    object["error"] = json::object{{"message", JsonString(job.status.message())},
+                                   {"type", JsonString(ErrorType(job.status))}};
   return object;
 }
 
-Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document) {
+Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory,
+                           const std::string& document) {
   TenantRoom room;
   if (limits.documents == 0 && limits.disk_bytes == 0) return room;
   LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> all, engine.List(limits.tenant));
@@ -107,17 +116,22 @@ Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std
   for (const MemoryInfo& info : all) {
     disk_bytes += info.disk_bytes;
     documents += info.documents.size();
-    for (const DocumentInfo& d : info.documents) replaces |= info.name == memory && d.name == document;
+    for (const DocumentInfo& d : info.documents)
+      replaces |= info.name == memory && d.name == document;
   }
   const std::string tenant = "tenant " + limits.tenant + " has ";
   if (limits.documents > 0 && documents >= limits.documents && !replaces) {
-    return FailedPrecondition(tenant + std::to_string(documents) + " documents and may have " + std::to_string(limits.documents) + "; forget some, or ask the operator for more");
-  }
-  if (limits.disk_bytes > 0 && disk_bytes >= limits.disk_bytes) {
-    return FailedPrecondition(tenant + std::to_string(disk_bytes) + " bytes on the disk and may have " + std::to_string(limits.disk_bytes) +
+    return FailedPrecondition(tenant + std::to_string(documents) + " documents and may have " +
+                              std::to_string(limits.documents) +
                               "; forget some, or ask the operator for more");
   }
-  if (limits.documents > 0) room.documents = limits.documents - std::min(limits.documents, documents);
+  if (limits.disk_bytes > 0 && disk_bytes >= limits.disk_bytes) {
+    return FailedPrecondition(
+        tenant + std::to_string(disk_bytes) + " bytes on the disk and may have " +
+        std::to_string(limits.disk_bytes) + "; forget some, or ask the operator for more");
+  }
+  if (limits.documents > 0)
+    room.documents = limits.documents - std::min(limits.documents, documents);
   if (limits.disk_bytes > 0) room.disk_bytes = limits.disk_bytes - disk_bytes;
   return room;
 }

@@ -1,4 +1,5 @@
-// What the parts of the HTTP API share: a request on its way, its replies. Internal to the api*.cc files.
+// What the parts of the HTTP API share: a request on its way, its replies. Internal to the api*.cc
+// files.
 #pragma once
 
 #include <boost/json/fwd.hpp>
@@ -40,25 +41,32 @@ boost::json::object IngestObject(const IngestJob& job, const std::string& memory
 struct TenantRoom {
   uint64_t documents = UINT64_MAX, disk_bytes = UINT64_MAX;
 };
-// Errors: failed_precondition where it may have nothing more: no document, but for one in `memory` that `document` replaces, or no byte.
-Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory, const std::string& document);
+// Errors: failed_precondition where it may have nothing more: no document, but for one in `memory`
+// that `document` replaces, or no byte.
+Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory,
+                           const std::string& document);
 
 // Who asks, and which memories are theirs. Value type.
 struct Client {
   TenantLimits limits;  // of the tenant, whose name is empty for the operator
 
   const std::string& tenant() const { return limits.tenant; }
-  // What the engine calls the memory that this client calls `name`. Every name of a memory comes through here: a tenant's can only be one of its
-  // own. Errors: invalid_argument.
+  // What the engine calls the memory that this client calls `name`. Every name of a memory comes
+  // through here: a tenant's can only be one of its own. Errors: invalid_argument.
   Result<std::string> MemoryName(const std::string& name) const {
     LH_RETURN_IF_ERROR(Engine::CheckName(name));
     if (tenant().empty()) return name;
-    if (!Engine::SplitName(name).first.empty()) return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
+    if (!Engine::SplitName(name).first.empty())
+      return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
     return tenant() + "/" + name;
   }
   // What this client calls it.
-  std::string Shown(const std::string& memory) const { return tenant().empty() ? memory : Engine::SplitName(memory).second; }
-  bool Owns(const std::string& memory) const { return tenant().empty() || Engine::SplitName(memory).first == tenant(); }
+  std::string Shown(const std::string& memory) const {
+    return tenant().empty() ? memory : Engine::SplitName(memory).second;
+  }
+  bool Owns(const std::string& memory) const {
+    return tenant().empty() || Engine::SplitName(memory).first == tenant();
+  }
 };
 
 // A request on its way. `request` and `exchange` are set when it is handled.
@@ -66,15 +74,17 @@ struct Api::Call {
   HttpRequest request;
   std::shared_ptr<HttpExchange> exchange;
   const Route* route = nullptr;
-  std::vector<std::string> names;            // what the {} of the route's path stand for
-  Scope scope = Scope::kNone;                // of the client
+  std::vector<std::string> names;  // what the {} of the route's path stand for
+  Scope scope = Scope::kNone;      // of the client
   Client client;
   std::shared_ptr<RequestRecord> record;
-  Access* access = nullptr;                  // the record's, which lives as long as the exchange; set before others have that
+  // the record's, which lives as long as the exchange; set before others have that
+  Access* access = nullptr;
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
   HttpReply Forbidden(Scope needed) const {
-    const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) + "; the key's is " + std::string(ScopeName(scope));
+    const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) +
+                            "; the key's is " + std::string(ScopeName(scope));
     return JsonReply(ErrorJson("permission_error", why), 403);
   }
   void Forbid(Scope needed) const { exchange->Respond(Forbidden(needed)); }

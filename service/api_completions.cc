@@ -1,4 +1,5 @@
-// OpenAI's completions: from the request through the answer, and with a session what is kept of it, to the reply's end.
+// OpenAI's completions: from the request through the answer, and with a session what is kept of it,
+// to the reply's end.
 #include <utility>
 
 #include "base/clock.h"
@@ -43,10 +44,18 @@ class ShownAnswer {
 // One of them, on its way through the queue.
 class Api::Completion : public std::enable_shared_from_this<Completion> {
  public:
-  Completion(Api* api, const Call& call, CompletionRequest request, std::string memory, Deadline deadline)
-      : api_(api), exchange_(call.exchange), limits_(call.client.limits), request_(std::move(request)), memory_(std::move(memory)), deadline_(deadline),
-        serial_(api->next_id_++), shown_(request_.stop) {
-    head_.id = (request_.chat ? "chatcmpl-" : "cmpl-") + api->instance_ + "-" + std::to_string(serial_);
+  Completion(Api* api, const Call& call, CompletionRequest request, std::string memory,
+             Deadline deadline)
+      : api_(api),
+        exchange_(call.exchange),
+        limits_(call.client.limits),
+        request_(std::move(request)),
+        memory_(std::move(memory)),
+        deadline_(deadline),
+        serial_(api->next_id_++),
+        shown_(request_.stop) {
+    head_.id =
+        (request_.chat ? "chatcmpl-" : "cmpl-") + api->instance_ + "-" + std::to_string(serial_);
     head_.model = request_.model + "@" + request_.memory;
     head_.chat = request_.chat;
     head_.logprobs = request_.likeliest.has_value();
@@ -57,7 +66,8 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   Remainder Answer(Engine& engine, bool alone) {
     head_.created = UnixSeconds();
     Result<AskReply> reply = Ask(engine);
-    if (!begun_ && !alone && WantsEngineAlone(reply.status())) return {.run = Step(&Completion::Answer), .alone = true};
+    if (!begun_ && !alone && WantsEngineAlone(reply.status()))
+      return {.run = Step(&Completion::Answer), .alone = true};
     if (!reply.ok()) {
       Fail(api_->Told(reply.status()));
       return {};
@@ -74,11 +84,16 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
 
  private:
   Question Step(Remainder (Completion::*step)(Engine&, bool)) {
-    return [self = shared_from_this(), step](Engine& engine, bool alone) { return ((*self).*step)(engine, alone); };
+    return [self = shared_from_this(), step](Engine& engine, bool alone) {
+      return ((*self).*step)(engine, alone);
+    };
   }
 
   Result<AskReply> Ask(Engine& engine) {
-    AskOptions options{.system = request_.system, .earlier = request_.earlier, .max_tokens = request_.max_tokens, .sampler = request_.sampler};
+    AskOptions options{.system = request_.system,
+                       .earlier = request_.earlier,
+                       .max_tokens = request_.max_tokens,
+                       .sampler = request_.sampler};
     options.recall.abstain = request_.abstain;
     options.recall.rerank_spans = request_.rerank_spans;
     options.reencode_tokens = request_.reencode_tokens;
@@ -104,7 +119,11 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
       options.answer_alone = true;
       LH_RETURN_IF_ERROR(RoomFor(engine, limits_, memory_, "").status());
       if (engine.Exists(memory_).code() == StatusCode::kNotFound) {
-        LH_RETURN_IF_ERROR(engine.Ingest(memory_, OpeningDocument("session/" + request_.session, head_.created), nullptr, nullptr).status());
+        LH_RETURN_IF_ERROR(
+            engine
+                .Ingest(memory_, OpeningDocument("session/" + request_.session, head_.created),
+                        nullptr, nullptr)
+                .status());
         engine.CloseMemory();  // it is read from, and later written to by whoever ends first
       }
     }
@@ -112,8 +131,10 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   }
 
   Remainder Keep(Engine& engine, bool alone) {
-    const std::string conversation = "session/" + request_.session + "/" + TimeText(head_.created) + " " + api_->instance_;
-    IngestInput turn = TurnDocument(conversation, serial_, request_.question, request_.marks ? reply_.answer : shown_.text());
+    const std::string conversation =
+        "session/" + request_.session + "/" + TimeText(head_.created) + " " + api_->instance_;
+    IngestInput turn = TurnDocument(conversation, serial_, request_.question,
+                                    request_.marks ? reply_.answer : shown_.text());
     turn.disk_bytes_max = api_->DiskLimit(limits_, memory_);
     const Status kept = engine.Ingest(memory_, turn, nullptr, nullptr).status();
     engine.CloseMemory();  // other processes may write to it again
@@ -140,8 +161,11 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   }
 
   void End() {
-    if (!request_.stream) return exchange_->Respond(JsonReply(CompletionJson(head_, shown_.text(), shown_.stopped(), reply_)));
-    exchange_->Write(StreamEnd(head_, shown_.text(), shown_.stopped(), reply_, request_.stream_usage));
+    if (!request_.stream)
+      return exchange_->Respond(
+          JsonReply(CompletionJson(head_, shown_.text(), shown_.stopped(), reply_)));
+    exchange_->Write(
+        StreamEnd(head_, shown_.text(), shown_.stopped(), reply_, request_.stream_usage));
     exchange_->EndStream();
   }
 
@@ -166,20 +190,25 @@ void Api::Complete(Call& call, bool chat) {
   if (!parsed.ok()) return call.Fail(parsed.status());
   if (!parsed->session.empty() && call.scope < Scope::kWrite) return call.Forbid(Scope::kWrite);
   if (parsed->model != options_.model) {
-    return call.Fail(NotFound("model '" + parsed->model + "' is not served here; this is '" + options_.model + "'"));
+    return call.Fail(NotFound("model '" + parsed->model + "' is not served here; this is '" +
+                              options_.model + "'"));
   }
   if (parsed->memory.empty()) parsed->memory = options_.memory;
   if (parsed->memory.empty()) {
-    return call.Fail(InvalidArgument("no memory is named; ask for model '" + options_.model + "@NAME', or give \"memory\": NAME"));
+    return call.Fail(InvalidArgument("no memory is named; ask for model '" + options_.model +
+                                     "@NAME', or give \"memory\": NAME"));
   }
   Result<std::string> memory = call.client.MemoryName(parsed->memory);
   if (!memory.ok()) return call.Fail(memory.status());
   call.access->memory = parsed->memory;
   const bool faithful = parsed->attend == Attend::kFaithful;
   const auto deadline = DeadlineIn(parsed->timeout_s);
-  const auto completion = std::make_shared<Completion>(this, call, std::move(*parsed), *memory, deadline);
+  const auto completion =
+      std::make_shared<Completion>(this, call, std::move(*parsed), *memory, deadline);
   // What heads pick takes more memory than what is recalled.
-  Queue(call, [completion](Engine& engine, bool alone) { return completion->Answer(engine, alone); }, /*beside=*/!faithful, *memory, deadline);
+  Queue(
+      call, [completion](Engine& engine, bool alone) { return completion->Answer(engine, alone); },
+      /*beside=*/!faithful, *memory, deadline);
 }
 
 }  // namespace longhold

@@ -32,29 +32,36 @@ constexpr uint64_t kFileBytesMax = 16 << 20;
 
 // Changes with every write of the file; empty where there is none.
 std::string StampOf(const std::string& path) {
-  struct stat s{};
+  struct stat s {};
   if (stat(path.c_str(), &s) != 0) return "";
-  return std::to_string(s.st_ino) + " " + std::to_string(s.st_size) + " " + std::to_string(s.st_mtim.tv_sec) + "." + std::to_string(s.st_mtim.tv_nsec);
+  return std::to_string(s.st_ino) + " " + std::to_string(s.st_size) + " " +
+         std::to_string(s.st_mtim.tv_sec) + "." + std::to_string(s.st_mtim.tv_nsec);
 }
 
 // The members of a tenant's limits, by their names in the file.
-constexpr std::pair<const char*, uint64_t TenantLimits::*> kLimits[] = {{"requests_per_minute", &TenantLimits::requests_per_minute},
-                                                                        {"tokens_per_day", &TenantLimits::tokens_per_day},
-                                                                        {"documents", &TenantLimits::documents},
-                                                                        {"disk_bytes", &TenantLimits::disk_bytes}};
+constexpr std::pair<const char*, uint64_t TenantLimits::*> kLimits[] = {
+    {"requests_per_minute", &TenantLimits::requests_per_minute},
+    {"tokens_per_day", &TenantLimits::tokens_per_day},
+    {"documents", &TenantLimits::documents},
+    {"disk_bytes", &TenantLimits::disk_bytes}};
 
 Status CheckKeyName(const std::string& name) {
-  if (name.empty() || name.size() > kNameMax || !std::all_of(name.begin(), name.end(), IsNameByte)) {
-    return InvalidArgument("key name \"" + name + "\": use 1 to 64 letters, digits, dots, dashes or underscores");
+  if (name.empty() || name.size() > kNameMax ||
+      !std::all_of(name.begin(), name.end(), IsNameByte)) {
+    return InvalidArgument("key name \"" + name +
+                           "\": use 1 to 64 letters, digits, dots, dashes or underscores");
   }
   return OkStatus();
 }
 
 // A part of its memories' names, and a directory.
 Status CheckTenant(const std::string& tenant) {
-  const Status status = tenant.find('/') == std::string::npos ? Engine::CheckName(tenant) : InvalidArgument("");
+  const Status status =
+      tenant.find('/') == std::string::npos ? Engine::CheckName(tenant) : InvalidArgument("");
   if (status.ok()) return status;
-  return InvalidArgument("tenant \"" + tenant + "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting with a letter or digit");
+  return InvalidArgument("tenant \"" + tenant +
+                         "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting "
+                         "with a letter or digit");
 }
 
 }  // namespace
@@ -76,12 +83,14 @@ Result<Scope> ParseScope(std::string_view text) {
   return InvalidArgument("scope '" + std::string(text) + "' is none of read, write, admin");
 }
 
-// A reader that knows no tenants would take their keys for the operator's, so a file with some is of version 2.
+// A reader that knows no tenants would take their keys for the operator's, so a file with some is
+// of version 2.
 Result<ApiKeys::File> ApiKeys::Parse(const std::string& text) {
   LH_ASSIGN_OR_RETURN(const json::object object, ParseJsonObject(text));
   LH_ASSIGN_OR_RETURN(const int64_t version, IntegerField(object, "version", 1, 2, 0));
   const json::value* list = FindField(object, "keys");
-  if (version == 0 || list == nullptr || !list->is_array()) return InvalidArgument("no list of keys of version 1 or 2");
+  if (version == 0 || list == nullptr || !list->is_array())
+    return InvalidArgument("no list of keys of version 1 or 2");
   File file;
   for (const json::value& value : list->get_array()) {
     if (!value.is_object()) return InvalidArgument("a key is no object");
@@ -121,12 +130,16 @@ Result<ApiKeys::File> ApiKeys::Read() const {
   std::error_code ec;
   if (!std::filesystem::exists(path_, ec) && !ec) return File{};
   const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return InvalidArgument("keys " + path_ + ": cannot be read (" + std::strerror(errno) + "); check its permissions");
+  if (fd < 0)
+    return InvalidArgument("keys " + path_ + ": cannot be read (" + std::strerror(errno) +
+                           "); check its permissions");
   const Result<std::string> text = ReadDescriptor(fd, "keys " + path_, kFileBytesMax);
   close(fd);
   if (!text.ok()) return text.status();
   Result<File> file = Parse(*text);
-  if (!file.ok()) return DataLoss("keys " + path_ + ": is damaged (" + file.status().message() + "); restore it, or remove it and make new keys");
+  if (!file.ok())
+    return DataLoss("keys " + path_ + ": is damaged (" + file.status().message() +
+                    "); restore it, or remove it and make new keys");
   return file;
 }
 
@@ -144,8 +157,11 @@ Status ApiKeys::Write(const File& file) const {
   json::array keys, tenants;
   bool of_tenants = !file.limits.empty();
   for (const ApiKey& key : file.keys) {
-    json::object object{{"name", JsonString(key.name)}, {"scope", JsonString(ScopeName(key.scope))}, {"sha256", JsonString(key.sha256)},
-                        {"created", key.created}, {"expires", key.expires}};
+    json::object object{{"name", JsonString(key.name)},
+                        {"scope", JsonString(ScopeName(key.scope))},
+                        {"sha256", JsonString(key.sha256)},
+                        {"created", key.created},
+                        {"expires", key.expires}};
     if (!key.tenant.empty()) object["tenant"] = JsonString(key.tenant);
     of_tenants |= !key.tenant.empty();
     keys.push_back(std::move(object));
@@ -163,17 +179,27 @@ Status ApiKeys::Write(const File& file) const {
   return WriteFileDurably(path_, {text}, 0600, "keys");
 }
 
-Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t now, int64_t expires, const std::string& tenant) {
+Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t now, int64_t expires,
+                                 const std::string& tenant) {
   LH_RETURN_IF_ERROR(CheckKeyName(name));
   if (!tenant.empty()) LH_RETURN_IF_ERROR(CheckTenant(tenant));
   LH_ASSIGN_OR_RETURN(File file, Read());
-  if (std::any_of(file.keys.begin(), file.keys.end(), [&](const ApiKey& key) { return key.name == name; })) {
-    return AlreadyExists("key " + name + ": there is one already; 'longhold key remove " + name + "' takes it away");
+  if (std::any_of(file.keys.begin(), file.keys.end(),
+                  [&](const ApiKey& key) { return key.name == name; })) {
+    return AlreadyExists("key " + name + ": there is one already; 'longhold key remove " + name +
+                         "' takes it away");
   }
-  if (file.keys.size() >= kKeysMax) return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) + "; remove some");
+  if (file.keys.size() >= kKeysMax)
+    return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) +
+                             "; remove some");
   std::string digits = RandomHex(kKeyBytes), key = "lh-" + digits;
   Wipe(&digits);
-  file.keys.push_back({.name = name, .scope = scope, .sha256 = Sha256Hex(key), .created = now, .expires = expires, .tenant = tenant});
+  file.keys.push_back({.name = name,
+                       .scope = scope,
+                       .sha256 = Sha256Hex(key),
+                       .created = now,
+                       .expires = expires,
+                       .tenant = tenant});
   LH_RETURN_IF_ERROR(Write(file));
   return key;
 }
@@ -189,17 +215,23 @@ Status ApiKeys::Remove(const std::string& name) {
 Status ApiKeys::SetLimits(const TenantLimits& limits) {
   LH_RETURN_IF_ERROR(CheckTenant(limits.tenant));
   LH_ASSIGN_OR_RETURN(File file, Read());
-  std::erase_if(file.limits, [&](const TenantLimits& known) { return known.tenant == limits.tenant; });
+  std::erase_if(file.limits,
+                [&](const TenantLimits& known) { return known.tenant == limits.tenant; });
   // No limit at all needs no line.
-  if (std::any_of(std::begin(kLimits), std::end(kLimits), [&](const auto& limit) { return limits.*limit.second != 0; })) file.limits.push_back(limits);
-  if (file.limits.size() > kKeysMax) return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) + " tenants");
+  if (std::any_of(std::begin(kLimits), std::end(kLimits),
+                  [&](const auto& limit) { return limits.*limit.second != 0; }))
+    file.limits.push_back(limits);
+  if (file.limits.size() > kKeysMax)
+    return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) +
+                             " tenants");
   return Write(file);
 }
 
 KeyChanges ApiKeys::ChangesOf(const File& before, const File& after) {
   KeyChanges changes;
   const auto find = [](const File& file, const std::string& name) {
-    return std::find_if(file.keys.begin(), file.keys.end(), [&](const ApiKey& key) { return key.name == name; });
+    return std::find_if(file.keys.begin(), file.keys.end(),
+                        [&](const ApiKey& key) { return key.name == name; });
   };
   for (const ApiKey& key : before.keys) {
     if (find(after, key.name) == after.keys.end()) changes.removed.push_back(key.name);
@@ -208,7 +240,8 @@ KeyChanges ApiKeys::ChangesOf(const File& before, const File& after) {
     const auto was = find(before, key.name);
     if (was == before.keys.end()) {
       changes.added.push_back(key.name);
-    } else if (was->sha256 != key.sha256 || was->scope != key.scope || was->expires != key.expires || was->tenant != key.tenant) {
+    } else if (was->sha256 != key.sha256 || was->scope != key.scope ||
+               was->expires != key.expires || was->tenant != key.tenant) {
       changes.changed.push_back(key.name);
     }
   }
@@ -223,7 +256,8 @@ Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Sc
     Result<File> read = Read();
     if (on_change_ && file_.has_value() && file_->ok() && read.ok()) {
       const KeyChanges changes = ChangesOf(**file_, *read);
-      if (!changes.added.empty() || !changes.removed.empty() || !changes.changed.empty()) on_change_(changes);
+      if (!changes.added.empty() || !changes.removed.empty() || !changes.changed.empty())
+        on_change_(changes);
     }
     file_ = std::move(read);
     stamp_ = stamp;
@@ -239,11 +273,13 @@ Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Sc
   const std::string presented = Sha256Hex(authorization.substr(kBearer.size()));
   // All are looked at, whichever fits.
   for (const ApiKey& key : (*file_)->keys) {
-    if (!EqualInConstantTime(key.sha256, presented) || (key.expires != 0 && now >= key.expires)) continue;
+    if (!EqualInConstantTime(key.sha256, presented) || (key.expires != 0 && now >= key.expires))
+      continue;
     caller = {.scope = key.scope, .key = key.name, .limits = {.tenant = key.tenant}};
   }
   for (const TenantLimits& limits : (*file_)->limits) {
-    if (!caller.limits.tenant.empty() && limits.tenant == caller.limits.tenant) caller.limits = limits;
+    if (!caller.limits.tenant.empty() && limits.tenant == caller.limits.tenant)
+      caller.limits = limits;
   }
   return caller;
 }

@@ -14,7 +14,8 @@
 
 namespace longhold {
 
-Result<std::unique_ptr<AuditLog>> AuditLog::Open(const std::string& path, std::function<void(std::string_view)> note) {
+Result<std::unique_ptr<AuditLog>> AuditLog::Open(const std::string& path,
+                                                 std::function<void(std::string_view)> note) {
   std::unique_ptr<AuditLog> log(new AuditLog(path, std::move(note)));
   LH_RETURN_IF_ERROR(log->OpenFile());
   return log;
@@ -22,15 +23,17 @@ Result<std::unique_ptr<AuditLog>> AuditLog::Open(const std::string& path, std::f
 
 Status AuditLog::OpenFile() {
   struct stat named, open_one;
-  if (file_ != nullptr && stat(path_.c_str(), &named) == 0 && fstat(file_->get(), &open_one) == 0 && named.st_ino == open_one.st_ino &&
-      named.st_dev == open_one.st_dev) {
+  if (file_ != nullptr && stat(path_.c_str(), &named) == 0 && fstat(file_->get(), &open_one) == 0 &&
+      named.st_ino == open_one.st_ino && named.st_dev == open_one.st_dev) {
     return OkStatus();
   }
-  file_ = std::make_unique<FileDescriptor>(open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600));
+  file_ = std::make_unique<FileDescriptor>(
+      open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600));
   if (file_->get() >= 0) return OkStatus();
   const std::string why = std::strerror(errno);
   file_.reset();
-  return InvalidArgument("audit log " + path_ + ": cannot be written (" + why + "); choose another with --audit-log");
+  return InvalidArgument("audit log " + path_ + ": cannot be written (" + why +
+                         "); choose another with --audit-log");
 }
 
 void AuditLog::Append(std::string_view line) {
@@ -42,7 +45,9 @@ void AuditLog::Append(std::string_view line) {
       written = write(file_->get(), whole.data(), whole.size());
     } while (written < 0 && errno == EINTR);
     if (written != static_cast<ssize_t>(whole.size())) {
-      status = Internal("audit log " + path_ + ": lines are lost (" + (written < 0 ? std::strerror(errno) : "the disk is full") + "); free some space");
+      status = Internal("audit log " + path_ + ": lines are lost (" +
+                        (written < 0 ? std::strerror(errno) : "the disk is full") +
+                        "); free some space");
     }
   }
   if (!status.ok() && !failing_) note_(status.message());
@@ -51,7 +56,8 @@ void AuditLog::Append(std::string_view line) {
 
 void AuditLog::TellLeftOut() {
   if (left_out_ == 0) return;
-  Append(DumpJson(boost::json::object{{"time", UtcTime()}, {"event", "left_out"}, {"requests", std::exchange(left_out_, 0)}}));
+  Append(DumpJson(boost::json::object{
+      {"time", UtcTime()}, {"event", "left_out"}, {"requests", std::exchange(left_out_, 0)}}));
 }
 
 void AuditLog::Write(std::string_view line, Clock::time_point now) {

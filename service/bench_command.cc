@@ -19,7 +19,10 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
   LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
 
-  SpeedReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .machine = {}, .lengths = {}};
+  SpeedReport report{.environment = EnvironmentOf(*model, engine),
+                     .settings = settings,
+                     .machine = {},
+                     .lengths = {}};
   Result<std::vector<LengthSpeed>> lengths = [&] {
     StatusLine status(&c.terminal);
     status.Show("machine", "bench: the machine");
@@ -32,7 +35,8 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
                                    .on_progress = [&](const EvalProgress& p) {
                                      std::string line = "bench: " + p.label;
                                      if (p.reading.tokens_total > 0) {
-                                       line += " reads, " + FormatCount(p.reading.tokens_done) + " of " + FormatCount(p.reading.tokens_total);
+                                       line += " reads, " + FormatCount(p.reading.tokens_done) +
+                                               " of " + FormatCount(p.reading.tokens_total);
                                      }
                                      status.Show(p.label, line);
                                    }});

@@ -1,4 +1,5 @@
-// `longhold chat`: questions and answers in turn. Each turn becomes a document of the memory when it is over, so that the next ones recall it.
+// `longhold chat`: questions and answers in turn. Each turn becomes a document of the memory when
+// it is over, so that the next ones recall it.
 #include <unistd.h>
 
 #include <iostream>
@@ -17,8 +18,13 @@ constexpr size_t kPlacesShown = 2;
 
 class Conversation {
  public:
-  Conversation(const ChatCommand& command, const CommandContext& context, const std::atomic<bool>* stop)
-      : command_(command), c_(context), stop_(stop), began_(UnixSeconds()), name_("chat/" + TimeText(began_) + " " + RandomHex(4)) {}
+  Conversation(const ChatCommand& command, const CommandContext& context,
+               const std::atomic<bool>* stop)
+      : command_(command),
+        c_(context),
+        stop_(stop),
+        began_(UnixSeconds()),
+        name_("chat/" + TimeText(began_) + " " + RandomHex(4)) {}
 
   // A new memory begins with the conversation.
   Status Begin() {
@@ -27,7 +33,10 @@ class Conversation {
   }
 
   Status Say(const std::string& message) {
-    AskOptions options{.system = command_.system, .earlier = turns_, .max_tokens = command_.max_tokens, .sampler = command_.sampler};
+    AskOptions options{.system = command_.system,
+                       .earlier = turns_,
+                       .max_tokens = command_.max_tokens,
+                       .sampler = command_.sampler};
     options.answer_alone = true;
     options.stop = stop_;
     const Result<AskReply> reply = AskShown(c_, command_.memory, message, options);
@@ -38,7 +47,8 @@ class Conversation {
       if (!StreamsAnswers(c_)) c_.terminal.Out(MakePrintable(reply->answer) + "\n");
       for (size_t i = 0; i < std::min(kPlacesShown, reply->citations.size()); ++i) {
         const RecalledSpan& span = reply->citations[i].span;
-        c_.terminal.Note("[" + std::to_string(i + 1) + "] " + CollapseSpace(span.document) + ":" + std::to_string(span.line_begin));
+        c_.terminal.Note("[" + std::to_string(i + 1) + "] " + CollapseSpace(span.document) + ":" +
+                         std::to_string(span.line_begin));
       }
     }
     turns_.push_back({.by_user = true, .text = message});
@@ -47,13 +57,16 @@ class Conversation {
   }
 
  private:
-  Status Keep(const IngestInput& document) { return c_.engine.Ingest(command_.memory, document, nullptr, nullptr).status(); }
+  Status Keep(const IngestInput& document) {
+    return c_.engine.Ingest(command_.memory, document, nullptr, nullptr).status();
+  }
 
   const ChatCommand& command_;
   const CommandContext& c_;
   const std::atomic<bool>* const stop_;
   const int64_t began_;
-  const std::string name_;  // its documents' names are never another conversation's, also of the same second
+  // its documents' names are never another conversation's, also of the same second
+  const std::string name_;
   std::vector<ChatTurn> turns_;
 };
 
@@ -66,7 +79,8 @@ Status RunChatCommand(const ChatCommand& command, const CommandContext& c) {
   Conversation conversation(command, c, stop);
   LH_RETURN_IF_ERROR(conversation.Begin());
   const bool asks = isatty(STDIN_FILENO) == 1 && c.terminal.error_is_terminal();
-  if (asks) c.terminal.Note("talking over " + command.memory + "; what is said is remembered; Ctrl-D ends");
+  if (asks)
+    c.terminal.Note("talking over " + command.memory + "; what is said is remembered; Ctrl-D ends");
   std::string message;
   for (;;) {
     if (asks) c.terminal.Redraw("> ");
@@ -77,7 +91,8 @@ Status RunChatCommand(const ChatCommand& command, const CommandContext& c) {
     if (message.find_first_not_of(" \t") == std::string::npos) continue;
     const Status good = CheckQuestion("message", message);
     const Status said = good.ok() ? conversation.Say(message) : good;
-    // What is wrong with one message does not end the conversation; what is wrong with the memory does.
+    // What is wrong with one message does not end the conversation; what is wrong with the memory
+    // does.
     if (said.code() == StatusCode::kInvalidArgument) {
       c.terminal.Error(said.message());
     } else if (!said.ok()) {

@@ -29,14 +29,16 @@ void PrintJson(const CommandContext& c, const std::string& json) { c.terminal.Ou
 Result<std::string> QuestionText(const std::string& argument, const char* what) {
   std::string text = argument;
   if (argument == "-") {
-    LH_ASSIGN_OR_RETURN(text, ReadDescriptor(STDIN_FILENO, std::string(what) + " on stdin", kQuestionBytesMax));
+    LH_ASSIGN_OR_RETURN(
+        text, ReadDescriptor(STDIN_FILENO, std::string(what) + " on stdin", kQuestionBytesMax));
   }
   while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
   LH_RETURN_IF_ERROR(CheckQuestion(what, text));
   return text;
 }
 
-// ------------------------------------------------------------------------------------------------------------- models
+// ------------------------------------------------------------------------------------------------
+// models
 
 Status Run(const ModelGetCommand& command, const CommandContext& c) {
   for (const CatalogModel& model : CatalogModels()) {
@@ -49,7 +51,8 @@ Status Run(const ModelGetCommand& command, const CommandContext& c) {
     StatusLine status(&c.terminal);
     options.on_progress = [&](const FetchProgress& p) {
       std::string line = command.name + ": " + std::string(p.step);
-      if (p.bytes_total > 0) line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
+      if (p.bytes_total > 0)
+        line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
       status.Show(std::string(p.step), line);
     };
     return c.catalog.Fetch(command.name, options);
@@ -77,7 +80,8 @@ Status Run(const ModelAddCommand& command, const CommandContext& c) {
   if (c.json) {
     PrintJson(c, ModelPathJson(model.name, model.path));
   } else {
-    c.terminal.Out(model.name + ": " + MakePrintable(model.path) + " (" + (model.architecture.empty() ? "unknown" : model.architecture) + ", " +
+    c.terminal.Out(model.name + ": " + MakePrintable(model.path) + " (" +
+                   (model.architecture.empty() ? "unknown" : model.architecture) + ", " +
                    FormatBytes(model.bytes) + ")\n");
   }
   return OkStatus();
@@ -93,19 +97,23 @@ Status Run(const ModelRemoveCommand& command, const CommandContext& c) {
   return OkStatus();
 }
 
-// ------------------------------------------------------------------------------------------------------------- ingest
+// ------------------------------------------------------------------------------------------------
+// ingest
 
 // "genesis.txt: read 54,012 tokens in 104 s": what became of one document.
 std::string OutcomeText(const std::string& name, const IngestReport& report) {
   const std::string tokens = FormatCount(report.tokens) + " tokens";
   switch (report.outcome) {
     case IngestReport::Outcome::kUnchanged:
-      return name + ": already there" + (report.document == name ? "" : " as " + report.document) + " (" + tokens + "), skipped";
+      return name + ": already there" + (report.document == name ? "" : " as " + report.document) +
+             " (" + tokens + "), skipped";
     case IngestReport::Outcome::kResumed:
-      return name + ": went on, read the last " + FormatCount(report.tokens_read) + " of " + tokens + " in " + FormatDuration(report.seconds);
+      return name + ": went on, read the last " + FormatCount(report.tokens_read) + " of " +
+             tokens + " in " + FormatDuration(report.seconds);
     default:
-      return name + ": " + (report.version > 1 ? "version " + std::to_string(report.version) + ", " : "") + "read " + tokens + " in " +
-             FormatDuration(report.seconds);
+      return name + ": " +
+             (report.version > 1 ? "version " + std::to_string(report.version) + ", " : "") +
+             "read " + tokens + " in " + FormatDuration(report.seconds);
   }
 }
 
@@ -120,14 +128,17 @@ void AddReport(const IngestReport& report, IngestSummary* summary) {
 }
 
 Status Stopped(const std::string& what) {
-  return Cancelled("ingest of " + what + ": stopped, what was read is kept; run the same command again to go on");
+  return Cancelled("ingest of " + what +
+                   ": stopped, what was read is kept; run the same command again to go on");
 }
 
-Result<IngestReport> IngestOne(const TextSource& source, const std::string& label, const std::string& memory,
-                               const std::atomic<bool>* stop, const CommandContext& c) {
+Result<IngestReport> IngestOne(const TextSource& source, const std::string& label,
+                               const std::string& memory, const std::atomic<bool>* stop,
+                               const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(std::string text, ReadText(source));
   ShownProgress shown(&c.terminal, label);
-  return c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop, shown.Listener());
+  return c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop,
+                         shown.Listener());
 }
 
 Status Run(const IngestCommand& command, const CommandContext& c) {
@@ -140,8 +151,12 @@ Status Run(const IngestCommand& command, const CommandContext& c) {
   for (size_t i = 0; i < inputs.sources.size(); ++i) {
     const TextSource& source = inputs.sources[i];
     if (*stop) return Stopped(source.name);
-    const std::string count = inputs.sources.size() > 1 ? "[" + std::to_string(i + 1) + "/" + std::to_string(inputs.sources.size()) + "] " : "";
-    LH_ASSIGN_OR_RETURN(const IngestReport report, IngestOne(source, count + source.name, command.memory, stop, c));
+    const std::string count =
+        inputs.sources.size() > 1
+            ? "[" + std::to_string(i + 1) + "/" + std::to_string(inputs.sources.size()) + "] "
+            : "";
+    LH_ASSIGN_OR_RETURN(const IngestReport report,
+                        IngestOne(source, count + source.name, command.memory, stop, c));
     if (report.outcome == IngestReport::Outcome::kStopped) return Stopped(source.name);
     c.terminal.Note(count + OutcomeText(source.name, report));
     AddReport(report, &summary);
@@ -153,7 +168,8 @@ Status Run(const IngestCommand& command, const CommandContext& c) {
   return OkStatus();
 }
 
-// ------------------------------------------------------------------------------------------------------------- asking
+// ------------------------------------------------------------------------------------------------
+// asking
 
 // What the engine has to tell beside the result.
 void ShowNotes(const CommandContext& c) {
@@ -161,11 +177,14 @@ void ShowNotes(const CommandContext& c) {
 }
 
 // Degraded is not failed, and is said even when quiet.
-void WarnOfLoss(uint64_t blocks_lost, uint64_t spans_lost, const std::string& memory, const CommandContext& c) {
+void WarnOfLoss(uint64_t blocks_lost, uint64_t spans_lost, const std::string& memory,
+                const CommandContext& c) {
   if (blocks_lost + spans_lost == 0) return;
   std::string what = blocks_lost > 0 ? FormatCount(blocks_lost) + " blocks" : "";
-  if (spans_lost > 0) what += (what.empty() ? "" : " and ") + ("the text of " + FormatCount(spans_lost) + " spans");
-  c.terminal.Warn("warning: " + what + " of " + memory + " could not be read; run 'longhold verify " + memory + "'");
+  if (spans_lost > 0)
+    what += (what.empty() ? "" : " and ") + ("the text of " + FormatCount(spans_lost) + " spans");
+  c.terminal.Warn("warning: " + what + " of " + memory +
+                  " could not be read; run 'longhold verify " + memory + "'");
 }
 
 Status Run(const AskCommand& command, const CommandContext& c) {
@@ -188,20 +207,25 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.marks = command.marks;
   options.stop = stop;
   const Result<AskReply> asked = AskShown(c, command.memory, question, options);
-  if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled)) return Cancelled("ask: stopped; run it again for the whole answer");
+  if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled))
+    return Cancelled("ask: stopped; run it again for the whole answer");
   if (!asked.ok()) return asked.status();
   const AskReply& reply = *asked;
   if (c.json) {
     PrintJson(c, AskJson(reply));
   } else {
-    if (!StreamsAnswers(c)) c.terminal.Out(MakePrintable(reply.marked.empty() ? reply.answer : reply.marked) + "\n");
-    const std::string citations = CitationsText(reply, question + " " + reply.answer, command.memory);
+    if (!StreamsAnswers(c))
+      c.terminal.Out(MakePrintable(reply.marked.empty() ? reply.answer : reply.marked) + "\n");
+    const std::string citations =
+        CitationsText(reply, question + " " + reply.answer, command.memory);
     if (!citations.empty()) c.terminal.Out("\n" + citations);
   }
   WarnOfLoss(reply.blocks_lost, reply.spans_lost, command.memory, c);
   if (!c.json) {
     if (const std::string closest = ClosestText(reply); !closest.empty()) c.terminal.Note(closest);
-    if (reply.cut) c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) + " tokens; --max-tokens allows more");
+    if (reply.cut)
+      c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) +
+                      " tokens; --max-tokens allows more");
     std::string timings = TimingsText(reply);
     timings.pop_back();
     c.terminal.Note(timings);
@@ -213,11 +237,15 @@ Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   LH_RETURN_IF_ERROR(c.load_model().status());
-  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, {.spans_max = command.spans, .abstain = command.abstain, .explain = command.explain, .rerank_spans = command.rerank});
+  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query,
+                                                       {.spans_max = command.spans,
+                                                        .abstain = command.abstain,
+                                                        .explain = command.explain,
+                                                        .rerank_spans = command.rerank});
   ShowNotes(c);
   if (!recalled.ok()) return recalled.status();
   const RecallReply& reply = *recalled;
-  c.terminal.Out(c.json           ? RecallJson(reply) + "\n"
+  c.terminal.Out(c.json            ? RecallJson(reply) + "\n"
                  : command.explain ? ExplainText(reply)
                                    : RecallText(reply, query, command.memory));
   WarnOfLoss(0, reply.spans_lost, command.memory, c);
@@ -225,18 +253,23 @@ Status Run(const RecallCommand& command, const CommandContext& c) {
   return OkStatus();
 }
 
-// ------------------------------------------------------------------------------------------------------------- memories
+// ------------------------------------------------------------------------------------------------
+// memories
 
 Status Run(const ListCommand&, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, c.engine.List());
   c.terminal.Out(c.json ? ListJson(memories) + "\n" : ListText(memories));
-  if (memories.empty()) c.terminal.Note("no memories in " + c.config.home.value + "; 'longhold ingest PATH --into NAME' makes one");
+  if (memories.empty())
+    c.terminal.Note("no memories in " + c.config.home.value +
+                    "; 'longhold ingest PATH --into NAME' makes one");
   // Each damaged one gets its line; the exit code is that of damage where there is any.
   const MemoryInfo* worst = nullptr;
   for (const MemoryInfo& memory : memories) {
     if (memory.status.ok()) continue;
     const MemoryInfo* shown = &memory;
-    if (worst == nullptr || (memory.status.code() == StatusCode::kDataLoss && worst->status.code() != StatusCode::kDataLoss)) std::swap(worst, shown);
+    if (worst == nullptr || (memory.status.code() == StatusCode::kDataLoss &&
+                             worst->status.code() != StatusCode::kDataLoss))
+      std::swap(worst, shown);
     if (shown != nullptr) c.terminal.Error(shown->status.message());
   }
   return worst == nullptr ? OkStatus() : worst->status;
@@ -256,8 +289,12 @@ Status Run(const ForgetCommand& command, const CommandContext& c) {
   if (c.json) {
     PrintJson(c, ForgetJson(command.memory, document, command.compact));
   } else {
-    c.terminal.Out("forgot " + (document.empty() ? "the memory " + command.memory : CollapseSpace(document) + " of " + command.memory) + "\n");
-    if (!command.compact) c.terminal.Note("its bytes leave the disk with 'longhold compact " + command.memory + "'");
+    c.terminal.Out("forgot " +
+                   (document.empty() ? "the memory " + command.memory
+                                     : CollapseSpace(document) + " of " + command.memory) +
+                   "\n");
+    if (!command.compact)
+      c.terminal.Note("its bytes leave the disk with 'longhold compact " + command.memory + "'");
   }
   return OkStatus();
 }
@@ -272,21 +309,25 @@ Status Run(const CompactCommand& command, const CommandContext& c) {
     }();
     if (!report.ok()) return report.status();
     if (report->blocks_lost > 0) {
-      c.terminal.Warn("warning: " + FormatCount(report->blocks_lost) + " blocks of " + command.memory +
-                      " could not be read and stay as they are; run 'longhold verify " + command.memory + "'");
+      c.terminal.Warn(
+          "warning: " + FormatCount(report->blocks_lost) + " blocks of " + command.memory +
+          " could not be read and stay as they are; run 'longhold verify " + command.memory + "'");
     }
   }
   LH_RETURN_IF_ERROR(c.engine.Compact(command.memory));
   LH_ASSIGN_OR_RETURN(const MemoryInfo after, c.engine.Show(command.memory));
   c.terminal.Out(c.json ? CompactJson(command.memory, before.disk_bytes, after.disk_bytes) + "\n"
-                        : command.memory + ": " + FormatBytes(before.disk_bytes) + " before, " + FormatBytes(after.disk_bytes) + " now\n");
+                        : command.memory + ": " + FormatBytes(before.disk_bytes) + " before, " +
+                              FormatBytes(after.disk_bytes) + " now\n");
   return OkStatus();
 }
 
 Status Run(const VerifyCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
   LH_RETURN_IF_ERROR(c.engine.Verify(command.memory));
-  c.terminal.Out(c.json ? VerifyJson(info) + "\n" : command.memory + ": all good, " + FormatCount(info.tokens) + " tokens read back\n");
+  c.terminal.Out(c.json ? VerifyJson(info) + "\n"
+                        : command.memory + ": all good, " + FormatCount(info.tokens) +
+                              " tokens read back\n");
   return OkStatus();
 }
 
@@ -299,27 +340,55 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
     return c.engine.Reindex(command.memory, stop, shown.Listener());
   }();
   if (!report.ok()) return report.status();
-  c.terminal.Out(c.json ? ReindexJson(command.memory, *report) + "\n" : ReindexText(command.memory, *report));
+  c.terminal.Out(c.json ? ReindexJson(command.memory, *report) + "\n"
+                        : ReindexText(command.memory, *report));
   if (report->blocks_lost + report->segments_lost > 0) {
-    c.terminal.Warn("warning: parts of " + command.memory + " could not be read and are not all found; run 'longhold verify " + command.memory + "'");
+    c.terminal.Warn("warning: parts of " + command.memory +
+                    " could not be read and are not all found; run 'longhold verify " +
+                    command.memory + "'");
   }
-  if (report->other_heads && !c.json) c.terminal.Note("the index before leaves the disk with 'longhold compact " + command.memory + "'");
+  if (report->other_heads && !c.json)
+    c.terminal.Note("the index before leaves the disk with 'longhold compact " + command.memory +
+                    "'");
   return OkStatus();
 }
 
-// ------------------------------------------------------------------------------------------------------------- others
+// ------------------------------------------------------------------------------------------------
+// others
 
-Status Run(const ExportCommand& command, const CommandContext& c) { return RunExportCommand(command, c); }
-Status Run(const ImportCommand& command, const CommandContext& c) { return RunImportCommand(command, c); }
-Status Run(const EvalCommand& command, const CommandContext& c) { return RunEvalCommand(command, c); }
-Status Run(const BenchCommand& command, const CommandContext& c) { return RunBenchCommand(command, c); }
-Status Run(const CalibrateCommand& command, const CommandContext& c) { return RunCalibrateCommand(command, c); }
-Status Run(const ChatCommand& command, const CommandContext& c) { return RunChatCommand(command, c); }
-Status Run(const KeyAddCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
-Status Run(const KeyLimitCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
-Status Run(const KeyListCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
-Status Run(const KeyRemoveCommand& command, const CommandContext& c) { return RunKeyCommand(command, c); }
-Status Run(const ServeCommand& command, const CommandContext& c) { return RunServeCommand(command, c); }
+Status Run(const ExportCommand& command, const CommandContext& c) {
+  return RunExportCommand(command, c);
+}
+Status Run(const ImportCommand& command, const CommandContext& c) {
+  return RunImportCommand(command, c);
+}
+Status Run(const EvalCommand& command, const CommandContext& c) {
+  return RunEvalCommand(command, c);
+}
+Status Run(const BenchCommand& command, const CommandContext& c) {
+  return RunBenchCommand(command, c);
+}
+Status Run(const CalibrateCommand& command, const CommandContext& c) {
+  return RunCalibrateCommand(command, c);
+}
+Status Run(const ChatCommand& command, const CommandContext& c) {
+  return RunChatCommand(command, c);
+}
+Status Run(const KeyAddCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const KeyLimitCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const KeyListCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const KeyRemoveCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const ServeCommand& command, const CommandContext& c) {
+  return RunServeCommand(command, c);
+}
 
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {
   c.terminal.Out(c.json ? ConfigJson(c.config) + "\n" : ConfigText(c.config, command.origin));
@@ -328,23 +397,30 @@ Status Run(const ConfigShowCommand& command, const CommandContext& c) {
 
 Status Run(const VersionCommand&, const CommandContext& c) {
   c.terminal.Out(c.json ? VersionJson(LONGHOLD_VERSION, Kernels().name) + "\n"
-                        : "longhold " LONGHOLD_VERSION " (kernels " + std::string(Kernels().name) + ")\n");
+                        : "longhold " LONGHOLD_VERSION " (kernels " + std::string(Kernels().name) +
+                              ")\n");
   return OkStatus();
 }
 
 }  // namespace
 
 Status CheckQuestion(const std::string& what, const std::string& text) {
-  if (text.size() > kQuestionBytesMax) return InvalidArgument(what + ": longer than 1 MiB; shorten it, or ingest it as a document");
-  if (text.find_first_not_of(" \t\r\n") == std::string::npos) return InvalidArgument(what + ": is empty; say what you want to know");
+  if (text.size() > kQuestionBytesMax)
+    return InvalidArgument(what + ": longer than 1 MiB; shorten it, or ingest it as a document");
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
+    return InvalidArgument(what + ": is empty; say what you want to know");
   return CheckText(what, text);
 }
 
 bool StreamsAnswers(const CommandContext& c) { return !c.json && c.terminal.out_is_terminal(); }
 
-Result<AskReply> AskShown(const CommandContext& c, const std::string& memory, std::string_view question, AskOptions options) {
+Result<AskReply> AskShown(const CommandContext& c, const std::string& memory,
+                          std::string_view question, AskOptions options) {
   LineWrap wrap(kColumns);
-  if (StreamsAnswers(c)) options.on_text = [&](std::string_view piece) { c.terminal.Out(wrap.Feed(MakePrintable(piece))); };
+  if (StreamsAnswers(c))
+    options.on_text = [&](std::string_view piece) {
+      c.terminal.Out(wrap.Feed(MakePrintable(piece)));
+    };
   Result<AskReply> asked = c.engine.Ask(memory, question, options);
   if (StreamsAnswers(c)) c.terminal.Out(wrap.Finish() + "\n");
   ShowNotes(c);

@@ -15,19 +15,21 @@
 
 namespace longhold {
 
-// Borrowed for the call. `load_model` gives the engine its model, slowly, and returns it as the engine has it; only commands that need one call
-// it, after everything cheaper was checked.
+// Borrowed for the call. `load_model` gives the engine its model, slowly, and returns it as the
+// engine has it; only commands that need one call it, after everything cheaper was checked.
 struct CommandContext {
   Engine& engine;
   const ModelCatalog& catalog;
   const Config& config;
   Terminal& terminal;
   bool json = false;
-  Secret encryption_key;                       // the engine's; empty: none
-  std::string python;                          // for fetching models
+  Secret encryption_key;  // the engine's; empty: none
+  std::string python;     // for fetching models
   std::function<Result<SharedModel*>()> load_model;
-  std::function<Result<LanguageModel*>()> load_model_only;  // the same for an engine of the command's own; main's engine gets none
-  std::function<const std::atomic<bool>*()> catch_signals;  // from here on SIGINT and SIGTERM set the flag; a second one ends the process
+  // the same for an engine of the command's own; main's engine gets none
+  std::function<Result<LanguageModel*>()> load_model_only;
+  // from here on SIGINT and SIGTERM set the flag; a second one ends the process
+  std::function<const std::atomic<bool>*()> catch_signals;
 };
 
 // Errors as the engine's; cancelled after a signal, with what to do next.
@@ -59,12 +61,14 @@ Status RunKeyCommand(const KeyRemoveCommand& command, const CommandContext& cont
 // `longhold serve` (serve_command.cc).
 Status RunServeCommand(const ServeCommand& command, const CommandContext& context);
 
-// What `ask` and `chat` share. Ok when `text` can be asked; `what` names it in errors: invalid_argument (too long, empty, or no text).
+// What `ask` and `chat` share. Ok when `text` can be asked; `what` names it in errors:
+// invalid_argument (too long, empty, or no text).
 Status CheckQuestion(const std::string& what, const std::string& text);
 // Whether answers are shown as they come: stdout is a terminal, and no JSON is wanted.
 bool StreamsAnswers(const CommandContext& context);
 // Asks, shows the answer as it comes where StreamsAnswers, and then what the engine has to tell.
-Result<AskReply> AskShown(const CommandContext& context, const std::string& memory, std::string_view question, AskOptions options);
+Result<AskReply> AskShown(const CommandContext& context, const std::string& memory,
+                          std::string_view question, AskOptions options);
 
 // The documented exit code of a Status.
 int ExitCode(const Status& status);

@@ -1,4 +1,5 @@
-// The settings every command needs, and where each came from. Precedence: flag, environment, config file, default.
+// The settings every command needs, and where each came from. Precedence: flag, environment, config
+// file, default.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,8 @@ namespace longhold {
 
 inline constexpr std::string_view kDefaultOrigin = "default";
 
-// A setting with its origin: "flag --home", "environment LONGHOLD_HOME", "file /etc/x.toml line 3", "default".
+// A setting with its origin: "flag --home", "environment LONGHOLD_HOME", "file /etc/x.toml line 3",
+// "default".
 template <typename T>
 struct Setting {
   T value{};
@@ -23,27 +25,30 @@ struct Setting {
 };
 
 struct Config {
-  Setting<std::string> home;             // directory of the memories
-  Setting<std::string> model;            // a catalog name or the path of a GGUF file
-  Setting<std::string> profile;          // a recall profile's file; empty: the model's own
-  Setting<uint32_t> threads;             // 1..256
-  Setting<uint64_t> memory_budget_bytes; // 64 MiB..1 TiB
-  Setting<std::string> listen;           // of `serve`: ADDRESS:PORT
+  Setting<std::string> home;              // directory of the memories
+  Setting<std::string> model;             // a catalog name or the path of a GGUF file
+  Setting<std::string> profile;           // a recall profile's file; empty: the model's own
+  Setting<uint32_t> threads;              // 1..256
+  Setting<uint64_t> memory_budget_bytes;  // 64 MiB..1 TiB
+  Setting<std::string> listen;            // of `serve`: ADDRESS:PORT
   // Paths; empty: none.
   Setting<std::string> encryption_key;   // base/seal.h
   Setting<std::string> tls_certificate;  // of `serve`: PEM files (service/http_server.h)
   Setting<std::string> tls_key;
   Setting<std::string> tls_client_ca;
-  Setting<std::string> ingest_root;      // of `serve`: the directory beneath which the operator's clients may name texts
-  Setting<std::string> audit_log;        // of `serve` (service/audit_log.h)
-  std::string file;                      // the config file that was read; empty when there is none
-  std::string models_dir;                // LONGHOLD_CACHE, else XDG's cache directory / longhold, then models
+  // of `serve`: the directory beneath which the operator's clients may name texts
+  Setting<std::string> ingest_root;
+  Setting<std::string> audit_log;  // of `serve` (service/audit_log.h)
+  std::string file;                // the config file that was read; empty when there is none
+  // LONGHOLD_CACHE, else XDG's cache directory / longhold, then models
+  std::string models_dir;
 };
 
 // What the command line said; unset where it said nothing.
 struct ConfigFlags {
   std::optional<std::string> home, model, profile, threads, memory_budget, listen, config_file;
-  std::optional<std::string> encryption_key, tls_certificate, tls_key, tls_client_ca, ingest_root, audit_log;
+  std::optional<std::string> encryption_key, tls_certificate, tls_key, tls_client_ca, ingest_root,
+      audit_log;
 };
 
 // A path that may be given as --NAME, LONGHOLD_NAME and in the file, and has no default.
@@ -57,16 +62,19 @@ std::span<const PathSetting> PathSettings();
 // A variable's value, nullopt when it is unset. Empty values count as unset.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-// Keys of the file: home, model, profile, listen and those of PathSettings (strings; a relative path counts from the file's directory), threads (integer), memory_budget (integer of bytes, or a string such as "512MiB").
-// `home_dir` is the user's home directory, empty when unknown; `cpus` the processors that this process may use.
-// Errors: not_found (a file named by --config), invalid_argument (file: with its line; unknown keys; values out of range).
-Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment, const std::string& home_dir, uint32_t cpus);
+// Keys of the file: home, model, profile, listen and those of PathSettings (strings; a relative
+// path counts from the file's directory), threads (integer), memory_budget (integer of bytes, or a
+// string such as "512MiB"). `home_dir` is the user's home directory, empty when unknown; `cpus` the
+// processors that this process may use. Errors: not_found (a file named by --config),
+// invalid_argument (file: with its line; unknown keys; values out of range).
+Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment,
+                          const std::string& home_dir, uint32_t cpus);
 
 // A config file with every key, each commented out at its default and explained.
 std::string ConfigSample();
 
-// "1048576", "512MiB", "1GiB", "1.5 GB", "2g": bytes, with KiB = 1024 and kB = 1000; a bare k, m, g, t is binary.
-// Errors: invalid_argument.
+// "1048576", "512MiB", "1GiB", "1.5 GB", "2g": bytes, with KiB = 1024 and kB = 1000; a bare k, m,
+// g, t is binary. Errors: invalid_argument.
 Result<uint64_t> ParseBytes(std::string_view text);
 
 // The two numeric settings, with their bounds. Errors: invalid_argument.

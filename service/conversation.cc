@@ -16,12 +16,16 @@ std::string TimeText(int64_t unix_seconds) {
 }
 
 IngestInput OpeningDocument(const std::string& conversation, int64_t unix_seconds) {
-  return {.name = conversation + "/0", .text = "This conversation began on " + TimeText(unix_seconds) + ".\n"};
+  return {.name = conversation + "/0",
+          .text = "This conversation began on " + TimeText(unix_seconds) + ".\n"};
 }
 
-IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question, std::string_view answer) {
+IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question,
+                         std::string_view answer) {
   const std::string told = MakeValidUtf8("User: " + std::string(question) + "\n");
-  return {.name = conversation + "/" + std::to_string(turn), .text = told + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"), .told_bytes = told.size()};
+  return {.name = conversation + "/" + std::to_string(turn),
+          .text = told + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"),
+          .told_bytes = told.size()};
 }
 
 }  // namespace longhold

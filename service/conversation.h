@@ -1,4 +1,5 @@
-// How a conversation becomes part of a memory: each turn is a document of its own, read once it is over. Pure functions.
+// How a conversation becomes part of a memory: each turn is a document of its own, read once it is
+// over. Pure functions.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ std::string TimeText(int64_t unix_seconds);
 IngestInput OpeningDocument(const std::string& conversation, int64_t unix_seconds);
 
 // Question and answer, as the document "CONVERSATION/TURN".
-IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question, std::string_view answer);
+IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question,
+                         std::string_view answer);
 
 }  // namespace longhold

@@ -19,7 +19,11 @@ constexpr size_t kPlacesForOthers = 2;
 
 }  // namespace
 
-EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options) : engine_(engine), options_(options), questions_(options.questions_max, options.tenants_questions_max), next_id_(options.first_id) {
+EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options)
+    : engine_(engine),
+      options_(options),
+      questions_(options.questions_max, options.tenants_questions_max),
+      next_id_(options.first_id) {
   keeper_ = std::make_unique<JoinedThread>([this] { KeepTexts(); });
   thread_ = std::make_unique<JoinedThread>([this] { Run(); });
 }
@@ -34,7 +38,8 @@ Status EngineQueue::AskAlone(Question question, const std::string& tenant) {
   return Add({.run = std::move(question), .beside = false, .memory = {}}, tenant);
 }
 
-Status EngineQueue::AskBeside(Question question, const std::string& tenant, const std::string& memory) {
+Status EngineQueue::AskBeside(Question question, const std::string& tenant,
+                              const std::string& memory) {
   const bool beside = options_.model != nullptr && options_.model->turns_max() > 1;
   return Add({.run = std::move(question), .beside = beside, .memory = memory}, tenant);
 }
@@ -42,7 +47,8 @@ Status EngineQueue::AskBeside(Question question, const std::string& tenant, cons
 Status EngineQueue::Add(Waiting question, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; ask again in a while");
-  if (!questions_.Add(tenant, std::move(question))) return ResourceExhausted("too many questions wait; ask again in a while");
+  if (!questions_.Add(tenant, std::move(question)))
+    return ResourceExhausted("too many questions wait; ask again in a while");
   changed_.notify_one();
   return OkStatus();
 }
@@ -57,7 +63,8 @@ size_t EngineQueue::ingests() const {
   return ingests_.size();
 }
 
-std::shared_ptr<EngineQueue::Work> EngineQueue::NewWork(uint64_t id, const std::string& memory, IngestInput input) {
+std::shared_ptr<EngineQueue::Work> EngineQueue::NewWork(uint64_t id, const std::string& memory,
+                                                        IngestInput input) {
   auto work = std::make_shared<Work>();
   work->job = {.id = id, .memory = memory, .document = input.name, .status = {}, .report = {}};
   work->input = std::move(input);
@@ -88,14 +95,17 @@ uint64_t EngineQueue::WaitingBytes(const std::string& tenant) const {
   return WaitingOf(tenant).second;
 }
 
-Status EngineQueue::Ingest(const std::string& memory, IngestInput input, std::function<void(Result<IngestJob>)> accepted,
+Status EngineQueue::Ingest(const std::string& memory, IngestInput input,
+                           std::function<void(Result<IngestJob>)> accepted,
                            std::function<Status(Engine&)> admit) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
   const std::string tenant = TenantOf(memory);
   const auto [own, own_bytes] = WaitingOf(tenant);
-  const bool too_much = ingests_.size() + arrivals_.size() >= options_.ingests_max || ingest_bytes_ + input.text.size() > options_.ingest_bytes_max;
-  const bool too_much_own = own >= options_.ingests_max / 2 || own_bytes + input.text.size() > options_.ingest_bytes_max / 2;
+  const bool too_much = ingests_.size() + arrivals_.size() >= options_.ingests_max ||
+                        ingest_bytes_ + input.text.size() > options_.ingest_bytes_max;
+  const bool too_much_own = own >= options_.ingests_max / 2 ||
+                            own_bytes + input.text.size() > options_.ingest_bytes_max / 2;
   if (too_much || (!tenant.empty() && too_much_own)) {
     return ResourceExhausted("too many texts wait to be read; send it again in a while");
   }
@@ -113,7 +123,9 @@ void EngineQueue::KeepTexts() {
     const Arrival arrival = arrivals_.front();
     const std::shared_ptr<Work>& work = arrival.work;
     lock.unlock();
-    const Status kept = options_.inbox == nullptr ? OkStatus() : options_.inbox->Keep(work->job.id, work->job.memory, work->input);
+    const Status kept = options_.inbox == nullptr
+                            ? OkStatus()
+                            : options_.inbox->Keep(work->job.id, work->job.memory, work->input);
     lock.lock();
     arrivals_.pop_front();
     if (kept.ok()) {
@@ -151,7 +163,8 @@ std::vector<IngestJob> EngineQueue::Ingests() const {
 
 bool EngineQueue::Cancel(uint64_t id) {
   const std::lock_guard lock(mutex_);
-  const auto it = std::find_if(ingests_.begin(), ingests_.end(), [&](const auto& work) { return work->job.id == id; });
+  const auto it = std::find_if(ingests_.begin(), ingests_.end(),
+                               [&](const auto& work) { return work->job.id == id; });
   if (it == ingests_.end()) return false;
   const std::shared_ptr<Work> work = *it;
   work->cancel = true;
@@ -175,29 +188,36 @@ void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
   work->job.state = state;
   const StatusCode failure = work->job.status.code();
   // What nobody took back, and what may succeed another time, is read after the next start.
-  const bool to_be_read = !work->cancel && (state == IngestState::kCancelled || failure == StatusCode::kResourceExhausted || failure == StatusCode::kUnavailable);
+  const bool to_be_read = !work->cancel && (state == IngestState::kCancelled ||
+                                            failure == StatusCode::kResourceExhausted ||
+                                            failure == StatusCode::kUnavailable);
   if (options_.inbox != nullptr && !to_be_read) options_.inbox->Drop(work->job.id);
   ingest_bytes_ -= work->input.text.size();
   work->input.text = std::string();
   std::erase(ingests_, work);
   if (begun_ == work) begun_.reset();
-  for (auto it = known_.begin(); it != known_.end() && known_.size() > options_.ended_max + ingests_.size();) {
+  for (auto it = known_.begin();
+       it != known_.end() && known_.size() > options_.ended_max + ingests_.size();) {
     const bool ended = it->second->job.state > IngestState::kRunning;
     it = ended ? known_.erase(it) : std::next(it);
   }
 }
 
 bool EngineQueue::HasPlace(const std::string& tenant) const {
-  const auto own = std::count_if(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& answering) { return answering.tenant == tenant; });
-  return static_cast<size_t>(own) + kPlacesForOthers < std::max<size_t>(options_.model->turns_max(), kPlacesForOthers + 1);
+  const auto own =
+      std::count_if(side_by_side_.begin(), side_by_side_.end(),
+                    [&](const Answering& answering) { return answering.tenant == tenant; });
+  return static_cast<size_t>(own) + kPlacesForOthers <
+         std::max<size_t>(options_.model->turns_max(), kPlacesForOthers + 1);
 }
 
 bool EngineQueue::MayBegin(const Waiting& question) const {
   if (side_by_side_.empty()) return true;
   if (!question.beside || side_by_side_.size() >= options_.model->turns_max()) return false;
-  const bool same_memory = std::all_of(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& other) {
-    return other.memory.empty() || question.memory.empty() || other.memory == question.memory;
-  });
+  const bool same_memory =
+      std::all_of(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& other) {
+        return other.memory.empty() || question.memory.empty() || other.memory == question.memory;
+      });
   // Another memory has indexes of its own, whose size is not known yet.
   const MemoryBudget& budget = engine_->budget();
   return same_memory || budget.used_bytes() <= budget.limit_bytes() / 2;
@@ -216,7 +236,8 @@ Question EngineQueue::RunBeside(Question question) {
 }
 
 void EngineQueue::Begin(Waiting question, const std::string& tenant) {
-  Answering& answering = side_by_side_.emplace_back(Answering{.tenant = tenant, .memory = question.memory, .ended = false, .thread = nullptr});
+  Answering& answering = side_by_side_.emplace_back(
+      Answering{.tenant = tenant, .memory = question.memory, .ended = false, .thread = nullptr});
   const auto run = std::make_shared<Question>(std::move(question.run));
   try {
     answering.thread = std::make_unique<JoinedThread>([this, &answering, run] {
@@ -255,8 +276,10 @@ void EngineQueue::Run() {
       RunAlone(lock, std::move(question));
       continue;
     }
-    const Waiting* const next = questions_.Next(
-        [this](const std::string& tenant, const Waiting& question) { return tenant.empty() || !question.beside || HasPlace(tenant); });
+    const Waiting* const next =
+        questions_.Next([this](const std::string& tenant, const Waiting& question) {
+          return tenant.empty() || !question.beside || HasPlace(tenant);
+        });
     if (next != nullptr && MayBegin(*next)) {
       auto [tenant, question] = questions_.Take();
       if (question.beside) {
@@ -283,19 +306,22 @@ void EngineQueue::Run() {
   }
 }
 
-Result<IngestReport> EngineQueue::Read(const std::string& memory, const IngestInput& input,
-                                       const std::function<void(const IngestProgress&)>& on_progress) {
+Result<IngestReport> EngineQueue::Read(
+    const std::string& memory, const IngestInput& input,
+    const std::function<void(const IngestProgress&)>& on_progress) {
   try {
     return engine_->Ingest(memory, input, &interrupt_, on_progress);
   } catch (const std::bad_alloc&) {
-    return ResourceExhausted("out of memory while " + input.name + " was read; send it in parts, or give the server more");
+    return ResourceExhausted("out of memory while " + input.name +
+                             " was read; send it in parts, or give the server more");
   } catch (const std::exception& error) {
     return Internal(std::string("internal error: ") + error.what());
   }
 }
 
 bool EngineQueue::OthersWait(const std::string& tenant) const {
-  return std::any_of(ingests_.begin(), ingests_.end(), [&](const auto& work) { return TenantOf(work->job.memory) != tenant; });
+  return std::any_of(ingests_.begin(), ingests_.end(),
+                     [&](const auto& work) { return TenantOf(work->job.memory) != tenant; });
 }
 
 std::shared_ptr<EngineQueue::Work> EngineQueue::NextWork() const {
@@ -310,12 +336,15 @@ std::shared_ptr<EngineQueue::Work> EngineQueue::NextWork() const {
 
 void EngineQueue::Wait(std::unique_lock<std::mutex>& lock) {
   if (ingests_.empty()) return changed_.wait(lock);
-  const auto next = std::min_element(ingests_.begin(), ingests_.end(), [](const auto& a, const auto& b) { return a->not_before < b->not_before; });
+  const auto next =
+      std::min_element(ingests_.begin(), ingests_.end(),
+                       [](const auto& a, const auto& b) { return a->not_before < b->not_before; });
   changed_.wait_until(lock, (*next)->not_before);
 }
 
 bool EngineQueue::Retry(Work& work, const Status& failure) {
-  const bool may_pass = failure.code() == StatusCode::kResourceExhausted || failure.code() == StatusCode::kUnavailable;
+  const bool may_pass = failure.code() == StatusCode::kResourceExhausted ||
+                        failure.code() == StatusCode::kUnavailable;
   if (!may_pass || work.failures >= options_.retries_max || work.cancel || stopping_) return false;
   work.not_before = Clock::now() + options_.retry_delay * (1u << work.failures);
   ++work.failures;
@@ -340,17 +369,20 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock, const std::shared
     }
   }
   if (options_.inbox != nullptr) options_.inbox->Begun(work->job.id);
-  const Result<IngestReport> report = Read(work->job.memory, work->input, [&](const IngestProgress& progress) {
-    if (options_.inbox != nullptr && progress.tokens_done % kCommitTokens == 0) options_.inbox->Advanced(work->job.id);
-    const std::lock_guard progress_lock(mutex_);
-    work->job.tokens_done = progress.tokens_done;
-    work->job.tokens_total = progress.tokens_total;
-    work->job.tokens_per_s = progress.tokens_per_s;
-    // Not before something was read, or questions without end would leave the text where it is.
-    const auto spent = Clock::now() - begin + work->turn;
-    others_turn = spent >= options_.tenant_turn && OthersWait(tenant);
-    if (others_turn || (!questions_.empty() && Clock::now() - begin >= options_.ingest_turn)) interrupt_ = true;
-  });
+  const Result<IngestReport> report =
+      Read(work->job.memory, work->input, [&](const IngestProgress& progress) {
+        if (options_.inbox != nullptr && progress.tokens_done % kCommitTokens == 0)
+          options_.inbox->Advanced(work->job.id);
+        const std::lock_guard progress_lock(mutex_);
+        work->job.tokens_done = progress.tokens_done;
+        work->job.tokens_total = progress.tokens_total;
+        work->job.tokens_per_s = progress.tokens_per_s;
+        // Not before something was read, or questions without end would leave the text where it is.
+        const auto spent = Clock::now() - begin + work->turn;
+        others_turn = spent >= options_.tenant_turn && OthersWait(tenant);
+        if (others_turn || (!questions_.empty() && Clock::now() - begin >= options_.ingest_turn))
+          interrupt_ = true;
+      });
   if (options_.inbox != nullptr) options_.inbox->Paused(work->job.id);
   const bool interrupted = report.ok() && report->outcome == IngestReport::Outcome::kStopped;
   if (report.ok() && options_.on_read) options_.on_read(*report);

@@ -4,7 +4,8 @@
 #include <utility>
 
 namespace longhold {
-Errands::Errands(const ErrandsOptions& options) : options_(options), waiting_(options.own_max, options.all_max), begun_(SIZE_MAX, SIZE_MAX) {
+Errands::Errands(const ErrandsOptions& options)
+    : options_(options), waiting_(options.own_max, options.all_max), begun_(SIZE_MAX, SIZE_MAX) {
   for (size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -27,7 +28,8 @@ void Errands::Stop() {
 Status Errands::Add(std::function<void()> errand, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; ask again in a while");
-  if (!waiting_.Add(tenant, std::move(errand))) return ResourceExhausted("too many copies and uploads wait; send it again in a while");
+  if (!waiting_.Add(tenant, std::move(errand)))
+    return ResourceExhausted("too many copies and uploads wait; send it again in a while");
   changed_.notify_one();
   return OkStatus();
 }
@@ -38,7 +40,10 @@ void Errands::GoOn(std::function<void()> rest, const std::string& tenant) {
   changed_.notify_one();
 }
 
-bool Errands::MayRun(const std::string& tenant) const { return running_.count(tenant) < (tenant.empty() ? options_.operator_threads : options_.tenant_threads); }
+bool Errands::MayRun(const std::string& tenant) const {
+  return running_.count(tenant) <
+         (tenant.empty() ? options_.operator_threads : options_.tenant_threads);
+}
 
 void Errands::Run() {
   const auto may_run = [this](const std::string& tenant, const auto&) { return MayRun(tenant); };

@@ -1,8 +1,9 @@
-// Work that needs no model and takes long: a memory that is copied out, read in or verified, a part of an upload. It does not wait for questions, nor
-// they for it.
+// Work that needs no model and takes long: a memory that is copied out, read in or verified, a part
+// of an upload. It does not wait for questions, nor they for it.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently; errands run on threads of their own. Of three a tenant has one at most, and the
-// operator two: whoever copies for long makes only itself wait.
+// Owner: the `serve` command. Thread use: safe to call concurrently; errands run on threads of
+// their own. Of three a tenant has one at most, and the operator two: whoever copies for long makes
+// only itself wait.
 #pragma once
 
 #include <atomic>
@@ -22,8 +23,9 @@ namespace longhold {
 
 struct ErrandsOptions {
   size_t threads = 3;
-  size_t tenant_threads = 1, operator_threads = 2;  // that errands of one tenant, and the operator's, have at a time
-  size_t own_max = 8, all_max = 64;                 // that wait: of one tenant, and of all
+  // that errands of one tenant, and the operator's, have at a time
+  size_t tenant_threads = 1, operator_threads = 2;
+  size_t own_max = 8, all_max = 64;  // that wait: of one tenant, and of all
 };
 
 class Errands {
@@ -32,10 +34,11 @@ class Errands {
   // As Stop; what waits is still run.
   ~Errands();
 
-  // Runs `errand`, which must not throw; tenants take turns (an empty name is the operator). Errors: resource_exhausted when too many wait,
-  // unavailable after Stop; then it is not run.
+  // Runs `errand`, which must not throw; tenants take turns (an empty name is the operator).
+  // Errors: resource_exhausted when too many wait, unavailable after Stop; then it is not run.
   Status Add(std::function<void()> errand, const std::string& tenant);
-  // Runs the rest of an errand that let its thread go to wait for somebody: whatever the bounds, and also after Stop.
+  // Runs the rest of an errand that let its thread go to wait for somebody: whatever the bounds,
+  // and also after Stop.
   void GoOn(std::function<void()> rest, const std::string& tenant);
   // Set by Stop. Long errands look, and end soon.
   const std::atomic<bool>& stopping() const { return stopping_; }
@@ -52,7 +55,7 @@ class Errands {
   Turns<std::function<void()>> waiting_, begun_;  // begun_: what goes on
   std::multiset<std::string> running_;            // tenants
   std::atomic<bool> stopping_{false};
-  bool ended_ = false;                            // nothing goes on any more
+  bool ended_ = false;  // nothing goes on any more
   std::list<JoinedThread> threads_;
 };
 

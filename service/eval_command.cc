@@ -1,4 +1,5 @@
-// `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came of it.
+// `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came
+// of it.
 
 #include <algorithm>
 #include <cstdio>
@@ -29,18 +30,22 @@ namespace fs = std::filesystem;
 std::string ProfileFingerprint(RecallProfile profile) {
   profile.calibration.clear();
   char hex[17];
-  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(Hash64(profile.ToJson())));
+  std::snprintf(hex, sizeof hex, "%016llx",
+                static_cast<unsigned long long>(Hash64(profile.ToJson())));
   return hex;
 }
 
 // A run that goes on must be the run that began.
-Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now, const std::string& directory) {
+Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now,
+               const std::string& directory) {
   if (then.model_fingerprint != now.model_fingerprint) {
-    return FailedPrecondition(directory + ": was begun with the model " + then.model + " (" + then.model_fingerprint + "), this is " + now.model +
-                              " (" + now.model_fingerprint + "); give the same --model");
+    return FailedPrecondition(directory + ": was begun with the model " + then.model + " (" +
+                              then.model_fingerprint + "), this is " + now.model + " (" +
+                              now.model_fingerprint + "); give the same --model");
   }
   if (then.profile_fingerprint != now.profile_fingerprint) {
-    return FailedPrecondition(directory + ": was begun with another recall profile (" + then.profile + ", " + then.profile_fingerprint +
+    return FailedPrecondition(directory + ": was begun with another recall profile (" +
+                              then.profile + ", " + then.profile_fingerprint +
                               "); start a new run");
   }
   return OkStatus();
@@ -50,7 +55,8 @@ Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now, const st
 std::string StatusOf(const EvalProgress& p) {
   std::string line = "[" + FormatCount(p.done) + "/" + FormatCount(p.total) + "] " + p.label;
   if (p.reading.tokens_total > 0) {
-    line += ", reading " + FormatCount(p.reading.tokens_done) + " of " + FormatCount(p.reading.tokens_total);
+    line += ", reading " + FormatCount(p.reading.tokens_done) + " of " +
+            FormatCount(p.reading.tokens_total);
   }
   if (p.seconds_left > 0) line += ", " + FormatDuration(p.seconds_left) + " left";
   return line;
@@ -84,7 +90,8 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   } else {
     // A run may go on from another directory.
     if (settings.haystack != "bible") settings.haystack = Absolute(settings.haystack);
-    if (!settings.questions_file.empty()) settings.questions_file = Absolute(settings.questions_file);
+    if (!settings.questions_file.empty())
+      settings.questions_file = Absolute(settings.questions_file);
     settings.keep = command.keep;
   }
   const bool keep = command.keep || settings.keep;
@@ -99,12 +106,17 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
 
   const std::atomic<bool>* stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
-  LH_ASSIGN_OR_RETURN(MemoryHome home, directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
+  LH_ASSIGN_OR_RETURN(MemoryHome home,
+                      directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
   if (journal) home.Keep();  // an error must not cost what was read before
   Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
   LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
-  EvalReport report{.environment = EnvironmentOf(*model, engine), .settings = settings, .notes = {}, .rows = {}, .results = {}};
+  EvalReport report{.environment = EnvironmentOf(*model, engine),
+                    .settings = settings,
+                    .notes = {},
+                    .rows = {},
+                    .results = {}};
   if (journal) {
     LH_RETURN_IF_ERROR(SameRun(journal->environment(), report.environment, directory));
     report.rows = journal->rows();
@@ -115,7 +127,8 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   }
 
   std::unique_ptr<TextEmbedder> embedder;
-  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) != settings.modes.end()) {
+  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) !=
+      settings.modes.end()) {
     Result<std::string> path = c.catalog.Resolve("minilm-l6", ModelKind::kEmbedding);
     if (!path.ok()) return path.status();
     LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = *path, .threads = c.config.threads.value}));
@@ -148,9 +161,11 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   report.results = Summarise(report.rows, settings.seed);
   if (!directory.empty()) LH_RETURN_IF_ERROR(WriteReport(report, directory, WriteCharts));
   if (stopped) {
-    return Cancelled(directory.empty() ? "eval: stopped; with --out DIR a run can be resumed"
-                                       : "eval: stopped, " + FormatCount(report.rows.size()) + " answers are kept; go on with 'longhold eval --resume " +
-                                             directory + "'");
+    return Cancelled(directory.empty()
+                         ? "eval: stopped; with --out DIR a run can be resumed"
+                         : "eval: stopped, " + FormatCount(report.rows.size()) +
+                               " answers are kept; go on with 'longhold eval --resume " +
+                               directory + "'");
   }
   c.terminal.Out(c.json ? ReportJson(report) + "\n" : ReportText(report));
   if (!directory.empty() && !keep) {

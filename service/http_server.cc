@@ -62,19 +62,22 @@ Result<std::shared_ptr<ssl::context>> LoadTls(const TlsFiles& files) {
   const auto context = std::make_shared<ssl::context>(ssl::context::tls_server);
   error_code ec;
   const auto bad = [&](const std::string& flag, const std::string& file) {
-    return InvalidArgument(flag + " " + file + ": " + ec.message() + "; give a PEM file that this user may read");
+    return InvalidArgument(flag + " " + file + ": " + ec.message() +
+                           "; give a PEM file that this user may read");
   };
   SSL_CTX_set_min_proto_version(context->native_handle(), TLS1_2_VERSION);
   SSL_CTX_set_options(context->native_handle(), SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_mode(context->native_handle(), SSL_MODE_RELEASE_BUFFERS);  // of connections that wait
   // A key with a password would ask for it on the terminal.
-  context->set_password_callback([](size_t, ssl::context::password_purpose) { return std::string(); }, ec);
+  context->set_password_callback(
+      [](size_t, ssl::context::password_purpose) { return std::string(); }, ec);
   if (!ec) context->use_certificate_chain_file(files.certificate, ec);
   if (ec) return bad("--tls-certificate", files.certificate);
   context->use_private_key_file(files.key, ssl::context::pem, ec);
   if (ec) return bad("--tls-key", files.key);
   if (SSL_CTX_check_private_key(context->native_handle()) != 1) {
-    return InvalidArgument("--tls-key " + files.key + ": is not the key of " + files.certificate + "; give the two that belong together");
+    return InvalidArgument("--tls-key " + files.key + ": is not the key of " + files.certificate +
+                           "; give the two that belong together");
   }
   if (!files.client_ca.empty()) {
     context->load_verify_file(files.client_ca, ec);
@@ -91,13 +94,15 @@ TlsStamp StampOf(const TlsFiles& files) {
   TlsStamp stamp;
   for (const std::string* file : {&files.certificate, &files.key, &files.client_ca}) {
     std::error_code ec;
-    stamp.emplace_back(std::filesystem::last_write_time(*file, ec), std::filesystem::file_size(*file, ec));
+    stamp.emplace_back(std::filesystem::last_write_time(*file, ec),
+                       std::filesystem::file_size(*file, ec));
   }
   return stamp;
 }
 
 std::string RequestId(std::string_view own) {
-  const bool good = !own.empty() && own.size() <= 64 && std::all_of(own.begin(), own.end(), IsNameByte);
+  const bool good =
+      !own.empty() && own.size() <= 64 && std::all_of(own.begin(), own.end(), IsNameByte);
   return good ? std::string(own) : "req-" + RandomHex(12);
 }
 
@@ -136,15 +141,23 @@ std::vector<HttpField> FieldsOf(const Message& message) {
 
 // "type" of an error that the server finds by itself.
 std::string_view ErrorTypeOf(unsigned status) {
-  return status == 403 ? "permission_error" : status == 503 ? "unavailable" : "invalid_request_error";
+  return status == 403   ? "permission_error"
+         : status == 503 ? "unavailable"
+                         : "invalid_request_error";
 }
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   // `tls` is null for plain HTTP.
-  Connection(Server& server, tcp::socket socket, const net::ip::address& address, std::shared_ptr<ssl::context> tls)
-      : server_(server), socket_(std::move(socket)), address_(address.to_string()), peer_(PeerOf(address_)), context_(std::move(tls)),
-        deadline_(socket_.get_executor()), watch_timer_(socket_.get_executor()) {
+  Connection(Server& server, tcp::socket socket, const net::ip::address& address,
+             std::shared_ptr<ssl::context> tls)
+      : server_(server),
+        socket_(std::move(socket)),
+        address_(address.to_string()),
+        peer_(PeerOf(address_)),
+        context_(std::move(tls)),
+        deadline_(socket_.get_executor()),
+        watch_timer_(socket_.get_executor()) {
     if (context_ != nullptr) tls_.emplace(socket_, *context_);
   }
 
@@ -154,8 +167,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void Close();
   // No request is under way, nor has one begun.
   bool idle() const { return state_ == State::kHandshake || state_ == State::kIdle; }
-  // Nothing is being done for the client: it has asked nothing that was let in, or has its last reply.
-  bool waits() const { return state_ == State::kHandshake || state_ == State::kIdle || state_ == State::kHeader || state_ == State::kLeaving; }
+  // Nothing is being done for the client: it has asked nothing that was let in, or has its last
+  // reply.
+  bool waits() const {
+    return state_ == State::kHandshake || state_ == State::kIdle || state_ == State::kHeader ||
+           state_ == State::kLeaving;
+  }
   const std::string& peer() const { return peer_; }
   bool has_share() const { return has_share_; }
   // Since when the piece of a reply that is being written has not been taken. Must hold: writing().
@@ -175,7 +192,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<std::list<Connection*>::iterator> waiting_at;
 
  private:
-  enum class State : uint8_t { kHandshake, kIdle, kHeader, kBody, kAnswering, kStreaming, kFinishing, kLeaving, kClosed };
+  enum class State : uint8_t {
+    kHandshake,
+    kIdle,
+    kHeader,
+    kBody,
+    kAnswering,
+    kStreaming,
+    kFinishing,
+    kLeaving,
+    kClosed
+  };
   // Calls `use` with what is read from and written to.
   template <typename Use>
   void Through(Use use) {
@@ -186,7 +213,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     }
   }
   void Enter(State state);
-  void SetDeadline(std::chrono::milliseconds time, void (Connection::*then)() = &Connection::Expired);
+  void SetDeadline(std::chrono::milliseconds time,
+                   void (Connection::*then)() = &Connection::Expired);
   void StopDeadline();
   void Expired();
   void AwaitRequest();
@@ -223,21 +251,24 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<ssl::context> context_;
   std::optional<ssl::stream<tcp::socket&>> tls_;
   net::steady_timer deadline_;
-  uint64_t deadline_serial_ = 0;  // of the deadline that holds: an expiry that is under way when it is changed does not count
-  bool expired_ = false;          // while a header or a body was read
+  // of the deadline that holds: an expiry that is under way when it is changed does not count
+  uint64_t deadline_serial_ = 0;
+  bool expired_ = false;  // while a header or a body was read
   net::steady_timer watch_timer_;
   boost::beast::flat_buffer buffer_{kHeaderBytesMax + kReadBytes};
   std::optional<http::request_parser<http::buffer_body>> parser_;
   State state_ = State::kHandshake;
   uint64_t serial_ = 0;
-  // The request under way: until it is handled all that is known of it, and how it was admitted; its id until it is answered.
+  // The request under way: until it is handled all that is known of it, and how it was admitted;
+  // its id until it is answered.
   HttpRequest head_;
   std::optional<HttpAdmission> admission_;
   std::string id_;
-  std::string body_;             // as large as room_; the parser fills it
-  uint64_t body_bytes_max_ = 0;  // which the body has at the end, where its length is known, or may have
-  uint64_t room_ = 0;            // of the server's, for body_
-  Clock::time_point body_end_;   // until when it has to be there
+  std::string body_;  // as large as room_; the parser fills it
+  // which the body has at the end, where its length is known, or may have
+  uint64_t body_bytes_max_ = 0;
+  uint64_t room_ = 0;           // of the server's, for body_
+  Clock::time_point body_end_;  // until when it has to be there
   std::shared_ptr<Answering> answering_;
   bool keep_alive_ = false, chunked_ = true, head_only_ = false, writing_ = false;
   bool events_ = false;  // the stream's; bytes have no comments
@@ -249,23 +280,31 @@ class Connection : public std::enable_shared_from_this<Connection> {
 class Exchange final : public HttpExchange {
  public:
   // `room`: of the request's body, the server's again when the exchange goes.
-  Exchange(std::shared_ptr<Connection> connection, net::any_io_executor executor, uint64_t serial, std::shared_ptr<Answering> answering, uint64_t room)
-      : connection_(std::move(connection)), executor_(std::move(executor)), serial_(serial), answering_(std::move(answering)), room_(room) {}
+  Exchange(std::shared_ptr<Connection> connection, net::any_io_executor executor, uint64_t serial,
+           std::shared_ptr<Answering> answering, uint64_t room)
+      : connection_(std::move(connection)),
+        executor_(std::move(executor)),
+        serial_(serial),
+        answering_(std::move(answering)),
+        room_(room) {}
   ~Exchange() override {
     net::post(executor_, [c = connection_, s = serial_, room = room_] {
       c->GiveRoom(room);
-      c->Reply(s, {.status = 500, .body = ErrorJson("internal_error", "the request was dropped; please report it")});
+      c->Reply(s,
+               {.status = 500,
+                .body = ErrorJson("internal_error", "the request was dropped; please report it")});
       c->End(s);
     });
   }
   void Respond(HttpReply reply) override {
-    net::post(executor_, [c = connection_, s = serial_, r = std::move(reply)]() mutable { c->Reply(s, std::move(r)); });
+    net::post(executor_, [c = connection_, s = serial_, r = std::move(reply)]() mutable {
+      c->Reply(s, std::move(r));
+    });
   }
-  void BeginStream() override {
-    BeginBytes("text/event-stream");
-  }
+  void BeginStream() override { BeginBytes("text/event-stream"); }
   void BeginBytes(const std::string& content_type) override {
-    net::post(executor_, [c = connection_, s = serial_, content_type] { c->Begin(s, content_type); });
+    net::post(executor_,
+              [c = connection_, s = serial_, content_type] { c->Begin(s, content_type); });
   }
   bool WriteBytes(std::string piece, std::function<void()> ready) override {
     {
@@ -277,7 +316,8 @@ class Exchange final : public HttpExchange {
       }
       answering_->untaken += piece.size();
     }
-    net::post(executor_, [c = connection_, s = serial_, p = std::move(piece)] { c->Piece(s, p, true); });
+    net::post(executor_,
+              [c = connection_, s = serial_, p = std::move(piece)] { c->Piece(s, p, true); });
     return true;
   }
   void Break() override {
@@ -302,11 +342,16 @@ class Exchange final : public HttpExchange {
 class Server final : public HttpServer {
  public:
   Server(HttpServerOptions options, HttpAdmit admit)
-      : options_(std::move(options)), admit_(std::move(admit)), bodies_(options_.bodies_bytes_max, OwnMax(options_.bodies_bytes_max)),
-        replies_(options_.replies_bytes_max, OwnMax(options_.replies_bytes_max)), shares_(options_.connections_max, OwnMax(options_.connections_max)),
-        acceptor_(context_), stop_timer_(context_) {
+      : options_(std::move(options)),
+        admit_(std::move(admit)),
+        bodies_(options_.bodies_bytes_max, OwnMax(options_.bodies_bytes_max)),
+        replies_(options_.replies_bytes_max, OwnMax(options_.replies_bytes_max)),
+        shares_(options_.connections_max, OwnMax(options_.connections_max)),
+        acceptor_(context_),
+        stop_timer_(context_) {
     const std::string own = LowerCase(options_.address);
-    site_ = {.hosts = {"localhost", "127.0.0.1", "[::1]", own, "[" + own + "]"}, .tls = !options_.tls.certificate.empty()};
+    site_ = {.hosts = {"localhost", "127.0.0.1", "[::1]", own, "[" + own + "]"},
+             .tls = !options_.tls.certificate.empty()};
     for (const std::string& host : options_.hosts) site_.hosts.push_back(LowerCase(host));
   }
   ~Server() override {
@@ -318,7 +363,9 @@ class Server final : public HttpServer {
   Status Open() {
     error_code ec;
     const net::ip::address address = net::ip::make_address(options_.address, ec);
-    if (ec) return InvalidArgument("--listen " + options_.address + ": is no address; give one such as 127.0.0.1:8420");
+    if (ec)
+      return InvalidArgument("--listen " + options_.address +
+                             ": is no address; give one such as 127.0.0.1:8420");
     const tcp::endpoint endpoint(address, options_.port);
     acceptor_.open(endpoint.protocol(), ec);
     if (!ec) acceptor_.set_option(net::socket_base::reuse_address(true), ec);
@@ -326,8 +373,9 @@ class Server final : public HttpServer {
     if (!ec) acceptor_.listen(net::socket_base::max_listen_connections, ec);
     if (!ec) acceptor_.non_blocking(true, ec);
     if (ec) {
-      return InvalidArgument("--listen " + options_.address + ":" + std::to_string(options_.port) + ": cannot be listened on (" +
-                             ec.message() + "); choose another port, or stop what has it");
+      return InvalidArgument("--listen " + options_.address + ":" + std::to_string(options_.port) +
+                             ": cannot be listened on (" + ec.message() +
+                             "); choose another port, or stop what has it");
     }
     if (options_.tls.certificate.empty()) return OkStatus();
     tls_stamp_ = StampOf(options_.tls);
@@ -340,7 +388,8 @@ class Server final : public HttpServer {
     return acceptor_.local_endpoint(ec).port();
   }
 
-  void Run(const std::atomic<bool>* stop, std::chrono::milliseconds drain, const std::function<void()>& on_stop) override {
+  void Run(const std::atomic<bool>* stop, std::chrono::milliseconds drain,
+           const std::function<void()>& on_stop) override {
     stop_ = stop;
     drain_ = drain;
     on_stop_ = on_stop;
@@ -355,13 +404,17 @@ class Server final : public HttpServer {
   const HttpAdmit& admit() const { return admit_; }
   bool draining() const { return draining_; }
 
-  bool TakeBodyRoom(const std::string& peer, uint64_t bytes) { return bodies_.Take(peer, bytes) == PeerShares::Answer::kTaken; }
+  bool TakeBodyRoom(const std::string& peer, uint64_t bytes) {
+    return bodies_.Take(peer, bytes) == PeerShares::Answer::kTaken;
+  }
   void GiveBodyRoom(const std::string& peer, uint64_t bytes) { bodies_.Give(peer, bytes); }
-  // Room for `bytes` more of what `connection` has to write, for which others are closed, or the connection itself. False where it was.
+  // Room for `bytes` more of what `connection` has to write, for which others are closed, or the
+  // connection itself. False where it was.
   bool MakeReplyRoom(Connection* connection, uint64_t bytes);
   void GiveReplyRoom(const std::string& peer, uint64_t bytes) { replies_.Give(peer, bytes); }
 
-  // The connection begins to wait, or does so anew: whichever does so for longest is the first to be closed for another one.
+  // The connection begins to wait, or does so anew: whichever does so for longest is the first to
+  // be closed for another one.
   void Waits(Connection* connection);
   void Works(Connection* connection);
   void Remove(const std::shared_ptr<Connection>& connection);
@@ -372,7 +425,10 @@ class Server final : public HttpServer {
   }
 
  private:
-  uint64_t OwnMax(uint64_t all_max) const { return std::max<uint64_t>(1, static_cast<uint64_t>(static_cast<double>(all_max) * options_.peer_share)); }
+  uint64_t OwnMax(uint64_t all_max) const {
+    return std::max<uint64_t>(
+        1, static_cast<uint64_t>(static_cast<double>(all_max) * options_.peer_share));
+  }
   void Accept();
   void Welcome(tcp::socket socket);
   // Takes a connection's share, for which one that waits is closed. False where none waits.
@@ -407,7 +463,8 @@ bool Server::MakeReplyRoom(Connection* connection, uint64_t bytes) {
   for (;;) {
     const PeerShares::Answer answer = replies_.Take(connection->peer(), bytes);
     if (answer == PeerShares::Answer::kTaken) return true;
-    Connection* slowest = LongestWriting(answer == PeerShares::Answer::kPeerFull ? &connection->peer() : nullptr);
+    Connection* slowest =
+        LongestWriting(answer == PeerShares::Answer::kPeerFull ? &connection->peer() : nullptr);
     if (slowest == nullptr || bytes > OwnMax(options_.replies_bytes_max)) slowest = connection;
     const bool own = slowest == connection;
     slowest->Close();
@@ -416,7 +473,8 @@ bool Server::MakeReplyRoom(Connection* connection, uint64_t bytes) {
 }
 
 void Server::Waits(Connection* connection) {
-  if (connection->waiting_at.has_value()) return waiting_.splice(waiting_.end(), waiting_, *connection->waiting_at);
+  if (connection->waiting_at.has_value())
+    return waiting_.splice(waiting_.end(), waiting_, *connection->waiting_at);
   connection->waiting_at = waiting_.insert(waiting_.end(), connection);
 }
 
@@ -437,7 +495,9 @@ void Server::Remove(const std::shared_ptr<Connection>& connection) {
 }
 
 Connection* Server::LongestWaiting(const std::string* peer) const {
-  const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](const Connection* c) { return c->has_share() && (peer == nullptr || c->peer() == *peer); });
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](const Connection* c) {
+    return c->has_share() && (peer == nullptr || c->peer() == *peer);
+  });
   return found == waiting_.end() ? nullptr : *found;
 }
 
@@ -445,7 +505,8 @@ Connection* Server::LongestWriting(const std::string* peer) const {
   Connection* longest = nullptr;
   for (const auto& connection : connections_) {
     if (!connection->writing() || (peer != nullptr && connection->peer() != *peer)) continue;
-    if (longest == nullptr || connection->writing_since() < longest->writing_since()) longest = connection.get();
+    if (longest == nullptr || connection->writing_since() < longest->writing_since())
+      longest = connection.get();
   }
   return longest;
 }
@@ -454,7 +515,8 @@ bool Server::MakeConnectionRoom(const std::string& peer) {
   for (;;) {
     const PeerShares::Answer answer = shares_.Take(peer, 1);
     if (answer == PeerShares::Answer::kTaken) return true;
-    Connection* const longest = LongestWaiting(answer == PeerShares::Answer::kPeerFull ? &peer : nullptr);
+    Connection* const longest =
+        LongestWaiting(answer == PeerShares::Answer::kPeerFull ? &peer : nullptr);
     if (longest == nullptr) return false;
     longest->Close();
   }
@@ -465,7 +527,8 @@ void Server::Welcome(tcp::socket socket) {
   const tcp::endpoint remote = socket.remote_endpoint(ec);
   if (ec) return;  // it has gone already
   socket.set_option(tcp::no_delay(true), ec);
-  const auto connection = std::make_shared<Connection>(*this, std::move(socket), remote.address(), Tls());
+  const auto connection =
+      std::make_shared<Connection>(*this, std::move(socket), remote.address(), Tls());
   connections_.insert(connection);
   if (MakeConnectionRoom(connection->peer())) return connection->Start();
   connection->TurnAway(++turned_away_ <= kTurnedAwayMax);
@@ -481,8 +544,10 @@ void Server::Accept() {
     if (!ec) {
       Welcome(std::move(socket));
     } else if (ec != net::error::would_block && ec != net::error::connection_aborted) {
-      // Where descriptors are used up, a connection that waits gives its own; else those that close will make room.
-      Connection* const longest = ec == net::error::no_descriptors ? LongestWaiting(nullptr) : nullptr;
+      // Where descriptors are used up, a connection that waits gives its own; else those that close
+      // will make room.
+      Connection* const longest =
+          ec == net::error::no_descriptors ? LongestWaiting(nullptr) : nullptr;
       retry_accept_ = longest == nullptr;
       if (retry_accept_) return;
       longest->Close();
@@ -499,7 +564,9 @@ std::shared_ptr<ssl::context> Server::Tls() {
   tls_stamp_ = std::move(stamp);
   Result<std::shared_ptr<ssl::context>> fresh = LoadTls(options_.tls);
   if (fresh.ok()) tls_ = std::move(*fresh);
-  if (options_.note) options_.note(fresh.ok() ? "the TLS certificate was read again" : fresh.status().message() + "; the one of before holds");
+  if (options_.note)
+    options_.note(fresh.ok() ? "the TLS certificate was read again"
+                             : fresh.status().message() + "; the one of before holds");
   return tls_;
 }
 
@@ -519,7 +586,8 @@ void Server::PollStop() {
       }
       drain_end_ = std::chrono::steady_clock::now() + drain_;
     }
-    if (connections_.empty() || std::chrono::steady_clock::now() >= drain_end_) return context_.stop();
+    if (connections_.empty() || std::chrono::steady_clock::now() >= drain_end_)
+      return context_.stop();
     PollStop();
   });
 }
@@ -548,9 +616,11 @@ void Connection::GiveRoom(uint64_t bytes) { server_.GiveBodyRoom(peer_, bytes); 
 
 void Connection::SetDeadline(std::chrono::milliseconds time, void (Connection::*then)()) {
   deadline_.expires_after(time);
-  deadline_.async_wait([self = shared_from_this(), then, serial = ++deadline_serial_](const error_code& ec) {
-    if (!ec && self->deadline_serial_ == serial && self->state_ != State::kClosed) ((*self).*then)();
-  });
+  deadline_.async_wait(
+      [self = shared_from_this(), then, serial = ++deadline_serial_](const error_code& ec) {
+        if (!ec && self->deadline_serial_ == serial && self->state_ != State::kClosed)
+          ((*self).*then)();
+      });
 }
 
 void Connection::StopDeadline() {
@@ -570,17 +640,19 @@ void Connection::Start() {
   if (!tls_.has_value()) return AwaitRequest();
   Enter(State::kHandshake);
   SetDeadline(server_.options().header_time);
-  tls_->async_handshake(ssl::stream_base::server, [self = shared_from_this()](const error_code& ec) {
-    if (self->state_ == State::kClosed) return;
-    if (ec) return self->Close();
-    self->AwaitRequest();
-  });
+  tls_->async_handshake(ssl::stream_base::server,
+                        [self = shared_from_this()](const error_code& ec) {
+                          if (self->state_ == State::kClosed) return;
+                          if (ec) return self->Close();
+                          self->AwaitRequest();
+                        });
 }
 
 void Connection::TurnAway(bool answer) {
   has_share_ = false;
   // Through TLS nothing can be said before a handshake, which is work for nothing.
-  if (answer && !tls_.has_value()) return Refuse(503, "too many connections at once; send the request again in a while");
+  if (answer && !tls_.has_value())
+    return Refuse(503, "too many connections at once; send the request again in a while");
   (void)ReadHead();
   server_.Refused(head_, 503);
   Close();
@@ -594,12 +666,13 @@ void Connection::AwaitRequest() {
   SetDeadline(server_.options().idle_time);
   // What TLS has read ahead is in no socket: there the first bytes are read, not waited for.
   if (tls_.has_value()) {
-    return tls_->async_read_some(buffer_.prepare(kFirstBytes), [self = shared_from_this()](const error_code& ec, size_t bytes) {
-      if (self->state_ == State::kClosed) return;
-      if (ec) return self->Close();
-      self->buffer_.commit(bytes);
-      self->ReadHeader();
-    });
+    return tls_->async_read_some(buffer_.prepare(kFirstBytes),
+                                 [self = shared_from_this()](const error_code& ec, size_t bytes) {
+                                   if (self->state_ == State::kClosed) return;
+                                   if (ec) return self->Close();
+                                   self->buffer_.commit(bytes);
+                                   self->ReadHeader();
+                                 });
   }
   socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
     if (self->state_ == State::kClosed) return;
@@ -619,18 +692,20 @@ void Connection::ReadHeader() {
   parser_->body_limit(boost::none);  // it is the route's
   SetDeadline(server_.options().header_time);
   Through([&](auto& stream) {
-    http::async_read_header(stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
-      if (self->state_ == State::kClosed) return;
-      if (self->expired_) return self->Refuse(408, "the request's header did not come in time");
-      if (ec) return self->RefuseParse(ec);
-      self->HeaderRead();
-    });
+    http::async_read_header(
+        stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
+          if (self->state_ == State::kClosed) return;
+          if (self->expired_) return self->Refuse(408, "the request's header did not come in time");
+          if (ec) return self->RefuseParse(ec);
+          self->HeaderRead();
+        });
   });
 }
 
 bool Connection::ReadHead() {
   head_.peer = address_;
-  head_.id = id_ = RequestId(parser_.has_value() ? std::string_view(parser_->get()["X-Request-Id"]) : std::string_view());
+  head_.id = id_ = RequestId(parser_.has_value() ? std::string_view(parser_->get()["X-Request-Id"])
+                                                 : std::string_view());
   if (!parser_.has_value()) return false;
   const Message& message = parser_->get();
   keep_alive_ = message.keep_alive();
@@ -638,7 +713,8 @@ bool Connection::ReadHead() {
   head_only_ = message.method() == http::verb::head;
   head_.method = head_only_ ? "GET" : std::string(message.method_string());
   head_.head_only = head_only_;
-  if (const std::string_view trace = message["traceparent"]; IsTraceparent(trace)) head_.traceparent = trace;
+  if (const std::string_view trace = message["traceparent"]; IsTraceparent(trace))
+    head_.traceparent = trace;
   const std::string type = LowerCase(message[http::field::content_type]);
   head_.content_type = type.substr(0, type.find(';'));
   while (head_.content_type.ends_with(' ')) head_.content_type.pop_back();
@@ -654,7 +730,8 @@ bool Connection::ReadHead() {
 
 void Connection::HeaderRead() {
   const bool good_target = ReadHead();
-  if (const auto objection = FindObjection(FieldsOf(parser_->get()), parser_->get().version() >= 11, server_.site())) {
+  if (const auto objection =
+          FindObjection(FieldsOf(parser_->get()), parser_->get().version() >= 11, server_.site())) {
     return Refuse(objection->status, objection->message);
   }
   if (!good_target) return Refuse(400, "the request's target is malformed");
@@ -676,36 +753,44 @@ void Connection::BeginBody() {
   Enter(State::kBody);
   body_bytes_max_ = std::min(admission_->body_bytes_max, server_.options().body_bytes_max);
   const auto length = parser_->content_length();
-  // A chunked body where none is taken is not waited for either: it would keep a connection that nothing is being done for.
-  if (length.value_or(0) > body_bytes_max_ || (body_bytes_max_ == 0 && !parser_->is_done())) return RefuseLongBody();
+  // A chunked body where none is taken is not waited for either: it would keep a connection that
+  // nothing is being done for.
+  if (length.value_or(0) > body_bytes_max_ || (body_bytes_max_ == 0 && !parser_->is_done()))
+    return RefuseLongBody();
   parser_->body_limit(body_bytes_max_);
   if (length.has_value()) body_bytes_max_ = *length;
   body_end_ = Clock::now() + server_.options().body_time;
-  const bool patient = !parser_->is_done() && chunked_ && LowerCase(parser_->get()[http::field::expect]) == "100-continue";
+  const bool patient = !parser_->is_done() && chunked_ &&
+                       LowerCase(parser_->get()[http::field::expect]) == "100-continue";
   if (!patient) return ReadBody();
   SetDeadline(server_.options().write_time);
   static const std::string kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
   Through([&](auto& stream) {
-    net::async_write(stream, net::buffer(kContinue), [self = shared_from_this()](const error_code& ec, size_t) {
-      if (self->state_ == State::kClosed) return;
-      if (ec) return self->Close();
-      self->ReadBody();
-    });
+    net::async_write(stream, net::buffer(kContinue),
+                     [self = shared_from_this()](const error_code& ec, size_t) {
+                       if (self->state_ == State::kClosed) return;
+                       if (ec) return self->Close();
+                       self->ReadBody();
+                     });
   });
 }
 
 void Connection::ReadBody() {
   if (parser_->is_done()) return Handle();
   const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(body_end_ - Clock::now());
-  SetDeadline(std::min(server_.options().body_stall_time, std::max(left, std::chrono::milliseconds(0))));
+  SetDeadline(
+      std::min(server_.options().body_stall_time, std::max(left, std::chrono::milliseconds(0))));
   Through([&](auto& stream) {
-    http::async_read_some(stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
-      if (self->state_ == State::kClosed) return;
-      if (self->expired_) return self->Refuse(408, "the request's body did not come in time; send it again, a long one in parts");
-      if (ec && ec != http::error::need_buffer) return self->RefuseParse(ec);
-      if (ec && !self->GrowBody()) return;
-      self->ReadBody();
-    });
+    http::async_read_some(
+        stream, buffer_, *parser_, [self = shared_from_this()](const error_code& ec, size_t) {
+          if (self->state_ == State::kClosed) return;
+          if (self->expired_)
+            return self->Refuse(
+                408, "the request's body did not come in time; send it again, a long one in parts");
+          if (ec && ec != http::error::need_buffer) return self->RefuseParse(ec);
+          if (ec && !self->GrowBody()) return;
+          self->ReadBody();
+        });
   });
 }
 
@@ -714,7 +799,8 @@ bool Connection::GrowBody() {
     RefuseLongBody();
     return false;
   }
-  const uint64_t size = std::min(body_bytes_max_, std::max(kBodyFirstBytes, 2 * static_cast<uint64_t>(body_.size())));
+  const uint64_t size =
+      std::min(body_bytes_max_, std::max(kBodyFirstBytes, 2 * static_cast<uint64_t>(body_.size())));
   if (!server_.TakeBodyRoom(peer_, size - room_)) {
     Refuse(503, "too many long requests at once; send it again in a while");
     return false;
@@ -737,14 +823,16 @@ void Connection::DropBody() {
 
 void Connection::RefuseLongBody() {
   const uint64_t most = std::min(admission_->body_bytes_max, server_.options().body_bytes_max);
-  Refuse(413, "the request's body is longer than " + std::to_string(most) + " bytes; " + admission_->when_longer);
+  Refuse(413, "the request's body is longer than " + std::to_string(most) + " bytes; " +
+                  admission_->when_longer);
 }
 
 void Connection::RefuseParse(const error_code& ec) {
-  if (ec == http::error::header_limit) return Refuse(431, "the request's headers are longer than 16 KiB");
+  if (ec == http::error::header_limit)
+    return Refuse(431, "the request's headers are longer than 16 KiB");
   if (ec == http::error::body_limit) return RefuseLongBody();
-  if (ec.category() == http::make_error_code(http::error::bad_target).category() && ec != http::error::end_of_stream &&
-      ec != http::error::partial_message) {
+  if (ec.category() == http::make_error_code(http::error::bad_target).category() &&
+      ec != http::error::end_of_stream && ec != http::error::partial_message) {
     return Refuse(400, "the request is no HTTP: " + ec.message());
   }
   Close();
@@ -778,37 +866,44 @@ void Connection::Handle() {
   Enter(State::kAnswering);
   answering_ = std::make_shared<Answering>();
   Watch();
-  admission.handle(std::move(request), std::make_shared<Exchange>(shared_from_this(), socket_.get_executor(), serial_, answering_, std::exchange(room_, 0)));
+  admission.handle(std::move(request),
+                   std::make_shared<Exchange>(shared_from_this(), socket_.get_executor(), serial_,
+                                              answering_, std::exchange(room_, 0)));
 }
 
-// The client's end of the connection: while nothing is to be read, readiness means that it is gone. Where something is (the next
-// request, or TLS's farewell), the connection's own state tells of the end behind it.
+// The client's end of the connection: while nothing is to be read, readiness means that it is gone.
+// Where something is (the next request, or TLS's farewell), the connection's own state tells of the
+// end behind it.
 void Connection::Watch() {
   const auto current = [self = shared_from_this(), serial = serial_](const error_code& ec) {
     return !ec && self->serial_ == serial && self->state_ != State::kClosed;
   };
-  socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this(), current](const error_code& ec) {
-    if (!current(ec)) return;
-    char byte = 0;
-    const ssize_t n = recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return self->Close();
-    tcp_info info{};
-    socklen_t length = sizeof info;
-    getsockopt(self->socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &length);
-    if (info.tcpi_state != TCP_ESTABLISHED) return self->Close();
-    self->watch_timer_.expires_after(kGonePoll);
-    self->watch_timer_.async_wait([self, current](const error_code& ended) {
-      if (current(ended)) self->Watch();
-    });
-  });
+  socket_.async_wait(
+      tcp::socket::wait_read, [self = shared_from_this(), current](const error_code& ec) {
+        if (!current(ec)) return;
+        char byte = 0;
+        const ssize_t n = recv(self->socket_.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return self->Close();
+        tcp_info info{};
+        socklen_t length = sizeof info;
+        getsockopt(self->socket_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &length);
+        if (info.tcpi_state != TCP_ESTABLISHED) return self->Close();
+        self->watch_timer_.expires_after(kGonePoll);
+        self->watch_timer_.async_wait([self, current](const error_code& ended) {
+          if (current(ended)) self->Watch();
+        });
+      });
 }
 
 std::string Connection::Head(const HttpReply& reply, bool stream) const {
-  std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " " + std::string(http::obsolete_reason(static_cast<http::status>(reply.status))) +
+  std::string head = "HTTP/1.1 " + std::to_string(reply.status) + " " +
+                     std::string(http::obsolete_reason(static_cast<http::status>(reply.status))) +
                      "\r\nDate: " + Date() + "\r\nContent-Type: " + reply.content_type + "\r\n";
-  if (!stream && reply.status != 204) head += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n";
+  if (!stream && reply.status != 204)
+    head += "Content-Length: " + std::to_string(reply.body.size()) + "\r\n";
   if (stream && chunked_) head += "Transfer-Encoding: chunked\r\n";
-  head += std::string("Connection: ") + (keep_alive_ ? "keep-alive" : "close") + "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
+  head += std::string("Connection: ") + (keep_alive_ ? "keep-alive" : "close") +
+          "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";
   if (!id_.empty()) head += "X-Request-Id: " + id_ + "\r\n";
   for (const auto& [name, value] : reply.headers) head += name + ": " + value + "\r\n";
   return head + "\r\n";
@@ -849,8 +944,10 @@ void Connection::Piece(uint64_t serial, const std::string& piece, bool counted) 
 void Connection::End(uint64_t serial) {
   if (serial != serial_ || state_ != State::kStreaming) return;
   Enter(State::kFinishing);
-  if (chunked_ && !head_only_) Queue("0\r\n\r\n");
-  else if (!writing_) Finished();
+  if (chunked_ && !head_only_)
+    Queue("0\r\n\r\n");
+  else if (!writing_)
+    Finished();
 }
 
 void Connection::Queue(std::string bytes, size_t counted) {
@@ -865,18 +962,22 @@ void Connection::WriteNext() {
   writing_since_ = Clock::now();
   SetDeadline(server_.options().write_time);
   Through([&](auto& stream) {
-    net::async_write(stream, net::buffer(out_.front().first), [self = shared_from_this()](const error_code& ec, size_t) {
-      self->writing_ = false;
-      if (self->state_ == State::kClosed) return;
-      if (ec) return self->Close();
-      self->out_bytes_ -= self->out_.front().first.size();
-      self->server_.GiveReplyRoom(self->peer_, self->out_.front().first.size());
-      if (self->answering_ != nullptr && self->out_.front().second > 0) self->answering_->Taken(self->out_.front().second);
-      self->out_.pop_front();
-      if (!self->out_.empty()) return self->WriteNext();
-      if (self->state_ == State::kFinishing) return self->Finished();
-      self->events_ ? self->SetDeadline(self->server_.options().ping_time, &Connection::Ping) : self->StopDeadline();
-    });
+    net::async_write(stream, net::buffer(out_.front().first),
+                     [self = shared_from_this()](const error_code& ec, size_t) {
+                       self->writing_ = false;
+                       if (self->state_ == State::kClosed) return;
+                       if (ec) return self->Close();
+                       self->out_bytes_ -= self->out_.front().first.size();
+                       self->server_.GiveReplyRoom(self->peer_, self->out_.front().first.size());
+                       if (self->answering_ != nullptr && self->out_.front().second > 0)
+                         self->answering_->Taken(self->out_.front().second);
+                       self->out_.pop_front();
+                       if (!self->out_.empty()) return self->WriteNext();
+                       if (self->state_ == State::kFinishing) return self->Finished();
+                       self->events_
+                           ? self->SetDeadline(self->server_.options().ping_time, &Connection::Ping)
+                           : self->StopDeadline();
+                     });
   });
 }
 
@@ -891,7 +992,8 @@ void Connection::Finished() {
   keep_alive_ ? AwaitRequest() : Leave();
 }
 
-// What the client still sends is not read: a reset would take the reply away from it before it has read it.
+// What the client still sends is not read: a reset would take the reply away from it before it has
+// read it.
 void Connection::Leave() {
   Enter(State::kLeaving);
   SetDeadline(kGoodbye);
@@ -901,8 +1003,8 @@ void Connection::Leave() {
     self->Discard();
   };
   if (!tls_.has_value()) return discard();
-  // Without the farewell a client could not tell a reply's end from a cut. One that still sends a body does not answer it: its records are
-  // discarded as they are.
+  // Without the farewell a client could not tell a reply's end from a cut. One that still sends a
+  // body does not answer it: its records are discarded as they are.
   tls_->async_shutdown([self = shared_from_this(), discard](const error_code& ec) {
     if (self->state_ == State::kClosed) return;
     ec ? discard() : self->Close();
@@ -911,16 +1013,18 @@ void Connection::Leave() {
 
 void Connection::Discard() {
   buffer_.clear();
-  socket_.async_read_some(buffer_.prepare(kDiscardBytes), [self = shared_from_this()](const error_code& ec, size_t) {
-    if (self->state_ == State::kClosed) return;
-    if (ec) return self->Close();
-    self->Discard();
-  });
+  socket_.async_read_some(buffer_.prepare(kDiscardBytes),
+                          [self = shared_from_this()](const error_code& ec, size_t) {
+                            if (self->state_ == State::kClosed) return;
+                            if (ec) return self->Close();
+                            self->Discard();
+                          });
 }
 
 }  // namespace
 
-Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options, HttpAdmit admit) {
+Result<std::unique_ptr<HttpServer>> HttpServer::Listen(const HttpServerOptions& options,
+                                                       HttpAdmit admit) {
   auto server = std::make_unique<Server>(options, std::move(admit));
   LH_RETURN_IF_ERROR(server->Open());
   return std::unique_ptr<HttpServer>(std::move(server));

@@ -31,7 +31,9 @@ bool ParseQuery(std::string_view query, std::map<std::string, std::string>* memb
     const size_t equals = pair.find('=');
     std::string name, value;
     if (!PercentDecode(pair.substr(0, equals), true, &name) ||
-        !PercentDecode(equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), true, &value)) {
+        !PercentDecode(
+            equals == std::string_view::npos ? std::string_view() : pair.substr(equals + 1), true,
+            &value)) {
       return false;
     }
     if (!name.empty()) (*members)[name] = value;
@@ -41,14 +43,19 @@ bool ParseQuery(std::string_view query, std::map<std::string, std::string>* memb
 
 // The fields that decide, as they came.
 struct Deciding {
-  std::vector<std::string_view> host, authorization, content_length, transfer_encoding, origin, fetch_site;
+  std::vector<std::string_view> host, authorization, content_length, transfer_encoding, origin,
+      fetch_site;
 };
 
 Deciding Decide(std::span<const HttpField> fields) {
   Deciding found;
   const std::pair<std::string_view, std::vector<std::string_view>*> wanted[] = {
-      {"host", &found.host}, {"authorization", &found.authorization}, {"content-length", &found.content_length},
-      {"transfer-encoding", &found.transfer_encoding}, {"origin", &found.origin}, {"sec-fetch-site", &found.fetch_site}};
+      {"host", &found.host},
+      {"authorization", &found.authorization},
+      {"content-length", &found.content_length},
+      {"transfer-encoding", &found.transfer_encoding},
+      {"origin", &found.origin},
+      {"sec-fetch-site", &found.fetch_site}};
   for (const auto& [name, value] : fields) {
     for (const auto& [known, values] : wanted) {
       if (name.size() == known.size() && LowerCase(name) == known) values->push_back(value);
@@ -59,7 +66,8 @@ Deciding Decide(std::span<const HttpField> fields) {
 
 bool KnowsHost(std::string_view host, const HttpSite& site) {
   const std::optional<HttpAuthority> authority = ParseAuthority(host);
-  return authority.has_value() && std::find(site.hosts.begin(), site.hosts.end(), authority->host) != site.hosts.end();
+  return authority.has_value() &&
+         std::find(site.hosts.begin(), site.hosts.end(), authority->host) != site.hosts.end();
 }
 
 }  // namespace
@@ -77,7 +85,8 @@ bool PercentDecode(std::string_view text, bool plus_is_blank, std::string* out) 
   for (size_t i = 0; i < text.size(); ++i) {
     char c = text[i];
     if (c == '%') {
-      if (i + 2 >= text.size() || HexDigit(text[i + 1]) < 0 || HexDigit(text[i + 2]) < 0) return false;
+      if (i + 2 >= text.size() || HexDigit(text[i + 1]) < 0 || HexDigit(text[i + 2]) < 0)
+        return false;
       c = static_cast<char>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2]));
       i += 2;
     } else if (c == '+' && plus_is_blank) {
@@ -92,7 +101,8 @@ bool PercentDecode(std::string_view text, bool plus_is_blank, std::string* out) 
 std::optional<HttpTarget> ParseTarget(std::string_view target) {
   HttpTarget parsed;
   const std::string_view path = target.substr(0, target.find('?'));
-  const std::string_view query = path.size() < target.size() ? target.substr(path.size() + 1) : std::string_view();
+  const std::string_view query =
+      path.size() < target.size() ? target.substr(path.size() + 1) : std::string_view();
   if (!ParsePath(path, &parsed.path) || !ParseQuery(query, &parsed.query)) return std::nullopt;
   return parsed;
 }
@@ -106,7 +116,9 @@ std::optional<HttpAuthority> ParseAuthority(std::string_view text) {
   const std::string_view port = colon < text.size() ? text.substr(colon + 1) : std::string_view();
   if (port.empty()) return authority;
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), authority.port);
-  if (error != std::errc() || end != port.data() + port.size() || authority.port == 0 || authority.port > kPortMax) return std::nullopt;
+  if (error != std::errc() || end != port.data() + port.size() || authority.port == 0 ||
+      authority.port > kPortMax)
+    return std::nullopt;
   return authority;
 }
 
@@ -115,10 +127,13 @@ bool IsOwnOrigin(std::string_view origin, std::string_view host, bool tls) {
   const std::string lower = LowerCase(origin);
   const bool https = lower.starts_with(kHttps);
   if (!https && (tls || !lower.starts_with(kHttp))) return false;
-  const std::optional<HttpAuthority> theirs = ParseAuthority(std::string_view(lower).substr(https ? kHttps.size() : kHttp.size()));
+  const std::optional<HttpAuthority> theirs =
+      ParseAuthority(std::string_view(lower).substr(https ? kHttps.size() : kHttp.size()));
   const std::optional<HttpAuthority> ours = ParseAuthority(host);
   if (!theirs.has_value() || !ours.has_value()) return false;
-  const auto port = [&](const HttpAuthority& authority) { return authority.port != 0 ? authority.port : https ? kHttpsPort : kHttpPort; };
+  const auto port = [&](const HttpAuthority& authority) {
+    return authority.port != 0 ? authority.port : https ? kHttpsPort : kHttpPort;
+  };
   return theirs->host == ours->host && port(*theirs) == port(*ours);
 }
 
@@ -134,27 +149,48 @@ bool IsTraceparent(std::string_view text) {
   return true;
 }
 
-std::optional<HttpObjection> FindObjection(std::span<const HttpField> fields, bool version_1_1, const HttpSite& site) {
-  if (fields.size() > kFieldsMax) return HttpObjection{431, "the request has more than " + std::to_string(kFieldsMax) + " headers"};
+std::optional<HttpObjection> FindObjection(std::span<const HttpField> fields, bool version_1_1,
+                                           const HttpSite& site) {
+  if (fields.size() > kFieldsMax)
+    return HttpObjection{431,
+                         "the request has more than " + std::to_string(kFieldsMax) + " headers"};
   const Deciding found = Decide(fields);
   // Two of them are two opinions, of a proxy's and ours.
-  for (const auto* values : {&found.host, &found.authorization, &found.content_length, &found.transfer_encoding}) {
-    if (values->size() > 1) return HttpObjection{400, "the request has two Host, Authorization, Content-Length or Transfer-Encoding headers; send one"};
+  for (const auto* values :
+       {&found.host, &found.authorization, &found.content_length, &found.transfer_encoding}) {
+    if (values->size() > 1)
+      return HttpObjection{400,
+                           "the request has two Host, Authorization, Content-Length or "
+                           "Transfer-Encoding headers; send one"};
   }
-  if (version_1_1 && found.host.empty()) return HttpObjection{400, "the request has no Host header"};
+  if (version_1_1 && found.host.empty())
+    return HttpObjection{400, "the request has no Host header"};
   const std::string_view host = found.host.empty() ? std::string_view() : found.host[0];
   if (!found.host.empty() && !KnowsHost(host, site)) {
-    return HttpObjection{421, "this server does not answer for that host; ask it by its own address, or name the host with --host"};
+    return HttpObjection{421,
+                         "this server does not answer for that host; ask it by its own address, or "
+                         "name the host with --host"};
   }
-  if (!found.transfer_encoding.empty() && (!version_1_1 || !found.content_length.empty() || LowerCase(found.transfer_encoding[0]) != "chunked")) {
-    return HttpObjection{400, "the request's Transfer-Encoding is not understood; send 'chunked' with HTTP/1.1, or a Content-Length"};
+  if (!found.transfer_encoding.empty() && (!version_1_1 || !found.content_length.empty() ||
+                                           LowerCase(found.transfer_encoding[0]) != "chunked")) {
+    return HttpObjection{400,
+                         "the request's Transfer-Encoding is not understood; send 'chunked' with "
+                         "HTTP/1.1, or a Content-Length"};
   }
-  const auto digits = [](std::string_view text) { return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; }); };
-  if (!found.content_length.empty() && !digits(found.content_length[0])) return HttpObjection{400, "the request's Content-Length is no number"};
-  const bool own = std::all_of(found.origin.begin(), found.origin.end(), [&](std::string_view origin) { return IsOwnOrigin(origin, host, site.tls); }) &&
-                   std::all_of(found.fetch_site.begin(), found.fetch_site.end(), IsOwnFetchSite);
+  const auto digits = [](std::string_view text) {
+    return !text.empty() &&
+           std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  };
+  if (!found.content_length.empty() && !digits(found.content_length[0]))
+    return HttpObjection{400, "the request's Content-Length is no number"};
+  const bool own =
+      std::all_of(found.origin.begin(), found.origin.end(),
+                  [&](std::string_view origin) { return IsOwnOrigin(origin, host, site.tls); }) &&
+      std::all_of(found.fetch_site.begin(), found.fetch_site.end(), IsOwnFetchSite);
   if (own) return std::nullopt;
-  return HttpObjection{403, "a web page of another origin has sent this request, and none may ask this server; a proxy in front of it has to pass the Host header on"};
+  return HttpObjection{403,
+                       "a web page of another origin has sent this request, and none may ask this "
+                       "server; a proxy in front of it has to pass the Host header on"};
 }
 
 }  // namespace longhold

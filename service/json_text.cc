@@ -39,7 +39,9 @@ void Write(const json::value& value, std::string* out) {
       *out += ']';
       return;
     }
-    case json::kind::double_: *out += std::isfinite(value.get_double()) ? Format("%.6g", value.get_double()) : "0"; return;
+    case json::kind::double_:
+      *out += std::isfinite(value.get_double()) ? Format("%.6g", value.get_double()) : "0";
+      return;
     default: *out += json::serialize(value);
   }
 }
@@ -55,7 +57,10 @@ std::string DumpJson(const json::value& value) {
 json::string JsonString(std::string_view text) { return json::string(MakeValidUtf8(text)); }
 
 std::string ErrorJson(std::string_view type, std::string_view message) {
-  return DumpJson(json::object{{"error", json::object{{"message", JsonString(message)}, {"type", JsonString(type)}, {"param", nullptr}, {"code", nullptr}}}});
+  return DumpJson(json::object{{"error", json::object{{"message", JsonString(message)},
+                                                      {"type", JsonString(type)},
+                                                      {"param", nullptr},
+                                                      {"code", nullptr}}}});
 }
 
 Result<json::object> ParseJsonObject(std::string_view text) {
@@ -66,7 +71,9 @@ Result<json::object> ParseJsonObject(std::string_view text) {
   return std::move(value.get_object());
 }
 
-Status BadField(std::string_view member, std::string_view why) { return InvalidArgument(std::string(member) + ": " + std::string(why)); }
+Status BadField(std::string_view member, std::string_view why) {
+  return InvalidArgument(std::string(member) + ": " + std::string(why));
+}
 
 // The member, or null where it is missing or JSON's null.
 const json::value* FindField(const json::object& object, std::string_view name) {
@@ -74,25 +81,34 @@ const json::value* FindField(const json::object& object, std::string_view name) 
   return value == nullptr || value->is_null() ? nullptr : value;
 }
 
-Result<double> NumberField(const json::object& object, std::string_view name, double low, double high, double otherwise) {
+Result<double> NumberField(const json::object& object, std::string_view name, double low,
+                           double high, double otherwise) {
   const json::value* value = FindField(object, name);
   if (value == nullptr) return otherwise;
   const double number = value->is_number() ? value->to_number<double>() : std::nan("");
-  if (!(number >= low && number <= high)) return BadField(name, "must be a number from " + Format("%g", low) + " to " + Format("%g", high));
+  if (!(number >= low && number <= high))
+    return BadField(name,
+                    "must be a number from " + Format("%g", low) + " to " + Format("%g", high));
   return number;
 }
 
-Result<int64_t> IntegerField(const json::object& object, std::string_view name, int64_t low, int64_t high, int64_t otherwise) {
+Result<int64_t> IntegerField(const json::object& object, std::string_view name, int64_t low,
+                             int64_t high, int64_t otherwise) {
   const json::value* value = FindField(object, name);
   if (value == nullptr) return otherwise;
   // 1e3 and 7.0 are whole numbers, too. A double that is one and below 2^63 has an exact int64_t.
   constexpr double kTooLarge = 9223372036854775808.0;
   const double number = value->is_double() ? value->get_double() : 0;
   if (number != std::floor(number)) return BadField(name, "must be a whole number");
-  const bool whole = value->is_int64() || (value->is_uint64() && value->get_uint64() <= INT64_MAX) ||
+  const bool whole = value->is_int64() ||
+                     (value->is_uint64() && value->get_uint64() <= INT64_MAX) ||
                      (value->is_double() && number >= -kTooLarge && number < kTooLarge);
-  const int64_t integer = !whole ? 0 : value->is_double() ? static_cast<int64_t>(number) : value->to_number<int64_t>();
-  if (!whole || integer < low || integer > high) return BadField(name, "must be a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+  const int64_t integer = !whole               ? 0
+                          : value->is_double() ? static_cast<int64_t>(number)
+                                               : value->to_number<int64_t>();
+  if (!whole || integer < low || integer > high)
+    return BadField(
+        name, "must be a whole number from " + std::to_string(low) + " to " + std::to_string(high));
   return integer;
 }
 
@@ -110,7 +126,8 @@ Result<std::string> StringField(const json::object& object, std::string_view nam
   return std::string(value->get_string());
 }
 
-Result<std::optional<uint32_t>> CountField(const json::object& object, std::string_view name, uint32_t max) {
+Result<std::optional<uint32_t>> CountField(const json::object& object, std::string_view name,
+                                           uint32_t max) {
   LH_ASSIGN_OR_RETURN(const int64_t count, IntegerField(object, name, 0, max, -1));
   return count < 0 ? std::nullopt : std::optional(static_cast<uint32_t>(count));
 }

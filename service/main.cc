@@ -60,7 +60,8 @@ std::string HomeDirectory() {
 // Runs the command and returns its Status; reports nothing.
 Status Execute(const Invocation& invocation, Terminal& terminal) {
   LH_ASSIGN_OR_RETURN(const Config config,
-                      LoadConfig(invocation.flags, GetEnvironment, HomeDirectory(), std::thread::hardware_concurrency()));
+                      LoadConfig(invocation.flags, GetEnvironment, HomeDirectory(),
+                                 std::thread::hardware_concurrency()));
   const ModelCatalog catalog(config.models_dir);
   std::unique_ptr<LanguageModel> model;  // these two outlive the engine
   std::optional<SharedModel> shared;
@@ -68,12 +69,16 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   if (!config.encryption_key.value.empty()) {
     LH_ASSIGN_OR_RETURN(encryption_key, ReadSealKey(config.encryption_key.value));
   }
-  Engine engine({.home = config.home.value, .memory_budget_bytes = config.memory_budget_bytes.value, .encryption_key = encryption_key});
+  Engine engine({.home = config.home.value,
+                 .memory_budget_bytes = config.memory_budget_bytes.value,
+                 .encryption_key = encryption_key});
   const auto load_model_only = [&]() -> Result<LanguageModel*> {
     const std::string memory = std::visit(
         [](const auto& command) {
-          if constexpr (requires { command.memory; }) return command.memory;
-          else return std::string();
+          if constexpr (requires { command.memory; })
+            return command.memory;
+          else
+            return std::string();
         },
         invocation.command);
     LH_ASSIGN_OR_RETURN(const std::string path, ChooseModel(config, catalog, engine, memory));
@@ -86,23 +91,27 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   };
   const auto load_model = [&]() -> Result<SharedModel*> {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
-    shared.emplace(loaded, SharedModelOptions{.room = [&engine] { return engine.HasRoomBeside(); }});
+    shared.emplace(loaded,
+                   SharedModelOptions{.room = [&engine] { return engine.HasRoomBeside(); }});
     LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, &engine));
     if (engine.profile().name == kGenericProfile) {
-      terminal.Note(loaded->info().name + ": has no recall profile, so places are found by their words alone; 'longhold calibrate' learns one");
+      terminal.Note(loaded->info().name +
+                    ": has no recall profile, so places are found by their words alone; 'longhold "
+                    "calibrate' learns one");
     }
     return &*shared;
   };
-  LH_RETURN_IF_ERROR(RunCommand(invocation.command, {.engine = engine,
-                                                     .catalog = catalog,
-                                                     .config = config,
-                                                     .terminal = terminal,
-                                                     .json = invocation.json,
-                                                     .encryption_key = encryption_key,
-                                                     .python = GetEnvironment("LONGHOLD_PYTHON").value_or("python3"),
-                                                     .load_model = load_model,
-                                                     .load_model_only = load_model_only,
-                                                     .catch_signals = CatchSignals}));
+  LH_RETURN_IF_ERROR(RunCommand(invocation.command,
+                                {.engine = engine,
+                                 .catalog = catalog,
+                                 .config = config,
+                                 .terminal = terminal,
+                                 .json = invocation.json,
+                                 .encryption_key = encryption_key,
+                                 .python = GetEnvironment("LONGHOLD_PYTHON").value_or("python3"),
+                                 .load_model = load_model,
+                                 .load_model_only = load_model_only,
+                                 .catch_signals = CatchSignals}));
   return terminal.out_status();
 }
 
@@ -120,7 +129,8 @@ int Main(int argc, const char* const* argv) {
   const Invocation& invocation = std::get<Invocation>(parsed);
   Terminal terminal({.quiet = invocation.quiet, .no_colour = no_colour});
   const Status status = Execute(invocation, terminal);
-  if (terminal.out_closed()) {  // end as a program that does not look after the signal does: quietly
+  // end as a program that does not look after the signal does: quietly
+  if (terminal.out_closed()) {
     signal(SIGPIPE, SIG_DFL);
     raise(SIGPIPE);
   }
@@ -131,7 +141,8 @@ int Main(int argc, const char* const* argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Blocks are 1.5 MB: by default glibc maps each anew and the page faults cost more than the read (1.55 against 0.68 ms).
+  // Blocks are 1.5 MB: by default glibc maps each anew and the page faults cost more than the read
+  // (1.55 against 0.68 ms).
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   try {
@@ -140,7 +151,8 @@ int main(int argc, char** argv) {
     Terminal({}).Error("out of memory; lower --memory-budget, or ingest smaller files");
     return 5;
   } catch (const std::exception& error) {
-    Terminal({}).Error(std::string("internal error: ") + error.what() + "; please report it with the command line");
+    Terminal({}).Error(std::string("internal error: ") + error.what() +
+                       "; please report it with the command line");
     return 1;
   }
 }

@@ -10,7 +10,8 @@
 
 namespace longhold {
 
-// A directory for memories that a command makes for itself; gone with this object unless Keep is called. Move-only.
+// A directory for memories that a command makes for itself; gone with this object unless Keep is
+// called. Move-only.
 class MemoryHome {
  public:
   static Result<MemoryHome> In(const std::string& directory) {
@@ -18,18 +19,24 @@ class MemoryHome {
     home.path_ = std::filesystem::path(directory) / "home";
     std::error_code ec;
     std::filesystem::create_directories(home.path_, ec);
-    if (ec) return InvalidArgument(home.path_.string() + ": cannot be made (" + ec.message() + "); name another directory");
+    if (ec)
+      return InvalidArgument(home.path_.string() + ": cannot be made (" + ec.message() +
+                             "); name another directory");
     return home;
   }
   static Result<MemoryHome> Temporary() {
     std::error_code ec;
     std::string pattern = (std::filesystem::temp_directory_path(ec) / "longhold-XXXXXX").string();
-    if (ec || mkdtemp(pattern.data()) == nullptr) return InvalidArgument("temporary directory: cannot be made; set TMPDIR to one that can be written");
+    if (ec || mkdtemp(pattern.data()) == nullptr)
+      return InvalidArgument(
+          "temporary directory: cannot be made; set TMPDIR to one that can be written");
     MemoryHome home;
     home.path_ = pattern;
     return home;
   }
-  MemoryHome(MemoryHome&& other) noexcept : path_(std::move(other.path_)), keep_(other.keep_) { other.path_.clear(); }
+  MemoryHome(MemoryHome&& other) noexcept : path_(std::move(other.path_)), keep_(other.keep_) {
+    other.path_.clear();
+  }
   MemoryHome& operator=(MemoryHome&&) = delete;
   ~MemoryHome() {
     std::error_code ec;

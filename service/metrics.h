@@ -13,7 +13,8 @@
 
 namespace longhold {
 
-// No label says what was asked or by whom, and none has more values than there are routes and codes.
+// No label says what was asked or by whom, and none has more values than there are routes and
+// codes.
 class Metrics {
  public:
   Metrics();
@@ -21,7 +22,8 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // A request was answered, or its client had gone: `status` 0. `seconds` from its last byte to the reply's.
+  // A request was answered, or its client had gone: `status` 0. `seconds` from its last byte to the
+  // reply's.
   void Request(std::string_view route, unsigned status, double seconds);
   void Answer(const AskReply& reply);
   void Recall(const RecallReply& reply);

@@ -1,4 +1,5 @@
-// Something limited that the clients of a server share, such as connections or bytes in RAM: how much each has, so that none takes what all need.
+// Something limited that the clients of a server share, such as connections or bytes in RAM: how
+// much each has, so that none takes what all need.
 //
 // Owner: the HTTP server, one for each such thing. Thread use: *confined*.
 #pragma once
@@ -9,8 +10,9 @@
 
 namespace longhold {
 
-// By what clients are told apart: their address, or the /64 network of an IPv6 address, which is what one client is usually given. An IPv4 address in
-// IPv6's form is itself. Clients behind one proxy are one.
+// By what clients are told apart: their address, or the /64 network of an IPv6 address, which is
+// what one client is usually given. An IPv4 address in IPv6's form is itself. Clients behind one
+// proxy are one.
 std::string PeerOf(const std::string& address);
 
 class PeerShares {

@@ -27,22 +27,29 @@ Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const M
   const std::string path = named ? config.profile.value : ProfilePath(config, model);
   std::error_code ec;
   if (!fs::exists(path, ec)) {
-    if (named) return NotFound("recall profile " + path + ": not found; 'longhold calibrate --out FILE' writes one");
+    if (named)
+      return NotFound("recall profile " + path +
+                      ": not found; 'longhold calibrate --out FILE' writes one");
     return std::optional<RecallProfile>();
   }
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file.get() < 0) return InvalidArgument("recall profile " + path + ": cannot be read; check its permissions");
-  LH_ASSIGN_OR_RETURN(const std::string text, ReadDescriptor(file.get(), "recall profile " + path, kProfileBytesMax));
+  if (file.get() < 0)
+    return InvalidArgument("recall profile " + path + ": cannot be read; check its permissions");
+  LH_ASSIGN_OR_RETURN(const std::string text,
+                      ReadDescriptor(file.get(), "recall profile " + path, kProfileBytesMax));
   LH_ASSIGN_OR_RETURN(RecallProfile profile, RecallProfile::Parse(text, path));
   if (!profile.Matches(model)) {
-    return InvalidArgument("recall profile " + path + ": is for " + profile.architecture + " with " + std::to_string(profile.layer_count) +
-                           " layers and another shape than " + model.name + "; calibrate this model, or leave the profile away");
+    return InvalidArgument("recall profile " + path + ": is for " + profile.architecture +
+                           " with " + std::to_string(profile.layer_count) +
+                           " layers and another shape than " + model.name +
+                           "; calibrate this model, or leave the profile away");
   }
   return std::optional<RecallProfile>(std::move(profile));
 }
 
 Status UseModelWithProfile(const Config& config, LanguageModel* model, Engine* engine) {
-  LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile, ChooseProfile(config, model->info()));
+  LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile,
+                      ChooseProfile(config, model->info()));
   return engine->UseModel(model, profile ? &*profile : nullptr);
 }
 
@@ -55,7 +62,9 @@ Status WriteProfile(const RecallProfile& profile, const std::string& path) {
   out << profile.ToJson();
   out.close();
   if (out) fs::rename(part, path, ec);
-  if (!out || ec) return InvalidArgument("recall profile " + path + ": cannot be written; name another file with --out");
+  if (!out || ec)
+    return InvalidArgument("recall profile " + path +
+                           ": cannot be written; name another file with --out");
   return OkStatus();
 }
 

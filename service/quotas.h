@@ -1,4 +1,5 @@
-// How much each tenant has asked for of late, held against its limits. Kept in RAM: a restart begins anew.
+// How much each tenant has asked for of late, held against its limits. Kept in RAM: a restart
+// begins anew.
 //
 // Owner: the Api. Thread use: safe to call concurrently.
 #pragma once
@@ -14,9 +15,10 @@
 
 namespace longhold {
 
-// Each limit of a rate is a bucket that holds as much as the limit, begins full, and fills as fast as the limit says. A request takes its one
-// at once and is refused where there is none; tokens are known afterwards, so a tenant may ask while it has some left, and what is overdrawn has
-// to fill again first.
+// Each limit of a rate is a bucket that holds as much as the limit, begins full, and fills as fast
+// as the limit says. A request takes its one at once and is refused where there is none; tokens are
+// known afterwards, so a tenant may ask while it has some left, and what is overdrawn has to fill
+// again first.
 class Quotas {
  public:
   using Time = std::chrono::steady_clock::time_point;

@@ -11,11 +11,14 @@ namespace json = boost::json;
 
 namespace {
 
-json::value TextOrNull(std::string_view text) { return text.empty() ? json::value(nullptr) : json::value(JsonString(text)); }
+json::value TextOrNull(std::string_view text) {
+  return text.empty() ? json::value(nullptr) : json::value(JsonString(text));
+}
 
 // Not what others ask all the time and learn nothing by.
 bool IsAudited(std::string_view route, unsigned status) {
-  const bool idle = route == "/healthz" || route == "/readyz" || route == "/metrics" || route == "/v1/models";
+  const bool idle =
+      route == "/healthz" || route == "/readyz" || route == "/metrics" || route == "/v1/models";
   return !idle || status >= 400;
 }
 
@@ -37,7 +40,11 @@ void RequestRecord::End(unsigned status, unsigned meant) {
   sinks_->metrics->Request(access_.route, status, seconds.count());
   if (!logged()) return;
   // A request that was cut off in its first line has no method.
-  json::object line{{"time", UtcTime()}, {"id", JsonString(id_)}, {"peer", JsonString(peer_)}, {"key", TextOrNull(access_.key)}, {"method", TextOrNull(method_)}};
+  json::object line{{"time", UtcTime()},
+                    {"id", JsonString(id_)},
+                    {"peer", JsonString(peer_)},
+                    {"key", TextOrNull(access_.key)},
+                    {"method", TextOrNull(method_)}};
   if (!traceparent_.empty()) line["traceparent"] = JsonString(traceparent_);
   line["route"] = JsonString(access_.route);
   line["status"] = status;
@@ -47,7 +54,8 @@ void RequestRecord::End(unsigned status, unsigned meant) {
     entry["tenant"] = TextOrNull(access_.tenant);
     entry["memory"] = TextOrNull(access_.memory);
     // Who sends many of them fills no disk.
-    access_.stranger ? sinks_->audit->WriteOfStranger(DumpJson(entry)) : sinks_->audit->Write(DumpJson(entry));
+    access_.stranger ? sinks_->audit->WriteOfStranger(DumpJson(entry))
+                     : sinks_->audit->Write(DumpJson(entry));
   }
   line["seconds"] = seconds.count();
   if (sinks_->log) sinks_->log(DumpJson(line));

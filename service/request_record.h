@@ -1,4 +1,5 @@
-// How a request ended, told to the metrics and the logs: who asked which route, never what was asked or answered.
+// How a request ended, told to the metrics and the logs: who asked which route, never what was
+// asked or answered.
 //
 // Owner: the Api. Thread use: a record is told of an end from any thread; the first one counts.
 #pragma once
@@ -18,10 +19,10 @@ namespace longhold {
 
 // What is told of a request beside how it ended. Value type.
 struct Access {
-  bool stranger = true;              // no key let it in, nor was none needed
-  std::string key, tenant;           // of the client; empty: none
-  std::string memory;                // that it is about, as the client calls it; empty: none
-  std::string_view route = "none";   // a pattern of Api::Table, which lives as long as the program
+  bool stranger = true;             // no key let it in, nor was none needed
+  std::string key, tenant;          // of the client; empty: none
+  std::string memory;               // that it is about, as the client calls it; empty: none
+  std::string_view route = "none";  // a pattern of Api::Table, which lives as long as the program
 };
 
 // Where it is told. What is borrowed outlives the records.
@@ -31,7 +32,8 @@ struct RecordSinks {
   AuditLog* audit = nullptr;                  // null: none
 };
 
-// From a request's header to its end. One that is dropped before it was told of an end is told of as a request whose client had gone.
+// From a request's header to its end. One that is dropped before it was told of an end is told of
+// as a request whose client had gone.
 class RequestRecord {
  public:
   RequestRecord(const RecordSinks* sinks, const HttpRequest& head);
@@ -74,7 +76,9 @@ class RecordedExchange final : public HttpExchange {
     exchange_->EndStream();
   }
   void BeginBytes(const std::string& content_type) override { exchange_->BeginBytes(content_type); }
-  bool WriteBytes(std::string piece, std::function<void()> ready) override { return exchange_->WriteBytes(std::move(piece), std::move(ready)); }
+  bool WriteBytes(std::string piece, std::function<void()> ready) override {
+    return exchange_->WriteBytes(std::move(piece), std::move(ready));
+  }
   void Break() override {
     End(500);
     exchange_->Break();

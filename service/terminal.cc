@@ -43,8 +43,10 @@ void Terminal::Out(std::string_view text) {
 
 Status Terminal::out_status() const {
   if (out_errno_ == 0) return OkStatus();
-  if (out_errno_ == ENOSPC || out_errno_ == EDQUOT) return ResourceExhausted("stdout: the disk is full; free some space and run it again");
-  return InvalidArgument("stdout: cannot be written (" + std::string(std::strerror(out_errno_)) + "); check where it goes");
+  if (out_errno_ == ENOSPC || out_errno_ == EDQUOT)
+    return ResourceExhausted("stdout: the disk is full; free some space and run it again");
+  return InvalidArgument("stdout: cannot be written (" + std::string(std::strerror(out_errno_)) +
+                         "); check where it goes");
 }
 
 // stderr that cannot be written has nobody to be told.
@@ -54,7 +56,8 @@ void Terminal::Note(std::string_view line) {
   if (options_.quiet) return;
   Redraw("");
   const std::string printable = MakePrintable(line);
-  WriteError(colour_ ? std::string(kDim) + printable + std::string(kPlain) + "\n" : printable + "\n");
+  WriteError(colour_ ? std::string(kDim) + printable + std::string(kPlain) + "\n"
+                     : printable + "\n");
 }
 
 void Terminal::Warn(std::string_view line) {

@@ -21,20 +21,23 @@ class Terminal {
  public:
   explicit Terminal(const TerminalOptions& options);
 
-  // Data. Writes at once, so that a streamed answer is seen. After a failure nothing more is written.
+  // Data. Writes at once, so that a streamed answer is seen. After a failure nothing more is
+  // written.
   void Out(std::string_view text);
   bool out_is_terminal() const { return out_is_terminal_; }
   bool error_is_terminal() const { return error_is_terminal_; }
   // The reader of stdout went away (`| head`): nobody to write for, and no error either.
   bool out_closed() const { return out_closed_; }
-  // Ok, or why stdout could not be written: resource_exhausted on a full disk. Not for a reader that went away.
+  // Ok, or why stdout could not be written: resource_exhausted on a full disk. Not for a reader
+  // that went away.
   Status out_status() const;
 
   // One line of progress, unless quiet. Dimmed on a terminal.
   void Note(std::string_view line);
   // One line that is shown even when quiet.
   void Warn(std::string_view line);
-  // Replaces the line that stands on the terminal's bottom; "" takes it away. Nothing when stderr is no terminal, or quiet.
+  // Replaces the line that stands on the terminal's bottom; "" takes it away. Nothing when stderr
+  // is no terminal, or quiet.
   void Redraw(std::string_view line);
   // "longhold: message" as one printable line.
   void Error(std::string_view message);

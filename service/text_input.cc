@@ -24,9 +24,13 @@ constexpr uint64_t kReadBytes = 1 << 20;
 constexpr size_t kNamesInNote = 5;
 
 Status OpenError(const std::string& name, int error) {
-  if (error == ENOENT || error == ENOTDIR) return NotFound(name + ": no such file or directory; check the path");
-  if (error == EACCES || error == EPERM) return InvalidArgument(name + ": no permission to read it; change its permissions or run as its owner");
-  return InvalidArgument(name + ": cannot be read (" + std::strerror(error) + "); check the file and its disk");
+  if (error == ENOENT || error == ENOTDIR)
+    return NotFound(name + ": no such file or directory; check the path");
+  if (error == EACCES || error == EPERM)
+    return InvalidArgument(
+        name + ": no permission to read it; change its permissions or run as its owner");
+  return InvalidArgument(name + ": cannot be read (" + std::strerror(error) +
+                         "); check the file and its disk");
 }
 
 Result<std::string> ReadFile(const std::string& path, const std::string& name) {
@@ -35,8 +39,9 @@ Result<std::string> ReadFile(const std::string& path, const std::string& name) {
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return OpenError(name, errno);
   if (S_ISREG(info.st_mode) && static_cast<uint64_t>(info.st_size) > kTextBytesMax) {
-    return ResourceExhausted(name + ": " + std::to_string(info.st_size) + " bytes, a document may have " +
-                             std::to_string(kTextBytesMax) + "; split it into several files");
+    return ResourceExhausted(name + ": " + std::to_string(info.st_size) +
+                             " bytes, a document may have " + std::to_string(kTextBytesMax) +
+                             "; split it into several files");
   }
   return ReadDescriptor(fd.get(), name, kTextBytesMax);
 }
@@ -51,7 +56,8 @@ struct Skipped {
     if (++count <= kNamesInNote) names.push_back(name);
   }
   std::string Note() const {
-    std::string note = "skipped " + std::to_string(count) + (count == 1 ? " file: " : " files: ") + why + " (";
+    std::string note =
+        "skipped " + std::to_string(count) + (count == 1 ? " file: " : " files: ") + why + " (";
     for (size_t i = 0; i < names.size(); ++i) note += (i > 0 ? ", " : "") + names[i];
     return note + (count > names.size() ? ", ..." : "") + ")";
   }
@@ -63,7 +69,8 @@ class Collector {
   Status Add(const std::string& path, int stdin_fd) {
     if (path == "-") return AddStdin(stdin_fd);
     struct stat info;
-    if (path.empty() || stat(path.c_str(), &info) != 0) return OpenError(path.empty() ? "''" : path, path.empty() ? ENOENT : errno);
+    if (path.empty() || stat(path.c_str(), &info) != 0)
+      return OpenError(path.empty() ? "''" : path, path.empty() ? ENOENT : errno);
     if (S_ISDIR(info.st_mode)) return AddDirectory(path);
     TextSource source{.name = DocumentName(path), .path = path};
     LH_ASSIGN_OR_RETURN(std::string text, ReadFile(path, path));
@@ -82,7 +89,9 @@ class Collector {
 
  private:
   Status Take(TextSource source) {
-    if (inputs_.sources.size() >= kTextFilesMax) return ResourceExhausted(source.name + ": more than " + std::to_string(kTextFilesMax) + " files; ingest them in several calls");
+    if (inputs_.sources.size() >= kTextFilesMax)
+      return ResourceExhausted(source.name + ": more than " + std::to_string(kTextFilesMax) +
+                               " files; ingest them in several calls");
     if (names_.insert(source.name).second) inputs_.sources.push_back(std::move(source));
     return OkStatus();
   }
@@ -121,7 +130,8 @@ class Collector {
     }
     if (!found) {
       return InvalidArgument(path + ": no text in this directory (" + std::to_string(files.size()) +
-                             (files.size() == 1 ? " file" : " files") + " looked at); name a directory with UTF-8 text files");
+                             (files.size() == 1 ? " file" : " files") +
+                             " looked at); name a directory with UTF-8 text files");
     }
     return OkStatus();
   }
@@ -139,7 +149,9 @@ class Collector {
         it.disable_recursion_pending();
       } else if (it->is_regular_file(type_ec)) {
         files->push_back(at);
-        if (files->size() > kTextFilesMax) return ResourceExhausted(dir + ": more than " + std::to_string(kTextFilesMax) + " files; ingest its parts");
+        if (files->size() > kTextFilesMax)
+          return ResourceExhausted(dir + ": more than " + std::to_string(kTextFilesMax) +
+                                   " files; ingest its parts");
       }
       it.increment(ec);
     }
@@ -148,7 +160,8 @@ class Collector {
 
   TextInputs inputs_;
   std::set<std::string> names_;
-  Skipped not_text_{.why = "not UTF-8 text", .names = {}}, empty_{.why = "empty", .names = {}}, too_large_{.why = "larger than 1 GiB", .names = {}};
+  Skipped not_text_{.why = "not UTF-8 text", .names = {}}, empty_{.why = "empty", .names = {}},
+      too_large_{.why = "larger than 1 GiB", .names = {}};
 };
 
 }  // namespace
@@ -166,19 +179,22 @@ std::string DocumentName(std::string_view path) {
 
 Status CheckText(const std::string& name, std::string_view text) {
   if (text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos) {
-    return InvalidArgument(name + (text.empty() ? ": is empty" : ": holds nothing but white space") + "; name a file with text");
+    return InvalidArgument(name +
+                           (text.empty() ? ": is empty" : ": holds nothing but white space") +
+                           "; name a file with text");
   }
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
     return InvalidArgument(name + ": is UTF-16; convert it with 'iconv -f UTF-16 -t UTF-8'");
   }
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
-    return InvalidArgument(name + ": is binary (a zero byte at byte " + std::to_string(zero) + "); extract its text first");
+    return InvalidArgument(name + ": is binary (a zero byte at byte " + std::to_string(zero) +
+                           "); extract its text first");
   }
   if (const auto bad = FirstInvalidUtf8(text)) {
     char byte[8];
     std::snprintf(byte, sizeof(byte), "0x%02X", static_cast<unsigned char>(text[*bad]));
-    return InvalidArgument(name + ": not valid UTF-8 at byte " + std::to_string(*bad) + " (" + byte +
-                           "); convert it, for example with 'iconv -f ISO-8859-1 -t UTF-8'");
+    return InvalidArgument(name + ": not valid UTF-8 at byte " + std::to_string(*bad) + " (" +
+                           byte + "); convert it, for example with 'iconv -f ISO-8859-1 -t UTF-8'");
   }
   return OkStatus();
 }
@@ -187,7 +203,9 @@ Result<std::string> ReadDescriptor(int fd, const std::string& name, uint64_t byt
   std::string text;
   struct stat info;
   if (fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) return OpenError(name, EISDIR);
-  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode)) text.reserve(static_cast<size_t>(std::min<uint64_t>(static_cast<uint64_t>(info.st_size) + 1, bytes_max)));
+  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode))
+    text.reserve(static_cast<size_t>(
+        std::min<uint64_t>(static_cast<uint64_t>(info.st_size) + 1, bytes_max)));
   uint64_t used = 0;
   for (;;) {
     text.resize(used + kReadBytes);
@@ -197,7 +215,8 @@ Result<std::string> ReadDescriptor(int fd, const std::string& name, uint64_t byt
     used += static_cast<uint64_t>(n);
     if (n == 0) break;
     if (used > bytes_max) {
-      return ResourceExhausted(name + ": more than " + std::to_string(bytes_max) + " bytes; split it into several");
+      return ResourceExhausted(name + ": more than " + std::to_string(bytes_max) +
+                               " bytes; split it into several");
     }
   }
   text.resize(used);

@@ -1,6 +1,8 @@
-// What the user names on the command line as texts: files, directories, "-". Finds them, checks them, reads them.
+// What the user names on the command line as texts: files, directories, "-". Finds them, checks
+// them, reads them.
 //
-// Everything named is checked before anything is ingested, so that a typing error in the third path costs nothing.
+// Everything named is checked before anything is ingested, so that a typing error in the third path
+// costs nothing.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +15,13 @@
 
 namespace longhold {
 
-inline constexpr uint64_t kTextBytesMax = 1ull << 30;   // of one document
-inline constexpr size_t kTextFilesMax = 1'000'000;      // of one call
+inline constexpr uint64_t kTextBytesMax = 1ull << 30;  // of one document
+inline constexpr size_t kTextFilesMax = 1'000'000;     // of one call
 
 // One text that will become a document.
 struct TextSource {
-  std::string name;   // of the document: the path as the user gave it without "./", "stdin" for "-"
-  std::string path;   // of the file; empty for stdin
+  std::string name;  // of the document: the path as the user gave it without "./", "stdin" for "-"
+  std::string path;  // of the file; empty for stdin
   uint64_t bytes = 0;
   std::optional<std::string> text;  // held where it cannot be read twice: stdin and pipes
 };
@@ -32,14 +34,15 @@ struct TextInputs {
 // Without leading "./", doubled and trailing slashes.
 std::string DocumentName(std::string_view path);
 
-// Ok when `text` can become a document. Errors: invalid_argument, naming `name`: empty, binary, UTF-16, or not valid UTF-8
-// with the byte where that begins.
+// Ok when `text` can become a document. Errors: invalid_argument, naming `name`: empty, binary,
+// UTF-16, or not valid UTF-8 with the byte where that begins.
 Status CheckText(const std::string& name, std::string_view text);
 
-// Resolves `paths` to texts that pass CheckText. Within directories, hidden entries and symbolic links to directories are
-// passed over; binary, empty and oversized files too, with a note. A path that is named twice counts once.
-// Reads `stdin_fd` to its end for "-". Errors: not_found; invalid_argument (also: a directory without any text, no
-// permission); resource_exhausted (a text above kTextBytesMax).
+// Resolves `paths` to texts that pass CheckText. Within directories, hidden entries and symbolic
+// links to directories are passed over; binary, empty and oversized files too, with a note. A path
+// that is named twice counts once. Reads `stdin_fd` to its end for "-". Errors: not_found;
+// invalid_argument (also: a directory without any text, no permission); resource_exhausted (a text
+// above kTextBytesMax).
 Result<TextInputs> CollectInputs(const std::vector<std::string>& paths, int stdin_fd);
 
 // The source's text, checked again: the file may have changed since.

@@ -39,8 +39,10 @@ class OutputFile {
     OutputFile out;
     struct stat there;
     const bool exists = ::stat(path.c_str(), &there) == 0;
-    if (exists && S_ISDIR(there.st_mode)) return InvalidArgument(path + ": is a directory; name a file");
-    if (exists && S_ISREG(there.st_mode)) return AlreadyExists(path + ": is there already; name another file, or remove it first");
+    if (exists && S_ISDIR(there.st_mode))
+      return InvalidArgument(path + ": is a directory; name a file");
+    if (exists && S_ISREG(there.st_mode))
+      return AlreadyExists(path + ": is there already; name another file, or remove it first");
     out.path_ = path;
     out.part_ = exists ? path : path + ".part";
     out.file_.reset(std::fopen(out.part_.c_str(), "wb"));
@@ -53,12 +55,16 @@ class OutputFile {
   }
 
   Status Write(std::string_view bytes) {
-    return std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) == bytes.size() ? OkStatus() : FileError(path_, errno);
+    return std::fwrite(bytes.data(), 1, bytes.size(), file_.get()) == bytes.size()
+               ? OkStatus()
+               : FileError(path_, errno);
   }
   Status Close() {
     if (std::fflush(file_.get()) != 0) return FileError(path_, errno);
     // Devices cannot be synced, and need not be.
-    if (part_ != path_ && (::fsync(::fileno(file_.get())) != 0 || std::rename(part_.c_str(), path_.c_str()) != 0)) return FileError(path_, errno);
+    if (part_ != path_ &&
+        (::fsync(::fileno(file_.get())) != 0 || std::rename(part_.c_str(), path_.c_str()) != 0))
+      return FileError(path_, errno);
     file_.reset();
     return OkStatus();
   }
@@ -86,23 +92,29 @@ Status RunExportCommand(const ExportCommand& command, const CommandContext& c) {
   {
     StatusLine line(&c.terminal);
     uint64_t done = 0;
-    LH_ASSIGN_OR_RETURN(report, c.engine.Export(command.memory, [&](std::string_view bytes) -> Status {
-      if (stop != nullptr && stop->load()) return Cancelled("export of " + command.memory + ": stopped");
-      if (to_stdout) {
-        c.terminal.Out(bytes);
-        if (c.terminal.out_closed()) return Cancelled("export of " + command.memory + ": nobody reads it");
-        LH_RETURN_IF_ERROR(c.terminal.out_status());
-      } else {
-        LH_RETURN_IF_ERROR(file->Write(bytes));
-      }
-      done += bytes.size();
-      if (done >= kShownFrom) line.Show("export", command.memory + ": " + FormatBytes(done) + " written");
-      return OkStatus();
-    }));
+    LH_ASSIGN_OR_RETURN(
+        report, c.engine.Export(command.memory, [&](std::string_view bytes) -> Status {
+          if (stop != nullptr && stop->load())
+            return Cancelled("export of " + command.memory + ": stopped");
+          if (to_stdout) {
+            c.terminal.Out(bytes);
+            if (c.terminal.out_closed())
+              return Cancelled("export of " + command.memory + ": nobody reads it");
+            LH_RETURN_IF_ERROR(c.terminal.out_status());
+          } else {
+            LH_RETURN_IF_ERROR(file->Write(bytes));
+          }
+          done += bytes.size();
+          if (done >= kShownFrom)
+            line.Show("export", command.memory + ": " + FormatBytes(done) + " written");
+          return OkStatus();
+        }));
   }
   if (to_stdout) return OkStatus();
   LH_RETURN_IF_ERROR(file->Close());
-  c.terminal.Out(c.json ? TransferJson(report, command.file) + "\n" : command.memory + ": " + FormatBytes(report.bytes) + " in " + command.file + "\n");
+  c.terminal.Out(c.json ? TransferJson(report, command.file) + "\n"
+                        : command.memory + ": " + FormatBytes(report.bytes) + " in " +
+                              command.file + "\n");
   return OkStatus();
 }
 
@@ -116,14 +128,20 @@ Status RunImportCommand(const ImportCommand& command, const CommandContext& c) {
   {
     StatusLine line(&c.terminal);
     uint64_t done = 0;
-    LH_ASSIGN_OR_RETURN(report, c.engine.Import([&](std::span<char> out) -> Result<size_t> {
-      if (stop != nullptr && stop->load()) return Cancelled("import of " + command.file + ": stopped, nothing is kept");
-      const size_t got = std::fread(out.data(), 1, out.size(), file);
-      if (got == 0 && std::ferror(file) != 0) return FileError(command.file, errno);
-      done += got;
-      if (done >= kShownFrom) line.Show("import", command.file + ": " + FormatBytes(done) + " read");
-      return got;
-    }, command.into));
+    LH_ASSIGN_OR_RETURN(
+        report,
+        c.engine.Import(
+            [&](std::span<char> out) -> Result<size_t> {
+              if (stop != nullptr && stop->load())
+                return Cancelled("import of " + command.file + ": stopped, nothing is kept");
+              const size_t got = std::fread(out.data(), 1, out.size(), file);
+              if (got == 0 && std::ferror(file) != 0) return FileError(command.file, errno);
+              done += got;
+              if (done >= kShownFrom)
+                line.Show("import", command.file + ": " + FormatBytes(done) + " read");
+              return got;
+            },
+            command.into));
   }
   if (c.json) {
     c.terminal.Out(TransferJson(report, command.file) + "\n");

@@ -1,4 +1,5 @@
-// Work that waits, by tenant. Tenants take turns: whose work is next does not depend on how much another one has sent.
+// Work that waits, by tenant. Tenants take turns: whose work is next does not depend on how much
+// another one has sent.
 //
 // Owner: a queue that runs the work. Thread use: *confined*.
 #pragma once
@@ -20,13 +21,14 @@ class Turns {
   // False, and `work` is not kept, when too much waits. An empty tenant is the operator.
   bool Add(const std::string& tenant, Work work) {
     const auto own = waiting_.find(tenant);
-    if (size_ >= all_max_ || (own == waiting_.end() ? 0 : own->second.size()) >= own_max_) return false;
+    if (size_ >= all_max_ || (own == waiting_.end() ? 0 : own->second.size()) >= own_max_)
+      return false;
     waiting_[tenant].push_back(std::move(work));
     ++size_;
     return true;
   }
-  // The first that waits of the tenant whose turn it is among those for whom `may(tenant, first)` holds; null where there is none. Valid until
-  // the next call of Add or Take.
+  // The first that waits of the tenant whose turn it is among those for whom `may(tenant, first)`
+  // holds; null where there is none. Valid until the next call of Add or Take.
   template <typename May>
   const Work* Next(const May& may) {
     next_ = waiting_.upper_bound(last_);
@@ -36,7 +38,8 @@ class Turns {
     }
     return nullptr;
   }
-  // What the last call of Next gave, and whose it is: that tenant has had its turn. Must hold: it was not null.
+  // What the last call of Next gave, and whose it is: that tenant has had its turn. Must hold: it
+  // was not null.
   std::pair<std::string, Work> Take() {
     std::pair<std::string, Work> taken(next_->first, std::move(next_->second.front()));
     next_->second.pop_front();

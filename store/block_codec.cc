@@ -10,7 +10,8 @@
 namespace longhold {
 namespace {
 
-// docs/formats/block.md has the layout. Numbers are little-endian, and so is every machine we build for.
+// docs/formats/block.md has the layout. Numbers are little-endian, and so is every machine we build
+// for.
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[4] = {'L', 'H', 'K', 'V'};
@@ -32,7 +33,6 @@ T Load(std::string_view in, size_t offset) {
   return value;
 }
 
-
 // What a value says about itself, once it is known to be whole.
 struct Frame {
   uint16_t codec = 0;
@@ -42,13 +42,17 @@ struct Frame {
 
 Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
   if (bytes.size() < kHeaderBytes + kChecksumBytes) {
-    return DataLoss("decode block: " + std::to_string(bytes.size()) + " bytes are shorter than any block");
+    return DataLoss("decode block: " + std::to_string(bytes.size()) +
+                    " bytes are shorter than any block");
   }
-  if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0) return DataLoss("decode block: wrong magic");
+  if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0)
+    return DataLoss("decode block: wrong magic");
   const std::string_view body = bytes.substr(0, bytes.size() - kChecksumBytes);
-  if (Hash64(body) != Load<uint64_t>(bytes, body.size())) return DataLoss("decode block: checksum mismatch");
+  if (Hash64(body) != Load<uint64_t>(bytes, body.size()))
+    return DataLoss("decode block: checksum mismatch");
 
-  // From here on the bytes are what some writer wrote; it may be a newer, a broken or a hostile one.
+  // From here on the bytes are what some writer wrote; it may be a newer, a broken or a hostile
+  // one.
   if (const auto version = Load<uint16_t>(body, 4); version != kVersion) {
     return DataLoss("decode block: version " + std::to_string(version) + ", this build reads 1");
   }
@@ -59,8 +63,9 @@ Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
   if (Load<uint16_t>(body, 10) != 0) return DataLoss("decode block: unknown flags");
   const BlockShape shape{.layers = Load<uint32_t>(body, 12), .kv_width = Load<uint32_t>(body, 16)};
   if (!(shape == expected)) {
-    return DataLoss("decode block: shape " + std::to_string(shape.layers) + " x " + std::to_string(shape.kv_width) +
-                    ", expected " + std::to_string(expected.layers) + " x " + std::to_string(expected.kv_width));
+    return DataLoss("decode block: shape " + std::to_string(shape.layers) + " x " +
+                    std::to_string(shape.kv_width) + ", expected " +
+                    std::to_string(expected.layers) + " x " + std::to_string(expected.kv_width));
   }
   Frame frame;
   frame.codec = Load<uint16_t>(body, 8);
@@ -70,8 +75,8 @@ Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
   }
   frame.payload = body.substr(header_bytes);
   if (Load<uint64_t>(body, 24) != frame.payload.size()) {
-    return DataLoss("decode block: payload of " + std::to_string(frame.payload.size()) + " bytes, the header says " +
-                    std::to_string(Load<uint64_t>(body, 24)));
+    return DataLoss("decode block: payload of " + std::to_string(frame.payload.size()) +
+                    " bytes, the header says " + std::to_string(Load<uint64_t>(body, 24)));
   }
   return frame;
 }
@@ -83,7 +88,9 @@ class ExactBlockCodec final : public BlockCodec {
  private:
   uint16_t id() const override { return kCodecExact; }
 
-  static size_t RowsBytes(const KvBlock& block) { return size_t{block.tokens} * block.shape.kv_width * sizeof(uint16_t); }
+  static size_t RowsBytes(const KvBlock& block) {
+    return size_t{block.tokens} * block.shape.kv_width * sizeof(uint16_t);
+  }
 
   void AppendPayload(const KvBlock& block, std::string* out) const override {
     const size_t rows_bytes = RowsBytes(block);
@@ -97,7 +104,8 @@ class ExactBlockCodec final : public BlockCodec {
   Status ReadPayload(std::string_view payload, KvBlock* block) const override {
     const size_t rows_bytes = RowsBytes(*block);
     if (payload.size() != size_t{block->shape.layers} * 2 * rows_bytes) {
-      return DataLoss("decode block: payload of " + std::to_string(payload.size()) + " bytes, expected " +
+      return DataLoss("decode block: payload of " + std::to_string(payload.size()) +
+                      " bytes, expected " +
                       std::to_string(size_t{block->shape.layers} * 2 * rows_bytes));
     }
     if (rows_bytes == 0) return OkStatus();  // nothing to copy, and no data() to copy it to
@@ -110,9 +118,11 @@ class ExactBlockCodec final : public BlockCodec {
   }
 };
 
-// Every codec that can be named, the exact one first. Of those that share a format the first one decodes for all.
+// Every codec that can be named, the exact one first. Of those that share a format the first one
+// decodes for all.
 const std::vector<const BlockCodec*>& Codecs() {
-  static const auto k5v4 = NewRoundedCodec("k5v4", {}), k4v4 = NewRoundedCodec("k4v4", {.key_step = 0.25f, .value_step = 0.33f});
+  static const auto k5v4 = NewRoundedCodec("k5v4", {}),
+                    k4v4 = NewRoundedCodec("k4v4", {.key_step = 0.25f, .value_step = 0.33f});
   static const std::vector<const BlockCodec*> codecs = {&ExactCodec(), k5v4.get(), k4v4.get()};
   return codecs;
 }
@@ -148,8 +158,8 @@ std::string BlockCodec::Encode(const KvBlock& block) const {
 Result<KvBlock> BlockCodec::Decode(std::string_view bytes, const BlockShape& expected) const {
   LH_ASSIGN_OR_RETURN(const Frame frame, OpenFrame(bytes, expected));
   if (frame.codec != id()) {
-    return DataLoss("decode block: codec " + std::to_string(frame.codec) + ", expected " + std::to_string(id()) + " (" +
-                    std::string(name()) + ")");
+    return DataLoss("decode block: codec " + std::to_string(frame.codec) + ", expected " +
+                    std::to_string(id()) + " (" + std::string(name()) + ")");
   }
   KvBlock block = KvBlock::Empty(expected);
   block.tokens = frame.tokens;
@@ -183,11 +193,13 @@ bool IsCodecName(std::string_view name) {
 
 std::string CodecList() {
   std::string list;
-  for (const std::string_view name : CodecNames()) list += (list.empty() ? "" : ", ") + std::string(name);
+  for (const std::string_view name : CodecNames())
+    list += (list.empty() ? "" : ", ") + std::string(name);
   return list;
 }
 
-Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected, const BlockCodec* own) {
+Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected,
+                            const BlockCodec* own) {
   // The id stands where OpenFrame finds it again; what it names checks everything.
   const uint16_t id = bytes.size() >= kHeaderBytes ? Load<uint16_t>(bytes, 8) : kCodecExact;
   if (own != nullptr && own->id() == id) return own->Decode(bytes, expected);
@@ -196,7 +208,8 @@ Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected, 
   }
   LH_ASSIGN_OR_RETURN(const Frame frame, OpenFrame(bytes, expected));
   return DataLoss("decode block: codec " + std::to_string(frame.codec) +
-                  (frame.codec == kCodecTransform ? ", whose basis is damaged or missing" : ", which this longhold lacks"));
+                  (frame.codec == kCodecTransform ? ", whose basis is damaged or missing"
+                                                  : ", which this longhold lacks"));
 }
 
 }  // namespace longhold

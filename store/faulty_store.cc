@@ -21,14 +21,18 @@ class FaultyStore final : public ColdStore {
   Status Write(WriteBatch batch, Durability durability) override {
     const uint64_t n = ++writes_;
     if (plan_.fail_write_after != 0 && n >= plan_.fail_write_after) {
-      return ResourceExhausted("write " + std::to_string(n) + ": injected: no space left on device");
+      return ResourceExhausted("write " + std::to_string(n) +
+                               ": injected: no space left on device");
     }
     return base_.Write(std::move(batch), durability);
   }
 
-  Result<std::string> Get(Table table, std::string_view key) override { return Break(table, base_.Get(table, key)); }
+  Result<std::string> Get(Table table, std::string_view key) override {
+    return Break(table, base_.Get(table, key));
+  }
 
-  std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) override {
+  std::vector<Result<std::string>> MultiGet(Table table,
+                                            const std::vector<std::string>& keys) override {
     std::vector<Result<std::string>> results = base_.MultiGet(table, keys);
     for (auto& result : results) result = Break(table, std::move(result));
     return results;
@@ -49,7 +53,8 @@ class FaultyStore final : public ColdStore {
     if (plan_.fail_get_after != 0 && n >= plan_.fail_get_after) {
       return DataLoss("read " + std::to_string(n) + ": injected: bytes are corrupt");
     }
-    if (plan_.corrupt_get_every == 0 || table != Table::kBlocks || !result.ok() || result->empty()) return result;
+    if (plan_.corrupt_get_every == 0 || table != Table::kBlocks || !result.ok() || result->empty())
+      return result;
     const uint64_t value_count = ++block_values_;
     if (value_count % plan_.corrupt_get_every != 0) return result;
     const uint64_t bit = Mix(plan_.seed ^ Mix(value_count)) % (result->size() * 8);

@@ -8,8 +8,8 @@
 namespace longhold {
 namespace {
 
-// Values are shared with the Scans that are under way: a Scan sees the state at its start and holds no lock while it
-// visits, so that a visitor may call the store, as with RocksDB.
+// Values are shared with the Scans that are under way: a Scan sees the state at its start and holds
+// no lock while it visits, so that a visitor may call the store, as with RocksDB.
 using Value = std::shared_ptr<const std::string>;
 using Rows = std::map<std::string, Value, std::less<>>;
 
@@ -21,11 +21,13 @@ class MemStore final : public ColdStore {
       Rows& rows = At(change.table);
       switch (change.kind) {
         case WriteBatch::Change::Kind::kPut:
-          rows.insert_or_assign(std::move(change.key), std::make_shared<const std::string>(std::move(change.value)));
+          rows.insert_or_assign(std::move(change.key),
+                                std::make_shared<const std::string>(std::move(change.value)));
           break;
         case WriteBatch::Change::Kind::kDelete: rows.erase(change.key); break;
         case WriteBatch::Change::Kind::kDeleteRange:
-          if (change.key < change.value) rows.erase(rows.lower_bound(change.key), rows.lower_bound(change.value));
+          if (change.key < change.value)
+            rows.erase(rows.lower_bound(change.key), rows.lower_bound(change.value));
           break;
       }
     }
@@ -44,7 +46,8 @@ class MemStore final : public ColdStore {
     return *value;
   }
 
-  std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) override {
+  std::vector<Result<std::string>> MultiGet(Table table,
+                                            const std::vector<std::string>& keys) override {
     std::vector<Result<std::string>> results;
     results.reserve(keys.size());
     for (const auto& key : keys) results.push_back(Get(table, key));
@@ -57,7 +60,8 @@ class MemStore final : public ColdStore {
     {
       std::shared_lock lock(mutex_);
       const Rows& rows = At(table);
-      for (auto it = rows.lower_bound(begin); it != rows.end() && it->first < end; ++it) seen.push_back(*it);
+      for (auto it = rows.lower_bound(begin); it != rows.end() && it->first < end; ++it)
+        seen.push_back(*it);
     }
     for (const auto& [key, value] : seen) {
       if (!visit(key, *value)) break;

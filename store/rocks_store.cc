@@ -32,11 +32,14 @@
 #if defined(__x86_64__)
 namespace rocksdb::crc32c {
 
-// RocksDB's checksum of logs and blob files. Debian builds it without SSE 4.2: at 1 GB/s it takes longer than everything else
-// about reading a block (docs/figures.md, "Checksums of reads"). The dynamic linker takes this definition in the program
-// for the one in librocksdb, as it takes a program's malloc for libc's. Where it would not, all works as well, but slower.
+// RocksDB's checksum of logs and blob files. Debian builds it without SSE 4.2: at 1 GB/s it takes
+// longer than everything else about reading a block (docs/figures.md, "Checksums of reads"). The
+// dynamic linker takes this definition in the program for the one in librocksdb, as it takes a
+// program's malloc for libc's. Where it would not, all works as well, but slower.
 uint32_t Extend(uint32_t before, const char* data, size_t size);  // its header is not installed
-uint32_t Extend(uint32_t before, const char* data, size_t size) { return longhold::Crc32c({data, size}, before); }
+uint32_t Extend(uint32_t before, const char* data, size_t size) {
+  return longhold::Crc32c({data, size}, before);
+}
 
 }  // namespace rocksdb::crc32c
 #endif
@@ -47,8 +50,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kTableNames[kTableCount] = {"meta", "text", "index", "blocks"};
-// Ours, beside RocksDB's LOCK: flock names the holder's absence without string matching, also between two stores of one
-// process, and stays held while Compact closes and reopens the database.
+// Ours, beside RocksDB's LOCK: flock names the holder's absence without string matching, also
+// between two stores of one process, and stays held while Compact closes and reopens the database.
 constexpr const char* kWriterLockName = "WRITER";
 
 constexpr uint64_t kWalBytesMax = 256ull << 20;
@@ -57,7 +60,8 @@ constexpr uint64_t kBlobValueBytesMin = 4096;
 constexpr int kOpenFilesMax = 512;
 // The free space is asked for once per this many bytes written.
 constexpr uint64_t kDiskCheckBytes = 8ull << 20;
-// A batch that deletes and puts no more than this passes the reserve: forgetting must work on a full disk.
+// A batch that deletes and puts no more than this passes the reserve: forgetting must work on a
+// full disk.
 constexpr uint64_t kSmallBatchBytes = 64ull << 10;
 // A reader that finds the writer in the middle of a change looks again, at most this often.
 constexpr int kReaderAttemptsMax = 50;
@@ -75,7 +79,8 @@ Status DiskFull(const std::string& doing, const std::string& path, const std::st
 }
 
 Status NoPermission(const std::string& doing, const std::string& why) {
-  return InvalidArgument(doing + ": " + why + "; change the permissions of this directory or name another one");
+  return InvalidArgument(doing + ": " + why +
+                         "; change the permissions of this directory or name another one");
 }
 
 Status FromErrno(const std::string& doing, const std::string& path, int error) {
@@ -93,15 +98,16 @@ Status FromErrno(const std::string& doing, const std::string& path, int error) {
   }
 }
 
-// What RocksDB said, as ours. `doing` names the operation and the path; RocksDB's own text names the file.
-// Must hold: !s.ok().
+// What RocksDB said, as ours. `doing` names the operation and the path; RocksDB's own text names
+// the file. Must hold: !s.ok().
 Status FromRocks(const std::string& doing, const std::string& path, const rocksdb::Status& s) {
   const std::string why = s.ToString();
   const auto says = [&](const char* words) { return why.find(words) != std::string::npos; };
   if (s.IsNotFound()) return NotFound(doing + ": no such key");
   if (s.IsMemoryLimit()) return ResourceExhausted(doing + ": " + why);
   // RocksDB keeps a subcode for some errors only; the rest has strerror's words, in the C locale.
-  if (s.IsNoSpace() || says(std::strerror(ENOSPC)) || says(std::strerror(EFBIG)) || says(std::strerror(EDQUOT))) {
+  if (s.IsNoSpace() || says(std::strerror(ENOSPC)) || says(std::strerror(EFBIG)) ||
+      says(std::strerror(EDQUOT))) {
     return DiskFull(doing, path, why);
   }
   if (says(std::strerror(EMFILE)) || says(std::strerror(ENFILE))) {
@@ -147,7 +153,8 @@ class WriterLock {
     if (fd_ < 0) return FromErrno("open memory store " + store_path, store_path, errno);
     if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return OkStatus();
     if (errno == EWOULDBLOCK) {
-      return FailedPrecondition("memory store " + store_path + " is in use by another process; wait for it or stop it");
+      return FailedPrecondition("memory store " + store_path +
+                                " is in use by another process; wait for it or stop it");
     }
     return FromErrno("lock memory store " + store_path, store_path, errno);
   }
@@ -166,10 +173,12 @@ class NullLogger final : public rocksdb::Logger {
 // CURRENT and IDENTITY hold a name each.
 constexpr uint64_t kNameFileBytesMax = 256;
 
-// The first line of CURRENT; empty when there is none, or when it is no file that RocksDB can have written.
+// The first line of CURRENT; empty when there is none, or when it is no file that RocksDB can have
+// written.
 Result<std::string> ReadCurrent(const std::string& path) {
   // Without waiting for whoever has the other end of a FIFO.
-  const FileDescriptor file(open((path + "/CURRENT").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  const FileDescriptor file(
+      open((path + "/CURRENT").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (file.get() < 0 && (errno == ENOENT || errno == ELOOP)) return std::string();
   if (file.get() < 0) return FromErrno("open memory store " + path, path, errno);
   struct stat info;
@@ -181,7 +190,8 @@ Result<std::string> ReadCurrent(const std::string& path) {
   return std::string(text.substr(0, text.find('\n')));
 }
 
-// A store that somebody else has made may hold what RocksDB would follow, wait for or read into memory as a whole.
+// A store that somebody else has made may hold what RocksDB would follow, wait for or read into
+// memory as a whole.
 Status CheckFiles(const std::string& path) {
   const std::string doing = "open memory store " + path;
   std::error_code error;
@@ -190,17 +200,24 @@ Status CheckFiles(const std::string& path) {
     struct stat info;
     if (lstat(it->path().c_str(), &info) != 0) continue;  // files come and go under us
     if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
-      return DataLoss(doing + ": " + name + " is a link or a device, and a store has none; put the file itself in its place, or import a copy");
+      return DataLoss(doing + ": " + name +
+                      " is a link or a device, and a store has none; put the file itself in its "
+                      "place, or import a copy");
     }
-    if ((name == "CURRENT" || name == "IDENTITY") && info.st_size > static_cast<off_t>(kNameFileBytesMax)) {
-      return DataLoss(doing + ": the file " + name + " is damaged: it has " + std::to_string(info.st_size) + " bytes; restore it or import a copy");
+    if ((name == "CURRENT" || name == "IDENTITY") &&
+        info.st_size > static_cast<off_t>(kNameFileBytesMax)) {
+      return DataLoss(doing + ": the file " + name + " is damaged: it has " +
+                      std::to_string(info.st_size) + " bytes; restore it or import a copy");
     }
   }
-  return error && error != std::errc::no_such_file_or_directory ? FromErrno(doing, path, error.value()) : OkStatus();
+  return error && error != std::errc::no_such_file_or_directory
+             ? FromErrno(doing, path, error.value())
+             : OkStatus();
 }
 
 bool HasSuffix(const std::string& s, std::string_view suffix) {
-  return s.size() >= suffix.size() && std::string_view(s).substr(s.size() - suffix.size()) == suffix;
+  return s.size() >= suffix.size() &&
+         std::string_view(s).substr(s.size() - suffix.size()) == suffix;
 }
 
 // What changes in a store's directory when data moves between its files. Value type.
@@ -218,7 +235,8 @@ struct DirectoryState {
     for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
       const std::string name = it->path().filename();
       if (HasSuffix(name, ".log")) state.logs.push_back(name);
-      if (HasSuffix(name, ".log") || HasSuffix(name, ".sst") || HasSuffix(name, ".blob")) state.has_data = true;
+      if (HasSuffix(name, ".log") || HasSuffix(name, ".sst") || HasSuffix(name, ".blob"))
+        state.has_data = true;
     }
     if (error) return FromErrno("open memory store " + path, path, error.value());
     std::sort(state.logs.begin(), state.logs.end());
@@ -254,11 +272,13 @@ class RocksStore final : public ColdStore {
 
   // Must hold: called once, before anything else.
   Status Open() {
-    return Guarded("open " + Name(), [&] { return options_.read_only ? OpenForReading() : OpenForWriting(); });
+    return Guarded("open " + Name(),
+                   [&] { return options_.read_only ? OpenForReading() : OpenForWriting(); });
   }
 
   Status Write(WriteBatch batch, Durability durability) override {
-    if (options_.read_only) return FailedPrecondition("write " + Name() + ": it was opened read-only");
+    if (options_.read_only)
+      return FailedPrecondition("write " + Name() + ": it was opened read-only");
     return Guarded("write " + Name(), [&]() -> Status {
       LH_RETURN_IF_ERROR(Failure());
       LH_RETURN_IF_ERROR(CheckDisk(batch));
@@ -283,9 +303,10 @@ class RocksStore final : public ColdStore {
     return GetLocked(table, key);
   }
 
-  // One Get after another: each is one pread of a whole value, so RocksDB's MultiGet has nothing to merge here, and it
-  // would hold all values twice.
-  std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) override {
+  // One Get after another: each is one pread of a whole value, so RocksDB's MultiGet has nothing to
+  // merge here, and it would hold all values twice.
+  std::vector<Result<std::string>> MultiGet(Table table,
+                                            const std::vector<std::string>& keys) override {
     std::shared_lock lock(mutex_);
     std::vector<Result<std::string>> results;
     results.reserve(keys.size());
@@ -325,11 +346,13 @@ class RocksStore final : public ColdStore {
     std::lock_guard one_at_a_time(compact_mutex_);
     return Guarded(doing, [&]() -> Status {
       LH_RETURN_IF_ERROR(WhenFlushed([&]() -> Status {
-        for (int table = 0; table < kTableCount; ++table) LH_RETURN_IF_ERROR(CompactTable(static_cast<Table>(table)));
+        for (int table = 0; table < kTableCount; ++table)
+          LH_RETURN_IF_ERROR(CompactTable(static_cast<Table>(table)));
         return OkStatus();
       }));
       std::unique_lock lock(mutex_);
-      // The manifest still names deleted keys as bounds of dead files; opening writes a new one and removes the rest.
+      // The manifest still names deleted keys as bounds of dead files; opening writes a new one and
+      // removes the rest.
       CloseDatabase();
       const Status opened = OpenDatabase(0);
       if (!opened.ok()) SetFailure(opened);
@@ -340,7 +363,8 @@ class RocksStore final : public ColdStore {
   Result<uint64_t> DiskBytes() override {
     std::error_code error;
     uint64_t bytes = 0;
-    for (fs::directory_iterator it(options_.path, error), end; !error && it != end; it.increment(error)) {
+    for (fs::directory_iterator it(options_.path, error), end; !error && it != end;
+         it.increment(error)) {
       std::error_code gone;  // files come and go under us
       const auto size = it->file_size(gone);
       if (!gone) bytes += size;
@@ -361,7 +385,9 @@ class RocksStore final : public ColdStore {
 
  private:
   std::string Name() const { return "memory store " + options_.path; }
-  std::string Name(Table table) const { return Name() + " (" + kTableNames[static_cast<int>(table)] + ")"; }
+  std::string Name(Table table) const {
+    return Name() + " (" + kTableNames[static_cast<int>(table)] + ")";
+  }
 
   // ---- Opening and closing
 
@@ -374,7 +400,8 @@ class RocksStore final : public ColdStore {
     LH_ASSIGN_OR_RETURN(const DirectoryState state, DirectoryState::Of(options_.path));
     if (state.manifest.empty()) {
       // RocksDB would begin afresh and remove the files it does not know.
-      if (state.has_data) return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
+      if (state.has_data)
+        return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
       if (!options_.create_if_missing) return NotFound(doing + ": it does not exist");
       if (const uint64_t free = FreeBytes(options_.path); free < options_.disk_reserve_bytes) {
         return DiskFull(doing, options_.path,
@@ -388,10 +415,10 @@ class RocksStore final : public ColdStore {
     return OkStatus();
   }
 
-  // Opening reads the manifest, then the logs it does not cover. A writer that flushes in between moves data from a log
-  // into a table this reader does not know of, removes the log, and the reader would miss the data silently: so what
-  // was opened counts only if no log has gone meanwhile. (Logs go oldest first, so one that came and went took these
-  // along.)
+  // Opening reads the manifest, then the logs it does not cover. A writer that flushes in between
+  // moves data from a log into a table this reader does not know of, removes the log, and the
+  // reader would miss the data silently: so what was opened counts only if no log has gone
+  // meanwhile. (Logs go oldest first, so one that came and went took these along.)
   Status OpenForReading() {
     const std::string doing = "open " + Name();
     LH_RETURN_IF_ERROR(CheckFiles(options_.path));
@@ -400,14 +427,17 @@ class RocksStore final : public ColdStore {
       if (attempt > 0) std::this_thread::sleep_for(kReaderPause);
       LH_ASSIGN_OR_RETURN(const DirectoryState before, DirectoryState::Of(options_.path));
       if (before.manifest.empty()) {
-        if (before.has_data) return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
+        if (before.has_data)
+          return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
         return NotFound(doing + ": it does not exist");
       }
-      LH_ASSIGN_OR_RETURN(const uint64_t synced, Synced());  // what is synced later, this reader need not see
+      // what is synced later, this reader need not see
+      LH_ASSIGN_OR_RETURN(const uint64_t synced, Synced());
       opened = OpenDatabase(synced);
       LH_ASSIGN_OR_RETURN(const DirectoryState after, DirectoryState::Of(options_.path));
-      const bool kept_logs = before.manifest == after.manifest && std::includes(after.logs.begin(), after.logs.end(),
-                                                                                before.logs.begin(), before.logs.end());
+      const bool kept_logs = before.manifest == after.manifest &&
+                             std::includes(after.logs.begin(), after.logs.end(),
+                                           before.logs.begin(), before.logs.end());
       if (opened.ok() && kept_logs) {
         state_at_open_ = before;
         return opened;
@@ -421,36 +451,46 @@ class RocksStore final : public ColdStore {
 
   Result<uint64_t> Synced() const {
     const Result<uint64_t> synced = ReadSyncMark(options_.path);
-    return synced.ok() ? synced : Status(synced.status().code(), "open " + Name() + ": " + synced.status().message());
+    return synced.ok() ? synced
+                       : Status(synced.status().code(),
+                                "open " + Name() + ": " + synced.status().message());
   }
 
-  // Must hold: db_ == nullptr, and for a writer the lock. `synced`: how many changes the store must have.
+  // Must hold: db_ == nullptr, and for a writer the lock. `synced`: how many changes the store must
+  // have.
   Status OpenDatabase(uint64_t synced) {
     const std::string doing = "open " + Name();
     std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
-    descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, FamilyOptions(Table::kMeta));  // must exist; unused
+    // must exist; unused
+    descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, FamilyOptions(Table::kMeta));
     for (int table = 0; table < kTableCount; ++table) {
       descriptors.emplace_back(kTableNames[table], FamilyOptions(static_cast<Table>(table)));
     }
     std::vector<rocksdb::ColumnFamilyHandle*> handles;
     rocksdb::DB* db = nullptr;
     const rocksdb::Status s =
-        options_.read_only ? rocksdb::DB::OpenForReadOnly(DatabaseOptions(), options_.path, descriptors, &handles, &db)
-                           : rocksdb::DB::Open(DatabaseOptions(), options_.path, descriptors, &handles, &db);
+        options_.read_only
+            ? rocksdb::DB::OpenForReadOnly(DatabaseOptions(), options_.path, descriptors, &handles,
+                                           &db)
+            : rocksdb::DB::Open(DatabaseOptions(), options_.path, descriptors, &handles, &db);
     const auto incomplete = [&](const std::string& what) {
-      return DataLoss(doing + ": what was written last is missing (" + what + "), so a log or manifest was removed or cut; restore it or import a copy, " +
+      return DataLoss(doing + ": what was written last is missing (" + what +
+                      "), so a log or manifest was removed or cut; restore it or import a copy, " +
                       "or remove the file " + kSyncMarkName + " in it to go on with what is left");
     };
     if (s.IsInvalidArgument() && synced > 0) return incomplete(s.ToString());
     if (s.IsInvalidArgument()) {
       return FailedPrecondition(
-          doing + ": not a store of this version of longhold, or not completely created: " + s.ToString());
+          doing +
+          ": not a store of this version of longhold, or not completely created: " + s.ToString());
     }
     if (!s.ok()) return FromRocks(doing, options_.path, s);
     db_.reset(db);
     families_ = std::move(handles);
     const uint64_t last = db_->GetLatestSequenceNumber();
-    return last >= synced ? OkStatus() : incomplete("it has " + std::to_string(last) + " of " + std::to_string(synced) + " changes");
+    return last >= synced ? OkStatus()
+                          : incomplete("it has " + std::to_string(last) + " of " +
+                                       std::to_string(synced) + " changes");
   }
 
   void CloseDatabase() {
@@ -459,7 +499,8 @@ class RocksStore final : public ColdStore {
       for (auto* family : families_) static_cast<void>(db_->DestroyColumnFamilyHandle(family));
       families_.clear();
       static_cast<void>(db_->Close());
-    } catch (const std::exception&) {  // nothing is left to be saved: acknowledged data is in the log
+      // nothing is left to be saved: acknowledged data is in the log
+    } catch (const std::exception&) {
     }
     db_.reset();
   }
@@ -469,9 +510,11 @@ class RocksStore final : public ColdStore {
     db.listeners.push_back(std::make_shared<StallCounter>());
     db.create_if_missing = !options_.read_only && options_.create_if_missing;
     db.create_missing_column_families = !options_.read_only;
-    // Not -1: with it, a read-only database of fully compacted blobs answers NotFound to every key (7.8.3).
+    // Not -1: with it, a read-only database of fully compacted blobs answers NotFound to every key
+    // (7.8.3).
     db.max_open_files = kOpenFilesMax;
-    // A torn tail is what kill -9 leaves; damage anywhere else fails the open rather than dropping what follows.
+    // A torn tail is what kill -9 leaves; damage anywhere else fails the open rather than dropping
+    // what follows.
     db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
     db.track_and_verify_wals_in_manifest = true;
     db.paranoid_checks = true;
@@ -480,8 +523,10 @@ class RocksStore final : public ColdStore {
     db.db_write_buffer_size = options_.write_buffers_bytes_max;
     db.max_background_jobs = 2;
     db.max_subcompactions = 1;
-    db.max_bgerror_resume_count = 0;  // after a failed write nothing more is written until the store is opened again
-    db.bytes_per_sync = 4 << 20;      // spreads the flush's writeback, so that its fsync does not stall the next
+    // after a failed write nothing more is written until the store is opened again
+    db.max_bgerror_resume_count = 0;
+    // spreads the flush's writeback, so that its fsync does not stall the next
+    db.bytes_per_sync = 4 << 20;
     db.skip_stats_update_on_db_open = true;
     db.stats_dump_period_sec = 0;
     db.stats_persist_period_sec = 0;
@@ -517,7 +562,8 @@ class RocksStore final : public ColdStore {
 
   static size_t BytesOf(const WriteBatch& batch) {
     size_t bytes = 0;
-    for (const auto& change : batch.changes()) bytes += change.key.size() + change.value.size() + 32;
+    for (const auto& change : batch.changes())
+      bytes += change.key.size() + change.value.size() + 32;
     return bytes;
   }
 
@@ -528,11 +574,16 @@ class RocksStore final : public ColdStore {
       auto* family = Family(change.table);
       // These fail only for keys or batches above 4 GiB.
       switch (change.kind) {
-        case WriteBatch::Change::Kind::kPut: LH_CHECK(out.Put(family, change.key, change.value).ok()); break;
-        case WriteBatch::Change::Kind::kDelete: LH_CHECK(out.Delete(family, change.key).ok()); break;
+        case WriteBatch::Change::Kind::kPut:
+          LH_CHECK(out.Put(family, change.key, change.value).ok());
+          break;
+        case WriteBatch::Change::Kind::kDelete:
+          LH_CHECK(out.Delete(family, change.key).ok());
+          break;
         case WriteBatch::Change::Kind::kDeleteRange:
           // RocksDB rejects a backward range only after it has logged the batch.
-          if (change.key < change.value) LH_CHECK(out.DeleteRange(family, change.key, change.value).ok());
+          if (change.key < change.value)
+            LH_CHECK(out.DeleteRange(family, change.key, change.value).ok());
           break;
       }
       std::string().swap(change.value);
@@ -546,8 +597,11 @@ class RocksStore final : public ColdStore {
       return InvalidArgument("write " + Name() + ": a batch of " + std::to_string(bytes) +
                              " bytes; the limit is 2 GiB");
     }
-    const auto deletes = [](const WriteBatch::Change& c) { return c.kind != WriteBatch::Change::Kind::kPut; };
-    if (bytes <= kSmallBatchBytes && std::any_of(batch.changes().begin(), batch.changes().end(), deletes)) {
+    const auto deletes = [](const WriteBatch::Change& c) {
+      return c.kind != WriteBatch::Change::Kind::kPut;
+    };
+    if (bytes <= kSmallBatchBytes &&
+        std::any_of(batch.changes().begin(), batch.changes().end(), deletes)) {
       return OkStatus();
     }
     if (unchecked_bytes_.fetch_add(bytes) + bytes < kDiskCheckBytes) return OkStatus();
@@ -557,9 +611,10 @@ class RocksStore final : public ColdStore {
       return OkStatus();
     }
     unchecked_bytes_ = kDiskCheckBytes;  // asks again next time
-    return ResourceExhausted("write " + Name() + ": " + std::to_string(free) + " bytes are free, " +
-                             std::to_string(bytes) + " are wanted and " + std::to_string(options_.disk_reserve_bytes) +
-                             " are kept in reserve; nothing was written: free some space and try again");
+    return ResourceExhausted(
+        "write " + Name() + ": " + std::to_string(free) + " bytes are free, " +
+        std::to_string(bytes) + " are wanted and " + std::to_string(options_.disk_reserve_bytes) +
+        " are kept in reserve; nothing was written: free some space and try again");
   }
 
   // Must hold: mutex_ is held, db_ is open.
@@ -598,9 +653,9 @@ class RocksStore final : public ColdStore {
     const rocksdb::Status s = db_->CompactRange(KeysOnly(), Family(table), nullptr, nullptr);
     return s.ok() ? OkStatus() : FailCompact("compact " + Name(table), s);
   }
-  // First the keys, which tells what part of each blob file is garbage and removes those that are nothing else; then
-  // the values, from the oldest blob file up to the newest one with garbage. Without garbage the values stay where they
-  // are.
+  // First the keys, which tells what part of each blob file is garbage and removes those that are
+  // nothing else; then the values, from the oldest blob file up to the newest one with garbage.
+  // Without garbage the values stay where they are.
   Status CompactTable(Table table) {
     const std::string doing = "compact " + Name(table);
     LH_RETURN_IF_ERROR(CompactKeys(table));
@@ -619,14 +674,16 @@ class RocksStore final : public ColdStore {
     if (dirty_count == 0) return OkStatus();
     const uint64_t free = FreeBytes(options_.path);
     if (free < dirty_live_bytes) {
-      return ResourceExhausted(doing + ": needs " + std::to_string(dirty_live_bytes) + " bytes for a while, " +
-                               std::to_string(free) + " are free; nothing is lost: free some space and try again");
+      return ResourceExhausted(doing + ": needs " + std::to_string(dirty_live_bytes) +
+                               " bytes for a while, " + std::to_string(free) +
+                               " are free; nothing is lost: free some space and try again");
     }
     rocksdb::CompactRangeOptions compact = KeysOnly();
     compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
     // RocksDB takes the integer part of cutoff * files.
     compact.blob_garbage_collection_age_cutoff =
-        std::min(1.0, (static_cast<double>(dirty_count) + 0.5) / static_cast<double>(meta.blob_files.size()));
+        std::min(1.0, (static_cast<double>(dirty_count) + 0.5) /
+                          static_cast<double>(meta.blob_files.size()));
     const rocksdb::Status s = db_->CompactRange(compact, Family(table), nullptr, nullptr);
     return s.ok() ? OkStatus() : FailCompact(doing, s);
   }
@@ -645,24 +702,30 @@ class RocksStore final : public ColdStore {
     const std::string doing = "read " + Name(table);
     return Guarded(doing, [&]() -> Result<std::string> {
       std::string value;
-      const rocksdb::Status s = db_->Get(rocksdb::ReadOptions(), Family(table), ToSlice(key), &value);
+      const rocksdb::Status s =
+          db_->Get(rocksdb::ReadOptions(), Family(table), ToSlice(key), &value);
       if (!s.ok()) return ReadError(doing, s);
       return value;
     });
   }
 
-  // A reader's files may be removed by the writer: that is no damage, unless the writer did nothing.
+  // A reader's files may be removed by the writer: that is no damage, unless the writer did
+  // nothing.
   Status ReadError(const std::string& doing, const rocksdb::Status& s) const {
-    if (options_.read_only && !s.IsNotFound() && s.ToString().find(std::strerror(ENOENT)) != std::string::npos) {
+    if (options_.read_only && !s.IsNotFound() &&
+        s.ToString().find(std::strerror(ENOENT)) != std::string::npos) {
       const auto now = DirectoryState::Of(options_.path);
       if (now.ok() && !(*now == state_at_open_)) {
-        return Unavailable(doing + ": the writer has removed a file since this store was opened; open it again");
+        return Unavailable(
+            doing + ": the writer has removed a file since this store was opened; open it again");
       }
     }
     return FromRocks(doing, options_.path, s);
   }
 
-  rocksdb::ColumnFamilyHandle* Family(Table table) const { return families_[1 + static_cast<size_t>(table)]; }
+  rocksdb::ColumnFamilyHandle* Family(Table table) const {
+    return families_[1 + static_cast<size_t>(table)];
+  }
 
   // ---- State
 
@@ -671,7 +734,8 @@ class RocksStore final : public ColdStore {
     return Failure();  // Compact could not open it again
   }
 
-  // The first failed write ends all writing: what reached the log is unknown until it is opened and replayed.
+  // The first failed write ends all writing: what reached the log is unknown until it is opened and
+  // replayed.
   void SetFailure(const Status& failure) {
     std::lock_guard lock(failure_mutex_);
     if (failure_.ok()) failure_ = failure;
@@ -685,19 +749,22 @@ class RocksStore final : public ColdStore {
   const std::shared_ptr<rocksdb::Cache> block_cache_ = rocksdb::NewLRUCache(options_.cache_bytes);
   WriterLock writer_lock_;
   std::optional<SyncMark> sync_mark_;  // of a writer whose store is whole
-  DirectoryState state_at_open_;  // of a reader
+  DirectoryState state_at_open_;       // of a reader
 
-  // Order: compact_mutex_, mutex_, failure_mutex_. mutex_ is held shared by every use of the database, exclusively by
-  // Compact while it closes and opens. A Scan's visitor takes it twice, which glibc's reader-preferring lock allows.
+  // Order: compact_mutex_, mutex_, failure_mutex_. mutex_ is held shared by every use of the
+  // database, exclusively by Compact while it closes and opens. A Scan's visitor takes it twice,
+  // which glibc's reader-preferring lock allows.
   std::mutex compact_mutex_;
   std::shared_mutex mutex_;
-  std::unique_ptr<rocksdb::DB> db_;                     // guarded by mutex_
-  std::vector<rocksdb::ColumnFamilyHandle*> families_;  // "default", then one per Table; guarded by mutex_
+  std::unique_ptr<rocksdb::DB> db_;  // guarded by mutex_
+  // "default", then one per Table; guarded by mutex_
+  std::vector<rocksdb::ColumnFamilyHandle*> families_;
 
   std::mutex failure_mutex_;
   Status failure_;  // guarded by failure_mutex_
 
-  std::atomic<uint64_t> unchecked_bytes_{kDiskCheckBytes};  // written since the free space was last asked for
+  // written since the free space was last asked for
+  std::atomic<uint64_t> unchecked_bytes_{kDiskCheckBytes};
 };
 
 }  // namespace

@@ -14,12 +14,15 @@ namespace {
 constexpr uint16_t kCodecRounded = 2;
 // Channels that share a step.
 constexpr uint32_t kStepChannels = 64;
-// A symbol is how many steps a number is away from its channel's mean; this one stands for a number that is too far or not finite.
+// A symbol is how many steps a number is away from its channel's mean; this one stands for a number
+// that is too far or not finite.
 constexpr int kEscape = -128;
-// Symbols of channels that spread alike are coded together, by one table of frequencies each. Fewer symbols than this are not worth one.
+// Symbols of channels that spread alike are coded together, by one table of frequencies each. Fewer
+// symbols than this are not worth one.
 constexpr size_t kClassesMax = 16;
 constexpr size_t kClassSymbolsMin = 16384;
-// A step is at least this share of the largest number, so that multiples of it are exact in a float, and a half's last place.
+// A step is at least this share of the largest number, so that multiples of it are exact in a
+// float, and a half's last place.
 constexpr float kStepShareMin = 0x1p-20f;
 constexpr float kStepMin = 0x1p-24f;
 constexpr float kHalfMax = 65504.0f;
@@ -28,7 +31,9 @@ constexpr float kHalfMax = 65504.0f;
 enum Part : size_t { kSteps, kClasses, kMeanLow, kMeanHigh, kEscapes, kSymbols };
 constexpr size_t kPartsMax = kSymbols + kClassesMax;
 
-uint32_t Groups(const BlockShape& shape) { return (shape.kv_width + kStepChannels - 1) / kStepChannels; }
+uint32_t Groups(const BlockShape& shape) {
+  return (shape.kv_width + kStepChannels - 1) / kStepChannels;
+}
 
 // One layer's keys or values in up to 64 channels: [tokens, channels].
 class ChannelGroup {
@@ -53,17 +58,21 @@ class ChannelGroup {
   float mean(uint32_t c) const { return mean_[c]; }
   float& at(uint32_t t, uint32_t c) { return x_[t * kStepChannels + c]; }
 
-  // A few tokens deviate ten times as much as all others; the median keeps the step from being theirs.
+  // A few tokens deviate ten times as much as all others; the median keeps the step from being
+  // theirs.
   float Step(float share) {
     std::array<float, kBlockTokens> deviation{};
     float all = 0;
     for (uint32_t t = 0; t < tokens_; ++t) {
-      for (uint32_t c = 0; c < channels_; ++c) deviation[t] += (at(t, c) - mean_[c]) * (at(t, c) - mean_[c]);
+      for (uint32_t c = 0; c < channels_; ++c)
+        deviation[t] += (at(t, c) - mean_[c]) * (at(t, c) - mean_[c]);
       all += deviation[t] / static_cast<float>(tokens_);
     }
-    std::nth_element(deviation.begin(), deviation.begin() + tokens_ / 2, deviation.begin() + tokens_);
+    std::nth_element(deviation.begin(), deviation.begin() + tokens_ / 2,
+                     deviation.begin() + tokens_);
     const float typical = deviation[tokens_ / 2] > 0 ? deviation[tokens_ / 2] : all;
-    return std::max({share * std::sqrt(typical / static_cast<float>(channels_)), kStepShareMin * largest_, kStepMin});
+    return std::max({share * std::sqrt(typical / static_cast<float>(channels_)),
+                     kStepShareMin * largest_, kStepMin});
   }
 
  private:
@@ -78,7 +87,8 @@ uint8_t Spread(const int8_t* symbols, uint32_t tokens) {
   int64_t squares = 0;
   for (uint32_t t = 0; t < tokens; ++t) squares += int{symbols[t]} * symbols[t];
   const double rms = std::sqrt(static_cast<double>(squares) / tokens);
-  return static_cast<uint8_t>(std::clamp<long>(rms > 0 ? std::lround(2 * std::log2(rms)) + 4 : 0, 0, kClassesMax - 1));
+  return static_cast<uint8_t>(
+      std::clamp<long>(rms > 0 ? std::lround(2 * std::log2(rms)) + 4 : 0, 0, kClassesMax - 1));
 }
 
 // Numbers spreads anew so that each has symbols enough; returns how many are left.
@@ -101,19 +111,22 @@ size_t MergeClasses(std::vector<uint8_t>* classes, uint32_t tokens) {
   return std::max<size_t>(count, 1);
 }
 
-// (mean + symbols[i]) * step, to the nearest half and no farther than the largest. True when one of the symbols is the escape.
+// (mean + symbols[i]) * step, to the nearest half and no farther than the largest. True when one of
+// the symbols is the escape.
 bool ToHalves(const int8_t* symbols, uint32_t count, float mean, float step, uint16_t* out) {
   bool escaped = false;
   for (uint32_t i = 0; i < count; ++i) {
     escaped |= symbols[i] == kEscape;
-    out[i] = ToHalf(std::clamp((mean + static_cast<float>(symbols[i])) * step, -kHalfMax, kHalfMax));
+    out[i] =
+        ToHalf(std::clamp((mean + static_cast<float>(symbols[i])) * step, -kHalfMax, kHalfMax));
   }
   return escaped;
 }
 
 class RoundedBlockCodec final : public BlockCodec {
  public:
-  RoundedBlockCodec(std::string name, const RoundedCodecOptions& options) : name_(std::move(name)), options_(options) {}
+  RoundedBlockCodec(std::string name, const RoundedCodecOptions& options)
+      : name_(std::move(name)), options_(options) {}
   std::string_view name() const override { return name_; }
 
  private:
@@ -160,7 +173,8 @@ class RoundedBlockCodec final : public BlockCodec {
     }
     for (const auto& [at, half] : escapes) AppendNumber(&parts[kEscapes], half);
     for (size_t channel = 0; channel < channels; ++channel) {
-      parts[kSymbols + classes[channel]].append(reinterpret_cast<const char*>(symbols.data() + channel * tokens), tokens);
+      parts[kSymbols + classes[channel]].append(
+          reinterpret_cast<const char*>(symbols.data() + channel * tokens), tokens);
     }
     AppendNumber(out, static_cast<uint32_t>(kSymbols + class_count));
     std::string frames;
@@ -187,21 +201,26 @@ class RoundedBlockCodec final : public BlockCodec {
     const auto read = [&](size_t part, size_t limit) -> Status {
       uint32_t bytes;
       std::memcpy(&bytes, payload.data() + sizeof(count) * (1 + part), sizeof(bytes));
-      if (bytes > payload.size() - at) return DataLoss("decode block: part " + std::to_string(part) + " is cut off");
+      if (bytes > payload.size() - at)
+        return DataLoss("decode block: part " + std::to_string(part) + " is cut off");
       LH_ASSIGN_OR_RETURN(parts[part], Decompress(payload.substr(at, bytes), limit));
       at += bytes;
-      if (part + 1 == count && at != payload.size()) return DataLoss("decode block: bytes behind the last part");
+      if (part + 1 == count && at != payload.size())
+        return DataLoss("decode block: bytes behind the last part");
       return OkStatus();
     };
-    const auto wrong = [](const char* what) { return DataLoss(std::string("decode block: ") + what); };
+    const auto wrong = [](const char* what) {
+      return DataLoss(std::string("decode block: ") + what);
+    };
 
     LH_RETURN_IF_ERROR(read(kSteps, steps * sizeof(float)));
     LH_RETURN_IF_ERROR(read(kClasses, channels));
     LH_RETURN_IF_ERROR(read(kMeanLow, channels));
     LH_RETURN_IF_ERROR(read(kMeanHigh, 3 * channels));
     LH_RETURN_IF_ERROR(read(kEscapes, channels * tokens * sizeof(uint16_t)));
-    if (parts[kSteps].size() != steps * sizeof(float) || parts[kClasses].size() != channels || parts[kMeanLow].size() != channels ||
-        parts[kMeanHigh].size() != 3 * channels || parts[kEscapes].size() % sizeof(uint16_t) != 0) {
+    if (parts[kSteps].size() != steps * sizeof(float) || parts[kClasses].size() != channels ||
+        parts[kMeanLow].size() != channels || parts[kMeanHigh].size() != 3 * channels ||
+        parts[kEscapes].size() % sizeof(uint16_t) != 0) {
       return wrong("parts of another shape");
     }
     const auto* classes = reinterpret_cast<const uint8_t*>(parts[kClasses].data());
@@ -224,13 +243,19 @@ class RoundedBlockCodec final : public BlockCodec {
       float step = 0;
       for (uint32_t c = 0; c < width; ++c) {
         if (c % kStepChannels == 0) {
-          std::memcpy(&step, parts[kSteps].data() + (side * Groups(block->shape) + c / kStepChannels) * sizeof(step), sizeof(step));
+          std::memcpy(&step,
+                      parts[kSteps].data() +
+                          (side * Groups(block->shape) + c / kStepChannels) * sizeof(step),
+                      sizeof(step));
           if (!(step > 0) || !std::isfinite(step)) return wrong("a step that is none");
         }
         const size_t channel = side * width + c;
-        const auto plane = [&](size_t p) { return uint32_t{static_cast<uint8_t>(parts[kMeanHigh][p * channels + channel])}; };
-        const auto mean = static_cast<float>(
-            UnZigZag(static_cast<uint8_t>(parts[kMeanLow][channel]) | plane(0) << 8 | plane(1) << 16 | plane(2) << 24));
+        const auto plane = [&](size_t p) {
+          return uint32_t{static_cast<uint8_t>(parts[kMeanHigh][p * channels + channel])};
+        };
+        const auto mean =
+            static_cast<float>(UnZigZag(static_cast<uint8_t>(parts[kMeanLow][channel]) |
+                                        plane(0) << 8 | plane(1) << 16 | plane(2) << 24));
         const auto* own = reinterpret_cast<const int8_t*>(next[classes[channel]]);
         next[classes[channel]] += tokens;
         std::array<uint16_t, kBlockTokens> halves;
@@ -244,7 +269,8 @@ class RoundedBlockCodec final : public BlockCodec {
         for (uint32_t t = 0; t < tokens; ++t) rows[size_t{t} * width + c] = halves[t];
       }
     }
-    return escape == escapes_end ? OkStatus() : wrong("more numbers beside the symbols than they name");
+    return escape == escapes_end ? OkStatus()
+                                 : wrong("more numbers beside the symbols than they name");
   }
 
   std::string name_;
@@ -253,7 +279,8 @@ class RoundedBlockCodec final : public BlockCodec {
 
 }  // namespace
 
-std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name, const RoundedCodecOptions& options) {
+std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name,
+                                                  const RoundedCodecOptions& options) {
   return std::make_unique<RoundedBlockCodec>(std::move(name), options);
 }
 

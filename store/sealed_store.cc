@@ -7,28 +7,35 @@
 namespace longhold {
 namespace {
 
-// In kMeta, not sealed itself: a byte of version, the salt, and something sealed that tells whether a key is the right one: the memory's name, or
-// nothing in version 1. A zero byte is in front of all other keys.
+// In kMeta, not sealed itself: a byte of version, the salt, and something sealed that tells whether
+// a key is the right one: the memory's name, or nothing in version 1. A zero byte is in front of
+// all other keys.
 constexpr std::string_view kRecordKey{"\0seal", 5};
 constexpr char kUnnamed = 1, kNamed = 2;
 constexpr std::string_view kPurpose = "longhold store";
 constexpr std::string_view kCheck = "key check", kNameCheck = "name of the memory";
 
 // A value belongs to its table and key.
-std::string ContextOf(Table table, std::string_view key) { return std::string(1, static_cast<char>(table)) + std::string(key); }
+std::string ContextOf(Table table, std::string_view key) {
+  return std::string(1, static_cast<char>(table)) + std::string(key);
+}
 
-bool IsRecord(Table table, std::string_view key) { return table == Table::kMeta && key == kRecordKey; }
+bool IsRecord(Table table, std::string_view key) {
+  return table == Table::kMeta && key == kRecordKey;
+}
 
 class SealedStore final : public ColdStore {
  public:
-  SealedStore(std::unique_ptr<ColdStore> base, Seal seal) : base_(std::move(base)), seal_(std::move(seal)) {}
+  SealedStore(std::unique_ptr<ColdStore> base, Seal seal)
+      : base_(std::move(base)), seal_(std::move(seal)) {}
 
   Status Write(WriteBatch batch, Durability durability) override {
     WriteBatch sealed;
     for (WriteBatch::Change& change : batch.changes()) {
       switch (change.kind) {
         case WriteBatch::Change::Kind::kPut: {
-          LH_ASSIGN_OR_RETURN(std::string value, seal_.Close(change.value, ContextOf(change.table, change.key)));
+          LH_ASSIGN_OR_RETURN(std::string value,
+                              seal_.Close(change.value, ContextOf(change.table, change.key)));
           sealed.Put(change.table, change.key, std::move(value));
           change.value = std::string();
           break;
@@ -36,7 +43,8 @@ class SealedStore final : public ColdStore {
         case WriteBatch::Change::Kind::kDelete: sealed.Delete(change.table, change.key); break;
         // A range that begins in front of all keys must leave the record.
         case WriteBatch::Change::Kind::kDeleteRange:
-          if (change.table == Table::kMeta && change.key <= kRecordKey && change.value > kRecordKey) {
+          if (change.table == Table::kMeta && change.key <= kRecordKey &&
+              change.value > kRecordKey) {
             sealed.DeleteRange(change.table, change.key, kRecordKey);
             sealed.DeleteRange(change.table, std::string(kRecordKey) + '\0', change.value);
           } else {
@@ -47,22 +55,28 @@ class SealedStore final : public ColdStore {
     }
     return base_->Write(std::move(sealed), durability);
   }
-  Result<std::string> Get(Table table, std::string_view key) override { return Opened(table, key, base_->Get(table, key)); }
-  std::vector<Result<std::string>> MultiGet(Table table, const std::vector<std::string>& keys) override {
+  Result<std::string> Get(Table table, std::string_view key) override {
+    return Opened(table, key, base_->Get(table, key));
+  }
+  std::vector<Result<std::string>> MultiGet(Table table,
+                                            const std::vector<std::string>& keys) override {
     std::vector<Result<std::string>> results = base_->MultiGet(table, keys);
-    for (size_t i = 0; i < keys.size(); ++i) results[i] = Opened(table, keys[i], std::move(results[i]));
+    for (size_t i = 0; i < keys.size(); ++i)
+      results[i] = Opened(table, keys[i], std::move(results[i]));
     return results;
   }
-  Status Scan(Table table, std::string_view begin, std::string_view end,
-              const std::function<bool(std::string_view key, std::string_view value)>& visit) override {
+  Status Scan(
+      Table table, std::string_view begin, std::string_view end,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) override {
     Status damaged;
-    LH_RETURN_IF_ERROR(base_->Scan(table, begin, end, [&](std::string_view key, std::string_view value) {
-      if (IsRecord(table, key)) return true;
-      const Result<std::string> plain = seal_.Open(value, ContextOf(table, key));
-      if (plain.ok()) return visit(key, *plain);
-      damaged = plain.status();
-      return false;
-    }));
+    LH_RETURN_IF_ERROR(
+        base_->Scan(table, begin, end, [&](std::string_view key, std::string_view value) {
+          if (IsRecord(table, key)) return true;
+          const Result<std::string> plain = seal_.Open(value, ContextOf(table, key));
+          if (plain.ok()) return visit(key, *plain);
+          damaged = plain.status();
+          return false;
+        }));
     return damaged;
   }
   Status Reclaim(Table table) override { return base_->Reclaim(table); }
@@ -84,12 +98,15 @@ class SealedStore final : public ColdStore {
 Result<bool> IsEmpty(ColdStore& store) {
   bool empty = true;
   for (int table = 0; table < kTableCount && empty; ++table) {
-    LH_RETURN_IF_ERROR(store.Scan(static_cast<Table>(table), "", "\xff\xff\xff\xff\xff\xff\xff\xff\xff", [&](std::string_view, std::string_view) { return empty = false; }));
+    LH_RETURN_IF_ERROR(
+        store.Scan(static_cast<Table>(table), "", "\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+                   [&](std::string_view, std::string_view) { return empty = false; }));
   }
   return empty;
 }
 
-Status WriteRecord(ColdStore& base, std::string_view salt, const Seal& seal, const std::string& name) {
+Status WriteRecord(ColdStore& base, std::string_view salt, const Seal& seal,
+                   const std::string& name) {
   LH_ASSIGN_OR_RETURN(const std::string sealed_name, seal.Close(name, kNameCheck));
   WriteBatch batch;
   batch.Put(Table::kMeta, kRecordKey, std::string(1, kNamed) + std::string(salt) + sealed_name);
@@ -97,7 +114,9 @@ Status WriteRecord(ColdStore& base, std::string_view salt, const Seal& seal, con
 }
 
 Status IsAnotherMemory(const std::string& was, const std::string& name) {
-  return FailedPrecondition("it was sealed as memory " + was + "; rename its directory back to that, and for a memory " + name + " export and import it");
+  return FailedPrecondition("it was sealed as memory " + was +
+                            "; rename its directory back to that, and for a memory " + name +
+                            " export and import it");
 }
 
 }  // namespace
@@ -105,7 +124,9 @@ Status IsAnotherMemory(const std::string& was, const std::string& name) {
 Result<OpenedStore> OpenSealed(std::unique_ptr<ColdStore> base, const SealedOptions& options) {
   const Result<std::string> record = base->Get(Table::kMeta, kRecordKey);
   if (!record.ok() && record.status().code() != StatusCode::kNotFound) return record.status();
-  const auto sealed = [&](Seal seal) { return OpenedStore{std::make_unique<SealedStore>(std::move(base), std::move(seal)), true}; };
+  const auto sealed = [&](Seal seal) {
+    return OpenedStore{std::make_unique<SealedStore>(std::move(base), std::move(seal)), true};
+  };
   if (!record.ok()) {
     if (options.master.empty()) return OpenedStore{std::move(base), false};
     LH_ASSIGN_OR_RETURN(const bool empty, IsEmpty(*base));
@@ -116,14 +137,22 @@ Result<OpenedStore> OpenSealed(std::unique_ptr<ColdStore> base, const SealedOpti
     return sealed(std::move(seal));
   }
   const std::string_view bytes = *record;
-  if (bytes.size() < 1 + kSealSaltBytes + kSealExtraBytes) return DataLoss("the record of its encryption is damaged");
-  if (bytes[0] != kUnnamed && bytes[0] != kNamed) return FailedPrecondition("it was encrypted by another version of longhold");
-  if (options.master.empty()) return FailedPrecondition("it is encrypted; give the key with --encryption-key FILE");
+  if (bytes.size() < 1 + kSealSaltBytes + kSealExtraBytes)
+    return DataLoss("the record of its encryption is damaged");
+  if (bytes[0] != kUnnamed && bytes[0] != kNamed)
+    return FailedPrecondition("it was encrypted by another version of longhold");
+  if (options.master.empty())
+    return FailedPrecondition("it is encrypted; give the key with --encryption-key FILE");
   const std::string_view salt = bytes.substr(1, kSealSaltBytes);
   Seal seal = Seal::Derive(options.master, salt, kPurpose);
-  const Result<std::string> opened = seal.Open(bytes.substr(1 + kSealSaltBytes), bytes[0] == kNamed ? kNameCheck : kCheck);
-  if (!opened.ok()) return FailedPrecondition("it is encrypted with another key, or the record of its encryption is damaged");
-  if (bytes[0] == kNamed) return *opened == options.name ? Result<OpenedStore>(sealed(std::move(seal))) : IsAnotherMemory(*opened, options.name);
+  const Result<std::string> opened =
+      seal.Open(bytes.substr(1 + kSealSaltBytes), bytes[0] == kNamed ? kNameCheck : kCheck);
+  if (!opened.ok())
+    return FailedPrecondition(
+        "it is encrypted with another key, or the record of its encryption is damaged");
+  if (bytes[0] == kNamed)
+    return *opened == options.name ? Result<OpenedStore>(sealed(std::move(seal)))
+                                   : IsAnotherMemory(*opened, options.name);
 
   ColdStore& beneath = *base;
   const Seal same = seal;

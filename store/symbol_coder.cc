@@ -38,8 +38,9 @@ Frequencies Normalise(std::span<const uint8_t> symbols) {
     f.of[s] = std::max<uint32_t>(1, static_cast<uint32_t>(counts[s] * kScale / symbols.size()));
     sum += f.of[s];
   }
-  // What is missing goes to the most frequent symbol, which notices it least; what is too much comes from it, too. It has more than
-  // kScale / 256 of the counts, and rounding up took less than 256 in all, so where it alone cannot pay, the next ones can.
+  // What is missing goes to the most frequent symbol, which notices it least; what is too much
+  // comes from it, too. It has more than kScale / 256 of the counts, and rounding up took less than
+  // 256 in all, so where it alone cannot pay, the next ones can.
   while (sum != kScale) {
     uint32_t& most = *std::max_element(f.of.begin(), f.of.end());
     if (sum < kScale) {
@@ -89,7 +90,9 @@ void EncodeSymbols(std::span<const uint8_t> symbols, std::string* out) {
 }
 
 Status DecodeSymbols(std::string_view bytes, std::span<uint8_t> symbols) {
-  const auto wrong = [](const char* what) { return DataLoss(std::string("decode symbols: ") + what); };
+  const auto wrong = [](const char* what) {
+    return DataLoss(std::string("decode symbols: ") + what);
+  };
   if (symbols.empty()) return bytes.empty() ? OkStatus() : wrong("bytes for none");
   if (bytes.empty()) return wrong("no bytes");
   const auto* at = reinterpret_cast<const uint8_t*>(bytes.data());
@@ -109,7 +112,8 @@ Status DecodeSymbols(std::string_view bytes, std::span<uint8_t> symbols) {
   if (sum != kScale) return wrong("frequencies of another sum");
   f.Accumulate();
   std::array<uint8_t, kScale> symbol_of;
-  for (size_t s = 0; s <= last; ++s) std::fill_n(symbol_of.begin() + f.before[s], f.of[s], static_cast<uint8_t>(s));
+  for (size_t s = 0; s <= last; ++s)
+    std::fill_n(symbol_of.begin() + f.before[s], f.of[s], static_cast<uint8_t>(s));
   std::array<uint32_t, kStates> states;
   if (static_cast<size_t>(end - at) < sizeof(states)) return wrong("states are cut off");
   std::memcpy(states.data(), at, sizeof(states));

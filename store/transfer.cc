@@ -29,11 +29,15 @@ std::string_view BytesOf(const T& value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
 
-// Exactly `count` bytes, given to `use` in pieces: a count that is not true allocates no more than a piece too much.
-Status ReadPieces(const ByteSource& source, uint64_t count, const std::function<void(std::string_view)>& use) {
+// Exactly `count` bytes, given to `use` in pieces: a count that is not true allocates no more than
+// a piece too much.
+Status ReadPieces(const ByteSource& source, uint64_t count,
+                  const std::function<void(std::string_view)>& use) {
   std::string piece(static_cast<size_t>(std::min<uint64_t>(count, kPieceBytes)), '\0');
   while (count > 0) {
-    LH_ASSIGN_OR_RETURN(const size_t got, source(std::span(piece.data(), static_cast<size_t>(std::min<uint64_t>(count, piece.size())))));
+    LH_ASSIGN_OR_RETURN(const size_t got,
+                        source(std::span(piece.data(), static_cast<size_t>(std::min<uint64_t>(
+                                                           count, piece.size())))));
     if (got == 0) return DataLoss("import: the file is cut off");
     use(std::string_view(piece).substr(0, got));
     count -= got;
@@ -54,7 +58,8 @@ Result<T> ReadNumber(const ByteSource& source) {
   return value;
 }
 
-// The checksum of a frame, which counts the one before: frames cannot be left out or change places. It stands behind the frame in `body` then.
+// The checksum of a frame, which counts the one before: frames cannot be left out or change places.
+// It stands behind the frame in `body` then.
 uint64_t AppendChain(uint64_t before, std::string* body) {
   const size_t frame_bytes = body->size();
   *body += BytesOf(before);
@@ -70,8 +75,10 @@ ExportStream::ExportStream(ColdStore* store, std::string_view name) : store_(sto
   report_.name = name;
 }
 
-void ExportStream::AppendFrame(Table table, std::string_view key, std::string_view value, std::string* out) {
-  const FrameHead frame{kValue, static_cast<uint8_t>(table), static_cast<uint16_t>(key.size()), static_cast<uint32_t>(value.size())};
+void ExportStream::AppendFrame(Table table, std::string_view key, std::string_view value,
+                               std::string* out) {
+  const FrameHead frame{kValue, static_cast<uint8_t>(table), static_cast<uint16_t>(key.size()),
+                        static_cast<uint32_t>(value.size())};
   std::string body(BytesOf(frame));
   body += key;
   body += value;
@@ -92,15 +99,17 @@ Result<std::string> ExportStream::Next() {
   static const std::string kLastKey(kKeyBytesMax, '\xff');
   for (; table_ < kTableCount && out.size() < kExportBytes; ++table_, next_key_.clear()) {
     Status failed;
-    LH_RETURN_IF_ERROR(store_->Scan(static_cast<Table>(table_), next_key_, kLastKey, [&](std::string_view key, std::string_view value) {
-      if (key.size() > kKeyBytesMax || value.size() > UINT32_MAX) {
-        failed = DataLoss("export: a value is longer than an export can hold");
-        return false;
-      }
-      AppendFrame(static_cast<Table>(table_), key, value, &out);
-      next_key_ = std::string(key) + '\0';
-      return out.size() < kExportBytes;
-    }));
+    LH_RETURN_IF_ERROR(store_->Scan(static_cast<Table>(table_), next_key_, kLastKey,
+                                    [&](std::string_view key, std::string_view value) {
+                                      if (key.size() > kKeyBytesMax || value.size() > UINT32_MAX) {
+                                        failed = DataLoss(
+                                            "export: a value is longer than an export can hold");
+                                        return false;
+                                      }
+                                      AppendFrame(static_cast<Table>(table_), key, value, &out);
+                                      next_key_ = std::string(key) + '\0';
+                                      return out.size() < kExportBytes;
+                                    }));
     LH_RETURN_IF_ERROR(failed);
     if (out.size() >= kExportBytes) break;  // the table may have more
   }
@@ -125,33 +134,44 @@ Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, cons
 }
 
 Result<std::string> ReadExportName(const ByteSource& source) {
-  const auto no_export = [] { return InvalidArgument("import: this is no file that 'longhold export' wrote"); };
+  const auto no_export = [] {
+    return InvalidArgument("import: this is no file that 'longhold export' wrote");
+  };
   std::string head;
-  if (Status s = ReadBytes(source, sizeof(kMagic) + sizeof(kVersion) + 1, &head); !s.ok()) return s.code() == StatusCode::kDataLoss ? no_export() : s;
+  if (Status s = ReadBytes(source, sizeof(kMagic) + sizeof(kVersion) + 1, &head); !s.ok())
+    return s.code() == StatusCode::kDataLoss ? no_export() : s;
   if (std::memcmp(head.data(), kMagic, sizeof(kMagic)) != 0) return no_export();
   uint32_t version;
   std::memcpy(&version, head.data() + sizeof(kMagic), sizeof(version));
-  if (version != kVersion) return InvalidArgument("import: the file has version " + std::to_string(version) + ", this longhold reads " + std::to_string(kVersion));
+  if (version != kVersion)
+    return InvalidArgument("import: the file has version " + std::to_string(version) +
+                           ", this longhold reads " + std::to_string(kVersion));
   std::string name;
   LH_RETURN_IF_ERROR(ReadBytes(source, static_cast<uint8_t>(head.back()), &name));
   return name;
 }
 
-Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store, const ImportRules& rules) {
+Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store,
+                                   const ImportRules& rules) {
   TransferReport report;
   const ByteSource counted = [&](std::span<char> out) -> Result<size_t> {
     LH_ASSIGN_OR_RETURN(const size_t got, source(out));
     report.bytes += got;
     return got;
   };
-  const auto damaged = [&] { return DataLoss("import: the file is damaged after " + std::to_string(report.values) + " values"); };
+  const auto damaged = [&] {
+    return DataLoss("import: the file is damaged after " + std::to_string(report.values) +
+                    " values");
+  };
   uint64_t chain = 0;
   WriteBatch batch;
   size_t batched = 0;
   for (;;) {
     LH_ASSIGN_OR_RETURN(const FrameHead frame, ReadNumber<FrameHead>(counted));
     const bool end = frame.kind == kEnd;
-    if ((frame.kind != kValue && !end) || frame.table >= kTableCount || frame.key_bytes > kKeyBytesMax) return damaged();
+    if ((frame.kind != kValue && !end) || frame.table >= kTableCount ||
+        frame.key_bytes > kKeyBytesMax)
+      return damaged();
     const Table table = static_cast<Table>(frame.table);
     std::string key, value;
     LH_RETURN_IF_ERROR(ReadBytes(counted, end ? 0 : frame.key_bytes, &key));
@@ -162,10 +182,11 @@ Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store, c
     Hash64Stream hash;
     hash.Update(BytesOf(frame));
     hash.Update(key);
-    LH_RETURN_IF_ERROR(ReadPieces(counted, end ? sizeof(report.values) : frame.value_bytes, [&](std::string_view piece) {
-      hash.Update(piece);
-      if (kept) value += piece;
-    }));
+    LH_RETURN_IF_ERROR(ReadPieces(counted, end ? sizeof(report.values) : frame.value_bytes,
+                                  [&](std::string_view piece) {
+                                    hash.Update(piece);
+                                    if (kept) value += piece;
+                                  }));
     hash.Update(BytesOf(chain));
     chain = hash.Digest();
     LH_ASSIGN_OR_RETURN(const uint64_t stated, ReadNumber<uint64_t>(counted));

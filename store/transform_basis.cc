@@ -8,8 +8,9 @@
 #include "store/transform_codec.h"
 
 // LAPACK: eigenvalues, ascending, and eigenvectors of a symmetric matrix, by divide and conquer.
-extern "C" void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda, double* w, double* work,
-                        const int* lwork, int* iwork, const int* liwork, int* info);
+extern "C" void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda,
+                        double* w, double* work, const int* lwork, int* iwork, const int* liwork,
+                        int* info);
 
 namespace longhold {
 namespace {
@@ -18,27 +19,40 @@ constexpr char kMagic[4] = {'L', 'H', 'K', 'B'};
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kStepChannels = 64;
 constexpr float kStepMin = 0x1p-24f;
-// A few tokens deviate ten times as much as all others; they would turn the basis towards themselves. In norm, beside the median one.
+// A few tokens deviate ten times as much as all others; they would turn the basis towards
+// themselves. In norm, beside the median one.
 constexpr float kOutlier = 3;
-// Components of the least variance are left out as long as all of them add less than this to the squared error of rounding.
+// Components of the least variance are left out as long as all of them add less than this to the
+// squared error of rounding.
 constexpr double kLeftOut = 0.02;
 constexpr double kRoundingError = 1.0 / 12;
 
 // Groups of the shape, without their numbers.
 std::vector<TransformBasis::Group> Layout(const BlockShape& shape) {
   std::vector<TransformBasis::Group> groups;
-  const uint32_t count = (shape.kv_width + TransformBasis::kGroupChannelsMax - 1) / TransformBasis::kGroupChannelsMax;
+  const uint32_t count =
+      (shape.kv_width + TransformBasis::kGroupChannelsMax - 1) / TransformBasis::kGroupChannelsMax;
   for (uint32_t layer = 0; layer < shape.layers; ++layer) {
     for (uint32_t i = 0; i < count; ++i) {
-      const auto cut = [&](uint32_t n) { return static_cast<uint32_t>(uint64_t{shape.kv_width} * n / count); };
-      groups.push_back({.layer = layer, .begin = cut(i), .channels = cut(i + 1) - cut(i), .components = 0, .mean = {}, .step = {}, .rows = {}, .classes = {}});
+      const auto cut = [&](uint32_t n) {
+        return static_cast<uint32_t>(uint64_t{shape.kv_width} * n / count);
+      };
+      groups.push_back({.layer = layer,
+                        .begin = cut(i),
+                        .channels = cut(i + 1) - cut(i),
+                        .components = 0,
+                        .mean = {},
+                        .step = {},
+                        .rows = {},
+                        .classes = {}});
     }
   }
   return groups;
 }
 
 // Appends the group's numbers of the tokens that have only finite ones.
-void AppendRows(const KvBlock& block, const TransformBasis::Group& group, std::vector<float>* rows) {
+void AppendRows(const KvBlock& block, const TransformBasis::Group& group,
+                std::vector<float>* rows) {
   const uint32_t width = block.shape.kv_width;
   for (uint32_t t = 0; t < block.tokens; ++t) {
     const size_t before = rows->size();
@@ -64,7 +78,8 @@ void Normalise(float share, std::vector<float>* rows, TransformBasis::Group* gro
   std::vector<double> sum(size, 0);
   for (size_t i = 0; i < rows->size(); ++i) sum[i % size] += (*rows)[i];
   group->mean.resize(size);
-  for (size_t c = 0; c < size; ++c) group->mean[c] = static_cast<float>(sum[c] / static_cast<double>(tokens));
+  for (size_t c = 0; c < size; ++c)
+    group->mean[c] = static_cast<float>(sum[c] / static_cast<double>(tokens));
   group->step.resize(size);
   std::vector<float> deviation(tokens);
   for (size_t begin = 0; begin < size;) {
@@ -85,7 +100,8 @@ void Normalise(float share, std::vector<float>* rows, TransformBasis::Group* gro
     for (size_t c = begin; c < end; ++c) group->step[c] = step;
     begin = end;
   }
-  for (size_t i = 0; i < rows->size(); ++i) (*rows)[i] = ((*rows)[i] - group->mean[i % size]) / group->step[i % size];
+  for (size_t i = 0; i < rows->size(); ++i)
+    (*rows)[i] = ((*rows)[i] - group->mean[i % size]) / group->step[i % size];
 }
 
 // Shortens the rows of outliers.
@@ -94,7 +110,8 @@ void Tame(size_t size, std::vector<float>* rows) {
   std::vector<float> norm(tokens);
   for (size_t t = 0; t < tokens; ++t) {
     double squares = 0;
-    for (size_t c = 0; c < size; ++c) squares += double{(*rows)[t * size + c]} * (*rows)[t * size + c];
+    for (size_t c = 0; c < size; ++c)
+      squares += double{(*rows)[t * size + c]} * (*rows)[t * size + c];
     norm[t] = static_cast<float>(std::sqrt(squares));
   }
   const float limit = kOutlier * Median(norm);
@@ -105,33 +122,40 @@ void Tame(size_t size, std::vector<float>* rows) {
 }
 
 // Eigenvectors of rows' rows / tokens into group: components, rows, classes.
-Status Diagonalise(const std::vector<float>& rows, MultiplyAdd multiply, TransformBasis::Group* group) {
+Status Diagonalise(const std::vector<float>& rows, MultiplyAdd multiply,
+                   TransformBasis::Group* group) {
   const size_t size = 2 * size_t{group->channels}, tokens = rows.size() / size;
   std::vector<float> transposed(rows.size()), covariance(size * size, 0.0f);
   for (size_t t = 0; t < tokens; ++t) {
     for (size_t c = 0; c < size; ++c) transposed[c * tokens + t] = rows[t * size + c];
   }
-  multiply(transposed.data(), rows.data(), covariance.data(), static_cast<uint32_t>(size), static_cast<uint32_t>(tokens), static_cast<uint32_t>(size));
+  multiply(transposed.data(), rows.data(), covariance.data(), static_cast<uint32_t>(size),
+           static_cast<uint32_t>(tokens), static_cast<uint32_t>(size));
   std::vector<double> a(covariance.begin(), covariance.end()), variance(size);
   for (double& x : a) x /= static_cast<double>(tokens);
   const int n = static_cast<int>(size), lwork = 1 + 6 * n + 2 * n * n, liwork = 3 + 5 * n;
   std::vector<double> work(static_cast<size_t>(lwork));
   std::vector<int> iwork(static_cast<size_t>(liwork));
   int info = 0;
-  dsyevd_("V", "U", &n, a.data(), &n, variance.data(), work.data(), &lwork, iwork.data(), &liwork, &info);
-  if (info != 0) return Internal("fit codec basis: LAPACK's dsyevd returned " + std::to_string(info));
+  dsyevd_("V", "U", &n, a.data(), &n, variance.data(), work.data(), &lwork, iwork.data(), &liwork,
+          &info);
+  if (info != 0)
+    return Internal("fit codec basis: LAPACK's dsyevd returned " + std::to_string(info));
 
   size_t left_out = 0;
   double lost = 0;
-  while (left_out < size && lost + std::max(0.0, variance[left_out]) <= kLeftOut * kRoundingError * static_cast<double>(size)) {
+  while (left_out < size && lost + std::max(0.0, variance[left_out]) <=
+                                kLeftOut * kRoundingError * static_cast<double>(size)) {
     lost += std::max(0.0, variance[left_out++]);
   }
   group->components = static_cast<uint32_t>(size - left_out);
   for (size_t i = size; i-- > left_out;) {  // dsyevd's columns are contiguous
     // Through the half that is stored, so that a basis is the same before it is stored and after.
-    for (size_t c = 0; c < size; ++c) group->rows.push_back(FromHalf(ToHalf(static_cast<float>(a[i * size + c]))));
+    for (size_t c = 0; c < size; ++c)
+      group->rows.push_back(FromHalf(ToHalf(static_cast<float>(a[i * size + c]))));
     const double half_octaves = variance[i] > 0 ? std::log2(variance[i]) : -100;
-    group->classes.push_back(static_cast<uint8_t>(std::clamp(std::lround(half_octaves) + 6, 0l, long{TransformBasis::kClasses} - 1)));
+    group->classes.push_back(static_cast<uint8_t>(
+        std::clamp(std::lround(half_octaves) + 6, 0l, long{TransformBasis::kClasses} - 1)));
   }
   return OkStatus();
 }
@@ -141,7 +165,8 @@ void AppendNumbers(std::string* out, const std::vector<T>& values) {
   out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
-// Takes values off the front of bytes; after the first that is not there, all are zero and `ok` is false.
+// Takes values off the front of bytes; after the first that is not there, all are zero and `ok` is
+// false.
 struct Cursor {
   std::string_view rest;
   bool ok = true;
@@ -163,7 +188,8 @@ struct Cursor {
 
 }  // namespace
 
-Result<TransformBasis> TransformBasis::Fit(std::span<const KvBlock> blocks, float share, MultiplyAdd multiply) {
+Result<TransformBasis> TransformBasis::Fit(std::span<const KvBlock> blocks, float share,
+                                           MultiplyAdd multiply) {
   LH_CHECK(!blocks.empty() && share > 0);
   TransformBasis basis;
   basis.shape_ = blocks[0].shape;
@@ -174,7 +200,9 @@ Result<TransformBasis> TransformBasis::Fit(std::span<const KvBlock> blocks, floa
       LH_CHECK(block.shape == basis.shape_);
       AppendRows(block, group, &rows);
     }
-    if (rows.empty()) return InvalidArgument("fit codec basis: no token of layer " + std::to_string(group.layer) + " has only finite numbers");
+    if (rows.empty())
+      return InvalidArgument("fit codec basis: no token of layer " + std::to_string(group.layer) +
+                             " has only finite numbers");
     Normalise(share, &rows, &group);
     Tame(2 * size_t{group.channels}, &rows);
     LH_RETURN_IF_ERROR(Diagonalise(rows, multiply, &group));
@@ -187,7 +215,8 @@ Result<TransformBasis> TransformBasis::Fit(std::span<const KvBlock> blocks, floa
 
 uint64_t TransformBasis::ram_bytes() const {
   uint64_t bytes = 0;
-  for (const Group& g : groups_) bytes += (g.mean.size() + g.step.size() + g.rows.size()) * sizeof(float) + g.classes.size();
+  for (const Group& g : groups_)
+    bytes += (g.mean.size() + g.step.size() + g.rows.size()) * sizeof(float) + g.classes.size();
   return bytes;
 }
 
@@ -209,7 +238,9 @@ std::string TransformBasis::Encode() const {
 }
 
 Result<TransformBasis> TransformBasis::Decode(std::string_view bytes, const BlockShape& shape) {
-  const auto wrong = [](const char* what) { return DataLoss(std::string("decode codec basis: ") + what); };
+  const auto wrong = [](const char* what) {
+    return DataLoss(std::string("decode codec basis: ") + what);
+  };
   TransformBasis basis;
   if (bytes.size() < sizeof(kMagic) + sizeof(basis.id_)) return wrong("too short");
   std::memcpy(&basis.id_, bytes.data() + bytes.size() - sizeof(basis.id_), sizeof(basis.id_));
@@ -227,7 +258,8 @@ Result<TransformBasis> TransformBasis::Decode(std::string_view bytes, const Bloc
     const size_t size = 2 * size_t{group.channels};
     group.components = cursor.Take<uint32_t>();
     // Before anything is sized by it.
-    if (group.components > size || cursor.rest.size() / sizeof(uint16_t) / size < group.components) return wrong("more components than numbers");
+    if (group.components > size || cursor.rest.size() / sizeof(uint16_t) / size < group.components)
+      return wrong("more components than numbers");
     group.mean.resize(size);
     group.step.resize(size);
     group.classes.resize(group.components);

@@ -16,7 +16,8 @@ namespace {
 // The payload's parts, in this order; the symbols of each class follow.
 enum Part : size_t { kRaw, kEscapes, kSymbols };
 constexpr size_t kParts = kSymbols + TransformBasis::kClasses;
-// A symbol is a whole number of steps in zigzag form; this one stands for a number among the escapes.
+// A symbol is a whole number of steps in zigzag form; this one stands for a number among the
+// escapes.
 constexpr uint8_t kEscape = 255;
 constexpr float kHalfMax = 65504.0f;
 // Whole numbers beyond this have no place in a float; such a token is stored as it is.
@@ -26,29 +27,34 @@ constexpr double kErrorMax = 0.25;
 
 // Where a group's half of side `values` and token t begins in a block.
 uint16_t* RowOf(KvBlock& block, const TransformBasis::Group& group, bool values, uint32_t t) {
-  return (values ? block.Values(group.layer) : block.Keys(group.layer)) + size_t{t} * block.shape.kv_width + group.begin;
+  return (values ? block.Values(group.layer) : block.Keys(group.layer)) +
+         size_t{t} * block.shape.kv_width + group.begin;
 }
-const uint16_t* RowOf(const KvBlock& block, const TransformBasis::Group& group, bool values, uint32_t t) {
+const uint16_t* RowOf(const KvBlock& block, const TransformBasis::Group& group, bool values,
+                      uint32_t t) {
   return RowOf(const_cast<KvBlock&>(block), group, values, t);
 }
 
 class TransformBlockCodec final : public BlockCodec {
  public:
-  TransformBlockCodec(std::string name, std::shared_ptr<const TransformBasis> basis, MultiplyAdd multiply)
+  TransformBlockCodec(std::string name, std::shared_ptr<const TransformBasis> basis,
+                      MultiplyAdd multiply)
       : name_(std::move(name)), basis_(std::move(basis)), multiply_(multiply) {}
   std::string_view name() const override { return name_; }
 
  private:
   uint16_t id() const override { return kCodecTransform; }
 
-  // [groups] of [2 * channels, components]: the basis as a writer needs it, which most processes never do.
+  // [groups] of [2 * channels, components]: the basis as a writer needs it, which most processes
+  // never do.
   const std::vector<std::vector<float>>& Columns() const {
     std::call_once(columns_once_, [this] {
       for (const TransformBasis::Group& group : basis_->groups()) {
         const size_t size = 2 * size_t{group.channels};
         std::vector<float>& columns = columns_.emplace_back(group.rows.size());
         for (size_t i = 0; i < group.components; ++i) {
-          for (size_t c = 0; c < size; ++c) columns[c * group.components + i] = group.rows[i * size + c];
+          for (size_t c = 0; c < size; ++c)
+            columns[c * group.components + i] = group.rows[i * size + c];
         }
       }
     });
@@ -71,7 +77,9 @@ class TransformBlockCodec final : public BlockCodec {
       for (uint32_t t = 0; t < tokens; ++t) {
         float* row = x.data() + size_t{t} * size;
         for (uint32_t c = 0; c < size; ++c) {
-          row[c] = (FromHalf(RowOf(block, group, c >= group.channels, t)[c % group.channels]) - group.mean[c]) / group.step[c];
+          row[c] = (FromHalf(RowOf(block, group, c >= group.channels, t)[c % group.channels]) -
+                    group.mean[c]) /
+                   group.step[c];
           raw[t] = raw[t] || !std::isfinite(row[c]);
         }
         if (raw[t]) std::fill_n(row, size, 0.0f);
@@ -79,9 +87,11 @@ class TransformBlockCodec final : public BlockCodec {
       y.assign(size_t{tokens} * components, 0.0f);
       multiply_(x.data(), columns[g].data(), y.data(), tokens, size, components);
       for (uint32_t t = 0; t < tokens; ++t) {
-        // What lies outside of the kept components is lost, and what rounding moves: the basis is orthonormal, so squares add up.
+        // What lies outside of the kept components is lost, and what rounding moves: the basis is
+        // orthonormal, so squares add up.
         double all = 0, kept = 0, moved = 0;
-        for (uint32_t c = 0; c < size; ++c) all += double{x[size_t{t} * size + c]} * x[size_t{t} * size + c];
+        for (uint32_t c = 0; c < size; ++c)
+          all += double{x[size_t{t} * size + c]} * x[size_t{t} * size + c];
         for (uint32_t i = 0; i < components; ++i) {
           float& v = y[size_t{t} * components + i];
           const float rounded = std::nearbyint(v);
@@ -94,7 +104,8 @@ class TransformBlockCodec final : public BlockCodec {
         if (!raw[t]) continue;
         AppendNumber(&parts[kRaw], static_cast<uint32_t>(g * kBlockTokens + t));
         for (const bool values : {false, true}) {
-          parts[kRaw].append(reinterpret_cast<const char*>(RowOf(block, group, values, t)), group.channels * sizeof(uint16_t));
+          parts[kRaw].append(reinterpret_cast<const char*>(RowOf(block, group, values, t)),
+                             group.channels * sizeof(uint16_t));
         }
         std::fill_n(y.data() + size_t{t} * components, components, 0.0f);
       }
@@ -108,14 +119,17 @@ class TransformBlockCodec final : public BlockCodec {
         }
       }
     }
-    for (size_t c = 0; c < TransformBasis::kClasses; ++c) EncodeSymbols(symbols[c], &parts[kSymbols + c]);
+    for (size_t c = 0; c < TransformBasis::kClasses; ++c)
+      EncodeSymbols(symbols[c], &parts[kSymbols + c]);
     AppendNumber(out, basis_->id());
     for (const std::string& part : parts) AppendNumber(out, static_cast<uint32_t>(part.size()));
     for (const std::string& part : parts) *out += part;
   }
 
   Status ReadPayload(std::string_view payload, KvBlock* block) const override {
-    const auto wrong = [](const char* what) { return DataLoss(std::string("decode block: ") + what); };
+    const auto wrong = [](const char* what) {
+      return DataLoss(std::string("decode block: ") + what);
+    };
     const uint32_t tokens = block->tokens;
     const auto groups = basis_->groups();
     constexpr size_t kHead = sizeof(uint64_t) + kParts * sizeof(uint32_t);
@@ -171,7 +185,9 @@ class TransformBlockCodec final : public BlockCodec {
           uint16_t* out = RowOf(*block, group, values, t);
           const uint32_t first = values ? group.channels : 0;
           for (uint32_t c = 0; c < group.channels; ++c) {
-            out[c] = ToHalf(std::clamp(row[first + c] * group.step[first + c] + group.mean[first + c], -kHalfMax, kHalfMax));
+            out[c] =
+                ToHalf(std::clamp(row[first + c] * group.step[first + c] + group.mean[first + c],
+                                  -kHalfMax, kHalfMax));
           }
         }
       }
@@ -188,7 +204,8 @@ class TransformBlockCodec final : public BlockCodec {
       std::memcpy(&index, raw.data(), sizeof(index));
       raw.remove_prefix(sizeof(index));
       const uint32_t g = index / kBlockTokens, t = index % kBlockTokens;
-      if (g >= basis_->groups().size() || t >= block->tokens) return DataLoss("decode block: a token that is none");
+      if (g >= basis_->groups().size() || t >= block->tokens)
+        return DataLoss("decode block: a token that is none");
       const TransformBasis::Group& group = basis_->groups()[g];
       const size_t bytes = group.channels * sizeof(uint16_t);
       if (raw.size() < 2 * bytes) return DataLoss("decode block: a token is cut off");
@@ -209,7 +226,9 @@ class TransformBlockCodec final : public BlockCodec {
 
 }  // namespace
 
-std::unique_ptr<const BlockCodec> NewTransformCodec(std::string name, std::shared_ptr<const TransformBasis> basis, MultiplyAdd multiply) {
+std::unique_ptr<const BlockCodec> NewTransformCodec(std::string name,
+                                                    std::shared_ptr<const TransformBasis> basis,
+                                                    MultiplyAdd multiply) {
   return std::make_unique<TransformBlockCodec>(std::move(name), std::move(basis), multiply);
 }
 

@@ -18,10 +18,12 @@
 
 namespace longhold {
 
-// Floats whose first is 64-byte aligned, as KeyBlockView and AttendCall::scratch ask. Starts as zeros.
+// Floats whose first is 64-byte aligned, as KeyBlockView and AttendCall::scratch ask. Starts as
+// zeros.
 class AlignedFloats {
  public:
-  explicit AlignedFloats(size_t count = 0) : size_(count), bytes_(new (std::align_val_t{64}) float[count + 1]()) {}
+  explicit AlignedFloats(size_t count = 0)
+      : size_(count), bytes_(new (std::align_val_t{64}) float[count + 1]()) {}
 
   float* data() { return bytes_.get(); }
   const float* data() const { return bytes_.get(); }
@@ -62,15 +64,17 @@ class AttendCase {
     bias_ = Normal(keys, 2.0f);
     for (uint32_t j = 0; j < keys; j += 5) bias_[j] = -std::numeric_limits<float>::infinity();
     for (uint32_t b = 0; b < shape.blocks; ++b) {
-      views_.push_back({.keys_t = keys_t_.data() + b * kBlockTokens * d,
-                        .values = values_.data() + b * kBlockTokens * d,
-                        .bias = shape.bias && b % 2 == 0 ? bias_.data() + b * kBlockTokens : nullptr});
+      views_.push_back(
+          {.keys_t = keys_t_.data() + b * kBlockTokens * d,
+           .values = values_.data() + b * kBlockTokens * d,
+           .bias = shape.bias && b % 2 == 0 ? bias_.data() + b * kBlockTokens : nullptr});
     }
     if (shape.halves > 0) KeepHalves();
     shared_ = shape.random_masks ? Below(keys + 1) / 3 : 0;
     for (uint32_t token = 0; token < shape.rows / shape.group; ++token) {
       VisibleKeys v = {.begin = 0, .end = keys};
-      if (shape.random_masks) v = {.begin = Below(keys + 1), .end = Below(keys + 9)};  // may be empty, may pass the end
+      // may be empty, may pass the end
+      if (shape.random_masks) v = {.begin = Below(keys + 1), .end = Below(keys + 9)};
       visible_.push_back(v);
     }
     out_ = AlignedFloats(shape.rows * d);
@@ -109,8 +113,8 @@ class AttendCase {
 
   float Scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
 
-  // Largest rounding error of any logit in float: a sum of head_dim products errs by at most head_dim + 2 half-units of
-  // sum |q c| |k c| <= |q| |k|.
+  // Largest rounding error of any logit in float: a sum of head_dim products errs by at most
+  // head_dim + 2 half-units of sum |q c| |k c| <= |q| |k|.
   double LogitError() const {
     const size_t d = shape_.head_dim;
     double q_max = 0, k_max = 0;
@@ -134,14 +138,16 @@ class AttendCase {
 
   double ValueMax() const {
     double max = 0;
-    for (size_t i = 0; i < values_.size(); ++i) max = std::max(max, std::abs(double{values_.data()[i]}));
+    for (size_t i = 0; i < values_.size(); ++i)
+      max = std::max(max, std::abs(double{values_.data()[i]}));
     return max;
   }
 
  private:
   uint32_t Below(uint32_t n) { return static_cast<uint32_t>(rng_() % n); }
 
-  // Some blocks lose their floats. What the halves round away is within the bounds that are taken from the floats.
+  // Some blocks lose their floats. What the halves round away is within the bounds that are taken
+  // from the floats.
   void KeepHalves() {
     half_keys_t_.resize(keys_t_.size());
     half_values_.resize(values_.size());
@@ -190,17 +196,20 @@ class ScanCase {
     std::mt19937_64 rng(shape.seed);
     const size_t d = shape.head_dim;
     keys_.resize(1 + shape.blocks * kBlockTokens * d);
-    for (uint8_t& key : keys_) key = static_cast<uint8_t>(shape.extreme ? (rng() % 2) * 255 : rng() % 256);
+    for (uint8_t& key : keys_)
+      key = static_cast<uint8_t>(shape.extreme ? (rng() % 2) * 255 : rng() % 256);
     q_.resize(1 + shape.rows * d);
     for (int8_t& q : q_)
-      q = static_cast<int8_t>(shape.extreme ? -128 + static_cast<int>(rng() % 2) * 255 : rng() % 256);
+      q = static_cast<int8_t>(shape.extreme ? -128 + static_cast<int>(rng() % 2) * 255
+                                            : rng() % 256);
     if (shape.extreme) std::fill(q_.begin(), q_.begin() + 1 + static_cast<long>(d), int8_t{127});
     std::uniform_real_distribution<float> uniform(0.5f, 1.0f);
     // Logits of a few units: products of bytes have a deviation of about 74 * 74 * sqrt(d).
     const float unit = 2.0f / (74.0f * 74.0f * std::sqrt(static_cast<float>(d)));
     for (size_t j = 0; j < shape.blocks * kBlockTokens; ++j) key_scale_.push_back(uniform(rng));
     for (uint32_t r = 0; r < shape.rows; ++r) q_scale_.push_back(uniform(rng) * unit);
-    for (size_t b = 0; b < shape.blocks; ++b) counts_.push_back(static_cast<uint8_t>(b % 3 == 0 ? 64 : 1 + rng() % 64));
+    for (size_t b = 0; b < shape.blocks; ++b)
+      counts_.push_back(static_cast<uint8_t>(b % 3 == 0 ? 64 : 1 + rng() % 64));
     block_max_.resize(shape.blocks * shape.rows);
     block_sum_.resize(shape.blocks * shape.rows);
   }

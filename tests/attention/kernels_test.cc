@@ -1,10 +1,11 @@
 // Compares every kernel table that this processor runs with the reference in double precision.
 //
-// Sizes: head sizes on both sides of every vector and tile width (4, 8, 16, 32, 64 floats) up to the limit; rows that
-// fill, miss and pass the tile of 6; block counts around the chunk of 32 blocks, where partial results are merged.
-// Tolerance: a logit in float is off by at most e = LogitError(), an error bound of dot products. A probability is then
-// off by a factor exp(2 e) at most (its own logit and the sum), so `out` by about 2 e max|v|. exp and the sums add a
-// few units of 2^-24 each: 4e-6 covers them for thousands of keys.
+// Sizes: head sizes on both sides of every vector and tile width (4, 8, 16, 32, 64 floats) up to
+// the limit; rows that fill, miss and pass the tile of 6; block counts around the chunk of 32
+// blocks, where partial results are merged. Tolerance: a logit in float is off by at most e =
+// LogitError(), an error bound of dot products. A probability is then off by a factor exp(2 e) at
+// most (its own logit and the sum), so `out` by about 2 e max|v|. exp and the sums add a few units
+// of 2^-24 each: 4e-6 covers them for thousands of keys.
 #include "attention/kernels.h"
 
 #include <gmock/gmock.h>
@@ -27,15 +28,18 @@ class KernelLevel : public testing::TestWithParam<const KernelTable*> {
   const KernelTable& kernels() const { return *GetParam(); }
 };
 
-INSTANTIATE_TEST_SUITE_P(All, KernelLevel, testing::ValuesIn(SupportedKernels().begin(), SupportedKernels().end()),
+INSTANTIATE_TEST_SUITE_P(All, KernelLevel,
+                         testing::ValuesIn(SupportedKernels().begin(), SupportedKernels().end()),
                          [](const auto& info) { return std::string(info.param->name); });
 
 std::string Describe(const AttendShape& s) {
   return "rows " + std::to_string(s.rows) + " group " + std::to_string(s.group) + " head_dim " +
-         std::to_string(s.head_dim) + " blocks " + std::to_string(s.blocks) + " seed " + std::to_string(s.seed);
+         std::to_string(s.head_dim) + " blocks " + std::to_string(s.blocks) + " seed " +
+         std::to_string(s.seed);
 }
 
-// Runs `prepare` on two equal cases, the kernel on one and the reference on the other, and compares all outputs.
+// Runs `prepare` on two equal cases, the kernel on one and the reference on the other, and compares
+// all outputs.
 template <typename Prepare>
 void ExpectMatchesReference(const KernelTable& kernels, const AttendShape& shape, Prepare prepare) {
   SCOPED_TRACE(Describe(shape));
@@ -57,7 +61,8 @@ void ExpectMatchesReference(const KernelTable& kernels, const AttendShape& shape
     if (std::isinf(lse)) {
       ASSERT_EQ(actual.lse().data()[r], lse) << "lse " << r;
     } else {
-      ASSERT_NEAR(actual.lse().data()[r], lse, logit_error + 4e-6 + std::abs(lse) * 0x1p-22) << "lse " << r;
+      ASSERT_NEAR(actual.lse().data()[r], lse, logit_error + 4e-6 + std::abs(lse) * 0x1p-22)
+          << "lse " << r;
     }
   }
   for (size_t j = 0; j < expected.key_mass().size(); ++j) {
@@ -74,22 +79,25 @@ TEST_P(KernelLevel, AttendsLikeTheReferenceForEveryHeadSize) {
   uint64_t seed = 100;
   for (const uint32_t head_dim : {4, 8, 12, 20, 32, 36, 60, 64, 68, 80, 96, 100, 128, 252, 256}) {
     for (const uint32_t rows : {1, 3, 7, 12}) {
-      ExpectMatchesReference(kernels(),
-                             {.rows = rows, .head_dim = head_dim, .blocks = 3, .bias = true, .seed = ++seed});
+      ExpectMatchesReference(
+          kernels(),
+          {.rows = rows, .head_dim = head_dim, .blocks = 3, .bias = true, .seed = ++seed});
     }
   }
 }
 
 TEST_P(KernelLevel, AttendsLikeTheReferenceForEveryRowCount) {
   for (uint32_t rows = 1; rows <= kAttendRowsMax; ++rows) {
-    ExpectMatchesReference(kernels(), {.rows = rows, .head_dim = 36, .blocks = 2, .seed = 200 + rows});
+    ExpectMatchesReference(kernels(),
+                           {.rows = rows, .head_dim = 36, .blocks = 2, .seed = 200 + rows});
   }
 }
 
 TEST_P(KernelLevel, AttendsLikeTheReferenceForEveryGroup) {
   for (uint32_t group = 1; group <= 16; ++group) {
-    ExpectMatchesReference(kernels(),
-                           {.rows = kAttendRowsMax / group * group, .group = group, .blocks = 5, .seed = 300 + group});
+    ExpectMatchesReference(
+        kernels(),
+        {.rows = kAttendRowsMax / group * group, .group = group, .blocks = 5, .seed = 300 + group});
   }
 }
 
@@ -112,25 +120,42 @@ TEST_P(KernelLevel, AttendsToHalvesLikeTheReference) {
   uint64_t seed = 500;
   for (const uint32_t head_dim : {4, 8, 12, 36, 60, 64, 68, 80, 100, 128, 252, 256}) {
     for (const uint32_t rows : {1, 3, 6, 16}) {
-      ExpectMatchesReference(kernels(),
-                             {.rows = rows, .head_dim = head_dim, .blocks = 7, .bias = true, .halves = 2, .seed = ++seed});
+      ExpectMatchesReference(kernels(), {.rows = rows,
+                                         .head_dim = head_dim,
+                                         .blocks = 7,
+                                         .bias = true,
+                                         .halves = 2,
+                                         .seed = ++seed});
     }
   }
-  ExpectMatchesReference(kernels(), {.rows = 12, .group = 3, .blocks = 70, .spread = 3.0f, .softcap = 30.0f, .halves = 2, .seed = 600});
+  ExpectMatchesReference(kernels(), {.rows = 12,
+                                     .group = 3,
+                                     .blocks = 70,
+                                     .spread = 3.0f,
+                                     .softcap = 30.0f,
+                                     .halves = 2,
+                                     .seed = 600});
 }
 
 TEST_P(KernelLevel, AttendsLikeTheReferenceWithSoftcap) {
   for (const float softcap : {5.0f, 30.0f, 50.0f}) {
-    ExpectMatchesReference(
-        kernels(),
-        {.rows = 8, .group = 4, .head_dim = 96, .blocks = 4, .spread = 20.0f, .softcap = softcap, .bias = true});
+    ExpectMatchesReference(kernels(), {.rows = 8,
+                                       .group = 4,
+                                       .head_dim = 96,
+                                       .blocks = 4,
+                                       .spread = 20.0f,
+                                       .softcap = softcap,
+                                       .bias = true});
   }
 }
 
 TEST_P(KernelLevel, KeepsHugeLogitsFinite) {
-  // Logits of about +-1e4 to 4e4: exp of any of them overflows unless the maximum is taken off first.
-  ExpectMatchesReference(kernels(), {.rows = 6, .head_dim = 64, .blocks = 3, .spread = 1e4f, .random_masks = false});
-  ExpectMatchesReference(kernels(), {.rows = 6, .head_dim = 8, .blocks = 40, .spread = 1e4f, .random_masks = false});
+  // Logits of about +-1e4 to 4e4: exp of any of them overflows unless the maximum is taken off
+  // first.
+  ExpectMatchesReference(
+      kernels(), {.rows = 6, .head_dim = 64, .blocks = 3, .spread = 1e4f, .random_masks = false});
+  ExpectMatchesReference(
+      kernels(), {.rows = 6, .head_dim = 8, .blocks = 40, .spread = 1e4f, .random_masks = false});
 }
 
 TEST_P(KernelLevel, AttendsToNothingWhenThereAreNoBlocks) {
@@ -157,7 +182,8 @@ TEST_P(KernelLevel, HidesKeysBiasedToMinusInfinity) {
   std::vector<float> bias(kBlockTokens, -kInfinity);
   c.views()[0].bias = bias.data();
   kernels().attend(c.Call());
-  for (uint32_t j = 0; j < kBlockTokens; ++j) EXPECT_EQ(c.key_mass().data()[j], 0.25f);  // as it was
+  // as it was
+  for (uint32_t j = 0; j < kBlockTokens; ++j) EXPECT_EQ(c.key_mass().data()[j], 0.25f);
   c.views()[1].bias = bias.data();
   kernels().attend(c.Call());
   for (uint32_t r = 0; r < 3; ++r) EXPECT_EQ(c.lse().data()[r], -kInfinity);
@@ -167,13 +193,14 @@ TEST_P(KernelLevel, HidesKeysBiasedToMinusInfinity) {
 TEST_P(KernelLevel, SeesSinksAndAWindow) {
   // shared = 64 and a window of 256, as the header's example, for tokens 100 .. 115 and 500 .. 515.
   for (const uint32_t first : {0u, 56u, 100u, 250u, 500u}) {
-    ExpectMatchesReference(kernels(), {.rows = 48, .group = 3, .blocks = 9, .spread = 2.0f}, [first](AttendCase& c) {
-      c.set_shared(64);
-      for (uint32_t t = 0; t < 16; ++t) {
-        const uint32_t p = first + t;
-        c.visible()[t] = {.begin = p < 255 ? 0 : p - 255, .end = p + 1};
-      }
-    });
+    ExpectMatchesReference(kernels(), {.rows = 48, .group = 3, .blocks = 9, .spread = 2.0f},
+                           [first](AttendCase& c) {
+                             c.set_shared(64);
+                             for (uint32_t t = 0; t < 16; ++t) {
+                               const uint32_t p = first + t;
+                               c.visible()[t] = {.begin = p < 255 ? 0 : p - 255, .end = p + 1};
+                             }
+                           });
   }
 }
 
@@ -184,13 +211,20 @@ TEST_P(KernelLevel, WorksWithoutLseAndKeyMass) {
   AttendCall call = without.Call(false);
   call.lse = nullptr;
   kernels().attend(call);
-  EXPECT_EQ(0, std::memcmp(with.out().data(), without.out().data(), with.out().size() * sizeof(float)));
+  EXPECT_EQ(
+      0, std::memcmp(with.out().data(), without.out().data(), with.out().size() * sizeof(float)));
 }
 
 TEST_P(KernelLevel, AnySplitOfTheKeysMergesToTheWhole) {
-  // One call over all keys against a merge of calls over its parts; both round, so the tolerance counts twice.
+  // One call over all keys against a merge of calls over its parts; both round, so the tolerance
+  // counts twice.
   for (const uint32_t cut : {0u, 1u, 63u, 64u, 100u, 300u, 319u, 320u}) {
-    AttendShape shape = {.rows = 7, .head_dim = 80, .blocks = 5, .spread = 3.0f, .bias = true, .random_masks = false};
+    AttendShape shape = {.rows = 7,
+                         .head_dim = 80,
+                         .blocks = 5,
+                         .spread = 3.0f,
+                         .bias = true,
+                         .random_masks = false};
     const auto attend = [&](VisibleKeys visible) {
       AttendCase c(shape);
       for (VisibleKeys& v : c.visible()) v = visible;
@@ -204,15 +238,17 @@ TEST_P(KernelLevel, AnySplitOfTheKeysMergesToTheWhole) {
     const AttentionState merged = Merge(attend({0, cut}), attend({cut, 320}));
     const AttendCase bounds(shape);
     const double error = 2 * (2 * bounds.LogitError() + 4e-6);
-    for (size_t i = 0; i < whole.out.size(); ++i) ASSERT_NEAR(merged.out[i], whole.out[i], error * bounds.ValueMax());
+    for (size_t i = 0; i < whole.out.size(); ++i)
+      ASSERT_NEAR(merged.out[i], whole.out[i], error * bounds.ValueMax());
     for (size_t r = 0; r < whole.lse.size(); ++r) ASSERT_NEAR(merged.lse[r], whole.lse[r], error);
   }
 }
 
-// The scan's integers are exact; scaling rounds each logit by 2^-23 relative, and logits here stay below 40 (extreme:
-// 600).
+// The scan's integers are exact; scaling rounds each logit by 2^-23 relative, and logits here stay
+// below 40 (extreme: 600).
 void ExpectScansLikeReference(const KernelTable& kernels, const ScanShape& shape) {
-  SCOPED_TRACE("rows " + std::to_string(shape.rows) + " head_dim " + std::to_string(shape.head_dim));
+  SCOPED_TRACE("rows " + std::to_string(shape.rows) + " head_dim " +
+               std::to_string(shape.head_dim));
   ScanCase actual(shape);
   ScanCase expected(shape);
   kernels.scan(actual.Call());
@@ -220,7 +256,8 @@ void ExpectScansLikeReference(const KernelTable& kernels, const ScanShape& shape
   for (size_t i = 0; i < expected.block_max().size(); ++i) {
     const double logit_error = 1e-6 + std::abs(expected.block_max()[i]) * 0x1p-22;
     ASSERT_NEAR(actual.block_max()[i], expected.block_max()[i], logit_error) << i;
-    ASSERT_NEAR(actual.block_sum()[i], expected.block_sum()[i], expected.block_sum()[i] * (2 * logit_error + 4e-6))
+    ASSERT_NEAR(actual.block_sum()[i], expected.block_sum()[i],
+                expected.block_sum()[i] * (2 * logit_error + 4e-6))
         << i;
   }
 }
@@ -228,14 +265,16 @@ void ExpectScansLikeReference(const KernelTable& kernels, const ScanShape& shape
 TEST_P(KernelLevel, ScansLikeTheReference) {
   for (const uint32_t head_dim : {4, 8, 12, 36, 64, 80, 96, 128, 256}) {
     for (const uint32_t rows : {1, 2, 3, 4, 5, 6, 7, 13, 90}) {
-      ExpectScansLikeReference(kernels(), {.rows = rows, .head_dim = head_dim, .blocks = 19, .seed = head_dim + rows});
+      ExpectScansLikeReference(
+          kernels(), {.rows = rows, .head_dim = head_dim, .blocks = 19, .seed = head_dim + rows});
     }
   }
 }
 
 TEST_P(KernelLevel, ScansBytesAtTheEndsOfTheirRangeWithoutSaturating) {
   for (const uint32_t head_dim : {4, 64, 256}) {
-    ExpectScansLikeReference(kernels(), {.rows = 9, .head_dim = head_dim, .blocks = 9, .extreme = true});
+    ExpectScansLikeReference(kernels(),
+                             {.rows = 9, .head_dim = head_dim, .blocks = 9, .extreme = true});
   }
 }
 
@@ -266,9 +305,9 @@ TEST_P(KernelLevel, ScanOfOneKeyIsItsLogit) {
 }
 
 TEST_P(KernelLevel, ExponentialIsAccurateToAFloat) {
-  // Blocks of two keys with logits 0 and -x, both exact, so block_sum is 1 + exp(-x): from 0 in steps of 1/128 to
-  // beyond where weights become 0. Tolerance: 3e-7 for the exponential and half a unit of a number in [1, 2] for the
-  // sum.
+  // Blocks of two keys with logits 0 and -x, both exact, so block_sum is 1 + exp(-x): from 0 in
+  // steps of 1/128 to beyond where weights become 0. Tolerance: 3e-7 for the exponential and half a
+  // unit of a number in [1, 2] for the sum.
   constexpr size_t kBlocks = 128 * 100;
   std::vector<uint8_t> keys(kBlocks * kBlockTokens * 4, 128), counts(kBlocks, 2);
   std::vector<float> key_scale(kBlocks * kBlockTokens, 0.0f), max(kBlocks), sum(kBlocks);
@@ -330,7 +369,8 @@ TEST_P(KernelLevel, FloatsRoundToTheNearestHalfWithTiesToEven) {
     const uint16_t even = static_cast<uint16_t>(h % 2 == 0 ? h : h + 1);
     for (const uint16_t sign : {0, 0x8000}) {
       const float s = sign == 0 ? 1.0f : -1.0f;
-      in.insert(in.end(), {s * std::nextafter(tie, 0.0f), s * tie, s * std::nextafter(tie, kInfinity)});
+      in.insert(in.end(),
+                {s * std::nextafter(tie, 0.0f), s * tie, s * std::nextafter(tie, kInfinity)});
       for (const uint16_t e : {static_cast<uint16_t>(h), even, static_cast<uint16_t>(h + 1)})
         expected.push_back(e | sign);
     }
@@ -362,10 +402,16 @@ TEST_P(KernelLevel, MultipliesEveryShapeOntoWhatIsThere) {
   for (const uint32_t rows : {1, 2, 5, 6, 7, 64}) {
     for (const uint32_t depth : {1, 3, 255, 256, 257, 520}) {
       for (const uint32_t columns : {1, 3, 4, 8, 15, 16, 17, 31, 63, 64, 65, 150}) {
-        std::vector<float> a(size_t{rows} * depth), b(size_t{depth} * columns), out(size_t{rows} * columns + 1, 0.5f);
+        std::vector<float> a(size_t{rows} * depth), b(size_t{depth} * columns),
+            out(size_t{rows} * columns + 1, 0.5f);
         for (float& x : a) x = normal(random);
         for (float& x : b) x = normal(random);
-        kernels().multiply_add({.a = a.data(), .b = b.data(), .out = out.data(), .rows = rows, .depth = depth, .columns = columns});
+        kernels().multiply_add({.a = a.data(),
+                                .b = b.data(),
+                                .out = out.data(),
+                                .rows = rows,
+                                .depth = depth,
+                                .columns = columns});
         ASSERT_EQ(out.back(), 0.5f) << "wrote past the end";
         for (uint32_t r = 0; r < rows; ++r) {
           for (uint32_t n = 0; n < columns; ++n) {
@@ -375,7 +421,8 @@ TEST_P(KernelLevel, MultipliesEveryShapeOntoWhatIsThere) {
               sum += term;
               size += std::abs(term);
             }
-            ASSERT_NEAR(out[size_t{r} * columns + n], sum, size * 1e-6) << rows << " x " << depth << " x " << columns;
+            ASSERT_NEAR(out[size_t{r} * columns + n], sum, size * 1e-6)
+                << rows << " x " << depth << " x " << columns;
           }
         }
       }

@@ -1,5 +1,5 @@
-// The loops that tell what a core can do: each runs where it says that it can, and the sum of words is that of a plain loop at every
-// length around its step of 16.
+// The loops that tell what a core can do: each runs where it says that it can, and the sum of words
+// is that of a plain loop at every length around its step of 16.
 
 #include "attention/machine_peak.h"
 
@@ -16,7 +16,8 @@ TEST(MachinePeak, SumsWordsOfAnyCount) {
   std::vector<uint64_t> words(100);
   std::iota(words.begin(), words.end(), uint64_t{1} << 40);
   for (size_t count = 0; count <= words.size(); ++count) {
-    const std::span some = std::span(words).subspan(words.size() - count);  // 8-byte steps: any alignment of the vectors
+    // 8-byte steps: any alignment of the vectors
+    const std::span some = std::span(words).subspan(words.size() - count);
     EXPECT_EQ(SumWords(some), std::accumulate(some.begin(), some.end(), uint64_t{0})) << count;
   }
 }
@@ -24,7 +25,9 @@ TEST(MachinePeak, SumsWordsOfAnyCount) {
 TEST(MachinePeak, RunsEveryLoopThatTheProcessorHas) {
   const std::span<const PeakLoop> loops = PeakLoops();
   ASSERT_EQ(loops.size(), 3u);
-  EXPECT_EQ(std::string(loops[0].name) + " " + std::string(loops[1].name) + " " + std::string(loops[2].name), "f32 int8 bf16");
+  EXPECT_EQ(std::string(loops[0].name) + " " + std::string(loops[1].name) + " " +
+                std::string(loops[2].name),
+            "f32 int8 bf16");
   EXPECT_NE(loops[0].run, nullptr) << "every processor multiplies floats";
   for (const PeakLoop& loop : loops) {
     EXPECT_EQ(loop.run == nullptr, loop.instruction.empty());

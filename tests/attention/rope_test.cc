@@ -1,8 +1,10 @@
-// Compares RopeTable with ReferenceRotate, which works in double, and with numbers from the formulas by hand.
+// Compares RopeTable with ReferenceRotate, which works in double, and with numbers from the
+// formulas by hand.
 //
-// Sizes: whole and partial rotation of small and usual heads; positions to 4096, far beyond any panel.
-// Tolerance: cos and sin are rounded to float once, products and the sum once more: 3 units of 2^-24 of the pair's
-// length, which stays below 8 for the numbers used: 2e-6 (times the magnitude, at most 2).
+// Sizes: whole and partial rotation of small and usual heads; positions to 4096, far beyond any
+// panel. Tolerance: cos and sin are rounded to float once, products and the sum once more: 3 units
+// of 2^-24 of the pair's length, which stays below 8 for the numbers used: 2e-6 (times the
+// magnitude, at most 2).
 #include "attention/rope.h"
 
 #include <gtest/gtest.h>
@@ -32,7 +34,11 @@ std::vector<RopeSpec> Specs() {
       {.neox = true, .rotary_dims = 64},
       {.rotary_dims = 32, .freq_base = 500000.0f},
       {.neox = true, .rotary_dims = 20, .freq_scale = 0.25f},
-      {.neox = true, .rotary_dims = 64, .freq_base = 1e6f, .attn_factor = 1.25f, .freq_factors = factors},
+      {.neox = true,
+       .rotary_dims = 64,
+       .freq_base = 1e6f,
+       .attn_factor = 1.25f,
+       .freq_factors = factors},
       {.rotary_dims = 64, .freq_scale = 0.25f, .ext_factor = 1.0f, .ctx_orig = 4096},
       {.neox = true,
        .rotary_dims = 64,
@@ -56,7 +62,8 @@ TEST(RopeTable, RotatesLikeTheReference) {
         std::vector<float> actual(head_dim), expected(head_dim);
         table.Rotate(in.data(), actual.data(), head_dim, position);
         ReferenceRotate(spec, in.data(), expected.data(), head_dim, position);
-        for (uint32_t c = 0; c < head_dim; ++c) ASSERT_NEAR(actual[c], expected[c], 4e-6) << position << " " << c;
+        for (uint32_t c = 0; c < head_dim; ++c)
+          ASSERT_NEAR(actual[c], expected[c], 4e-6) << position << " " << c;
       }
     }
   }
@@ -92,9 +99,11 @@ TEST(RopeTable, PairsNeighboursOrHalves) {
 }
 
 TEST(RopeTable, YarnKeepsFastPairsInterpolatesSlowOnesAndScalesTheMagnitude) {
-  // 64 dims, base 1e4, 4096 trained positions. Pair i turns 4096 / (2 pi 1e4^(i/32)) times. 32 turns: i = 10.47, once:
-  // i = 22.51; so pairs to 10 keep their angle and pairs from 23 on have a quarter of it; between, a straight ramp.
-  const RopeSpec spec = {.rotary_dims = 64, .freq_scale = 0.25f, .ext_factor = 1.0f, .ctx_orig = 4096};
+  // 64 dims, base 1e4, 4096 trained positions. Pair i turns 4096 / (2 pi 1e4^(i/32)) times. 32
+  // turns: i = 10.47, once: i = 22.51; so pairs to 10 keep their angle and pairs from 23 on have a
+  // quarter of it; between, a straight ramp.
+  const RopeSpec spec = {
+      .rotary_dims = 64, .freq_scale = 0.25f, .ext_factor = 1.0f, .ctx_orig = 4096};
   const RopeTable table(spec, 2);
   const double magnitude = 1.0 + 0.1 * std::log(4.0);
   const auto angle = [&](uint32_t i) { return std::atan2(table.Sin(1)[i], table.Cos(1)[i]); };

@@ -1,5 +1,5 @@
-// The laws of Merge, on states of random numbers. Merge works in double and rounds once, so results may differ by a few
-// units of 2^-24 in numbers of size 1: 1e-6.
+// The laws of Merge, on states of random numbers. Merge works in double and rounds once, so results
+// may differ by a few units of 2^-24 in numbers of size 1: 1e-6.
 #include "attention/state.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +26,8 @@ AttentionState RandomState(uint64_t seed, float lse_offset = 0.0f) {
 
 void ExpectNear(const AttentionState& a, const AttentionState& b) {
   for (size_t i = 0; i < a.out.size(); ++i) EXPECT_NEAR(a.out[i], b.out[i], 1e-6);
-  for (size_t r = 0; r < a.lse.size(); ++r) EXPECT_NEAR(a.lse[r], b.lse[r], 1e-6 + std::abs(b.lse[r]) * 0x1p-22);
+  for (size_t r = 0; r < a.lse.size(); ++r)
+    EXPECT_NEAR(a.lse[r], b.lse[r], 1e-6 + std::abs(b.lse[r]) * 0x1p-22);
 }
 
 TEST(Merge, KeepsAStateToTheLastBitWhenTheOtherIsEmpty) {

@@ -1,5 +1,6 @@
-// Hash64 against the vectors of xxHash's own sanity test (its buffer generator, seed 0; the lengths walk through each
-// of XXH3's code paths: 0, 1-3, 4-8, 9-16, 17-128, 129-240, long), Sha256 against FIPS 180-4's examples.
+// Hash64 against the vectors of xxHash's own sanity test (its buffer generator, seed 0; the lengths
+// walk through each of XXH3's code paths: 0, 1-3, 4-8, 9-16, 17-128, 129-240, long), Sha256 against
+// FIPS 180-4's examples.
 #include "base/hash.h"
 
 #include <gtest/gtest.h>
@@ -29,7 +30,8 @@ TEST(Hash64, EqualsTheVectorsOfXxHash) {
                  {12, 0xA713DAF0DFBB77E7},  {24, 0xA3FE70BF9D3510EB},  {48, 0x397DA259ECBA1F11},
                  {80, 0xBCDEFBBB2C47C90A},  {195, 0xCD94217EE362EC3A}, {403, 0xCDEB804D65C6DEA4},
                  {512, 0x617E49599013CB6B}, {2048, 0xDD59E2C3A5F038E0}};
-  for (const auto& v : vectors) EXPECT_EQ(Hash64(SanityBuffer(v.size)), v.hash) << v.size << " bytes";
+  for (const auto& v : vectors)
+    EXPECT_EQ(Hash64(SanityBuffer(v.size)), v.hash) << v.size << " bytes";
 }
 
 TEST(Hash64, DependsOnEveryBit) {

@@ -1,5 +1,5 @@
-// Reservations add up to what the budget says, are given back whatever way an object goes, and never exceed the limit, by several
-// threads at once either.
+// Reservations add up to what the budget says, are given back whatever way an object goes, and
+// never exceed the limit, by several threads at once either.
 
 #include "base/memory_budget.h"
 
@@ -52,7 +52,8 @@ TEST(MemoryBudget, RefusesWithNumbersAndStaysAsItWas) {
   const Result<MemoryReservation> b = budget.Reserve((4 << 20) + 1, "the index of memory m");
   ASSERT_FALSE(b.ok());
   EXPECT_EQ(b.status().code(), StatusCode::kResourceExhausted);
-  EXPECT_THAT(b.status().message(), HasSubstr("10 MiB: the index of memory m needs 5 MiB, and 4 MiB are free; give more with --memory-budget"));
+  EXPECT_THAT(b.status().message(), HasSubstr("10 MiB: the index of memory m needs 5 MiB, and 4 "
+                                              "MiB are free; give more with --memory-budget"));
   const Status more = a->Resize(11 << 20);
   EXPECT_THAT(more.message(), HasSubstr("reading book.txt needs 5 MiB more"));
   EXPECT_EQ(a->bytes(), uint64_t{6} << 20);

@@ -1,4 +1,5 @@
-// Sealed bytes: what opens, and that nothing else does. The cipher is OpenSSL's; one known answer holds our use of it.
+// Sealed bytes: what opens, and that nothing else does. The cipher is OpenSSL's; one known answer
+// holds our use of it.
 #include "base/seal.h"
 
 #include <gmock/gmock.h>
@@ -21,7 +22,8 @@ const Secret kMaster(std::string(kSealKeyBytes, 'm'));
 
 TEST(Seal, OpensWhatItClosedAndNothingElse) {
   const Seal seal = Seal::Derive(kMaster, "salt", "test");
-  for (const std::string& plain : {std::string(), std::string("x"), std::string(100000, 'y'), std::string("\0\xff", 2)}) {
+  for (const std::string& plain :
+       {std::string(), std::string("x"), std::string(100000, 'y'), std::string("\0\xff", 2)}) {
     const std::string sealed = *seal.Close(plain, "context");
     EXPECT_EQ(sealed.size(), plain.size() + kSealExtraBytes);
     const Result<std::string> opened = seal.Open(sealed, "context");
@@ -29,7 +31,9 @@ TEST(Seal, OpensWhatItClosedAndNothingElse) {
     EXPECT_EQ(*opened, plain);
     EXPECT_EQ(seal.Open(sealed, "context2").status().code(), StatusCode::kDataLoss);
     EXPECT_EQ(seal.Open(sealed + "x", "context").status().code(), StatusCode::kDataLoss);
-    for (const Seal& other : {Seal::Derive(kMaster, "salt2", "test"), Seal::Derive(kMaster, "salt", "test2"), Seal::Derive(Secret(std::string(kSealKeyBytes, 'n')), "salt", "test")}) {
+    for (const Seal& other :
+         {Seal::Derive(kMaster, "salt2", "test"), Seal::Derive(kMaster, "salt", "test2"),
+          Seal::Derive(Secret(std::string(kSealKeyBytes, 'n')), "salt", "test")}) {
       EXPECT_EQ(other.Open(sealed, "context").status().code(), StatusCode::kDataLoss);
     }
   }
@@ -69,14 +73,17 @@ TEST(Seal, ClosesTextsOfManyPieces) {
   }
 }
 
-// With more the cipher would use a block of its key stream twice. The address space is only reserved: nothing of it may be read.
+// With more the cipher would use a block of its key stream twice. The address space is only
+// reserved: nothing of it may be read.
 TEST(Seal, RefusesWhatIsBeyondTheCipher) {
   const size_t size = kSealBytesMax + 1 + kSealExtraBytes;
-  void* const reserved = mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const reserved =
+      mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(reserved, MAP_FAILED);
   const std::string_view bytes(static_cast<const char*>(reserved), size);
   const Seal seal = Seal::Derive(kMaster, "salt", "test");
-  EXPECT_EQ(seal.Close(bytes.substr(0, kSealBytesMax + 1), "").status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(seal.Close(bytes.substr(0, kSealBytesMax + 1), "").status().code(),
+            StatusCode::kInvalidArgument);
   EXPECT_EQ(seal.Close("", bytes).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(seal.Open(bytes, "").status().code(), StatusCode::kDataLoss);
   EXPECT_EQ(munmap(reserved, size), 0);
@@ -95,12 +102,16 @@ TEST(Seal, DISABLED_ClosesMoreThanTwoGibibytes) {
   EXPECT_FALSE(seal.Open(*sealed, "context").ok());
 }
 
-// Made with Python's cryptography: HKDF(SHA256, 32, salt, info).derive(master), then AESGCM(key).encrypt(nonce, plain, context).
+// Made with Python's cryptography: HKDF(SHA256, 32, salt, info).derive(master), then
+// AESGCM(key).encrypt(nonce, plain, context).
 TEST(Seal, IsHkdfAndAesGcm) {
-  const std::string hex = "000102030405060708090a0b4ceb95f8352211226f1a5325c3a221453a776db1e751f71edf7021ff2710af";
+  const std::string hex =
+      "000102030405060708090a0b4ceb95f8352211226f1a5325c3a221453a776db1e751f71edf7021ff2710af";
   std::string sealed;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2) sealed += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
-  const Result<std::string> plain = Seal::Derive(kMaster, "0123456789abcdef", "longhold store").Open(sealed, "context");
+  for (size_t i = 0; i + 1 < hex.size(); i += 2)
+    sealed += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  const Result<std::string> plain =
+      Seal::Derive(kMaster, "0123456789abcdef", "longhold store").Open(sealed, "context");
   ASSERT_TRUE(plain.ok()) << plain.status().ToString();
   EXPECT_EQ(*plain, "forgets nothing");
 }
@@ -117,7 +128,8 @@ TEST(SealKey, IsReadFromItsOwnersFile) {
   EXPECT_EQ(read(digits + "\n", 0600)->view(), std::string(32, 'K'));
   EXPECT_EQ(read(digits, 0400)->view(), std::string(32, 'K'));
   EXPECT_THAT(read(digits, 0640).status().message(), HasSubstr("chmod 600"));
-  for (const std::string& bad : {std::string(), digits + "4B", digits.substr(2), digits.substr(1) + "x", digits + std::string(300, ' ') + "4"}) {
+  for (const std::string& bad : {std::string(), digits + "4B", digits.substr(2),
+                                 digits.substr(1) + "x", digits + std::string(300, ' ') + "4"}) {
     EXPECT_EQ(read(bad, 0600).status().code(), StatusCode::kInvalidArgument) << bad;
   }
   EXPECT_EQ(ReadSealKey("/nowhere.key").status().code(), StatusCode::kNotFound);
@@ -125,12 +137,19 @@ TEST(SealKey, IsReadFromItsOwnersFile) {
   const std::string fifo = testing::TempDir() + "seal.fifo";
   (void)unlink(fifo.c_str());
   ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-  EXPECT_EQ(ReadSealKey(fifo).status().code(), StatusCode::kInvalidArgument) << "and nobody waits for a writer";
+  EXPECT_EQ(ReadSealKey(fifo).status().code(), StatusCode::kInvalidArgument)
+      << "and nobody waits for a writer";
   EXPECT_EQ(unlink(fifo.c_str()), 0);
 }
 
 TEST(Base64, IsRfc4648) {
-  const std::pair<const char*, const char*> known[] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+  const std::pair<const char*, const char*> known[] = {{"", ""},
+                                                       {"f", "Zg=="},
+                                                       {"fo", "Zm8="},
+                                                       {"foo", "Zm9v"},
+                                                       {"foob", "Zm9vYg=="},
+                                                       {"fooba", "Zm9vYmE="},
+                                                       {"foobar", "Zm9vYmFy"}};
   for (const auto& [plain, coded] : known) EXPECT_EQ(Base64(plain), coded);
   EXPECT_EQ(Base64("\xff\xfe\xfd"), "//79");
 }

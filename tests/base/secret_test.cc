@@ -1,4 +1,5 @@
-// That secret bytes are overwritten before their memory is given back: a memory resource, which is who gets it back, looks at them.
+// That secret bytes are overwritten before their memory is given back: a memory resource, which is
+// who gets it back, looks at them.
 #include "base/secret.h"
 
 #include <gtest/gtest.h>
@@ -28,7 +29,9 @@ class Watched final : public std::pmr::memory_resource {
     used_ += bytes;
     return memory_ + used_ - bytes;
   }
-  void do_deallocate(void* p, size_t bytes, size_t) override { given_back_.emplace_back(static_cast<const char*>(p), bytes); }
+  void do_deallocate(void* p, size_t bytes, size_t) override {
+    given_back_.emplace_back(static_cast<const char*>(p), bytes);
+  }
   bool do_is_equal(const memory_resource& other) const noexcept override { return this == &other; }
 
   std::pmr::memory_resource* const before_;
@@ -58,15 +61,18 @@ TEST(Secret, SealsOverwriteTheirKeys) {
     const Seal seal = Seal::Derive(master, "salt", "test"), copy = seal;
     EXPECT_TRUE(copy.Open(*seal.Close("x", ""), "").ok());
   }
-  EXPECT_EQ(watched.given_back(), std::vector<std::string>(2, std::string(kSealKeyBytes, '\0'))) << "the master key and the seal's";
+  EXPECT_EQ(watched.given_back(), std::vector<std::string>(2, std::string(kSealKeyBytes, '\0')))
+      << "the master key and the seal's";
 }
 
 TEST(Secret, CanBeEmptyAndIsNoString) {
   EXPECT_TRUE(Secret().empty());
   EXPECT_TRUE(Secret("").empty());
   EXPECT_EQ(Secret().view(), "");
-  static_assert(!std::is_convertible_v<Secret, std::string> && !std::is_convertible_v<Secret, std::string_view>);
-  static_assert(!std::is_convertible_v<std::string, Secret>, "a string becomes one where somebody says so");
+  static_assert(!std::is_convertible_v<Secret, std::string> &&
+                !std::is_convertible_v<Secret, std::string_view>);
+  static_assert(!std::is_convertible_v<std::string, Secret>,
+                "a string becomes one where somebody says so");
 }
 
 TEST(Wipe, OverwritesBytesAndStringsWhereTheyAre) {

@@ -1,4 +1,5 @@
-// Status and Result against what base/status.h promises: codes, names, text, early return, and death for misuse.
+// Status and Result against what base/status.h promises: codes, names, text, early return, and
+// death for misuse.
 #include "base/status.h"
 
 #include <gtest/gtest.h>
@@ -17,7 +18,8 @@ TEST(Status, IsOkByDefault) {
 }
 
 TEST(Status, TextIsCodeThenMessage) {
-  EXPECT_EQ(DataLoss("block d=3 b=112: checksum mismatch").ToString(), "data_loss: block d=3 b=112: checksum mismatch");
+  EXPECT_EQ(DataLoss("block d=3 b=112: checksum mismatch").ToString(),
+            "data_loss: block d=3 b=112: checksum mismatch");
 }
 
 TEST(Status, HelpersCarryTheirCode) {

@@ -1,4 +1,5 @@
-// Calibration against what its headers say: cases that can be checked by reading, weights that find the signal, a whole run on a toy.
+// Calibration against what its headers say: cases that can be checked by reading, weights that find
+// the signal, a whole run on a toy.
 #include "eval/calibrate.h"
 
 #include <gmock/gmock.h>
@@ -24,8 +25,10 @@ using testing::Not;
 // `sentences` sentences, no two alike.
 Haystack Prose(size_t sentences) {
   EvalRng rng(7);
-  const std::vector<std::string> words = {"river", "stone", "camel", "elder",  "flock", "desert", "servant", "altar", "winter", "harvest",
-                                          "the",   "of",    "and",   "beside", "under", "carried", "looked",  "found", "where",  "before"};
+  const std::vector<std::string> words = {"river",   "stone",   "camel", "elder",  "flock",
+                                          "desert",  "servant", "altar", "winter", "harvest",
+                                          "the",     "of",      "and",   "beside", "under",
+                                          "carried", "looked",  "found", "where",  "before"};
   std::string text;
   for (size_t i = 0; i < sentences; ++i) {
     text += "Chapter" + std::to_string(i);
@@ -37,7 +40,8 @@ Haystack Prose(size_t sentences) {
 
 TEST(CalibrationCases, EvidenceHoldsWhatIsAskedFor) {
   const Haystack source = Prose(600);
-  const auto corpus = BuildCalibrationCorpus(source, {.bytes = 24 << 10, .per_form = 4, .cues = 9, .seed = 3});
+  const auto corpus =
+      BuildCalibrationCorpus(source, {.bytes = 24 << 10, .per_form = 4, .cues = 9, .seed = 3});
   ASSERT_TRUE(corpus.ok()) << corpus.status().ToString();
   std::set<std::string> forms, learned_forms;
   for (const CalibrationCase& c : corpus->cases) {
@@ -54,35 +58,44 @@ TEST(CalibrationCases, EvidenceHoldsWhatIsAskedFor) {
     // What is asked for in other words shares none of five letters or more with its evidence.
     for (size_t at = 0; c.form.starts_with("meaning") && at < c.question.size();) {
       const size_t end = c.question.find_first_of(" ?", at);
-      EXPECT_TRUE(end - at < 5 || evidence.find(c.question.substr(at, end - at)) == std::string::npos) << c.question << evidence;
+      EXPECT_TRUE(end - at < 5 ||
+                  evidence.find(c.question.substr(at, end - at)) == std::string::npos)
+          << c.question << evidence;
       at = end + 1;
     }
   }
   EXPECT_EQ(forms.size(), 20u);
-  for (const CalibrationCase& c : corpus->cases) EXPECT_EQ(c.new_form, learned_forms.count(c.form) == 0) << c.form;
+  for (const CalibrationCase& c : corpus->cases)
+    EXPECT_EQ(c.new_form, learned_forms.count(c.form) == 0) << c.form;
 }
 
 TEST(CalibrationCases, QuestionsWithoutAnswerAreNotAnswered) {
   const Haystack source = Prose(600);
-  const auto corpus = BuildCalibrationCorpus(source, {.bytes = 24 << 10, .per_form = 4, .cues = 9, .seed = 3});
+  const auto corpus =
+      BuildCalibrationCorpus(source, {.bytes = 24 << 10, .per_form = 4, .cues = 9, .seed = 3});
   ASSERT_TRUE(corpus.ok());
   EXPECT_EQ(corpus->unanswerable.size(), 18u);  // 9 cues of two forms
   EXPECT_EQ(corpus->other_keys.size(), 14u);    // one of each form but those in other words
   std::set<std::string> asked;
   for (const CalibrationCase& c : corpus->cases) asked.insert(c.question);
-  for (const std::string& question : corpus->other_keys) EXPECT_EQ(asked.count(question), 0u) << question;
+  for (const std::string& question : corpus->other_keys)
+    EXPECT_EQ(asked.count(question), 0u) << question;
   for (const std::string& question : corpus->unanswerable) {
     EXPECT_EQ(asked.count(question), 0u) << question;
     // A cue names the chapter that its sentence begins with, or the sentence is of the text.
     const size_t at = question.find("Chapter");
     if (at == std::string::npos) continue;
-    EXPECT_THAT(corpus->text, Not(HasSubstr(question.substr(at, question.find(' ', at) - at) + " "))) << question;
+    EXPECT_THAT(corpus->text,
+                Not(HasSubstr(question.substr(at, question.find(' ', at) - at) + " ")))
+        << question;
   }
 }
 
 TEST(CalibrationCases, TheSameSeedGivesTheSameCorpus) {
   const Haystack source = Prose(600);
-  const auto a = BuildCalibrationCorpus(source, {.seed = 3}), b = BuildCalibrationCorpus(source, {.seed = 3}), c = BuildCalibrationCorpus(source, {.seed = 4});
+  const auto a = BuildCalibrationCorpus(source, {.seed = 3}),
+             b = BuildCalibrationCorpus(source, {.seed = 3}),
+             c = BuildCalibrationCorpus(source, {.seed = 4});
   ASSERT_TRUE(a.ok() && b.ok() && c.ok());
   EXPECT_EQ(a->text, b->text);
   EXPECT_EQ(a->unanswerable, b->unanswerable);
@@ -97,7 +110,8 @@ TEST(CalibrationCases, TooLittleTextIsRefusedByNumber) {
   EXPECT_THAT(corpus.status().message(), HasSubstr("--text"));
 }
 
-// Cases over 40 blocks: words point at the evidence in one of four, head 0 in nine of ten, the others nowhere.
+// Cases over 40 blocks: words point at the evidence in one of four, head 0 in nine of ten, the
+// others nowhere.
 std::vector<CaseSignals> MadeCases(size_t count, size_t heads) {
   EvalRng rng(11);
   std::vector<CaseSignals> cases;
@@ -132,7 +146,9 @@ TEST(CalibrationFit, FindsTheHeadThatPointsAndNoOther) {
   EXPECT_GT(w.weights[0], w.lexical);
   EXPECT_GE(w.lexical, 0);
   const RankScore fused = Judge(cases, [&](const CaseSignals& c) { return w.Score(c); });
-  const RankScore words = Judge(cases, [](const CaseSignals& c) { return std::vector<double>(c.lexical.begin(), c.lexical.end()); });
+  const RankScore words = Judge(cases, [](const CaseSignals& c) {
+    return std::vector<double>(c.lexical.begin(), c.lexical.end());
+  });
   EXPECT_GT(fused.hit1, 0.85);
   EXPECT_LT(words.hit1, 0.4);
 }
@@ -149,7 +165,9 @@ TEST(CalibrationFit, EqualScoresShareTheirRanks) {
   CaseSignals c;
   c.evidence = {2};
   c.lexical.assign(9, 0.0f);
-  const RankScore s = Judge(std::vector<const CaseSignals*>{&c}, [](const CaseSignals& x) { return std::vector<double>(x.lexical.size(), 1.0); });
+  const RankScore s = Judge(std::vector<const CaseSignals*>{&c}, [](const CaseSignals& x) {
+    return std::vector<double>(x.lexical.size(), 1.0);
+  });
   EXPECT_DOUBLE_EQ(s.mrr, 0.2);  // rank 5 of 9
   EXPECT_EQ(s.hit4, 0);
   EXPECT_EQ(s.hit8, 1);
@@ -163,7 +181,8 @@ TEST(CalibrationFit, EqualScoresShareTheirRanks) {
 }
 
 TEST(CalibrationFit, ThresholdTurnsDownEnoughAndNoMoreThanIsSafe) {
-  const std::vector<double> high = {2, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6, 2.7, 2.8, 2.9}, low = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
+  const std::vector<double> high = {2, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6, 2.7, 2.8, 2.9},
+                            low = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
   const double clear = AbstainBelow(high, low, 0.03, 0.9);
   EXPECT_GT(clear, 0.9);
   EXPECT_LE(clear, 1.0 + 1e-6);
@@ -181,8 +200,10 @@ TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
   ToyModel model(options);
   TempDir home;
   std::set<std::string> steps;
-  const auto report = Calibrate(model, Prose(400), {.home = home / "home", .name = "toy", .minutes = 1, .text_bytes = 8 << 10}, nullptr,
-                                [&](const CalibrateProgress& p) { steps.insert(p.step); });
+  const auto report =
+      Calibrate(model, Prose(400),
+                {.home = home / "home", .name = "toy", .minutes = 1, .text_bytes = 8 << 10},
+                nullptr, [&](const CalibrateProgress& p) { steps.insert(p.step); });
   ASSERT_TRUE(report.ok()) << report.status().ToString();
   EXPECT_THAT(steps, ElementsAre("abstaining", "answering", "learning", "probing", "reading"));
   EXPECT_GT(report->cases, 100u);
@@ -223,7 +244,9 @@ TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
   const auto back = RecallProfile::Parse(p.ToJson(), "toy.json");
   ASSERT_TRUE(back.ok()) << back.status().ToString();
   EXPECT_EQ(back->ToJson(), p.ToJson());
-  for (const char* key : {"text_sha256", "\"seed\":1", "heads_alone", "\"ranked_by\":\"words\"", "new_forms", "\"form\":\"meaning-home\""}) EXPECT_THAT(back->calibration, HasSubstr(key));
+  for (const char* key : {"text_sha256", "\"seed\":1", "heads_alone", "\"ranked_by\":\"words\"",
+                          "new_forms", "\"form\":\"meaning-home\""})
+    EXPECT_THAT(back->calibration, HasSubstr(key));
 }
 
 TEST(Calibrate, StopsWhenAsked) {
@@ -232,8 +255,9 @@ TEST(Calibrate, StopsWhenAsked) {
   ToyModel model(options);
   TempDir home;
   std::atomic<bool> stop = false;
-  const auto report = Calibrate(model, Prose(400), {.home = home / "home", .name = "toy", .text_bytes = 8 << 10}, &stop,
-                                [&](const CalibrateProgress& p) { stop = p.step == "probing"; });
+  const auto report =
+      Calibrate(model, Prose(400), {.home = home / "home", .name = "toy", .text_bytes = 8 << 10},
+                &stop, [&](const CalibrateProgress& p) { stop = p.step == "probing"; });
   EXPECT_EQ(report.status().code(), StatusCode::kCancelled) << report.status().ToString();
 }
 

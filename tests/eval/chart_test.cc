@@ -1,6 +1,6 @@
-// Charts as documents: parsed by a real XML parser (Boost.PropertyTree), counted, and looked into for the texts and colours
-// that their data call for. How they look was judged by eye; that cannot be tested here, so nothing about places is, except
-// that nothing lies outside of the page.
+// Charts as documents: parsed by a real XML parser (Boost.PropertyTree), counted, and looked into
+// for the texts and colours that their data call for. How they look was judged by eye; that cannot
+// be tested here, so nothing about places is, except that nothing lies outside of the page.
 #include "eval/chart.h"
 
 #include <gmock/gmock.h>
@@ -38,11 +38,14 @@ void Walk(const ptree& node, Page* page) {
     if (name == "<xmlattr>" || name == "<xmlcomment>") continue;
     ++page->count[name];
     if (name == "text") page->texts.push_back(child.data());
-    if (name == "rect" || name == "text") page->fills.push_back(child.get<std::string>("<xmlattr>.fill"));
+    if (name == "rect" || name == "text")
+      page->fills.push_back(child.get<std::string>("<xmlattr>.fill"));
     if (name == "rect" || name == "text") {
       const double x = child.get("<xmlattr>.x", 0.0), y = child.get("<xmlattr>.y", 0.0);
-      EXPECT_TRUE(x >= 0 && x + child.get("<xmlattr>.width", 0.0) <= page->width + 0.01) << child.data() << " x " << x;
-      EXPECT_TRUE(y >= 0 && y + child.get("<xmlattr>.height", 0.0) <= page->height + 0.01) << child.data() << " y " << y;
+      EXPECT_TRUE(x >= 0 && x + child.get("<xmlattr>.width", 0.0) <= page->width + 0.01)
+          << child.data() << " x " << x;
+      EXPECT_TRUE(y >= 0 && y + child.get("<xmlattr>.height", 0.0) <= page->height + 0.01)
+          << child.data() << " y " << y;
     }
     Walk(child, page);
   }
@@ -65,12 +68,14 @@ Page Parse(const std::string& svg) {
 }
 
 // Letters that tests look for; everything that XML, UTF-8 or a careless writer could trip over.
-const std::string kNasty = std::string("a<b>&\"c'\x01") + '\0' + "\xff\xc0\xaf\xed\xa0\x80 ]]>\xe6\xb2\xb3";
+const std::string kNasty =
+    std::string("a<b>&\"c'\x01") + '\0' + "\xff\xc0\xaf\xed\xa0\x80 ]]>\xe6\xb2\xb3";
 
 HeatmapChart Heatmap(size_t lengths, size_t depths) {
   HeatmapChart chart{.title = "Needles", .model = "SmolLM2", .mode = "longhold"};
   for (size_t i = 0; i < lengths; ++i) chart.lengths.push_back(4096ull + 29300 * i);
-  for (size_t i = 0; i < depths; ++i) chart.depths.push_back((static_cast<double>(i) + 0.5) / static_cast<double>(depths));
+  for (size_t i = 0; i < depths; ++i)
+    chart.depths.push_back((static_cast<double>(i) + 0.5) / static_cast<double>(depths));
   for (size_t i = 0; i < lengths * depths; ++i) chart.scores.push_back(0.5);
   return chart;
 }
@@ -89,24 +94,29 @@ TEST(Heatmap, HasACellANumberAndAHatchForWhatWasNotMeasured) {
   HeatmapChart chart = Heatmap(3, 2);
   chart.scores = {0.0, 1.0, 0.996, std::nullopt, 0.004, std::numeric_limits<double>::quiet_NaN()};
   const Page page = Parse(HeatmapSvg(chart));
-  for (const std::string text : {"Needles", "SmolLM2 \u00b7 longhold", "4K", "0.99", "0.01", "score", "depth (%)", "75",
-                                "not measured"}) {
+  for (const std::string text : {"Needles", "SmolLM2 \u00b7 longhold", "4K", "0.99", "0.01",
+                                 "score", "depth (%)", "75", "not measured"}) {
     EXPECT_THAT(page.texts, Contains(text));
   }
-  EXPECT_EQ(std::count(page.fills.begin(), page.fills.end(), "url(#missing)"), 3);  // two cells and the legend
-  EXPECT_THAT(page.fills, Contains("#440154"));                                     // viridis at 0 ...
-  EXPECT_THAT(page.fills, Contains("#fde725"));                                     // ... and at 1
+  // two cells and the legend
+  EXPECT_EQ(std::count(page.fills.begin(), page.fills.end(), "url(#missing)"), 3);
+  // viridis at 0 ...
+  EXPECT_THAT(page.fills, Contains("#440154"));
+  EXPECT_THAT(page.fills, Contains("#fde725"));  // ... and at 1
   EXPECT_EQ(page.count.at("pattern"), 1);
   EXPECT_THAT(Parse(HeatmapSvg(Heatmap(3, 2))).texts, Not(Contains("not measured")));
 }
 
 TEST(Heatmap, StaysOnItsPageFromOneCellToManyUnderAnyNames) {
-  for (const auto& [lengths, depths] : {std::pair<size_t, size_t>{1, 1}, {12, 20}, {64, 64}, {1, 64}, {64, 1}}) {
+  for (const auto& [lengths, depths] :
+       {std::pair<size_t, size_t>{1, 1}, {12, 20}, {64, 64}, {1, 64}, {64, 1}}) {
     HeatmapChart chart = Heatmap(lengths, depths);
-    for (const std::string& name : {std::string("m"), std::string(3000, 'W'), kNasty + kNasty + kNasty}) {
+    for (const std::string& name :
+         {std::string("m"), std::string(3000, 'W'), kNasty + kNasty + kNasty}) {
       chart.title = chart.model = chart.mode = name;
       const Page page = Parse(HeatmapSvg(chart));
-      EXPECT_EQ(std::count(page.texts.begin(), page.texts.end(), "0.50"), static_cast<int>(lengths * depths));
+      EXPECT_EQ(std::count(page.texts.begin(), page.texts.end(), "0.50"),
+                static_cast<int>(lengths * depths));
       for (const std::string& text : page.texts) EXPECT_LT(TextWidth(text, 11), page.width) << text;
     }
   }
@@ -125,11 +135,14 @@ CurvesChart Curves(size_t modes, size_t points) {
 TEST(Curves, HaveALineABandMarkersAndANameEachAndDifferWithoutColour) {
   const std::string svg = CurvesSvg(Curves(6, 9));
   const Page page = Parse(svg);
-  for (const std::string text : {"4K", "32K", "128K", "1M", "mode 0", "mode 5", "score", "bands: 95% bootstrap interval"}) {
+  for (const std::string text :
+       {"4K", "32K", "128K", "1M", "mode 0", "mode 5", "score", "bands: 95% bootstrap interval"}) {
     EXPECT_THAT(page.texts, Contains(text));
   }
   int bands = 0;
-  for (size_t at = svg.find("fill-opacity"); at != std::string::npos; at = svg.find("fill-opacity", at + 1)) ++bands;
+  for (size_t at = svg.find("fill-opacity"); at != std::string::npos;
+       at = svg.find("fill-opacity", at + 1))
+    ++bands;
   EXPECT_EQ(bands, 6);
   // Solid, and five dashes of their own, each in line and legend.
   std::map<std::string, int> dashes;
@@ -156,20 +169,26 @@ TEST(Curves, ShowOnePointWithWhiskersAndAnEmptyCurveByName) {
 
 TEST(Curves, LeaveOutTickLabelsThatWouldTouch) {
   CurvesChart chart = Curves(1, 0);
-  for (uint64_t length = 100000; length <= 130000; length += 1000) chart.curves[0].points.push_back({length, 1, 1, 1});
+  for (uint64_t length = 100000; length <= 130000; length += 1000)
+    chart.curves[0].points.push_back({length, 1, 1, 1});
   for (uint64_t length : {4096ull, 1048576ull}) chart.curves[0].points.push_back({length, 1, 1, 1});
   std::vector<CurvePoint>& points = chart.curves[0].points;
-  std::sort(points.begin(), points.end(), [](const auto& a, const auto& b) { return a.length < b.length; });
+  std::sort(points.begin(), points.end(),
+            [](const auto& a, const auto& b) { return a.length < b.length; });
   const Page page = Parse(CurvesSvg(chart));
-  EXPECT_THAT(page.texts, testing::AllOf(Contains("4K"), Contains("97.7K"), Contains("1M"), Not(Contains("98.6K"))));
+  EXPECT_THAT(page.texts, testing::AllOf(Contains("4K"), Contains("97.7K"), Contains("1M"),
+                                         Not(Contains("98.6K"))));
 }
 
 TEST(Hits, HaveABarAndANumberForEachModeAndK) {
-  const HitChart chart{.title = "Verses", .model = "SmolLM2", .questions = 37, .ks = {1, 4},
+  const HitChart chart{.title = "Verses",
+                       .model = "SmolLM2",
+                       .questions = 37,
+                       .ks = {1, 4},
                        .modes = {{"longhold", {0.7, 1.0}}, {"rag-embed", {std::nullopt, 0.0}}}};
   const Page page = Parse(HitSvg(chart));
-  for (const std::string text : {"SmolLM2 \u00b7 37 questions", "longhold", "rag-embed", "@1", "@4", "0.70", "1", "0",
-                                "not measured"}) {
+  for (const std::string text : {"SmolLM2 \u00b7 37 questions", "longhold", "rag-embed", "@1", "@4",
+                                 "0.70", "1", "0", "not measured"}) {
     EXPECT_THAT(page.texts, Contains(text));
   }
   EXPECT_EQ(page.count.at("rect"), 1 + 3);  // paper, and a bar for each that was measured
@@ -177,7 +196,9 @@ TEST(Hits, HaveABarAndANumberForEachModeAndK) {
 }
 
 TEST(Charts, EscapeEveryNameAndNeverPassBytesOnThatXmlForbids) {
-  EXPECT_EQ(XmlEscaped(kNasty), "a&lt;b&gt;&amp;&quot;c&#39;\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD ]]&gt;\u6cb3");
+  EXPECT_EQ(
+      XmlEscaped(kNasty),
+      "a&lt;b&gt;&amp;&quot;c&#39;\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD ]]&gt;\u6cb3");
   CurvesChart curves = Curves(1, 2);
   curves.title = curves.model = curves.interval = curves.curves[0].mode = kNasty;
   HeatmapChart heatmap = Heatmap(2, 2);
@@ -206,7 +227,8 @@ TEST(Text, IsCutWithAnEllipsisBetweenCharactersAndWrappedAtSpaces) {
   const std::string rivers = "\u6cb3\u6cb3\u6cb3\u6cb3\u6cb3\u6cb3";
   EXPECT_EQ(FitText(rivers, 10, 60), rivers);
   EXPECT_EQ(FitText(rivers, 10, 45), "\u6cb3\u6cb3\u6cb3\u2026");
-  EXPECT_THAT(WrapText("one two three", 10, TextWidth("one two", 10), 2), testing::ElementsAre("one two", "three"));
+  EXPECT_THAT(WrapText("one two three", 10, TextWidth("one two", 10), 2),
+              testing::ElementsAre("one two", "three"));
   EXPECT_THAT(WrapText("one two three four", 10, TextWidth("one two", 10), 2),
               testing::ElementsAre("one two", HasSubstr("\u2026")));
   EXPECT_THAT(WrapText("", 10, 50, 2), testing::ElementsAre(""));
@@ -234,8 +256,11 @@ TEST(RenderPng, YieldsAnImageOfTheChartsSizeTimesTheScale) {
 TEST(RenderPng, SaysWhatItCannotDraw) {
   EXPECT_EQ(RenderPng("", 1).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(RenderPng("no SVG at all", 1).status().code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(RenderPng("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"90000\" height=\"90000\"/>", 1).status().code(),
-            StatusCode::kResourceExhausted);
+  EXPECT_EQ(
+      RenderPng("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"90000\" height=\"90000\"/>", 1)
+          .status()
+          .code(),
+      StatusCode::kResourceExhausted);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
-// EmbedRetriever over a stand-in embedder, a bag of letters, whose ranking is easy to see; the exact scores are compared with
-// inner products computed here (float sums of 26 terms of unit vectors: 1e-6). The real model is proved in tests/model/.
+// EmbedRetriever over a stand-in embedder, a bag of letters, whose ranking is easy to see; the
+// exact scores are compared with inner products computed here (float sums of 26 terms of unit
+// vectors: 1e-6). The real model is proved in tests/model/.
 #include "eval/embed_retriever.h"
 
 #include <gmock/gmock.h>
@@ -37,7 +38,8 @@ class LetterEmbedder final : public TextEmbedder {
 
 constexpr char kText[] = "aaaa\nbbbb\ncccc\ndddd\n";
 
-std::unique_ptr<Retriever> Build(std::string_view text, TextEmbedder& embedder, const EmbedRetrieverOptions& options = {}) {
+std::unique_ptr<Retriever> Build(std::string_view text, TextEmbedder& embedder,
+                                 const EmbedRetrieverOptions& options = {}) {
   auto retriever = BuildEmbedRetriever(text, embedder, options);
   EXPECT_TRUE(retriever.ok()) << retriever.status().ToString();
   return retriever.ok() ? std::move(*retriever) : nullptr;
@@ -50,7 +52,9 @@ TEST(EmbedRetriever, RanksPassagesByInnerProductBestFirst) {
   const auto found = retriever->Retrieve("bccc", 3);
   ASSERT_TRUE(found.ok());
   ASSERT_EQ(found->size(), 3u);
-  const auto text = [](const Passage& p) { return std::string(kText).substr(p.byte_begin, p.byte_end - p.byte_begin); };
+  const auto text = [](const Passage& p) {
+    return std::string(kText).substr(p.byte_begin, p.byte_end - p.byte_begin);
+  };
   EXPECT_EQ(text((*found)[0]), "bbbb\ncccc\n");
   EXPECT_EQ(text((*found)[1]), "cccc\ndddd\n");
   EXPECT_EQ(text((*found)[2]), "aaaa\nbbbb\n");
@@ -80,11 +84,12 @@ TEST(EmbedRetriever, EmbedsInBoundedBatchesAndCountsWhatItKeeps) {
   std::string text;
   for (int i = 0; i < 200; ++i) text += std::string(1, static_cast<char>('a' + i % 26)) + "\n";
   std::vector<size_t> done;
-  const auto retriever = Build(text, embedder, {.passages = {.units = 1, .stride = 1},
-                                                .on_progress = [&](size_t d, size_t total) {
-                                                  EXPECT_EQ(total, 200u);
-                                                  done.push_back(d);
-                                                }});
+  const auto retriever =
+      Build(text, embedder,
+            {.passages = {.units = 1, .stride = 1}, .on_progress = [&](size_t d, size_t total) {
+               EXPECT_EQ(total, 200u);
+               done.push_back(d);
+             }});
   ASSERT_NE(retriever, nullptr);
   EXPECT_LE(embedder.largest_batch, 64u);
   EXPECT_THAT(done, testing::ElementsAre(64, 128, 192, 200));
@@ -96,7 +101,8 @@ TEST(EmbedRetriever, SaysWhyItCannotBeBuilt) {
   LetterEmbedder embedder;
   EXPECT_EQ(BuildEmbedRetriever(" \n", embedder, {}).status().code(), StatusCode::kInvalidArgument);
   const std::atomic<bool> stop = true;
-  EXPECT_EQ(BuildEmbedRetriever(kText, embedder, {.stop = &stop}).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(BuildEmbedRetriever(kText, embedder, {.stop = &stop}).status().code(),
+            StatusCode::kCancelled);
   embedder.fail = true;
   EXPECT_EQ(BuildEmbedRetriever(kText, embedder, {}).status().code(), StatusCode::kInternal);
 }

@@ -11,12 +11,14 @@ namespace {
 
 std::vector<std::string> Cut(const std::string& text, const PassageOptions& options) {
   std::vector<std::string> out;
-  for (const ByteSpan& p : CutPassages(text, options)) out.push_back(text.substr(p.begin, p.end - p.begin));
+  for (const ByteSpan& p : CutPassages(text, options))
+    out.push_back(text.substr(p.begin, p.end - p.begin));
   return out;
 }
 
 TEST(CutPassages, TakesWindowsOfLinesThatOverlap) {
-  EXPECT_THAT(Cut("a\nb\nc\nd\ne\n", {.units = 2, .stride = 1}), testing::ElementsAre("a\nb\n", "b\nc\n", "c\nd\n", "d\ne\n"));
+  EXPECT_THAT(Cut("a\nb\nc\nd\ne\n", {.units = 2, .stride = 1}),
+              testing::ElementsAre("a\nb\n", "b\nc\n", "c\nd\n", "d\ne\n"));
   EXPECT_THAT(Cut("a\nb\nc\n", {.units = 4, .stride = 2}), testing::ElementsAre("a\nb\nc\n"));
 }
 
@@ -27,16 +29,23 @@ TEST(CutPassages, LeavesBlankLinesOut) {
 }
 
 TEST(CutPassages, CutsLongLinesAtSentences) {
-  const std::string first = "The first sentence stands here" + std::string(kPassageLineBytes, 'e') + ".";
-  EXPECT_THAT(Cut(first + " The second follows it closely.\nA line. It is short, and no sentence ends it.\n",
-                  {.units = 1, .stride = 1}),
-              testing::ElementsAre(first, " The second follows it closely.", "A line. It is short, and no sentence ends it.\n"));
+  const std::string first =
+      "The first sentence stands here" + std::string(kPassageLineBytes, 'e') + ".";
+  EXPECT_THAT(
+      Cut(first +
+              " The second follows it closely.\nA line. It is short, and no sentence ends it.\n",
+          {.units = 1, .stride = 1}),
+      testing::ElementsAre(first, " The second follows it closely.",
+                           "A line. It is short, and no sentence ends it.\n"));
 }
 
 TEST(CutPassages, KeepsShortLinesWholeThoughSentencesEndInThem) {
-  const std::string one = "1 And God called the light Day. And the evening and the morning were the first day.\n";
-  const std::string two = "2 Where is Abel thy brother? And he said, I know not: Am I my brother's keeper?\n";
-  EXPECT_THAT(Cut(one + two + one + two, {.units = 2, .stride = 2}), testing::ElementsAre(one + two, one + two));
+  const std::string one =
+      "1 And God called the light Day. And the evening and the morning were the first day.\n";
+  const std::string two =
+      "2 Where is Abel thy brother? And he said, I know not: Am I my brother's keeper?\n";
+  EXPECT_THAT(Cut(one + two + one + two, {.units = 2, .stride = 2}),
+              testing::ElementsAre(one + two, one + two));
   // Where a line becomes long: with and without a byte more.
   const std::string sentence = "This sentence has some words in it. ";
   const std::string line = sentence + std::string(kPassageLineBytes - sentence.size() - 1, 'x');

@@ -8,7 +8,8 @@ namespace longhold {
 namespace {
 
 TEST(QuestionFile, ReadsEvidenceQuestionAndAnswers) {
-  const auto read = ParseQuestions("# head\n\nGe1:1, Ge1:2\tWho?\t God | the Spirit \r\n-\tWhat?\tx\n\tWhere?\ty", "f.tsv");
+  const auto read = ParseQuestions(
+      "# head\n\nGe1:1, Ge1:2\tWho?\t God | the Spirit \r\n-\tWhat?\tx\n\tWhere?\ty", "f.tsv");
   ASSERT_TRUE(read.ok()) << read.status().message();
   ASSERT_EQ(read->size(), 3u);
   EXPECT_EQ((*read)[0].evidence, (std::vector<std::string>{"Ge1:1", "Ge1:2"}));
@@ -20,7 +21,8 @@ TEST(QuestionFile, ReadsEvidenceQuestionAndAnswers) {
 }
 
 TEST(QuestionFile, ADashIsAQuestionThatTheTextDoesNotAnswer) {
-  const auto read = ParseQuestions("Ge1:1\ta\tx\n-\tb\t-\n - \tc\tx\n\td\t\n\te\tx\n-\tf\t\n", "f.tsv");
+  const auto read =
+      ParseQuestions("Ge1:1\ta\tx\n-\tb\t-\n - \tc\tx\n\td\t\n\te\tx\n-\tf\t\n", "f.tsv");
   ASSERT_TRUE(read.ok()) << read.status().message();
   std::string unanswerable;
   for (const FileQuestion& q : *read) {

@@ -36,8 +36,9 @@ TEST(DrawReport, DrawsCurvesHitsAndAHeatmapForEachMode) {
     names.push_back(chart.name);
     EXPECT_EQ(chart.svg.find("<with a name>"), std::string::npos) << "not escaped";
   }
-  EXPECT_THAT(names, testing::ElementsAre("niah_single_1-scores", "niah_single_1-hits", "niah_single_1-longhold-depths",
-                                          "niah_single_1-oracle-depths"));
+  EXPECT_THAT(names,
+              testing::ElementsAre("niah_single_1-scores", "niah_single_1-hits",
+                                   "niah_single_1-longhold-depths", "niah_single_1-oracle-depths"));
 }
 
 TEST(DrawReport, LeavesOutWhatWasNotAsked) {

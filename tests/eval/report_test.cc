@@ -1,4 +1,5 @@
-// What a run writes: read back it is the same, torn or damaged it is met, and its sums are those of its rows.
+// What a run writes: read back it is the same, torn or damaged it is met, and its sums are those of
+// its rows.
 
 #include "eval/report.h"
 
@@ -53,9 +54,22 @@ EvalRow Row(EvalMode mode, uint32_t question, double score) {
 }
 
 EvalSettings OddSettings() {
-  return {.tasks = {"vt", "questions"}, .lengths = {0, 131072}, .modes = {EvalMode::kRagBm25, EvalMode::kFull}, .depths = 3, .questions = 4,
-          .texts = 2, .one_per_text = true, .seed = ~0ull, .haystack = "a b", .questions_file = "q", .chunks = 5, .window_tokens = 300,
-          .max_tokens = 9, .answer_prefix = false, .codec = "k5v4", .keep = true};
+  return {.tasks = {"vt", "questions"},
+          .lengths = {0, 131072},
+          .modes = {EvalMode::kRagBm25, EvalMode::kFull},
+          .depths = 3,
+          .questions = 4,
+          .texts = 2,
+          .one_per_text = true,
+          .seed = ~0ull,
+          .haystack = "a b",
+          .questions_file = "q",
+          .chunks = 5,
+          .window_tokens = 300,
+          .max_tokens = 9,
+          .answer_prefix = false,
+          .codec = "k5v4",
+          .keep = true};
 }
 
 TEST(Lengths, ParseAndPrint) {
@@ -63,8 +77,10 @@ TEST(Lengths, ParseAndPrint) {
   EXPECT_EQ(*ParseLength("1M"), 1048576u);
   EXPECT_EQ(*ParseLength("5000"), 5000u);
   EXPECT_EQ(*ParseLength("whole"), 0u);
-  for (const char* bad : {"", "k", "4kk", "-1", "0", "4.5k", "99999999999m", "4g"}) EXPECT_FALSE(ParseLength(bad).ok()) << bad;
-  for (const char* name : {"4k", "1m", "5000", "whole"}) EXPECT_EQ(LengthName(*ParseLength(name)), name);
+  for (const char* bad : {"", "k", "4kk", "-1", "0", "4.5k", "99999999999m", "4g"})
+    EXPECT_FALSE(ParseLength(bad).ok()) << bad;
+  for (const char* name : {"4k", "1m", "5000", "whole"})
+    EXPECT_EQ(LengthName(*ParseLength(name)), name);
 }
 
 TEST(Settings, ReadBackAsTheyWere) {
@@ -126,16 +142,24 @@ TEST(Summary, CountsAbstentionsRightAndWrong) {
   EXPECT_EQ(all[0].abstained, 2u);
   EXPECT_EQ(all[0].abstained_wrongly, 1u);
   EvalReport report{.environment = {}, .settings = {}, .notes = {}, .rows = rows, .results = all};
-  EXPECT_NE(ReportText(report).find("abstained: 2 of 4 (50.0%) without an answer, 1 of 3 (33.3%) others\n"), std::string::npos) << ReportText(report);
-  EXPECT_NE(ReportJson(report).find(R"("abstention":{"unanswerable":4,"abstained":2,"answerable":3,"abstained_wrongly":1})"), std::string::npos);
+  EXPECT_NE(ReportText(report).find(
+                "abstained: 2 of 4 (50.0%) without an answer, 1 of 3 (33.3%) others\n"),
+            std::string::npos)
+      << ReportText(report);
+  EXPECT_NE(
+      ReportJson(report).find(
+          R"("abstention":{"unanswerable":4,"abstained":2,"answerable":3,"abstained_wrongly":1})"),
+      std::string::npos);
   for (EvalRow& row : rows) row.unanswerable = row.abstained = false;
   report.results = Summarise(rows, 1);
-  EXPECT_EQ(ReportText(report).find("abstained"), std::string::npos) << "only where there is something to say";
+  EXPECT_EQ(ReportText(report).find("abstained"), std::string::npos)
+      << "only where there is something to say";
 }
 
 TEST(Summary, IsThatOfItsRows) {
-  std::vector<EvalRow> rows = {Row(EvalMode::kLonghold, 0, 1), Row(EvalMode::kOracle, 0, 1),   Row(EvalMode::kLonghold, 1, 0),
-                               Row(EvalMode::kOracle, 1, 0.6), Row(EvalMode::kLonghold, 2, 0.2), Row(EvalMode::kFull, 0, 0)};
+  std::vector<EvalRow> rows = {Row(EvalMode::kLonghold, 0, 1),   Row(EvalMode::kOracle, 0, 1),
+                               Row(EvalMode::kLonghold, 1, 0),   Row(EvalMode::kOracle, 1, 0.6),
+                               Row(EvalMode::kLonghold, 2, 0.2), Row(EvalMode::kFull, 0, 0)};
   rows.back().skipped = "does not fit: 9 tokens";
   rows[2].text = 1;  // of another text: reading it took time too
   const std::vector<EvalSummary> all = Summarise(rows, 1);
@@ -154,21 +178,30 @@ TEST(Summary, IsThatOfItsRows) {
   EXPECT_EQ(all[2].skipped, 1u);
   EXPECT_FALSE(all[2].retention.has_value());
 
-  EvalReport report{.environment = {}, .settings = {}, .notes = {"a note"}, .rows = rows, .results = all};
+  EvalReport report{
+      .environment = {}, .settings = {}, .notes = {"a note"}, .rows = rows, .results = all};
   const std::string text = ReportText(report);
   EXPECT_NE(text.find("does not fit: 9 tokens"), std::string::npos);
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80u) << line;
   EXPECT_EQ(ReportJson(report).find('\n'), std::string::npos);
   const std::string csv = ReportCsv(report);
-  EXPECT_NE(csv.find("\"What, \"\"really\"\"?\",\"1|2\",\"caf\xC3\xA9,\n1\""), std::string::npos) << csv;
+  EXPECT_NE(csv.find("\"What, \"\"really\"\"?\",\"1|2\",\"caf\xC3\xA9,\n1\""), std::string::npos)
+      << csv;
 }
 
 TEST(Report, IsWrittenWithItsCharts) {
   const TempDir dir;
-  EvalReport report{.environment = {}, .settings = {}, .notes = {}, .rows = {Row(EvalMode::kOracle, 0, 1)}, .results = {}};
+  EvalReport report{.environment = {},
+                    .settings = {},
+                    .notes = {},
+                    .rows = {Row(EvalMode::kOracle, 0, 1)},
+                    .results = {}};
   std::string drawn;
-  ASSERT_TRUE(WriteReport(report, dir.path(), [&](const EvalReport&, const std::string& where) { drawn = where; return OkStatus(); }).ok());
+  ASSERT_TRUE(WriteReport(report, dir.path(), [&](const EvalReport&, const std::string& where) {
+                drawn = where;
+                return OkStatus();
+              }).ok());
   EXPECT_EQ(drawn, dir.path());
   EXPECT_TRUE(fs::exists(dir.path() + "/report.json"));
   EXPECT_TRUE(fs::exists(dir.path() + "/results.csv"));
@@ -185,8 +218,10 @@ TEST(Journal, GoesOnWhereItWasCutOff) {
     ASSERT_TRUE(journal->Append(Row(EvalMode::kOracle, 0, 1)).ok());
     ASSERT_TRUE(journal->Append(Row(EvalMode::kOracle, 1, 1)).ok());
   }
-  EXPECT_EQ(Journal::Create(path, OddSettings(), environment).status().code(), StatusCode::kAlreadyExists);
-  fs::resize_file(file, fs::file_size(file) - 7);  // the machine stopped while the last line was written
+  EXPECT_EQ(Journal::Create(path, OddSettings(), environment).status().code(),
+            StatusCode::kAlreadyExists);
+  // the machine stopped while the last line was written
+  fs::resize_file(file, fs::file_size(file) - 7);
   {
     auto journal = Journal::Open(path);
     ASSERT_TRUE(journal.ok()) << journal.status().message();
@@ -205,7 +240,9 @@ TEST(Journal, DamageInTheMiddleIsNamedByItsLine) {
   const TempDir dir;
   EXPECT_EQ(Journal::Open(dir.path()).status().code(), StatusCode::kNotFound);
   { ASSERT_TRUE(Journal::Create(dir.path(), OddSettings(), {}).ok()); }
-  std::ofstream(dir.path() + "/results.jsonl", std::ios::app) << "{broken\n" << RowJson(Row(EvalMode::kOracle, 0, 1)) << "\n";
+  std::ofstream(dir.path() + "/results.jsonl", std::ios::app)
+      << "{broken\n"
+      << RowJson(Row(EvalMode::kOracle, 0, 1)) << "\n";
   const auto opened = Journal::Open(dir.path());
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.status().code(), StatusCode::kDataLoss);

@@ -1,5 +1,6 @@
-// A whole evaluation on a toy model: what is asked in which mode, what it is given, and that a stopped run goes on where it was.
-// The toy's own attention is a stand-in here: it repeats the prompt that it was given, so an answer is right when the prompt holds it.
+// A whole evaluation on a toy model: what is asked in which mode, what it is given, and that a
+// stopped run goes on where it was. The toy's own attention is a stand-in here: it repeats the
+// prompt that it was given, so an answer is right when the prompt holds it.
 
 #include "eval/runner.h"
 
@@ -19,15 +20,18 @@ namespace fs = std::filesystem;
 
 class Trial {
  public:
-  explicit Trial(const std::string& answer = "no idea") : model_([&] {
-    ToyOptions options;
-    options.geometry = TinyGeometry();
-    options.answer = answer;
-    options.context_length = 4096;
-    return options;
-  }()) {
+  explicit Trial(const std::string& answer = "no idea")
+      : model_([&] {
+          ToyOptions options;
+          options.geometry = TinyGeometry();
+          options.answer = answer;
+          options.context_length = 4096;
+          return options;
+        }()) {
     std::string text;
-    for (int i = 0; i < 300; ++i) text += "V" + std::to_string(i) + " In the year " + std::to_string(i) + " the river froze at the mill.\n";
+    for (int i = 0; i < 300; ++i)
+      text += "V" + std::to_string(i) + " In the year " + std::to_string(i) +
+              " the river froze at the mill.\n";
     haystack_ = MakeHaystack("book", text, true);
   }
 
@@ -37,37 +41,45 @@ class Trial {
     asked_ = 0;
     Engine engine({.home = home_ / "home"});
     EXPECT_TRUE(engine.UseModel(&model_, nullptr).ok());
-    const EvalParts parts{
-        .model = model_,
-        .engine = engine,
-        .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails, uint32_t) -> Result<std::vector<NativeRun>> {
-          std::vector<NativeRun> runs;
-          for (const auto& tail : tails) {
-            NativeRun run;
-            run.tokens.assign(prefix.begin(), prefix.end());
-            run.tokens.insert(run.tokens.end(), tail.begin(), tail.end());
-            std::string text;
-            for (TokenId& token : run.tokens) {
-              text += model_.Piece(token);
-              if (model_.Piece(token).find('\n') != std::string::npos) token = ' ';  // an answer is one line
-            }
-            prompts_.push_back(text);
-            run.prefill_tok_s = 1000;
-            run.tail_ms = 5;
-            runs.push_back(std::move(run));
-          }
-          return runs;
-        },
-        .embed = nullptr,
-        .haystack = &haystack_,
-        .questions = &questions_,
-        .stop = &stop_,
-        .on_progress = [&](const EvalProgress& p) { EXPECT_LE(p.done, p.total); last_ = p; },
-        .on_row = [&](const EvalRow& row) {
-          rows_.push_back(row);
-          if (++asked_ == stop_after) stop_ = true;
-          return OkStatus();
-        }};
+    const EvalParts parts{.model = model_,
+                          .engine = engine,
+                          .native = [&](std::span<const TokenId> prefix,
+                                        const std::vector<std::vector<TokenId>>& tails,
+                                        uint32_t) -> Result<std::vector<NativeRun>> {
+                            std::vector<NativeRun> runs;
+                            for (const auto& tail : tails) {
+                              NativeRun run;
+                              run.tokens.assign(prefix.begin(), prefix.end());
+                              run.tokens.insert(run.tokens.end(), tail.begin(), tail.end());
+                              std::string text;
+                              for (TokenId& token : run.tokens) {
+                                text += model_.Piece(token);
+                                // an answer is one line
+                                if (model_.Piece(token).find('\n') != std::string::npos)
+                                  token = ' ';
+                              }
+                              prompts_.push_back(text);
+                              run.prefill_tok_s = 1000;
+                              run.tail_ms = 5;
+                              runs.push_back(std::move(run));
+                            }
+                            return runs;
+                          },
+                          .embed = nullptr,
+                          .haystack = &haystack_,
+                          .questions = &questions_,
+                          .stop = &stop_,
+                          .on_progress =
+                              [&](const EvalProgress& p) {
+                                EXPECT_LE(p.done, p.total);
+                                last_ = p;
+                              },
+                          .on_row =
+                              [&](const EvalRow& row) {
+                                rows_.push_back(row);
+                                if (++asked_ == stop_after) stop_ = true;
+                                return OkStatus();
+                              }};
     const std::vector<EvalRow> done = rows_;
     return RunEval(settings, done, parts);
   }
@@ -79,7 +91,8 @@ class Trial {
   size_t Memories() const {
     size_t count = 0;
     std::error_code ec;
-    for (const auto& entry : fs::directory_iterator(home_ / "home/memories", ec)) count += entry.is_directory();
+    for (const auto& entry : fs::directory_iterator(home_ / "home/memories", ec))
+      count += entry.is_directory();
     return count;
   }
 
@@ -96,7 +109,12 @@ class Trial {
 };
 
 EvalSettings Small(std::vector<EvalMode> modes) {
-  return {.tasks = {"niah_single_2"}, .lengths = {2048}, .modes = std::move(modes), .depths = 4, .questions = 4, .max_tokens = 64};
+  return {.tasks = {"niah_single_2"},
+          .lengths = {2048},
+          .modes = std::move(modes),
+          .depths = 4,
+          .questions = 4,
+          .max_tokens = 64};
 }
 
 std::string KeysOf(const std::vector<EvalRow>& rows) {
@@ -110,7 +128,8 @@ std::string KeysOf(const std::vector<EvalRow>& rows) {
 
 TEST(RunEval, EveryModeIsGivenWhatItsNameSays) {
   Trial run;
-  const auto notes = run.Go(Small({EvalMode::kOracle, EvalMode::kRagBm25, EvalMode::kWindow, EvalMode::kFull, EvalMode::kRagEmbed, EvalMode::kLonghold}));
+  const auto notes = run.Go(Small({EvalMode::kOracle, EvalMode::kRagBm25, EvalMode::kWindow,
+                                   EvalMode::kFull, EvalMode::kRagEmbed, EvalMode::kLonghold}));
   ASSERT_TRUE(notes.ok()) << notes.status().message();
   ASSERT_EQ(run.rows().size(), 24u);
   std::map<EvalMode, std::vector<EvalRow>> by_mode;
@@ -129,7 +148,8 @@ TEST(RunEval, EveryModeIsGivenWhatItsNameSays) {
     EXPECT_GT(row.tokens_read, 2000u);
     EXPECT_EQ(row.first_token_ms, 5) << "the text was read before";
   }
-  // Depths 1/8, 3/8, 5/8, 7/8 of 2,048 tokens; the window has 64 at the beginning and 960 at the end.
+  // Depths 1/8, 3/8, 5/8, 7/8 of 2,048 tokens; the window has 64 at the beginning and 960 at the
+  // end.
   ASSERT_EQ(by_mode[EvalMode::kWindow].size(), 4u);
   EXPECT_EQ(by_mode[EvalMode::kWindow][0].score, 0);
   EXPECT_EQ((*by_mode[EvalMode::kWindow][0].hits)[3], 0);
@@ -167,7 +187,8 @@ TEST(RunEval, AStoppedRunGoesOnAndAsksNothingTwice) {
     ASSERT_FALSE(stopped.ok()) << after;
     EXPECT_EQ(stopped.status().code(), StatusCode::kCancelled);
     EXPECT_EQ(run.rows().size(), after);
-    EXPECT_EQ(run.Memories(), after > 4 ? 1u : 0u) << "the memory waits for the rest of its questions";
+    EXPECT_EQ(run.Memories(), after > 4 ? 1u : 0u)
+        << "the memory waits for the rest of its questions";
     ASSERT_TRUE(run.Go(settings).ok());
     EXPECT_EQ(KeysOf(run.rows()), KeysOf(whole.rows())) << after;
     EXPECT_EQ(run.Memories(), 0u);
@@ -193,7 +214,8 @@ TEST(RunEval, OnePerContextMakesATextForEveryQuestion) {
 
 TEST(RunEval, QuestionFilesAskWhatTheTextHoldsAndSayHowMuchThatIs) {
   Trial run;
-  run.Ask("V3\tWhen did the river freeze first?\tyear 3|never\nV299\tWhen last?\t299\n-\tWhy?\tcold\n");
+  run.Ask(
+      "V3\tWhen did the river freeze first?\tyear 3|never\nV299\tWhen last?\t299\n-\tWhy?\tcold\n");
   EvalSettings settings = Small({EvalMode::kOracle, EvalMode::kLonghold});
   settings.tasks = {"questions"};
   const auto notes = run.Go(settings);

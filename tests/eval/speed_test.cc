@@ -1,4 +1,5 @@
-// What a measurement of speed does on a toy model, and how it is shown. Speeds themselves are not judged here.
+// What a measurement of speed does on a toy model, and how it is shown. Speeds themselves are not
+// judged here.
 
 #include "eval/speed.h"
 
@@ -37,40 +38,51 @@ TEST(Spread, IsTheMedianAndTheQuartiles) {
 
 class Trial {
  public:
-  Trial() : model_([] {
-    ToyOptions options;
-    options.geometry = TinyGeometry();
-    options.answer = "The river froze at the mill, and the mill stood still.";
-    options.context_length = 4096;
-    return options;
-  }()) {
+  Trial()
+      : model_([] {
+          ToyOptions options;
+          options.geometry = TinyGeometry();
+          options.answer = "The river froze at the mill, and the mill stood still.";
+          options.context_length = 4096;
+          return options;
+        }()) {
     std::string text;
-    for (int i = 0; i < 300; ++i) text += "In the year " + std::to_string(i) + " the river froze at the mill. ";
+    for (int i = 0; i < 300; ++i)
+      text += "In the year " + std::to_string(i) + " the river froze at the mill. ";
     haystack_ = MakeHaystack("book", text, false);
   }
 
-  Result<std::vector<LengthSpeed>> Go(const SpeedSettings& settings, const std::string& stop_at = "nowhere") {
+  Result<std::vector<LengthSpeed>> Go(const SpeedSettings& settings,
+                                      const std::string& stop_at = "nowhere") {
     Engine engine({.home = home_ / "home"});
     EXPECT_TRUE(engine.UseModel(&model_, nullptr).ok());
-    return MeasureSpeed(settings, {.model = model_,
-                                   .engine = engine,
-                                   .native = [&](std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails,
-                                                 uint32_t max_tokens) -> Result<std::vector<NativeRun>> {
-                                     longest_ = std::max(longest_, prefix.size());
-                                     NativeRun run{.tokens = std::vector<TokenId>(max_tokens, 'a'), .prefill_tok_s = 1000, .tail_ms = 5, .decode_tok_s = 50};
-                                     return std::vector<NativeRun>(tails.size(), run);
-                                   },
-                                   .haystack = haystack_,
-                                   .stop = &stop_,
-                                   .on_progress = [&](const EvalProgress& p) {
-                                     labels_.insert(p.label);
-                                     if (p.label.find(stop_at) != std::string::npos) stop_ = true;
-                                   }});
+    return MeasureSpeed(settings,
+                        {.model = model_,
+                         .engine = engine,
+                         .native = [&](std::span<const TokenId> prefix,
+                                       const std::vector<std::vector<TokenId>>& tails,
+                                       uint32_t max_tokens) -> Result<std::vector<NativeRun>> {
+                           longest_ = std::max(longest_, prefix.size());
+                           NativeRun run{.tokens = std::vector<TokenId>(max_tokens, 'a'),
+                                         .prefill_tok_s = 1000,
+                                         .tail_ms = 5,
+                                         .decode_tok_s = 50};
+                           return std::vector<NativeRun>(tails.size(), run);
+                         },
+                         .haystack = haystack_,
+                         .stop = &stop_,
+                         .on_progress =
+                             [&](const EvalProgress& p) {
+                               labels_.insert(p.label);
+                               if (p.label.find(stop_at) != std::string::npos) stop_ = true;
+                             }});
   }
   size_t longest() const { return longest_; }
   const std::set<std::string>& labels() const { return labels_; }
   LanguageModel& model() { return model_; }
-  bool empty() const { return !fs::exists(home_ / "home/memories") || fs::is_empty(home_ / "home/memories"); }
+  bool empty() const {
+    return !fs::exists(home_ / "home/memories") || fs::is_empty(home_ / "home/memories");
+  }
 
  private:
   ToyModel model_;
@@ -81,7 +93,14 @@ class Trial {
   std::set<std::string> labels_;
 };
 
-SpeedSettings Small() { return {.lengths = {1024, 2048}, .questions = 3, .runs = 2, .full_length_max = 1500, .max_tokens = 16, .haystack = "book"}; }
+SpeedSettings Small() {
+  return {.lengths = {1024, 2048},
+          .questions = 3,
+          .runs = 2,
+          .full_length_max = 1500,
+          .max_tokens = 16,
+          .haystack = "book"};
+}
 
 TEST(MeasureSpeed, FillsEveryFigureOfEveryLength) {
   Trial trial;
@@ -96,7 +115,9 @@ TEST(MeasureSpeed, FillsEveryFigureOfEveryLength) {
     EXPECT_EQ(s.alone_decode_tok_s.median, 50);
     EXPECT_GT(s.read_tok_s, 0);
     EXPECT_GT(s.disk_bytes, 0u);
-    for (const Spread& spread : {s.plan_ms, s.scan_ms, s.recall_ms, s.prompt_ms, s.first_token_ms, s.attended_share}) EXPECT_EQ(spread.count, 3u);
+    for (const Spread& spread :
+         {s.plan_ms, s.scan_ms, s.recall_ms, s.prompt_ms, s.first_token_ms, s.attended_share})
+      EXPECT_EQ(spread.count, 3u);
     EXPECT_GE(s.plan_ms.median, s.scan_ms.median);
     EXPECT_GT(s.attended_share.median, 0);
     EXPECT_EQ(s.decode_tok_s.count, 3u);
@@ -109,7 +130,8 @@ TEST(MeasureSpeed, FillsEveryFigureOfEveryLength) {
 }
 
 TEST(MeasureSpeed, StopsAnywhereAndLeavesNoMemory) {
-  for (const std::string at : {"alone", "1k: longhold", "answers", "again", "full attention", "2k"}) {
+  for (const std::string at :
+       {"alone", "1k: longhold", "answers", "again", "full attention", "2k"}) {
     Trial trial;
     const auto speeds = trial.Go(Small(), at);
     ASSERT_FALSE(speeds.ok()) << at;
@@ -120,7 +142,12 @@ TEST(MeasureSpeed, StopsAnywhereAndLeavesNoMemory) {
 
 TEST(SpeedReport, IsAPageOfEightyColumnsAndOneLineOfJson) {
   Trial trial;
-  SpeedReport report{.environment = {.version = "1", .kernels = "avx2", .model = "toy", .model_fingerprint = "f", .profile = "p", .profile_fingerprint = "q"},
+  SpeedReport report{.environment = {.version = "1",
+                                     .kernels = "avx2",
+                                     .model = "toy",
+                                     .model_fingerprint = "f",
+                                     .profile = "p",
+                                     .profile_fingerprint = "q"},
                      .settings = Small(),
                      .machine = MeasureMachine(trial.model(), 1, 1),
                      .lengths = {}};
@@ -128,9 +155,16 @@ TEST(SpeedReport, IsAPageOfEightyColumnsAndOneLineOfJson) {
   EXPECT_GT(report.machine.memory_bytes, 0u);
   ASSERT_EQ(report.machine.peaks.size(), 3u);
   EXPECT_GT(report.machine.peaks[0].giga_ops.median, 0);
-  for (int i = 0; i < 6; ++i) {  // more than a table is wide, with the largest numbers that are to be expected
-    LengthSpeed s{.length = 1048576, .tokens = 1048576, .read_tok_s = 123456, .first_64k_tok_s = 1, .last_64k_tok_s = 1, .disk_bytes = 30000000000};
-    for (Spread* spread : {&s.alone_prefill_tok_s, &s.alone_decode_tok_s, &s.read_pieces_tok_s, &s.first_token_ms, &s.decode_tok_s}) {
+  // more than a table is wide, with the largest numbers that are to be expected
+  for (int i = 0; i < 6; ++i) {
+    LengthSpeed s{.length = 1048576,
+                  .tokens = 1048576,
+                  .read_tok_s = 123456,
+                  .first_64k_tok_s = 1,
+                  .last_64k_tok_s = 1,
+                  .disk_bytes = 30000000000};
+    for (Spread* spread : {&s.alone_prefill_tok_s, &s.alone_decode_tok_s, &s.read_pieces_tok_s,
+                           &s.first_token_ms, &s.decode_tok_s}) {
       *spread = {.median = 12345.6, .low = 10000.1, .high = 23456.7, .count = 9};
     }
     if (i == 0) s.full.skipped = "longer than --full-max";
@@ -149,7 +183,8 @@ TEST(SpeedReport, IsAPageOfEightyColumnsAndOneLineOfJson) {
   const boost::json::value json = boost::json::parse(SpeedJson(report));
   EXPECT_EQ(json.at("lengths").as_array().size(), 6u);
   EXPECT_EQ(json.at("lengths").at(0).at("full").at("skipped"), "longer than --full-max");
-  EXPECT_NEAR(json.at("lengths").at(1).at("read").at("alone_ratio").to_number<double>(), 123456 / 12345.6, 1e-9);
+  EXPECT_NEAR(json.at("lengths").at(1).at("read").at("alone_ratio").to_number<double>(),
+              123456 / 12345.6, 1e-9);
   EXPECT_EQ(json.at("machine").at("peaks").as_array().size(), 3u);
 }
 

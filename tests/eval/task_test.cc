@@ -1,6 +1,7 @@
-// Generated texts against the published descriptions of their tasks: wording, counts, forms of needles, and where the evidence is.
-// RULER: arXiv 2404.06654 and the templates of its repository; the expected strings here are written out, not taken from the code.
-// Tokens are counted as bytes / 4: the generators only need something that grows with the text.
+// Generated texts against the published descriptions of their tasks: wording, counts, forms of
+// needles, and where the evidence is. RULER: arXiv 2404.06654 and the templates of its repository;
+// the expected strings here are written out, not taken from the code. Tokens are counted as bytes /
+// 4: the generators only need something that grows with the text.
 
 #include "eval/task.h"
 
@@ -17,19 +18,29 @@
 namespace longhold {
 namespace {
 
-Result<uint64_t> CountQuarters(std::string_view text) { return static_cast<uint64_t>(text.size() / 4); }
+Result<uint64_t> CountQuarters(std::string_view text) {
+  return static_cast<uint64_t>(text.size() / 4);
+}
 
 const Haystack& Book() {
   static const Haystack book = [] {
     std::string text;
-    for (int i = 0; i < 400; ++i) text += "L" + std::to_string(i) + " The river number " + std::to_string(i) + " runs past the old mill. It was cold that day.\n";
+    for (int i = 0; i < 400; ++i)
+      text += "L" + std::to_string(i) + " The river number " + std::to_string(i) +
+              " runs past the old mill. It was cold that day.\n";
     return MakeHaystack("book", text, true);
   }();
   return book;
 }
 
 TextRequest Request(const std::string& task, uint64_t length = 4096, uint32_t questions = 1) {
-  return {.task = task, .length = length, .seed = 7, .question_count = questions, .question_total = questions, .depths = 10, .haystack = &Book()};
+  return {.task = task,
+          .length = length,
+          .seed = 7,
+          .question_count = questions,
+          .question_total = questions,
+          .depths = 10,
+          .haystack = &Book()};
 }
 
 EvalText Build(const TextRequest& request) {
@@ -38,11 +49,14 @@ EvalText Build(const TextRequest& request) {
   return text.ok() ? std::move(*text) : EvalText{};
 }
 
-std::string At(const EvalText& text, const ByteSpan& span) { return text.text.substr(span.begin, span.size()); }
+std::string At(const EvalText& text, const ByteSpan& span) {
+  return text.text.substr(span.begin, span.size());
+}
 
 size_t CountOf(const std::string& text, const std::string& pattern) {
   const std::regex re(pattern);
-  return static_cast<size_t>(std::distance(std::sregex_iterator(text.begin(), text.end(), re), std::sregex_iterator()));
+  return static_cast<size_t>(
+      std::distance(std::sregex_iterator(text.begin(), text.end(), re), std::sregex_iterator()));
 }
 
 const char kKey[] = "[a-z]+-[a-z]+";
@@ -51,7 +65,8 @@ const char kUuid[] = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 TEST(EvalTasks, EveryTextIsWithinTwoPercentOfItsLengthAndNeverAbove) {
   for (const TaskInfo& task : EvalTasks()) {
     for (const uint64_t length : {4096, 16384}) {
-      const EvalText text = Build(Request(std::string(task.name), length, std::min(QuestionsPerText(task, length), 12u)));
+      const EvalText text = Build(
+          Request(std::string(task.name), length, std::min(QuestionsPerText(task, length), 12u)));
       EXPECT_LE(text.tokens, length) << task.name;
       EXPECT_GE(static_cast<double>(text.tokens), 0.98 * static_cast<double>(length)) << task.name;
       EXPECT_EQ(text.tokens, text.text.size() / 4) << task.name;
@@ -82,7 +97,8 @@ TEST(EvalTasks, EvidenceHoldsTheAnswersAndOneTextHoldsAllItsQuestions) {
       std::string evidence;
       ASSERT_FALSE(q.evidence.empty());
       for (const ByteSpan& span : q.evidence) evidence += At(text, span) + "\n";
-      for (const std::string& answer : q.answers) EXPECT_NE(evidence.find(answer), std::string::npos) << task.name << ": " << evidence;
+      for (const std::string& answer : q.answers)
+        EXPECT_NE(evidence.find(answer), std::string::npos) << task.name << ": " << evidence;
     }
   }
 }
@@ -99,8 +115,10 @@ TEST(EvalTasks, QuestionsStandAtTheDepthsOfTheGrid) {
 }
 
 TEST(EvalTasks, ATextThatIsTooShortIsRefused) {
-  EXPECT_EQ(BuildText(Request("niah_multivalue", 100, 8), CountQuarters).status().code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(BuildText(Request("cwe", 64), CountQuarters).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(BuildText(Request("niah_multivalue", 100, 8), CountQuarters).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(BuildText(Request("cwe", 64), CountQuarters).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 TEST(EvalTasks, NamesExpandAndUnknownOnesAreListed) {
@@ -112,26 +130,35 @@ TEST(EvalTasks, NamesExpandAndUnknownOnesAreListed) {
   EXPECT_NE(bad.status().message().find("niah_single_1"), std::string::npos);
 }
 
-// -------------------------------------------------------------------------------------------------------------- RULER
+// ------------------------------------------------------------------------------------------------
+// RULER
 
 TEST(RulerNiah, SingleNeedlesHaveTheTemplatesSingularWording) {
   struct Case {
     std::string task, type, value;
   };
-  for (const Case& c : std::vector<Case>{{"niah_single_1", "number", "[1-9][0-9]{6}"}, {"niah_single_2", "number", "[1-9][0-9]{6}"},
+  for (const Case& c : std::vector<Case>{{"niah_single_1", "number", "[1-9][0-9]{6}"},
+                                         {"niah_single_2", "number", "[1-9][0-9]{6}"},
                                          {"niah_single_3", "uuid", kUuid}}) {
     const EvalText text = Build(Request(c.task));
     const std::string& t = c.type;
-    EXPECT_TRUE(text.text.starts_with("A special magic " + t + " is hidden within the following text. Make sure to memorize it. I will quiz you about the " +
-                                      t + " afterwards.\n")) << text.text.substr(0, 200);
+    EXPECT_TRUE(text.text.starts_with("A special magic " + t +
+                                      " is hidden within the following text. Make sure to memorize "
+                                      "it. I will quiz you about the " +
+                                      t + " afterwards.\n"))
+        << text.text.substr(0, 200);
     const EvalQuestion& q = text.questions[0];
     std::smatch key;
-    ASSERT_TRUE(std::regex_match(q.question, key, std::regex("What is the special magic " + t + " for (" + kKey + ") mentioned in the provided text\\?")));
-    EXPECT_EQ(q.answer_prefix, " The special magic " + t + " for " + key[1].str() + " mentioned in the provided text is");
+    ASSERT_TRUE(std::regex_match(q.question, key,
+                                 std::regex("What is the special magic " + t + " for (" + kKey +
+                                            ") mentioned in the provided text\\?")));
+    EXPECT_EQ(q.answer_prefix, " The special magic " + t + " for " + key[1].str() +
+                                   " mentioned in the provided text is");
     EXPECT_EQ(q.max_tokens, 128u);
     ASSERT_EQ(q.answers.size(), 1u);
     EXPECT_TRUE(std::regex_match(q.answers[0], std::regex(c.value))) << q.answers[0];
-    EXPECT_EQ(At(text, q.evidence[0]), "One of the special magic " + t + "s for " + key[1].str() + " is: " + q.answers[0] + ".");
+    EXPECT_EQ(At(text, q.evidence[0]), "One of the special magic " + t + "s for " + key[1].str() +
+                                           " is: " + q.answers[0] + ".");
     EXPECT_EQ(CountOf(text.text, "One of the special magic"), 1u);
   }
 }
@@ -142,7 +169,8 @@ TEST(RulerNiah, NoiseIsRulersSentenceOnLinesOfItsOwn) {
   std::string line;
   std::getline(lines, line);
   size_t noise = 0, other = 0;
-  const std::string sentence = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
+  const std::string sentence =
+      "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
   while (std::getline(lines, line)) (sentence.starts_with(line) ? noise : other) += 1;
   EXPECT_EQ(other, 1u) << "the needle";
   EXPECT_GT(noise, 100u);
@@ -150,15 +178,18 @@ TEST(RulerNiah, NoiseIsRulersSentenceOnLinesOfItsOwn) {
 
 TEST(RulerNiah, MultikeyOneHasThreeDistractorsForEveryQuestion) {
   const EvalText one = Build(Request("niah_multikey_1"));
-  EXPECT_EQ(CountOf(one.text, std::string("One of the special magic numbers for ") + kKey + " is: [0-9]{7}\\."), 4u);
+  EXPECT_EQ(CountOf(one.text, std::string("One of the special magic numbers for ") + kKey +
+                                  " is: [0-9]{7}\\."),
+            4u);
   const EvalText five = Build(Request("niah_multikey_1", 8192, 5));
   EXPECT_EQ(CountOf(five.text, "One of the special magic numbers for "), 20u);
   EXPECT_EQ(five.questions[0].evidence.size(), 1u);
 }
 
 TEST(RulerNiah, MultikeyTwoAndThreeAreNothingButNeedlesOfOtherKeys) {
-  const std::vector<std::pair<std::string, std::string>> forms = {{"niah_multikey_2", std::string(kKey) + " is: [0-9]{7}\\."},
-                                                                  {"niah_multikey_3", std::string(kUuid) + " is: " + kUuid + "\\."}};
+  const std::vector<std::pair<std::string, std::string>> forms = {
+      {"niah_multikey_2", std::string(kKey) + " is: [0-9]{7}\\."},
+      {"niah_multikey_3", std::string(kUuid) + " is: " + kUuid + "\\."}};
   for (const auto& form : forms) {
     const EvalText text = Build(Request(form.first));
     std::istringstream lines(text.text);
@@ -177,11 +208,17 @@ TEST(RulerNiah, MultikeyTwoAndThreeAreNothingButNeedlesOfOtherKeys) {
 
 TEST(RulerNiah, MultivalueAsksForFourNumbersOfOneKeyAndMultiqueryForFourKeys) {
   const EvalText values = Build(Request("niah_multivalue"));
-  EXPECT_TRUE(values.text.starts_with("Some special magic numbers are hidden within the following text. Make sure to memorize it. I will quiz you about the "
-                                      "numbers afterwards.\n"));
+  EXPECT_TRUE(
+      values.text.starts_with("Some special magic numbers are hidden within the following text. "
+                              "Make sure to memorize it. I will quiz you about the "
+                              "numbers afterwards.\n"));
   const EvalQuestion& v = values.questions[0];
-  EXPECT_TRUE(std::regex_match(v.question, std::regex(std::string("What are all the special magic numbers for ") + kKey + " mentioned in the provided text\\?")));
-  EXPECT_TRUE(std::regex_match(v.answer_prefix, std::regex(std::string(" The special magic numbers for ") + kKey + " mentioned in the provided text are")));
+  EXPECT_TRUE(std::regex_match(
+      v.question, std::regex(std::string("What are all the special magic numbers for ") + kKey +
+                             " mentioned in the provided text\\?")));
+  EXPECT_TRUE(
+      std::regex_match(v.answer_prefix, std::regex(std::string(" The special magic numbers for ") +
+                                                   kKey + " mentioned in the provided text are")));
   EXPECT_EQ(std::set<std::string>(v.answers.begin(), v.answers.end()).size(), 4u);
   EXPECT_EQ(v.evidence.size(), 4u);
   EXPECT_EQ(v.match, MatchRule::kAll);
@@ -189,23 +226,34 @@ TEST(RulerNiah, MultivalueAsksForFourNumbersOfOneKeyAndMultiqueryForFourKeys) {
   const EvalText queries = Build(Request("niah_multiquery"));
   const EvalQuestion& q = queries.questions[0];
   const std::string k = kKey;
-  EXPECT_TRUE(std::regex_match(q.question, std::regex("What are all the special magic numbers for " + k + ", " + k + ", " + k + ", and " + k +
-                                                      " mentioned in the provided text\\?"))) << q.question;
+  EXPECT_TRUE(std::regex_match(
+      q.question, std::regex("What are all the special magic numbers for " + k + ", " + k + ", " +
+                             k + ", and " + k + " mentioned in the provided text\\?")))
+      << q.question;
   EXPECT_EQ(q.answers.size(), 4u);
   EXPECT_EQ(q.evidence.size(), 4u);
 }
 
 TEST(RulerVariables, OneChainHasFiveVariablesInOrderAfterASolvedExample) {
   const EvalText text = Build(Request("vt"));
-  const std::string intro = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n";
+  const std::string intro =
+      "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n";
   EXPECT_TRUE(text.text.starts_with(intro));
   EXPECT_NE(text.text.find(intro, 1), std::string::npos) << "the example has one, the text another";
-  EXPECT_EQ(CountOf(text.text, "5 variables are assgined the value [0-9]{5}, they are: ([A-Z]{3} ){4}[A-Z]{3}\n\n"), 1u) << "the spelling is RULER's";
+  EXPECT_EQ(
+      CountOf(text.text,
+              "5 variables are assgined the value [0-9]{5}, they are: ([A-Z]{3} ){4}[A-Z]{3}\n\n"),
+      1u)
+      << "the spelling is RULER's";
   const EvalQuestion& q = text.questions[0];
   std::smatch value;
-  ASSERT_TRUE(std::regex_match(q.question, value, std::regex("Question: Find all variables that are assigned the value ([0-9]{5}) in the text above\\.")));
-  EXPECT_EQ(q.answer_prefix, " Answer: According to the chain(s) of variable assignment in the text above, 5 variables are assgined the value " + value[1].str() +
-                                 ", they are: ");
+  ASSERT_TRUE(std::regex_match(q.question, value,
+                               std::regex("Question: Find all variables that are assigned the "
+                                          "value ([0-9]{5}) in the text above\\.")));
+  EXPECT_EQ(q.answer_prefix,
+            " Answer: According to the chain(s) of variable assignment in the text above, 5 "
+            "variables are assgined the value " +
+                value[1].str() + ", they are: ");
   EXPECT_EQ(q.max_tokens, 30u);
   ASSERT_EQ(q.answers.size(), 5u);
   EXPECT_EQ(At(text, q.evidence[0]), "VAR " + q.answers[0] + " = " + value[1].str());
@@ -218,7 +266,8 @@ TEST(RulerVariables, OneChainHasFiveVariablesInOrderAfterASolvedExample) {
 
 // The last "Below is a numbered list" and what follows it, as words and their counts.
 std::map<std::string, int> CountList(const std::string& text) {
-  std::istringstream words(text.substr(text.find('\n', text.rfind("Below is a numbered list")) + 1));
+  std::istringstream words(
+      text.substr(text.find('\n', text.rfind("Below is a numbered list")) + 1));
   std::map<std::string, int> counts;
   std::string number, word;
   int expected = 0;
@@ -234,8 +283,10 @@ TEST(RulerCommonWords, TenWordsAppearThirtyTimesAndTheOthersThreeTimes) {
   const EvalQuestion& q = text.questions[0];
   EXPECT_EQ(q.question, "Question: What are the 10 most common words in the above list?");
   EXPECT_EQ(q.answer_prefix, " Answer: The top 10 words that appear most often in the list are:");
-  EXPECT_TRUE(text.text.starts_with("Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that appear most "
-                                    "often.\n1. "));
+  EXPECT_TRUE(
+      text.text.starts_with("Below is a numbered list of words. In these words, some appear more "
+                            "often than others. Memorize the ones that appear most "
+                            "often.\n1. "));
   ASSERT_EQ(q.answers.size(), 10u);
   std::map<std::string, int> counts = CountList(text.text);
   for (const std::string& common : q.answers) {
@@ -255,11 +306,17 @@ TEST(RulerCommonWords, BelowFourThousandTokensTheCountsAreSixAndOne) {
 TEST(RulerFrequentWords, CountsFallWithTheSquareOfTheRank) {
   const EvalText text = Build(Request("fwe", 8192));
   const EvalQuestion& q = text.questions[0];
-  const std::string intro = "Read the following coded text and track the frequency of each coded word. Find the three most frequently appeared coded words. ";
+  const std::string intro =
+      "Read the following coded text and track the frequency of each coded word. Find the three "
+      "most frequently appeared coded words. ";
   ASSERT_TRUE(text.text.starts_with(intro));
-  EXPECT_EQ(q.question, "Question: Do not provide any explanation. Please ignore the dots '....'. What are the three most frequently appeared words in the "
-                        "above coded text?");
-  EXPECT_EQ(q.answer_prefix, " Answer: According to the coded text above, the three most frequently appeared words are:");
+  EXPECT_EQ(q.question,
+            "Question: Do not provide any explanation. Please ignore the dots '....'. What are the "
+            "three most frequently appeared words in the "
+            "above coded text?");
+  EXPECT_EQ(
+      q.answer_prefix,
+      " Answer: According to the coded text above, the three most frequently appeared words are:");
   EXPECT_EQ(q.max_tokens, 50u);
   std::istringstream words(text.text.substr(intro.size()));
   std::map<std::string, double> counts;
@@ -275,26 +332,33 @@ TEST(RulerFrequentWords, CountsFallWithTheSquareOfTheRank) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------- others
+// ------------------------------------------------------------------------------------------------
+// others
 
 TEST(Passkey, HasThePublishedWording) {
   const EvalText text = Build(Request("passkey"));
   const EvalQuestion& q = text.questions[0];
-  EXPECT_TRUE(text.text.starts_with("There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about the "
-                                    "important information there.\n"));
+  EXPECT_TRUE(
+      text.text.starts_with("There is an important info hidden inside a lot of irrelevant text. "
+                            "Find it and memorize it. I will quiz you about the "
+                            "important information there.\n"));
   EXPECT_EQ(q.question, "What is the pass key?");
   EXPECT_EQ(q.answer_prefix, " The pass key is");
   EXPECT_TRUE(std::regex_match(q.answers[0], std::regex("[1-9][0-9]{4}")));
-  EXPECT_EQ(At(text, q.evidence[0]), "The pass key is " + q.answers[0] + ". Remember it. " + q.answers[0] + " is the pass key.");
+  EXPECT_EQ(At(text, q.evidence[0]), "The pass key is " + q.answers[0] + ". Remember it. " +
+                                         q.answers[0] + " is the pass key.");
 }
 
 TEST(KeyValues, IsOneJsonObjectOfUuidPairs) {
   const EvalText text = Build(Request("kv_retrieval", 8192, 3));
-  const std::string head = "Extract the value corresponding to the specified key in the JSON object below.\n\nJSON data:\n";
+  const std::string head =
+      "Extract the value corresponding to the specified key in the JSON object below.\n\nJSON "
+      "data:\n";
   ASSERT_TRUE(text.text.starts_with(head + "{"));
   const std::string pair = std::string("\"") + kUuid + "\": \"" + kUuid + "\"";
   const size_t pairs = CountOf(text.text, pair);
-  // The braces, the pairs of 78 bytes with ", " between them, and the last line break: nothing else.
+  // The braces, the pairs of 78 bytes with ", " between them, and the last line break: nothing
+  // else.
   EXPECT_EQ(text.text.size(), head.size() + 3 + 78 * pairs + 2 * (pairs - 1));
   for (const EvalQuestion& q : text.questions) {
     const std::string key = q.question.substr(6, 36);
@@ -311,7 +375,9 @@ TEST(Babi, TheAnswerIsWhereTheLastMoveLeads) {
     const size_t last = text.text.rfind(name + " ");
     EXPECT_EQ(last, q.evidence[0].begin) << "no move of " << name << " after the evidence";
     EXPECT_TRUE(At(text, q.evidence[0]).ends_with("the " + q.answers[0] + "."));
-    EXPECT_EQ(CountOf(text.text, name + " (moved to|went to|journeyed to|travelled to|went back to) the "), 3u);
+    EXPECT_EQ(CountOf(text.text,
+                      name + " (moved to|went to|journeyed to|travelled to|went back to) the "),
+              3u);
   }
 }
 
@@ -335,10 +401,12 @@ TEST(Paraphrase, NeedlesShareNoContentWordWithTheirQuestions) {
   std::set<std::string> asked, names;
   for (const EvalQuestion& q : text.questions) {
     const std::string needle = At(text, q.evidence[0]);
-    const std::vector<std::string> in_needle = SearchWords(needle), in_question = SearchWords(q.question);
+    const std::vector<std::string> in_needle = SearchWords(needle),
+                                   in_question = SearchWords(q.question);
     const std::set<std::string> words(in_needle.begin(), in_needle.end());
     EXPECT_FALSE(in_question.empty());
-    for (const std::string& word : in_question) EXPECT_EQ(words.count(word), 0u) << word << ": " << needle << " " << q.question;
+    for (const std::string& word : in_question)
+      EXPECT_EQ(words.count(word), 0u) << word << ": " << needle << " " << q.question;
     asked.insert(q.question);
     names.insert(q.answers[0]);
   }
@@ -347,7 +415,8 @@ TEST(Paraphrase, NeedlesShareNoContentWordWithTheirQuestions) {
 }
 
 TEST(FileQuestions, AskOnlyWhatStandsInTheText) {
-  const auto questions = ParseQuestions("L3\tWhich river?\tnumber 3\nL399\tWhich?\t399\nL5,L398\tAnd?\tx|y\n-\tAny?\tz\n", "q");
+  const auto questions = ParseQuestions(
+      "L3\tWhich river?\tnumber 3\nL399\tWhich?\t399\nL5,L398\tAnd?\tx|y\n-\tAny?\tz\n", "q");
   ASSERT_TRUE(questions.ok());
   TextRequest request = Request("questions", 1024);
   request.questions = &*questions;
@@ -381,7 +450,8 @@ TEST(EvalRng, GivesTheSameNumbersOnEveryMachine) {
 }
 
 TEST(Haystack, ProseHasNoLabelsAndSingleSpaces) {
-  const Haystack h = MakeHaystack("x", "Ge1:1 In the  beginning was a thing.\nGe1:2 And the earth was without form!\n", true);
+  const Haystack h = MakeHaystack(
+      "x", "Ge1:1 In the  beginning was a thing.\nGe1:2 And the earth was without form!\n", true);
   EXPECT_EQ(h.prose, "In the beginning was a thing. And the earth was without form!");
   ASSERT_EQ(h.sentences.size(), 2u);
   EXPECT_EQ(h.sentences[1], "And the earth was without form!");

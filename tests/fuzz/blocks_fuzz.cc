@@ -1,10 +1,11 @@
 // Blocks and the archive's basis from hostile bytes. The first byte says what the rest is:
-//   0  a block, whose checksum and payload length are made right; read with a basis of our own where it names codec 3
-//   1  a rounded block's parts: for each a length of two bytes and its bytes, compressed here, so that what zstd hides can be changed
-//   2  an archive block's parts, likewise with lengths, in a basis of our own
-//   3  a basis, whose checksum is made right; a block is coded in it and read back
-//   4  coded symbols
-// What decodes must be safe to use: it is coded by every codec and read back, its keys become an index segment and summaries.
+//   0  a block, whose checksum and payload length are made right; read with a basis of our own
+//   where it names codec 3 1  a rounded block's parts: for each a length of two bytes and its
+//   bytes, compressed here, so that what zstd hides can be changed 2  an archive block's parts,
+//   likewise with lengths, in a basis of our own 3  a basis, whose checksum is made right; a block
+//   is coded in it and read back 4  coded symbols
+// What decodes must be safe to use: it is coded by every codec and read back, its keys become an
+// index segment and summaries.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -28,8 +29,10 @@
 namespace longhold {
 namespace {
 
-void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth, uint32_t columns) {
-  Kernels().multiply_add({.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
+void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth,
+              uint32_t columns) {
+  Kernels().multiply_add(
+      {.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
 }
 
 struct Archive {
@@ -44,21 +47,27 @@ Archive ArchiveOf(TransformBasis basis) {
 }
 
 const Archive& Own() {
-  static const Archive archive = ArchiveOf(*TransformBasis::Decode(FuzzBasis(Multiply).Encode(), FuzzShape()));
+  static const Archive archive =
+      ArchiveOf(*TransformBasis::Decode(FuzzBasis(Multiply).Encode(), FuzzShape()));
   return archive;
 }
 
 void Use(const Result<KvBlock>& block) {
   ExpectRefusal(block);
   if (!block.ok()) return;
-  LH_CHECK(block->shape == FuzzShape() && block->tokens >= 1 && block->tokens <= kBlockTokens && block->data.size() == block->shape.Numbers());
-  const std::vector<const BlockCodec*> codecs = {&ExactCodec(), FindCodec("k5v4"), FindCodec("k4v4"), Own().codec.get()};
+  LH_CHECK(block->shape == FuzzShape() && block->tokens >= 1 && block->tokens <= kBlockTokens &&
+           block->data.size() == block->shape.Numbers());
+  const std::vector<const BlockCodec*> codecs = {&ExactCodec(), FindCodec("k5v4"),
+                                                 FindCodec("k4v4"), Own().codec.get()};
   for (const BlockCodec* codec : codecs) {
-    const Result<KvBlock> again = DecodeBlock(codec->Encode(*block), FuzzShape(), Own().codec.get());
+    const Result<KvBlock> again =
+        DecodeBlock(codec->Encode(*block), FuzzShape(), Own().codec.get());
     LH_CHECK(again.ok() && again->tokens == block->tokens);
     if (codec == codecs[0]) {
       for (uint32_t layer = 0; layer < block->shape.layers; ++layer) {
-        LH_CHECK(std::equal(block->Keys(layer), block->Keys(layer) + size_t{block->tokens} * block->shape.kv_width, again->Keys(layer)));
+        LH_CHECK(std::equal(block->Keys(layer),
+                            block->Keys(layer) + size_t{block->tokens} * block->shape.kv_width,
+                            again->Keys(layer)));
       }
     }
   }
@@ -113,13 +122,18 @@ void UseRounded(FuzzBytes input) {
   const uint32_t count = input.Take<uint8_t>() % 24;
   std::vector<std::string> parts = Parts(&input, count);
   for (std::string& part : parts) part = Compress(part);
-  Use(DecodeBlock(Framed(2, tokens, std::string(reinterpret_cast<const char*>(&count), sizeof count) + Lengths(parts) + Joined(parts)), FuzzShape()));
+  Use(DecodeBlock(Framed(2, tokens,
+                         std::string(reinterpret_cast<const char*>(&count), sizeof count) +
+                             Lengths(parts) + Joined(parts)),
+                  FuzzShape()));
 }
 
 void UseTransformed(FuzzBytes input) {
   const uint32_t tokens = input.Take<uint8_t>();
   const std::vector<std::string> parts = Parts(&input, 2 + TransformBasis::kClasses);
-  Use(DecodeBlock(Framed(kCodecTransform, tokens, std::string(8, '\0') + Lengths(parts) + Joined(parts)), FuzzShape(), Own().codec.get()));
+  Use(DecodeBlock(
+      Framed(kCodecTransform, tokens, std::string(8, '\0') + Lengths(parts) + Joined(parts)),
+      FuzzShape(), Own().codec.get()));
 }
 
 void UseBasis(std::string bytes) {

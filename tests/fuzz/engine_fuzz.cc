@@ -1,6 +1,7 @@
-// An export from a hostile hand, as a server meets it: imported into a home, asked, read on into, verified, forgotten. The input is the bytes of an
-// export, whose checksums are made right. What `export_fuzz` finds in less time is not looked for here: this is what the engine does with an answer's
-// blocks, summaries and texts.
+// An export from a hostile hand, as a server meets it: imported into a home, asked, read on into,
+// verified, forgotten. The input is the bytes of an export, whose checksums are made right. What
+// `export_fuzz` finds in less time is not looked for here: this is what the engine does with an
+// answer's blocks, summaries and texts.
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -17,18 +18,18 @@ namespace {
 
 class Home {
  public:
-  Home() {
-    LH_CHECK(engine_.UseModel(&model_, &profile_).ok());
-  }
+  Home() { LH_CHECK(engine_.UseModel(&model_, &profile_).ok()); }
 
   void Use(std::string_view bytes) {
     size_t at = 0;
-    const Result<TransferReport> imported = engine_.Import([&](std::span<char> out) -> Result<size_t> {
-      const size_t n = std::min(out.size(), bytes.size() - at);
-      std::copy_n(bytes.data() + at, n, out.data());
-      at += n;
-      return n;
-    }, "toy");
+    const Result<TransferReport> imported = engine_.Import(
+        [&](std::span<char> out) -> Result<size_t> {
+          const size_t n = std::min(out.size(), bytes.size() - at);
+          std::copy_n(bytes.data() + at, n, out.data());
+          at += n;
+          return n;
+        },
+        "toy");
     ExpectRefusal(imported);
     if (!imported.ok()) return;
     (void)engine_.Verify("toy");
@@ -43,7 +44,8 @@ class Home {
       ask.characters = ask.marks = attend == Attend::kFocused;
       ExpectRefusal(engine_.Ask("toy", kQuestion, ask));
     }
-    ExpectRefusal(engine_.Ingest("toy", {kFuzzStopped, "This one " + FuzzText(300)}, nullptr, nullptr));
+    ExpectRefusal(
+        engine_.Ingest("toy", {kFuzzStopped, "This one " + FuzzText(300)}, nullptr, nullptr));
     ExpectRefusal(engine_.Ask("toy", kQuestion, {.max_tokens = 2}));
     engine_.CloseMemory();
     LH_CHECK(engine_.Forget("toy", "", false).ok());
@@ -62,7 +64,8 @@ class Home {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static longhold::Home home;
-  const std::string mended = longhold::MendedExport(longhold::ParseExport({reinterpret_cast<const char*>(data), size}));
+  const std::string mended =
+      longhold::MendedExport(longhold::ParseExport({reinterpret_cast<const char*>(data), size}));
   home.Use(mended);
   return 0;
 }

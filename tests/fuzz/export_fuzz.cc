@@ -1,6 +1,7 @@
-// An export from a hostile hand: the input is the bytes of one. It is imported as it is, and again with all of its checksums made right. What then opens
-// as a memory must be safe to use by all that reads and writes it: nothing but a Status may come of it. Values are changed record by record and number
-// by number (export_mutator.h), beside bytes anywhere.
+// An export from a hostile hand: the input is the bytes of one. It is imported as it is, and again
+// with all of its checksums made right. What then opens as a memory must be safe to use by all that
+// reads and writes it: nothing but a Status may come of it. Values are changed record by record and
+// number by number (export_mutator.h), beside bytes anywhere.
 #include <cstdint>
 
 #include "store/transfer.h"
@@ -49,21 +50,26 @@ std::unique_ptr<Memory> Open(ColdStore& store, MemoryBudget* budget) {
   ExpectRefusal(memory);
   if (!memory.ok()) return nullptr;
   (*memory)->UseVocabulary(&Vocabulary());
-  (*memory)->UseLists({.memory_tokens_min = 1, .document_tokens_min = 1}, {.share = 0.5, .sample_tokens = 64});
+  (*memory)->UseLists({.memory_tokens_min = 1, .document_tokens_min = 1},
+                      {.share = 0.5, .sample_tokens = 64});
   return (*memory)->UseBudget(budget).ok() ? std::move(*memory) : nullptr;
 }
 
 void ReadDocument(Memory& memory, const DocumentRecord& d) {
   const uint64_t blocks = (d.committed_tokens + kBlockTokens - 1) / kBlockTokens;
-  for (uint64_t b = 0; b < std::min<uint64_t>(blocks, kBlocksRead); ++b) (void)memory.LoadBlock({d.id, static_cast<uint32_t>(b)});
+  for (uint64_t b = 0; b < std::min<uint64_t>(blocks, kBlocksRead); ++b)
+    (void)memory.LoadBlock({d.id, static_cast<uint32_t>(b)});
   (void)memory.LoadResume(d.id);
-  for (const uint64_t begin : {uint64_t{0}, d.tokens / 2, d.tokens - std::min<uint64_t>(d.tokens, 70)}) {
+  for (const uint64_t begin :
+       {uint64_t{0}, d.tokens / 2, d.tokens - std::min<uint64_t>(d.tokens, 70)}) {
     const TokenSpan span{begin, std::min(d.tokens, begin + 70)};
     (void)memory.Tokens(d.id, span);
     (void)memory.GrowToLines(d.id, span, 16);
     if (begin < d.tokens) (void)memory.SentenceAt(d.id, begin, 32);
     const Result<TextPlace> place = memory.Locate(d.id, span);
-    if (place.ok()) (void)memory.CharactersBefore(d.id, std::vector<uint64_t>{place->bytes.begin, place->bytes.end});
+    if (place.ok())
+      (void)memory.CharactersBefore(d.id,
+                                    std::vector<uint64_t>{place->bytes.begin, place->bytes.end});
   }
   uint64_t lost = 0;
   (void)memory.Summaries(d.id, Model().info().geometry, SerialFor, &lost);
@@ -72,14 +78,21 @@ void ReadDocument(Memory& memory, const DocumentRecord& d) {
 void Ask(const Memory& memory) {
   const KvGeometry& g = Model().info().geometry;
   for (uint32_t head = 0; head < memory.manifest().scan_layers.size() && head < 2; ++head) {
-    ScanQuery query{.head = head, .rows = 2, .head_dim = g.head_dim, .scale = 0.5f, .q = {1, -1, 0.5f, 2, 0, 1, 3, -2}, .row_weight = {1, 0.5f}};
+    ScanQuery query{.head = head,
+                    .rows = 2,
+                    .head_dim = g.head_dim,
+                    .scale = 0.5f,
+                    .q = {1, -1, 0.5f, 2, 0, 1, 3, -2},
+                    .row_weight = {1, 0.5f}};
     const ScanResult result = memory.relevance().Query(query, 4, SerialFor);
     for (const auto& b : result.blocks) (void)memory.relevance().TokenMass(query, result, b.block);
   }
-  const std::vector<TokenId> tokens = *Model().Tokenize(" the number of the elder is seven, and camels", false);
+  const std::vector<TokenId> tokens =
+      *Model().Tokenize(" the number of the elder is seven, and camels", false);
   const std::vector<LexicalWord> words = Vocabulary().Words(tokens);
   (void)memory.lexical().Query(words, 8);
-  (void)memory.lexical().Places(std::vector<std::vector<LexicalWord>>{{words[1]}, {words[0], words[1]}}, 4);
+  (void)memory.lexical().Places(
+      std::vector<std::vector<LexicalWord>>{{words[1]}, {words[0], words[1]}}, 4);
 }
 
 void Read(ColdStore& store) {
@@ -94,14 +107,17 @@ void Read(ColdStore& store) {
   if (loaded.ok()) Ask(*memory);
 }
 
-// What a server does with a memory that it has: goes on with an unfinished text, takes another, indexes and codes anew, forgets.
+// What a server does with a memory that it has: goes on with an unfinished text, takes another,
+// indexes and codes anew, forgets.
 void WriteTo(ColdStore& store) {
   MemoryBudget budget(kBudget);
   const auto memory = Open(store, &budget);
   if (memory == nullptr) return;
   (void)memory->LoadIndexes();
-  for (const IngestInput& input : {IngestInput{kFuzzStopped, "This one " + FuzzText(300)}, IngestInput{kFuzzDone, "Another text.\n"}}) {
-    (void)IngestDocument(Model(), *memory, Vocabulary(), input, nullptr, nullptr);  // the toy model has errors of its own for what it did not save
+  for (const IngestInput& input : {IngestInput{kFuzzStopped, "This one " + FuzzText(300)},
+                                   IngestInput{kFuzzDone, "Another text.\n"}}) {
+    // the toy model has errors of its own for what it did not save
+    (void)IngestDocument(Model(), *memory, Vocabulary(), input, nullptr, nullptr);
   }
   RecallProfile other = FuzzProfile();
   other.heads.resize(1);
@@ -126,7 +142,8 @@ void Use(std::string_view bytes) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const std::string mended = longhold::MendedExport(longhold::ParseExport(bytes));
-  if (mended != bytes && longhold::Import(bytes) != nullptr) __builtin_trap();  // its checksums are wrong
+  // its checksums are wrong
+  if (mended != bytes && longhold::Import(bytes) != nullptr) __builtin_trap();
   longhold::Use(mended);
   return 0;
 }

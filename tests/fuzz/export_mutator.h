@@ -1,5 +1,6 @@
-// How libFuzzer changes an export: a value at a time, and in a record one field at a time, to numbers at which something ends. Bytes anywhere, too. The
-// harness makes the checksums right. Only in libFuzzer's build; elsewhere this header is empty.
+// How libFuzzer changes an export: a value at a time, and in a record one field at a time, to
+// numbers at which something ends. Bytes anywhere, too. The harness makes the checksums right. Only
+// in libFuzzer's build; elsewhere this header is empty.
 #pragma once
 
 #ifdef LONGHOLD_LIBFUZZER
@@ -34,16 +35,45 @@ class ExportMutator {
       case 2: v.value = std::string(other.value); return;
       case 3: Bytes(&v.key, 32); return;
       case 4: std::swap(v.table, values.front().table); return;
-      case 5: values.push_back({v.kind, v.table, v.key, v.value}); Bytes(&values.back().key, 32); return;
+      case 5:
+        values.push_back({v.kind, v.table, v.key, v.value});
+        Bytes(&values.back().key, 32);
+        return;
       default: return Value(&v.value);
     }
   }
 
  private:
   uint64_t Number(uint64_t now) {
-    static constexpr uint64_t kEnds[] = {0, 1, 2, 3, 4, 63, 64, 65, 127, 128, 255, 256, 4095, 4096, 4097, 65535, 65536, 1u << 20, (1u << 20) + 1, 1u << 24,
-                                         INT32_MAX, uint64_t{INT32_MAX} + 1, UINT32_MAX, uint64_t{1} << 32, uint64_t{1} << 40, INT64_MAX, uint64_t{INT64_MAX} + 1,
-                                         UINT64_MAX - 63, UINT64_MAX};
+    static constexpr uint64_t kEnds[] = {0,
+                                         1,
+                                         2,
+                                         3,
+                                         4,
+                                         63,
+                                         64,
+                                         65,
+                                         127,
+                                         128,
+                                         255,
+                                         256,
+                                         4095,
+                                         4096,
+                                         4097,
+                                         65535,
+                                         65536,
+                                         1u << 20,
+                                         (1u << 20) + 1,
+                                         1u << 24,
+                                         INT32_MAX,
+                                         uint64_t{INT32_MAX} + 1,
+                                         UINT32_MAX,
+                                         uint64_t{1} << 32,
+                                         uint64_t{1} << 40,
+                                         INT64_MAX,
+                                         uint64_t{INT64_MAX} + 1,
+                                         UINT64_MAX - 63,
+                                         UINT64_MAX};
     switch (rng_() % 6) {
       case 0: return now + 1;
       case 1: return now - 1;
@@ -53,13 +83,22 @@ class ExportMutator {
     }
   }
   template <typename T>
-  void One(T* field) { *field = static_cast<T>(Number(static_cast<uint64_t>(*field))); }
+  void One(T* field) {
+    *field = static_cast<T>(Number(static_cast<uint64_t>(*field)));
+  }
   template <typename T>
   void Many(std::vector<T>* field) {
     switch (rng_() % 4) {
-      case 0: field->push_back(static_cast<T>(Number(field->empty() ? 0 : static_cast<uint64_t>(field->back())))); return;
-      case 1: if (!field->empty()) field->pop_back(); return;
-      default: if (!field->empty()) One(&(*field)[rng_() % field->size()]); return;
+      case 0:
+        field->push_back(
+            static_cast<T>(Number(field->empty() ? 0 : static_cast<uint64_t>(field->back()))));
+        return;
+      case 1:
+        if (!field->empty()) field->pop_back();
+        return;
+      default:
+        if (!field->empty()) One(&(*field)[rng_() % field->size()]);
+        return;
     }
   }
   void Bytes(std::string* bytes, size_t more) {
@@ -121,7 +160,8 @@ class ExportMutator {
       case 5: return Many(&c->token_bytes);
       default:  // bytes move from one token to another: the sum stays
         if (c->token_bytes.size() < 2) return;
-        std::swap(c->token_bytes[rng_() % c->token_bytes.size()], c->token_bytes[rng_() % c->token_bytes.size()]);
+        std::swap(c->token_bytes[rng_() % c->token_bytes.size()],
+                  c->token_bytes[rng_() % c->token_bytes.size()]);
         return;
     }
   }
@@ -146,11 +186,15 @@ class ExportMutator {
     MendValue(value, 0);
     constexpr size_t kRecordHeader = 12, kSegmentHeader = 40;
     if (value->starts_with("LHR")) {
-      const bool fields = rng_() % 4 != 0 && (Fields(DecodeManifest(*value), value) || Fields(DecodeDocument(*value), value) ||
-                                              Fields(DecodeTextChunk(*value), value) || Fields(DecodeResume(*value), value));
+      const bool fields =
+          rng_() % 4 != 0 &&
+          (Fields(DecodeManifest(*value), value) || Fields(DecodeDocument(*value), value) ||
+           Fields(DecodeTextChunk(*value), value) || Fields(DecodeResume(*value), value));
       if (fields || value->size() < kRecordHeader) return;
       const bool compressed = (*value)[3] == '1';
-      Result<std::string> body = compressed ? Decompress(std::string_view(*value).substr(kRecordHeader), 1u << 20) : Result<std::string>(value->substr(kRecordHeader));
+      Result<std::string> body =
+          compressed ? Decompress(std::string_view(*value).substr(kRecordHeader), 1u << 20)
+                     : Result<std::string>(value->substr(kRecordHeader));
       if (!body.ok()) return;
       Bytes(&*body, 16);
       *value = value->substr(0, kRecordHeader) + (compressed ? Compress(*body) : *body);
@@ -169,8 +213,10 @@ class ExportMutator {
 
 }  // namespace longhold
 
-extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
-  longhold::ExportedMemory stream = longhold::ParseExport({reinterpret_cast<const char*>(data), size});
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
+                                          unsigned seed) {
+  longhold::ExportedMemory stream =
+      longhold::ParseExport({reinterpret_cast<const char*>(data), size});
   if (stream.values.empty() || seed % 16 == 0) return LLVMFuzzerMutate(data, size, max_size);
   longhold::ExportMutator mutator(seed);
   for (unsigned n = 1 + seed / 16 % 3; n > 0; --n) mutator.Change(&stream);

@@ -1,4 +1,5 @@
-// An export (docs/formats/export.md) as its values, and back with right checksums; what hostile bytes are when they mean well enough to be read.
+// An export (docs/formats/export.md) as its values, and back with right checksums; what hostile
+// bytes are when they mean well enough to be read.
 #pragma once
 
 #include <cstdint>

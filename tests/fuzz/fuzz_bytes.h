@@ -35,7 +35,8 @@ class FuzzBytes {
   std::string_view rest_;
 };
 
-// What a decoder says of hostile bytes is a code of the caller's or the disk's, never that we have a bug.
+// What a decoder says of hostile bytes is a code of the caller's or the disk's, never that we have
+// a bug.
 template <typename T>
 void ExpectRefusal(const Result<T>& result) {
   if (result.ok() || result.status().code() != StatusCode::kInternal) return;

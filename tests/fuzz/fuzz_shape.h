@@ -1,4 +1,5 @@
-// The blocks that tests/fuzz codes: two layers of 68 numbers a token, so that a codec's group of 64 channels has a neighbour of four.
+// The blocks that tests/fuzz codes: two layers of 68 numbers a token, so that a codec's group of 64
+// channels has a neighbour of four.
 #pragma once
 
 #include <cmath>
@@ -44,7 +45,9 @@ inline KvBlock FuzzBlock(uint32_t tokens, uint64_t seed) {
       for (uint32_t t = 0; t < tokens; ++t) {
         for (uint32_t c = 0; c < block.shape.kv_width; ++c) {
           const double x = static_cast<double>(seed * 64 + t), y = c + 1;
-          side[t * block.shape.kv_width + c] = ToHalf(static_cast<float>(std::sin(x * 0.7) * y / 16 + std::cos(x * 0.3) * std::sin(y) + 0.05 * std::sin(x * y)));
+          side[t * block.shape.kv_width + c] =
+              ToHalf(static_cast<float>(std::sin(x * 0.7) * y / 16 +
+                                        std::cos(x * 0.3) * std::sin(y) + 0.05 * std::sin(x * y)));
         }
       }
     }

@@ -1,13 +1,14 @@
-// GGUF headers from hostile bytes, by what looks at them before libllama does (model/gguf_check.h). What libllama does with the rest is
-// not instrumented; tests/model/gguf_check_test.cc loads damaged files in processes of their own.
-#include "model/gguf_check.h"
-
+// GGUF headers from hostile bytes, by what looks at them before libllama does (model/gguf_check.h).
+// What libllama does with the rest is not instrumented; tests/model/gguf_check_test.cc loads
+// damaged files in processes of their own.
 #include <cstdint>
 
+#include "model/gguf_check.h"
 #include "tests/fuzz/fuzz_bytes.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const longhold::Status status = longhold::CheckGguf({reinterpret_cast<const char*>(data), size}, "fuzz.gguf").status();
+  const longhold::Status status =
+      longhold::CheckGguf({reinterpret_cast<const char*>(data), size}, "fuzz.gguf").status();
   LH_CHECK(status.ok() || status.code() == longhold::StatusCode::kInvalidArgument);
   LH_CHECK(status.message().find_first_of(std::string_view("\n\x1b\0", 3)) == std::string::npos);
   return 0;

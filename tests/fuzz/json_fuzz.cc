@@ -1,10 +1,12 @@
 // JSON, TOML and texts of other forms from hostile hands: the first byte says what the rest is.
 //   0  any JSON object, read by every kind of field with the widest bounds, and written again
 //   1  a chat completion   2  a completion
-//   3  a request to a route of the API: a byte for the route, then its body. Nothing is taken on: queue and errands have stopped, so that all that is
+//   3  a request to a route of the API: a byte for the route, then its body. Nothing is taken on:
+//   queue and errands have stopped, so that all that is
 //      read of a body is read and nothing follows
-//   4  a recall profile    5  a file of keys    6  an accepted text (service/inbox.h), with its hash made right
-//   7  a config file       8  a text, through what makes it valid and printable, and a percent-encoded one
+//   4  a recall profile    5  a file of keys    6  an accepted text (service/inbox.h), with its
+//   hash made right 7  a config file       8  a text, through what makes it valid and printable,
+//   and a percent-encoded one
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
@@ -63,17 +65,21 @@ void UseCompletion(std::string_view text, bool chat) {
   const Result<CompletionRequest> request = ParseCompletion(text, chat);
   ExpectRefusal(request);
   if (!request.ok()) return;
-  LH_CHECK(request->stop.size() <= 4 && request->max_tokens >= 1 && request->sampler.temperature >= 0);
+  LH_CHECK(request->stop.size() <= 4 && request->max_tokens >= 1 &&
+           request->sampler.temperature >= 0);
   // An answer that is the question, in pieces of every length up to seven.
   StopStrings stop(request->stop);
   std::string shown;
-  for (size_t at = 0, length = 1; at < request->question.size(); at += length, length = length % 7 + 1) shown += stop.Feed(std::string_view(request->question).substr(at, length));
+  for (size_t at = 0, length = 1; at < request->question.size();
+       at += length, length = length % 7 + 1)
+    shown += stop.Feed(std::string_view(request->question).substr(at, length));
   shown += stop.Finish();
   LH_CHECK(request->question.starts_with(shown));
   for (const std::string& s : request->stop) LH_CHECK(shown.find(s) == std::string::npos);
   AskReply reply{.answer = shown};
   reply.citations.push_back({.index = 1, .span = {.document = request->session, .text = shown}});
-  const CompletionHead head{.id = "x", .model = request->model, .chat = chat, .characters = request->characters};
+  const CompletionHead head{
+      .id = "x", .model = request->model, .chat = chat, .characters = request->characters};
   LH_CHECK(ParseJsonObject(CompletionJson(head, shown, stop.stopped(), reply)).ok());
   (void)StreamPiece(head, shown);
 }
@@ -101,8 +107,16 @@ class StoppedServer {
     queue_.Stop();
     errands_.Stop();
   }
-  void Ask(const std::string& method, std::vector<std::string> path, std::string body, const std::string& type) {
-    HttpRequest request{.method = method, .path = std::move(path), .query = {{"name", "a text"}}, .content_type = type, .authorization = "", .upload_offset = "", .upload_length = "", .body = {}};
+  void Ask(const std::string& method, std::vector<std::string> path, std::string body,
+           const std::string& type) {
+    HttpRequest request{.method = method,
+                        .path = std::move(path),
+                        .query = {{"name", "a text"}},
+                        .content_type = type,
+                        .authorization = "",
+                        .upload_offset = "",
+                        .upload_length = "",
+                        .body = {}};
     const HttpAdmission admission = api_.Admit(request);
     LH_CHECK(!admission.refusal.has_value());
     if (body.size() > admission.body_bytes_max) return admission.refused(413);
@@ -117,7 +131,16 @@ class StoppedServer {
   Metrics metrics_;
   EngineQueue queue_{&engine_, EngineQueueOptions{}};
   Errands errands_, readers_;
-  Api api_{&queue_, &errands_, &readers_, &metrics_, {.model = "toy", .fingerprint = "0123456789abcdef", .memory = "tales", .home = home_ / "h", .without_keys = Scope::kAdmin, .note = [](std::string_view) {}}};
+  Api api_{&queue_,
+           &errands_,
+           &readers_,
+           &metrics_,
+           {.model = "toy",
+            .fingerprint = "0123456789abcdef",
+            .memory = "tales",
+            .home = home_ / "h",
+            .without_keys = Scope::kAdmin,
+            .note = [](std::string_view) {}}};
 };
 
 void UseRequest(FuzzBytes input) {
@@ -125,8 +148,15 @@ void UseRequest(FuzzBytes input) {
   const auto which = input.Take<uint8_t>();
   const std::string type = which & 0x80 ? "text/plain" : "application/json";
   static const std::vector<std::vector<std::string>> kPaths = {
-      {"v1", "chat", "completions"}, {"v1", "completions"}, {"v1", "embeddings"}, {"v1", "memories"}, {"v1", "memories", "tales", "documents"},
-      {"v1", "memories", "tales", "recall"}, {"v1", "memories", "tales", "ask"}, {"v1", "memories", "tales", "import"}, {"v1", "uploads"}};
+      {"v1", "chat", "completions"},
+      {"v1", "completions"},
+      {"v1", "embeddings"},
+      {"v1", "memories"},
+      {"v1", "memories", "tales", "documents"},
+      {"v1", "memories", "tales", "recall"},
+      {"v1", "memories", "tales", "ask"},
+      {"v1", "memories", "tales", "import"},
+      {"v1", "uploads"}};
   const std::vector<std::string>& path = kPaths[(which & 0x7f) % kPaths.size()];
   server.Ask("POST", path, std::string(input.rest()), type);
 }
@@ -135,7 +165,9 @@ void UseProfile(std::string_view text) {
   const Result<RecallProfile> profile = RecallProfile::Parse(text, "fuzz.json");
   ExpectRefusal(profile);
   // One that leaves the model's shape out is no model's, and cannot be written.
-  if (!profile.ok() || profile->layer_count == 0 || profile->q_heads == 0 || profile->kv_heads == 0 || profile->head_dim == 0 || profile->vocab_size == 0) return;
+  if (!profile.ok() || profile->layer_count == 0 || profile->q_heads == 0 ||
+      profile->kv_heads == 0 || profile->head_dim == 0 || profile->vocab_size == 0)
+    return;
   const Result<RecallProfile> again = RecallProfile::Parse(profile->ToJson(), "again.json");
   LH_CHECK(again.ok());
   LH_CHECK(again->ToJson() == profile->ToJson());
@@ -165,29 +197,37 @@ void UseAccepted(std::string_view bytes) {
   if (line != std::string::npos) {
     Result<json::object> head = ParseJsonObject(std::string_view(all).substr(0, line));
     if (head.ok()) {
-      const auto member = [&](const char* name) { return StringField(*head, name).ok() ? *StringField(*head, name) : std::string(); };
-      const std::string hashed = member("memory") + '\0' + member("name") + '\0' + all.substr(line + 1);
+      const auto member = [&](const char* name) {
+        return StringField(*head, name).ok() ? *StringField(*head, name) : std::string();
+      };
+      const std::string hashed =
+          member("memory") + '\0' + member("name") + '\0' + all.substr(line + 1);
       char digits[20];
-      std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(Hash64(hashed)));
+      std::snprintf(digits, sizeof digits, "%016llx",
+                    static_cast<unsigned long long>(Hash64(hashed)));
       (*head)["hash"] = digits;
       all = json::serialize(*head) + all.substr(line);
     }
   }
   const std::string path = Written("home/inbox/00000000000000000007.text", all);
   std::vector<std::string> notes;
-  for (const Inbox::Text& text : Inbox(std::filesystem::path(path).parent_path().parent_path()).Load(&notes)) {
-    LH_CHECK(CheckText(text.input.name, text.input.text).ok() && Engine::CheckName(text.memory).ok());
+  for (const Inbox::Text& text :
+       Inbox(std::filesystem::path(path).parent_path().parent_path()).Load(&notes)) {
+    LH_CHECK(CheckText(text.input.name, text.input.text).ok() &&
+             Engine::CheckName(text.memory).ok());
   }
 }
 
 void UseConfig(std::string_view text) {
   ConfigFlags flags;
   flags.config_file = Written("config.toml", text);
-  const Result<Config> config = LoadConfig(flags, [](const std::string&) { return std::optional<std::string>(); }, "/home/nobody", 4);
+  const Result<Config> config = LoadConfig(
+      flags, [](const std::string&) { return std::optional<std::string>(); }, "/home/nobody", 4);
   ExpectRefusal(config);
   if (!config.ok()) return;
   LH_CHECK(config->threads.value >= 1 && config->threads.value <= 256);
-  LH_CHECK(config->memory_budget_bytes.value >= (64u << 20) && config->memory_budget_bytes.value <= (uint64_t{1} << 40));
+  LH_CHECK(config->memory_budget_bytes.value >= (64u << 20) &&
+           config->memory_budget_bytes.value <= (uint64_t{1} << 40));
 }
 
 void UseText(std::string_view text) {

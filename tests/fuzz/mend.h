@@ -1,5 +1,6 @@
-// Makes the checksums of changed values right again. Checksums find damage and are no defence against a forger, so a harness does what a forger would:
-// otherwise no hostile number would get past them.
+// Makes the checksums of changed values right again. Checksums find damage and are no defence
+// against a forger, so a harness does what a forger would: otherwise no hostile number would get
+// past them.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +12,12 @@
 
 namespace longhold {
 
-inline void PutNumber(std::string* bytes, size_t at, uint64_t number) { std::memcpy(bytes->data() + at, &number, sizeof number); }
+inline void PutNumber(std::string* bytes, size_t at, uint64_t number) {
+  std::memcpy(bytes->data() + at, &number, sizeof number);
+}
 
-// XXH3-64 of everything before it, at the end: blocks, segments, the basis. Appended where `bytes` lack room for it.
+// XXH3-64 of everything before it, at the end: blocks, segments, the basis. Appended where `bytes`
+// lack room for it.
 inline void MendTail(std::string* bytes) {
   if (bytes->size() < sizeof(uint64_t)) bytes->resize(sizeof(uint64_t));
   const size_t body = bytes->size() - sizeof(uint64_t);
@@ -27,7 +31,8 @@ inline void MendRecord(std::string* bytes) {
   PutNumber(bytes, 4, Hash64(std::string_view(*bytes).substr(kHeader)));
 }
 
-// docs/formats/block.md: also the payload's length and, where it is coded in a basis, that basis's id.
+// docs/formats/block.md: also the payload's length and, where it is coded in a basis, that basis's
+// id.
 inline void MendBlock(std::string* bytes, uint64_t basis_id) {
   constexpr size_t kHeader = 32, kChecksum = 8, kCodecTransform = 3;
   if (bytes->size() < kHeader + kChecksum) return;
@@ -36,18 +41,21 @@ inline void MendBlock(std::string* bytes, uint64_t basis_id) {
   std::memcpy(&codec, bytes->data() + 8, sizeof codec);
   const size_t body = bytes->size() - kChecksum;
   if (header <= body) PutNumber(bytes, 24, body - header);
-  if (codec == kCodecTransform && header + sizeof basis_id <= body) PutNumber(bytes, header, basis_id);
+  if (codec == kCodecTransform && header + sizeof basis_id <= body)
+    PutNumber(bytes, header, basis_id);
   MendTail(bytes);
 }
 
-// By the magic that the value begins with. `basis_id` is that of the memory's basis, 0 where it has none.
+// By the magic that the value begins with. `basis_id` is that of the memory's basis, 0 where it has
+// none.
 inline void MendValue(std::string* bytes, uint64_t basis_id) {
   const std::string_view magic = std::string_view(*bytes).substr(0, 4);
   if (magic.starts_with("LHR")) {
     MendRecord(bytes);
   } else if (magic == "LHKV") {
     MendBlock(bytes, basis_id);
-  } else if (magic == "LHSC" || magic == "LHLX" || magic == "LHSM" || magic == "LHFX" || magic == "LHKB") {
+  } else if (magic == "LHSC" || magic == "LHLX" || magic == "LHSM" || magic == "LHFX" ||
+             magic == "LHKB") {
     MendTail(bytes);
   }
 }

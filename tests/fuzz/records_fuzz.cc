@@ -1,5 +1,7 @@
-// Records (memory/records.h) from hostile bytes: the first byte says which kind is expected and whether the rest is compressed first, so that what zstd
-// hides can be changed; the rest is a record whose checksum is made right. What decodes is encoded and decoded again, to the same value.
+// Records (memory/records.h) from hostile bytes: the first byte says which kind is expected and
+// whether the rest is compressed first, so that what zstd hides can be changed; the rest is a
+// record whose checksum is made right. What decodes is encoded and decoded again, to the same
+// value.
 #include <cstdint>
 
 #include "memory/records.h"

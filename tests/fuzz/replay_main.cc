@@ -1,4 +1,5 @@
-// Runs a fuzz harness once over every file that is named, or lies in a folder that is named: what libFuzzer found stays a test with any compiler.
+// Runs a fuzz harness once over every file that is named, or lies in a folder that is named: what
+// libFuzzer found stays a test with any compiler.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -17,13 +18,15 @@ int main(int argc, char** argv) {
       files.emplace_back(argv[i]);
       continue;
     }
-    for (const fs::directory_entry& entry : fs::directory_iterator(argv[i])) files.push_back(entry.path());
+    for (const fs::directory_entry& entry : fs::directory_iterator(argv[i]))
+      files.push_back(entry.path());
   }
   for (const fs::path& path : files) {
     // Said before it is run: the last line names the input that ended the process.
     std::fprintf(stderr, "%s\n", path.c_str());
     std::ifstream file(path, std::ios::binary);
-    const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const std::string bytes((std::istreambuf_iterator<char>(file)),
+                            std::istreambuf_iterator<char>());
     LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   }
   if (!files.empty()) return 0;

@@ -1,5 +1,6 @@
-// Index segments from hostile bytes: the first byte says which kind, the rest is a segment whose checksum is made right. What decodes must be safe to
-// use: it is encoded to the same bytes again, added to an index beside a segment of our own and queried.
+// Index segments from hostile bytes: the first byte says which kind, the rest is a segment whose
+// checksum is made right. What decodes must be safe to use: it is encoded to the same bytes again,
+// added to an index beside a segment of our own and queried.
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -17,8 +18,14 @@ namespace longhold {
 namespace {
 
 ScanQuery QueryOf(const ScanSegment& segment, uint32_t head) {
-  ScanQuery query{.head = head, .rows = 2, .head_dim = segment.head_dim, .scale = 0.5f, .q = {}, .row_weight = {1, 0.5f}};
-  for (uint32_t i = 0; i < query.rows * query.head_dim; ++i) query.q.push_back(std::sin(static_cast<float>(i)));
+  ScanQuery query{.head = head,
+                  .rows = 2,
+                  .head_dim = segment.head_dim,
+                  .scale = 0.5f,
+                  .q = {},
+                  .row_weight = {1, 0.5f}};
+  for (uint32_t i = 0; i < query.rows * query.head_dim; ++i)
+    query.q.push_back(std::sin(static_cast<float>(i)));
   return query;
 }
 
@@ -43,8 +50,9 @@ void UseScan(const std::string& bytes) {
   const std::vector<float> key(segment->head_dim, 1.0f);
   const uint32_t behind = segment->block_begin + segment->block_count;
   if (behind < UINT32_MAX - 2) {
-    const auto next = std::make_shared<const ScanSegment>(ScanSegment::Build(segment->document, behind, 65, segment->heads, segment->head_dim,
-                                                                             [&](uint32_t, uint64_t) { return key.data(); }));
+    const auto next = std::make_shared<const ScanSegment>(
+        ScanSegment::Build(segment->document, behind, 65, segment->heads, segment->head_dim,
+                           [&](uint32_t, uint64_t) { return key.data(); }));
     (void)index.Add(next);
   }
   AskAll(index, *segment);
@@ -61,18 +69,29 @@ void UseLexical(const std::string& bytes) {
   LexicalIndex index;
   LH_CHECK(index.Add(segment).ok());
   // A neighbour that has the segment's last word whole, and words of both as the query.
-  LexicalSegment next{.document = segment->document, .token_begin = (segment->token_end() + kBlockTokens - 1) / kBlockTokens * kBlockTokens, .token_count = 3,
-                      .continues = true, .words = {7 << 6, 8 << 6}, .begins = {0, 1}, .lengths = {1, 2}};
+  LexicalSegment next{
+      .document = segment->document,
+      .token_begin = (segment->token_end() + kBlockTokens - 1) / kBlockTokens * kBlockTokens,
+      .token_count = 3,
+      .continues = true,
+      .words = {7 << 6, 8 << 6},
+      .begins = {0, 1},
+      .lengths = {1, 2}};
   (void)index.Add(std::make_shared<const LexicalSegment>(next));
-  std::vector<LexicalWord> query = {{.id = 7 << 6, .begin = 0, .end = 1}, {.id = 8 << 6, .begin = 1, .end = 2}};
+  std::vector<LexicalWord> query = {{.id = 7 << 6, .begin = 0, .end = 1},
+                                    {.id = 8 << 6, .begin = 1, .end = 2}};
   for (size_t w = 0; w < segment->words.size() && w < 6; ++w) {
     const auto at = static_cast<uint32_t>(2 + w);
     query.push_back({.id = segment->words[w], .begin = at, .end = at + 1});
   }
-  const std::vector<RelatedWord> related = {{.stem = query.back().Stem() ^ 1, .of = query.back().Stem(), .token = 1, .weight = 0.5}};
+  const std::vector<RelatedWord> related = {
+      {.stem = query.back().Stem() ^ 1, .of = query.back().Stem(), .token = 1, .weight = 0.5}};
   const LexicalResult result = index.Query(query, related, 8);
   for (const LexicalMatch& match : result.matches) LH_CHECK(match.span.begin <= match.span.end);
-  (void)index.Places(std::vector<std::vector<LexicalWord>>{{query[0]}, {query.begin(), query.begin() + 2}, {query.back()}}, 4);
+  (void)index.Places(
+      std::vector<std::vector<LexicalWord>>{
+          {query[0]}, {query.begin(), query.begin() + 2}, {query.back()}},
+      4);
   index.Remove(segment->document);
   LH_CHECK(index.token_count() == 0);
 }
@@ -101,10 +120,12 @@ void UseLists(const std::string& bytes) {
   LH_CHECK(decoded->Encode() == bytes);
   if (decoded->tokens > kScanSegmentBlocksMax * kBlockTokens) return;
   std::vector<float> key(decoded->head_dim);
-  const auto keys = std::make_shared<const ScanSegment>(ScanSegment::Build(decoded->document, 0, decoded->tokens, 1, decoded->head_dim, [&](uint32_t, uint64_t token) {
-    for (size_t c = 0; c < key.size(); ++c) key[c] = std::sin(static_cast<float>(token * 31 + c));
-    return key.data();
-  }));
+  const auto keys = std::make_shared<const ScanSegment>(ScanSegment::Build(
+      decoded->document, 0, decoded->tokens, 1, decoded->head_dim, [&](uint32_t, uint64_t token) {
+        for (size_t c = 0; c < key.size(); ++c)
+          key[c] = std::sin(static_cast<float>(token * 31 + c));
+        return key.data();
+      }));
   FaissIndex index({.share = 0.3, .sample_tokens = 64});
   LH_CHECK(index.Add(keys).ok());
   // So that they are taken for lists of these keys.

@@ -1,5 +1,5 @@
-// The model and the memories that the harnesses of exports work with: the toy model with two layers of one KV head and passes of 64 tokens, so that a
-// whole memory has some kilobytes.
+// The model and the memories that the harnesses of exports work with: the toy model with two layers
+// of one KV head and passes of 64 tokens, so that a whole memory has some kilobytes.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,12 @@
 
 namespace longhold {
 
-inline ToyOptions FuzzToy() { return {.geometry = TinyGeometry(), .batch_tokens = kBlockTokens, .context_length = 2048, .answer = "It is seven."}; }
+inline ToyOptions FuzzToy() {
+  return {.geometry = TinyGeometry(),
+          .batch_tokens = kBlockTokens,
+          .context_length = 2048,
+          .answer = "It is seven."};
+}
 
 inline RecallProfile FuzzProfile() {
   RecallProfile p;
@@ -31,20 +36,28 @@ inline constexpr char kFuzzDone[] = "done", kFuzzStopped[] = "stopped";
 
 inline std::string FuzzText(size_t bytes) {
   std::string text = "The number of the elder is seven.\n";
-  for (size_t line = 1; text.size() < bytes; ++line) text += std::to_string(line * 7919) + " camels by the well of the elder, and \"a tent\"; one.\n";
+  for (size_t line = 1; text.size() < bytes; ++line)
+    text +=
+        std::to_string(line * 7919) + " camels by the well of the elder, and \"a tent\"; one.\n";
   return text;
 }
 
 // Ingests a document, and stops another one after its first pass.
-inline std::unique_ptr<ColdStore> FuzzMemory(const std::string& codec, size_t text_bytes, bool lists) {
+inline std::unique_ptr<ColdStore> FuzzMemory(const std::string& codec, size_t text_bytes,
+                                             bool lists) {
   auto store = NewMemStore();
   ToyModel model(FuzzToy());
   const LexicalVocabulary vocabulary(model.pieces());
-  const auto memory = std::move(Memory::Create(Borrow(*store), "toy", model.info(), FuzzProfile(), codec)).value();
+  const auto memory =
+      std::move(Memory::Create(Borrow(*store), "toy", model.info(), FuzzProfile(), codec)).value();
   if (lists) memory->UseLists({.memory_tokens_min = 1, .document_tokens_min = 1});
-  LH_CHECK(IngestDocument(model, *memory, vocabulary, {kFuzzDone, FuzzText(text_bytes), text_bytes / 2}, nullptr, nullptr).ok());
+  LH_CHECK(IngestDocument(model, *memory, vocabulary,
+                          {kFuzzDone, FuzzText(text_bytes), text_bytes / 2}, nullptr, nullptr)
+               .ok());
   std::atomic<bool> stop{false};
-  LH_CHECK(IngestDocument(model, *memory, vocabulary, {kFuzzStopped, "This one " + FuzzText(300)}, &stop, [&](const IngestProgress&) { stop = true; }).ok());
+  LH_CHECK(IngestDocument(model, *memory, vocabulary, {kFuzzStopped, "This one " + FuzzText(300)},
+                          &stop, [&](const IngestProgress&) { stop = true; })
+               .ok());
   return store;
 }
 

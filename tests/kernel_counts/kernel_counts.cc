@@ -1,5 +1,6 @@
-// kernel_counts LEVEL CASE TIMES: calls one kernel TIMES times on a fixed case, for kernel_counts_test.py, which has the
-// instructions counted. kernel_counts --list names the cases, one a line.
+// kernel_counts LEVEL CASE TIMES: calls one kernel TIMES times on a fixed case, for
+// kernel_counts_test.py, which has the instructions counted. kernel_counts --list names the cases,
+// one a line.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -37,7 +38,14 @@ Work Multiply(uint32_t rows, uint32_t depth, uint32_t columns) {
     const auto a = std::make_shared<std::vector<float>>(size_t{rows} * depth, 0.5f);
     const auto b = std::make_shared<std::vector<float>>(size_t{depth} * columns, 0.25f);
     const auto out = std::make_shared<std::vector<float>>(size_t{rows} * columns);
-    return [=, &table] { table.multiply_add({.a = a->data(), .b = b->data(), .out = out->data(), .rows = rows, .depth = depth, .columns = columns}); };
+    return [=, &table] {
+      table.multiply_add({.a = a->data(),
+                          .b = b->data(),
+                          .out = out->data(),
+                          .rows = rows,
+                          .depth = depth,
+                          .columns = columns});
+    };
   };
 }
 
@@ -59,10 +67,29 @@ Work Narrow(size_t count) {
 
 const std::map<std::string, Work, std::less<>>& Cases() {
   static const std::map<std::string, Work, std::less<>> cases = {
-      {"attend_prefill", Attend({.rows = 48, .group = 3, .head_dim = 64, .blocks = 7, .random_masks = false}, false)},
-      {"attend_decode", Attend({.rows = 3, .group = 3, .head_dim = 64, .blocks = 20, .bias = true, .random_masks = false}, true)},
-      {"attend_decode_halves", Attend({.rows = 3, .group = 3, .head_dim = 64, .blocks = 20, .random_masks = false, .halves = 3}, true)},
-      {"attend_softcap", Attend({.rows = 8, .group = 4, .head_dim = 256, .blocks = 4, .softcap = 30.0f, .random_masks = false}, false)},
+      {"attend_prefill",
+       Attend({.rows = 48, .group = 3, .head_dim = 64, .blocks = 7, .random_masks = false}, false)},
+      {"attend_decode", Attend({.rows = 3,
+                                .group = 3,
+                                .head_dim = 64,
+                                .blocks = 20,
+                                .bias = true,
+                                .random_masks = false},
+                               true)},
+      {"attend_decode_halves", Attend({.rows = 3,
+                                       .group = 3,
+                                       .head_dim = 64,
+                                       .blocks = 20,
+                                       .random_masks = false,
+                                       .halves = 3},
+                                      true)},
+      {"attend_softcap", Attend({.rows = 8,
+                                 .group = 4,
+                                 .head_dim = 256,
+                                 .blocks = 4,
+                                 .softcap = 30.0f,
+                                 .random_masks = false},
+                                false)},
       {"scan_question", Scan({.rows = 90, .head_dim = 64, .blocks = 64})},
       {"scan_token", Scan({.rows = 3, .head_dim = 64, .blocks = 64})},
       {"multiply_add", Multiply(64, 192, 192)},

@@ -1,5 +1,6 @@
-// The engine within a memory budget, on the toy model: what does not fit is done in parts, left out with a note, or refused by name, and
-// nothing stays reserved. That the reservations cover what is really taken is for tests/cli (peak resident memory of a process).
+// The engine within a memory budget, on the toy model: what does not fit is done in parts, left out
+// with a note, or refused by name, and nothing stays reserved. That the reservations cover what is
+// really taken is for tests/cli (peak resident memory of a process).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,7 +18,8 @@ namespace {
 using testing::Contains;
 using testing::HasSubstr;
 
-constexpr char kQuestion[] = "What is the secret number of Methuselah, and what is the lantern near the river?";
+constexpr char kQuestion[] =
+    "What is the secret number of Methuselah, and what is the lantern near the river?";
 
 class BudgetTest : public testing::Test {
  protected:
@@ -31,13 +33,15 @@ class BudgetTest : public testing::Test {
     profile_.window_tokens = 64;
   }
   std::unique_ptr<Engine> Within(uint64_t budget_bytes) {
-    auto engine = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget_bytes});
+    auto engine = std::make_unique<Engine>(
+        EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget_bytes});
     EXPECT_TRUE(engine->UseModel(&model_, &profile_).ok());
     return engine;
   }
   static std::string Answered(const AskReply& reply) {
     std::string out = reply.answer;
-    for (const Citation& c : reply.citations) out += "\n" + std::to_string(c.span.bytes.begin) + "-" + std::to_string(c.span.bytes.end);
+    for (const Citation& c : reply.citations)
+      out += "\n" + std::to_string(c.span.bytes.begin) + "-" + std::to_string(c.span.bytes.end);
     return out;
   }
 
@@ -67,7 +71,8 @@ TEST_F(BudgetTest, AsksWithinAnyBudgetOrRefuses) {
     ASSERT_TRUE(engine->Ask("m", kQuestion, options).ok());
     store_bytes = 32 << 20;
     most_bytes = engine->budget().peak_bytes() - store_bytes;
-    EXPECT_LT(engine->budget().used_bytes(), engine->budget().peak_bytes()) << "a question's memory is given back";
+    EXPECT_LT(engine->budget().used_bytes(), engine->budget().peak_bytes())
+        << "a question's memory is given back";
   }
   size_t same = 0, less = 0, refused = 0;
   for (double share = 1.2; share > 0.05; share *= 0.93) {
@@ -96,14 +101,16 @@ TEST_F(BudgetTest, AsksWithinAnyBudgetOrRefuses) {
     (void)engine->Ask("m", kQuestion, options);
     EXPECT_EQ(engine->budget().used_bytes(), after_one);
   }
-  EXPECT_GE(same, 4u) << "the second look in groups: below the peak of all at once, the same answer";
+  EXPECT_GE(same, 4u)
+      << "the second look in groups: below the peak of all at once, the same answer";
   EXPECT_GE(less, 1u);
   EXPECT_GE(refused, 1u);
 }
 
 TEST_F(BudgetTest, AnIngestThatDoesNotFitIsRefusedAndLeavesTheMemory) {
   auto engine = Within(2 << 20);
-  const Result<IngestReport> refused = engine->Ingest("m", {"tale", PlainText(400000, 1)}, nullptr, nullptr);
+  const Result<IngestReport> refused =
+      engine->Ingest("m", {"tale", PlainText(400000, 1)}, nullptr, nullptr);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
   EXPECT_THAT(refused.status().message(), HasSubstr("reading tale"));

@@ -1,8 +1,10 @@
-// The engine over memories that are damaged, of other kinds or of other recall heads, on RocksDB in a temporary directory.
+// The engine over memories that are damaged, of other kinds or of other recall heads, on RocksDB in
+// a temporary directory.
 //
-// Every stored value is damaged once, and a byte of every file is flipped at places drawn from a seed. Expected: an answer, which
-// says so where it is degraded, or data_loss that names the memory; never a crash, never another code. The toy model answers
-// what it is told, so only what was recalled and cited is judged. Sizes: one document of 7,500 tokens, two segments, two text
+// Every stored value is damaged once, and a byte of every file is flipped at places drawn from a
+// seed. Expected: an answer, which says so where it is degraded, or data_loss that names the
+// memory; never a crash, never another code. The toy model answers what it is told, so only what
+// was recalled and cited is judged. Sizes: one document of 7,500 tokens, two segments, two text
 // chunks, and one that is unfinished (it has a resume state).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -43,15 +45,18 @@ class EngineDamageTest : public testing::Test {
  protected:
   void Restart(uint32_t native_window = 0, const RecallProfile& profile = Profile()) {
     engine_.reset();
-    model_ = std::make_unique<ToyModel>(ToyOptions{.native_window = native_window, .answer = "7350194"});
+    model_ =
+        std::make_unique<ToyModel>(ToyOptions{.native_window = native_window, .answer = "7350194"});
     engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});
     const Status status = engine_->UseModel(model_.get(), &profile);
     ASSERT_TRUE(status.ok()) << status.ToString();
   }
   void SetUp() override { Restart(); }
-  void Ingest(const std::string& memory, const std::string& name, const std::string& text, bool stop = false) {
+  void Ingest(const std::string& memory, const std::string& name, const std::string& text,
+              bool stop = false) {
     std::atomic<bool> flag{false};
-    const Result<IngestReport> r = engine_->Ingest(memory, {name, text}, &flag, [&](const IngestProgress&) { flag = stop; });
+    const Result<IngestReport> r =
+        engine_->Ingest(memory, {name, text}, &flag, [&](const IngestProgress&) { flag = stop; });
     ASSERT_TRUE(r.ok()) << r.status().ToString();
   }
   void IngestTales() {
@@ -62,7 +67,8 @@ class EngineDamageTest : public testing::Test {
   }
   void Damage(const std::function<void(ColdStore&)>& change, const std::string& memory = "tales") {
     engine_.reset();
-    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = PathOf(memory), .create_if_missing = false});
+    Result<std::unique_ptr<ColdStore>> store =
+        OpenRocksStore({.path = PathOf(memory), .create_if_missing = false});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     change(**store);
   }
@@ -83,16 +89,22 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
     std::map<std::pair<int, char>, int> tried;  // values of each kind
     for (const auto& [key, value] : whole) {
       const auto table = static_cast<Table>(key.first);
-      // Each record of kMeta is of another kind. In the other tables a kind is told by what follows the two numbers: of one kind a value is as good as the next.
+      // Each record of kMeta is of another kind. In the other tables a kind is told by what follows
+      // the two numbers: of one kind a value is as good as the next.
       const char kind = key.second.size() > 8 ? key.second[8] : '\0';
       if (kSanitized && table != Table::kMeta && ++tried[{key.first, kind}] > 2) continue;
-      if (table == Table::kBlocks && (ReadBigEndian32(std::string_view(key.second).substr(4)) > 3 || native_window > 0)) continue;
+      if (table == Table::kBlocks &&
+          (ReadBigEndian32(std::string_view(key.second).substr(4)) > 3 || native_window > 0))
+        continue;
       for (const bool missing : {false, true}) {
-        SCOPED_TRACE("table " + std::to_string(key.first) + " key " + key.second.substr(0, 9) + (missing ? " missing" : " corrupt"));
+        SCOPED_TRACE("table " + std::to_string(key.first) + " key " + key.second.substr(0, 9) +
+                     (missing ? " missing" : " corrupt"));
         Damage([&](ColdStore& store) {
           std::string bad = value;
           bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
-          ASSERT_TRUE((missing ? DeleteValue(store, table, key.second) : PutValue(store, table, key.second, bad)).ok());
+          ASSERT_TRUE((missing ? DeleteValue(store, table, key.second)
+                               : PutValue(store, table, key.second, bad))
+                          .ok());
         });
         Restart(native_window);
         const Result<AskReply> ask = engine_->Ask("tales", kQuestion, {});
@@ -101,7 +113,8 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
         AskOptions faithful;
         faithful.attend = Attend::kFaithful;
         const Result<AskReply> near = engine_->Ask("tales", kQuestion, faithful);
-        EXPECT_TRUE(near.ok() || near.status().code() == ask.status().code()) << near.status().ToString();
+        EXPECT_TRUE(near.ok() || near.status().code() == ask.status().code())
+            << near.status().ToString();
         EXPECT_TRUE(near.ok() || !ask.ok()) << near.status().ToString();
         const bool record = table == Table::kMeta && !key.second.starts_with("resume/");
         if (!record) {
@@ -111,12 +124,16 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
           degraded += ask->blocks_lost + ask->spans_lost > 0;
           for (const Citation& c : ask->citations) EXPECT_FALSE(c.span.text.empty());
         } else if (!ask.ok()) {
-          EXPECT_EQ(ask.status().code(), key.second == "manifest" && missing ? StatusCode::kNotFound : StatusCode::kDataLoss) << ask.status().ToString();
+          EXPECT_EQ(ask.status().code(), key.second == "manifest" && missing
+                                             ? StatusCode::kNotFound
+                                             : StatusCode::kDataLoss)
+              << ask.status().ToString();
           EXPECT_THAT(ask.status().message(), HasSubstr("tales"));
         } else {
           EXPECT_TRUE(missing) << "a corrupt record was read";
         }
-        Damage([&](ColdStore& store) { ASSERT_TRUE(PutValue(store, table, key.second, value).ok()); });
+        Damage(
+            [&](ColdStore& store) { ASSERT_TRUE(PutValue(store, table, key.second, value).ok()); });
       }
     }
     EXPECT_GT(degraded, 0u);
@@ -139,7 +156,8 @@ TEST_F(EngineDamageTest, SpansWhoseTextIsDamagedAreLeftOutAndCounted) {
   ASSERT_TRUE(ask.ok()) << ask.status().ToString();
   EXPECT_GT(ask->spans_lost, 0u);
   EXPECT_EQ(ask->citations.size(), ask->spans);
-  for (const Citation& c : ask->citations) EXPECT_EQ(c.span.text.find("Methuselah"), std::string::npos);
+  for (const Citation& c : ask->citations)
+    EXPECT_EQ(c.span.text.find("Methuselah"), std::string::npos);
   const Result<RecallReply> recall = engine_->Recall("tales", kQuestion, {});
   ASSERT_TRUE(recall.ok());
   EXPECT_EQ(recall->spans_lost, ask->spans_lost);
@@ -170,10 +188,12 @@ TEST_F(EngineDamageTest, AFlippedByteInAnyFileIsAnAnswerOrDataLoss) {
       flip();
       SCOPED_TRACE(file.filename().string() + " at " + std::to_string(at));
       Restart();
-      const Status ask = engine_->Ask("tales", kQuestion, {}).status(), recall = engine_->Recall("tales", kQuestion, {}).status();
+      const Status ask = engine_->Ask("tales", kQuestion, {}).status(),
+                   recall = engine_->Recall("tales", kQuestion, {}).status();
       for (const Status& status : {ask, recall}) {
         EXPECT_TRUE(status.ok() || status.code() == StatusCode::kDataLoss) << status.ToString();
-        EXPECT_TRUE(status.ok() || status.message().find("tales") != std::string::npos) << status.ToString();
+        EXPECT_TRUE(status.ok() || status.message().find("tales") != std::string::npos)
+            << status.ToString();
       }
       ask.ok() ? ++answers : ++losses;
       EXPECT_TRUE(engine_->List().ok());
@@ -188,7 +208,11 @@ TEST_F(EngineDamageTest, AFlippedByteInAnyFileIsAnAnswerOrDataLoss) {
 
 TEST_F(EngineDamageTest, ListShowsTheOthersAndMarksWhatIsDamaged) {
   for (const char* name : {"a", "b", "c", "d"}) Ingest(name, "tale", PlainText(500, 1));
-  Damage([](ColdStore& store) { ASSERT_TRUE(PutValue(store, Table::kMeta, "manifest", "rubbish").ok()); }, "b");
+  Damage(
+      [](ColdStore& store) {
+        ASSERT_TRUE(PutValue(store, Table::kMeta, "manifest", "rubbish").ok());
+      },
+      "b");
   engine_.reset();
   fs::remove(PathOf("c") + "/CURRENT");
   fs::create_directories(PathOf("empty"));
@@ -198,10 +222,12 @@ TEST_F(EngineDamageTest, ListShowsTheOthersAndMarksWhatIsDamaged) {
   ASSERT_EQ(list->size(), 4u);
   for (const MemoryInfo& m : *list) {
     const bool damaged = m.name == "b" || m.name == "c";
-    EXPECT_EQ(m.status.code(), damaged ? StatusCode::kDataLoss : StatusCode::kOk) << m.status.ToString();
+    EXPECT_EQ(m.status.code(), damaged ? StatusCode::kDataLoss : StatusCode::kOk)
+        << m.status.ToString();
     EXPECT_EQ(m.documents.size(), damaged ? 0u : 1u);
     EXPECT_GT(m.disk_bytes, 500u);
-    EXPECT_EQ(m.status.message().find("memor") != std::string::npos, damaged) << m.status.ToString();
+    EXPECT_EQ(m.status.message().find("memor") != std::string::npos, damaged)
+        << m.status.ToString();
   }
 }
 
@@ -212,7 +238,11 @@ TEST_F(EngineDamageTest, AWholeMemoryGoesWhateverItsState) {
     return !fs::exists(PathOf(name)) && engine_->Exists(name).code() == StatusCode::kNotFound;
   };
   Ingest("manifest", "tale", PlainText(500, 1));
-  Damage([](ColdStore& store) { ASSERT_TRUE(PutValue(store, Table::kMeta, "manifest", "rubbish").ok()); }, "manifest");
+  Damage(
+      [](ColdStore& store) {
+        ASSERT_TRUE(PutValue(store, Table::kMeta, "manifest", "rubbish").ok());
+      },
+      "manifest");
   Restart();
   EXPECT_TRUE(forgotten("manifest"));
   Ingest("files", "tale", PlainText(500, 1));
@@ -258,11 +288,13 @@ TEST_F(EngineDamageTest, AMemoryOfOtherHeadsIsAnsweredAndReindexBringsThem) {
     ASSERT_FALSE(r->citations.empty());
     const std::vector<std::string> notes = engine_->TakeNotes();
     ASSERT_EQ(notes.size(), i == 0 ? 1u : 0u) << "told once";
-    for (const std::string& note : notes) EXPECT_THAT(note, AllOf(HasSubstr("reindex tales"), HasSubstr("toy-2")));
+    for (const std::string& note : notes)
+      EXPECT_THAT(note, AllOf(HasSubstr("reindex tales"), HasSubstr("toy-2")));
   }
   const uint64_t forwards = model_->forward_count();
   uint64_t done = 0;
-  const Result<ReindexReport> r = engine_->Reindex("tales", nullptr, [&](const IngestProgress& p) { done = p.tokens_done; });
+  const Result<ReindexReport> r =
+      engine_->Reindex("tales", nullptr, [&](const IngestProgress& p) { done = p.tokens_done; });
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   EXPECT_EQ(model_->forward_count(), forwards) << "the text was read again";
   EXPECT_TRUE(r->other_heads);
@@ -306,9 +338,11 @@ TEST_F(EngineDamageTest, ADamagedIndexIsBuiltForTheAnswerAndStoredByReindex) {
   EXPECT_TRUE(engine_->Verify("tales").ok());
 }
 
-// X had a text of its own and is now a copy of Y: what X was must not be cited, and both names must be told.
+// X had a text of its own and is now a copy of Y: what X was must not be cited, and both names must
+// be told.
 TEST_F(EngineDamageTest, AFileThatBecameACopyOfAnotherIsNotCitedWithWhatItWas) {
-  const std::string old_text = PlainText(1500, 1) + kNeedle + PlainText(1500, 2), shared = PlainText(2500, 3);
+  const std::string old_text = PlainText(1500, 1) + kNeedle + PlainText(1500, 2),
+                    shared = PlainText(2500, 3);
   Ingest("tales", "x", old_text);
   Ingest("tales", "y", shared);
   const Result<IngestReport> r = engine_->Ingest("tales", {"x", shared}, nullptr, nullptr);

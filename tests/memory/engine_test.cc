@@ -1,9 +1,10 @@
 // The engine end to end on RocksDB in a temporary directory, with the toy model.
 //
-// What a person would check by hand: what comes back is the text that was put in (every citation is compared with the
-// bytes it names, in the original), what is gone is gone, and bad input or damage gets a message that names it and leaves
-// the memory as it was. How good answers are is not judged here: the toy says what the test tells it to.
-// Sizes: texts of 4,000 to 12,000 tokens, one to three commits, two documents.
+// What a person would check by hand: what comes back is the text that was put in (every citation is
+// compared with the bytes it names, in the original), what is gone is gone, and bad input or damage
+// gets a message that names it and leaves the memory as it was. How good answers are is not judged
+// here: the toy says what the test tells it to. Sizes: texts of 4,000 to 12,000 tokens, one to
+// three commits, two documents.
 #include "memory/engine.h"
 
 #include <gmock/gmock.h>
@@ -65,7 +66,8 @@ class EngineTest : public testing::Test {
   // Changes values of the closed memory.
   void Damage(const std::function<void(ColdStore&)>& change) {
     engine_.reset();
-    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});
+    Result<std::unique_ptr<ColdStore>> store =
+        OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     change(**store);
   }
@@ -73,7 +75,8 @@ class EngineTest : public testing::Test {
     ASSERT_LE(span.bytes.end, original.size());
     EXPECT_EQ(span.text, original.substr(span.bytes.begin, span.bytes.size()));
     const auto line_of = [&](uint64_t byte) {
-      return 1 + static_cast<uint64_t>(std::count(original.begin(), original.begin() + static_cast<ptrdiff_t>(byte), '\n'));
+      return 1 + static_cast<uint64_t>(std::count(
+                     original.begin(), original.begin() + static_cast<ptrdiff_t>(byte), '\n'));
     };
     EXPECT_EQ(span.line_begin, line_of(span.bytes.begin));
     EXPECT_EQ(span.line_end, line_of(span.bytes.end - 1));
@@ -85,7 +88,8 @@ class EngineTest : public testing::Test {
 };
 
 TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatPointAtTheirBytes) {
-  const std::map<std::string, std::string> originals = {{"tale", Tale()}, {"other", RandomText(5000, 3)}};
+  const std::map<std::string, std::string> originals = {{"tale", Tale()},
+                                                        {"other", RandomText(5000, 3)}};
   for (const auto& [name, text] : originals) {
     const Result<IngestReport> r = Ingest(name, text);
     ASSERT_TRUE(r.ok()) << r.status().ToString();
@@ -157,10 +161,17 @@ TEST_F(EngineTest, ATenantsMemoriesAreItsOwn) {
   ASSERT_TRUE(found.ok()) << found.status().ToString();
   const Result<RecallReply> others = engine_->Recall("other/tales", kQuestion, {});
   ASSERT_TRUE(others.ok());
-  for (const RecalledSpan& span : others->spans) EXPECT_EQ(span.text.find("Methuselah"), std::string::npos);
+  for (const RecalledSpan& span : others->spans)
+    EXPECT_EQ(span.text.find("Methuselah"), std::string::npos);
   // An export does not tell whose it was, and can become anybody's.
   std::string bytes;
-  ASSERT_TRUE(engine_->Export("acme/tales", [&](std::string_view piece) { bytes += piece; return OkStatus(); }).ok());
+  ASSERT_TRUE(engine_
+                  ->Export("acme/tales",
+                           [&](std::string_view piece) {
+                             bytes += piece;
+                             return OkStatus();
+                           })
+                  .ok());
   size_t at = 0;
   const ByteSource source = [&](std::span<char> out) -> Result<size_t> {
     const size_t count = std::min(out.size(), bytes.size() - at);
@@ -203,7 +214,8 @@ TEST_F(EngineTest, RecallFindsTheNeedleAndNamesTheReason) {
 TEST_F(EngineTest, EverySpanOfEveryQuestionIsBytesOfTheText) {
   const std::string text = RandomText(9000, 5);
   ASSERT_TRUE(Ingest("tale", text).ok());
-  for (const char* question : {"Isaac", "key number 7?", "日本 語", "x", "\xf0\x9f\x98\x80", "the the the and and", "1234567"}) {
+  for (const char* question : {"Isaac", "key number 7?", "日本 語", "x", "\xf0\x9f\x98\x80",
+                               "the the the and and", "1234567"}) {
     const Result<RecallReply> r = engine_->Recall("tales", question, {.spans_max = 64});
     ASSERT_TRUE(r.ok()) << question << ": " << r.status().ToString();
     for (const RecalledSpan& s : r->spans) ExpectPlace(s, text);
@@ -242,13 +254,16 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
   const std::string key(32, 'k');
   ASSERT_TRUE(Ingest("tale", Tale()).ok());  // in a plain memory, tales
   const auto open = [&](const std::string& with) {
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .encryption_key = Secret(with)});
+    engine_ = std::make_unique<Engine>(
+        EngineOptions{.home = home_ / "h", .encryption_key = Secret(with)});
     const RecallProfile own = Profile();
     return engine_->UseModel(model_.get(), &own);
   };
   const auto answer = [&](const std::string& memory) {
-    const Result<AskReply> reply = engine_->Ask(memory, kQuestion, {.answer_prefix = "The number", .max_tokens = 8});
-    return reply.ok() ? reply->answer + std::to_string(reply->citations.size()) : reply.status().message();
+    const Result<AskReply> reply =
+        engine_->Ask(memory, kQuestion, {.answer_prefix = "The number", .max_tokens = 8});
+    return reply.ok() ? reply->answer + std::to_string(reply->citations.size())
+                      : reply.status().message();
   };
   const std::string plain = answer("tales");
   ASSERT_TRUE(open(key).ok());
@@ -259,20 +274,31 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
   EXPECT_TRUE(engine_->Verify("secret").ok());
   // Out in plain, and in again sealed.
   std::string exported;
-  ASSERT_TRUE(engine_->Export("secret", [&](std::string_view bytes) { exported += bytes; return OkStatus(); }).ok());
+  ASSERT_TRUE(engine_
+                  ->Export("secret",
+                           [&](std::string_view bytes) {
+                             exported += bytes;
+                             return OkStatus();
+                           })
+                  .ok());
   size_t at = 0;
-  ASSERT_TRUE(engine_->Import([&](std::span<char> out) -> Result<size_t> {
-    const size_t n = std::min(out.size(), exported.size() - at);
-    std::copy_n(exported.data() + at, n, out.data());
-    at += n;
-    return n;
-  }, "again").ok());
+  ASSERT_TRUE(engine_
+                  ->Import(
+                      [&](std::span<char> out) -> Result<size_t> {
+                        const size_t n = std::min(out.size(), exported.size() - at);
+                        std::copy_n(exported.data() + at, n, out.data());
+                        at += n;
+                        return n;
+                      },
+                      "again")
+                  .ok());
   EXPECT_EQ(answer("again"), plain);
   for (const std::string& other : {std::string(), std::string(32, 'x')}) {
     ASSERT_TRUE(open(other).ok());
     for (const char* memory : {"secret", "again"}) {
       EXPECT_THAT(answer(memory), HasSubstr("encrypted")) << memory;
-      EXPECT_EQ(engine_->Ingest(memory, {"more", "text"}, nullptr, nullptr).status().code(), StatusCode::kFailedPrecondition);
+      EXPECT_EQ(engine_->Ingest(memory, {"more", "text"}, nullptr, nullptr).status().code(),
+                StatusCode::kFailedPrecondition);
     }
     EXPECT_EQ(answer("tales"), plain);
     EXPECT_EQ(engine_->List()->size(), 3u) << "and they are listed";
@@ -280,8 +306,8 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
   ASSERT_TRUE(engine_->Forget("secret", "", true).ok()) << "forgetting needs no key";
 }
 
-// Whoever can rename directories could have one memory answer for another. Both versions of the record of the encryption, the first of which
-// does not hold the name.
+// Whoever can rename directories could have one memory answer for another. Both versions of the
+// record of the encryption, the first of which does not hold the name.
 TEST_F(EngineTest, EncryptedMemoriesDoNotChangePlaces) {
   const Secret key(std::string(32, 'k'));
   const auto open = [&] {
@@ -298,9 +324,12 @@ TEST_F(EngineTest, EncryptedMemoriesDoNotChangePlaces) {
     fs::rename(memories + "aside", memories + "b");
     open();
   };
-  const auto beneath = [&](const std::string& name) { return OpenRocksStore({.path = memories + name, .create_if_missing = false}).value(); };
+  const auto beneath = [&](const std::string& name) {
+    return OpenRocksStore({.path = memories + name, .create_if_missing = false}).value();
+  };
   open();
-  for (const char* name : {"a", "b"}) ASSERT_TRUE(engine_->Ingest(name, {"tale", Tale()}, nullptr, nullptr).ok());
+  for (const char* name : {"a", "b"})
+    ASSERT_TRUE(engine_->Ingest(name, {"tale", Tale()}, nullptr, nullptr).ok());
   for (const bool named : {true, false}) {
     SCOPED_TRACE(named);
     if (!named) {
@@ -308,25 +337,34 @@ TEST_F(EngineTest, EncryptedMemoriesDoNotChangePlaces) {
       for (const char* name : {"a", "b"}) {
         const auto store = beneath(name);
         const std::string salt = store->Get(Table::kMeta, record)->substr(1, kSealSaltBytes);
-        ASSERT_TRUE(PutValue(*store, Table::kMeta, record, "\1" + salt + *Seal::Derive(key, salt, "longhold store").Close("", "key check")).ok());
+        ASSERT_TRUE(PutValue(*store, Table::kMeta, record,
+                             "\1" + salt +
+                                 *Seal::Derive(key, salt, "longhold store").Close("", "key check"))
+                        .ok());
       }
       open();
       EXPECT_TRUE(engine_->Verify("a").ok());
     }
     swap();
-    for (const Status& status : {engine_->Verify("a"), engine_->Show("a").status(), engine_->Ask("a", kQuestion, {}).status(),
-                                 engine_->Ingest("a", {"more", "text"}, nullptr, nullptr).status()}) {
+    for (const Status& status :
+         {engine_->Verify("a"), engine_->Show("a").status(),
+          engine_->Ask("a", kQuestion, {}).status(),
+          engine_->Ingest("a", {"more", "text"}, nullptr, nullptr).status()}) {
       EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
-      EXPECT_THAT(status.message(), AllOf(HasSubstr("memory a: it was sealed as memory b"), HasSubstr("rename")));
+      EXPECT_THAT(status.message(),
+                  AllOf(HasSubstr("memory a: it was sealed as memory b"), HasSubstr("rename")));
     }
     swap();
     for (const char* name : {"a", "b"}) {
       EXPECT_TRUE(engine_->Verify(name).ok());
-      EXPECT_TRUE(engine_->Ingest(name, {"more", named ? "some more text" : "and more"}, nullptr, nullptr).ok());
+      EXPECT_TRUE(
+          engine_->Ingest(name, {"more", named ? "some more text" : "and more"}, nullptr, nullptr)
+              .ok());
     }
   }
   engine_.reset();
-  EXPECT_EQ(beneath("a")->Get(Table::kMeta, record)->at(0), 2) << "what was written to holds its name";
+  EXPECT_EQ(beneath("a")->Get(Table::kMeta, record)->at(0), 2)
+      << "what was written to holds its name";
 }
 
 TEST_F(EngineTest, EndsAtItsDeadline) {
@@ -334,10 +372,12 @@ TEST_F(EngineTest, EndsAtItsDeadline) {
   Restart({.chat = true, .answer = "one two three four five six"});
   AskOptions options;
   options.deadline = std::chrono::steady_clock::now();
-  EXPECT_EQ(engine_->Ask("tales", kQuestion, options).status().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(engine_->Ask("tales", kQuestion, options).status().code(),
+            StatusCode::kDeadlineExceeded);
   options.deadline = std::chrono::steady_clock::now() + std::chrono::hours(1);
   EXPECT_FALSE(engine_->Ask("tales", kQuestion, options)->cut);
-  options.on_text = [&](std::string_view) { options.deadline = std::chrono::steady_clock::now(); };  // as if the first token had taken until then
+  // as if the first token had taken until then
+  options.on_text = [&](std::string_view) { options.deadline = std::chrono::steady_clock::now(); };
   const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   EXPECT_EQ(r->answer, "o");
@@ -349,7 +389,10 @@ TEST_F(EngineTest, ShowAndListTellWhatIsThere) {
   const std::string text = Tale();
   ASSERT_TRUE(Ingest("tale", text).ok());
   std::atomic<bool> stop{false};
-  ASSERT_TRUE(engine_->Ingest("second", {"long", PlainText(3000, 4)}, &stop, [&](const IngestProgress&) { stop = true; }).ok());
+  ASSERT_TRUE(engine_
+                  ->Ingest("second", {"long", PlainText(3000, 4)}, &stop,
+                           [&](const IngestProgress&) { stop = true; })
+                  .ok());
   engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});  // without a model
   const Result<std::vector<MemoryInfo>> list = engine_->List();
   ASSERT_TRUE(list.ok()) << list.status().ToString();
@@ -395,11 +438,14 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
   for (int life = 0; life < 30; ++life) {
     Restart({.native_window = 30});
     std::atomic<bool> stop{false};
-    const Result<IngestReport> r = engine_->Ingest("tales", {"tale", text}, &stop, [&](const IngestProgress& p) { stop = p.tokens_done % 2048 == 0; });
+    const Result<IngestReport> r =
+        engine_->Ingest("tales", {"tale", text}, &stop,
+                        [&](const IngestProgress& p) { stop = p.tokens_done % 2048 == 0; });
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     read += r->tokens_read;
     ASSERT_TRUE(engine_->Verify("tales").ok());
-    const Result<AskReply> reply = engine_->Ask("tales", kQuestion, {.max_tokens = 2});  // what is committed can be asked for
+    // what is committed can be asked for
+    const Result<AskReply> reply = engine_->Ask("tales", kQuestion, {.max_tokens = 2});
     ASSERT_TRUE(reply.ok()) << reply.status().ToString();
     if (r->outcome != Outcome::kStopped) break;
   }
@@ -409,10 +455,15 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
 
 // What the model said itself counts less than what it was told (docs/decisions/0027).
 TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
-  // Two lines of one form, the second of them the model's own or not; the share of attention is seen in the logits.
-  const std::string told = "The secret number of Methuselah is 7421.\n", own = "The secret number of Methuselah is 9.\n";
+  // Two lines of one form, the second of them the model's own or not; the share of attention is
+  // seen in the logits.
+  const std::string told = "The secret number of Methuselah is 7421.\n",
+                    own = "The secret number of Methuselah is 9.\n";
   const auto logs = [&](const std::string& memory, uint64_t told_bytes, bool restart) {
-    EXPECT_TRUE(engine_->Ingest(memory, {.name = "turn", .text = told + own, .told_bytes = told_bytes}, nullptr, nullptr).ok());
+    EXPECT_TRUE(engine_
+                    ->Ingest(memory, {.name = "turn", .text = told + own, .told_bytes = told_bytes},
+                             nullptr, nullptr)
+                    .ok());
     if (restart) Restart();
     AskOptions options{.answer_prefix = "It is", .max_tokens = 4};
     options.likeliest = 0;
@@ -426,7 +477,8 @@ TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
     }
     return out;
   };
-  const std::vector<double> plain = logs("plain", UINT64_MAX, false), half = logs("half", told.size(), false);
+  const std::vector<double> plain = logs("plain", UINT64_MAX, false),
+                            half = logs("half", told.size(), false);
   EXPECT_EQ(logs("all", told.size() + own.size(), false), plain);
   EXPECT_EQ(logs("none", 0, false).size(), plain.size());
   EXPECT_NE(half, plain);
@@ -434,7 +486,8 @@ TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
 }
 
 TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
-  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b/c", "a b", "é", "a\nb", "01234567890123456789012345678901234567890123456789012345678901234"}) {
+  for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b/c", "a b", "é", "a\nb",
+                           "01234567890123456789012345678901234567890123456789012345678901234"}) {
     const std::string kept(name);
     const Status status = engine_->Ingest(kept, {"tale", "text"}, nullptr, nullptr).status();
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << kept;
@@ -446,7 +499,9 @@ TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
   EXPECT_TRUE(Engine::CheckName(std::string(64, 'x')).ok());
   for (const char* name : {"t/a", "9/9"}) EXPECT_TRUE(Engine::CheckName(name).ok());
   EXPECT_TRUE(Engine::CheckName(std::string(64, 'x') + "/" + std::string(64, 'y')).ok());
-  for (const char* name : {"/a", "a/", "/", "a//b", "a/b/c", "../a", "a/..", "a/.b", ".a/b", "a/-b"}) EXPECT_FALSE(Engine::CheckName(name).ok()) << name;
+  for (const char* name :
+       {"/a", "a/", "/", "a//b", "a/b/c", "../a", "a/..", "a/.b", ".a/b", "a/-b"})
+    EXPECT_FALSE(Engine::CheckName(name).ok()) << name;
 
   const auto expect_unknown = [&](const Status& status) {
     EXPECT_EQ(status.code(), StatusCode::kNotFound) << status.ToString();
@@ -471,15 +526,17 @@ TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
   const Status too_long = engine_->Ask("tales", std::string(9000, 'q'), {}).status();
   EXPECT_EQ(too_long.code(), StatusCode::kInvalidArgument);
   EXPECT_THAT(too_long.message(), AllOf(HasSubstr("9"), HasSubstr("8192"), HasSubstr("toy")));
-  EXPECT_TRUE(engine_->Ask("tales", kQuestion, {.max_tokens = 3}).ok()) << "and the next question is answered";
+  EXPECT_TRUE(engine_->Ask("tales", kQuestion, {.max_tokens = 3}).ok())
+      << "and the next question is answered";
 }
 
 TEST_F(EngineTest, AnotherModelsMemoryIsRefusedAndUnharmed) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   const uint64_t tokens = engine_->Show("tales")->tokens;
   Restart({.name = "second", .fingerprint = "fedcba9876543210"});
-  for (const Status& status : {Ingest("more", "text").status(), engine_->Ask("tales", kQuestion, {}).status(),
-                               engine_->Recall("tales", kQuestion, {}).status()}) {
+  for (const Status& status :
+       {Ingest("more", "text").status(), engine_->Ask("tales", kQuestion, {}).status(),
+        engine_->Recall("tales", kQuestion, {}).status()}) {
     EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
     EXPECT_THAT(status.message(), AllOf(HasSubstr("toy"), HasSubstr("second"), HasSubstr("tales")));
   }
@@ -496,7 +553,8 @@ TEST_F(EngineTest, ASecondWriterIsRefused) {
   ASSERT_TRUE(second.UseModel(&model, &profile).ok());
   const Status status = second.Ingest("tales", {"more", "text"}, nullptr, nullptr).status();
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
-  EXPECT_TRUE(second.Ask("tales", kQuestion, {.max_tokens = 3}).ok()) << "reading beside a writer is fine";
+  EXPECT_TRUE(second.Ask("tales", kQuestion, {.max_tokens = 3}).ok())
+      << "reading beside a writer is fine";
 }
 
 TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
@@ -505,7 +563,9 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
   Restart({.answer = "7350194"});
   const Result<AskReply> whole = engine_->Ask("tales", kQuestion, {});
   ASSERT_TRUE(whole.ok());
-  const auto best = std::find_if(whole->citations.begin(), whole->citations.end(), [](const Citation& c) { return c.span.text.find(kNeedle) != std::string::npos; });
+  const auto best = std::find_if(
+      whole->citations.begin(), whole->citations.end(),
+      [](const Citation& c) { return c.span.text.find(kNeedle) != std::string::npos; });
   ASSERT_NE(best, whole->citations.end());
   std::string key;
   AppendBigEndian32(&key, static_cast<uint32_t>(best->span.document_id));
@@ -514,7 +574,9 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
     Damage([&](ColdStore& store) {
       std::string value = *store.Get(Table::kBlocks, key);
       value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
-      ASSERT_TRUE((missing ? DeleteValue(store, Table::kBlocks, key) : PutValue(store, Table::kBlocks, key, value)).ok());
+      ASSERT_TRUE((missing ? DeleteValue(store, Table::kBlocks, key)
+                           : PutValue(store, Table::kBlocks, key, value))
+                      .ok());
     });
     Restart({.answer = "7350194"});
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
@@ -542,8 +604,9 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
   EXPECT_TRUE(none->citations.empty());
 }
 
-// Excerpts are text: they stand right before the question, inside the profile's budget, and belong to their spans, so that the
-// needle's is cited even when none of its blocks can be read. A model that keeps layers to itself gets them in place of whole spans.
+// Excerpts are text: they stand right before the question, inside the profile's budget, and belong
+// to their spans, so that the needle's is cited even when none of its blocks can be read. A model
+// that keeps layers to itself gets them in place of whole spans.
 TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
   for (const uint32_t native_window : {0u, 400u}) {
     SCOPED_TRACE(native_window);
@@ -561,7 +624,8 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
       EXPECT_GT(r->blocks_read, 0u);
       EXPECT_LE(r->tokens_reread, budget);
       EXPECT_GE(r->tokens_reread, reread_before);
-      EXPECT_EQ(r->tokens_reread > 0, budget >= 128) << budget << ": a sentence of letters has more than 16 tokens";
+      EXPECT_EQ(r->tokens_reread > 0, budget >= 128)
+          << budget << ": a sentence of letters has more than 16 tokens";
       reread_before = r->tokens_reread;
     }
     RecallProfile none = Profile();
@@ -572,7 +636,8 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
   Damage([](ColdStore& store) {
     for (const auto& [key, value] : Contents(store)) {
       if (key.first != static_cast<int>(Table::kBlocks)) continue;
-      ASSERT_TRUE(PutValue(store, Table::kBlocks, key.second, value.substr(0, value.size() / 2)).ok());
+      ASSERT_TRUE(
+          PutValue(store, Table::kBlocks, key.second, value.substr(0, value.size() / 2)).ok());
     }
   });
   RecallProfile profile = Profile();
@@ -584,7 +649,8 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
     EXPECT_GT(r->blocks_lost, 0u);
     EXPECT_EQ(r->citations.empty(), budget == 0);
     bool needle = false;
-    for (const Citation& c : r->citations) needle |= c.span.text.find("7350194") != std::string::npos;
+    for (const Citation& c : r->citations)
+      needle |= c.span.text.find("7350194") != std::string::npos;
     EXPECT_EQ(needle, budget > 0);
   }
 }
@@ -622,11 +688,14 @@ TEST_F(EngineTest, AnUnfinishedMemoryWithoutACommitCanBeAsked) {
   EXPECT_EQ(r->memory_tokens, 0u);
 }
 
-// More spans than the model's context holds: the worst are left out, and there is room for question and answer.
+// More spans than the model's context holds: the worst are left out, and there is room for question
+// and answer.
 TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
   Restart({.context_length = 2048});
   std::string text;
-  for (int i = 0; i < 60; ++i) text += PlainText(300, static_cast<uint64_t>(i)) + "\n" + (i == 30 ? kNeedle : "A secret number of another one.\n");
+  for (int i = 0; i < 60; ++i)
+    text += PlainText(300, static_cast<uint64_t>(i)) + "\n" +
+            (i == 30 ? kNeedle : "A secret number of another one.\n");
   ASSERT_TRUE(Ingest("tale", text).ok());
   RecallProfile profile = Profile();
   profile.span_score_min = 0;
@@ -643,14 +712,16 @@ TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
   EXPECT_TRUE(cited) << "the best span is there";
   // What was left out does not count as covered.
   const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.spans_max = 64});
-  const Result<RecallReply> there = engine_->Recall("tales", kQuestion, {.spans_max = static_cast<uint32_t>(r->spans)});
+  const Result<RecallReply> there =
+      engine_->Recall("tales", kQuestion, {.spans_max = static_cast<uint32_t>(r->spans)});
   ASSERT_TRUE(all.ok() && there.ok());
   ASSERT_GT(all->spans.size(), r->spans);
   EXPECT_LT(r->coverage, all->coverage);
   EXPECT_GE(r->coverage, there->coverage);  // a plan of more spans joins more of them
 }
 
-// Clients ask for as long an answer as a model could give; that must not leave the answer without the memory.
+// Clients ask for as long an answer as a model could give; that must not leave the answer without
+// the memory.
 TEST_F(EngineTest, ALongAnswerLeavesRoomForWhatItRestsOn) {
   Restart({.context_length = 8192, .chat = true, .answer = std::string(9000, 'x')});
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
@@ -663,7 +734,8 @@ TEST_F(EngineTest, ALongAnswerLeavesRoomForWhatItRestsOn) {
     EXPECT_EQ(r->citations.size(), usual->citations.size());
     EXPECT_TRUE(r->cut);
     EXPECT_GT(r->completion_tokens, 256u);
-    EXPECT_LE(r->tokens_recalled + r->tokens_reread + r->prompt_tokens + r->completion_tokens, 8192u);
+    EXPECT_LE(r->tokens_recalled + r->tokens_reread + r->prompt_tokens + r->completion_tokens,
+              8192u);
   }
 }
 
@@ -692,16 +764,17 @@ TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
 }
 
 TEST_F(EngineTest, AProfileWhoseHeadsTheModelLacksIsRefused) {
-  for (const RecallHead& head : {RecallHead{.layer = 2, .kv_head = 0}, RecallHead{.layer = 3, .kv_head = 2}}) {
+  for (const RecallHead& head :
+       {RecallHead{.layer = 2, .kv_head = 0}, RecallHead{.layer = 3, .kv_head = 2}}) {
     RecallProfile profile = Profile();
     profile.heads = {head};
     Engine engine({.home = home_ / "h"});
     const Status status = engine.UseModel(model_.get(), &profile);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-    EXPECT_THAT(status.message(), AllOf(HasSubstr("toy"), HasSubstr("layer " + std::to_string(head.layer))));
+    EXPECT_THAT(status.message(),
+                AllOf(HasSubstr("toy"), HasSubstr("layer " + std::to_string(head.layer))));
   }
 }
-
 
 TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
@@ -729,12 +802,14 @@ TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
   EXPECT_NE(places(with), places(without)) << "the model's opinion changed nothing";
   EXPECT_NE(with.evidence, 0.0);
   EXPECT_EQ(with.spans[0].score, 1.0);
-  for (size_t i = 1; i < with.spans.size(); ++i) EXPECT_LE(with.spans[i].score, with.spans[i - 1].score);
+  for (size_t i = 1; i < with.spans.size(); ++i)
+    EXPECT_LE(with.spans[i].score, with.spans[i - 1].score);
   looking.look_prior = 1000;  // now the plan decides which is best
   EXPECT_EQ(places(spans(looking))[0], places(without)[0]);
 }
 
-// The toy's opinion is noise, so the mark is set where every or no question is above it: which questions are is for docs/figures.md.
+// The toy's opinion is noise, so the mark is set where every or no question is above it: which
+// questions are is for docs/figures.md.
 TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
   RecallProfile strict = Profile();
   strict.look_spans = 16;
@@ -805,7 +880,8 @@ TEST_F(EngineTest, WithoutALookTheShareOfTheQuestionThatASpanHoldsDecides) {
   Restart({.answer = "It is 7350194."}, &words_only);
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   const Result<AskReply> known = engine_->Ask("tales", kQuestion, {});
-  const Result<AskReply> unknown = engine_->Ask("tales", std::string(kQuestion) + " zyxwvutsrq qwertzuiop asdfghjklm yxcvbnmlkj", {});
+  const Result<AskReply> unknown = engine_->Ask(
+      "tales", std::string(kQuestion) + " zyxwvutsrq qwertzuiop asdfghjklm yxcvbnmlkj", {});
   ASSERT_TRUE(known.ok() && unknown.ok());
   EXPECT_FALSE(known->abstained);
   EXPECT_EQ(known->coverage, std::nullopt) << "no head was asked";
@@ -847,7 +923,8 @@ TEST_F(EngineTest, TheCodecIsChosenWhenAMemoryIsMade) {
 
 TEST_F(EngineTest, WordsAboutTheTextItselfAreNotAskedFor) {
   ASSERT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, nullptr, nullptr).ok());
-  const Result<RecallReply> r = engine_->Recall("tales", "where is the harbour mentioned in the provided text?", {.explain = true});
+  const Result<RecallReply> r = engine_->Recall(
+      "tales", "where is the harbour mentioned in the provided text?", {.explain = true});
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   std::vector<std::string> words;
   for (const auto& word : r->words) words.push_back(word.text);
@@ -867,7 +944,8 @@ TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
   const Result<RecallReply> r = engine_->Recall("tales", kQuestion, {.explain = true});
   ASSERT_TRUE(plain.ok() && r.ok());
   EXPECT_TRUE(plain->words.empty() && plain->candidates_explained.empty());
-  const auto word = std::find_if(r->words.begin(), r->words.end(), [](const QuestionWord& w) { return w.text == "Methuselah"; });
+  const auto word = std::find_if(r->words.begin(), r->words.end(),
+                                 [](const QuestionWord& w) { return w.text == "Methuselah"; });
   ASSERT_NE(word, r->words.end());
   EXPECT_EQ(word->blocks, 1u);
   const auto named = static_cast<size_t>(word - r->words.begin());
@@ -898,7 +976,8 @@ TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
   EXPECT_EQ(r->candidates_explained[6].why, "not looked at");
 }
 
-// Two links: the needle names a keeper, and what is told of the keeper shares no word with the question.
+// Two links: the needle names a keeper, and what is told of the keeper shares no word with the
+// question.
 constexpr char kKeeper[] = "Quillon the porter keeps the ledgers behind the mill.\n";
 
 std::string TaleOfTheKeeper() {
@@ -922,12 +1001,15 @@ TEST_F(EngineTest, FollowsWhatTheBestSpanNamesAndSaysSo) {
   EXPECT_EQ(recall->hops, 1u);
   EXPECT_EQ(ask->hops, 1u);
   EXPECT_EQ(ask->spans, recall->spans.size());
-  const auto keeper = [](const RecalledSpan& s) { return s.text.find(kKeeper) != std::string::npos; };
+  const auto keeper = [](const RecalledSpan& s) {
+    return s.text.find(kKeeper) != std::string::npos;
+  };
   const auto found = std::find_if(recall->spans.begin(), recall->spans.end(), keeper);
   ASSERT_NE(found, recall->spans.end());
   EXPECT_THAT(found->reasons, testing::ElementsAre("follow-up"));
   ExpectPlace(*found, text);
-  EXPECT_TRUE(std::any_of(ask->citations.begin(), ask->citations.end(), [&](const Citation& c) { return keeper(c.span); }));
+  EXPECT_TRUE(std::any_of(ask->citations.begin(), ask->citations.end(),
+                          [&](const Citation& c) { return keeper(c.span); }));
   EXPECT_TRUE(std::any_of(recall->candidates_explained.begin(), recall->candidates_explained.end(),
                           [&](const ExplainedSpan& c) { return c.kept && keeper(c.span); }));
   // A limit that is asked for holds, and without hops all is as it was.
@@ -944,7 +1026,8 @@ TEST_F(EngineTest, FollowsWhatTheBestSpanNamesAndSaysSo) {
   EXPECT_TRUE(std::none_of(none->spans.begin(), none->spans.end(), keeper));
 }
 
-// The answer's own words recall; with layers of the model's own the span is read again, at native positions that the toy checks.
+// The answer's own words recall; with layers of the model's own the span is read again, at native
+// positions that the toy checks.
 TEST_F(EngineTest, RecallsAnewForARareWordOfTheAnswerItself) {
   std::string text = Tale();
   text.insert(text.find('\n', 500) + 1, kKeeper);

@@ -1,4 +1,5 @@
-// EnglishBaseForm against forms whose base everybody knows, and words that look like forms and are none.
+// EnglishBaseForm against forms whose base everybody knows, and words that look like forms and are
+// none.
 #include "memory/english_irregular.h"
 
 #include <gtest/gtest.h>
@@ -21,14 +22,16 @@ TEST(EnglishBaseForm, KnowsVerbsAndNounsOldAndNew) {
 }
 
 TEST(EnglishBaseForm, LeavesBaseFormsAndOtherWordsAlone) {
-  for (const char* word : {"speak", "man", "left", "wound", "ground", "rent", "art", "death", "omen", "specimen", "forest", "sinai", ""}) {
+  for (const char* word : {"speak", "man", "left", "wound", "ground", "rent", "art", "death",
+                           "omen", "specimen", "forest", "sinai", ""}) {
     EXPECT_EQ(EnglishBaseForm(word), "") << word;
   }
 }
 
 // Stem() takes one step, so a base that is itself a form would get another stem than its form.
 TEST(EnglishBaseForm, EndsAfterOneStep) {
-  for (const char* form : {"laid", "lain", "found", "foundest", "bound", "saw", "seen", "felt", "fell", "wrought", "lit"}) {
+  for (const char* form : {"laid", "lain", "found", "foundest", "bound", "saw", "seen", "felt",
+                           "fell", "wrought", "lit"}) {
     ASSERT_NE(EnglishBaseForm(form), "") << form;
     EXPECT_EQ(EnglishBaseForm(EnglishBaseForm(form)), "") << form;
   }

@@ -1,14 +1,15 @@
 // Compares FaissIndex with ScanIndex, which is exact and has tests of its own.
 //
-// Keys are clustered as real ones are: 24 centres in 16 dimensions (normal, length about 8) and a spread of 1 around
-// each, drawn per stretch of text. Queries stand near centres that keys have, so that a row's mass is in few lists.
-// 6,000 tokens make 93 lists of some 64 keys; small enough to build in milliseconds, large enough that a fifth of the
-// keys leaves most lists out.
+// Keys are clustered as real ones are: 24 centres in 16 dimensions (normal, length about 8) and a
+// spread of 1 around each, drawn per stretch of text. Queries stand near centres that keys have, so
+// that a row's mass is in few lists. 6,000 tokens make 93 lists of some 64 keys; small enough to
+// build in milliseconds, large enough that a fifth of the keys leaves most lists out.
 //
-// Tolerances: with a sample of every key nothing is estimated, and only float rounding (logits below 60: 1e-5) is left.
-// With a sample of 1,024 the estimate of what was not looked at is off by its sampling error: a sample stands for six
-// keys, so one that holds 1 % of a row's mass moves the sum by 5 %. That happens (0.12 at the worst of 300 rows here),
-// but not on average, and not to one side: an error of 0.01 in the mean is allowed, and half of that as a bias.
+// Tolerances: with a sample of every key nothing is estimated, and only float rounding (logits
+// below 60: 1e-5) is left. With a sample of 1,024 the estimate of what was not looked at is off by
+// its sampling error: a sample stands for six keys, so one that holds 1 % of a row's mass moves the
+// sum by 5 %. That happens (0.12 at the worst of 300 rows here), but not on average, and not to one
+// side: an error of 0.01 in the mean is allowed, and half of that as a bias.
 #include "memory/faiss_index.h"
 
 #include <gmock/gmock.h>
@@ -76,8 +77,8 @@ class Clusters {
 
 constexpr uint32_t kHeads = 2;
 
-// Adds a document in segments of 1,024 tokens. Head 1 has the keys of head 0 in reverse, so that heads cannot be mixed
-// up unseen.
+// Adds a document in segments of 1,024 tokens. Head 1 has the keys of head 0 in reverse, so that
+// heads cannot be mixed up unseen.
 void Add(FaissIndex* index, DocumentId document, const Keys& keys) {
   for (uint32_t begin = 0; begin < keys.size(); begin += 1024) {
     const auto count = std::min<uint64_t>(1024, keys.size() - begin);
@@ -89,7 +90,8 @@ void Add(FaissIndex* index, DocumentId document, const Keys& keys) {
   }
 }
 
-std::vector<FaissSegment> Build(const FaissIndex& index, DocumentId document, const ParallelFor& parallel = SerialFor) {
+std::vector<FaissSegment> Build(const FaissIndex& index, DocumentId document,
+                                const ParallelFor& parallel = SerialFor) {
   std::vector<FaissSegment> lists;
   for (uint32_t h = 0; h < kHeads; ++h) {
     Result<FaissSegment> segment = BuildFaissSegment(index.Segments(document), h, parallel);
@@ -135,10 +137,12 @@ TEST(FaissIndex, IsTheExactScanWhenItLooksAtEveryList) {
     for (const uint32_t head : {0u, 1u}) {
       ScanQuery query = text.Query(rows);
       query.head = head;
-      const ScanResult exact = index.exact().Query(query, 8, SerialFor), result = index.Query(query, 8, SerialFor);
+      const ScanResult exact = index.exact().Query(query, 8, SerialFor),
+                       result = index.Query(query, 8, SerialFor);
       ASSERT_EQ(result.blocks.size(), exact.blocks.size());
       for (size_t i = 0; i < result.blocks.size(); ++i) {
-        EXPECT_NEAR(result.blocks[i].score, exact.blocks[i].score, 1e-4 * exact.blocks[i].score) << rows << " " << i;
+        EXPECT_NEAR(result.blocks[i].score, exact.blocks[i].score, 1e-4 * exact.blocks[i].score)
+            << rows << " " << i;
       }
       for (uint32_t r = 0; r < rows; ++r) EXPECT_NEAR(result.row_lse[r], exact.row_lse[r], 1e-4);
       EXPECT_NEAR(result.sink_score, exact.sink_score, 1e-4 * exact.sink_score + 1e-9);
@@ -155,8 +159,10 @@ TEST(FaissIndex, EstimatesWhatItDidNotLookAt) {
   BuildInto(&index, DocumentId{1});
   for (int i = 0; i < 5; ++i) {
     const ScanQuery query = text.Query(2);
-    const ScanResult exact = index.exact().Query(query, 8, SerialFor), result = index.Query(query, 8, SerialFor);
-    for (uint32_t r = 0; r < query.rows; ++r) EXPECT_NEAR(result.row_lse[r], exact.row_lse[r], 1e-4);
+    const ScanResult exact = index.exact().Query(query, 8, SerialFor),
+                     result = index.Query(query, 8, SerialFor);
+    for (uint32_t r = 0; r < query.rows; ++r)
+      EXPECT_NEAR(result.row_lse[r], exact.row_lse[r], 1e-4);
   }
 }
 
@@ -169,7 +175,8 @@ TEST(FaissIndex, AgreesWithTheExactScanOnClusteredKeys) {
   double error = 0, bias = 0;
   for (int i = 0; i < 50; ++i) {
     const ScanQuery query = text.Query(6);
-    const ScanResult exact = index.exact().Query(query, 128, SerialFor), result = index.Query(query, 128, SerialFor);
+    const ScanResult exact = index.exact().Query(query, 128, SerialFor),
+                     result = index.Query(query, 128, SerialFor);
     ASSERT_GE(result.blocks.size(), 8u);
     shared += SharedOfEight(exact, result);
     for (uint32_t r = 0; r < query.rows; ++r, ++rows) {
@@ -191,8 +198,8 @@ TEST(FaissIndex, FindsPlantedNeedles) {
   std::vector<ScanQuery> queries;
   for (uint32_t i = 0; i < 10; ++i) {
     queries.push_back(text.Query(3));
-    // The key that the second row asks for, in a place of its own, with 12 more nats than a key near the same centre. That row
-    // weighs more than the two others can together (2 each).
+    // The key that the second row asks for, in a place of its own, with 12 more nats than a key
+    // near the same centre. That row weighs more than the two others can together (2 each).
     queries[i].row_weight[1] = 5;
     std::vector<float>& needle = keys[100 + 590 * i];
     const float* q = queries[i].q.data() + kDim;
@@ -252,7 +259,8 @@ TEST(FaissIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
 
   Add(&index, DocumentId{1}, text.Text(2000));  // in place of the former keys
   EXPECT_FALSE(index.HasLists(DocumentId{1}));
-  EXPECT_EQ(index.Query(query, 8, SerialFor).row_lse, index.exact().Query(query, 8, SerialFor).row_lse);
+  EXPECT_EQ(index.Query(query, 8, SerialFor).row_lse,
+            index.exact().Query(query, 8, SerialFor).row_lse);
   index.Remove(DocumentId{1});
   EXPECT_THAT(index.Query(query, 8, SerialFor).blocks, IsEmpty());
 }
@@ -268,7 +276,8 @@ TEST(FaissIndex, RefusesListsOfOtherKeys) {
     change(bad);
     return index.AddLists(bad).code() == StatusCode::kFailedPrecondition && !index.has_lists();
   };
-  EXPECT_TRUE(refused([](auto& l) { l[0].document = DocumentId{2}, l[1].document = DocumentId{2}; }));
+  EXPECT_TRUE(
+      refused([](auto& l) { l[0].document = DocumentId{2}, l[1].document = DocumentId{2}; }));
   EXPECT_TRUE(refused([](auto& l) { l[0].document = DocumentId{8}; }));
   EXPECT_TRUE(refused([](auto& l) { l.pop_back(); }));
   EXPECT_TRUE(refused([](auto& l) { std::swap(l[0], l[1]); }));
@@ -306,7 +315,8 @@ TEST(FaissIndex, GivesTheSameOnSeveralThreads) {
   for (const ScanResult& result : two) {
     EXPECT_EQ(result.row_lse, one.row_lse);
     ASSERT_EQ(result.blocks.size(), one.blocks.size());
-    for (size_t i = 0; i < one.blocks.size(); ++i) EXPECT_EQ(result.blocks[i].block, one.blocks[i].block);
+    for (size_t i = 0; i < one.blocks.size(); ++i)
+      EXPECT_EQ(result.blocks[i].block, one.blocks[i].block);
   }
 }
 
@@ -338,7 +348,11 @@ TEST(FaissSegment, SurvivesItsBytes) {
 
 // docs/formats/index.md, version 1: a change here is a change of the format.
 TEST(FaissSegment, KeepsItsFormat) {
-  FaissSegment segment{.document = DocumentId{7}, .head = 1, .head_dim = 4, .tokens = 4, .keys_hash = 0x0123456789ABCDEF};
+  FaissSegment segment{.document = DocumentId{7},
+                       .head = 1,
+                       .head_dim = 4,
+                       .tokens = 4,
+                       .keys_hash = 0x0123456789ABCDEF};
   segment.list_begin = {0, 1, 3};
   segment.order = {2, 1, 3};
   segment.mean = {1, -2, 0.5f, 0, 3, 4, 5, 6};
@@ -357,7 +371,9 @@ TEST(FaissSegment, CallsDamageDataLoss) {
       bad[i] = static_cast<char>(bad[i] ^ (1 << bit));
       ASSERT_EQ(FaissSegment::Decode(bad).status().code(), StatusCode::kDataLoss) << i;
     }
-    ASSERT_EQ(FaissSegment::Decode(std::string_view(bytes).substr(0, i)).status().code(), StatusCode::kDataLoss) << i;
+    ASSERT_EQ(FaissSegment::Decode(std::string_view(bytes).substr(0, i)).status().code(),
+              StatusCode::kDataLoss)
+        << i;
   }
   EXPECT_EQ(FaissSegment::Decode(bytes + '\0').status().code(), StatusCode::kDataLoss);
 }
@@ -378,15 +394,19 @@ TEST(FaissSegment, RefusesWrongContentsWithRightChecksums) {
       EXPECT_EQ(code(bytes, field, value), StatusCode::kDataLoss) << field << " " << value;
     }
   }
-  for (const size_t field : {16, 20, 24}) EXPECT_EQ(code(bytes, field, 0), StatusCode::kDataLoss) << field;
-  const size_t begins = 40, order = begins + 4 * good.list_begin.size(), moments = order + 4 * good.order.size();
+  for (const size_t field : {16, 20, 24})
+    EXPECT_EQ(code(bytes, field, 0), StatusCode::kDataLoss) << field;
+  const size_t begins = 40, order = begins + 4 * good.list_begin.size(),
+               moments = order + 4 * good.order.size();
   EXPECT_EQ(code(bytes, begins, 1), StatusCode::kDataLoss);
   EXPECT_EQ(code(bytes, begins + 4, 0xFFFFFFFF), StatusCode::kDataLoss);
   EXPECT_EQ(code(bytes, order, 0), StatusCode::kDataLoss);
   EXPECT_EQ(code(bytes, order, 300), StatusCode::kDataLoss);
   EXPECT_EQ(code(bytes, order, good.order[1]), StatusCode::kDataLoss);
-  EXPECT_EQ(code(bytes, moments, 0x7F800000), StatusCode::kDataLoss);                           // an infinite mean
-  EXPECT_EQ(code(bytes, moments + 4 * good.mean.size(), 0xBF800000), StatusCode::kDataLoss);  // a variance of -1
+  // an infinite mean
+  EXPECT_EQ(code(bytes, moments, 0x7F800000), StatusCode::kDataLoss);
+  // a variance of -1
+  EXPECT_EQ(code(bytes, moments + 4 * good.mean.size(), 0xBF800000), StatusCode::kDataLoss);
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
-// Faithful attention: what picked blocks add to a working set, what is picked, and answers of the engine by it.
+// Faithful attention: what picked blocks add to a working set, what is picked, and answers of the
+// engine by it.
 //
-// The master test is the last of these: with every block picked, the engine's logits are those of a plain working set that holds the whole text.
+// The master test is the last of these: with every block picked, the engine's logits are those of a
+// plain working set that holds the whole text.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -33,9 +35,11 @@ constexpr uint64_t kSeed = 20261127;
 // Rotated keys in halves; see tests/memory/working_set_test.cc.
 constexpr float kKeysRounded = 1e-2f;
 
-// ------------------------------------------------------------------------------------------------------- picked blocks
+// ------------------------------------------------------------------------------------------------
+// picked blocks
 
-// 5 blocks of a text, the last of 20 tokens, each list with two of them; then 6 + 4 own tokens in two passes.
+// 5 blocks of a text, the last of 20 tokens, each list with two of them; then 6 + 4 own tokens in
+// two passes.
 struct Picked {
   KvGeometry g = TestGeometry();
   Sequence s = RandomSequence(g, 64 * 4 + 20 + 10, kSeed);
@@ -44,8 +48,10 @@ struct Picked {
   std::vector<PickableBlock> pickable;
 
   Picked() {
-    for (uint32_t i = 0; i < g.layers.size() * g.kv_heads; ++i) lists.push_back(i % 2 == 0 ? std::vector<uint32_t>{0, 4} : std::vector<uint32_t>{i % 3, 3});
-    for (uint32_t b = 0; b < 5; ++b) pickable.push_back({{DocumentId{1}, b}, b == 4 ? 20u : 64u, kHead + b * 64});
+    for (uint32_t i = 0; i < g.layers.size() * g.kv_heads; ++i)
+      lists.push_back(i % 2 == 0 ? std::vector<uint32_t>{0, 4} : std::vector<uint32_t>{i % 3, 3});
+    for (uint32_t b = 0; b < 5; ++b)
+      pickable.push_back({{DocumentId{1}, b}, b == 4 ? 20u : 64u, kHead + b * 64});
   }
   void PlaceAll(PickedBlocks* picked, uint32_t without = UINT32_MAX) const {
     Sequence text = s;
@@ -62,7 +68,8 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
   for (const bool in_a_row : {false, true}) {
     for (const uint32_t without : {UINT32_MAX, 3u}) {
       for (const uint32_t workers : {1u, 3u}) {
-        SCOPED_TRACE((in_a_row ? "in a row, " : "in place, ") + std::to_string(workers) + " workers, without block " + std::to_string(without));
+        SCOPED_TRACE((in_a_row ? "in a row, " : "in place, ") + std::to_string(workers) +
+                     " workers, without block " + std::to_string(without));
         WorkingSet set(p.g, Picked::kOwn, Picked::kText);
         // Head tokens see only themselves.
         set.BeginPass(Picked::kHead);
@@ -75,7 +82,8 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
         set.Beside(&picked, shift);
         set.CountMass();
         const uint32_t begin = Picked::kText + Picked::kHead, end = Picked::kText + Picked::kOwn;
-        // One token at a time heads are cut into parts where there are blocks enough; together they are not.
+        // One token at a time heads are cut into parts where there are blocks enough; together they
+        // are not.
         set.BeginPass(3);
         LayerOutputs out = DrivePass(set, p.g, p.s, begin, begin + 3, workers);
         set.BeginPass(1);
@@ -91,19 +99,26 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
               for (uint32_t i = 0; i < list.size(); ++i) {
                 if (list[i] == without) continue;
                 for (uint32_t r = 0; r < p.pickable[list[i]].tokens; ++r) {
-                  keys.push_back({list[i] * 64 + r, in_a_row ? first + i * 64 + r : p.pickable[list[i]].position + r, 0});
+                  keys.push_back({list[i] * 64 + r,
+                                  in_a_row ? first + i * 64 + r : p.pickable[list[i]].position + r,
+                                  0});
                 }
               }
               for (uint32_t own = Picked::kText; own <= t; ++own) {
                 const uint32_t index = own - Picked::kText;
                 keys.push_back({own, index + (index >= Picked::kHead ? shift : 0), 0});
               }
-              const std::vector<float> all = NaiveAttend(p.g, p.s, slot, t, t - Picked::kText + shift, keys);
+              const std::vector<float> all =
+                  NaiveAttend(p.g, p.s, slot, t, t - Picked::kText + shift, keys);
               const size_t width = size_t{p.g.group()} * p.g.head_dim;
-              expected.insert(expected.end(), all.begin() + static_cast<ptrdiff_t>(h * width), all.begin() + static_cast<ptrdiff_t>((h + 1) * width));
+              expected.insert(expected.end(), all.begin() + static_cast<ptrdiff_t>(h * width),
+                              all.begin() + static_cast<ptrdiff_t>((h + 1) * width));
             }
             const size_t width = size_t{p.g.q_heads} * p.g.head_dim;
-            ASSERT_LE(LargestDifference(std::span(out[slot]).subspan((t - begin) * width, width), expected), kKeysRounded) << "slot " << slot << " token " << t;
+            ASSERT_LE(LargestDifference(std::span(out[slot]).subspan((t - begin) * width, width),
+                                        expected),
+                      kKeysRounded)
+                << "slot " << slot << " token " << t;
           }
         }
         // All mass of 4 tokens is somewhere, and none where no block was placed.
@@ -133,8 +148,11 @@ TEST(PickedBlocks, ManyOfThemAreCutIntoPartsForASingleToken) {
   for (uint32_t b = 0; b < kBlocks; ++b) all.push_back(b);
   for (const uint32_t workers : {1u, 2u, 5u}) {
     WorkingSet set(g, 1, kBlocks * 64);
-    PickedBlocks picked(g, set.ropes(), std::vector<std::vector<uint32_t>>(g.layers.size() * g.kv_heads, all), kBlocks, nullptr);
-    for (uint32_t b = 0; b < kBlocks; ++b) picked.Place(b, {{DocumentId{1}, b}, 64, b * 64}, blocks[b]);
+    PickedBlocks picked(g, set.ropes(),
+                        std::vector<std::vector<uint32_t>>(g.layers.size() * g.kv_heads, all),
+                        kBlocks, nullptr);
+    for (uint32_t b = 0; b < kBlocks; ++b)
+      picked.Place(b, {{DocumentId{1}, b}, 64, b * 64}, blocks[b]);
     set.Beside(&picked, kBlocks * 64);
     set.CountMass();
     set.BeginPass(1);
@@ -145,12 +163,16 @@ TEST(PickedBlocks, ManyOfThemAreCutIntoPartsForASingleToken) {
     for (const double m : picked.Mass()) total += m;
     EXPECT_NEAR(total, 1.0 * g.q_heads * static_cast<double>(g.layers.size()), 1e-3);
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-      EXPECT_LE(LargestDifference(out[slot], NaiveAttend(g, s, slot, kBlocks * 64, kBlocks * 64, keys)), kKeysRounded) << slot;
+      EXPECT_LE(
+          LargestDifference(out[slot], NaiveAttend(g, s, slot, kBlocks * 64, kBlocks * 64, keys)),
+          kKeysRounded)
+          << slot;
     }
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------------- picks
+// ------------------------------------------------------------------------------------------------
+// picks
 
 struct Picking {
   KvGeometry g = TestGeometry();
@@ -165,7 +187,9 @@ struct Picking {
     uint32_t at = 0;
     for (const KvBlock& block : BlocksOf(g, s)) {
       segments[0].Append(block, block.tokens, within);
-      blocks.push_back({.block = {{DocumentId{1}, at / 64}, block.tokens, at}, .segment = nullptr, .index = at / 64});
+      blocks.push_back({.block = {{DocumentId{1}, at / 64}, block.tokens, at},
+                        .segment = nullptr,
+                        .index = at / 64});
       at += block.tokens;
     }
     for (SummarisedBlock& block : blocks) block.segment = &segments[0];
@@ -184,7 +208,8 @@ TEST(PickBlocks, TakesTheLargestEstimatedSharesBesideTheFixedOnes) {
   const uint32_t d = p.g.head_dim;
   for (const uint32_t count : {2u, 5u, 10u}) {
     const FaithfulPicks picks = PickBlocks(p.g, ropes, p.blocks, p.queries, 640, count, TwoThreads);
-    EXPECT_EQ(picks.blocks, PickBlocks(p.g, ropes, p.blocks, p.queries, 640, count, SerialFor).blocks);
+    EXPECT_EQ(picks.blocks,
+              PickBlocks(p.g, ropes, p.blocks, p.queries, 640, count, SerialFor).blocks);
     double coverage = 0;
     for (uint32_t slot = 0; slot < p.g.layers.size(); ++slot) {
       for (uint32_t h = 0; h < p.g.kv_heads; ++h) {
@@ -193,7 +218,10 @@ TEST(PickBlocks, TakesTheLargestEstimatedSharesBesideTheFixedOnes) {
           for (uint32_t group = 0; group < p.g.group(); ++group) {
             std::vector<double> mass(10);
             std::vector<float> q(d), mean(d);
-            ReferenceRotate(p.g.rope[slot], p.queries.queries[slot].data() + (size_t{t} * p.g.q_heads + h * p.g.group() + group) * d, q.data(), d, 640 + t);
+            ReferenceRotate(p.g.rope[slot],
+                            p.queries.queries[slot].data() +
+                                (size_t{t} * p.g.q_heads + h * p.g.group() + group) * d,
+                            q.data(), d, 640 + t);
             double sum = 0;
             for (uint32_t b = 0; b < 10; ++b) {
               p.segments[0].Mean(b, slot, h, mean.data());
@@ -230,14 +258,17 @@ TEST(PickBlocks, BeyondTheNativeLengthCountsWhatIsFarAsIfItStoodAtTheFarthest) {
   const RopeTables ropes(p.g, 300);
   const FaithfulPicks far = PickBlocks(p.g, ropes, p.blocks, p.queries, 606, 4, SerialFor);
   // The same text with its positions cut by hand.
-  for (SummarisedBlock& block : p.blocks) block.block.position -= std::min(block.block.position, 606u + 3 - 300);
+  for (SummarisedBlock& block : p.blocks)
+    block.block.position -= std::min(block.block.position, 606u + 3 - 300);
   const FaithfulPicks near = PickBlocks(p.g, ropes, p.blocks, p.queries, 297, 4, SerialFor);
   EXPECT_EQ(far.blocks, near.blocks);
   EXPECT_EQ(far.coverage, near.coverage);
-  EXPECT_EQ(PickBlocks(p.g, ropes, {}, p.queries, 10, 0, SerialFor).blocks.size(), p.g.layers.size() * p.g.kv_heads);
+  EXPECT_EQ(PickBlocks(p.g, ropes, {}, p.queries, 10, 0, SerialFor).blocks.size(),
+            p.g.layers.size() * p.g.kv_heads);
 }
 
-// -------------------------------------------------------------------------------------------------------------- answers
+// ------------------------------------------------------------------------------------------------
+// answers
 
 constexpr char kQuestion[] = "What is the secret number of Methuselah?";
 
@@ -248,7 +279,8 @@ class FaithfulTest : public testing::Test {
     profile.name = "toy";
     profile.heads = {{.layer = 3, .kv_head = 1}};
     profile.window_tokens = 128;
-    auto engine = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget, .codec = "exact"});
+    auto engine = std::make_unique<Engine>(
+        EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget, .codec = "exact"});
     EXPECT_TRUE(engine->UseModel(model, &profile).ok());
     return engine;
   }
@@ -277,8 +309,10 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     EXPECT_GT(reply->candidates, kAttendBlocksMin);
     engine.reset();
 
-    // All stored keys, one after the other behind the prompt's head; then what native layers are to see again.
-    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = home_ / ("h/memories/" + name), .read_only = true});
+    // All stored keys, one after the other behind the prompt's head; then what native layers are to
+    // see again.
+    Result<std::unique_ptr<ColdStore>> store =
+        OpenRocksStore({.path = home_ / ("h/memories/" + name), .read_only = true});
     ASSERT_TRUE(store.ok());
     Result<std::unique_ptr<Memory>> memory = Memory::Open(std::move(*store), name, &model.info());
     ASSERT_TRUE(memory.ok());
@@ -289,7 +323,8 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     ASSERT_TRUE(RunTokens(model, set, prompt->head, 0, false).ok());
     uint32_t position = static_cast<uint32_t>(prompt->head.size());
     const DocumentRecord& last = (*memory)->documents().back();
-    const uint64_t again_begin = (last.tokens - std::min<uint64_t>(native_window, last.tokens) + 63) / 64 * 64;
+    const uint64_t again_begin =
+        (last.tokens - std::min<uint64_t>(native_window, last.tokens) + 63) / 64 * 64;
     for (const DocumentRecord& d : (*memory)->documents()) {
       for (uint32_t b = 0; uint64_t{b} * 64 < d.tokens; ++b) {
         if (native_window > 0 && d.id == last.id && uint64_t{b} * 64 >= again_begin) break;
@@ -300,7 +335,8 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     }
     EXPECT_EQ(reply->blocks_read, reply->candidates);
     if (native_window > 0) {
-      // In the engine these saw the text's begin and end; so they do not agree with this to the bit, and what comes after is judged less strictly.
+      // In the engine these saw the text's begin and end; so they do not agree with this to the
+      // bit, and what comes after is judged less strictly.
       const auto again = (*memory)->Tokens(last.id, {again_begin, last.tokens});
       ASSERT_TRUE(again.ok());
       EXPECT_EQ(reply->tokens_reread, again->size());
@@ -344,7 +380,8 @@ TEST_F(FaithfulTest, CitesWhatGotTheAttentionAndCountsIt) {
   EXPECT_FALSE(reply->answer.empty());
   EXPECT_THAT(shown, HasSubstr(reply->answer));
   EXPECT_GT(reply->candidates, 10 * kAttendBlocksMin / 8);
-  EXPECT_EQ(reply->tokens_recalled, std::max<uint64_t>(kAttendBlocksMin, (reply->candidates + 9) / 10) * 64);
+  EXPECT_EQ(reply->tokens_recalled,
+            std::max<uint64_t>(kAttendBlocksMin, (reply->candidates + 9) / 10) * 64);
   EXPECT_GT(reply->coverage, 0.0);
   EXPECT_LT(reply->coverage, 1.0);
   EXPECT_LE(reply->blocks_read, reply->candidates);
@@ -374,7 +411,8 @@ TEST_F(FaithfulTest, MemoriesWithoutSummariesAnswerTheSameAndReindexStoresThem) 
   ASSERT_TRUE(stored.ok()) << stored.status().ToString();
   engine.reset();
   const auto summaries = [&](bool remove) {
-    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = home_ / "h/memories/m", .create_if_missing = false});
+    Result<std::unique_ptr<ColdStore>> store =
+        OpenRocksStore({.path = home_ / "h/memories/m", .create_if_missing = false});
     EXPECT_TRUE(store.ok());
     std::map<std::string, std::string> found;
     for (const auto& [key, value] : Contents(**store)) {
@@ -388,7 +426,8 @@ TEST_F(FaithfulTest, MemoriesWithoutSummariesAnswerTheSameAndReindexStoresThem) 
   };
   const auto damaged = summaries(false);
   {
-    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = home_ / "h/memories/m", .create_if_missing = false});
+    Result<std::unique_ptr<ColdStore>> store =
+        OpenRocksStore({.path = home_ / "h/memories/m", .create_if_missing = false});
     ASSERT_TRUE(store.ok());
     std::string bad = damaged.begin()->second;
     bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
@@ -422,7 +461,8 @@ TEST_F(FaithfulTest, WithinABudgetHeadsSeeLessOrItIsRefused) {
   ToyModel model({.context_length = 32768});
   ASSERT_TRUE(Start(&model)->Ingest("m", {"tale", PlainText(30000, 8)}, nullptr, nullptr).ok());
   size_t whole = 0, less = 0, refused = 0;
-  for (uint64_t budget = 24 << 20; budget > 100 << 10; budget = kSanitized ? budget / 2 : budget * 4 / 5) {
+  for (uint64_t budget = 24 << 20; budget > 100 << 10;
+       budget = kSanitized ? budget / 2 : budget * 4 / 5) {
     auto engine = Start(&model, budget);
     const Result<AskReply> reply = engine->Ask("m", kQuestion, Faithful(1.0));
     EXPECT_LE(engine->budget().peak_bytes(), budget);
@@ -467,7 +507,8 @@ TEST_F(FaithfulTest, QuestionsThatLeaveNoRoomAreRefusedAndEmptyOnesToo) {
 }
 
 TEST(AttendNames, AreFoundAgain) {
-  for (const Attend attend : {Attend::kFocused, Attend::kFaithful}) EXPECT_EQ(FindAttend(AttendName(attend)), attend);
+  for (const Attend attend : {Attend::kFocused, Attend::kFaithful})
+    EXPECT_EQ(FindAttend(AttendName(attend)), attend);
   EXPECT_FALSE(FindAttend("full").has_value());
 }
 

@@ -1,6 +1,7 @@
-// Imports that a stranger made: every checksum right, one thing wrong. The engine over a toy model reads them from files that the test puts
-// together from a true memory's values. Expected: the import is refused, or every later call answers or says data_loss; no call ends the process,
-// which is what each of these did to the server before. Runs under AddressSanitizer, too.
+// Imports that a stranger made: every checksum right, one thing wrong. The engine over a toy model
+// reads them from files that the test puts together from a true memory's values. Expected: the
+// import is refused, or every later call answers or says data_loss; no call ends the process, which
+// is what each of these did to the server before. Runs under AddressSanitizer, too.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -44,12 +45,13 @@ std::string Tale() {
 // The file that a store with these values exports.
 std::string FileOf(const StoreContents& contents) {
   const auto store = NewMemStore();
-  for (const auto& [key, value] : contents) EXPECT_TRUE(PutValue(*store, static_cast<Table>(key.first), key.second, value).ok());
+  for (const auto& [key, value] : contents)
+    EXPECT_TRUE(PutValue(*store, static_cast<Table>(key.first), key.second, value).ok());
   std::string bytes;
   EXPECT_TRUE(ExportStore(*store, "tales", [&](std::string_view more) {
-    bytes += more;
-    return OkStatus();
-  }).ok());
+                bytes += more;
+                return OkStatus();
+              }).ok());
   return bytes;
 }
 
@@ -66,7 +68,8 @@ class HostileImportTest : public testing::Test {
  protected:
   HostileImportTest() : model_({.answer = "7350194"}) { Start(64ull << 20); }
   void Start(uint64_t budget_bytes) {
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget_bytes});
+    engine_ = std::make_unique<Engine>(
+        EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget_bytes});
     const RecallProfile profile = Profile();
     ASSERT_TRUE(engine_->UseModel(&model_, &profile).ok());
   }
@@ -74,9 +77,13 @@ class HostileImportTest : public testing::Test {
   StoreContents True() {
     std::atomic<bool> stop{false};
     EXPECT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, nullptr, nullptr).ok());
-    EXPECT_TRUE(engine_->Ingest("tales", {"stopped", PlainText(9000, 2)}, &stop, [&](const IngestProgress&) { stop = true; }).ok());
+    EXPECT_TRUE(engine_
+                    ->Ingest("tales", {"stopped", PlainText(9000, 2)}, &stop,
+                             [&](const IngestProgress&) { stop = true; })
+                    .ok());
     engine_->CloseMemory();
-    Result<std::unique_ptr<ColdStore>> store = OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});
+    Result<std::unique_ptr<ColdStore>> store =
+        OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});
     EXPECT_TRUE(store.ok());
     return Contents(**store);
   }
@@ -84,14 +91,18 @@ class HostileImportTest : public testing::Test {
     const std::string bytes = FileOf(contents);
     return engine_->Import(SourceOf(bytes), "import", limits).status();
   }
-  // Every way in which an imported memory is used; then it is forgotten. The worst of what they said.
+  // Every way in which an imported memory is used; then it is forgotten. The worst of what they
+  // said.
   Status Used() {
     Status worst;
     const auto note = [&](const Status& status) {
-      EXPECT_TRUE(status.ok() || status.code() == StatusCode::kDataLoss || status.code() == StatusCode::kResourceExhausted) << status.ToString();
+      EXPECT_TRUE(status.ok() || status.code() == StatusCode::kDataLoss ||
+                  status.code() == StatusCode::kResourceExhausted)
+          << status.ToString();
       if (worst.ok()) worst = status;
     };
-    const AskOptions focused{.answer_prefix = "It is", .max_tokens = 8}, faithful{.answer_prefix = "It is", .max_tokens = 8, .attend = Attend::kFaithful};
+    const AskOptions focused{.answer_prefix = "It is", .max_tokens = 8},
+        faithful{.answer_prefix = "It is", .max_tokens = 8, .attend = Attend::kFaithful};
     note(engine_->Show("import").status());
     note(engine_->Recall("import", kQuestion, {.explain = true}).status());
     note(engine_->Ask("import", kQuestion, focused).status());
@@ -127,7 +138,11 @@ TEST_F(HostileImportTest, AManifestOfAnotherShapeIsRefused) {
       [](Manifest& m) { m.q_heads = m.kv_heads + 1; },
       [](Manifest& m) { m.layers.push_back(m.layers.back() + 1); },
       [](Manifest& m) { m.layers.back() += 1; },
-      [](Manifest& m) { m.layers = {}; m.scan_layers = {}; m.scan_kv_heads = {}; },
+      [](Manifest& m) {
+        m.layers = {};
+        m.scan_layers = {};
+        m.scan_kv_heads = {};
+      },
       [](Manifest& m) { m.layers.resize(100000, 7); },
       [](Manifest& m) { std::reverse(m.layers.begin(), m.layers.end()); },
       [](Manifest& m) { m.window_tokens = 1; },
@@ -137,7 +152,10 @@ TEST_F(HostileImportTest, AManifestOfAnotherShapeIsRefused) {
       [](Manifest& m) { m.sink_tokens = 4096; },
       [](Manifest& m) { m.next_document = 1; },
       [](Manifest& m) { m.next_document = UINT32_MAX; },
-      [](Manifest& m) { m.scan_layers.resize(1000, 3); m.scan_kv_heads.resize(1000, 1); },
+      [](Manifest& m) {
+        m.scan_layers.resize(1000, 3);
+        m.scan_kv_heads.resize(1000, 1);
+      },
       [](Manifest& m) { m.scan_kv_heads[0] = 100; },
       [](Manifest& m) { m.scan_layers[0] = 77; },
   };
@@ -157,7 +175,8 @@ TEST_F(HostileImportTest, AManifestOfAnotherShapeIsRefused) {
 
 TEST_F(HostileImportTest, OtherSinksAndWindowsAreReadAndGoneOnWith) {
   const StoreContents whole = True();
-  for (const auto& [sinks, window] : {std::pair(0u, 64u), std::pair(512u, 4096u), std::pair(64u, 128u)}) {
+  for (const auto& [sinks, window] :
+       {std::pair(0u, 64u), std::pair(512u, 4096u), std::pair(64u, 128u)}) {
     StoreContents forged = whole;
     Manifest m = *DecodeManifest(whole.at(kManifest));
     m.sink_tokens = sinks;
@@ -206,7 +225,8 @@ TEST_F(HostileImportTest, AnUnfinishedTextIsReadAnewWithoutItsResumeState) {
   StoreContents forged = whole;
   size_t resumes = 0;
   for (auto& [key, value] : forged) {
-    if (key.first != static_cast<int>(Table::kMeta) || !key.second.starts_with(kResumePrefix)) continue;
+    if (key.first != static_cast<int>(Table::kMeta) || !key.second.starts_with(kResumePrefix))
+      continue;
     ++resumes;
     ResumeRecord resume = *DecodeResume(value);
     resume.native = std::string(1 << 16, '\xff');
@@ -215,22 +235,26 @@ TEST_F(HostileImportTest, AnUnfinishedTextIsReadAnewWithoutItsResumeState) {
   ASSERT_EQ(resumes, 1u);
   ASSERT_TRUE(Import(forged).ok());
   EXPECT_TRUE(engine_->Verify("import").ok());
-  const Result<IngestReport> read = engine_->Ingest("import", {"stopped", PlainText(9000, 2)}, nullptr, nullptr);
+  const Result<IngestReport> read =
+      engine_->Ingest("import", {"stopped", PlainText(9000, 2)}, nullptr, nullptr);
   ASSERT_TRUE(read.ok()) << read.status().ToString();
   EXPECT_EQ(read->outcome, IngestReport::Outcome::kResumed);
   EXPECT_EQ(read->tokens_read, read->tokens) << "from its beginning";
   // In the memory that it was exported from it goes on, with the same bytes in the end.
   ASSERT_TRUE(engine_->Ingest("tales", {"stopped", PlainText(9000, 2)}, nullptr, nullptr).ok());
   engine_->CloseMemory();
-  StoreContents there = Contents(**OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false}));
-  StoreContents here = Contents(**OpenRocksStore({.path = home_ / "h/memories/import", .create_if_missing = false}));
+  StoreContents there =
+      Contents(**OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false}));
+  StoreContents here =
+      Contents(**OpenRocksStore({.path = home_ / "h/memories/import", .create_if_missing = false}));
   here[kManifest] = there[kManifest];  // which holds the memory's name
   EXPECT_EQ(Difference(there, here), "");
 }
 
 TEST_F(HostileImportTest, BlocksAreWholeAndFinite) {
   const StoreContents whole = True();
-  const BlockShape shape{static_cast<uint32_t>(model_.info().geometry.layers.size()), model_.info().geometry.kv_width()};
+  const BlockShape shape{static_cast<uint32_t>(model_.info().geometry.layers.size()),
+                         model_.info().geometry.kv_width()};
   for (const bool short_blocks : {true, false}) {
     StoreContents forged = whole;
     for (auto& [key, value] : forged) {
@@ -244,7 +268,8 @@ TEST_F(HostileImportTest, BlocksAreWholeAndFinite) {
       value = ExactCodec().Encode(block);
     }
     ASSERT_TRUE(Import(forged).ok());
-    const Result<AskReply> reply = engine_->Ask("import", kQuestion, {.answer_prefix = "It is", .max_tokens = 8});
+    const Result<AskReply> reply =
+        engine_->Ask("import", kQuestion, {.answer_prefix = "It is", .max_tokens = 8});
     ASSERT_TRUE(reply.ok()) << reply.status().ToString();
     EXPECT_GT(reply->blocks_lost, 0u);
     EXPECT_EQ(Used().code(), StatusCode::kDataLoss);
@@ -253,7 +278,8 @@ TEST_F(HostileImportTest, BlocksAreWholeAndFinite) {
 
 TEST_F(HostileImportTest, TokensAreTheModels) {
   const StoreContents whole = True();
-  for (const TokenId token : {TokenId{-1}, INT32_MIN, INT32_MAX, static_cast<TokenId>(model_.info().vocab_size)}) {
+  for (const TokenId token :
+       {TokenId{-1}, INT32_MIN, INT32_MAX, static_cast<TokenId>(model_.info().vocab_size)}) {
     StoreContents forged = whole;
     for (auto& [key, value] : forged) {
       if (key.first != static_cast<int>(Table::kText)) continue;
@@ -282,7 +308,8 @@ TEST_F(HostileImportTest, TextRecordsDoNotInflate) {
 
 TEST_F(HostileImportTest, ValuesKeepWithinTheBudget) {
   const StoreContents whole = True();
-  const int text = static_cast<int>(Table::kText), index = static_cast<int>(Table::kIndex), blocks = static_cast<int>(Table::kBlocks);
+  const int text = static_cast<int>(Table::kText), index = static_cast<int>(Table::kIndex),
+            blocks = static_cast<int>(Table::kBlocks);
   StoreContents forged = whole;
   forged[{text, NumberedKey(DocumentId{1}, 0)}] = std::string(kTextRecordBytesMax + 1, 'x');
   EXPECT_EQ(Import(forged).code(), StatusCode::kDataLoss);
@@ -300,8 +327,10 @@ TEST_F(HostileImportTest, ValuesKeepWithinTheBudget) {
 
 TEST_F(HostileImportTest, KeysThatNoMemoryHasAreRefused) {
   const StoreContents whole = True();
-  for (const auto& [table, key] : {std::pair(0, std::string("\0seal", 5)), std::pair(0, std::string("document/")), std::pair(1, std::string("x")),
-                                   std::pair(2, NumberedKey(DocumentId{1}, 0) + "Q"), std::pair(3, NumberedKey(DocumentId{1}, 0) + "L")}) {
+  for (const auto& [table, key] :
+       {std::pair(0, std::string("\0seal", 5)), std::pair(0, std::string("document/")),
+        std::pair(1, std::string("x")), std::pair(2, NumberedKey(DocumentId{1}, 0) + "Q"),
+        std::pair(3, NumberedKey(DocumentId{1}, 0) + "L")}) {
     StoreContents forged = whole;
     forged[{table, key}] = "x";
     EXPECT_EQ(Import(forged).code(), StatusCode::kDataLoss) << table << " " << key;

@@ -1,10 +1,12 @@
-// The state of a store after an interrupted ingest against that after an unbroken one: every key and value of all tables.
+// The state of a store after an interrupted ingest against that after an unbroken one: every key
+// and value of all tables.
 //
-// Interruptions: the stop flag after every pass, again and again; and a "kill": the nth write of the store fails, for every
-// n, then all of the process (memory, model) is thrown away and a new one ingests the same text over what the store holds.
-// The store's writes are atomic, so a kill between two writes is the only kind there is (tests/store kills -9 for the rest).
-// Sizes: a pass is 512 tokens and a commit 4,096, so documents of 1 token, on and beside 64, 512, 4,096 and 8,192. Tokens are
-// bytes here, and the toy model is two layers of two heads.
+// Interruptions: the stop flag after every pass, again and again; and a "kill": the nth write of
+// the store fails, for every n, then all of the process (memory, model) is thrown away and a new
+// one ingests the same text over what the store holds. The store's writes are atomic, so a kill
+// between two writes is the only kind there is (tests/store kills -9 for the rest). Sizes: a pass
+// is 512 tokens and a commit 4,096, so documents of 1 token, on and beside 64, 512, 4,096 and
+// 8,192. Tokens are bytes here, and the toy model is two layers of two heads.
 #include "memory/ingest.h"
 
 #include <gmock/gmock.h>
@@ -33,13 +35,19 @@ RecallProfile Profile() {
   return p;
 }
 
-ToyOptions Toy(uint32_t native_window) { return {.geometry = TinyGeometry(), .native_window = native_window}; }
+ToyOptions Toy(uint32_t native_window) {
+  return {.geometry = TinyGeometry(), .native_window = native_window};
+}
 
-// A text of exactly `tokens` tokens, BOS included: no two letters of it make a piece of the toy's vocabulary.
+// A text of exactly `tokens` tokens, BOS included: no two letters of it make a piece of the toy's
+// vocabulary.
 std::string TextOf(uint64_t tokens, uint64_t seed = 1) {
   std::mt19937_64 rng(seed);
   std::string text;
-  while (text.size() + 1 < tokens) text += text.size() % 40 == 39 ? '\n' : text.size() % 6 == 5 ? ' ' : "bdfhjlmpqrvwxz"[rng() % 14];
+  while (text.size() + 1 < tokens)
+    text += text.size() % 40 == 39 ? '\n'
+            : text.size() % 6 == 5 ? ' '
+                                   : "bdfhjlmpqrvwxz"[rng() % 14];
   return text;
 }
 
@@ -51,9 +59,11 @@ class IngestIn : public testing::TestWithParam<const char*> {
   void SetUp() override { codec_name = GetParam(); }
   void TearDown() override { codec_name = "exact"; }
 };
-INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k5v4", "archive"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k5v4", "archive"),
+                         [](const auto& info) { return info.param; });
 
-// One process: a model and a memory over a store that outlives it. Creates the memory when there is none.
+// One process: a model and a memory over a store that outlives it. Creates the memory when there is
+// none.
 struct Process {
   ToyModel model;
   std::unique_ptr<ColdStore> own;
@@ -64,21 +74,25 @@ struct Process {
   Process(ColdStore& base, uint32_t native_window, const FaultPlan& faults = {})
       : model(Toy(native_window)), own(NewFaultyStore(&base, faults)), vocabulary(model.pieces()) {
     Result<std::unique_ptr<Memory>> opened = Memory::Open(Borrow(*own), "tales", &model.info());
-    if (opened.status().code() == StatusCode::kNotFound) opened = Memory::Create(Borrow(*own), "tales", model.info(), Profile(), codec_name);
+    if (opened.status().code() == StatusCode::kNotFound)
+      opened = Memory::Create(Borrow(*own), "tales", model.info(), Profile(), codec_name);
     status = opened.status();
     if (opened.ok()) memory = std::move(*opened);
   }
-  Result<IngestReport> Ingest(const std::string& name, const std::string& text, int stop_after_passes = 0) {
+  Result<IngestReport> Ingest(const std::string& name, const std::string& text,
+                              int stop_after_passes = 0) {
     if (!status.ok()) return status;
     std::atomic<bool> stop{false};
     int passes = 0;
-    return IngestDocument(model, *memory, vocabulary, {name, text}, &stop, [&](const IngestProgress&) {
-      if (++passes == stop_after_passes) stop = true;
-    });
+    return IngestDocument(model, *memory, vocabulary, {name, text}, &stop,
+                          [&](const IngestProgress&) {
+                            if (++passes == stop_after_passes) stop = true;
+                          });
   }
 };
 
-StoreContents Unbroken(const std::vector<std::pair<std::string, std::string>>& documents, uint32_t native_window) {
+StoreContents Unbroken(const std::vector<std::pair<std::string, std::string>>& documents,
+                       uint32_t native_window) {
   const auto store = NewMemStore();
   for (const auto& [name, text] : documents) {
     const Result<IngestReport> r = Process(*store, native_window).Ingest(name, text);
@@ -112,14 +126,16 @@ TEST_P(IngestIn, HoldsEveryBlockSegmentAndTokenOfTheDocument) {
     for (const auto& [key, value] : Contents(*store)) {
       blocks += key.first == static_cast<int>(Table::kBlocks);
       segments += key.first == static_cast<int>(Table::kIndex);
-      EXPECT_FALSE(key.second.starts_with("resume/")) << "a finished document needs no resume state";
+      EXPECT_FALSE(key.second.starts_with("resume/"))
+          << "a finished document needs no resume state";
     }
     EXPECT_EQ(blocks, (tokens + 63) / 64);
     EXPECT_EQ(segments, 3 * ((tokens + kCommitTokens - 1) / kCommitTokens));
   }
 }
 
-// The keys and values of the store are those of a window that read the document: what the model computes, not just something.
+// The keys and values of the store are those of a window that read the document: what the model
+// computes, not just something.
 TEST(Ingest, StoresTheWindowsKeysAndValues) {
   for (const uint32_t native_window : {0u, 100u}) {
     const auto store = NewMemStore();
@@ -140,8 +156,10 @@ TEST(Ingest, StoresTheWindowsKeysAndValues) {
         ASSERT_EQ(block.tokens, std::min(64u, 1300 - t / 64 * 64));
         for (uint32_t slot = 0; slot < 2; ++slot) {
           for (uint32_t c = 0; c < width; ++c) {
-            ASSERT_EQ(block.Keys(slot)[t % 64 * width + c], window.PassKeys(slot)[(t - at) * width + c]);
-            ASSERT_EQ(block.Values(slot)[t % 64 * width + c], window.PassValues(slot)[(t - at) * width + c]);
+            ASSERT_EQ(block.Keys(slot)[t % 64 * width + c],
+                      window.PassKeys(slot)[(t - at) * width + c]);
+            ASSERT_EQ(block.Values(slot)[t % 64 * width + c],
+                      window.PassValues(slot)[(t - at) * width + c]);
           }
         }
       }
@@ -152,7 +170,8 @@ TEST(Ingest, StoresTheWindowsKeysAndValues) {
 TEST_P(IngestIn, StoppedAfterEveryPassEndsInTheSameState) {
   for (const uint32_t native_window : {0u, 100u}) {
     for (const uint64_t tokens : {500, 512, 513, 1030, 4096, 4097, 4608, 9000}) {
-      SCOPED_TRACE(std::to_string(tokens) + " tokens, native window " + std::to_string(native_window));
+      SCOPED_TRACE(std::to_string(tokens) + " tokens, native window " +
+                   std::to_string(native_window));
       const std::string text = TextOf(tokens);
       const StoreContents expected = Unbroken({{"tale", text}}, native_window);
       for (const int passes : {1, 3}) {
@@ -194,7 +213,8 @@ TEST(Ingest, AFlagThatIsSetFromTheStartReadsNothing) {
   Process p(*store, 0);
   const std::string text = TextOf(700);
   std::atomic<bool> stop{true};
-  const Result<IngestReport> r = IngestDocument(p.model, *p.memory, p.vocabulary, {"tale", text}, &stop, nullptr);
+  const Result<IngestReport> r =
+      IngestDocument(p.model, *p.memory, p.vocabulary, {"tale", text}, &stop, nullptr);
   ASSERT_TRUE(r.ok());
   EXPECT_EQ(r->outcome, Outcome::kStopped);
   EXPECT_EQ(r->tokens_read, 0u);
@@ -208,12 +228,14 @@ TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
   // What the archive adds comes with the first commit.
   const bool archive = codec_name == "archive";
   for (const uint32_t native_window : archive ? std::vector{0u} : std::vector{0u, 100u}) {
-    for (const uint64_t tokens : archive ? std::vector<uint64_t>{4096, 4097} : std::vector<uint64_t>{100, 1030, 4096, 4097}) {
+    for (const uint64_t tokens : archive ? std::vector<uint64_t>{4096, 4097}
+                                         : std::vector<uint64_t>{100, 1030, 4096, 4097}) {
       const std::string text = TextOf(tokens);
       const StoreContents expected = Unbroken({{"tale", text}}, native_window);
       uint64_t writes = 1;
       for (;; writes += kSanitized ? 5 : 1) {
-        SCOPED_TRACE(std::to_string(tokens) + " tokens, native window " + std::to_string(native_window) + ", write " + std::to_string(writes));
+        SCOPED_TRACE(std::to_string(tokens) + " tokens, native window " +
+                     std::to_string(native_window) + ", write " + std::to_string(writes));
         const auto store = NewMemStore();
         {
           Process killed(*store, native_window, {.fail_write_after = writes});
@@ -236,7 +258,8 @@ TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
   }
 }
 
-// Several deaths of one long document: two commits, killed early, in the middle and late, in one life after another.
+// Several deaths of one long document: two commits, killed early, in the middle and late, in one
+// life after another.
 TEST_P(IngestIn, KilledAgainAndAgainEndsInTheSameState) {
   constexpr uint64_t kSeed = 9;
   SCOPED_TRACE(kSeed);
@@ -284,8 +307,9 @@ TEST(Ingest, TheSameContentIsReadOnceWhateverItsName) {
   EXPECT_EQ(Difference(before, after), "") << "a name is all that it costs";
 }
 
-// What a name stands for, after any sequence of files taking each other's content, against a map from name to text. Sizes: four
-// names, three texts, so that names are shared, taken over and given up all the time; every third ingest dies at a random write.
+// What a name stands for, after any sequence of files taking each other's content, against a map
+// from name to text. Sizes: four names, three texts, so that names are shared, taken over and given
+// up all the time; every third ingest dies at a random write.
 TEST(Ingest, ANameStandsForTheTextThatWasIngestedLastUnderIt) {
   const std::vector<std::string> texts = {TextOf(200, 1), TextOf(300, 2), TextOf(600, 3)};
   for (uint64_t seed = 1; seed <= 20; ++seed) {
@@ -310,7 +334,8 @@ TEST(Ingest, ANameStandsForTheTextThatWasIngestedLastUnderIt) {
             Process p(*store, 0);
             bool there = false;
             for (const DocumentRecord& d : p.memory->documents()) {
-              there |= d.HasName(name) && d.complete() && p.memory->Locate(d.id, {0, d.tokens})->text == expected[name];
+              there |= d.HasName(name) && d.complete() &&
+                       p.memory->Locate(d.id, {0, d.tokens})->text == expected[name];
             }
             EXPECT_TRUE(there) << "an ingest that died took what the name stood for";
           }
@@ -327,22 +352,26 @@ TEST(Ingest, ANameStandsForTheTextThatWasIngestedLastUnderIt) {
         const std::string text = p.memory->Locate(d.id, {0, d.tokens})->text;
         EXPECT_TRUE(distinct.insert(text).second) << "the same content twice";
         EXPECT_TRUE(got.emplace(d.name, text).second) << d.name;
-        for (const std::string& alias : d.aliases) EXPECT_TRUE(got.emplace(alias, text).second) << alias;
+        for (const std::string& alias : d.aliases)
+          EXPECT_TRUE(got.emplace(alias, text).second) << alias;
       }
       ASSERT_TRUE(got == expected) << "step " << step;
     }
   }
 }
 
-// A run whose model takes other batches goes on with the passes that the document was begun with, or says why it cannot.
+// A run whose model takes other batches goes on with the passes that the document was begun with,
+// or says why it cannot.
 TEST(Ingest, GoesOnInThePassesThatTheDocumentWasBegunWith) {
   const std::string text = TextOf(3000);
-  const auto run = [&](ColdStore& store, uint32_t batch_tokens, int stop_after_passes) -> Result<IngestReport> {
+  const auto run = [&](ColdStore& store, uint32_t batch_tokens,
+                       int stop_after_passes) -> Result<IngestReport> {
     ToyOptions options = Toy(100);
     options.batch_tokens = batch_tokens;
     ToyModel model(options);
     Result<std::unique_ptr<Memory>> memory = Memory::Open(Borrow(store), "tales", &model.info());
-    if (memory.status().code() == StatusCode::kNotFound) memory = Memory::Create(Borrow(store), "tales", model.info(), Profile());
+    if (memory.status().code() == StatusCode::kNotFound)
+      memory = Memory::Create(Borrow(store), "tales", model.info(), Profile());
     if (!memory.ok()) return memory.status();
     std::atomic<bool> stop{false};
     int passes = 0;
@@ -355,7 +384,9 @@ TEST(Ingest, GoesOnInThePassesThatTheDocumentWasBegunWith) {
   ASSERT_EQ(run(*broken, 512, 3)->outcome, Outcome::kStopped);
   const Result<IngestReport> smaller = run(*broken, 128, 0);
   EXPECT_EQ(smaller.status().code(), StatusCode::kFailedPrecondition);
-  EXPECT_THAT(smaller.status().message(), testing::AllOf(testing::HasSubstr("tale"), testing::HasSubstr("256"), testing::HasSubstr("128")));
+  EXPECT_THAT(smaller.status().message(),
+              testing::AllOf(testing::HasSubstr("tale"), testing::HasSubstr("256"),
+                             testing::HasSubstr("128")));
   ASSERT_EQ(run(*broken, 300, 0)->outcome, Outcome::kResumed);
   EXPECT_EQ(Difference(Contents(*unbroken), Contents(*broken)), "");
   // Batches that do not divide a commit are rounded down to ones that do.
@@ -386,7 +417,8 @@ TEST(Ingest, ChangedContentIsANewVersionAndTheOldOneGoesWithItsLastCommit) {
     EXPECT_EQ(reopened->memory->Locate(DocumentId{1}, {0, 5000})->text, old_text);
     ASSERT_TRUE(reopened->memory->LoadIndexes().ok());
     const std::vector<TokenId> words = *reopened->memory->Tokens(DocumentId{1}, {3000, 3060});
-    const LexicalResult found = reopened->memory->lexical().Query(reopened->vocabulary.Words(words), 4);
+    const LexicalResult found =
+        reopened->memory->lexical().Query(reopened->vocabulary.Words(words), 4);
     ASSERT_FALSE(found.blocks.empty());
     EXPECT_EQ(found.blocks[0].block.document, DocumentId{1}) << "the old version is still found";
   }
@@ -456,8 +488,9 @@ TEST(Ingest, GoingBackToTheOldContentDropsTheUnfinishedOne) {
   EXPECT_EQ(p.memory->documents()[0].tokens, 600u);
 }
 
-// Native positions are folded back every 32,768 tokens, the window moving along. Only distances matter to the toy's native
-// layers, so a fold must not change a single key; and a resume on the other side of a fold must find the window in place.
+// Native positions are folded back every 32,768 tokens, the window moving along. Only distances
+// matter to the toy's native layers, so a fold must not change a single key; and a resume on the
+// other side of a fold must find the window in place.
 TEST(Ingest, FoldingNativePositionsChangesNothing) {
   constexpr uint64_t kTokens = 2 * 65536 + 1500;  // folds at 65,536, 98,304 and 131,072
   KvGeometry g;
@@ -473,13 +506,15 @@ TEST(Ingest, FoldingNativePositionsChangesNothing) {
     uint32_t position_max = 0;
     for (size_t life = 0; life <= stops.size(); ++life) {
       ToyModel model(options);
-      Result<std::unique_ptr<Memory>> memory = life == 0 ? Memory::Create(Borrow(store), "tales", model.info(), profile)
-                                                         : Memory::Open(Borrow(store), "tales", &model.info());
+      Result<std::unique_ptr<Memory>> memory =
+          life == 0 ? Memory::Create(Borrow(store), "tales", model.info(), profile)
+                    : Memory::Open(Borrow(store), "tales", &model.info());
       EXPECT_TRUE(memory.ok());
       std::atomic<bool> stop{false};
       int passes = 0;
-      const Result<IngestReport> r = IngestDocument(model, **memory, LexicalVocabulary(model.pieces()), {"tale", text}, &stop,
-                                                    [&](const IngestProgress&) { stop = life < stops.size() && ++passes == stops[life]; });
+      const Result<IngestReport> r = IngestDocument(
+          model, **memory, LexicalVocabulary(model.pieces()), {"tale", text}, &stop,
+          [&](const IngestProgress&) { stop = life < stops.size() && ++passes == stops[life]; });
       EXPECT_TRUE(r.ok()) << r.status().ToString();
       position_max = std::max(position_max, model.native_position_max());
     }
@@ -495,12 +530,14 @@ TEST(Ingest, FoldingNativePositionsChangesNothing) {
   HotWindow window(g, {64, 64, 512});
   const auto memory = std::move(Memory::Open(Borrow(*unbroken), "tales", &model.info())).value();
   for (uint64_t at = 0; at < kTokens; at += 512) {
-    const std::vector<TokenId> tokens = *memory->Tokens(DocumentId{1}, {at, std::min(at + 512, kTokens)});
+    const std::vector<TokenId> tokens =
+        *memory->Tokens(DocumentId{1}, {at, std::min(at + 512, kTokens)});
     window.BeginPass(static_cast<uint32_t>(tokens.size()));
     ASSERT_TRUE(model.Forward(tokens, static_cast<uint32_t>(at), &window, false).ok());
     window.EndPass();
     const KvBlock block = *memory->LoadBlock({DocumentId{1}, static_cast<uint32_t>(at / 64)});
-    ASSERT_TRUE(std::equal(block.Keys(0), block.Keys(0) + 64 * 4, window.PassKeys(0))) << "keys at token " << at;
+    ASSERT_TRUE(std::equal(block.Keys(0), block.Keys(0) + 64 * 4, window.PassKeys(0)))
+        << "keys at token " << at;
   }
 }
 
@@ -508,11 +545,13 @@ TEST(Ingest, ReportsProgressInOrderToTheEnd) {
   const auto store = NewMemStore();
   Process p(*store, 0);
   std::vector<uint64_t> done;
-  ASSERT_TRUE(IngestDocument(p.model, *p.memory, p.vocabulary, {"tale", TextOf(1300)}, nullptr, [&](const IngestProgress& progress) {
-    EXPECT_EQ(progress.document, "tale");
-    EXPECT_EQ(progress.tokens_total, 1300u);
-    done.push_back(progress.tokens_done);
-  }).ok());
+  ASSERT_TRUE(IngestDocument(p.model, *p.memory, p.vocabulary, {"tale", TextOf(1300)}, nullptr,
+                             [&](const IngestProgress& progress) {
+                               EXPECT_EQ(progress.document, "tale");
+                               EXPECT_EQ(progress.tokens_total, 1300u);
+                               done.push_back(progress.tokens_done);
+                             })
+                  .ok());
   EXPECT_EQ(done, (std::vector<uint64_t>{512, 1024, 1300}));
 }
 
@@ -524,8 +563,11 @@ TEST_P(IngestIn, SeveralModelWorkersGiveTheSameBytes) {
     ToyModel model({.native_window = 50, .workers = workers});
     RecallProfile profile = Profile();
     profile.heads = {{.layer = 3, .kv_head = 1}};
-    const auto memory = std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile)).value();
-    ASSERT_TRUE(IngestDocument(model, *memory, LexicalVocabulary(model.pieces()), {"tale", text}, nullptr, nullptr).ok());
+    const auto memory =
+        std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile)).value();
+    ASSERT_TRUE(IngestDocument(model, *memory, LexicalVocabulary(model.pieces()), {"tale", text},
+                               nullptr, nullptr)
+                    .ok());
     if (workers == 1) {
       expected = Contents(*store);
     } else {

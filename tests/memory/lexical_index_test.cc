@@ -1,7 +1,8 @@
-// Compares LexicalIndex with the formulas of its header, computed the slow way over whole documents: no segments, every
-// n-gram searched at every word, every window visited. Both sum the same doubles in nearly the same order, so 1e-9 of
-// the score is generous. Sizes: segments of 128 tokens, so that words, phrases and windows cross edges all the time;
-// memories of some 150 blocks, so that some words stand in more than half of them and more than 64.
+// Compares LexicalIndex with the formulas of its header, computed the slow way over whole
+// documents: no segments, every n-gram searched at every word, every window visited. Both sum the
+// same doubles in nearly the same order, so 1e-9 of the score is generous. Sizes: segments of 128
+// tokens, so that words, phrases and windows cross edges all the time; memories of some 150 blocks,
+// so that some words stand in more than half of them and more than 64.
 #include "memory/lexical_index.h"
 
 #include <gmock/gmock.h>
@@ -57,10 +58,12 @@ std::vector<std::string> Spelled(std::string_view text) {
 }
 
 TEST(LexicalVocabulary, SplitsAtSpacePunctuationCaseAndDigits) {
-  EXPECT_THAT(Spelled("Who, then, made  the\nark?"), ElementsAre("Who", "then", "made", "the", "ark"));
+  EXPECT_THAT(Spelled("Who, then, made  the\nark?"),
+              ElementsAre("Who", "then", "made", "the", "ark"));
   EXPECT_THAT(Spelled("readFile(kMax_size)"), ElementsAre("read", "File", "k", "Max", "size"));
   EXPECT_THAT(Spelled("a1b22-c333"), ElementsAre("a", "1", "b", "22", "c", "333"));
-  EXPECT_THAT(Spelled("\xE2\x96\x81Noah\xE2\x80\x99s"), ElementsAre("Noah", "s"));  // U+2581, right quote
+  // U+2581, right quote
+  EXPECT_THAT(Spelled("\xE2\x96\x81Noah\xE2\x80\x99s"), ElementsAre("Noah", "s"));
   EXPECT_THAT(Spelled(" \n\t.,;"), IsEmpty());
   EXPECT_THAT(Spelled(""), IsEmpty());
 }
@@ -81,15 +84,16 @@ TEST(LexicalVocabulary, FoldsCaseAndAccents) {
 }
 
 TEST(LexicalVocabulary, GivesInflectionsOneStemAndTheirOwnForm) {
-  const std::vector<std::vector<std::string>> families = {{"brother", "brothers"},
-                                                          {"wrestle", "wrestled", "wrestling", "wrestles", "wrestleth"},
-                                                          {"city", "cities"},
-                                                          {"stop", "stopped", "stopping"},
-                                                          {"carry", "carried", "carries"},
-                                                          {"glass", "glasses"},
-                                                          {"tender", "tenderly"},
-                                                          {"dream", "dreamed"},
-                                                          {"make", "making", "makes"}};
+  const std::vector<std::vector<std::string>> families = {
+      {"brother", "brothers"},
+      {"wrestle", "wrestled", "wrestling", "wrestles", "wrestleth"},
+      {"city", "cities"},
+      {"stop", "stopped", "stopping"},
+      {"carry", "carried", "carries"},
+      {"glass", "glasses"},
+      {"tender", "tenderly"},
+      {"dream", "dreamed"},
+      {"make", "making", "makes"}};
   for (const auto& family : families) {
     for (size_t i = 1; i < family.size(); ++i) {
       EXPECT_EQ(WordOf(family[i]).Stem(), WordOf(family[0]).Stem()) << family[i];
@@ -102,17 +106,18 @@ TEST(LexicalVocabulary, GivesInflectionsOneStemAndTheirOwnForm) {
 }
 
 TEST(LexicalVocabulary, GivesIrregularFormsTheStemOfTheirBase) {
-  const std::vector<std::vector<std::string>> families = {{"speak", "spoke", "spoken", "spake", "Speaketh", "speaks"},
-                                                          {"slay", "slew", "slain", "slayeth", "slays"},
-                                                          {"beget", "begat", "begotten"},
-                                                          {"go", "went", "gone", "goes", "goeth", "going"},
-                                                          {"take", "took", "taken", "taketh", "taking"},
-                                                          {"say", "said", "saith"},
-                                                          {"child", "children"},
-                                                          {"brother", "brethren", "brothers"},
-                                                          {"fisherman", "fishermen"},
-                                                          {"hypothesis", "hypotheses"},
-                                                          {"family", "families"}};
+  const std::vector<std::vector<std::string>> families = {
+      {"speak", "spoke", "spoken", "spake", "Speaketh", "speaks"},
+      {"slay", "slew", "slain", "slayeth", "slays"},
+      {"beget", "begat", "begotten"},
+      {"go", "went", "gone", "goes", "goeth", "going"},
+      {"take", "took", "taken", "taketh", "taking"},
+      {"say", "said", "saith"},
+      {"child", "children"},
+      {"brother", "brethren", "brothers"},
+      {"fisherman", "fishermen"},
+      {"hypothesis", "hypotheses"},
+      {"family", "families"}};
   for (const auto& family : families) {
     for (size_t i = 1; i < family.size(); ++i) {
       EXPECT_EQ(WordOf(family[i]).Stem(), WordOf(family[0]).Stem()) << family[i];
@@ -122,9 +127,10 @@ TEST(LexicalVocabulary, GivesIrregularFormsTheStemOfTheirBase) {
 }
 
 TEST(LexicalVocabulary, StemsShortWordsAsItStemsTheirInflections) {
-  const std::vector<std::vector<std::string>> families = {{"day", "days"},   {"fly", "flies"},          {"die", "dies", "died", "dying"},
-                                                          {"tie", "ties"},   {"add", "adds", "added"},  {"agree", "agreed", "agreeing"},
-                                                          {"use", "used"},   {"cry", "cried", "cries"}, {"see", "seeing", "sees"}};
+  const std::vector<std::vector<std::string>> families = {
+      {"day", "days"}, {"fly", "flies"},          {"die", "dies", "died", "dying"},
+      {"tie", "ties"}, {"add", "adds", "added"},  {"agree", "agreed", "agreeing"},
+      {"use", "used"}, {"cry", "cried", "cries"}, {"see", "seeing", "sees"}};
   for (const auto& family : families) {
     for (size_t i = 1; i < family.size(); ++i) {
       EXPECT_EQ(WordOf(family[i]).Stem(), WordOf(family[0]).Stem()) << family[i];
@@ -164,12 +170,15 @@ TEST(LexicalVocabulary, EndsWordsAtControlTokensUnknownIdsAndBrokenUtf8) {
   EXPECT_THAT(vocabulary.Words(std::vector<TokenId>{3, 3, 0}), SizeIs(1));
 }
 
-TEST(LexicalVocabulary, CutsEndlessWords) { EXPECT_THAT(Words(std::string(1000, 'x')), SizeIs(16)); }
+TEST(LexicalVocabulary, CutsEndlessWords) {
+  EXPECT_THAT(Words(std::string(1000, 'x')), SizeIs(16));
+}
 
 // ---- Segments
 
 LexicalSegment Sample() {
-  const std::vector<TokenId> tokens = Tokens("xx and they wrestled until the breaking of the day, 969 times");
+  const std::vector<TokenId> tokens =
+      Tokens("xx and they wrestled until the breaking of the day, 969 times");
   return LexicalSegment::Build(Bytes(), DocumentId{7}, 128, Tokens("until bo"), tokens);
 }
 
@@ -181,7 +190,8 @@ TEST(LexicalSegment, HoldsAWordThatCrossesItsBeginWhole) {
   EXPECT_EQ(segment.lengths[0], 2);
   EXPECT_EQ(segment.words[1], WordOf("and").id);
   EXPECT_EQ(segment.begins[1], 3);
-  EXPECT_FALSE(LexicalSegment::Build(Bytes(), DocumentId{7}, 128, Tokens("until "), Tokens("xx")).continues);
+  EXPECT_FALSE(
+      LexicalSegment::Build(Bytes(), DocumentId{7}, 128, Tokens("until "), Tokens("xx")).continues);
 }
 
 TEST(LexicalSegment, RoundTrips) {
@@ -193,9 +203,11 @@ TEST(LexicalSegment, RoundTrips) {
   EXPECT_EQ(LexicalSegment::Decode(blank.Encode()).value(), blank);
 }
 
-// The format is a contract: these bytes are version 1 with word rules 2 forever (docs/formats/index.md).
+// The format is a contract: these bytes are version 1 with word rules 2 forever
+// (docs/formats/index.md).
 TEST(LexicalSegment, EncodesToTheDocumentedBytes) {
-  const std::string bytes = LexicalSegment::Build(Bytes(), DocumentId{3}, 64, {}, Tokens("The ark, 300")).Encode();
+  const std::string bytes =
+      LexicalSegment::Build(Bytes(), DocumentId{3}, 64, {}, Tokens("The ark, 300")).Encode();
   ASSERT_EQ(bytes.size(), 40u + 3 * 7 + 8);
   EXPECT_EQ(bytes.substr(0, 4), "LHLX");
   EXPECT_EQ(Hash64(bytes), 0x80144fe87852c569u) << std::hex << Hash64(bytes);
@@ -204,7 +216,8 @@ TEST(LexicalSegment, EncodesToTheDocumentedBytes) {
 TEST(LexicalSegment, FindsEveryTruncationAndFlippedBit) {
   const std::string bytes = Sample().Encode();
   for (size_t size = 0; size < bytes.size(); ++size) {
-    const Result<LexicalSegment> decoded = LexicalSegment::Decode(std::string_view(bytes).substr(0, size));
+    const Result<LexicalSegment> decoded =
+        LexicalSegment::Decode(std::string_view(bytes).substr(0, size));
     ASSERT_FALSE(decoded.ok()) << size;
     EXPECT_EQ(decoded.status().code(), StatusCode::kDataLoss);
   }
@@ -216,7 +229,8 @@ TEST(LexicalSegment, FindsEveryTruncationAndFlippedBit) {
   EXPECT_FALSE(LexicalSegment::Decode(bytes + '\0').ok());
 }
 
-// A forger, or our own bug, can write a valid checksum over nonsense: Decode must still keep every promise.
+// A forger, or our own bug, can write a valid checksum over nonsense: Decode must still keep every
+// promise.
 TEST(LexicalSegment, SurvivesDamageUnderAValidChecksum) {
   const std::string bytes = Sample().Encode();
   LexicalIndex index;
@@ -255,8 +269,8 @@ void AddDocument(LexicalIndex& index, const LexicalVocabulary& vocabulary, Docum
                  std::span<const TokenId> tokens) {
   for (size_t begin = 0; begin < tokens.size(); begin += kSegmentTokens) {
     const size_t size = std::min(kSegmentTokens, tokens.size() - begin);
-    auto segment = std::make_shared<const LexicalSegment>(
-        LexicalSegment::Build(vocabulary, document, begin, tokens.first(begin), tokens.subspan(begin, size)));
+    auto segment = std::make_shared<const LexicalSegment>(LexicalSegment::Build(
+        vocabulary, document, begin, tokens.first(begin), tokens.subspan(begin, size)));
     ASSERT_TRUE(index.Add(std::move(segment)).ok());
   }
 }
@@ -265,7 +279,8 @@ struct NaiveMemory {
   std::map<DocumentId, std::vector<LexicalWord>> words;  // begin as the segments have it
   std::map<DocumentId, size_t> tokens;
 
-  void Add(const LexicalVocabulary& vocabulary, DocumentId document, std::span<const TokenId> text) {
+  void Add(const LexicalVocabulary& vocabulary, DocumentId document,
+           std::span<const TokenId> text) {
     tokens[document] = text.size();
     words[document];  // also where there are none: blocks count
     for (LexicalWord word : vocabulary.Words(text)) {
@@ -276,7 +291,8 @@ struct NaiveMemory {
   }
 };
 
-std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory, std::span<const LexicalWord> query,
+std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory,
+                                       std::span<const LexicalWord> query,
                                        const std::set<uint32_t>& function_stems) {
   struct Occurrence {
     size_t gram = 0;
@@ -314,7 +330,8 @@ std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory, std::span<cons
   }
   const auto idf = [&](size_t g) {
     const auto df = std::max<double>(1, static_cast<double>(blocks_of[g].size()));
-    return df > 64 && df > std::floor(blocks / 2) ? 0 : std::log1p((blocks - df + 0.5) / (df + 0.5));
+    return df > 64 && df > std::floor(blocks / 2) ? 0
+                                                  : std::log1p((blocks - df + 0.5) / (df + 0.5));
   };
   std::vector<double> weight(grams.size());
   for (size_t g = 0; g < grams.size(); ++g) {
@@ -324,7 +341,8 @@ std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory, std::span<cons
     if (grams[g].size() == 1) continue;
     double sum = 0;
     for (const uint32_t stem : grams[g]) {
-      sum += weight[static_cast<size_t>(std::find(grams.begin(), grams.end(), std::vector{stem}) - grams.begin())];
+      sum += weight[static_cast<size_t>(std::find(grams.begin(), grams.end(), std::vector{stem}) -
+                                        grams.begin())];
     }
     weight[g] = 0.6 / static_cast<double>(grams[g].size()) * std::min(idf(g), sum);
   }
@@ -337,7 +355,8 @@ std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory, std::span<cons
       for (const Occurrence& o : occurrences) {
         if (weight[o.gram] == 0) continue;
         const int64_t outside = std::max<int64_t>(begin - o.token, int64_t{o.token} - (begin + 63));
-        const double near = outside <= 0 ? 1 : 0.3 * std::max<double>(0, static_cast<double>(64 - outside)) / 64;
+        const double near =
+            outside <= 0 ? 1 : 0.3 * std::max<double>(0, static_cast<double>(64 - outside)) / 64;
         tf[o.gram] += near * o.form;
         if (outside <= 0) side[o.token >= begin + 32] += o.form * weight[o.gram];
       }
@@ -356,11 +375,13 @@ std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory, std::span<cons
   return scores;
 }
 
-// Pieces of words, whole words, function words, spaces and marks: a memory of them is full of near misses.
+// Pieces of words, whole words, function words, spaces and marks: a memory of them is full of near
+// misses.
 const std::vector<std::string>& RandomPieces() {
-  static const std::vector<std::string> pieces = {" Me", "thu",  "se", "lah", " the",  " what", " of",  ",",   " ",
-                                                  "\n",  " ark", "s",  " 9",  "6",     " ",     "東",   "京",  "ed",
-                                                  " go", "ing",  " B", "\"",  " wood", " day",  " day", " Go", ""};
+  static const std::vector<std::string> pieces = {
+      " Me", "thu",  "se", "lah", " the",  " what", " of",  ",",   " ",
+      "\n",  " ark", "s",  " 9",  "6",     " ",     "東",   "京",  "ed",
+      " go", "ing",  " B", "\"",  " wood", " day",  " day", " Go", ""};
   return pieces;
 }
 
@@ -376,16 +397,18 @@ std::vector<TokenId> RandomTokens(std::mt19937& rng, size_t count) {
 
 TEST(LexicalIndex, ScoresAsItsFormulasSay) {
   const LexicalVocabulary vocabulary(RandomPieces());
-  const std::set<uint32_t> function_stems = {WordOf("the").Stem(), WordOf("what").Stem(), WordOf("of").Stem(),
-                                             WordOf("these").Stem(), WordOf("me").Stem()};  // "these" is " the" + "se"
+  const std::set<uint32_t> function_stems = {WordOf("the").Stem(), WordOf("what").Stem(),
+                                             WordOf("of").Stem(),
+                                             // "these" is " the" + "se"
+                                             WordOf("these").Stem(), WordOf("me").Stem()};
   for (uint32_t seed = 1; seed <= (kSanitized ? 6 : 40); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937 rng(seed);
     LexicalIndex index;
     NaiveMemory naive;
     std::vector<std::vector<TokenId>> documents;
-    for (const size_t size :
-         {size_t{1}, size_t{700}, size_t{64}, size_t{5000 + rng() % 3000}, size_t{900 + rng() % 200}}) {
+    for (const size_t size : {size_t{1}, size_t{700}, size_t{64}, size_t{5000 + rng() % 3000},
+                              size_t{900 + rng() % 200}}) {
       const auto document = DocumentId{static_cast<uint32_t>(documents.size())};
       documents.push_back(RandomTokens(rng, size));
       AddDocument(index, vocabulary, document, documents.back());
@@ -393,7 +416,8 @@ TEST(LexicalIndex, ScoresAsItsFormulasSay) {
     }
     for (int q = 0; q < 6; ++q) {
       // Part of the text, then tokens of no context.
-      std::vector<TokenId> query(documents[3].begin() + 640 * q, documents[3].begin() + 640 * q + 14);
+      std::vector<TokenId> query(documents[3].begin() + 640 * q,
+                                 documents[3].begin() + 640 * q + 14);
       for (const TokenId token : RandomTokens(rng, 6)) query.push_back(token);
       const std::vector<LexicalWord> words = vocabulary.Words(query);
       const std::map<BlockKey, double> expected = NaiveScores(naive, words, function_stems);
@@ -410,7 +434,8 @@ TEST(LexicalIndex, ScoresAsItsFormulasSay) {
       }
       const LexicalResult few = index.Query(words, 3);
       ASSERT_LE(few.blocks.size(), 3u);
-      for (size_t i = 0; i < few.blocks.size(); ++i) EXPECT_EQ(few.blocks[i].block, all.blocks[i].block);
+      for (size_t i = 0; i < few.blocks.size(); ++i)
+        EXPECT_EQ(few.blocks[i].block, all.blocks[i].block);
     }
   }
 }
@@ -425,7 +450,8 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
   naive.Add(vocabulary, DocumentId{5}, document);
   const std::vector<LexicalWord>& words = naive.words[DocumentId{5}];
   // Tokens around a segment's edge: the whole query must come back as one match across it.
-  const std::vector<LexicalWord> query = vocabulary.Words(std::span(document).subspan(20 * kSegmentTokens - 30, 60));
+  const std::vector<LexicalWord> query =
+      vocabulary.Words(std::span(document).subspan(20 * kSegmentTokens - 30, 60));
   const LexicalResult result = index.Query(query, 100000);
   size_t longest = 0;
   for (const LexicalMatch& match : result.matches) {
@@ -434,7 +460,8 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
     // Several words may begin in one clipped token; the right one is among them.
     const auto spells = [&](size_t w) {
       for (uint32_t n = 0; n < match.query_words; ++n) {
-        if (w + n >= words.size() || words[w + n].Stem() != query[match.query_begin + n].Stem()) return false;
+        if (w + n >= words.size() || words[w + n].Stem() != query[match.query_begin + n].Stem())
+          return false;
       }
       return words[w + match.query_words - 1].end == match.span.end;
     };
@@ -445,7 +472,8 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
       EXPECT_NE(words[at - 1].Stem(), query[match.query_begin - 1].Stem()) << match.span.begin;
     }
     if (after < words.size() && match.query_begin + match.query_words < query.size()) {
-      EXPECT_NE(words[after].Stem(), query[match.query_begin + match.query_words].Stem()) << match.span.begin;
+      EXPECT_NE(words[after].Stem(), query[match.query_begin + match.query_words].Stem())
+          << match.span.begin;
     }
     longest = std::max<size_t>(longest, match.query_words);
   }
@@ -465,9 +493,11 @@ TEST(LexicalIndex, PlacesAreAllThatSpellTheKeyInFewEnoughBlocks) {
   // Words in a row, as they stand somewhere; common ones, rare ones, and across segments' edges.
   std::vector<std::vector<LexicalWord>> keys;
   for (size_t i = 0; i < 300; ++i) {
-    const std::vector<LexicalWord>& words = naive.words[DocumentId{3 + static_cast<uint32_t>(i % 2)}];
+    const std::vector<LexicalWord>& words =
+        naive.words[DocumentId{3 + static_cast<uint32_t>(i % 2)}];
     const size_t n = 1 + rng() % 4, at = rng() % (words.size() - n);
-    keys.emplace_back(words.begin() + static_cast<ptrdiff_t>(at), words.begin() + static_cast<ptrdiff_t>(at + n));
+    keys.emplace_back(words.begin() + static_cast<ptrdiff_t>(at),
+                      words.begin() + static_cast<ptrdiff_t>(at + n));
   }
   keys.emplace_back();
   keys.emplace_back(kLexicalKeyWordsMax + 1, keys[0][0]);
@@ -482,17 +512,20 @@ TEST(LexicalIndex, PlacesAreAllThatSpellTheKeyInFewEnoughBlocks) {
       for (const auto& [document, words] : naive.words) {
         for (size_t w = 0; w + keys[k].size() <= words.size(); ++w) {
           bool spells = true;
-          for (size_t n = 0; n < keys[k].size(); ++n) spells &= words[w + n].Stem() == keys[k][n].Stem();
+          for (size_t n = 0; n < keys[k].size(); ++n)
+            spells &= words[w + n].Stem() == keys[k][n].Stem();
           if (!spells) continue;
           if (blocks[{document, words[w].begin / kBlockTokens}]++ < kLexicalMatchesPerBlock) {
             expected.emplace_back(document, words[w].begin, words[w + keys[k].size() - 1].end);
-            crossing += words[w].begin / kSegmentTokens != words[w + keys[k].size() - 1].begin / kSegmentTokens;
+            crossing += words[w].begin / kSegmentTokens !=
+                        words[w + keys[k].size() - 1].begin / kSegmentTokens;
           }
         }
       }
       EXPECT_EQ(found[k].block_count, std::min<size_t>(blocks.size(), blocks_max + 1)) << k;
       if (blocks.size() > blocks_max) expected.clear();
-      for (const LexicalPlaces::Place& place : found[k].places) got.emplace_back(place.document, place.span.begin, place.span.end);
+      for (const LexicalPlaces::Place& place : found[k].places)
+        got.emplace_back(place.document, place.span.begin, place.span.end);
       EXPECT_EQ(got, expected) << k;
       (blocks.size() > blocks_max ? common : rare) += 1;
     }
@@ -518,20 +551,23 @@ TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNeedlesThatShareItsWords) {
   // 40 bytes a block edge can fall anywhere into; the rivals share adjective or noun.
   for (size_t offset = 0; offset < 64; ++offset) {
     std::mt19937 rng(7);
-    std::string text = Filler(rng, 60) + "the magic number for quiet-harbor is 1111111. " + Filler(rng, 60) +
-                       "the magic number for amber-meadow is 2222222. " + Filler(rng, 60) + std::string(offset, '.');
+    std::string text = Filler(rng, 60) + "the magic number for quiet-harbor is 1111111. " +
+                       Filler(rng, 60) + "the magic number for amber-meadow is 2222222. " +
+                       Filler(rng, 60) + std::string(offset, '.');
     const size_t at = text.size();
     text += "the magic number for amber-harbor is 3333333. " + Filler(rng, 80);
     LexicalIndex index;
     AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
-    const LexicalResult result = index.Query(Words("What is the magic number for amber-harbor?"), 4);
+    const LexicalResult result =
+        index.Query(Words("What is the magic number for amber-harbor?"), 4);
     ASSERT_FALSE(result.blocks.empty());
     const uint64_t block = uint64_t{result.blocks[0].block.block} * kBlockTokens;
     EXPECT_TRUE(block < at + 45 && block + kBlockTokens > at) << "offset " << offset;
     EXPECT_GE(result.blocks[0].peak_token, at) << "offset " << offset;
     EXPECT_LT(result.blocks[0].peak_token, at + 45) << "offset " << offset;
     ASSERT_FALSE(result.matches.empty());
-    EXPECT_GE(result.matches[0].span.begin, at);  // later by two bytes where "the" crosses a segment's edge
+    // later by two bytes where "the" crosses a segment's edge
+    EXPECT_GE(result.matches[0].span.begin, at);
     EXPECT_LT(result.matches[0].span.begin, at + 3);
     EXPECT_EQ(result.matches[0].query_words, 6u);
   }
@@ -541,30 +577,38 @@ TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNeedlesThatShareItsWords) {
 TEST(LexicalIndex, RelatedWordsStandForWordsThatAreNotThere) {
   LexicalIndex index;
   uint32_t id = 0;
-  for (const char* text : {"a physician came by ", "a doctor came by ", "a physician and a physician came ", "nobody came by ", "a surgeon and a physician came "}) {
+  for (const char* text :
+       {"a physician came by ", "a doctor came by ", "a physician and a physician came ",
+        "nobody came by ", "a surgeon and a physician came "}) {
     AddDocument(index, Bytes(), DocumentId{++id}, Tokens(text));
   }
   const std::vector<LexicalWord> question = Words("doctor");
   const auto related = [&](double weight) {
-    return std::vector<RelatedWord>{{.stem = WordOf("physician").Stem(), .of = question[0].Stem(), .weight = weight},
-                                    {.stem = WordOf("surgeon").Stem(), .of = question[0].Stem(), .weight = weight / 2},
-                                    {.stem = WordOf("nobody").Stem(), .of = WordOf("nothing").Stem(), .weight = 1}};
+    return std::vector<RelatedWord>{
+        {.stem = WordOf("physician").Stem(), .of = question[0].Stem(), .weight = weight},
+        {.stem = WordOf("surgeon").Stem(), .of = question[0].Stem(), .weight = weight / 2},
+        {.stem = WordOf("nobody").Stem(), .of = WordOf("nothing").Stem(), .weight = 1}};
   };
-  const LexicalResult alone = index.Query(question, 9), with = index.Query(question, related(0.5), 9), none = index.Query(question, related(0), 9);
+  const LexicalResult alone = index.Query(question, 9),
+                      with = index.Query(question, related(0.5), 9),
+                      none = index.Query(question, related(0), 9);
   ASSERT_THAT(alone.blocks, SizeIs(1));
   EXPECT_EQ(alone.blocks[0].related, 0);
   EXPECT_THAT(none.blocks, SizeIs(1)) << "a weight of nothing finds nothing";
-  ASSERT_THAT(with.blocks, SizeIs(4)) << "what is related to a word that is not asked finds nothing";
+  ASSERT_THAT(with.blocks, SizeIs(4))
+      << "what is related to a word that is not asked finds nothing";
   EXPECT_EQ(with.query_score, alone.query_score);
   EXPECT_EQ(with.words[0].block_count, 1u) << "the word itself";
   EXPECT_EQ(with.blocks[0].block.document, DocumentId{2}) << "the word itself comes first";
   EXPECT_EQ(with.blocks[0].score, alone.blocks[0].score);
   EXPECT_EQ(with.blocks[0].related, 0);
-  // idf of a word in three of five blocks, below the question's own; twice in a block is a little more (tf); two related words are not.
+  // idf of a word in three of five blocks, below the question's own; twice in a block is a little
+  // more (tf); two related words are not.
   const double once = 0.5 * std::log1p((5 - 3 + 0.5) / (3 + 0.5));
   std::map<DocumentId, double> score;
   for (const auto& block : with.blocks) score[block.block.document] = block.score;
-  for (size_t b = 1; b < with.blocks.size(); ++b) EXPECT_DOUBLE_EQ(with.blocks[b].related, with.blocks[b].score);
+  for (size_t b = 1; b < with.blocks.size(); ++b)
+    EXPECT_DOUBLE_EQ(with.blocks[b].related, with.blocks[b].score);
   EXPECT_NEAR(score[DocumentId{1}], once, 1e-12);
   EXPECT_NEAR(score[DocumentId{3}], once * 1.4 * 2 / 2.4, 1e-12);
   EXPECT_GE(score[DocumentId{5}], once);
@@ -579,10 +623,15 @@ TEST(LexicalIndex, RelatedWordsTakeNothingFromWordsThatAreThere) {
   std::mt19937 rng(3);
   LexicalIndex index;
   std::string text;
-  for (int i = 0; i < 400; ++i) text += Filler(rng, 12) + (i % 9 == 0 ? "walked " : i % 7 == 0 ? "the harp of Jubal " : i % 11 == 0 ? "strolled away " : "");
+  for (int i = 0; i < 400; ++i)
+    text += Filler(rng, 12) + (i % 9 == 0    ? "walked "
+                               : i % 7 == 0  ? "the harp of Jubal "
+                               : i % 11 == 0 ? "strolled away "
+                                             : "");
   AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
   const std::vector<LexicalWord> question = Words("who walked with the harp of Jubal?");
-  const std::vector<RelatedWord> related = {{.stem = WordOf("strolled").Stem(), .of = WordOf("walked").Stem(), .weight = 0.7}};
+  const std::vector<RelatedWord> related = {
+      {.stem = WordOf("strolled").Stem(), .of = WordOf("walked").Stem(), .weight = 0.7}};
   std::map<BlockKey, double> before;
   for (const auto& block : index.Query(question, 100000).blocks) before[block.block] = block.score;
   const LexicalResult with = index.Query(question, related, 100000);
@@ -605,20 +654,22 @@ TEST(LexicalIndex, PrefersRareWordsInAnyOrderOverCommonPhrases) {
   for (int i = 0; i < 60; ++i) text += Filler(rng, 8) + "and there was the king ";
   LexicalIndex index;
   AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
-  const LexicalResult result = index.Query(Words("and there was the king: did Jubal tune a harp?"), 1);
+  const LexicalResult result =
+      index.Query(Words("and there was the king: did Jubal tune a harp?"), 1);
   ASSERT_EQ(result.blocks.size(), 1u);
   const uint64_t begin = uint64_t{result.blocks[0].block.block} * kBlockTokens;
   EXPECT_TRUE(begin < at + 26 && begin + kBlockTokens > at);
 }
 
-// Filler around four facts, the first of which is told with all the question's other words: three places of it explain more of the
-// question than any of the other facts.
+// Filler around four facts, the first of which is told with all the question's other words: three
+// places of it explain more of the question than any of the other facts.
 TEST(LexicalIndex, CoversAQuestionThatNamesSeveralThings) {
   std::mt19937 rng(12);
   std::string text;
   std::vector<size_t> at;
-  for (const char* fact : {"tell us the secret number of Jubal", "tell us the secret number of Jubal again", "Tubal has seven",
-                           "the secret number of Zillah is odd", "Naamah counts to ten"}) {
+  for (const char* fact :
+       {"tell us the secret number of Jubal", "tell us the secret number of Jubal again",
+        "Tubal has seven", "the secret number of Zillah is odd", "Naamah counts to ten"}) {
     text += Filler(rng, 60);
     at.push_back(text.size());
     text += std::string(fact) + " ";
@@ -626,7 +677,8 @@ TEST(LexicalIndex, CoversAQuestionThatNamesSeveralThings) {
   text += Filler(rng, 60);
   LexicalIndex index;
   AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
-  const LexicalResult result = index.Query(Words("tell us the secret number of Jubal, Tubal, Zillah and Naamah"), 100);
+  const LexicalResult result =
+      index.Query(Words("tell us the secret number of Jubal, Tubal, Zillah and Naamah"), 100);
   const auto holds = [&](const LexicalResult::Complement& part, size_t fact) {
     return part.block.peak_token + 64 > at[fact] && part.block.peak_token < at[fact] + 64;
   };
@@ -634,13 +686,17 @@ TEST(LexicalIndex, CoversAQuestionThatNamesSeveralThings) {
   EXPECT_EQ(result.cover[0].block.block, result.blocks[0].block);
   EXPECT_DOUBLE_EQ(result.cover[0].gain, result.blocks[0].score);
   for (const size_t fact : {2u, 3u, 4u}) {
-    EXPECT_TRUE(std::any_of(result.cover.begin(), result.cover.end(), [&](const auto& part) { return holds(part, fact); })) << fact;
+    EXPECT_TRUE(std::any_of(result.cover.begin(), result.cover.end(), [&](const auto& part) {
+      return holds(part, fact);
+    })) << fact;
   }
   for (size_t i = 1; i < result.cover.size(); ++i) {
     EXPECT_LE(result.cover[i].gain, result.cover[i - 1].gain);
-    EXPECT_LE(result.cover[i].gain, result.cover[i].block.score + 1e-9) << "what is new is part of what is there";
+    EXPECT_LE(result.cover[i].gain, result.cover[i].block.score + 1e-9)
+        << "what is new is part of what is there";
   }
-  EXPECT_THAT(index.Query(Words("tell us the secret number of Jubal"), 100).cover, SizeIs(1)) << "the second place tells nothing new";
+  EXPECT_THAT(index.Query(Words("tell us the secret number of Jubal"), 100).cover, SizeIs(1))
+      << "the second place tells nothing new";
 }
 
 TEST(LexicalIndex, PrefersTheExactFormAmongInflections) {
@@ -687,7 +743,9 @@ TEST(LexicalIndex, RefusesOverlapsAndMalformedSegments) {
   const auto segment = [](uint64_t begin, std::string_view text) {
     return LexicalSegment::Build(Bytes(), DocumentId{1}, begin, {}, Tokens(text));
   };
-  const auto add = [&](LexicalSegment s) { return index.Add(std::make_shared<const LexicalSegment>(std::move(s))); };
+  const auto add = [&](LexicalSegment s) {
+    return index.Add(std::make_shared<const LexicalSegment>(std::move(s)));
+  };
   ASSERT_TRUE(add(segment(64, std::string(128, 'a'))).ok());
   EXPECT_EQ(add(segment(128, "b")).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(add(segment(0, std::string(65, 'b'))).code(), StatusCode::kInvalidArgument);
@@ -714,7 +772,8 @@ TEST(LexicalIndex, TakesEmptyAndEndlessQueries) {
 TEST(LexicalIndex, SaysHowMuchOfTheQueryABlockExplains) {
   LexicalIndex index;
   std::mt19937 rng(4);
-  AddDocument(index, Bytes(), DocumentId{1}, Tokens(Filler(rng, 200) + "golden calf " + Filler(rng, 200)));
+  AddDocument(index, Bytes(), DocumentId{1},
+              Tokens(Filler(rng, 200) + "golden calf " + Filler(rng, 200)));
   const LexicalResult whole = index.Query(Words("golden calf"), 1);
   const LexicalResult part = index.Query(Words("golden Jerusalem artichokes"), 1);
   EXPECT_NEAR(whole.blocks[0].score, whole.query_score, 1e-9);

@@ -13,7 +13,8 @@ class LongWordsTest : public testing::Test {
   // Token ids are the pieces' in the order they first come.
   void Line(const std::vector<std::string>& pieces) {
     std::vector<TokenId> tokens;
-    for (const std::string& piece : pieces) tokens.push_back(ids_.try_emplace(piece, static_cast<TokenId>(ids_.size())).first->second);
+    for (const std::string& piece : pieces)
+      tokens.push_back(ids_.try_emplace(piece, static_cast<TokenId>(ids_.size())).first->second);
     words_.Add(tokens, pieces);
   }
   // By how much the logits of the pieces are changed after `answer`.
@@ -60,7 +61,8 @@ TEST_F(LongWordsTest, ABegunNumberGoesOnAsItStands) {
 
 TEST_F(LongWordsTest, NothingElseIsTouched) {
   Line({"It", " is", " ", "7", "3", "1", "2", "6", ".", "\n"});
-  for (const char* answer : {"", " ", " It", " It is", " It is ", "7", "74", "173", "7326", "73126", "73126.", "73 "}) {
+  for (const char* answer :
+       {"", " ", " It", " It is", " It is ", "7", "74", "173", "7326", "73126", "73126.", "73 "}) {
     EXPECT_EQ(Raised(answer), Pieces{}) << answer;
   }
 }

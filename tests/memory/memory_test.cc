@@ -1,9 +1,10 @@
 // Memory on the in-memory store: documents, places in text, commits, and damage.
 //
-// Places are held against a naive walk over the whole text and all of its tokens. Texts are of three to four chunks
-// (32 KiB each), ASCII and not, with and without a final newline; spans are drawn at random, half of them across a chunk's
-// edge. Damage is done to the store behind the memory's back: each value is deleted, replaced by rubbish, and swapped with
-// another of its kind, and Verify of a fresh and of a warm memory has to see it.
+// Places are held against a naive walk over the whole text and all of its tokens. Texts are of
+// three to four chunks (32 KiB each), ASCII and not, with and without a final newline; spans are
+// drawn at random, half of them across a chunk's edge. Damage is done to the store behind the
+// memory's back: each value is deleted, replaced by rubbish, and swapped with another of its kind,
+// and Verify of a fresh and of a warm memory has to see it.
 #include "memory/memory.h"
 
 #include <gmock/gmock.h>
@@ -40,21 +41,31 @@ std::unique_ptr<Memory> MustOpen(std::unique_ptr<ColdStore> store, const ToyMode
   return std::move(*memory);
 }
 
-std::unique_ptr<Memory> MustOpen(ColdStore& store, const ToyModel& model) { return MustOpen(Borrow(store), model); }
+std::unique_ptr<Memory> MustOpen(ColdStore& store, const ToyModel& model) {
+  return MustOpen(Borrow(store), model);
+}
 
-std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model, const RecallProfile& profile) {
-  Result<std::unique_ptr<Memory>> memory = Memory::Create(Borrow(store), "tales", model.info(), profile);
+std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model,
+                                   const RecallProfile& profile) {
+  Result<std::unique_ptr<Memory>> memory =
+      Memory::Create(Borrow(store), "tales", model.info(), profile);
   EXPECT_TRUE(memory.ok()) << memory.status().ToString();
   return std::move(*memory);
 }
 
-std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model) { return MustCreate(store, model, OneHead(model)); }
-
-Status IngestInto(Memory& memory, ToyModel& model, const std::string& name, const std::string& text) {
-  return IngestDocument(model, memory, LexicalVocabulary(model.pieces()), {name, text}, nullptr, nullptr).status();
+std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model) {
+  return MustCreate(store, model, OneHead(model));
 }
 
-DocumentId AddText(Memory& memory, const ToyModel& model, const std::string& name, const std::string& text) {
+Status IngestInto(Memory& memory, ToyModel& model, const std::string& name,
+                  const std::string& text) {
+  return IngestDocument(model, memory, LexicalVocabulary(model.pieces()), {name, text}, nullptr,
+                        nullptr)
+      .status();
+}
+
+DocumentId AddText(Memory& memory, const ToyModel& model, const std::string& name,
+                   const std::string& text) {
   const std::vector<TextChunk> chunks = *TokenizeText(model, text);
   DocumentRecord record;
   record.name = name;
@@ -72,7 +83,8 @@ TEST(Memory, IsCreatedOnceAndOpensWithItsManifest) {
   RecallProfile profile = OneHead(model);
   profile.heads = {{.layer = 4, .kv_head = 1}, {.layer = 1, .kv_head = 0}};
   { MustCreate(*store, model, profile); }
-  EXPECT_EQ(Memory::Create(Borrow(*store), "tales", model.info(), profile).status().code(), StatusCode::kAlreadyExists);
+  EXPECT_EQ(Memory::Create(Borrow(*store), "tales", model.info(), profile).status().code(),
+            StatusCode::kAlreadyExists);
   const auto memory = MustOpen(*store, model);
   const Manifest& m = memory->manifest();
   EXPECT_EQ(m.model_name, "toy");
@@ -93,7 +105,8 @@ TEST(Memory, OfAnotherModelIsRefusedWithBothNames) {
   { MustCreate(*store, mine); }
   const Status status = Memory::Open(Borrow(*store), "tales", &other.info()).status();
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
-  EXPECT_THAT(status.message(), AllOf(HasSubstr("tales"), HasSubstr("toy (0123456789abcdef)"), HasSubstr("other (fedcba9876543210)")));
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("tales"), HasSubstr("toy (0123456789abcdef)"),
+                                      HasSubstr("other (fedcba9876543210)")));
   EXPECT_TRUE(Memory::Open(Borrow(*store), "tales", nullptr).ok()) << "reading it needs no model";
 }
 
@@ -101,7 +114,8 @@ TEST(Memory, DocumentIdsAreNeverUsedTwice) {
   const auto store = NewMemStore();
   const ToyModel model;
   auto memory = MustCreate(*store, model);
-  const DocumentId a = AddText(*memory, model, "a", "one\n"), b = AddText(*memory, model, "b", "two\n");
+  const DocumentId a = AddText(*memory, model, "a", "one\n"),
+                   b = AddText(*memory, model, "b", "two\n");
   EXPECT_LT(a, b);
   ASSERT_TRUE(memory->Forget(b, "b").ok());
   EXPECT_EQ(memory->Find("b"), nullptr);
@@ -121,7 +135,8 @@ TextPlace NaivePlace(const std::string& text, const std::vector<uint64_t>& ends,
   place.bytes = {span.begin == 0 ? 0 : ends[span.begin - 1], ends[span.end - 1]};
   place.text = text.substr(place.bytes.begin, place.bytes.size());
   const auto line_of = [&](uint64_t byte) {
-    return 1 + static_cast<uint64_t>(std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(byte), '\n'));
+    return 1 + static_cast<uint64_t>(
+                   std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(byte), '\n'));
   };
   place.line_begin = line_of(place.bytes.begin);
   // The line of its last byte: a newline belongs to the line that it ends.
@@ -154,7 +169,8 @@ TEST(Memory, FindsTokensTextBytesAndLinesOfAnySpan) {
     std::mt19937_64 rng(seed);
     for (int i = 0; i < 200; ++i) {
       uint64_t begin = rng() % tokens.size(), end = begin + 1 + rng() % 300;
-      if (i % 2 == 1) begin = edges[1 + rng() % (edges.size() - 1)] - rng() % 200, end = begin + 1 + rng() % 400;
+      if (i % 2 == 1)
+        begin = edges[1 + rng() % (edges.size() - 1)] - rng() % 200, end = begin + 1 + rng() % 400;
       if (i == 0) begin = 0, end = tokens.size();
       if (i == 2) begin = 0, end = 1;
       if (i == 4) begin = tokens.size() - 1, end = tokens.size();
@@ -162,7 +178,8 @@ TEST(Memory, FindsTokensTextBytesAndLinesOfAnySpan) {
       if (i % 50 == 0) memory = MustOpen(*store, model);  // with a cold cache
       const Result<std::vector<TokenId>> got = memory->Tokens(id, span);
       ASSERT_TRUE(got.ok()) << got.status().ToString();
-      ASSERT_EQ(*got, std::vector<TokenId>(tokens.begin() + static_cast<ptrdiff_t>(span.begin), tokens.begin() + static_cast<ptrdiff_t>(span.end)));
+      ASSERT_EQ(*got, std::vector<TokenId>(tokens.begin() + static_cast<ptrdiff_t>(span.begin),
+                                           tokens.begin() + static_cast<ptrdiff_t>(span.end)));
       const Result<TextPlace> place = memory->Locate(id, span);
       ASSERT_TRUE(place.ok()) << place.status().ToString();
       const TextPlace expected = NaivePlace(text, ends, span);
@@ -191,19 +208,29 @@ TEST(Memory, GrowsSpansToWholeLinesWithinTheLimit) {
       for (uint16_t n : chunk.token_bytes) ends.push_back((ends.empty() ? 0 : ends.back()) + n);
     }
     const uint64_t count = ends.size();
-    // A line starts at token t: at the text's start and end, and where the byte before is a newline.
-    const auto starts = [&](uint64_t t) { return t == 0 || t == count || (ends[t - 1] > 0 && text[ends[t - 1] - 1] == '\n'); };
+    // A line starts at token t: at the text's start and end, and where the byte before is a
+    // newline.
+    const auto starts = [&](uint64_t t) {
+      return t == 0 || t == count || (ends[t - 1] > 0 && text[ends[t - 1] - 1] == '\n');
+    };
     std::mt19937_64 rng(seed);
     for (int i = 0; i < 300; ++i) {
       const uint64_t middle = i % 3 == 0 ? edges[1 + rng() % (edges.size() - 1)] : rng() % count;
-      const uint64_t begin = middle - std::min<uint64_t>(middle, rng() % 60), end = std::min(count, middle + 1 + rng() % 60);
+      const uint64_t begin = middle - std::min<uint64_t>(middle, rng() % 60),
+                     end = std::min(count, middle + 1 + rng() % 60);
       const auto limit = static_cast<uint32_t>(i % 4 == 0 ? 0 : rng() % 80);
       TokenSpan expected{begin, end};
       for (uint64_t t = begin + 1; t-- > 0 && begin - t <= limit;) {
-        if (starts(t)) { expected.begin = t; break; }
+        if (starts(t)) {
+          expected.begin = t;
+          break;
+        }
       }
       for (uint64_t t = end; t <= count && t - end <= limit; ++t) {
-        if (starts(t)) { expected.end = t; break; }
+        if (starts(t)) {
+          expected.end = t;
+          break;
+        }
       }
       const Result<TokenSpan> grown = memory->GrowToLines(id, {begin, end}, limit);
       ASSERT_TRUE(grown.ok()) << grown.status().ToString();
@@ -220,7 +247,8 @@ TEST(Memory, ASentenceEndsWhereALineOrASentenceDoes) {
   const std::string text = "Pi is 3.14 here. \"Who?\" she asked! No end\nconst int x = 5;\nlast";
   const DocumentId id = AddText(*memory, model, "tale", text);
   const uint64_t count = memory->Get(id).tokens;
-  const std::vector<std::string> sentences = {"Pi is 3.14 here. ", "\"Who?\"", " she asked!", " No end\n", "const int x = 5;\n", "last"};
+  const std::vector<std::string> sentences = {
+      "Pi is 3.14 here. ", "\"Who?\"", " she asked!", " No end\n", "const int x = 5;\n", "last"};
   std::set<std::string> seen;
   for (uint64_t t = 0; t < count; ++t) {
     const Result<TokenSpan> sentence = memory->SentenceAt(id, t, 64);
@@ -244,12 +272,14 @@ std::string SentenceAround(const std::string& text, const std::string& word, uin
   const DocumentId id = AddText(*memory, model, "tale", text);
   const size_t byte = text.find(word);
   for (uint64_t t = 0; t < memory->Get(id).tokens; ++t) {
-    if (memory->Locate(id, {t, t + 1})->bytes.end > byte) return memory->Locate(id, *memory->SentenceAt(id, t, reach))->text;
+    if (memory->Locate(id, {t, t + 1})->bytes.end > byte)
+      return memory->Locate(id, *memory->SentenceAt(id, t, reach))->text;
   }
   return "(not there)";
 }
 
-// Two chunks, of which either is lost: sentences of the other one are as they were, but for what reached over.
+// Two chunks, of which either is lost: sentences of the other one are as they were, but for what
+// reached over.
 TEST(Memory, DamagedTextIsOutOfASentencesReach) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
@@ -287,11 +317,14 @@ TEST(Memory, DamagedTextIsOutOfASentencesReach) {
 }
 
 TEST(Memory, OtherScriptsEndSentencesWithoutASpace) {
-  const std::string text = "\u6771\u4eac\u306f\u96e8\u3002\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d\u5927\u962a\u306f\uff1f\u96ea";
+  const std::string text =
+      "\u6771\u4eac\u306f\u96e8\u3002\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d\u5927\u962a\u306f"
+      "\uff1f\u96ea";
   EXPECT_EQ(SentenceAround(text, "\u6771", 100), "\u6771\u4eac\u306f\u96e8\u3002");
   EXPECT_EQ(SentenceAround(text, "\u90fd", 100), "\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d");
   EXPECT_EQ(SentenceAround(text, "\u962a", 100), "\u5927\u962a\u306f\uff1f");
-  EXPECT_EQ(SentenceAround("\u0939\u0948\u0964\u0915\u0939\u093e", "\u0915", 100), "\u0915\u0939\u093e");
+  EXPECT_EQ(SentenceAround("\u0939\u0948\u0964\u0915\u0939\u093e", "\u0915", 100),
+            "\u0915\u0939\u093e");
 }
 
 TEST(Memory, WithoutLinesASentenceIsAnObjectOrAnItem) {
@@ -305,13 +338,17 @@ TEST(Memory, WithoutLinesASentenceIsAnObjectOrAnItem) {
   }
   EXPECT_EQ(SentenceAround(pairs, "value20", 60), " \"key20\": \"value20\",");
   EXPECT_EQ(SentenceAround(objects, "n20", 60), "{\"id\":20,\"name\":\"n20\",\"of\":[1,2]},");
-  const std::string wide = "{\"name\":\"short\",\"value\":\"" + std::string(90, 'x') + "\",\"last\":\"y\"}";
-  EXPECT_EQ(SentenceAround(wide + "," + wide, "short", 60), "{\"name\":\"short\",") << "the object is beyond reach";
+  const std::string wide =
+      "{\"name\":\"short\",\"value\":\"" + std::string(90, 'x') + "\",\"last\":\"y\"}";
+  EXPECT_EQ(SentenceAround(wide + "," + wide, "short", 60), "{\"name\":\"short\",")
+      << "the object is beyond reach";
   EXPECT_EQ(SentenceAround(code, "v20", 60), "v20=f(1,2);");
-  EXPECT_EQ(SentenceAround(words, "word20", 24), " word17 word18 word19 word20 word21 word22 ") << "a token may end with a space";
+  EXPECT_EQ(SentenceAround(words, "word20", 24), " word17 word18 word19 word20 word21 word22 ")
+      << "a token may end with a space";
   // The document's ends are ends; a sentence's end within reach goes before what is weaker.
   EXPECT_EQ(SentenceAround(pairs, "value10", 60), "{\"key10\": \"value10\",");
-  EXPECT_EQ(SentenceAround("He said \"no\", and left. Then", "and", 60), "He said \"no\", and left. ");
+  EXPECT_EQ(SentenceAround("He said \"no\", and left. Then", "and", 60),
+            "He said \"no\", and left. ");
 }
 
 TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
@@ -343,9 +380,11 @@ TEST(Memory, LoadedIndexesFollowEveryCommit) {
   const LexicalVocabulary vocabulary(model.pieces());
   const IngestInput input{"tale", PlainText(6000, 1)};
   for (int stops = 0;; ++stops) {
-    // Stops after every pass: the segment that is open is committed again and again, each time longer.
+    // Stops after every pass: the segment that is open is committed again and again, each time
+    // longer.
     std::atomic<bool> stop{false};
-    const Result<IngestReport> r = IngestDocument(model, *memory, vocabulary, input, &stop, [&](const IngestProgress&) { stop = true; });
+    const Result<IngestReport> r = IngestDocument(model, *memory, vocabulary, input, &stop,
+                                                  [&](const IngestProgress&) { stop = true; });
     ASSERT_TRUE(r.ok()) << "after " << stops << " stops: " << r.status().ToString();
     EXPECT_EQ(memory->lexical().token_count(), memory->committed_tokens());
     EXPECT_EQ(memory->scan().token_count(), memory->committed_tokens());
@@ -361,17 +400,24 @@ TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
   const auto store = NewMemStore();
   auto memory = MustCreate(*store, model);
   ASSERT_TRUE(IngestInto(*memory, model, "first", PlainText(5000, 1)).ok());
-  ASSERT_TRUE(IngestInto(*memory, model, "tale", RandomText(40000, 2).substr(0, 36000) + "\n").ok());  // two chunks
+  // two chunks
+  ASSERT_TRUE(
+      IngestInto(*memory, model, "tale", RandomText(40000, 2).substr(0, 36000) + "\n").ok());
   // One that is unfinished has a resume state.
   std::atomic<bool> stop{false};
-  ASSERT_TRUE(IngestDocument(model, *memory, LexicalVocabulary(model.pieces()), {"unfinished", PlainText(3000, 3)}, &stop,
-                             [&](const IngestProgress&) { stop = true; }).ok());
+  ASSERT_TRUE(IngestDocument(model, *memory, LexicalVocabulary(model.pieces()),
+                             {"unfinished", PlainText(3000, 3)}, &stop,
+                             [&](const IngestProgress&) { stop = true; })
+                  .ok());
   ASSERT_TRUE(memory->Verify().ok());
   const StoreContents whole = Contents(*store);
   size_t seen = 0;
   for (const auto& [key, value] : whole) {
     const auto table = static_cast<Table>(key.first);
-    if (table == Table::kBlocks && ReadBigEndian32(std::string_view(key.second).substr(4)) % 60 != 0) continue;  // a sample
+    // a sample
+    if (table == Table::kBlocks &&
+        ReadBigEndian32(std::string_view(key.second).substr(4)) % 60 != 0)
+      continue;
     ++seen;
     for (int damage = 0; damage < 3; ++damage) {
       std::string bad = value;
@@ -383,11 +429,13 @@ TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
       if (damage != 0) {
         ASSERT_TRUE(PutValue(*store, table, key.second, bad).ok());
       }
-      SCOPED_TRACE("table " + std::to_string(key.first) + ", key of " + std::to_string(key.second.size()) + " bytes, damage " + std::to_string(damage));
+      SCOPED_TRACE("table " + std::to_string(key.first) + ", key of " +
+                   std::to_string(key.second.size()) + " bytes, damage " + std::to_string(damage));
       const bool record = table == Table::kMeta && key.second.starts_with("document/");
-      // A document whose record is gone is not there, summaries that are gone are made when they are wanted, and without its resume state an
-      // unfinished text is read anew.
-      const bool made_anew = (table == Table::kIndex && key.second.ends_with('M')) || (table == Table::kMeta && key.second.starts_with("resume/"));
+      // A document whose record is gone is not there, summaries that are gone are made when they
+      // are wanted, and without its resume state an unfinished text is read anew.
+      const bool made_anew = (table == Table::kIndex && key.second.ends_with('M')) ||
+                             (table == Table::kMeta && key.second.starts_with("resume/"));
       const bool whole_without = damage == 0 && (record || made_anew);
       if (!whole_without) {
         const Status warm = memory->Verify();
@@ -421,7 +469,9 @@ TEST(Memory, VerifySeesChunksAndSegmentsThatChangedPlaces) {
   for (const Table table : {Table::kText, Table::kIndex}) {
     std::vector<std::pair<std::string, std::string>> values;
     for (const auto& [key, value] : whole) {
-      if (key.first == static_cast<int>(table) && (table == Table::kText || key.second.back() == 'L')) values.push_back({key.second, value});
+      if (key.first == static_cast<int>(table) &&
+          (table == Table::kText || key.second.back() == 'L'))
+        values.push_back({key.second, value});
     }
     ASSERT_GE(values.size(), 2u);
     ASSERT_TRUE(PutValue(*store, table, values[0].first, values[1].second).ok());
@@ -431,7 +481,8 @@ TEST(Memory, VerifySeesChunksAndSegmentsThatChangedPlaces) {
     if (table == Table::kText) {
       EXPECT_EQ(fresh->Tokens(DocumentId{1}, {0, 10}).status().code(), StatusCode::kDataLoss);
       EXPECT_EQ(fresh->Locate(DocumentId{1}, {0, 10}).status().code(), StatusCode::kDataLoss);
-      EXPECT_EQ(fresh->Locate(DocumentId{1}, {60000, 60010}).status().code(), StatusCode::kDataLoss);
+      EXPECT_EQ(fresh->Locate(DocumentId{1}, {60000, 60010}).status().code(),
+                StatusCode::kDataLoss);
     }
     for (const auto& [key, value] : values) ASSERT_TRUE(PutValue(*store, table, key, value).ok());
   }
@@ -459,7 +510,8 @@ TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
     auto memory = MustOpen(NewFaultyStore(store.get(), {.fail_write_after = 1}), model);
     EXPECT_EQ(memory->Forget(DocumentId{1}, "tale").code(), StatusCode::kResourceExhausted);
     EXPECT_NE(memory->Find("tale"), nullptr);
-    EXPECT_EQ(IngestInto(*memory, model, "more", "more text\n").code(), StatusCode::kResourceExhausted);
+    EXPECT_EQ(IngestInto(*memory, model, "more", "more text\n").code(),
+              StatusCode::kResourceExhausted);
     EXPECT_EQ(memory->Find("more"), nullptr);
     EXPECT_TRUE(memory->Verify().ok());
   }
@@ -468,10 +520,12 @@ TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
     auto memory = MustOpen(NewFaultyStore(store.get(), {.corrupt_get_every = 3}), model);
     const Status status = memory->Verify();
     EXPECT_EQ(status.code(), StatusCode::kDataLoss);
-    EXPECT_THAT(status.message(), AllOf(HasSubstr("tales"), HasSubstr("block d=1 b=2"), HasSubstr("checksum")));
+    EXPECT_THAT(status.message(),
+                AllOf(HasSubstr("tales"), HasSubstr("block d=1 b=2"), HasSubstr("checksum")));
   }
   for (uint64_t n = 1; n < 6; ++n) {
-    auto memory = Memory::Open(NewFaultyStore(store.get(), {.fail_get_after = n}), "tales", &model.info());
+    auto memory =
+        Memory::Open(NewFaultyStore(store.get(), {.fail_get_after = n}), "tales", &model.info());
     const Status status = memory.ok() ? (*memory)->Verify() : memory.status();
     EXPECT_EQ(status.code(), StatusCode::kDataLoss) << n << ": " << status.ToString();
   }
@@ -530,10 +584,13 @@ TEST(Memory, ScansADocumentWhoseListsAreDamagedUntilTheyAreMadeAgain) {
   ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
   const DocumentId id = memory->documents()[0].id;
   std::string key;
-  ASSERT_TRUE(store->Scan(Table::kIndex, "", "\xff", [&](std::string_view k, std::string_view) {
-    if (k.back() == 'F') key = std::string(k);
-    return true;
-  }).ok());
+  ASSERT_TRUE(store
+                  ->Scan(Table::kIndex, "", "\xff",
+                         [&](std::string_view k, std::string_view) {
+                           if (k.back() == 'F') key = std::string(k);
+                           return true;
+                         })
+                  .ok());
   ASSERT_FALSE(key.empty());
   const std::string whole = *store->Get(Table::kIndex, key);
   std::string bytes = whole;
@@ -559,7 +616,9 @@ TEST(Memory, ListsThatAStoreDoesNotTakeServeWhileItIsOpen) {
   const auto store = NewMemStore();
   ToyModel model(Tiny());
   ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "long", PlainText(9000, 1)).ok());
-  const auto memory = std::move(Memory::Open(NewFaultyStore(store.get(), {.fail_write_after = 1}), "tales", &model.info())).value();
+  const auto memory = std::move(Memory::Open(NewFaultyStore(store.get(), {.fail_write_after = 1}),
+                                             "tales", &model.info()))
+                          .value();
   memory->UseLists(kAlways);
   ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
   EXPECT_TRUE(memory->HasLists(memory->documents()[0].id));

@@ -1,10 +1,13 @@
-// PlanRecall on memories whose indexes are made by hand: no model runs, so it is known where the evidence stands.
+// PlanRecall on memories whose indexes are made by hand: no model runs, so it is known where the
+// evidence stands.
 //
-// What must hold: a needle is whole inside one span, wherever it stands relative to block edges (all 64 offsets), by the words
-// alone, by the heads alone, and by both; and whatever the indexes say, spans never overlap, are no more than asked for, lie in
-// committed text, and come in order. Random memories draw keys from a normal distribution scaled by 0 to 6: from heads that look
+// What must hold: a needle is whole inside one span, wherever it stands relative to block edges
+// (all 64 offsets), by the words alone, by the heads alone, and by both; and whatever the indexes
+// say, spans never overlap, are no more than asked for, lie in committed text, and come in order.
+// Random memories draw keys from a normal distribution scaled by 0 to 6: from heads that look
 // everywhere to heads that look at one token.
-// Sizes: tokens are nearly bytes here, so 3,000 to 9,000 byte texts are one to three index segments.
+// Sizes: tokens are nearly bytes here, so 3,000 to 9,000 byte texts are one to three index
+// segments.
 #include "memory/recall_planner.h"
 
 #include <gmock/gmock.h>
@@ -48,7 +51,8 @@ struct HandMade {
     memory = std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile)).value();
   }
   // Commits the first `committed` tokens (all when 0).
-  DocumentId Add(const std::string& name, const std::string& text, const KeyOf& key, uint64_t committed = 0) {
+  DocumentId Add(const std::string& name, const std::string& text, const KeyOf& key,
+                 uint64_t committed = 0) {
     const std::vector<TextChunk> chunks = *TokenizeText(model, text);
     DocumentRecord record;
     record.name = name;
@@ -62,13 +66,14 @@ struct HandMade {
       if (!profile.heads.empty()) {
         std::vector<float> row;
         scan = std::make_shared<const ScanSegment>(ScanSegment::Build(
-            id, static_cast<uint32_t>(begin / kBlockTokens), end - begin, static_cast<uint32_t>(profile.heads.size()), kDim,
-            [&](uint32_t head, uint64_t token) {
+            id, static_cast<uint32_t>(begin / kBlockTokens), end - begin,
+            static_cast<uint32_t>(profile.heads.size()), kDim, [&](uint32_t head, uint64_t token) {
               row = key(head, begin + token);
               return row.data();
             }));
       }
-      const std::vector<TokenId> before = *memory->Tokens(id, {begin - std::min<uint64_t>(begin, 16), begin});
+      const std::vector<TokenId> before =
+          *memory->Tokens(id, {begin - std::min<uint64_t>(begin, 16), begin});
       auto lexical = std::make_shared<const LexicalSegment>(
           LexicalSegment::Build(vocabulary, id, begin, before, *memory->Tokens(id, {begin, end})));
       const Status status = memory->Commit(id, end, scan, lexical, nullptr, nullptr);
@@ -82,7 +87,9 @@ struct HandMade {
     EXPECT_TRUE(plan.ok()) << plan.status().ToString();
     return plan.ok() ? *plan : RecallPlan{};
   }
-  std::vector<LexicalWord> Words(const std::string& question) { return vocabulary.Words(*model.Tokenize(question, false)); }
+  std::vector<LexicalWord> Words(const std::string& question) {
+    return vocabulary.Words(*model.Tokenize(question, false));
+  }
 };
 
 // One query row per head along the first axis; keys look that way with the given strength.
@@ -118,8 +125,10 @@ void ExpectLawful(const HandMade& h, const RecallPlan& plan, uint32_t spans_max)
     EXPECT_LE(a.score, 1.0);
     for (size_t j = 0; j < i; ++j) {
       const PlannedSpan& b = plan.spans[j];
-      EXPECT_FALSE(a.document == b.document && a.tokens.begin < b.tokens.end && b.tokens.begin < a.tokens.end)
-          << a.tokens.begin << ".." << a.tokens.end << " overlaps " << b.tokens.begin << ".." << b.tokens.end;
+      EXPECT_FALSE(a.document == b.document && a.tokens.begin < b.tokens.end &&
+                   b.tokens.begin < a.tokens.end)
+          << a.tokens.begin << ".." << a.tokens.end << " overlaps " << b.tokens.begin << ".."
+          << b.tokens.end;
     }
   }
   if (!plan.spans.empty()) {
@@ -142,8 +151,8 @@ TokenSpan TokensOf(Memory& memory, DocumentId id, ByteSpan bytes) {
 // `lines`: with newlines near, to which spans grow, or in one endless line.
 void ExpectNeedleIsWhole(uint32_t heads, bool words, bool lines) {
   for (size_t offset = 0; offset < 64; ++offset) {
-    SCOPED_TRACE("offset " + std::to_string(offset) + ", heads " + std::to_string(heads) + ", words " + std::to_string(words) +
-                 ", lines " + std::to_string(lines));
+    SCOPED_TRACE("offset " + std::to_string(offset) + ", heads " + std::to_string(heads) +
+                 ", words " + std::to_string(words) + ", lines " + std::to_string(lines));
     HandMade h(heads);
     std::string text = PlainText(3000, 7);
     if (!lines) std::replace(text.begin(), text.end(), '\n', ' ');
@@ -153,7 +162,8 @@ void ExpectNeedleIsWhole(uint32_t heads, bool words, bool lines) {
     const DocumentId id = h.Add("tale", text, [&](uint32_t, uint64_t token) {
       if (needle.empty()) needle = TokensOf(*h.memory, DocumentId{1}, bytes);
       // The heads look at the middle of the needle.
-      return std::vector<float>{token == (needle.begin + needle.end) / 2 ? 12.0f : 0.0f, 0, 0, 0, 0, 0, 0, 0};
+      return std::vector<float>{
+          token == (needle.begin + needle.end) / 2 ? 12.0f : 0.0f, 0, 0, 0, 0, 0, 0, 0};
     });
     if (needle.empty()) needle = TokensOf(*h.memory, id, bytes);
     ASSERT_GE(needle.size(), 30u);
@@ -165,8 +175,10 @@ void ExpectNeedleIsWhole(uint32_t heads, bool words, bool lines) {
     ASSERT_FALSE(plan.spans.empty());
     const TokenSpan& best = plan.spans[0].tokens;
     EXPECT_TRUE(best.begin <= needle.begin && needle.end <= best.end)
-        << "needle " << needle.begin << ".." << needle.end << ", best span " << best.begin << ".." << best.end;
-    EXPECT_NE(h.memory->Locate(id, best)->text.find("number of Methuselah is 7350194"), std::string::npos);
+        << "needle " << needle.begin << ".." << needle.end << ", best span " << best.begin << ".."
+        << best.end;
+    EXPECT_NE(h.memory->Locate(id, best)->text.find("number of Methuselah is 7350194"),
+              std::string::npos);
     if (heads > 0) {
       EXPECT_GT(plan.Coverage(), 0.9);
     } else {
@@ -198,7 +210,10 @@ TEST(RecallPlanner, NeedleAtTheTextsVeryBeginningAndEndIsWhole) {
     const DocumentId id = h.Add("tale", text, nullptr);
     const RecallPlan plan = h.Plan({h.Words(kQuestion), {}});
     ASSERT_FALSE(plan.spans.empty());
-    EXPECT_NE(h.memory->Locate(id, plan.spans[0].tokens)->text.find(needle.substr(0, needle.size() - 1)), std::string::npos) << at_end;
+    EXPECT_NE(
+        h.memory->Locate(id, plan.spans[0].tokens)->text.find(needle.substr(0, needle.size() - 1)),
+        std::string::npos)
+        << at_end;
   }
 }
 
@@ -213,13 +228,16 @@ TEST(RecallPlanner, EmptyMemoryAndEmptyQuestionGiveNoSpans) {
   HandMade h(0);
   h.Add("tale", PlainText(2000, 1), nullptr);
   EXPECT_TRUE(h.Plan({}).spans.empty());
-  EXPECT_TRUE(h.Plan({h.Words("Zyzzyva quokka"), {}}).spans.empty()) << "words that the memory does not hold";
+  EXPECT_TRUE(h.Plan({h.Words("Zyzzyva quokka"), {}}).spans.empty())
+      << "words that the memory does not hold";
   EXPECT_TRUE(h.Plan({h.Words("the stone"), {}}, 0).spans.empty()) << "no spans asked for";
 }
 
 TEST(RecallPlanner, AProfileThatWeighsNothingRecallsNothing) {
   HandMade h(2);
-  h.Add("tale", PlainText(2000, 1), [](uint32_t, uint64_t token) { return std::vector<float>(kDim, token % 7 == 0 ? 1.0f : 0.0f); });
+  h.Add("tale", PlainText(2000, 1), [](uint32_t, uint64_t token) {
+    return std::vector<float>(kDim, token % 7 == 0 ? 1.0f : 0.0f);
+  });
   h.profile.lexical_weight = 0;
   h.profile.heads[0].weight = h.profile.heads[1].weight = 0;
   const RecallPlan plan = h.Plan({h.Words("stone river"), AxisQueries(2)});
@@ -240,21 +258,28 @@ TEST(RecallPlanner, SpansAreLawfulWhateverTheIndexesSay) {
     const size_t documents = 1 + rng() % 4;
     for (size_t d = 0; d < documents; ++d) {
       const size_t bytes = 100 + rng() % 9000;
-      const std::string text = d % 2 == 0 ? PlainText(bytes, seed * 10 + d) : RandomText(bytes, seed * 10 + d);
+      const std::string text =
+          d % 2 == 0 ? PlainText(bytes, seed * 10 + d) : RandomText(bytes, seed * 10 + d);
       const uint64_t tokens = [&] {
         const std::vector<TextChunk> chunks = *TokenizeText(h.model, text);
         return chunks.back().token_begin + chunks.back().tokens.size();
       }();
       // Every third document is unfinished: its end is text, but not memory yet.
-      h.Add("tale " + std::to_string(d), text, [&](uint32_t, uint64_t) {
-        std::vector<float> key(kDim);
-        for (float& x : key) x = strength * normal(rng);
-        return key;
-      }, d == 2 && tokens > 640 ? 640 : 0);
+      h.Add(
+          "tale " + std::to_string(d), text,
+          [&](uint32_t, uint64_t) {
+            std::vector<float> key(kDim);
+            for (float& x : key) x = strength * normal(rng);
+            return key;
+          },
+          d == 2 && tokens > 640 ? 640 : 0);
     }
     for (int question = 0; question < 4; ++question) {
       RecallQuery query;
-      if (question != 1) query.words = h.Words(question == 2 ? "the camel and the elder by the well, number 7 stone tent" : "Which key is 日本 and the river?");
+      if (question != 1)
+        query.words =
+            h.Words(question == 2 ? "the camel and the elder by the well, number 7 stone tent"
+                                  : "Which key is 日本 and the river?");
       for (uint32_t head = 0; head < heads; ++head) {
         ScanQuery q = AxisQueries(heads)[head];
         q.rows = 1 + static_cast<uint32_t>(rng() % 9);
@@ -263,7 +288,8 @@ TEST(RecallPlanner, SpansAreLawfulWhateverTheIndexesSay) {
         q.row_weight.assign(q.rows, 1.0f);
         query.heads.push_back(std::move(q));
       }
-      for (const uint32_t spans_max : {1u, 3u, 8u, 64u}) ExpectLawful(h, h.Plan(query, spans_max), spans_max);
+      for (const uint32_t spans_max : {1u, 3u, 8u, 64u})
+        ExpectLawful(h, h.Plan(query, spans_max), spans_max);
     }
   }
 }
@@ -275,7 +301,8 @@ DocumentId AddPlaces(HandMade& h, const std::vector<std::pair<size_t, std::strin
   return h.Add("tale", text, nullptr);
 }
 
-// A span reaches 32 tokens before and 80 after a place, so places 113 to 160 tokens apart would leave up to 48 between them.
+// A span reaches 32 tokens before and 80 after a place, so places 113 to 160 tokens apart would
+// leave up to 48 between them.
 TEST(RecallPlanner, NearSpansAreJoinedWithWhatLiesBetween) {
   for (const size_t distance : {100, 120, 140, 159, 165, 220, 400}) {
     SCOPED_TRACE(distance);
@@ -285,14 +312,20 @@ TEST(RecallPlanner, NearSpansAreJoinedWithWhatLiesBetween) {
     ExpectLawful(h, plan, 8);
     ASSERT_FALSE(plan.spans.empty());
     const std::string best = h.memory->Locate(plan.spans[0].document, plan.spans[0].tokens)->text;
-    EXPECT_EQ(best.find("Methuselah") != std::string::npos && best.find("quokka") != std::string::npos, distance < 160) << best;
+    EXPECT_EQ(
+        best.find("Methuselah") != std::string::npos && best.find("quokka") != std::string::npos,
+        distance < 160)
+        << best;
   }
 }
 
 TEST(RecallPlanner, NearSpansTouchWhereOneWouldBeTooLong) {
   HandMade h(0);
-  AddPlaces(h, {{1000, " Methuselah Nebuchadnezzar Mesopotamia "}, {1140, " quokka wombat "}, {1280, " Zyzzyva "}});
-  const RecallPlan plan = h.Plan({h.Words("Methuselah Nebuchadnezzar Mesopotamia quokka wombat Zyzzyva"), {}});
+  AddPlaces(h, {{1000, " Methuselah Nebuchadnezzar Mesopotamia "},
+                {1140, " quokka wombat "},
+                {1280, " Zyzzyva "}});
+  const RecallPlan plan =
+      h.Plan({h.Words("Methuselah Nebuchadnezzar Mesopotamia quokka wombat Zyzzyva"), {}});
   ExpectLawful(h, plan, 8);
   ASSERT_EQ(plan.spans.size(), 2u);
   EXPECT_EQ(plan.spans[1].tokens.begin, plan.spans[0].tokens.end);
@@ -310,7 +343,9 @@ TEST(RecallPlanner, ARelatedWordFindsASpanAndSaysSo) {
   };
   const RecallPlan without = made.Plan(query);
   EXPECT_TRUE(std::none_of(without.spans.begin(), without.spans.end(), holds));
-  query.related = {{.stem = made.Words("physician")[0].Stem(), .of = made.Words("doctor")[0].Stem(), .weight = 0.7}};
+  query.related = {{.stem = made.Words("physician")[0].Stem(),
+                    .of = made.Words("doctor")[0].Stem(),
+                    .weight = 0.7}};
   const RecallPlan plan = made.Plan(query);
   ASSERT_FALSE(plan.spans.empty());
   EXPECT_TRUE(holds(plan.spans[0]));
@@ -329,7 +364,8 @@ TEST(RecallPlanner, SpansComeFromAllDocuments) {
   ExpectLawful(h, plan, 8);
   std::vector<DocumentId> found;
   for (const PlannedSpan& s : plan.spans) {
-    if (h.memory->Locate(s.document, s.tokens)->text.find("Methuselah") != std::string::npos) found.push_back(s.document);
+    if (h.memory->Locate(s.document, s.tokens)->text.find("Methuselah") != std::string::npos)
+      found.push_back(s.document);
   }
   EXPECT_THAT(found, testing::UnorderedElementsAre(DocumentId{1}, DocumentId{3}, DocumentId{4}));
 }
@@ -351,8 +387,10 @@ TEST(RecallPlanner, CoverageIsTheMassOfTheTokensInsideTheSpans) {
     const ScanResult scan = h.memory->scan().Query(q, 1000, SerialFor);
     for (const PlannedSpan& s : plan.spans) {
       for (uint64_t t = s.tokens.begin; t < s.tokens.end; ++t) {
-        const std::vector<float> mass = h.memory->scan().TokenMass(q, scan, {s.document, static_cast<uint32_t>(t / 64)});
-        expected += mass[t % 64] / (scan.weight_sum - scan.sink_score) / 2;  // what sinks hold says nothing
+        const std::vector<float> mass =
+            h.memory->scan().TokenMass(q, scan, {s.document, static_cast<uint32_t>(t / 64)});
+        // what sinks hold says nothing
+        expected += mass[t % 64] / (scan.weight_sum - scan.sink_score) / 2;
       }
     }
   }
@@ -365,13 +403,15 @@ TEST(RecallPlanner, AskedWithAnotherProfileThanTheMemorysItStillPlans) {
   HandMade h(2);
   std::string text = PlainText(2000, 1);
   text.insert(900, kNeedle);
-  const DocumentId id = h.Add("tale", text, [](uint32_t, uint64_t) { return std::vector<float>(kDim, 0.0f); });
+  const DocumentId id =
+      h.Add("tale", text, [](uint32_t, uint64_t) { return std::vector<float>(kDim, 0.0f); });
   for (uint32_t heads : {0u, 1u}) {
     h.profile = Profile(heads);
     const RecallPlan plan = h.Plan({h.Words(kQuestion), AxisQueries(2)});
     ExpectLawful(h, plan, 8);
     ASSERT_FALSE(plan.spans.empty());
-    EXPECT_NE(h.memory->Locate(id, plan.spans[0].tokens)->text.find("Methuselah is 7350194"), std::string::npos);
+    EXPECT_NE(h.memory->Locate(id, plan.spans[0].tokens)->text.find("Methuselah is 7350194"),
+              std::string::npos);
   }
 }
 

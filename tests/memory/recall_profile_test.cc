@@ -15,7 +15,8 @@ using testing::HasSubstr;
 
 std::vector<std::filesystem::path> ShippedFiles() {
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(LONGHOLD_SOURCE_DIR) / "memory/profiles")) {
+  for (const auto& entry : std::filesystem::directory_iterator(
+           std::filesystem::path(LONGHOLD_SOURCE_DIR) / "memory/profiles")) {
     if (entry.path().extension() == ".json") files.push_back(entry.path());
   }
   return files;
@@ -79,7 +80,8 @@ TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
       EXPECT_FALSE(p.Matches(m)) << i;
       EXPECT_EQ(RecallProfile::For(m).name, kGenericProfile);
       EXPECT_TRUE(RecallProfile::For(m).heads.empty());
-      EXPECT_EQ(RecallProfile::For(m).look_spans + RecallProfile::For(m).reread_tokens, 0u) << "nothing that takes a large model seconds";
+      EXPECT_EQ(RecallProfile::For(m).look_spans + RecallProfile::For(m).reread_tokens, 0u)
+          << "nothing that takes a large model seconds";
     }
   }
 }
@@ -111,7 +113,8 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
     EXPECT_EQ(back->look_spans, p.look_spans);
   }
   // Every key away from its default.
-  const std::string all = R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
+  const std::string all =
+      R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
     "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "related_weight": 0.375, "gate": 3.5, "look_spans": 3, "look_prior": 1.5,
     "look_scale": 2.5, "abstain_support": 0.5, "abstain_found": 0.75, "reread_tokens": 77, "follow_hops": 3, "follow_spans": 7, "follow_refreshes": 1,
     "spans_max": 5, "span_score_min": 0.125, "span_tokens": 64, "window_tokens": 128, "sink_tokens": 128,
@@ -120,16 +123,38 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
   ASSERT_TRUE(p.ok()) << p.status().ToString();
   EXPECT_EQ(p->calibration, R"({"seed":3})");
   const std::string written = p->ToJson();
-  for (const char* part : {"a \\\"b\\\"", "\"weight\": 0.25", "\"head_weight\": 0.5", "\"lexical_weight\": 0.75", "\"related_weight\": 0.375", "\"gate\": 3.5", "\"look_spans\": 3",
-                           "\"look_prior\": 1.5", "\"abstain_support\": 0.5", "\"abstain_found\": 0.75", "\"reread_tokens\": 77", "\"follow_hops\": 3", "\"follow_spans\": 7", "\"follow_refreshes\": 1", "\"look_scale\": 2.5", "\"spans_max\": 5", "\"span_score_min\": 0.125", "\"span_tokens\": 64",
-                           "\"window_tokens\": 128", "\"sink_tokens\": 128", "\"vocab_size\": 9", "{\"seed\":3}"}) {
+  for (const char* part : {"a \\\"b\\\"",
+                           "\"weight\": 0.25",
+                           "\"head_weight\": 0.5",
+                           "\"lexical_weight\": 0.75",
+                           "\"related_weight\": 0.375",
+                           "\"gate\": 3.5",
+                           "\"look_spans\": 3",
+                           "\"look_prior\": 1.5",
+                           "\"abstain_support\": 0.5",
+                           "\"abstain_found\": 0.75",
+                           "\"reread_tokens\": 77",
+                           "\"follow_hops\": 3",
+                           "\"follow_spans\": 7",
+                           "\"follow_refreshes\": 1",
+                           "\"look_scale\": 2.5",
+                           "\"spans_max\": 5",
+                           "\"span_score_min\": 0.125",
+                           "\"span_tokens\": 64",
+                           "\"window_tokens\": 128",
+                           "\"sink_tokens\": 128",
+                           "\"vocab_size\": 9",
+                           "{\"seed\":3}"}) {
     EXPECT_THAT(written, HasSubstr(part));
   }
   EXPECT_EQ(RecallProfile::Parse(written, "again.json")->ToJson(), written);
 }
 
 TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
-  const struct { const char* json; const char* key; } kCases[] = {
+  const struct {
+    const char* json;
+    const char* key;
+  } kCases[] = {
       {R"({"nmae": "x"})", "nmae"},
       {R"({"name": 3})", "name"},
       {R"({"architecture": ["llama"]})", "architecture"},

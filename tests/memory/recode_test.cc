@@ -1,4 +1,5 @@
-// Coding a memory's blocks anew: what is coded and what is left, what a kill leaves, damage to blocks and to the archive's basis.
+// Coding a memory's blocks anew: what is coded and what is left, what a kill leaves, damage to
+// blocks and to the archive's basis.
 #include <gtest/gtest.h>
 
 #include "memory/ingest.h"
@@ -13,20 +14,26 @@ namespace longhold {
 namespace {
 
 struct World : Tales {
-  // A document of somewhat more than that many tokens that is complete and, with `stopped`, one that is not.
-  std::unique_ptr<ColdStore> Ingested(uint64_t tokens, std::string_view codec, bool stopped = false) {
+  // A document of somewhat more than that many tokens that is complete and, with `stopped`, one
+  // that is not.
+  std::unique_ptr<ColdStore> Ingested(uint64_t tokens, std::string_view codec,
+                                      bool stopped = false) {
     auto store = NewMemStore();
     RecallProfile profile;
     profile.name = "toy";
     profile.heads = {{.layer = 0, .kv_head = 0}};
     profile.window_tokens = 64;
-    const auto memory = std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile, codec)).value();
-    EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {"whole", RandomText(3 * tokens, 1)}, nullptr, nullptr).ok());
+    const auto memory =
+        std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile, codec)).value();
+    EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {"whole", RandomText(3 * tokens, 1)},
+                               nullptr, nullptr)
+                    .ok());
     std::atomic<bool> stop{false};
     if (stopped) {
-      EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {"stopped", RandomText(9000, 2)}, &stop, [&](const IngestProgress& p) {
-        stop = p.tokens_done >= 1024;
-      }).ok());
+      EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {"stopped", RandomText(9000, 2)},
+                                 &stop,
+                                 [&](const IngestProgress& p) { stop = p.tokens_done >= 1024; })
+                      .ok());
     }
     return store;
   }
@@ -36,7 +43,8 @@ const std::function<void(uint64_t, uint64_t)> kNobody;
 
 uint64_t BlockBytes(ColdStore& store) {
   uint64_t bytes = 0;
-  for (const auto& [key, value] : Contents(store)) bytes += key.first == static_cast<int>(Table::kBlocks) ? value.size() : 0;
+  for (const auto& [key, value] : Contents(store))
+    bytes += key.first == static_cast<int>(Table::kBlocks) ? value.size() : 0;
   return bytes;
 }
 
@@ -65,7 +73,8 @@ TEST(Recode, ArchivesCompleteDocumentsAndLeavesSinksAndUnfinishedOnes) {
   EXPECT_EQ(memory->manifest().codec, "archive");
   for (const auto& [key, value] : Contents(*store)) {
     if (key.first != static_cast<int>(Table::kBlocks)) continue;
-    const bool coded = key.second.starts_with(BlockKeyOf(whole, 0).substr(0, 4)) && key.second != BlockKeyOf(whole, 0);
+    const bool coded = key.second.starts_with(BlockKeyOf(whole, 0).substr(0, 4)) &&
+                       key.second != BlockKeyOf(whole, 0);
     EXPECT_EQ(CodecOf(value), coded ? 3 : 1);
     if (!coded) {
       EXPECT_EQ(value, before.at(key));
@@ -77,9 +86,12 @@ TEST(Recode, ArchivesCompleteDocumentsAndLeavesSinksAndUnfinishedOnes) {
   EXPECT_TRUE(again->Verify().ok()) << again->Verify().ToString();
   EXPECT_EQ(again->Recode("archive", SerialFor, nullptr, kNobody)->blocks_coded, 0u);
   // The unfinished document is read to its end, in the archive's codec.
-  ASSERT_TRUE(IngestDocument(world.model, *again, world.vocabulary, {"stopped", RandomText(9000, 2)}, nullptr, nullptr).ok());
+  ASSERT_TRUE(IngestDocument(world.model, *again, world.vocabulary,
+                             {"stopped", RandomText(9000, 2)}, nullptr, nullptr)
+                  .ok());
   const uint32_t stopped = static_cast<uint32_t>(again->Find("stopped")->id);
-  EXPECT_EQ(CodecOf(Contents(*store).at({static_cast<int>(Table::kBlocks), BlockKeyOf(stopped, 40)})), 3);
+  EXPECT_EQ(
+      CodecOf(Contents(*store).at({static_cast<int>(Table::kBlocks), BlockKeyOf(stopped, 40)})), 3);
   EXPECT_TRUE(again->Verify().ok()) << again->Verify().ToString();
 }
 
@@ -106,9 +118,12 @@ TEST(Recode, WithTooLittleTextSaysSoAndArchivesWhenThereIsMore) {
   World world;
   const auto store = world.Ingested(1500, "exact");
   const auto memory = world.Open(*store);
-  EXPECT_EQ(memory->Recode("archive", SerialFor, nullptr, kNobody).status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(memory->Recode("archive", SerialFor, nullptr, kNobody).status().code(),
+            StatusCode::kFailedPrecondition);
   EXPECT_TRUE(memory->Verify().ok());
-  ASSERT_TRUE(IngestDocument(world.model, *memory, world.vocabulary, {"more", RandomText(15000, 3)}, nullptr, nullptr).ok());
+  ASSERT_TRUE(IngestDocument(world.model, *memory, world.vocabulary, {"more", RandomText(15000, 3)},
+                             nullptr, nullptr)
+                  .ok());
   const Result<RecodeReport> report = memory->Recode("archive", SerialFor, nullptr, kNobody);
   ASSERT_TRUE(report.ok()) << report.status().ToString();
   EXPECT_GT(report->blocks_coded, 0u);
@@ -121,7 +136,8 @@ TEST(Recode, StoppedOrKilledItLeavesAWholeMemoryAndGoesOn) {
   const auto stopped = world.Ingested(5000, "exact");
   {
     std::atomic<bool> stop{false};
-    const Result<RecodeReport> r = world.Open(*stopped)->Recode("archive", SerialFor, &stop, [&](uint64_t, uint64_t) { stop = true; });
+    const Result<RecodeReport> r = world.Open(*stopped)->Recode(
+        "archive", SerialFor, &stop, [&](uint64_t, uint64_t) { stop = true; });
     EXPECT_EQ(r.status().code(), StatusCode::kCancelled);
   }
   EXPECT_TRUE(world.Open(*stopped)->Verify().ok());
@@ -131,7 +147,9 @@ TEST(Recode, StoppedOrKilledItLeavesAWholeMemoryAndGoesOn) {
   for (;; ++writes) {
     SCOPED_TRACE(writes);
     const auto store = world.Ingested(5000, "exact");
-    const bool done = world.Open(NewFaultyStore(store.get(), {.fail_write_after = writes}))->Recode("archive", SerialFor, nullptr, kNobody).ok();
+    const bool done = world.Open(NewFaultyStore(store.get(), {.fail_write_after = writes}))
+                          ->Recode("archive", SerialFor, nullptr, kNobody)
+                          .ok();
     if (done) break;
     ASSERT_TRUE(world.Open(*store)->Verify().ok());
     ASSERT_TRUE(world.Open(*store)->Recode("archive", SerialFor, nullptr, kNobody).ok());
@@ -143,14 +161,17 @@ TEST(Recode, StoppedOrKilledItLeavesAWholeMemoryAndGoesOn) {
 TEST(Recode, LeavesBlocksThatCannotBeRead) {
   World world;
   const auto store = world.Ingested(5000, "exact");
-  const std::string key = BlockKeyOf(static_cast<uint32_t>(world.Open(*store)->Find("whole")->id), 7);
+  const std::string key =
+      BlockKeyOf(static_cast<uint32_t>(world.Open(*store)->Find("whole")->id), 7);
   std::string damaged = Contents(*store).at({static_cast<int>(Table::kBlocks), key});
   damaged[100] = static_cast<char>(damaged[100] ^ 1);
   ASSERT_TRUE(PutValue(*store, Table::kBlocks, key, damaged).ok());
-  const Result<RecodeReport> report = world.Open(*store)->Recode("archive", SerialFor, nullptr, kNobody);
+  const Result<RecodeReport> report =
+      world.Open(*store)->Recode("archive", SerialFor, nullptr, kNobody);
   ASSERT_TRUE(report.ok()) << report.status().ToString();
   EXPECT_EQ(report->blocks_lost, 1u);
-  EXPECT_GE(report->blocks_coded, report->blocks - 2);  // the last one's few tokens may take no less in a basis
+  // the last one's few tokens may take no less in a basis
+  EXPECT_GE(report->blocks_coded, report->blocks - 2);
   EXPECT_EQ(Contents(*store).at({static_cast<int>(Table::kBlocks), key}), damaged);
 }
 
@@ -171,10 +192,13 @@ TEST(Recode, ADamagedBasisIsToldAndCostsOnlyArchivedBlocks) {
   EXPECT_TRUE(memory->LoadIndexes().ok());
   EXPECT_TRUE(memory->Locate(id, {4500, 4600}).ok());
   // More text is kept in the default codec, and what is left of the basis stays.
-  ASSERT_TRUE(IngestDocument(world.model, *memory, world.vocabulary, {"more", RandomText(15000, 3)}, nullptr, nullptr).ok());
+  ASSERT_TRUE(IngestDocument(world.model, *memory, world.vocabulary, {"more", RandomText(15000, 3)},
+                             nullptr, nullptr)
+                  .ok());
   EXPECT_EQ(Contents(*store).at({static_cast<int>(Table::kMeta), "basis"}), basis);
   EXPECT_TRUE(memory->LoadBlock({memory->Find("more")->id, 70}).ok());
-  EXPECT_EQ(memory->Recode("archive", SerialFor, nullptr, kNobody).status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(memory->Recode("archive", SerialFor, nullptr, kNobody).status().code(),
+            StatusCode::kDataLoss);
 }
 
 }  // namespace

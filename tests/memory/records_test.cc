@@ -1,9 +1,10 @@
 // Records against themselves after a round trip, and against damage.
 //
-// Every record is cut at every byte and has every bit flipped: each must be data_loss (the checksum finds it), never a
-// crash and never another record. Then the checksum is set right again over damaged bytes, so that the verifier and the
-// checks behind it have to find what a hostile or broken writer left: any result but a crash will do.
-// Sizes: records of some hundred bytes, so that all of this takes well under a second.
+// Every record is cut at every byte and has every bit flipped: each must be data_loss (the checksum
+// finds it), never a crash and never another record. Then the checksum is set right again over
+// damaged bytes, so that the verifier and the checks behind it have to find what a hostile or
+// broken writer left: any result but a crash will do. Sizes: records of some hundred bytes, so that
+// all of this takes well under a second.
 #include "memory/records.h"
 
 #include <gmock/gmock.h>
@@ -79,10 +80,14 @@ struct Kind {
 };
 
 std::vector<Kind> Kinds() {
-  return {{"manifest", Encode(SomeManifest()), [](std::string_view b) { return DecodeManifest(b).status(); }},
-          {"document", Encode(SomeDocument()), [](std::string_view b) { return DecodeDocument(b).status(); }},
-          {"text", Encode(SomeChunk()), [](std::string_view b) { return DecodeTextChunk(b).status(); }},
-          {"resume", Encode(SomeResume()), [](std::string_view b) { return DecodeResume(b).status(); }}};
+  return {
+      {"manifest", Encode(SomeManifest()),
+       [](std::string_view b) { return DecodeManifest(b).status(); }},
+      {"document", Encode(SomeDocument()),
+       [](std::string_view b) { return DecodeDocument(b).status(); }},
+      {"text", Encode(SomeChunk()), [](std::string_view b) { return DecodeTextChunk(b).status(); }},
+      {"resume", Encode(SomeResume()),
+       [](std::string_view b) { return DecodeResume(b).status(); }}};
 }
 
 // The record with `body` in place of its own, under a right checksum.
@@ -123,7 +128,8 @@ TEST(Records, ManifestComesBackAsItWas) {
   EXPECT_EQ(r->window_tokens, m.window_tokens);
   EXPECT_EQ(r->next_document, m.next_document);
   EXPECT_EQ(r->index_generation, m.index_generation);
-  EXPECT_EQ(DecodeManifest(Encode(Manifest{})).status().code(), StatusCode::kDataLoss) << "a memory has a shape";
+  EXPECT_EQ(DecodeManifest(Encode(Manifest{})).status().code(), StatusCode::kDataLoss)
+      << "a memory has a shape";
   Manifest reindexed = m;
   reindexed.index_generation = 3;
   EXPECT_EQ(DecodeManifest(Encode(reindexed))->index_generation, 3u);
@@ -171,7 +177,8 @@ TEST(Records, TextChunkComesBackAsItWas) {
 }
 
 TEST(Records, ResumeStateComesBackAsItWas) {
-  for (const ResumeRecord& s : {SomeResume(), ResumeRecord{}, ResumeRecord{1ull << 40, std::string(3 << 20, 'x')}}) {
+  for (const ResumeRecord& s :
+       {SomeResume(), ResumeRecord{}, ResumeRecord{1ull << 40, std::string(3 << 20, 'x')}}) {
     const Result<ResumeRecord> r = DecodeResume(Encode(s));
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_EQ(r->tokens, s.tokens);
@@ -187,7 +194,9 @@ TEST(Records, TruncationAnywhereIsDataLoss) {
   for (const Kind& kind : Kinds()) {
     ASSERT_TRUE(kind.decode(kind.bytes).ok());
     for (size_t n = 0; n < kind.bytes.size(); ++n) {
-      ASSERT_EQ(kind.decode(std::string_view(kind.bytes).substr(0, n)).code(), StatusCode::kDataLoss) << kind.name << " cut at " << n;
+      ASSERT_EQ(kind.decode(std::string_view(kind.bytes).substr(0, n)).code(),
+                StatusCode::kDataLoss)
+          << kind.name << " cut at " << n;
     }
     EXPECT_EQ(kind.decode(kind.bytes + '\0').code(), StatusCode::kDataLoss) << kind.name;
   }
@@ -222,20 +231,25 @@ TEST(Records, HostileBytesUnderARightChecksumDoNotCrash) {
   for (const Kind& kind : Kinds()) {
     const std::string flat = Flat(kind.bytes);
     for (size_t at = 0; at < flat.size(); ++at) {
-      for (const uint8_t value : {uint8_t{0}, uint8_t{1}, uint8_t{0x7f}, uint8_t{0xff}, static_cast<uint8_t>(flat[at] ^ 4), static_cast<uint8_t>(rng())}) {
+      for (const uint8_t value :
+           {uint8_t{0}, uint8_t{1}, uint8_t{0x7f}, uint8_t{0xff},
+            static_cast<uint8_t>(flat[at] ^ 4), static_cast<uint8_t>(rng())}) {
         std::string damaged = flat;
         damaged[at] = static_cast<char>(value);
         const StatusCode code = kind.decode(FromFlat(kind.bytes, damaged)).code();
-        EXPECT_TRUE(code == StatusCode::kOk || code == StatusCode::kDataLoss || code == StatusCode::kFailedPrecondition);
+        EXPECT_TRUE(code == StatusCode::kOk || code == StatusCode::kDataLoss ||
+                    code == StatusCode::kFailedPrecondition);
       }
     }
     for (size_t n = 0; n < flat.size(); n += 3) {
-      EXPECT_EQ(kind.decode(FromFlat(kind.bytes, flat.substr(0, n))).code(), StatusCode::kDataLoss) << kind.name << " cut at " << n;
+      EXPECT_EQ(kind.decode(FromFlat(kind.bytes, flat.substr(0, n))).code(), StatusCode::kDataLoss)
+          << kind.name << " cut at " << n;
     }
     // Not zstd, or zstd cut short.
     EXPECT_EQ(kind.decode(Sealed('1', flat)).code(), StatusCode::kDataLoss);
     const std::string packed = Compress(flat);
-    for (size_t n = 0; n < packed.size(); n += 2) EXPECT_EQ(kind.decode(Sealed('1', packed.substr(0, n))).code(), StatusCode::kDataLoss);
+    for (size_t n = 0; n < packed.size(); n += 2)
+      EXPECT_EQ(kind.decode(Sealed('1', packed.substr(0, n))).code(), StatusCode::kDataLoss);
     EXPECT_EQ(kind.decode(Sealed('2', flat)).code(), StatusCode::kDataLoss);
   }
 }
@@ -290,16 +304,20 @@ TEST(Records, ContradictionsInsideARecordAreDataLoss) {
     return DecodeDocument(Encode(d)).status().code();
   };
   EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens; }), StatusCode::kOk);
-  EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens + 1; }), StatusCode::kDataLoss);
-  EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens - 1; }), StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens + 1; }),
+            StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens - 1; }),
+            StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.own_words = d.tokens + 1; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 500; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 32; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 8192; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.chunk_tokens = {}; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.chunk_tokens[0] = 1; }), StatusCode::kDataLoss);
-  EXPECT_EQ(document([](DocumentRecord& d) { std::swap(d.chunk_tokens[1], d.chunk_tokens[2]); }), StatusCode::kDataLoss);
-  EXPECT_EQ(document([](DocumentRecord& d) { d.chunk_tokens[2] = d.tokens; }), StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { std::swap(d.chunk_tokens[1], d.chunk_tokens[2]); }),
+            StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.chunk_tokens[2] = d.tokens; }),
+            StatusCode::kDataLoss);
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
-// The index against what it derives from: segments that are damaged, missing or another one's, and other recall heads.
+// The index against what it derives from: segments that are damaged, missing or another one's, and
+// other recall heads.
 //
-// Expected are bytes: the segments that an ingest wrote, and for other heads those that an ingest with the other profile
-// writes of the same texts. So a rebuilt index is the index, not one that is about as good. Kills are writes of the store
-// that fail, for every n. Sizes: documents of 9,000 and 600 tokens (three segments and one), and one that is unfinished in
-// the middle of a segment.
+// Expected are bytes: the segments that an ingest wrote, and for other heads those that an ingest
+// with the other profile writes of the same texts. So a rebuilt index is the index, not one that is
+// about as good. Kills are writes of the store that fail, for every n. Sizes: documents of 9,000
+// and 600 tokens (three segments and one), and one that is unfinished in the middle of a segment.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -34,14 +35,19 @@ struct World : Tales {
   // Three documents; the last one is stopped after five passes of 512.
   std::unique_ptr<ColdStore> Ingested(const RecallProfile& profile) {
     auto store = NewMemStore();
-    const auto memory = std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile)).value();
+    const auto memory =
+        std::move(Memory::Create(Borrow(*store), "tales", model.info(), profile)).value();
     int passes = 0;
     std::atomic<bool> stop{false};
-    for (const auto& [name, text] : {std::pair("long", PlainText(9000, 1)), std::pair("short", RandomText(1200, 2)), std::pair("stopped", PlainText(6000, 3))}) {
+    for (const auto& [name, text] :
+         {std::pair("long", PlainText(9000, 1)), std::pair("short", RandomText(1200, 2)),
+          std::pair("stopped", PlainText(6000, 3))}) {
       passes = 0;
-      EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {name, text}, &stop, [&](const IngestProgress& p) {
-        stop = p.document == "stopped" && ++passes == 5;
-      }).ok());
+      EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {name, text}, &stop,
+                                 [&](const IngestProgress& p) {
+                                   stop = p.document == "stopped" && ++passes == 5;
+                                 })
+                      .ok());
     }
     return store;
   }
@@ -59,7 +65,8 @@ StoreContents Comparable(ColdStore& store) {
       m.index_generation = 0;
       bytes = Encode(m);
     }
-    EXPECT_TRUE(out.emplace(std::pair(key.first, name), bytes).second) << "an index of two generations";
+    EXPECT_TRUE(out.emplace(std::pair(key.first, name), bytes).second)
+        << "an index of two generations";
   }
   return out;
 }
@@ -71,7 +78,8 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : whole) {
     // Summaries are not an index: tests/memory/faithful_test.cc.
-    if (key.first == static_cast<int>(Table::kIndex) && !key.second.ends_with('M')) keys.push_back(key.second);
+    if (key.first == static_cast<int>(Table::kIndex) && !key.second.ends_with('M'))
+      keys.push_back(key.second);
   }
   ASSERT_EQ(keys.size(), 2u * (3 + 1 + 1));
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -80,8 +88,11 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
       std::string bad = *store->Get(Table::kIndex, keys[i]);
       if (damage == 0) bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
       if (damage == 1) bad.clear();
-      if (damage == 2) bad = *store->Get(Table::kIndex, keys[(i + 2) % keys.size()]);  // another one's, of the same kind
-      ASSERT_TRUE((damage == 3 ? DeleteValue(*store, Table::kIndex, keys[i]) : PutValue(*store, Table::kIndex, keys[i], bad)).ok());
+      // another one's, of the same kind
+      if (damage == 2) bad = *store->Get(Table::kIndex, keys[(i + 2) % keys.size()]);
+      ASSERT_TRUE((damage == 3 ? DeleteValue(*store, Table::kIndex, keys[i])
+                               : PutValue(*store, Table::kIndex, keys[i], bad))
+                      .ok());
       EXPECT_EQ(w.Open(*store)->Verify().code(), StatusCode::kDataLoss);
       const StoreContents damaged = Contents(*store);
 
@@ -116,23 +127,26 @@ TEST(Reindex, WithoutAVocabularyADamagedLexicalSegmentIsDataLoss) {
   const auto memory = std::move(Memory::Open(Borrow(*store), "tales", &w.model.info())).value();
   const Status status = memory->LoadIndexes();
   EXPECT_EQ(status.code(), StatusCode::kDataLoss);
-  EXPECT_THAT(status.message(), testing::AllOf(HasSubstr("segment 1 of long"), HasSubstr("missing"), HasSubstr("reindex tales")));
+  EXPECT_THAT(status.message(), testing::AllOf(HasSubstr("segment 1 of long"), HasSubstr("missing"),
+                                               HasSubstr("reindex tales")));
 }
 
 TEST(Reindex, ForOtherHeadsIsWhatAnIngestWithThemWrites) {
   World w;
-  for (const auto& [from, to] : {std::pair(OneHead(), TwoHeads()), std::pair(TwoHeads(), OneHead()), std::pair(TwoHeads(), Heads({})),
-                                 std::pair(Heads({}), TwoHeads())}) {
+  for (const auto& [from, to] :
+       {std::pair(OneHead(), TwoHeads()), std::pair(TwoHeads(), OneHead()),
+        std::pair(TwoHeads(), Heads({})), std::pair(Heads({}), TwoHeads())}) {
     SCOPED_TRACE(from.name + " to " + to.name);
     const auto store = w.Ingested(from), expected = w.Ingested(to);
     const auto memory = w.Open(*store);
     EXPECT_FALSE(memory->HasHeadsOf(to));
     uint64_t last = 0;
-    const Result<IndexReport> r = memory->Reindex(to, SerialFor, nullptr, [&](uint64_t done, uint64_t total) {
-      EXPECT_GT(done, last);
-      EXPECT_EQ(total, memory->committed_tokens());
-      last = done;
-    });
+    const Result<IndexReport> r =
+        memory->Reindex(to, SerialFor, nullptr, [&](uint64_t done, uint64_t total) {
+          EXPECT_GT(done, last);
+          EXPECT_EQ(total, memory->committed_tokens());
+          last = done;
+        });
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_EQ(last, memory->committed_tokens());
     EXPECT_TRUE(memory->HasHeadsOf(to));
@@ -143,10 +157,13 @@ TEST(Reindex, ForOtherHeadsIsWhatAnIngestWithThemWrites) {
     EXPECT_EQ(memory->scan().token_count(), to.heads.empty() ? 0 : memory->committed_tokens());
     EXPECT_EQ(memory->index_report().segments_rebuilt, 0u);
 
-    // The unfinished document goes on with the new heads, and reindexing once more has nothing to do.
+    // The unfinished document goes on with the new heads, and reindexing once more has nothing to
+    // do.
     for (ColdStore* s : {store.get(), expected.get()}) {
       const auto again = w.Open(*s);
-      ASSERT_TRUE(IngestDocument(w.model, *again, w.vocabulary, {"stopped", PlainText(6000, 3)}, nullptr, nullptr).ok());
+      ASSERT_TRUE(IngestDocument(w.model, *again, w.vocabulary, {"stopped", PlainText(6000, 3)},
+                                 nullptr, nullptr)
+                      .ok());
     }
     EXPECT_EQ(Difference(Comparable(*expected), Comparable(*store)), "");
     const StoreContents before = Contents(*store);
@@ -160,7 +177,12 @@ TEST(Reindex, ListsGoWithTheHeadsThatTheyWereMadeFrom) {
   const auto store = w.Ingested(TwoHeads());
   const auto lists = [&] {
     int count = 0;
-    EXPECT_TRUE(store->Scan(Table::kIndex, "", "\xff", [&](std::string_view key, std::string_view) { return count += key.back() == 'F', true; }).ok());
+    EXPECT_TRUE(store
+                    ->Scan(Table::kIndex, "", "\xff",
+                           [&](std::string_view key, std::string_view) {
+                             return count += key.back() == 'F', true;
+                           })
+                    .ok());
     return count;
   };
   const auto open = [&] {
@@ -192,7 +214,8 @@ TEST(Reindex, ThereAndBackAgainLeavesNothingBehind) {
     EXPECT_EQ(Difference(before, Comparable(*store)), "");
   }
   const auto memory = w.Open(*store);
-  for (const char* name : {"long", "short", "stopped"}) ASSERT_TRUE(memory->Forget(memory->Find(name)->id, name).ok());
+  for (const char* name : {"long", "short", "stopped"})
+    ASSERT_TRUE(memory->Forget(memory->Find(name)->id, name).ok());
   EXPECT_EQ(Contents(*store).size(), 1u) << "more than the manifest is left";
 }
 
@@ -202,7 +225,9 @@ TEST(Reindex, KilledAtAnyWriteLeavesAUsableMemory) {
   for (uint64_t writes = 1;; ++writes) {
     SCOPED_TRACE("write " + std::to_string(writes));
     const auto store = w.Ingested(OneHead());
-    if (w.Open(NewFaultyStore(store.get(), {.fail_write_after = writes}))->Reindex(TwoHeads(), SerialFor, nullptr, nullptr).ok()) {
+    if (w.Open(NewFaultyStore(store.get(), {.fail_write_after = writes}))
+            ->Reindex(TwoHeads(), SerialFor, nullptr, nullptr)
+            .ok()) {
       EXPECT_EQ(writes, 5u + 1 + 1) << "a write a segment, and the last";
       break;
     }
@@ -214,7 +239,9 @@ TEST(Reindex, KilledAtAnyWriteLeavesAUsableMemory) {
     EXPECT_EQ(after->scan().token_count(), after->committed_tokens());
     // Meanwhile the memory changes: what the killed one left must not come to light.
     ASSERT_TRUE(after->Forget(after->Find("short")->id, "short").ok());
-    ASSERT_TRUE(IngestDocument(w.model, *after, w.vocabulary, {"stopped", PlainText(6000, 3)}, nullptr, nullptr).ok());
+    ASSERT_TRUE(IngestDocument(w.model, *after, w.vocabulary, {"stopped", PlainText(6000, 3)},
+                               nullptr, nullptr)
+                    .ok());
     ASSERT_TRUE(w.Open(*store)->Reindex(TwoHeads(), SerialFor, nullptr, nullptr).ok());
     const auto done = w.Open(*store);
     ASSERT_TRUE(done->Verify().ok());
@@ -227,7 +254,8 @@ TEST(Reindex, StopsBetweenSegmentsAndChangesNothing) {
   const auto store = w.Ingested(OneHead());
   std::atomic<bool> stop{false};
   const auto memory = w.Open(*store);
-  const Result<IndexReport> r = memory->Reindex(TwoHeads(), SerialFor, &stop, [&](uint64_t, uint64_t) { stop = true; });
+  const Result<IndexReport> r =
+      memory->Reindex(TwoHeads(), SerialFor, &stop, [&](uint64_t, uint64_t) { stop = true; });
   EXPECT_EQ(r.status().code(), StatusCode::kCancelled);
   EXPECT_TRUE(memory->HasHeadsOf(OneHead()));
   EXPECT_TRUE(memory->Verify().ok());
@@ -235,7 +263,8 @@ TEST(Reindex, StopsBetweenSegmentsAndChangesNothing) {
   EXPECT_EQ(Difference(Comparable(*w.Ingested(TwoHeads())), Comparable(*store)), "");
 }
 
-// Tokens whose keys are lost draw no more attention mass than the segment's tokens do on average, and their words still find them.
+// Tokens whose keys are lost draw no more attention mass than the segment's tokens do on average,
+// and their words still find them.
 TEST(Reindex, LostBlocksAreToldAndDrawNoMass) {
   World w;
   const auto store = w.Ingested(OneHead());
@@ -276,7 +305,8 @@ TEST(Reindex, ALexicalSegmentWhoseTextIsDamagedTooIsToldAndTheRestServes) {
   const auto memory = w.Open(*store);
   ASSERT_TRUE(memory->LoadIndexes().ok());
   EXPECT_EQ(memory->index_report().segments_lost, 1u);
-  EXPECT_EQ(memory->lexical().token_count(), memory->committed_tokens() - memory->Find("short")->tokens);
+  EXPECT_EQ(memory->lexical().token_count(),
+            memory->committed_tokens() - memory->Find("short")->tokens);
   EXPECT_EQ(memory->scan().token_count(), memory->committed_tokens());
   EXPECT_EQ(memory->Reindex(TwoHeads(), SerialFor, nullptr, nullptr)->segments_lost, 1u);
 }

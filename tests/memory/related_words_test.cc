@@ -1,5 +1,5 @@
-// Words near each other by embeddings that the test makes: groups of words share a direction, and all of them one that is much
-// stronger, as frequent and rare tokens of real models do.
+// Words near each other by embeddings that the test makes: groups of words share a direction, and
+// all of them one that is much stronger, as frequent and rare tokens of real models do.
 #include "memory/related_words.h"
 
 #include <gmock/gmock.h>
@@ -9,7 +9,6 @@
 #include <cmath>
 #include <memory>
 #include <random>
-
 
 namespace longhold {
 namespace {
@@ -30,8 +29,13 @@ struct World {
 
   explicit World(float common = 30) {
     for (int b = 0; b < 256; ++b) pieces.emplace_back(1, static_cast<char>(b));
-    const std::vector<std::vector<const char*>> groups = {{" doctor", " doctors", " Doctor", " physician", " surgeon"}, {" king", " monarch", " queen"},
-                                                          {" ship", " vessel"}, {" the", " which"}, {" 1234", " 12345"}, {" Schule", " school"}};
+    const std::vector<std::vector<const char*>> groups = {
+        {" doctor", " doctors", " Doctor", " physician", " surgeon"},
+        {" king", " monarch", " queen"},
+        {" ship", " vessel"},
+        {" the", " which"},
+        {" 1234", " 12345"},
+        {" Schule", " school"}};
     std::mt19937 rng(4);
     std::normal_distribution<float> normal;
     const auto random = [&](float length) {
@@ -43,7 +47,8 @@ struct World {
     const auto add = [&](const std::vector<float>& group) {
       const std::vector<float> own = random(0.6f);
       const float along = common * normal(rng);
-      for (uint32_t i = 0; i < kWidth; ++i) vectors.push_back(mean[i] + group[i] + own[i] + along * everywhere[i]);
+      for (uint32_t i = 0; i < kWidth; ++i)
+        vectors.push_back(mean[i] + group[i] + own[i] + along * everywhere[i]);
     };
     for (int b = 0; b < 256; ++b) add(random(1));
     for (const auto& group : groups) {
@@ -61,9 +66,11 @@ struct World {
       add(random(1));
     }
     vocabulary = std::make_unique<LexicalVocabulary>(pieces);
-    related = std::make_unique<RelatedWords>(*vocabulary, kWidth, [this](std::span<const TokenId> tokens, float* out) {
-      for (const TokenId t : tokens) out = std::copy_n(vectors.begin() + static_cast<ptrdiff_t>(t) * kWidth, kWidth, out);
-    });
+    related = std::make_unique<RelatedWords>(
+        *vocabulary, kWidth, [this](std::span<const TokenId> tokens, float* out) {
+          for (const TokenId t : tokens)
+            out = std::copy_n(vectors.begin() + static_cast<ptrdiff_t>(t) * kWidth, kWidth, out);
+        });
   }
 
   std::vector<TokenId> Tokens(std::string_view text) const {
@@ -71,7 +78,9 @@ struct World {
     while (!text.empty()) {
       TokenId best = static_cast<uint8_t>(text[0]);
       for (size_t i = 256; i < pieces.size(); ++i) {
-        if (pieces[i].size() > pieces[static_cast<size_t>(best)].size() && text.starts_with(pieces[i])) best = static_cast<TokenId>(i);
+        if (pieces[i].size() > pieces[static_cast<size_t>(best)].size() &&
+            text.starts_with(pieces[i]))
+          best = static_cast<TokenId>(i);
       }
       out.push_back(best);
       text.remove_prefix(pieces[static_cast<size_t>(best)].size());
@@ -79,10 +88,12 @@ struct World {
     return out;
   }
   void Hold(std::string_view text) {
-    auto segment = std::make_shared<const LexicalSegment>(LexicalSegment::Build(*vocabulary, DocumentId{1}, 0, {}, Tokens(text)));
+    auto segment = std::make_shared<const LexicalSegment>(
+        LexicalSegment::Build(*vocabulary, DocumentId{1}, 0, {}, Tokens(text)));
     ASSERT_TRUE(index.Add(segment).ok());
   }
-  std::vector<RelatedWord> Find(std::string_view question, const ParallelFor& parallel = SerialFor) const {
+  std::vector<RelatedWord> Find(std::string_view question,
+                                const ParallelFor& parallel = SerialFor) const {
     const std::vector<TokenId> tokens = Tokens(question);
     return related->Find(vocabulary->Words(tokens), tokens, index, parallel);
   }
@@ -125,7 +136,8 @@ TEST(RelatedWords, OfNothingAreNothing) {
   EXPECT_THAT(world.Found(" the which"), IsEmpty());
 }
 
-// What all vectors share says nothing of what words mean: where it is not taken off, everything is near everything.
+// What all vectors share says nothing of what words mean: where it is not taken off, everything is
+// near everything.
 TEST(RelatedWords, ACommonDirectionMakesNoWordsNear) {
   for (const float common : {0.0f, 5.0f, 100.0f}) {
     World world(common);
@@ -135,7 +147,8 @@ TEST(RelatedWords, ACommonDirectionMakesNoWordsNear) {
   }
 }
 
-// A word that the vocabulary has in another form only, and one that is several tokens: "surgeon" after a line break has no space.
+// A word that the vocabulary has in another form only, and one that is several tokens: "surgeon"
+// after a line break has no space.
 TEST(RelatedWords, ReadWordsOfOtherFormsAndCapitals) {
   World world;
   world.Hold(" surgeon");
@@ -149,7 +162,8 @@ TEST(RelatedWords, AreTheSameOnEveryNumberOfThreads) {
   std::string text;
   for (const std::string& piece : std::span(world.pieces).subspan(256)) text += piece + ",";
   world.Hold(text);
-  const std::vector<RelatedWord> one = world.Find(" doctor king of ship"), two = world.Find(" doctor king of ship", ThreadsFor);
+  const std::vector<RelatedWord> one = world.Find(" doctor king of ship"),
+                                 two = world.Find(" doctor king of ship", ThreadsFor);
   ASSERT_THAT(one, SizeIs(testing::Gt(3)));
   ASSERT_EQ(one.size(), two.size());
   for (size_t i = 0; i < one.size(); ++i) {

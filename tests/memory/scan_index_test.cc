@@ -1,13 +1,14 @@
 // Compares ScanIndex with a softmax over all tokens in double precision.
 //
 // Two comparisons, so that an error cannot hide behind quantisation:
-//   - with keys and queries that int8 holds exactly (integers, each row with a 127), only float rounding is left.
-//   Logits stay
-//     below 60, so a float logit is off by at most about 60 * 2^-23 * few = 3e-5, a share by that factor: 1e-4 is
-//     allowed.
-//   - with normal keys and queries, where the logit error bound in the header of Query() says how far shares may be
-//   off.
-// Sizes: several documents, segments with a last block of 1, 63 and 64 tokens, head sizes around the vector widths.
+//   - with keys and queries that int8 holds exactly (integers, each row with a 127), only float
+//   rounding is left. Logits stay
+//     below 60, so a float logit is off by at most about 60 * 2^-23 * few = 3e-5, a share by that
+//     factor: 1e-4 is allowed.
+//   - with normal keys and queries, where the logit error bound in the header of Query() says how
+//   far shares may be off.
+// Sizes: several documents, segments with a last block of 1, 63 and 64 tokens, head sizes around
+// the vector widths.
 #include "memory/scan_index.h"
 
 #include <gmock/gmock.h>
@@ -34,18 +35,21 @@ class Fixture {
 
   // Adds a segment of `tokens` keys drawn by `draw(rng)`.
   template <typename Draw>
-  void Add(std::mt19937& rng, DocumentId document, uint32_t block_begin, uint64_t tokens, Draw draw) {
+  void Add(std::mt19937& rng, DocumentId document, uint32_t block_begin, uint64_t tokens,
+           Draw draw) {
     std::vector<std::vector<std::vector<float>>> keys(heads_);  // [heads, tokens, head_dim]
     for (uint32_t h = 0; h < heads_; ++h) {
       for (uint64_t t = 0; t < tokens; ++t) keys[h].push_back(draw(rng));
     }
-    auto segment = std::make_shared<const ScanSegment>(ScanSegment::Build(
-        document, block_begin, tokens, heads_, head_dim_, [&](uint32_t h, uint64_t t) { return keys[h][t].data(); }));
+    auto segment = std::make_shared<const ScanSegment>(
+        ScanSegment::Build(document, block_begin, tokens, heads_, head_dim_,
+                           [&](uint32_t h, uint64_t t) { return keys[h][t].data(); }));
     const Status status = index_.Add(segment);
     ASSERT_TRUE(status.ok()) << status.ToString();
     for (uint32_t h = 0; h < heads_; ++h) {
       for (uint64_t t = 0; t < tokens; ++t) {
-        const BlockKey block{.document = document, .block = block_begin + static_cast<uint32_t>(t / kBlockTokens)};
+        const BlockKey block{.document = document,
+                             .block = block_begin + static_cast<uint32_t>(t / kBlockTokens)};
         keys_[{block, h}].push_back(keys[h][t]);
       }
     }
@@ -55,8 +59,9 @@ class Fixture {
     std::erase_if(keys_, [&](const auto& entry) { return entry.first.first.document == document; });
   }
 
-  // Weighted softmax mass of every token, by the plain formula in double. The first tokens of the documents are sinks: they
-  // get nothing, and together they weigh as much as one of them does on average.
+  // Weighted softmax mass of every token, by the plain formula in double. The first tokens of the
+  // documents are sinks: they get nothing, and together they weigh as much as one of them does on
+  // average.
   std::map<BlockKey, std::vector<double>> TokenMass(const ScanQuery& query) const {
     std::map<BlockKey, std::vector<double>> mass;
     for (uint32_t r = 0; r < query.rows; ++r) {
@@ -67,7 +72,8 @@ class Fixture {
         if (key.second != query.head) continue;
         for (const std::vector<float>& k : block) {
           double dot = 0;
-          for (uint32_t c = 0; c < head_dim_; ++c) dot += double{query.q[size_t{r} * head_dim_ + c]} * k[c];
+          for (uint32_t c = 0; c < head_dim_; ++c)
+            dot += double{query.q[size_t{r} * head_dim_ + c]} * k[c];
           logits[key.first].push_back(query.scale * dot);
           max = std::max(max, query.scale * dot);
         }
@@ -91,7 +97,8 @@ class Fixture {
     return mass;
   }
 
-  // Block scores and token masses within a factor of 1 +- `error`, and scores that add up to the row weights.
+  // Block scores and token masses within a factor of 1 +- `error`, and scores that add up to the
+  // row weights.
   void ExpectAgrees(const ScanQuery& query, const ParallelFor& parallel, double error) const {
     const std::map<BlockKey, std::vector<double>> expected = TokenMass(query);
     const ScanResult result = index_.Query(query, 1 << 20, parallel);
@@ -145,7 +152,8 @@ auto Normal(uint32_t head_dim) {
 }
 
 template <typename Draw>
-ScanQuery RandomQuery(std::mt19937& rng, uint32_t head, uint32_t rows, uint32_t head_dim, float scale, Draw draw) {
+ScanQuery RandomQuery(std::mt19937& rng, uint32_t head, uint32_t rows, uint32_t head_dim,
+                      float scale, Draw draw) {
   ScanQuery query{.head = head, .rows = rows, .head_dim = head_dim, .scale = scale};
   for (uint32_t r = 0; r < rows; ++r) {
     for (const float x : draw(rng)) query.q.push_back(x);
@@ -171,7 +179,8 @@ TEST(ScanIndex, IsTheSoftmaxOverAllTokensWhereInt8IsExact) {
       Fixture memory(2, head_dim);
       AddDocuments(memory, rng, Integers(head_dim));
       // The largest logit is 127 * 127 * scale (and 100 * 254 of the small integers) <= 60.
-      const ScanQuery query = RandomQuery(rng, seed % 2, 1 + rng() % 40, head_dim, 60.0f / 41529, Integers(head_dim));
+      const ScanQuery query =
+          RandomQuery(rng, seed % 2, 1 + rng() % 40, head_dim, 60.0f / 41529, Integers(head_dim));
       memory.ExpectAgrees(query, SerialFor, 1e-4);
       memory.ExpectAgrees(query, TwoThreads, 1e-4);
     }
@@ -186,8 +195,9 @@ TEST(ScanIndex, StaysWithinTheErrorOfInt8) {
     Fixture memory(1, kHeadDim);
     AddDocuments(memory, rng, Normal(kHeadDim));
     const ScanQuery query = RandomQuery(rng, 0, 30, kHeadDim, 0.125f, Normal(kHeadDim));
-    // |q|_1 and |k|_1 are about 0.8 * 64 with maxima below 4.5: (51 * 4.5 + 51 * 4.5) * 0.125 / 254 = 0.23 at worst for
-    // a logit; a share moves by twice that (its own logit and the sum). Typical errors are a tenth.
+    // |q|_1 and |k|_1 are about 0.8 * 64 with maxima below 4.5: (51 * 4.5 + 51 * 4.5) * 0.125 / 254
+    // = 0.23 at worst for a logit; a share moves by twice that (its own logit and the sum). Typical
+    // errors are a tenth.
     memory.ExpectAgrees(query, SerialFor, std::expm1(2 * 0.23));
   }
 }
@@ -198,7 +208,8 @@ TEST(ScanIndex, KeepsItsShareWhenLogitsAreHuge) {
   Fixture memory(1, kHeadDim);
   AddDocuments(memory, rng, Integers(kHeadDim));
   const ScanQuery query = RandomQuery(rng, 0, 8, kHeadDim, 1.0f, Integers(kHeadDim));
-  // Logits reach 16,000, where a float is off by up to 2^-11; scale products add another unit or two.
+  // Logits reach 16,000, where a float is off by up to 2^-11; scale products add another unit or
+  // two.
   memory.ExpectAgrees(query, SerialFor, 2e-3);
 }
 
@@ -206,7 +217,8 @@ TEST(ScanIndex, TakesZeroQueriesAndKeysAsUniform) {
   Fixture memory(1, 8);
   std::mt19937 rng(1);
   memory.Add(rng, DocumentId{1}, 0, 96, [](std::mt19937&) { return std::vector<float>(8, 0.0f); });
-  const ScanQuery query{.rows = 1, .head_dim = 8, .q = std::vector<float>(8, 0.0f), .row_weight = {3.0f}};
+  const ScanQuery query{
+      .rows = 1, .head_dim = 8, .q = std::vector<float>(8, 0.0f), .row_weight = {3.0f}};
   const ScanResult result = memory.index().Query(query, 9, SerialFor);
   ASSERT_THAT(result.blocks, SizeIs(2));
   EXPECT_NEAR(result.blocks[0].score, 3.0 * 63 / 96, 1e-5);  // without the sink
@@ -234,7 +246,8 @@ TEST(ScanIndex, ScoresTheSameWhenRowsAreTiled) {
   const ScanResult actual = memory.index().Query(many, 50, SerialFor);
   ASSERT_EQ(actual.blocks.size(), expected.blocks.size());
   for (size_t i = 0; i < actual.blocks.size(); ++i) {
-    EXPECT_NEAR(actual.blocks[i].score, kRows * expected.blocks[i].score, 1e-5 * actual.blocks[i].score);
+    EXPECT_NEAR(actual.blocks[i].score, kRows * expected.blocks[i].score,
+                1e-5 * actual.blocks[i].score);
   }
   EXPECT_EQ(actual.row_lse, std::vector<double>(kRows, expected.row_lse[0]));
 }
@@ -257,8 +270,8 @@ TEST(ScanIndex, ForgetsRemovedDocumentsAndReplacesSegments) {
   ScanIndex index;
   const auto segment = [&](float key) {
     const std::vector<float> row(kHeadDim, key);
-    return std::make_shared<const ScanSegment>(
-        ScanSegment::Build(DocumentId{1}, 0, 64, 1, kHeadDim, [&](uint32_t, uint64_t) { return row.data(); }));
+    return std::make_shared<const ScanSegment>(ScanSegment::Build(
+        DocumentId{1}, 0, 64, 1, kHeadDim, [&](uint32_t, uint64_t) { return row.data(); }));
   };
   ASSERT_TRUE(index.Add(segment(1)).ok());
   const float before = index.Query(query, 1, SerialFor).row_lse[0];
@@ -269,7 +282,8 @@ TEST(ScanIndex, ForgetsRemovedDocumentsAndReplacesSegments) {
 
 TEST(ScanIndex, AnswersForAnEmptyMemoryAndUnknownBlocks) {
   const ScanIndex empty;
-  const ScanQuery query{.rows = 2, .head_dim = 4, .q = std::vector<float>(8, 1.0f), .row_weight = {1, 2}};
+  const ScanQuery query{
+      .rows = 2, .head_dim = 4, .q = std::vector<float>(8, 1.0f), .row_weight = {1, 2}};
   const ScanResult result = empty.Query(query, 8, SerialFor);
   EXPECT_THAT(result.blocks, IsEmpty());
   EXPECT_EQ(result.weight_sum, 3);
@@ -281,24 +295,30 @@ TEST(ScanIndex, AnswersForAnEmptyMemoryAndUnknownBlocks) {
   AddDocuments(memory, rng, Integers(4));
   const ScanResult some = memory.index().Query(query, 2, SerialFor);
   EXPECT_THAT(some.blocks, SizeIs(2));
-  for (const BlockKey block : {BlockKey{DocumentId{0}, 0}, BlockKey{DocumentId{4}, 3}, BlockKey{DocumentId{4}, 6},
-                               BlockKey{DocumentId{9}, 6}, BlockKey{DocumentId{10}, 0}}) {
+  for (const BlockKey block :
+       {BlockKey{DocumentId{0}, 0}, BlockKey{DocumentId{4}, 3}, BlockKey{DocumentId{4}, 6},
+        BlockKey{DocumentId{9}, 6}, BlockKey{DocumentId{10}, 0}}) {
     EXPECT_THAT(memory.index().TokenMass(query, some, block), IsEmpty()) << block.block;
   }
 }
 
-ScanSegment Sample(uint32_t heads = 2, uint32_t head_dim = 4, uint64_t tokens = 65, uint32_t block_begin = 3) {
+ScanSegment Sample(uint32_t heads = 2, uint32_t head_dim = 4, uint64_t tokens = 65,
+                   uint32_t block_begin = 3) {
   std::mt19937 rng(11);
   std::vector<float> row(head_dim);
-  return ScanSegment::Build(DocumentId{7}, block_begin, tokens, heads, head_dim, [&](uint32_t h, uint64_t t) {
-    for (uint32_t c = 0; c < head_dim; ++c) row[c] = static_cast<float>((h + 1) * (t % 7) + c) - 4.5f;
-    return row.data();
-  });
+  return ScanSegment::Build(DocumentId{7}, block_begin, tokens, heads, head_dim,
+                            [&](uint32_t h, uint64_t t) {
+                              for (uint32_t c = 0; c < head_dim; ++c)
+                                row[c] = static_cast<float>((h + 1) * (t % 7) + c) - 4.5f;
+                              return row.data();
+                            });
 }
 
 TEST(ScanIndex, RefusesOverlapsAndOtherHeads) {
   ScanIndex index;
-  const auto add = [&](ScanSegment s) { return index.Add(std::make_shared<const ScanSegment>(std::move(s))).code(); };
+  const auto add = [&](ScanSegment s) {
+    return index.Add(std::make_shared<const ScanSegment>(std::move(s))).code();
+  };
   EXPECT_EQ(add(Sample()), StatusCode::kOk);
   EXPECT_EQ(add(Sample(2, 4, 65, 4)), StatusCode::kInvalidArgument);
   EXPECT_EQ(add(Sample(2, 4, 65, 2)), StatusCode::kInvalidArgument);
@@ -319,13 +339,14 @@ TEST(ScanSegment, QuantisesEveryKeyToHalfAStepOfItsLargestElement) {
   for (int t = 0; t < 100; ++t) keys.push_back(Normal(kHeadDim)(rng));
   keys[5].assign(kHeadDim, 0.0f);
   keys[6].assign(kHeadDim, 1e-42f);  // denormal: 127 / max is infinite
-  const ScanSegment s =
-      ScanSegment::Build(DocumentId{1}, 0, 100, 1, kHeadDim, [&](uint32_t, uint64_t t) { return keys[t].data(); });
+  const ScanSegment s = ScanSegment::Build(DocumentId{1}, 0, 100, 1, kHeadDim,
+                                           [&](uint32_t, uint64_t t) { return keys[t].data(); });
   EXPECT_EQ(s.token_count(), 100u);
   for (uint32_t t = 0; t < 128; ++t) {
     const float scale = s.scales[0][t];
     for (uint32_t c = 0; c < kHeadDim; ++c) {
-      const size_t at = (size_t{t / 64} * kHeadDim / 4 * 64 + size_t{c / 4} * 64 + t % 64) * 4 + c % 4;
+      const size_t at =
+          (size_t{t / 64} * kHeadDim / 4 * 64 + size_t{c / 4} * 64 + t % 64) * 4 + c % 4;
       const float value = scale * (static_cast<float>(s.keys[0][at]) - 128);
       const float expected = t < 100 ? keys[t][c] : 0;
       EXPECT_NEAR(value, expected, 0.5001f * scale + 1e-40f) << t << " " << c;
@@ -333,7 +354,8 @@ TEST(ScanSegment, QuantisesEveryKeyToHalfAStepOfItsLargestElement) {
   }
 }
 
-// Blocks from a hostile hand hold any halves; what is built from them must be a segment that an index takes.
+// Blocks from a hostile hand hold any halves; what is built from them must be a segment that an
+// index takes.
 TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
   constexpr uint32_t kHeadDim = 8;
   std::mt19937 rng(7);
@@ -347,7 +369,8 @@ TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
   zero[3].assign(kHeadDim, 0.0f);
   keys[3][0] = 1e30f;  // a number, but no longer one when it is squared
   const auto build = [&](const std::vector<std::vector<float>>& from) {
-    return ScanSegment::Build(DocumentId{1}, 0, from.size(), 1, kHeadDim, [&](uint32_t, uint64_t t) { return from[t].data(); });
+    return ScanSegment::Build(DocumentId{1}, 0, from.size(), 1, kHeadDim,
+                              [&](uint32_t, uint64_t t) { return from[t].data(); });
   };
   const ScanSegment segment = build(keys);
   EXPECT_EQ(segment, build(zero));
@@ -355,14 +378,17 @@ TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
   EXPECT_TRUE(ScanIndex().Add(std::make_shared<const ScanSegment>(segment)).ok());
 }
 
-// With keys so large that their squares are infinite FAISS came to an assertion of its own while it trained the lists.
+// With keys so large that their squares are infinite FAISS came to an assertion of its own while it
+// trained the lists.
 TEST(ScanSegment, ScalesOfNoTrueKeyAreRefused) {
   ScanSegment segment = Sample(1, 8, 64);
   segment.scales[0][3] = kScanScaleMax;
   EXPECT_TRUE(ScanSegment::Decode(segment.Encode()).ok());
-  for (const float scale : {std::nextafter(kScanScaleMax, 1e30f), 1e30f, std::numeric_limits<float>::infinity(), -1.0f}) {
+  for (const float scale : {std::nextafter(kScanScaleMax, 1e30f), 1e30f,
+                            std::numeric_limits<float>::infinity(), -1.0f}) {
     segment.scales[0][3] = scale;
-    EXPECT_EQ(ScanSegment::Decode(segment.Encode()).status().code(), StatusCode::kDataLoss) << scale;
+    EXPECT_EQ(ScanSegment::Decode(segment.Encode()).status().code(), StatusCode::kDataLoss)
+        << scale;
   }
 }
 
@@ -386,7 +412,8 @@ TEST(ScanSegment, EncodesToTheDocumentedBytes) {
 TEST(ScanSegment, FindsEveryTruncationAndFlippedBit) {
   const std::string bytes = Sample().Encode();
   for (size_t size = 0; size < bytes.size(); ++size) {
-    const Result<ScanSegment> decoded = ScanSegment::Decode(std::string_view(bytes).substr(0, size));
+    const Result<ScanSegment> decoded =
+        ScanSegment::Decode(std::string_view(bytes).substr(0, size));
     ASSERT_FALSE(decoded.ok()) << size;
     EXPECT_EQ(decoded.status().code(), StatusCode::kDataLoss);
   }
@@ -398,7 +425,8 @@ TEST(ScanSegment, FindsEveryTruncationAndFlippedBit) {
   EXPECT_FALSE(ScanSegment::Decode(bytes + '\0').ok());
 }
 
-// A forger, or our own bug, can write a valid checksum over nonsense: Decode must still keep every promise.
+// A forger, or our own bug, can write a valid checksum over nonsense: Decode must still keep every
+// promise.
 TEST(ScanSegment, SurvivesDamageUnderAValidChecksum) {
   const std::string bytes = Sample().Encode();
   for (size_t bit = 0; bit < (bytes.size() - 8) * 8; ++bit) {
@@ -409,8 +437,10 @@ TEST(ScanSegment, SurvivesDamageUnderAValidChecksum) {
     Result<ScanSegment> decoded = ScanSegment::Decode(broken);
     if (!decoded.ok()) continue;
     ScanIndex index;
-    const ScanQuery query{
-        .rows = 1, .head_dim = decoded->head_dim, .q = std::vector<float>(decoded->head_dim, 1.0f), .row_weight = {1}};
+    const ScanQuery query{.rows = 1,
+                          .head_dim = decoded->head_dim,
+                          .q = std::vector<float>(decoded->head_dim, 1.0f),
+                          .row_weight = {1}};
     ASSERT_TRUE(index.Add(std::make_shared<const ScanSegment>(std::move(*decoded))).ok());
     index.Query(query, 4, SerialFor);
   }

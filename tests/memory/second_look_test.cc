@@ -1,6 +1,6 @@
-// BranchSet and QuestionLikelihoods on the toy model, against the same question judged alone in a set of its own. The toy's
-// sums run in another order within a pass: 1e-4 of a logarithm is far above that and far below a visible branch (which
-// changes them by 1e-2 and more).
+// BranchSet and QuestionLikelihoods on the toy model, against the same question judged alone in a
+// set of its own. The toy's sums run in another order within a pass: 1e-4 of a logarithm is far
+// above that and far below a visible branch (which changes them by 1e-2 and more).
 #include "memory/second_look.h"
 
 #include <gtest/gtest.h>
@@ -14,9 +14,13 @@
 namespace longhold {
 namespace {
 
-double Sum(const std::vector<float>& logs) { return std::accumulate(logs.begin(), logs.end(), 0.0); }
+double Sum(const std::vector<float>& logs) {
+  return std::accumulate(logs.begin(), logs.end(), 0.0);
+}
 
-std::vector<TokenId> Tokens(const ToyModel& model, const char* text) { return *model.Tokenize(text, false); }
+std::vector<TokenId> Tokens(const ToyModel& model, const char* text) {
+  return *model.Tokenize(text, false);
+}
 
 // A set that has read `text`.
 std::unique_ptr<WorkingSet> Read(ToyModel& model, const char* text) {
@@ -30,7 +34,8 @@ std::unique_ptr<WorkingSet> Read(ToyModel& model, const char* text) {
 
 std::vector<std::unique_ptr<WorkingSet>> ReadAll(ToyModel& model) {
   std::vector<std::unique_ptr<WorkingSet>> sets;
-  for (const char* text : {"the number of the key is 7", "a river", "and the answer is here, in a longer text. The end."}) {
+  for (const char* text : {"the number of the key is 7", "a river",
+                           "and the answer is here, in a longer text. The end."}) {
     sets.push_back(Read(model, text));
   }
   return sets;
@@ -50,14 +55,18 @@ TEST(QuestionLikelihoods, BranchesDoNotSeeEachOther) {
       ASSERT_TRUE(one.ok());
       EXPECT_NEAR(Sum((*together)[i]), Sum((*one)[0]), 1e-4) << "branch " << i;
       EXPECT_LT(Sum((*one)[0]), 0);
-      for (size_t j = 0; j < i; ++j) EXPECT_GT(std::abs(Sum((*together)[i]) - Sum((*together)[j])), 1e-3) << "the sets are not seen";
+      for (size_t j = 0; j < i; ++j)
+        EXPECT_GT(std::abs(Sum((*together)[i]) - Sum((*together)[j])), 1e-3)
+            << "the sets are not seen";
     }
   }
 }
 
 TEST(QuestionLikelihoods, NeedNoMoreThanTheModelsBatch) {
-  ToyModel small({.geometry = TinyGeometry(), .batch_tokens = 40}), large({.geometry = TinyGeometry()});
-  const std::vector<TokenId> question = Tokens(small, "What is the number?");  // two fit a pass of 40
+  ToyModel small({.geometry = TinyGeometry(), .batch_tokens = 40}),
+      large({.geometry = TinyGeometry()});
+  // two fit a pass of 40
+  const std::vector<TokenId> question = Tokens(small, "What is the number?");
   auto sets = ReadAll(large), same = ReadAll(large);
   const auto want = QuestionLikelihoods(large, sets, question, 1, 0);
   const auto got = QuestionLikelihoods(small, same, question, 1, 0);
@@ -120,15 +129,18 @@ TEST(RankByLook, WeighsThePlansScoreAndTheLook) {
 }
 
 TEST(RankByLook, LiftsASpanThatExplainsWhatTheOthersDoNot) {
-  // Tokens: three around the keys, then one for each of two keys. The third span is about the first key too.
+  // Tokens: three around the keys, then one for each of two keys. The third span is about the first
+  // key too.
   const std::vector<double> weights = {0.5, 0.5, 0.5, 8, 8};
   const auto spans_of = [] {
-    return std::vector<PlannedSpan>{Looked(1, {9, 9, 9, 6, 0}), Looked(0.9, {1, 0, 1, 0, 5}), Looked(0.9, {8, 8, 8, 6.25, -1})};
+    return std::vector<PlannedSpan>{Looked(1, {9, 9, 9, 6, 0}), Looked(0.9, {1, 0, 1, 0, 5}),
+                                    Looked(0.9, {8, 8, 8, 6.25, -1})};
   };
   std::vector<PlannedSpan> spans = spans_of();
   RankByLook(Profile(), weights, &spans);
   const auto with = [&](float last) {
-    return *std::find_if(spans.begin(), spans.end(), [&](const PlannedSpan& s) { return s.look_logs[4] == last; });
+    return *std::find_if(spans.begin(), spans.end(),
+                         [&](const PlannedSpan& s) { return s.look_logs[4] == last; });
   };
   EXPECT_DOUBLE_EQ(with(0).look_gain, 1);
   EXPECT_NEAR(with(5).look_gain, 8 * 5 / (13.5 + 48), 1e-9);

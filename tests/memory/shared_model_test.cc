@@ -1,4 +1,5 @@
-// Several answers through one model: each gets what it would get alone, in fewer passes, and nobody waits for another's end.
+// Several answers through one model: each gets what it would get alone, in fewer passes, and nobody
+// waits for another's end.
 #include "memory/shared_model.h"
 
 #include <gmock/gmock.h>
@@ -21,9 +22,11 @@ class SharedModelTest : public testing::Test {
  protected:
   SharedModelTest() : model_({.geometry = TinyGeometry()}) {}
 
-  // Reads a text of its own in two passes and goes on with the likeliest token: `count` times after `more`, which is asked before each, says that it
-  // is enough. However late a system begins the other threads, an answer can wait for them so.
-  std::vector<TokenId> Answer(LanguageModel& model, uint64_t seed, size_t count, const std::function<bool(size_t)>& more = nullptr) const {
+  // Reads a text of its own in two passes and goes on with the likeliest token: `count` times after
+  // `more`, which is asked before each, says that it is enough. However late a system begins the
+  // other threads, an answer can wait for them so.
+  std::vector<TokenId> Answer(LanguageModel& model, uint64_t seed, size_t count,
+                              const std::function<bool(size_t)>& more = nullptr) const {
     const std::vector<TokenId> text = *model.Tokenize(PlainText(200, seed), false);
     WorkingSet set(model.info().geometry, 1 << 16);
     model.NativeForget(0, UINT32_MAX);
@@ -44,7 +47,8 @@ class SharedModelTest : public testing::Test {
         --left;
       }
       const std::span<const float> logits = model.logits();
-      out.push_back(static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+      out.push_back(
+          static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
       run(std::span(&out.back(), 1), true);
     }
     return out;
@@ -58,7 +62,8 @@ INSTANTIATE_TEST_SUITE_P(NativeWindow, SideBySideTest, testing::Values(0u, 16u))
 
 TEST_P(SideBySideTest, GivesEachWhatItGetsAloneInFewerPasses) {
   constexpr size_t kAnswers = 6, kTokens = 40;
-  ToyModel model({.geometry = TinyGeometry(), .native_window = GetParam(), .native_texts = kAnswers});
+  ToyModel model(
+      {.geometry = TinyGeometry(), .native_window = GetParam(), .native_texts = kAnswers});
   std::vector<std::vector<TokenId>> beside(kAnswers);
   std::atomic<size_t> begun{0};
   SharedModel shared(&model);
@@ -156,7 +161,8 @@ TEST_F(SharedModelTest, WithoutRoomTheyFollowEachOther) {
 }
 
 TEST_F(SharedModelTest, AModelWithLayersOfItsOwnIsSharedAsItsCacheHasRoom) {
-  ToyModel one({.geometry = TinyGeometry(), .native_window = 16}), three({.geometry = TinyGeometry(), .native_window = 16, .native_texts = 3});
+  ToyModel one({.geometry = TinyGeometry(), .native_window = 16}),
+      three({.geometry = TinyGeometry(), .native_window = 16, .native_texts = 3});
   EXPECT_EQ(SharedModel(&one, {.turns_max = 8}).turns_max(), 1u);
   EXPECT_EQ(SharedModel(&three, {.turns_max = 8}).turns_max(), 3u);
 }

@@ -1,15 +1,19 @@
-// Memories whose files were damaged, each in a process of its own: one that was closed in the middle of a text, and one that was killed there;
-// plain and sealed. A damage is one of: a flipped bit, a stretch of zeros, of random bytes or of bytes added at the end, a cut, a removed
-// file, two files that changed places; in any file, drawn from a seed. It happens before the memory is opened, while it is open for reading, or
-// while it is written. Then the memory is shown, recalled from, asked and verified, the text is read to its end, and all of that is done again
-// after the memory was compacted.
+// Memories whose files were damaged, each in a process of its own: one that was closed in the
+// middle of a text, and one that was killed there; plain and sealed. A damage is one of: a flipped
+// bit, a stretch of zeros, of random bytes or of bytes added at the end, a cut, a removed file, two
+// files that changed places; in any file, drawn from a seed. It happens before the memory is
+// opened, while it is open for reading, or while it is written. Then the memory is shown, recalled
+// from, asked and verified, the text is read to its end, and all of that is done again after the
+// memory was compacted.
 //
-// Expected: the process ends by itself, with no signal. Each step gives what it gives on the undamaged memory, or an error that names the memory,
-// or an answer that says what is lost (counts of lost blocks and spans, or a note). No recalled text is anything but the source's.
-// Texts that were read to their end are all there, or missed. Of one that was not, the end of a log may lose tokens: `show` tells how many are
-// committed, and reading goes on from there.
+// Expected: the process ends by itself, with no signal. Each step gives what it gives on the
+// undamaged memory, or an error that names the memory, or an answer that says what is lost (counts
+// of lost blocks and spans, or a note). No recalled text is anything but the source's. Texts that
+// were read to their end are all there, or missed. Of one that was not, the end of a log may lose
+// tokens: `show` tells how many are committed, and reading goes on from there.
 //
-// LONGHOLD_DAMAGES sets how many damages each case has, LONGHOLD_DAMAGE_SEED the seed. A failure names case, seed and number.
+// LONGHOLD_DAMAGES sets how many damages each case has, LONGHOLD_DAMAGE_SEED the seed. A failure
+// names case, seed and number.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -50,15 +54,18 @@ KvGeometry BlobGeometry() {
   g.kv_heads = 2;
   g.head_dim = 16;
   g.scale = 0.25f;
-  g.rope = {RopeSpec{.rotary_dims = 16}, RopeSpec{.neox = true, .rotary_dims = 16, .freq_base = 100.0f}};
+  g.rope = {RopeSpec{.rotary_dims = 16},
+            RopeSpec{.neox = true, .rotary_dims = 16, .freq_base = 100.0f}};
   return g;
 }
 
 std::map<std::string, std::string> Texts() {
   std::string tale = PlainText(3000, 1);
-  tale.insert(tale.find('\n', 1000) + 1, "The secret number of Methuselah is 7350194, said the elder.\n");
+  tale.insert(tale.find('\n', 1000) + 1,
+              "The secret number of Methuselah is 7350194, said the elder.\n");
   std::string unfinished = PlainText(6000, 2);
-  unfinished.insert(unfinished.find('\n', 2000) + 1, "The secret key of Methuselah is in the well of the elder.\n");
+  unfinished.insert(unfinished.find('\n', 2000) + 1,
+                    "The secret key of Methuselah is in the well of the elder.\n");
   return {{"tale", tale}, {"late", PlainText(900, 3)}, {"unfinished", unfinished}};
 }
 
@@ -75,7 +82,8 @@ std::vector<fs::path> FilesOf(const fs::path& directory) {
   return files;
 }
 
-// Does one damage to a file of `directory`, keeping its time, and tells which. The same seed on the same files does the same.
+// Does one damage to a file of `directory`, keeping its time, and tells which. The same seed on the
+// same files does the same.
 std::string Damage(const fs::path& directory, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<fs::path> files = FilesOf(directory);
@@ -84,7 +92,8 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
   std::map<std::string, std::vector<fs::path>> by_kind;
   for (const fs::path& file : files) {
     const std::string name = file.filename();
-    by_kind[file.has_extension() ? file.extension().string() : name.substr(0, name.find('-'))].push_back(file);
+    by_kind[file.has_extension() ? file.extension().string() : name.substr(0, name.find('-'))]
+        .push_back(file);
   }
   const auto draw = [&] {
     auto it = by_kind.begin();
@@ -94,7 +103,9 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
   const fs::path file = draw();
   const uint64_t size = fs::file_size(file), at = size == 0 ? 0 : random() % size;
   const auto time = fs::last_write_time(file);
-  std::string told = std::string(kKindNames[static_cast<int>(kind)]) + " " + file.filename().string() + " of " + std::to_string(size) + " bytes at " + std::to_string(at);
+  std::string told = std::string(kKindNames[static_cast<int>(kind)]) + " " +
+                     file.filename().string() + " of " + std::to_string(size) + " bytes at " +
+                     std::to_string(at);
   const auto overwrite = [&](uint64_t where, const std::string& bytes) {
     std::fstream f(file, std::ios::in | std::ios::out | std::ios::binary);
     f.seekp(static_cast<std::streamoff>(where));
@@ -105,7 +116,8 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
     for (char& byte : out) byte = static_cast<char>(random());
     return out;
   };
-  const uint64_t stretch = size == 0 ? 0 : std::min(size - at, 1 + random() % (random() % 2 == 0 ? 16 : 5000));
+  const uint64_t stretch =
+      size == 0 ? 0 : std::min(size - at, 1 + random() % (random() % 2 == 0 ? 16 : 5000));
   switch (kind) {
     case Kind::kFlip: {
       if (size == 0) break;
@@ -115,7 +127,10 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
     }
     case Kind::kZeros: overwrite(at, std::string(stretch, '\0')); break;
     case Kind::kRandom: overwrite(at, noise(stretch)); break;
-    case Kind::kAppend: overwrite(size, random() % 2 == 0 ? noise(1 + random() % 5000) : std::string(1 + random() % 5000, '\0')); break;
+    case Kind::kAppend:
+      overwrite(size, random() % 2 == 0 ? noise(1 + random() % 5000)
+                                        : std::string(1 + random() % 5000, '\0'));
+      break;
     case Kind::kCut: fs::resize_file(file, at); break;
     case Kind::kRemove: fs::remove(file); break;
     case Kind::kSwap: {
@@ -149,16 +164,19 @@ class Child {
     profile_.window_tokens = 64;
     profile_.look_spans = 4;
     profile_.spans_max = 3;
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home, .encryption_key = Secret(sealed ? std::string(32, 'k') : "")});
+    engine_ = std::make_unique<Engine>(
+        EngineOptions{.home = home, .encryption_key = Secret(sealed ? std::string(32, 'k') : "")});
     const Status used = engine_->UseModel(&model_, &profile_);
     if (!used.ok()) Say("model", used, false, "");
   }
 
-  // The first text, and the last one up to `stop_at` tokens; the process closes the memory, or reads one more text before and is killed then.
+  // The first text, and the last one up to `stop_at` tokens; the process closes the memory, or
+  // reads one more text before and is killed then.
   void Make(uint64_t stop_at, bool killed) {
     const auto texts = Texts();
     Status read = engine_->Ingest(kMemory, {"tale", texts.at("tale")}, nullptr, nullptr).status();
-    if (read.ok() && killed) read = engine_->Ingest(kMemory, {"late", texts.at("late")}, nullptr, nullptr).status();
+    if (read.ok() && killed)
+      read = engine_->Ingest(kMemory, {"late", texts.at("late")}, nullptr, nullptr).status();
     std::atomic<bool> stop{false};
     const Status rest = engine_
                             ->Ingest(kMemory, {"unfinished", texts.at("unfinished")}, &stop,
@@ -184,9 +202,10 @@ class Child {
     }
     Look("before");
     bool done = when != When::kWritten;
-    const Result<IngestReport> r = engine_->Ingest(kMemory, {"unfinished", Texts().at("unfinished")}, nullptr, [&](const IngestProgress&) {
-      if (!std::exchange(done, true)) damage();
-    });
+    const Result<IngestReport> r = engine_->Ingest(
+        kMemory, {"unfinished", Texts().at("unfinished")}, nullptr, [&](const IngestProgress&) {
+          if (!std::exchange(done, true)) damage();
+        });
     Say("ingest", r.status(), !engine_->TakeNotes().empty(), "");
     Look("after");
     Say("compact", engine_->Compact(kMemory), false, "");
@@ -194,10 +213,15 @@ class Child {
   }
 
  private:
-  static void Say(const std::string& step, const Status& status, bool degraded, const std::string& what) {
+  static void Say(const std::string& step, const Status& status, bool degraded,
+                  const std::string& what) {
     std::string message = status.ok() ? what : status.ToString();
     for (char& c : message) c = c == '\n' || c == '\t' ? ' ' : c;
-    std::printf("%s\t%s\t%s\n", step.c_str(), !status.ok() ? "error" : degraded ? "degraded" : "ok", message.c_str());
+    std::printf("%s\t%s\t%s\n", step.c_str(),
+                !status.ok() ? "error"
+                : degraded   ? "degraded"
+                             : "ok",
+                message.c_str());
     std::fflush(stdout);
   }
 
@@ -205,13 +229,16 @@ class Child {
     const Result<MemoryInfo> info = engine_->Show(kMemory);
     std::string documents;
     if (info.ok()) {
-      for (const DocumentInfo& d : info->documents) documents += d.name + " " + std::to_string(d.committed_tokens) + " of " + std::to_string(d.tokens) + "; ";
+      for (const DocumentInfo& d : info->documents)
+        documents += d.name + " " + std::to_string(d.committed_tokens) + " of " +
+                     std::to_string(d.tokens) + "; ";
     }
     Say(step + " show", info.status(), false, documents);
 
     const Result<RecallReply> recall = engine_->Recall(kMemory, kQuestion, {});
     const bool recall_note = !engine_->TakeNotes().empty();
-    Say(step + " recall", recall.status(), recall.ok() && (recall->spans_lost > 0 || recall_note), recall.ok() ? SpansOf(recall->spans) : "");
+    Say(step + " recall", recall.status(), recall.ok() && (recall->spans_lost > 0 || recall_note),
+        recall.ok() ? SpansOf(recall->spans) : "");
 
     const Result<AskReply> ask = engine_->Ask(kMemory, kQuestion, {.max_tokens = 8});
     const bool ask_note = !engine_->TakeNotes().empty();
@@ -221,7 +248,8 @@ class Child {
       for (const Citation& c : ask->citations) cited.push_back(c.span);
       answer = std::to_string(Hash64(ask->answer)) + " " + SpansOf(cited);
     }
-    Say(step + " ask", ask.status(), ask.ok() && (ask->blocks_lost + ask->spans_lost > 0 || ask_note), answer);
+    Say(step + " ask", ask.status(),
+        ask.ok() && (ask->blocks_lost + ask->spans_lost > 0 || ask_note), answer);
     Say(step + " verify", engine_->Verify(kMemory), false, "");
   }
 
@@ -231,8 +259,10 @@ class Child {
     std::string all;
     for (const RecalledSpan& s : spans) {
       const auto text = texts.find(s.document);
-      const bool right = text != texts.end() && s.bytes.end <= text->second.size() && text->second.substr(s.bytes.begin, s.bytes.end - s.bytes.begin) == s.text;
-      all += s.document + " " + std::to_string(s.bytes.begin) + "-" + std::to_string(s.bytes.end) + (right ? " " : " WRONG TEXT ") + std::to_string(s.score) + "; ";
+      const bool right = text != texts.end() && s.bytes.end <= text->second.size() &&
+                         text->second.substr(s.bytes.begin, s.bytes.end - s.bytes.begin) == s.text;
+      all += s.document + " " + std::to_string(s.bytes.begin) + "-" + std::to_string(s.bytes.end) +
+             (right ? " " : " WRONG TEXT ") + std::to_string(s.score) + "; ";
     }
     return all;
   }
@@ -312,14 +342,16 @@ class StoreDamageTest : public testing::TestWithParam<Case> {
     // First what is at rest in tables, then what is in the log.
     const Outcome at_rest = RunInChild({"make", image_, seal, "1000", "c"});
     ASSERT_EQ(at_rest.steps.at("made").how, "ok") << at_rest.steps.at("made").what;
-    const Outcome made = RunInChild({"make", image_, seal, std::to_string(kStopAt), GetParam().killed ? "k" : "c"});
+    const Outcome made =
+        RunInChild({"make", image_, seal, std::to_string(kStopAt), GetParam().killed ? "k" : "c"});
     ASSERT_EQ(WIFSIGNALED(made.wait_status), GetParam().killed) << made.errors;
   }
   Outcome Use(const std::string& role, When when, uint64_t seed) {
     const std::string home = dir_ / "home";
     fs::remove_all(home);
     fs::copy(image_, home, fs::copy_options::recursive);
-    return RunInChild({role, home, GetParam().sealed ? "s" : "p", std::to_string(static_cast<int>(when)), std::to_string(seed)});
+    return RunInChild({role, home, GetParam().sealed ? "s" : "p",
+                       std::to_string(static_cast<int>(when)), std::to_string(seed)});
   }
 
   TempDir dir_;
@@ -333,12 +365,14 @@ uint64_t Number(const char* name, uint64_t otherwise) {
 
 std::string WithoutUnfinished(const std::string& documents) {
   const size_t at = documents.find("unfinished ");
-  return documents.substr(0, at) + (at == std::string::npos ? "" : documents.substr(documents.find(';', at)));
+  return documents.substr(0, at) +
+         (at == std::string::npos ? "" : documents.substr(documents.find(';', at)));
 }
 
 // Empty when it is as it must be.
 std::string Fault(const Outcome& got, const Outcome& whole, std::map<std::string, int>* counts) {
-  if (!WIFEXITED(got.wait_status) || WEXITSTATUS(got.wait_status) != 0) return "ended with status " + std::to_string(got.wait_status) + ": " + got.errors;
+  if (!WIFEXITED(got.wait_status) || WEXITSTATUS(got.wait_status) != 0)
+    return "ended with status " + std::to_string(got.wait_status) + ": " + got.errors;
   if (got.order != whole.order) return "did not take all steps: " + got.errors;
   std::string effect = "without effect";
   bool told = false;  // once it is known that something is missing, other answers are no surprise
@@ -347,15 +381,20 @@ std::string Fault(const Outcome& got, const Outcome& whole, std::map<std::string
     const Said& wanted = whole.steps.at(step);
     if (said.what.find("WRONG TEXT") != std::string::npos) return step + ": " + said.what;
     if (said.how == "error") {
-      if (said.what.find(kMemory) == std::string::npos) return step + " does not name the memory: " + said.what;
-      if (said.what.starts_with("internal") || said.what.starts_with("not_found")) return step + ": " + said.what;
+      if (said.what.find(kMemory) == std::string::npos)
+        return step + " does not name the memory: " + said.what;
+      if (said.what.starts_with("internal") || said.what.starts_with("not_found"))
+        return step + ": " + said.what;
       effect = "an error";
     } else if (said.how == "degraded") {
       if (effect != "an error") effect = "degraded";
     } else if (said.what != wanted.what && !told) {
-      // Only the text that is not read to its end yet may be shorter, and only by what stands in a log.
-      const bool shorter = step.ends_with("show") && got.damage.find(".log") != std::string::npos && WithoutUnfinished(said.what) == WithoutUnfinished(wanted.what);
-      if (!shorter) return step + " is silently another: " + said.what + " instead of " + wanted.what;
+      // Only the text that is not read to its end yet may be shorter, and only by what stands in a
+      // log.
+      const bool shorter = step.ends_with("show") && got.damage.find(".log") != std::string::npos &&
+                           WithoutUnfinished(said.what) == WithoutUnfinished(wanted.what);
+      if (!shorter)
+        return step + " is silently another: " + said.what + " instead of " + wanted.what;
       effect = "fewer tokens";
     }
     told = told || effect != "without effect";
@@ -366,17 +405,20 @@ std::string Fault(const Outcome& got, const Outcome& whole, std::map<std::string
 }
 
 TEST_P(StoreDamageTest, EndsInAnErrorOrAnAnswerThatSaysSoOrHasNoEffect) {
-  const uint64_t count = Number("LONGHOLD_DAMAGES", kDamages), seed = Number("LONGHOLD_DAMAGE_SEED", 1);
+  const uint64_t count = Number("LONGHOLD_DAMAGES", kDamages),
+                 seed = Number("LONGHOLD_DAMAGE_SEED", 1);
   for (const When when : {When::kClosed, When::kOpen, When::kWritten}) {
     const Outcome whole = Use("whole", when, 0);
     ASSERT_EQ(whole.order.size(), 14u) << whole.errors;
-    for (const std::string& step : whole.order) ASSERT_EQ(whole.steps.at(step).how, "ok") << step << ": " << whole.steps.at(step).what;
+    for (const std::string& step : whole.order)
+      ASSERT_EQ(whole.steps.at(step).how, "ok") << step << ": " << whole.steps.at(step).what;
     std::map<std::string, int> counts;
     for (uint64_t i = 0; i < count; ++i) {
       const uint64_t own_seed = (seed + i) * 3 + static_cast<uint64_t>(when);
       const Outcome got = Use("damaged", when, own_seed);
       const std::string fault = Fault(got, whole, &counts);
-      EXPECT_EQ(fault, "") << "case " << GetParam().name << " when " << static_cast<int>(when) << " seed " << own_seed << ": " << got.damage;
+      EXPECT_EQ(fault, "") << "case " << GetParam().name << " when " << static_cast<int>(when)
+                           << " seed " << own_seed << ": " << got.damage;
     }
     std::cout << GetParam().name << " when " << static_cast<int>(when) << ":";
     for (const auto& [effect, n] : counts) std::cout << " " << effect << " " << n;
@@ -385,7 +427,9 @@ TEST_P(StoreDamageTest, EndsInAnErrorOrAnAnswerThatSaysSoOrHasNoEffect) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, StoreDamageTest,
-                         testing::Values(Case{"Closed", false, false}, Case{"Killed", false, true}, Case{"SealedClosed", true, false}, Case{"SealedKilled", true, true}),
+                         testing::Values(Case{"Closed", false, false}, Case{"Killed", false, true},
+                                         Case{"SealedClosed", true, false},
+                                         Case{"SealedKilled", true, true}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Summaries against plain means in double precision, and their bytes against anything that a disk may do to them.
+// Summaries against plain means in double precision, and their bytes against anything that a disk
+// may do to them.
 #include "memory/summaries.h"
 
 #include <gtest/gtest.h>
@@ -34,12 +35,18 @@ TEST(Summaries, AreTheMeanOfTheKeysAtTheirPlacesInTheBlock) {
         std::vector<double> mean(g.head_dim, 0);
         std::vector<float> rotated(g.head_dim), got(g.head_dim);
         for (uint32_t r = 0; r < tokens; ++r) {
-          ReferenceRotate(g.rope[slot], s.k[slot].data() + (size_t{b * 64 + r} * g.kv_heads + h) * g.head_dim, rotated.data(), g.head_dim, r);
+          ReferenceRotate(g.rope[slot],
+                          s.k[slot].data() + (size_t{b * 64 + r} * g.kv_heads + h) * g.head_dim,
+                          rotated.data(), g.head_dim, r);
           for (uint32_t c = 0; c < g.head_dim; ++c) mean[c] += rotated[c] / tokens;
         }
-        const double largest = std::abs(*std::max_element(mean.begin(), mean.end(), [](double a, double x) { return std::abs(a) < std::abs(x); }));
+        const double largest =
+            std::abs(*std::max_element(mean.begin(), mean.end(), [](double a, double x) {
+              return std::abs(a) < std::abs(x);
+            }));
         segment.Mean(b, slot, h, got.data());
-        for (uint32_t c = 0; c < g.head_dim; ++c) EXPECT_NEAR(got[c], mean[c], largest / 13.5) << "block " << b << " slot " << slot;
+        for (uint32_t c = 0; c < g.head_dim; ++c)
+          EXPECT_NEAR(got[c], mean[c], largest / 13.5) << "block " << b << " slot " << slot;
       }
     }
   }
@@ -63,7 +70,8 @@ TEST(Summaries, AFewLargeElementsDoNotRoundAllOthersAway) {
     float largest = 0, off = 0;
     for (uint32_t c = first; c < first + 16; ++c) {
       double exact = 0;
-      for (uint32_t t = 0; t < 64; ++t) exact += s.k[0][(size_t{t} * g.kv_heads + 1) * g.head_dim + c] / 64.0;
+      for (uint32_t t = 0; t < 64; ++t)
+        exact += s.k[0][(size_t{t} * g.kv_heads + 1) * g.head_dim + c] / 64.0;
       largest = std::max(largest, static_cast<float>(std::abs(exact)));
       off = std::max(off, static_cast<float>(std::abs(exact - mean[c])));
     }
@@ -110,7 +118,9 @@ TEST(Summaries, BytesStayWhatTheyAre) {
   SummarySegment segment = SummarySegment::Of(DocumentId{7}, 128, g);
   for (uint32_t i = 0; i < 2 * 3 * 2; ++i) {
     segment.scales.push_back(static_cast<uint16_t>(0x3000 + 77 * i));
-    for (uint32_t c = 0; c < 4; ++c) segment.codes.push_back(static_cast<uint8_t>((1 + (i + c) % 15) | (1 + (3 * i + c) % 15) << 4));
+    for (uint32_t c = 0; c < 4; ++c)
+      segment.codes.push_back(
+          static_cast<uint8_t>((1 + (i + c) % 15) | (1 + (3 * i + c) % 15) << 4));
   }
   segment.block_count = 2;
   const std::string bytes = segment.Encode();
@@ -126,7 +136,9 @@ TEST(Summaries, DamageIsDataLoss) {
     std::string bad = bytes;
     bad[i] = static_cast<char>(bad[i] ^ 0x10);
     EXPECT_EQ(SummarySegment::Decode(bad).status().code(), StatusCode::kDataLoss) << "byte " << i;
-    EXPECT_EQ(SummarySegment::Decode(std::string_view(bytes).substr(0, i)).status().code(), StatusCode::kDataLoss) << "cut at " << i;
+    EXPECT_EQ(SummarySegment::Decode(std::string_view(bytes).substr(0, i)).status().code(),
+              StatusCode::kDataLoss)
+        << "cut at " << i;
   }
   // Sizes that a forger signed.
   const auto sign = [](std::string body) {
@@ -140,10 +152,12 @@ TEST(Summaries, DamageIsDataLoss) {
       std::string bad = body;
       if (std::memcmp(bad.data() + field, &value, sizeof value) == 0) continue;
       std::memcpy(bad.data() + field, &value, sizeof value);
-      EXPECT_EQ(SummarySegment::Decode(sign(bad)).status().code(), StatusCode::kDataLoss) << field << " " << value;
+      EXPECT_EQ(SummarySegment::Decode(sign(bad)).status().code(), StatusCode::kDataLoss)
+          << field << " " << value;
     }
   }
-  for (const uint16_t scale : {0x8000, 0xbc00, 0x7c00, 0xfc00, 0x7e01}) {  // minus 0, minus 1, infinities, not a number
+  // minus 0, minus 1, infinities, not a number
+  for (const uint16_t scale : {0x8000, 0xbc00, 0x7c00, 0xfc00, 0x7e01}) {
     std::string bad = body;
     std::memcpy(bad.data() + 32, &scale, sizeof scale);
     EXPECT_EQ(SummarySegment::Decode(sign(bad)).status().code(), StatusCode::kDataLoss);

@@ -1,4 +1,5 @@
-// Which words of a question refer to the text itself: phrases of several forms, and words that look like them and are what is asked.
+// Which words of a question refer to the text itself: phrases of several forms, and words that look
+// like them and are what is asked.
 #include "memory/text_reference.h"
 
 #include <gtest/gtest.h>
@@ -13,7 +14,8 @@ std::string Marked(std::string_view question) {
   std::string out;
   size_t at = 0;
   for (const ByteSpan& span : TextReferences(question)) {
-    out += std::string(question.substr(at, span.begin - at)) + "[" + std::string(question.substr(span.begin, span.size())) + "]";
+    out += std::string(question.substr(at, span.begin - at)) + "[" +
+           std::string(question.substr(span.begin, span.size())) + "]";
     at = span.end;
   }
   return out + std::string(question.substr(at));

@@ -1,9 +1,10 @@
 // TokenizeText against the text it was given: nothing of it may be lost, doubled or moved.
 //
-// What must hold, whatever the tokenizer does: chunks follow each other in bytes, lines and tokens; each token has a number
-// of bytes and they add up to the chunk; no chunk ends inside a character. With a tokenizer that gives the text back, each
-// token's bytes are its piece; with one that drops spaces, they are its piece and the spaces around it.
-// Sizes: texts of up to five chunks (32 KiB each), with lines, with spaces but no lines, and with neither.
+// What must hold, whatever the tokenizer does: chunks follow each other in bytes, lines and tokens;
+// each token has a number of bytes and they add up to the chunk; no chunk ends inside a character.
+// With a tokenizer that gives the text back, each token's bytes are its piece; with one that drops
+// spaces, they are its piece and the spaces around it. Sizes: texts of up to five chunks (32 KiB
+// each), with lines, with spaces but no lines, and with neither.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -16,7 +17,8 @@ namespace {
 
 bool ContinuesCharacter(char c) { return (static_cast<uint8_t>(c) & 0xC0) == 0x80; }
 
-void ExpectFollow(const ToyModel& model, const std::string& text, const std::vector<TextChunk>& chunks) {
+void ExpectFollow(const ToyModel& model, const std::string& text,
+                  const std::vector<TextChunk>& chunks) {
   uint64_t bytes = 0, lines = 0, tokens = 0;
   for (const TextChunk& chunk : chunks) {
     ASSERT_EQ(chunk.byte_begin, bytes);
@@ -25,7 +27,8 @@ void ExpectFollow(const ToyModel& model, const std::string& text, const std::vec
     ASSERT_EQ(chunk.text, text.substr(bytes, chunk.text.size()));
     ASSERT_FALSE(chunk.text.empty());
     ASSERT_LE(chunk.text.size(), kChunkBytesMax);
-    ASSERT_FALSE(ContinuesCharacter(chunk.text[0])) << "chunk at byte " << bytes << " splits a character";
+    ASSERT_FALSE(ContinuesCharacter(chunk.text[0]))
+        << "chunk at byte " << bytes << " splits a character";
     ASSERT_EQ(chunk.tokens.size(), chunk.token_bytes.size());
     size_t sum = 0;
     for (uint16_t n : chunk.token_bytes) sum += n;
@@ -51,7 +54,8 @@ TEST(TokenizeText, TokensOfAFaithfulTokenizerHoldTheirPieces) {
     for (const TextChunk& chunk : *chunks) {
       size_t at = 0;
       for (size_t i = 0; i < chunk.tokens.size(); ++i) {
-        ASSERT_EQ(chunk.text.substr(at, chunk.token_bytes[i]), model.Piece(chunk.tokens[i])) << "token " << i;
+        ASSERT_EQ(chunk.text.substr(at, chunk.token_bytes[i]), model.Piece(chunk.tokens[i]))
+            << "token " << i;
         at += chunk.token_bytes[i];
       }
     }
@@ -70,7 +74,8 @@ TEST(TokenizeText, TokensOfATokenizerThatDropsSpacesStayInPlace) {
       size_t at = 0;
       for (size_t i = 0; i < chunk.tokens.size(); ++i) {
         // Without the spaces that the tokenizer dropped, the token's bytes are its piece.
-        std::string held = chunk.text.substr(at, chunk.token_bytes[i]), piece = model.Piece(chunk.tokens[i]);
+        std::string held = chunk.text.substr(at, chunk.token_bytes[i]),
+                    piece = model.Piece(chunk.tokens[i]);
         std::erase(held, ' ');
         std::erase(piece, ' ');
         ASSERT_EQ(held, piece) << "token " << i << " at byte " << chunk.byte_begin + at;
@@ -83,12 +88,15 @@ TEST(TokenizeText, TokensOfATokenizerThatDropsSpacesStayInPlace) {
 TEST(TokenizeText, ASpaceThatTheTokenizerPutsInFrontIsNobodysByte) {
   const ToyModel model({.bos = false, .space_prefix = true});
   // The first piece becomes " the", which stands further on in the text too.
-  for (const std::string& text : {std::string("the river and the stone and the well"), std::string("a stone a well"), std::string("x"), std::string(" x")}) {
+  for (const std::string& text :
+       {std::string("the river and the stone and the well"), std::string("a stone a well"),
+        std::string("x"), std::string(" x")}) {
     const std::vector<TextChunk> chunks = *TokenizeText(model, text);
     ExpectFollow(model, text, chunks);
     size_t at = 0;
     for (size_t i = 0; i < chunks[0].tokens.size(); ++i) {
-      std::string held = text.substr(at, chunks[0].token_bytes[i]), piece = model.Piece(chunks[0].tokens[i]);
+      std::string held = text.substr(at, chunks[0].token_bytes[i]),
+                  piece = model.Piece(chunks[0].tokens[i]);
       std::erase(held, ' ');
       std::erase(piece, ' ');
       EXPECT_EQ(held, piece) << text << ", token " << i;
@@ -97,7 +105,8 @@ TEST(TokenizeText, ASpaceThatTheTokenizerPutsInFrontIsNobodysByte) {
   }
 }
 
-// A piece that the text does not hold, or holds only further on: tokens may be off by some such characters in a row (20 bytes here), then no more.
+// A piece that the text does not hold, or holds only further on: tokens may be off by some such
+// characters in a row (20 bytes here), then no more.
 TEST(TokenizeText, TokensOfATokenizerThatComposesCharactersStayNear) {
   const ToyModel model({.bos = false, .compose = true});
   for (uint64_t seed = 1; seed <= 20; ++seed) {
@@ -125,7 +134,8 @@ TEST(TokenizeText, LongTextIsCutAtLinesThenSpacesThenCharacters) {
     ExpectFollow(model, text, chunks);
     return chunks;
   };
-  for (const TextChunk& c : cut(PlainText(150000, 1))) EXPECT_TRUE(c.text.ends_with('\n') || c.byte_begin + c.text.size() == 150000);
+  for (const TextChunk& c : cut(PlainText(150000, 1)))
+    EXPECT_TRUE(c.text.ends_with('\n') || c.byte_begin + c.text.size() == 150000);
 
   std::string words;
   while (words.size() < 100000) words += "word " + std::to_string(words.size()) + " ";
@@ -151,8 +161,10 @@ TEST(TokenizeText, TextsAroundTheChunkLimitAreWhole) {
     ExpectFollow(model, text, chunks);
     EXPECT_EQ(chunks.size(), bytes > kChunkBytesMax ? 2u : 1u);
   }
-  for (const std::string& text : {std::string("x"), std::string("\n"), std::string(" "), std::string("\n") + std::string(40000, 'x'),
-                                 std::string(" ") + std::string(40000, 'x'), std::string(70000, '\n'), std::string(70000, ' ')}) {
+  for (const std::string& text :
+       {std::string("x"), std::string("\n"), std::string(" "),
+        std::string("\n") + std::string(40000, 'x'), std::string(" ") + std::string(40000, 'x'),
+        std::string(70000, '\n'), std::string(70000, ' ')}) {
     ExpectFollow(model, text, *TokenizeText(model, text));
   }
 }

@@ -1,11 +1,14 @@
-// Compares WorkingSet with plain full attention in double precision, and with itself along other routes.
+// Compares WorkingSet with plain full attention in double precision, and with itself along other
+// routes.
 //
-// What is compared: (1) outputs of passes against NaiveAttend over the same keys at the virtual positions that the header
-// promises (key i at position i); (2) routes that must agree to the last bit, because they compute the same numbers in the
-// same order: several workers against one, blocks placed by several threads against blocks appended.
-// Sizes: 150 tokens are two full blocks and a part; passes are cut at 1, at block edges and beside them.
-// Tolerance of (1): keys and values are exact in 16 bits, so only float rounding is left. Logits stay below 10, a float
-// logit is off by at most about 10 * 8 * 2^-24 = 5e-6, outputs (weighted means of |v| < 5) by that times 5: 3e-5 is allowed.
+// What is compared: (1) outputs of passes against NaiveAttend over the same keys at the virtual
+// positions that the header promises (key i at position i); (2) routes that must agree to the last
+// bit, because they compute the same numbers in the same order: several workers against one, blocks
+// placed by several threads against blocks appended. Sizes: 150 tokens are two full blocks and a
+// part; passes are cut at 1, at block edges and beside them. Tolerance of (1): keys and values are
+// exact in 16 bits, so only float rounding is left. Logits stay below 10, a float logit is off by
+// at most about 10 * 8 * 2^-24 = 5e-6, outputs (weighted means of |v| < 5) by that times 5: 3e-5 is
+// allowed.
 #include "memory/working_set.h"
 
 #include <gmock/gmock.h>
@@ -19,27 +22,32 @@ namespace longhold {
 namespace {
 
 constexpr float kTolerance = 3e-5f;
-// Whole blocks of stored rows round their rotated keys to halves, by at most 2^-11 of their size: a logit scale * q.k moves by at
-// most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 = 5e-3, an output of |v| < 5 by twice that share of it; 1e-3 is seen.
+// Whole blocks of stored rows round their rotated keys to halves, by at most 2^-11 of their size: a
+// logit scale * q.k moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 = 5e-3, an output
+// of |v| < 5 by twice that share of it; 1e-3 is seen.
 constexpr float kKeysRounded = 1e-2f;
 constexpr uint64_t kSeed = 20240501;
 
 // Runs tokens [0, tokens) in passes that end at `cuts`, and gives the outputs of all tokens.
-LayerOutputs RunPasses(WorkingSet& set, const KvGeometry& g, const Sequence& s, uint32_t begin, const std::vector<uint32_t>& cuts,
-                       uint32_t workers = 1, bool values_first = false) {
+LayerOutputs RunPasses(WorkingSet& set, const KvGeometry& g, const Sequence& s, uint32_t begin,
+                       const std::vector<uint32_t>& cuts, uint32_t workers = 1,
+                       bool values_first = false) {
   LayerOutputs all(g.layers.size());
   for (uint32_t cut : cuts) {
     set.BeginPass(cut - begin);
     const LayerOutputs out = DrivePass(set, g, s, begin, cut, workers, values_first);
-    for (size_t slot = 0; slot < out.size(); ++slot) all[slot].insert(all[slot].end(), out[slot].begin(), out[slot].end());
+    for (size_t slot = 0; slot < out.size(); ++slot)
+      all[slot].insert(all[slot].end(), out[slot].begin(), out[slot].end());
     begin = cut;
   }
   return all;
 }
 
-std::vector<float> TokenRow(const KvGeometry& g, const LayerOutputs& out, uint32_t slot, uint32_t token) {
+std::vector<float> TokenRow(const KvGeometry& g, const LayerOutputs& out, uint32_t slot,
+                            uint32_t token) {
   const size_t width = size_t{g.q_heads} * g.head_dim;
-  return {out[slot].begin() + static_cast<ptrdiff_t>(token * width), out[slot].begin() + static_cast<ptrdiff_t>((token + 1) * width)};
+  return {out[slot].begin() + static_cast<ptrdiff_t>(token * width),
+          out[slot].begin() + static_cast<ptrdiff_t>((token + 1) * width)};
 }
 
 std::vector<SeenKey> Prefix(uint32_t tokens) {
@@ -56,18 +64,22 @@ TEST(WorkingSet, IsFullCausalAttentionForEverySplitIntoPasses) {
     const Sequence s = RandomSequence(g, 150, kSeed);
     std::vector<std::vector<float>> expected;
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-      for (uint32_t t = 0; t < s.tokens; ++t) expected.push_back(NaiveAttend(g, s, slot, t, t, Prefix(t + 1)));
+      for (uint32_t t = 0; t < s.tokens; ++t)
+        expected.push_back(NaiveAttend(g, s, slot, t, t, Prefix(t + 1)));
     }
     std::vector<uint32_t> ones(150);
     std::iota(ones.begin(), ones.end(), 1);
-    for (const std::vector<uint32_t>& cuts : {std::vector<uint32_t>{150}, {64, 128, 150}, {1, 2, 66, 150}, {63, 65, 129, 150}, ones}) {
+    for (const std::vector<uint32_t>& cuts :
+         {std::vector<uint32_t>{150}, {64, 128, 150}, {1, 2, 66, 150}, {63, 65, 129, 150}, ones}) {
       WorkingSet set(g, 150);
       const LayerOutputs out = RunPasses(set, g, s, 0, cuts);
       EXPECT_EQ(set.size(), 150u);
       for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
         for (uint32_t t = 0; t < s.tokens; ++t) {
-          ASSERT_LE(LargestDifference(TokenRow(g, out, slot, t), expected[slot * s.tokens + t]), kTolerance)
-              << "slot " << slot << " token " << t << ", first cut " << cuts[0] << ", softcap " << softcap;
+          ASSERT_LE(LargestDifference(TokenRow(g, out, slot, t), expected[slot * s.tokens + t]),
+                    kTolerance)
+              << "slot " << slot << " token " << t << ", first cut " << cuts[0] << ", softcap "
+              << softcap;
         }
       }
     }
@@ -81,7 +93,9 @@ TEST(WorkingSet, SeveralWorkersGiveWhatOneGives) {
   const LayerOutputs expected = RunPasses(one, g, s, 0, {100, 101, 150});
   for (uint32_t workers : {2u, 3u, 7u}) {
     WorkingSet set(g, 150);
-    EXPECT_EQ(RunPasses(set, g, s, 0, {100, 101, 150}, workers, /*values_first=*/workers == 3), expected) << workers << " workers";
+    EXPECT_EQ(RunPasses(set, g, s, 0, {100, 101, 150}, workers, /*values_first=*/workers == 3),
+              expected)
+        << workers << " workers";
   }
 }
 
@@ -101,7 +115,8 @@ TEST(WorkingSet, RecalledBlocksAreWhatRunningTheirTokensWouldBe) {
   const LayerOutputs out = RunPasses(recalled, g, s, 140, {150});
   for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
     for (uint32_t t = 0; t < 10; ++t) {
-      EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t), TokenRow(g, expected, slot, 140 + t)), kKeysRounded);
+      EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t), TokenRow(g, expected, slot, 140 + t)),
+                kKeysRounded);
     }
   }
 }
@@ -118,7 +133,8 @@ TEST(WorkingSet, StoredRowsThatFillABlockTakeHalfTheBytes) {
   WorkingSet set(g, 400);
   RunPasses(set, g, s, 0, {10});
   EXPECT_EQ(set.BytesWith(0), block);
-  set.Reserve(128);  // keys 10 to 138: the end of the first block, the second, the beginning of the third
+  // keys 10 to 138: the end of the first block, the second, the beginning of the third
+  set.Reserve(128);
   EXPECT_EQ(set.BytesWith(128), 2 * block + block / 2);
   EXPECT_LE(set.BytesWith(128), WorkingSet::Bytes(g, 10, 128));
   set.AppendBlock(BlocksOf(g, s)[0], 0, 64, 0);
@@ -136,7 +152,8 @@ TEST(WorkingSet, StoredRowsThatFillABlockTakeHalfTheBytes) {
   WorkingSet fresh(g, 400);
   const LayerOutputs expected = RunPasses(fresh, g, s, 0, {10, 150});
   const LayerOutputs out = RunPasses(set, g, s, 10, {150});
-  for (uint32_t slot = 0; slot < g.layers.size(); ++slot) EXPECT_EQ(TokenRow(g, out, slot, 139), TokenRow(g, expected, slot, 149));
+  for (uint32_t slot = 0; slot < g.layers.size(); ++slot)
+    EXPECT_EQ(TokenRow(g, out, slot, 139), TokenRow(g, expected, slot, 149));
 }
 
 TEST(WorkingSet, SetsThatShareAHeadGoOnByThemselves) {
@@ -153,11 +170,13 @@ TEST(WorkingSet, SetsThatShareAHeadGoOnByThemselves) {
   RunPasses(branch, g, other, 20, {200});
   const LayerOutputs out = RunPasses(set, g, s, 150, {300});
   for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-    for (uint32_t t = 0; t < 150; ++t) ASSERT_EQ(TokenRow(g, out, slot, t), TokenRow(g, expected, slot, 150 + t));
+    for (uint32_t t = 0; t < 150; ++t)
+      ASSERT_EQ(TokenRow(g, out, slot, t), TokenRow(g, expected, slot, 150 + t));
   }
 }
 
-// Decoded tokens over enough keys that each head is cut into parts: 2, then 8, with a last block that is not full.
+// Decoded tokens over enough keys that each head is cut into parts: 2, then 8, with a last block
+// that is not full.
 TEST(WorkingSet, PartsOfTheKeysMergeToTheWhole) {
   KvGeometry g = TestGeometry();
   for (const uint32_t tokens : {600u, 2100u}) {
@@ -173,25 +192,30 @@ TEST(WorkingSet, PartsOfTheKeysMergeToTheWhole) {
     RunPasses(whole, g, s, tokens - 20, {tokens});  // more rows than are cut
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
       for (uint32_t t : {tokens - 20, tokens - 1}) {
-        EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t - (tokens - 20)), NaiveAttend(g, s, slot, t, t, Prefix(t + 1))), kTolerance);
+        EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t - (tokens - 20)),
+                                    NaiveAttend(g, s, slot, t, t, Prefix(t + 1))),
+                  kTolerance);
       }
     }
     const std::vector<double> mass = one.Mass(), expected = whole.Mass();
-    for (size_t j = 0; j < mass.size(); ++j) ASSERT_NEAR(mass[j], expected[j], 1e-4 * expected[j] + 1e-6) << "key " << j;
+    for (size_t j = 0; j < mass.size(); ++j)
+      ASSERT_NEAR(mass[j], expected[j], 1e-4 * expected[j] + 1e-6) << "key " << j;
     for (const uint32_t workers : {2u, 3u, 7u}) {
       WorkingSet several(g, tokens);
       RunPasses(several, g, s, 0, {tokens - 20});
       several.CountMass();
       EXPECT_EQ(RunPasses(several, g, s, tokens - 20, each, workers), out) << workers << " workers";
       const std::vector<double> shared = several.Mass();
-      for (size_t j = 0; j < mass.size(); ++j) ASSERT_NEAR(shared[j], mass[j], 1e-4 * mass[j] + 1e-6) << "key " << j;
+      for (size_t j = 0; j < mass.size(); ++j)
+        ASSERT_NEAR(shared[j], mass[j], 1e-4 * mass[j] + 1e-6) << "key " << j;
     }
   }
 }
 
-// Keys and values that halves do not hold: a stored block rounds them by at most 2^-11 of their size. A logit
-// scale * q.k then moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 = 5e-3, an output of |v| < 5 by twice
-// that share of it and its own rounding: 5e-2 bounds it, and what is seen is 1e-3.
+// Keys and values that halves do not hold: a stored block rounds them by at most 2^-11 of their
+// size. A logit scale * q.k then moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 =
+// 5e-3, an output of |v| < 5 by twice that share of it and its own rounding: 5e-2 bounds it, and
+// what is seen is 1e-3.
 TEST(WorkingSet, RecallOfAllBlocksIsFullAttentionUpToTheCodecsRounding) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 3, /*half_exact=*/false);
@@ -205,7 +229,8 @@ TEST(WorkingSet, RecallOfAllBlocksIsFullAttentionUpToTheCodecsRounding) {
   float worst = 0;
   for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
     for (uint32_t t = 0; t < 22; ++t) {
-      worst = std::max(worst, LargestDifference(TokenRow(g, out, slot, t), TokenRow(g, expected, slot, 128 + t)));
+      worst = std::max(worst, LargestDifference(TokenRow(g, out, slot, t),
+                                                TokenRow(g, expected, slot, 128 + t)));
     }
   }
   EXPECT_LE(worst, 1e-2f);
@@ -216,8 +241,11 @@ TEST(WorkingSet, PartsOfBlocksStandAtContiguousPositions) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 4);
   const std::vector<KvBlock> blocks = BlocksOf(g, s);
-  struct Piece { uint32_t block, begin, end; };
-  // Out of text order, with an empty piece, over a block edge of the set (70 rows), and with the short last block.
+  struct Piece {
+    uint32_t block, begin, end;
+  };
+  // Out of text order, with an empty piece, over a block edge of the set (70 rows), and with the
+  // short last block.
   const std::vector<Piece> pieces = {{1, 7, 64}, {0, 5, 5}, {2, 0, 13}, {0, 63, 64}, {2, 20, 22}};
   WorkingSet appended(g, 200), placed(g, 200);
   std::vector<SeenKey> keys;
@@ -225,11 +253,13 @@ TEST(WorkingSet, PartsOfBlocksStandAtContiguousPositions) {
   appended.Reserve(70);
   for (const Piece& p : pieces) {
     appended.AppendBlock(blocks[p.block], p.begin, p.end, 0.0f);
-    for (uint32_t r = p.begin; r < p.end; ++r) keys.push_back({p.block * 64 + r, static_cast<uint32_t>(keys.size()), 0});
+    for (uint32_t r = p.begin; r < p.end; ++r)
+      keys.push_back({p.block * 64 + r, static_cast<uint32_t>(keys.size()), 0});
     rows += p.end - p.begin;
   }
   placed.Reserve(rows);
-  OnWorkers(3, [&](uint32_t worker) {  // each worker one layer slot: the pieces of one slot in any order
+  // each worker one layer slot: the pieces of one slot in any order
+  OnWorkers(3, [&](uint32_t worker) {
     uint32_t end = rows;
     for (size_t i = pieces.size(); i-- > 0;) {
       const Piece& p = pieces[i];
@@ -241,11 +271,13 @@ TEST(WorkingSet, PartsOfBlocksStandAtContiguousPositions) {
   ASSERT_EQ(appended.size(), rows);
   ASSERT_EQ(placed.size(), rows);
 
-  const LayerOutputs a = RunPasses(appended, g, s, 149, {150}), b = RunPasses(placed, g, s, 149, {150});
+  const LayerOutputs a = RunPasses(appended, g, s, 149, {150}),
+                     b = RunPasses(placed, g, s, 149, {150});
   EXPECT_EQ(a, b);
   keys.push_back({149, rows, 0});
   for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-    EXPECT_LE(LargestDifference(TokenRow(g, a, slot, 0), NaiveAttend(g, s, slot, 149, rows, keys)), kKeysRounded);
+    EXPECT_LE(LargestDifference(TokenRow(g, a, slot, 0), NaiveAttend(g, s, slot, 149, rows, keys)),
+              kKeysRounded);
   }
 }
 
@@ -261,16 +293,20 @@ TEST(WorkingSet, BiasIsAddedToTheLogitsOfItsRows) {
     set.AppendBlock(blocks[0], 0, 10, 1.25f);
     std::vector<SeenKey> keys;
     const auto add = [&](uint32_t begin, uint32_t end, double bias) {
-      for (uint32_t t = begin; t < end; ++t) keys.push_back({t, static_cast<uint32_t>(keys.size()), bias});
+      for (uint32_t t = begin; t < end; ++t)
+        keys.push_back({t, static_cast<uint32_t>(keys.size()), bias});
     };
     add(64, 104, -3.5);
     add(10, 64, 0);
     add(0, 10, 1.25);
     const LayerOutputs out = RunPasses(set, g, s, 148, {150});
     for (uint32_t t = 148; t < 150; ++t) {
-      keys.push_back({t, static_cast<uint32_t>(keys.size()), 0});  // a pass's own keys are not gated
+      // a pass's own keys are not gated
+      keys.push_back({t, static_cast<uint32_t>(keys.size()), 0});
       for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-        EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t - 148), NaiveAttend(g, s, slot, t, t - 148 + 104, keys)), kTolerance);
+        EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t - 148),
+                                    NaiveAttend(g, s, slot, t, t - 148 + 104, keys)),
+                  kTolerance);
       }
     }
   }
@@ -288,9 +324,11 @@ TEST(WorkingSet, TruncationForgetsKeysAndTheirBias) {
     RunPasses(set, g, other, 64, {64 + 150 - 30 - 64});
     set.Truncate(kept);
     ASSERT_EQ(set.size(), kept);
-    LayerOutputs out = RunPasses(set, g, s, kept, kept == 0 ? std::vector<uint32_t>{30, 150} : std::vector<uint32_t>{150});
+    LayerOutputs out = RunPasses(
+        set, g, s, kept, kept == 0 ? std::vector<uint32_t>{30, 150} : std::vector<uint32_t>{150});
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-      for (uint32_t t = 30; t < 150; ++t) ASSERT_EQ(TokenRow(g, out, slot, t - kept), TokenRow(g, expected, slot, t));
+      for (uint32_t t = 30; t < 150; ++t)
+        ASSERT_EQ(TokenRow(g, out, slot, t - kept), TokenRow(g, expected, slot, t));
     }
   }
 }
@@ -332,7 +370,8 @@ TEST(WorkingSet, CaptureKeepsTheQueriesOfTheChosenLayersAsTheyCame) {
   const auto width = static_cast<ptrdiff_t>(g.q_heads * g.head_dim);
   for (size_t i = 0; i < capture.slots.size(); ++i) {
     const std::vector<float>& q = s.q[capture.slots[i]];
-    EXPECT_EQ(capture.queries[i], std::vector<float>(q.begin() + 10 * width, q.begin() + 81 * width));
+    EXPECT_EQ(capture.queries[i],
+              std::vector<float>(q.begin() + 10 * width, q.begin() + 81 * width));
   }
 }
 

@@ -1,4 +1,5 @@
-// Names that a user gives to files: what is kept, what is refused, and what happens when the file changes. Files are headers of tiny models.
+// Names that a user gives to files: what is kept, what is refused, and what happens when the file
+// changes. Files are headers of tiny models.
 #include "model/added_models.h"
 
 #include <gmock/gmock.h>
@@ -21,7 +22,8 @@ using testing::HasSubstr;
 
 class AddedModelsTest : public testing::Test {
  protected:
-  AddedModelsTest() : dir_(fs::path(testing::TempDir()) / ("added_models_" + std::to_string(getpid()))) {
+  AddedModelsTest()
+      : dir_(fs::path(testing::TempDir()) / ("added_models_" + std::to_string(getpid()))) {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
     file_ = (dir_ / "mine.gguf").string();
@@ -72,7 +74,8 @@ TEST_F(AddedModelsTest, RefusesNamesThatMeanOtherThingsAndFilesThatAreNoModels) 
   for (const std::string name : {"", "..", "a/b", "-a", "mine.gguf", "a b", "a\nb"}) {
     EXPECT_EQ(catalog_.Add(name, file_).status().code(), StatusCode::kInvalidArgument) << name;
   }
-  EXPECT_EQ(catalog_.Add("mine", (dir_ / "none.gguf").string()).status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(catalog_.Add("mine", (dir_ / "none.gguf").string()).status().code(),
+            StatusCode::kNotFound);
   const std::string text = (dir_ / "text.gguf").string();
   std::ofstream(text) << "not a model";
   EXPECT_EQ(catalog_.Add("mine", text).status().code(), StatusCode::kInvalidArgument);

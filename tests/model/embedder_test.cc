@@ -1,6 +1,7 @@
-// ConvertBert and LoadEmbedder together, against a numpy BERT that shares no code with libllama (bert_reference.py: own
-// WordPiece, exact GELU, float64) on a tiny model of random weights. Tolerance: matrices are rounded to float16 and libllama's
-// GELU is an approximation by tables of float16, so vectors agree to a cosine of 0.9999 where different texts stay below 0.98.
+// ConvertBert and LoadEmbedder together, against a numpy BERT that shares no code with libllama
+// (bert_reference.py: own WordPiece, exact GELU, float64) on a tiny model of random weights.
+// Tolerance: matrices are rounded to float16 and libllama's GELU is an approximation by tables of
+// float16, so vectors agree to a cosine of 0.9999 where different texts stay below 0.98.
 #include "model/embedder.h"
 
 #include <gmock/gmock.h>
@@ -93,7 +94,8 @@ TEST_F(Embedding, EqualsAnIndependentBert) {
     const std::span row = std::span(*rows).subspan(i * 96, 96);
     EXPECT_NEAR(Dot(row, row), 1, 1e-5);
     EXPECT_GE(Dot(row, expected[i].vector), 0.9999) << texts[i];
-    for (size_t j = 0; j < i; ++j) EXPECT_LT(Dot(row, expected[j].vector), 0.98) << texts[i] << " | " << texts[j];
+    for (size_t j = 0; j < i; ++j)
+      EXPECT_LT(Dot(row, expected[j].vector), 0.98) << texts[i] << " | " << texts[j];
   }
 }
 
@@ -101,7 +103,8 @@ TEST_F(Embedding, OfATextDoesNotDependOnTheTextsBesideIt) {
   const auto embedder = Load();
   ASSERT_NE(embedder, nullptr);
   std::vector<std::string> texts;
-  for (size_t i = 0; i < 150; ++i) texts.push_back("the river " + std::string(i, static_cast<char>('a' + i % 25)));
+  for (size_t i = 0; i < 150; ++i)
+    texts.push_back("the river " + std::string(i, static_cast<char>('a' + i % 25)));
   const std::vector<std::string_view> views(texts.begin(), texts.end());
   const auto rows = embedder->EmbedAll(views);
   ASSERT_TRUE(rows.ok()) << rows.status().ToString();
@@ -126,18 +129,22 @@ TEST_F(Embedding, CutsATextAt256TokensAndCountsIt) {
   EXPECT_GE(embedder->token_count(), before + 3) << "[CLS], the word, [SEP]";
   ASSERT_TRUE(whole.ok() && longer.ok());
   EXPECT_EQ(*whole, *longer);
-  EXPECT_EQ(embedder->Embed(std::string((1 << 20) + 1, 'a')).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(embedder->Embed(std::string((1 << 20) + 1, 'a')).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 TEST_F(Embedding, RefusesWhatIsNoSentenceEncoder) {
-  for (const std::string name : {"llama", "gemma3", "bert"}) {  // this BERT says nothing about pooling
+  // this BERT says nothing about pooling
+  for (const std::string name : {"llama", "gemma3", "bert"}) {
     const auto embedder = LoadEmbedder({.path = TinyPath(name)});
     EXPECT_EQ(embedder.status().code(), StatusCode::kUnimplemented) << embedder.status().ToString();
     EXPECT_THAT(embedder.status().message(), HasSubstr(TinyPath(name)));
   }
   EXPECT_EQ(LoadEmbedder({.path = Path("none.gguf")}).status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(LoadEmbedder({.path = TinyPath("damaged_text")}).status().code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(LoadEmbedder({.path = TinyPath("damaged_cut_tensors")}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(LoadEmbedder({.path = TinyPath("damaged_text")}).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_EQ(LoadEmbedder({.path = TinyPath("damaged_cut_tensors")}).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 TEST_F(Embedding, ConversionIsTheSameEveryTime) {
@@ -147,7 +154,8 @@ TEST_F(Embedding, ConversionIsTheSameEveryTime) {
   EXPECT_EQ(ReadFile(Path("a.gguf")), ReadFile(Path("b.gguf")));
 }
 
-// Every place where a source can end, at 200 of them: an error that names the file, and nothing left behind.
+// Every place where a source can end, at 200 of them: an error that names the file, and nothing
+// left behind.
 TEST_F(Embedding, ConversionRefusesASourceCutAnywhere) {
   const std::string whole = ReadFile(TinyFile("bert_source.bin"));
   ASSERT_GT(whole.size(), 100000u);
@@ -172,15 +180,18 @@ TEST_F(Embedding, ConversionSaysWhatIsWrongWithASource) {
     EXPECT_EQ(status.code(), code) << status.ToString();
     EXPECT_THAT(status.message(), HasSubstr(words));
   };
-  expect(ConvertBytes(replaced("layer.1.attention.self.key.weight", "layer.1.attention.self.kex.weight")),
+  expect(ConvertBytes(
+             replaced("layer.1.attention.self.key.weight", "layer.1.attention.self.kex.weight")),
          StatusCode::kDataLoss, "encoder.layer.1.attention.self.key.weight is missing");
-  expect(ConvertBytes(replaced("\"F32\", \"shape\": [96], ", "\"F16\", \"shape\": [96], ")), StatusCode::kUnimplemented,
-         "not float32");
-  expect(ConvertBytes(replaced("\"shape\": [192, 96]", "\"shape\": [191, 96]")), StatusCode::kDataLoss, "size than its shape");
+  expect(ConvertBytes(replaced("\"F32\", \"shape\": [96], ", "\"F16\", \"shape\": [96], ")),
+         StatusCode::kUnimplemented, "not float32");
+  expect(ConvertBytes(replaced("\"shape\": [192, 96]", "\"shape\": [191, 96]")),
+         StatusCode::kDataLoss, "size than its shape");
   expect(ConvertBytes(whole + "another\n"), StatusCode::kDataLoss, "vocabulary");
   expect(ConvertBytes(replaced("\n[CLS]\n", "\n[CLX]\n")), StatusCode::kDataLoss, "[CLS]");
   expect(ConvertBytes("not at all"), StatusCode::kInvalidArgument, "safetensors");
-  expect(Convert(TinyFile("bert_source.bin"), "x.gguf", 7), StatusCode::kInvalidArgument, "7 heads");
+  expect(Convert(TinyFile("bert_source.bin"), "x.gguf", 7), StatusCode::kInvalidArgument,
+         "7 heads");
   expect(Convert(Path("none"), "x.gguf"), StatusCode::kNotFound, Path("none"));
 }
 

@@ -1,15 +1,17 @@
 // The whole model through longhold's attention against the same model through libllama's own.
 //
-// Logits: max |longhold - engine| over the vocabulary, for the last token, against the engine's exact attention (float32
-// sums over a float32 cache). The bound is the issue's, 1e-2, with logits that spread by about 3. Weights are float32, so
-// nothing but attention can differ; measured 3e-5, and
-// 1e-3 for gemma, whose GELU libllama reads from a 16-bit table. Where sliding-window layers stay with the engine, its fused 16-bit
-// attention of those is in our logits too (measured 0.014 to 0.035, the same as the engine against itself), so there the
-// bound is 1.5 times that plus 1e-2. Lengths: one token, either side of a block of 64, some blocks, nearly a whole batch.
+// Logits: max |longhold - engine| over the vocabulary, for the last token, against the engine's
+// exact attention (float32 sums over a float32 cache). The bound is the issue's, 1e-2, with logits
+// that spread by about 3. Weights are float32, so nothing but attention can differ; measured 3e-5,
+// and 1e-3 for gemma, whose GELU libllama reads from a 16-bit table. Where sliding-window layers
+// stay with the engine, its fused 16-bit attention of those is in our logits too (measured 0.014 to
+// 0.035, the same as the engine against itself), so there the bound is 1.5 times that plus 1e-2.
+// Lengths: one token, either side of a block of 64, some blocks, nearly a whole batch.
 //
-// Continuations: 30 greedy tokens against RunNative, whose fused attention rounds to 16 bits. The native tokens are fed to
-// both sides and ours must find each the most likely one, or within kTie of it, so that a near tie on another processor is
-// no failure while a wrong key, position or reused graph is: those move logits by their whole spread.
+// Continuations: 30 greedy tokens against RunNative, whose fused attention rounds to 16 bits. The
+// native tokens are fed to both sides and ours must find each the most likely one, or within kTie
+// of it, so that a near tie on another processor is no failure while a wrong key, position or
+// reused graph is: those move logits by their whole spread.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -36,11 +38,14 @@ class Equality : public testing::TestWithParam<TinyModel> {
     model_ = LoadTiny(GetParam().name, /*threads=*/2);
     ASSERT_NE(model_, nullptr);
   }
-  std::vector<TokenId> Tokens(size_t count, uint32_t seed = 1) const { return PlainTokens(GetParam(), *model_, count, seed); }
+  std::vector<TokenId> Tokens(size_t count, uint32_t seed = 1) const {
+    return PlainTokens(GetParam(), *model_, count, seed);
+  }
 
-  // Feeds prompt and native continuation through `set`, the prompt in passes of the given sizes (the last repeats), and
-  // holds every step's logits against the native token.
-  void ExpectFollows(std::span<const TokenId> prompt, const std::vector<TokenId>& native, const std::vector<size_t>& passes) {
+  // Feeds prompt and native continuation through `set`, the prompt in passes of the given sizes
+  // (the last repeats), and holds every step's logits against the native token.
+  void ExpectFollows(std::span<const TokenId> prompt, const std::vector<TokenId>& native,
+                     const std::vector<size_t>& passes) {
     WorkingSet set(model_->info().geometry, static_cast<uint32_t>(prompt.size() + native.size()));
     model_->NativeForget(0, UINT32_MAX);
     const auto forward = [&](std::span<const TokenId> tokens, uint32_t position) {
@@ -58,7 +63,8 @@ class Equality : public testing::TestWithParam<TinyModel> {
       const std::span<const float> logits = model_->logits();
       const size_t best = ArgMax(logits);
       EXPECT_GE(logits[static_cast<size_t>(native[i])], logits[best] - kTie)
-          << "token " << i << " of the continuation: the engine says " << native[i] << ", longhold " << best;
+          << "token " << i << " of the continuation: the engine says " << native[i] << ", longhold "
+          << best;
       const Status status = forward({&native[i], 1}, static_cast<uint32_t>(at++));
       ASSERT_TRUE(status.ok()) << status.ToString();
     }
@@ -88,16 +94,20 @@ TEST_P(Equality, LogitsAreTheEnginesAtEveryLength) {
     ASSERT_TRUE(equal.ok()) << equal.status().ToString();
     const double engine = GetParam().native_window == 0 ? 0 : equal->engine_error;
     EXPECT_LT(equal->error, 1.5 * engine + kLogitTolerance) << count << " tokens";
-    // Where layers stay with the engine, its fused attention may turn a choice that is closer than its own error, whoever computes the other
-    // layers: libllama's AVX2 build does at 65 tokens, its AVX-512 build does not. Where all layers are ours nothing is excused.
-    EXPECT_TRUE(equal->same_greedy || equal->greedy_gap <= engine) << count << " tokens: gap " << equal->greedy_gap;
+    // Where layers stay with the engine, its fused attention may turn a choice that is closer than
+    // its own error, whoever computes the other layers: libllama's AVX2 build does at 65 tokens,
+    // its AVX-512 build does not. Where all layers are ours nothing is excused.
+    EXPECT_TRUE(equal->same_greedy || equal->greedy_gap <= engine)
+        << count << " tokens: gap " << equal->greedy_gap;
     worst = std::max(worst, equal->error);
     worst_engine = std::max(worst_engine, equal->engine_error);
   }
-  std::cout << GetParam().name << ": max logit error " << worst << ", the engine's fused attention " << worst_engine << "\n";
+  std::cout << GetParam().name << ": max logit error " << worst << ", the engine's fused attention "
+            << worst_engine << "\n";
 }
 
-// Logits that hardly differ, or that do not depend on attention, would make the other facts here worthless.
+// Logits that hardly differ, or that do not depend on attention, would make the other facts here
+// worthless.
 TEST_P(Equality, TheTinyModelListensToItsPast) {
   std::vector<TokenId> tokens = Tokens(100);
   const auto logits = [&](uint32_t begin) {
@@ -110,7 +120,8 @@ TEST_P(Equality, TheTinyModelListensToItsPast) {
   const std::vector<float> all = logits(0);
   const auto [low, high] = std::minmax_element(all.begin(), all.end());
   EXPECT_GT(*high - *low, 8.0f);
-  tokens[20] = tokens[20] == GetParam().first_plain ? tokens[20] + 1 : tokens[20] - 1;  // far before any native window
+  // far before any native window
+  tokens[20] = tokens[20] == GetParam().first_plain ? tokens[20] + 1 : tokens[20] - 1;
   const std::vector<float> other = logits(0);
   float moved = 0;
   for (size_t i = 0; i < all.size(); ++i) moved = std::max(moved, std::abs(all[i] - other[i]));
@@ -121,13 +132,14 @@ TEST_P(Equality, GreedyContinuationFollowsTheEngineTokenByToken) {
   ExpectContinues(90, {{512}, {1}, {63, 1, 5, 64}, {7}});
 }
 
-// Longer than a batch, longer than the host's own cells for the native layers (768 here), far past the native window.
+// Longer than a batch, longer than the host's own cells for the native layers (768 here), far past
+// the native window.
 TEST_P(Equality, GreedyContinuationFollowsTheEngineBeyondOneBatch) {
   ExpectContinues(1300, {{512}, {33, 512, 127}});
 }
 
-// A pass after a pass must not see anything of it: libllama reuses the last graph when its shape fits, with the tap's
-// changes in it, and the set may be another one.
+// A pass after a pass must not see anything of it: libllama reuses the last graph when its shape
+// fits, with the tap's changes in it, and the set may be another one.
 TEST_P(Equality, ASecondSetStartsAfresh) {
   const std::vector<TokenId> tokens = Tokens(40);
   std::vector<float> first;
@@ -144,8 +156,8 @@ TEST_P(Equality, ASecondSetStartsAfresh) {
   }
 }
 
-// Several texts in one pass: each gets the logits that it gets alone, but for the order of sums. Where layers stay with the engine each has its own
-// window of them, also while others are read.
+// Several texts in one pass: each gets the logits that it gets alone, but for the order of sums.
+// Where layers stay with the engine each has its own window of them, also while others are read.
 TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
   constexpr uint32_t kTexts = 5;
   const bool native = GetParam().native_window > 0;
@@ -190,21 +202,29 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
     const auto count = static_cast<uint32_t>(tokens[i].size());
     sets.push_back(read(i, count - 1));
     scored.push_back(judge(i, *sets.back()));
-    next.push_back({.token = tokens[i].back(), .text = native ? i : 0, .position = count - 1, .attention = sets.back().get(), .logits = &logits[i]});
+    next.push_back({.token = tokens[i].back(),
+                    .text = native ? i : 0,
+                    .position = count - 1,
+                    .attention = sets.back().get(),
+                    .logits = &logits[i]});
   }
   const auto near = [](const std::vector<float>& a, const std::vector<float>& b) {
     float moved = a.size() == b.size() ? 0 : 1;
-    for (size_t v = 0; v < std::min(a.size(), b.size()); ++v) moved = std::max(moved, std::abs(a[v] - b[v]));
+    for (size_t v = 0; v < std::min(a.size(), b.size()); ++v)
+      moved = std::max(moved, std::abs(a[v] - b[v]));
     return moved;
   };
-  // The engine's fused attention sums in 16 bits, in the order of its cells; what another text would move is the logits' whole spread.
+  // The engine's fused attention sums in 16 bits, in the order of its cells; what another text
+  // would move is the logits' whole spread.
   const float bound = native ? 0.1f : 1e-3f;
   // Those that were read first are what they were.
-  for (uint32_t i = 0; i < kTexts; ++i) EXPECT_LE(near(judge(i, *sets[i]), scored[i]), bound) << "text " << i;
+  for (uint32_t i = 0; i < kTexts; ++i)
+    EXPECT_LE(near(judge(i, *sets[i]), scored[i]), bound) << "text " << i;
   for (const auto& set : sets) set->BeginPass(1);
   const std::vector<float> before(model_->logits().begin(), model_->logits().end());
   ASSERT_TRUE(model_->ForwardEach(next).ok());
-  EXPECT_TRUE(std::equal(before.begin(), before.end(), model_->logits().begin())) << "logits() are left as they were";
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), model_->logits().begin()))
+      << "logits() are left as they were";
   for (uint32_t i = 0; i < kTexts; ++i) EXPECT_LE(near(logits[i], alone[i]), bound) << "text " << i;
   EXPECT_GT(near(alone[1], alone[2]), 5 * bound);
 }
@@ -219,7 +239,8 @@ TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
   const std::vector<TokenId> text = Tokens(batch, 3);
   std::vector<std::unique_ptr<WorkingSet>> sets;
   std::vector<std::vector<float>> logits(kTexts);
-  for (uint32_t i = 0; i < kTexts; ++i) sets.push_back(std::make_unique<WorkingSet>(model_->info().geometry, 4 * batch));
+  for (uint32_t i = 0; i < kTexts; ++i)
+    sets.push_back(std::make_unique<WorkingSet>(model_->info().geometry, 4 * batch));
   for (uint32_t round = 0; round < 2; ++round) {
     for (uint32_t i = 0; i < kTexts; ++i) {
       model_->UseText(i);
@@ -230,7 +251,11 @@ TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
       // All have a token before the next one is read on.
       std::vector<NextToken> next;
       for (uint32_t t = 0; t < kTexts; ++t) {
-        next.push_back({.token = text[t], .text = t, .position = sets[t]->size(), .attention = sets[t].get(), .logits = &logits[t]});
+        next.push_back({.token = text[t],
+                        .text = t,
+                        .position = sets[t]->size(),
+                        .attention = sets[t].get(),
+                        .logits = &logits[t]});
         sets[t]->BeginPass(1);
       }
       const Status each = model_->ForwardEach(next);
@@ -239,11 +264,12 @@ TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
   }
 }
 
-// 16-bit and 8-bit weights quantise the activations too: the last bit of a sum becomes a whole step some layers later. The
-// yardstick is then the engine against itself (llama_host.h). Both are the largest of a few hundred roundings, so the worst
-// over some lengths is compared: at a single length the ratio was seen between 0.5 and 1.4.
-void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> tokens, std::initializer_list<size_t> lengths,
-                             const std::string& what) {
+// 16-bit and 8-bit weights quantise the activations too: the last bit of a sum becomes a whole step
+// some layers later. The yardstick is then the engine against itself (llama_host.h). Both are the
+// largest of a few hundred roundings, so the worst over some lengths is compared: at a single
+// length the ratio was seen between 0.5 and 1.4.
+void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> tokens,
+                             std::initializer_list<size_t> lengths, const std::string& what) {
   double error = 0, engine = 0;
   size_t same = 0;
   for (const size_t n : lengths) {
@@ -254,42 +280,47 @@ void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> toke
     same += equal->same_greedy;
   }
   EXPECT_LE(error, 1.5 * engine + kLogitTolerance) << what;
-  std::cout << what << ": max logit error " << error << ", the engine's fused attention " << engine << "; same greedy token at "
-            << same << " of " << lengths.size() << " lengths\n";
+  std::cout << what << ": max logit error " << error << ", the engine's fused attention " << engine
+            << "; same greedy token at " << same << " of " << lengths.size() << " lengths\n";
 }
 
 TEST(QuantisedEquality, HalfPrecisionWeights) {
   const auto model = LoadTiny("llama_f16");
   ASSERT_NE(model, nullptr);
-  ExpectAsGoodAsTheEngine(*model, PlainTokens(FindTiny("llama"), *model, 500), {1, 65, 200, 500}, "llama_f16");
+  ExpectAsGoodAsTheEngine(*model, PlainTokens(FindTiny("llama"), *model, 500), {1, 65, 200, 500},
+                          "llama_f16");
 }
 
 TEST(QuantisedEquality, EightBitWeightsMadeByRequantiseQ8) {
   for (const char* name : {"llama", "qwen2", "qwen3", "gemma3"}) {
-    const std::string path = testing::TempDir() + "/longhold_q8_" + std::to_string(getpid()) + ".gguf";
+    const std::string path =
+        testing::TempDir() + "/longhold_q8_" + std::to_string(getpid()) + ".gguf";
     const Status status = RequantiseQ8(TinyPath(name), path);
     ASSERT_TRUE(status.ok()) << status.ToString();
     EXPECT_LT(fs::file_size(path), fs::file_size(TinyPath(name)) / 2);
     const auto model = LoadLlama({.path = path});
     ASSERT_TRUE(model.ok()) << model.status().ToString();
-    ExpectAsGoodAsTheEngine(**model, PlainTokens(FindTiny(name), **model, 500), {1, 65, 200, 500}, std::string(name) + " as q8_0");
+    ExpectAsGoodAsTheEngine(**model, PlainTokens(FindTiny(name), **model, 500), {1, 65, 200, 500},
+                            std::string(name) + " as q8_0");
     fs::remove(path);
   }
 }
 
 TEST(QuantisedEquality, RequantiseLeavesNothingBehindWhenItFails) {
-  const fs::path dir = fs::path(testing::TempDir()) / ("longhold_q8_bad_" + std::to_string(getpid()));
+  const fs::path dir =
+      fs::path(testing::TempDir()) / ("longhold_q8_bad_" + std::to_string(getpid()));
   fs::create_directories(dir);
   const std::string to = dir / "out.gguf";
   const Status status = RequantiseQ8(TinyPath("damaged_cut_tensors"), to);
   EXPECT_FALSE(status.ok());
-  EXPECT_NE(status.message().find(TinyPath("damaged_cut_tensors")), std::string::npos) << status.ToString();
+  EXPECT_NE(status.message().find(TinyPath("damaged_cut_tensors")), std::string::npos)
+      << status.ToString();
   EXPECT_TRUE(fs::is_empty(dir));
   fs::remove_all(dir);
 }
 
-// Every GGUF of up to 400 MB in $LONGHOLD_TEST_MODELS, or where 'longhold model get' keeps them. Not the catalog's embedding
-// models, which lie in the same directory and are no language models.
+// Every GGUF of up to 400 MB in $LONGHOLD_TEST_MODELS, or where 'longhold model get' keeps them.
+// Not the catalog's embedding models, which lie in the same directory and are no language models.
 std::vector<std::string> RealModels() {
   std::string dir;
   if (const char* value = getenv("LONGHOLD_TEST_MODELS")) {
@@ -307,8 +338,11 @@ std::vector<std::string> RealModels() {
   };
   std::vector<std::string> paths;
   std::error_code ec;
-  for (auto it = fs::directory_iterator(dir, ec); !ec && it != fs::directory_iterator(); it.increment(ec)) {
-    if (it->path().extension() == ".gguf" && it->file_size() <= (400ull << 20) && !embeds(it->path())) paths.push_back(it->path());
+  for (auto it = fs::directory_iterator(dir, ec); !ec && it != fs::directory_iterator();
+       it.increment(ec)) {
+    if (it->path().extension() == ".gguf" && it->file_size() <= (400ull << 20) &&
+        !embeds(it->path()))
+      paths.push_back(it->path());
   }
   std::sort(paths.begin(), paths.end());
   return paths;
@@ -317,12 +351,14 @@ std::vector<std::string> RealModels() {
 TEST(QuantisedEquality, RealWeights) {
   const std::vector<std::string> paths = RealModels();
   if (paths.empty()) {
-    GTEST_SKIP() << "no real weights: run 'longhold model get smollm2', or set LONGHOLD_TEST_MODELS to a directory of GGUF files";
+    GTEST_SKIP() << "no real weights: run 'longhold model get smollm2', or set "
+                    "LONGHOLD_TEST_MODELS to a directory of GGUF files";
   }
   std::string text;
   for (int i = 0; i < 12; ++i) {
-    text += "In the year " + std::to_string(1700 + 13 * i) + " the keeper of the lighthouse wrote the number " +
-            std::to_string(31 * i * i + 5) + " into the book, closed it, and went down to the boat. ";
+    text += "In the year " + std::to_string(1700 + 13 * i) +
+            " the keeper of the lighthouse wrote the number " + std::to_string(31 * i * i + 5) +
+            " into the book, closed it, and went down to the boat. ";
   }
   for (const std::string& path : paths) {
     const auto model = LoadLlama({.path = path});

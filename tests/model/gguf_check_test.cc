@@ -1,9 +1,12 @@
-// GGUF files from a hostile hand: what CheckGguf refuses by name, and that a process which loads such a file outlives it.
+// GGUF files from a hostile hand: what CheckGguf refuses by name, and that a process which loads
+// such a file outlives it.
 //
-// The first tests write headers of their own. The last one damages tiny models (make_tiny_gguf.py): every number of the metadata is set to
-// numbers at which something ends, tokens are doubled and cut, and bits of the header are flipped at places drawn from a seed. Each file is loaded in a child
-// process, because libllama ends the process that it finds a surprise in: whatever becomes of the model, the child must return. A model that
-// loads is asked to tokenise, and for every token's text.
+// The first tests write headers of their own. The last one damages tiny models (make_tiny_gguf.py):
+// every number of the metadata is set to numbers at which something ends, tokens are doubled and
+// cut, and bits of the header are flipped at places drawn from a seed. Each file is loaded in a
+// child process, because libllama ends the process that it finds a surprise in: whatever becomes of
+// the model, the child must return. A model that loads is asked to tokenise, and for every token's
+// text.
 #include "model/gguf_check.h"
 
 #include <gmock/gmock.h>
@@ -43,15 +46,22 @@ struct Gguf {
   std::vector<uint64_t> shape = {8, 3};
   uint32_t type = 0;
 
-  void U32(const std::string& key, uint32_t value) { metadata[key] = Bytes(uint32_t{4}) + Bytes(value); }
-  void F32(const std::string& key, float value) { metadata[key] = Bytes(uint32_t{6}) + Bytes(value); }
-  void Text(const std::string& key, const std::string& value) { metadata[key] = Bytes(uint32_t{8}) + String(value); }
+  void U32(const std::string& key, uint32_t value) {
+    metadata[key] = Bytes(uint32_t{4}) + Bytes(value);
+  }
+  void F32(const std::string& key, float value) {
+    metadata[key] = Bytes(uint32_t{6}) + Bytes(value);
+  }
+  void Text(const std::string& key, const std::string& value) {
+    metadata[key] = Bytes(uint32_t{8}) + String(value);
+  }
   void Texts(const std::string& key, const std::vector<std::string>& values) {
     metadata[key] = Bytes(uint32_t{9}) + Bytes(uint32_t{8}) + Bytes(uint64_t{values.size()});
     for (const std::string& value : values) metadata[key] += String(value);
   }
   std::string Encode() const {
-    std::string out = "GGUF" + Bytes(uint32_t{3}) + Bytes(uint64_t{1}) + Bytes(uint64_t{metadata.size()});
+    std::string out =
+        "GGUF" + Bytes(uint32_t{3}) + Bytes(uint64_t{1}) + Bytes(uint64_t{metadata.size()});
     for (const auto& [key, value] : metadata) out += String(key) + value;
     out += String("token_embd.weight") + Bytes(static_cast<uint32_t>(shape.size()));
     for (const uint64_t size : shape) out += Bytes(size);
@@ -92,30 +102,63 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
       {"llama.block_count is 2147483648", [](Gguf* g) { g->U32("llama.block_count", 1u << 31); }},
       {"llama.nextn_predict_layers is 3", [](Gguf* g) { g->U32("llama.nextn_predict_layers", 3); }},
       {"llama.embedding_length is 0", [](Gguf* g) { g->U32("llama.embedding_length", 0); }},
-      {"llama.attention.head_count_kv is 0", [](Gguf* g) { g->U32("llama.attention.head_count_kv", 0); }},
-      {"does not divide 3 heads", [](Gguf* g) { g->U32("llama.attention.head_count", 3); g->U32("llama.attention.head_count_kv", 2); }},
+      {"llama.attention.head_count_kv is 0",
+       [](Gguf* g) { g->U32("llama.attention.head_count_kv", 0); }},
+      {"does not divide 3 heads",
+       [](Gguf* g) {
+         g->U32("llama.attention.head_count", 3);
+         g->U32("llama.attention.head_count_kv", 2);
+       }},
       {"less than a head for each of 9", [](Gguf* g) { g->U32("llama.attention.head_count", 9); }},
-      {"llama.rope.dimension_count is 6, not 1 to 4", [](Gguf* g) { g->U32("llama.rope.dimension_count", 6); }},
-      {"llama.rope.dimension_count is odd", [](Gguf* g) { g->U32("llama.rope.dimension_count", 3); }},
-      {"llama.rope.scaling.type is none of", [](Gguf* g) { g->Text("llama.rope.scaling.type", "x"); }},
+      {"llama.rope.dimension_count is 6, not 1 to 4",
+       [](Gguf* g) { g->U32("llama.rope.dimension_count", 6); }},
+      {"llama.rope.dimension_count is odd",
+       [](Gguf* g) { g->U32("llama.rope.dimension_count", 3); }},
+      {"llama.rope.scaling.type is none of",
+       [](Gguf* g) { g->Text("llama.rope.scaling.type", "x"); }},
       {"llama.expert_used_count is 2", [](Gguf* g) { g->U32("llama.expert_used_count", 2); }},
       {"llama.expert_used_count is missing", [](Gguf* g) { g->U32("llama.expert_count", 4); }},
-      {"llama.expert_count is 1025", [](Gguf* g) { g->U32("llama.expert_count", 1025); g->U32("llama.expert_used_count", 2); }},
-      {"epsilon is negative", [](Gguf* g) { g->F32("llama.attention.layer_norm_rms_epsilon", -1); }},
-      {"epsilon is not a finite number", [](Gguf* g) { g->F32("llama.attention.layer_norm_rms_epsilon", kInfinity); }},
-      {"has token 2 twice", [](Gguf* g) { g->Texts("tokenizer.ggml.tokens", {"a", "b", "a"}); }},
-      {"has 2 tokens, and token_embd.weight another number", [](Gguf* g) { g->Texts("tokenizer.ggml.tokens", {"a", "b"}); }},
+      {"llama.expert_count is 1025",
+       [](Gguf* g) {
+         g->U32("llama.expert_count", 1025);
+         g->U32("llama.expert_used_count", 2);
+       }},
+      {"epsilon is negative",
+       [](Gguf* g) { g->F32("llama.attention.layer_norm_rms_epsilon", -1); }},
+      {"epsilon is not a finite number",
+       [](Gguf* g) { g->F32("llama.attention.layer_norm_rms_epsilon", kInfinity); }},
+      {"has token 2 twice",
+       [](Gguf* g) {
+         g->Texts("tokenizer.ggml.tokens", {"a", "b", "a"});
+       }},
+      {"has 2 tokens, and token_embd.weight another number",
+       [](Gguf* g) {
+         g->Texts("tokenizer.ggml.tokens", {"a", "b"});
+       }},
       {"eos_token_id names no token", [](Gguf* g) { g->U32("tokenizer.ggml.eos_token_id", 3); }},
       {"lacks <0x00>", [](Gguf* g) { g->Text("tokenizer.ggml.model", "llama"); }},
       {"tokenizer.ggml.model is t5", [](Gguf* g) { g->Text("tokenizer.ggml.model", "t5"); }},
-      {"llama.attention.sliding_window is 4294967295", [](Gguf* g) { g->U32("llama.attention.sliding_window", UINT32_MAX); }},
-      {"bos_token_id names no token", [](Gguf* g) { g->metadata.erase("tokenizer.ggml.bos_token_id"); }},
-      {"seperator_token_id names no token", [](Gguf* g) { g->Text("tokenizer.ggml.model", "bert"); }},
-      {"llama.attention.key_length is 8 beside values of 4", [](Gguf* g) { g->U32("llama.attention.key_length", 8); }},
-      {"makes all layers alike", [](Gguf* g) { g->U32("llama.attention.sliding_window_pattern", 1); }},
+      {"llama.attention.sliding_window is 4294967295",
+       [](Gguf* g) { g->U32("llama.attention.sliding_window", UINT32_MAX); }},
+      {"bos_token_id names no token",
+       [](Gguf* g) { g->metadata.erase("tokenizer.ggml.bos_token_id"); }},
+      {"seperator_token_id names no token",
+       [](Gguf* g) { g->Text("tokenizer.ggml.model", "bert"); }},
+      {"llama.attention.key_length is 8 beside values of 4",
+       [](Gguf* g) { g->U32("llama.attention.key_length", 8); }},
+      {"makes all layers alike",
+       [](Gguf* g) { g->U32("llama.attention.sliding_window_pattern", 1); }},
       {"tensor token_embd.weight has a type (26)", [](Gguf* g) { g->type = 26; }},
-      {"tensor token_embd.weight has a type (2)", [](Gguf* g) { g->shape = {8}; g->type = 2; g->metadata.erase("tokenizer.ggml.tokens"); }},
-      {"the shape of tensor 0", [](Gguf* g) { g->shape = {8, 0}; }},
+      {"tensor token_embd.weight has a type (2)",
+       [](Gguf* g) {
+         g->shape = {8};
+         g->type = 2;
+         g->metadata.erase("tokenizer.ggml.tokens");
+       }},
+      {"the shape of tensor 0",
+       [](Gguf* g) {
+         g->shape = {8, 0};
+       }},
   };
   for (const Case& c : cases) {
     Gguf gguf = Sane();
@@ -129,7 +172,9 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
 TEST(GgufCheck, RefusesAHeaderThatIsCutAtAnyByte) {
   const std::string whole = Sane().Encode();
   for (size_t bytes = 0; bytes < whole.size(); ++bytes) {
-    EXPECT_EQ(CheckGguf(std::string_view(whole).substr(0, bytes), "m.gguf").status().code(), StatusCode::kInvalidArgument) << bytes;
+    EXPECT_EQ(CheckGguf(std::string_view(whole).substr(0, bytes), "m.gguf").status().code(),
+              StatusCode::kInvalidArgument)
+        << bytes;
   }
 }
 
@@ -138,14 +183,16 @@ TEST(GgufCheck, CountsAndLengthsThatAreNotTrueAllocateNothing) {
   for (size_t at = 4; at + 8 <= whole.size(); ++at) {
     std::string damaged = whole;
     std::memset(damaged.data() + at, 0xff, 8);
-    (void)CheckGguf(damaged, "m.gguf");  // under AddressSanitizer, and with a limit on what is allocated, in the harness gguf
+    // under AddressSanitizer, and with a limit on what is allocated, in the harness gguf
+    (void)CheckGguf(damaged, "m.gguf");
   }
 }
 
 TEST(GgufCheck, NamesFromTheFileComeToTheMessageAsPrintableText) {
   Gguf gguf = Sane();
   gguf.F32("\x1b[31m\n.freq_base", 0);
-  EXPECT_THAT(CheckGguf(gguf.Encode(), "m.gguf").status().message(), AllOf(HasSubstr("?[31m?.freq_base is not above 0"), Not(HasSubstr("\n"))));
+  EXPECT_THAT(CheckGguf(gguf.Encode(), "m.gguf").status().message(),
+              AllOf(HasSubstr("?[31m?.freq_base is not above 0"), Not(HasSubstr("\n"))));
 }
 
 TEST(GgufCheck, AFileThatIsNoneIsNotWaitedFor) {
@@ -199,7 +246,8 @@ int WaitForLoad(const std::string& path) {
     Result<std::unique_ptr<LanguageModel>> model = LoadLlama({.path = path, .threads = 1});
     if (model.ok()) {
       (void)(*model)->Tokenize("The river's bridge, 1234 \xE6\x97\xA5\n", false);
-      for (uint32_t token = 0; token < (*model)->info().vocab_size; ++token) (void)(*model)->Piece(static_cast<TokenId>(token));
+      for (uint32_t token = 0; token < (*model)->info().vocab_size; ++token)
+        (void)(*model)->Piece(static_cast<TokenId>(token));
     }
     _exit(0);
   }
@@ -220,11 +268,13 @@ TEST(GgufCheck, NoDamageEndsTheProcessThatLoadsIt) {
     const auto try_load = [&](const std::string& what, const std::string& damaged) {
       std::ofstream(path, std::ios::binary | std::ios::trunc) << damaged;
       const int status = WaitForLoad(path);
-      EXPECT_TRUE(WIFEXITED(status)) << name << ": " << what << " ended the process with signal " << WTERMSIG(status);
+      EXPECT_TRUE(WIFEXITED(status))
+          << name << ": " << what << " ended the process with signal " << WTERMSIG(status);
       ++loads;
     };
     for (const auto& [key, at] : Numbers(whole)) {
-      for (const uint32_t number : {0u, 1u, 33u, 1u << 20, 0x7fffffffu, 0xff800000u}) {  // the last ones are NaN and -infinity as floats
+      // the last ones are NaN and -infinity as floats
+      for (const uint32_t number : {0u, 1u, 33u, 1u << 20, 0x7fffffffu, 0xff800000u}) {
         std::string damaged = whole;
         std::memcpy(damaged.data() + at, &number, sizeof number);
         try_load(key + " = " + std::to_string(number), damaged);

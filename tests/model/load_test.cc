@@ -1,6 +1,7 @@
-// What LoadLlama says of a file: the geometry it reads from the model's own graph against what make_tiny_gguf.py wrote into
-// the metadata, exactly; and for files that cannot be used, the code, and that the one line names the file and the cause.
-// Every load here is with the proof, so a wrong RopeSpec would fail twice.
+// What LoadLlama says of a file: the geometry it reads from the model's own graph against what
+// make_tiny_gguf.py wrote into the metadata, exactly; and for files that cannot be used, the code,
+// and that the one line names the file and the cause. Every load here is with the proof, so a wrong
+// RopeSpec would fail twice.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -70,20 +71,26 @@ TEST_P(Load, EmbedsTokensByTheModelsOwnTable) {
   const std::vector<TokenId> tokens = {3, 5, 3, static_cast<TokenId>(info.vocab_size - 1)};
   std::vector<float> rows(tokens.size() * info.embedding_width);
   model->Embed(tokens, rows.data());
-  const auto row = [&](size_t i) { return std::vector<float>(rows.data() + i * info.embedding_width, rows.data() + (i + 1) * info.embedding_width); };
+  const auto row = [&](size_t i) {
+    return std::vector<float>(rows.data() + i * info.embedding_width,
+                              rows.data() + (i + 1) * info.embedding_width);
+  };
   EXPECT_EQ(row(0), row(2));
   EXPECT_NE(row(0), row(1));
   std::ifstream file(TinyPath(GetParam().name), std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(file)), {});
   for (size_t i = 0; i < tokens.size(); ++i) {
-    const std::string want(reinterpret_cast<const char*>(row(i).data()), info.embedding_width * sizeof(float));
+    const std::string want(reinterpret_cast<const char*>(row(i).data()),
+                           info.embedding_width * sizeof(float));
     EXPECT_NE(bytes.find(want), std::string::npos) << "row " << i;
   }
 }
 
 TEST(LoadFacts, FingerprintFollowsTheFilesContentAndNotItsName) {
-  const std::string copy = testing::TempDir() + "/longhold_fingerprint_" + std::to_string(getpid()) + ".gguf";
-  std::filesystem::copy_file(TinyPath("llama"), copy, std::filesystem::copy_options::overwrite_existing);
+  const std::string copy =
+      testing::TempDir() + "/longhold_fingerprint_" + std::to_string(getpid()) + ".gguf";
+  std::filesystem::copy_file(TinyPath("llama"), copy,
+                             std::filesystem::copy_options::overwrite_existing);
   const auto a = LoadTiny("llama");
   const auto b = LoadLlama({.path = copy});
   ASSERT_NE(a, nullptr);
@@ -124,24 +131,29 @@ void PrintTo(const Refusal& r, std::ostream* out) { *out << r.name; }
 class Refuse : public testing::TestWithParam<Refusal> {};
 INSTANTIATE_TEST_SUITE_P(
     Unsupported, Refuse,
-    testing::Values(Refusal{"gpt2", StatusCode::kUnimplemented, {"architecture gpt2", "layer 0", "RoPE"}},
-                    Refusal{"bloom", StatusCode::kUnimplemented, {"architecture bloom", "layer 0"}},
-                    Refusal{"mamba", StatusCode::kUnimplemented, {"architecture mamba", "llama, gemma3, qwen2, qwen3"}},
-                    Refusal{"bert", StatusCode::kUnimplemented, {"architecture bert"}},
-                    Refusal{"llama_longrope", StatusCode::kUnimplemented, {"architecture llama", "longrope"}},
-                    Refusal{"llama_head10", StatusCode::kUnimplemented, {"architecture llama", "layer 0", "10"}},
-                    Refusal{"llama_no_vocab", StatusCode::kInvalidArgument, {"tokenizer"}}),
+    testing::Values(
+        Refusal{"gpt2", StatusCode::kUnimplemented, {"architecture gpt2", "layer 0", "RoPE"}},
+        Refusal{"bloom", StatusCode::kUnimplemented, {"architecture bloom", "layer 0"}},
+        Refusal{"mamba",
+                StatusCode::kUnimplemented,
+                {"architecture mamba", "llama, gemma3, qwen2, qwen3"}},
+        Refusal{"bert", StatusCode::kUnimplemented, {"architecture bert"}},
+        Refusal{"llama_longrope", StatusCode::kUnimplemented, {"architecture llama", "longrope"}},
+        Refusal{
+            "llama_head10", StatusCode::kUnimplemented, {"architecture llama", "layer 0", "10"}},
+        Refusal{"llama_no_vocab", StatusCode::kInvalidArgument, {"tokenizer"}}),
     [](const auto& param) { return param.param.name; });
 INSTANTIATE_TEST_SUITE_P(
     Damaged, Refuse,
-    testing::Values(Refusal{"damaged_empty", StatusCode::kInvalidArgument, {"GGUF"}},
-                    Refusal{"damaged_three_bytes", StatusCode::kInvalidArgument, {"GGUF"}},
-                    Refusal{"damaged_magic_only", StatusCode::kInvalidArgument, {"truncated"}},
-                    Refusal{"damaged_text", StatusCode::kInvalidArgument, {"not a GGUF file"}},
-                    Refusal{"damaged_wrong_magic", StatusCode::kInvalidArgument, {"not a GGUF file"}},
-                    Refusal{"damaged_future_version", StatusCode::kInvalidArgument, {"cannot be loaded"}},
-                    Refusal{"damaged_cut_tensors", StatusCode::kInvalidArgument, {"truncated"}},
-                    Refusal{"damaged_cut_last_byte", StatusCode::kInvalidArgument, {"truncated"}}),
+    testing::Values(
+        Refusal{"damaged_empty", StatusCode::kInvalidArgument, {"GGUF"}},
+        Refusal{"damaged_three_bytes", StatusCode::kInvalidArgument, {"GGUF"}},
+        Refusal{"damaged_magic_only", StatusCode::kInvalidArgument, {"truncated"}},
+        Refusal{"damaged_text", StatusCode::kInvalidArgument, {"not a GGUF file"}},
+        Refusal{"damaged_wrong_magic", StatusCode::kInvalidArgument, {"not a GGUF file"}},
+        Refusal{"damaged_future_version", StatusCode::kInvalidArgument, {"cannot be loaded"}},
+        Refusal{"damaged_cut_tensors", StatusCode::kInvalidArgument, {"truncated"}},
+        Refusal{"damaged_cut_last_byte", StatusCode::kInvalidArgument, {"truncated"}}),
     [](const auto& param) { return param.param.name; });
 
 TEST_P(Refuse, WithOneLineThatNamesFileAndCause) {
@@ -167,8 +179,8 @@ TEST(Refuse, ADirectoryIsNamedAsOne) {
   EXPECT_THAT(status.message(), AllOf(HasSubstr(testing::TempDir()), HasSubstr("directory")));
 }
 
-// Lengths: every 97th byte through header, metadata and tensor table (6848 bytes), then 16 through the weights. Not one may
-// crash, load, or be blamed on anything but this file.
+// Lengths: every 97th byte through header, metadata and tensor table (6848 bytes), then 16 through
+// the weights. Not one may crash, load, or be blamed on anything but this file.
 TEST(Refuse, AModelCutAnywhereIsInvalid) {
   std::ifstream file(TinyPath("llama"), std::ios::binary);
   const std::string whole{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
@@ -176,9 +188,11 @@ TEST(Refuse, AModelCutAnywhereIsInvalid) {
   std::vector<size_t> lengths;
   for (size_t n = 5; n < 6900; n += 97) lengths.push_back(n);
   for (size_t i = 1; i <= 16; ++i) lengths.push_back(whole.size() * i / 17);
-  const std::string path = testing::TempDir() + "/longhold_cut_" + std::to_string(getpid()) + ".gguf";
+  const std::string path =
+      testing::TempDir() + "/longhold_cut_" + std::to_string(getpid()) + ".gguf";
   for (const size_t n : lengths) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc).write(whole.data(), static_cast<std::streamsize>(n));
+    std::ofstream(path, std::ios::binary | std::ios::trunc)
+        .write(whole.data(), static_cast<std::streamsize>(n));
     const Status status = LoadStatus(path);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << n << " bytes: " << status.ToString();
     EXPECT_THAT(status.message(), AllOf(HasSubstr(path), Not(HasSubstr("\n")))) << n << " bytes";
@@ -186,14 +200,16 @@ TEST(Refuse, AModelCutAnywhereIsInvalid) {
   std::filesystem::remove(path);
 }
 
-// The proof is the last guard against a model whose graph looks right and means something else. Here every token of the
-// engine's attention sees the later tokens as well, which no shape and no RoPE parameter shows.
+// The proof is the last guard against a model whose graph looks right and means something else.
+// Here every token of the engine's attention sees the later tokens as well, which no shape and no
+// RoPE parameter shows.
 TEST(Proof, AnAttentionThatMeansSomethingElseIsNamedWithArchitectureAndLayer) {
   const std::string path = TinyPath("llama_bidirectional");
   const Status status = LoadStatus(path);
   EXPECT_EQ(status.code(), StatusCode::kInternal) << status.ToString();
-  EXPECT_THAT(status.message(), AllOf(HasSubstr(path), HasSubstr("architecture llama"), HasSubstr("layer 0"),
-                                      HasSubstr("differs from the engine's own")));
+  EXPECT_THAT(status.message(),
+              AllOf(HasSubstr(path), HasSubstr("architecture llama"), HasSubstr("layer 0"),
+                    HasSubstr("differs from the engine's own")));
   // It is the proof that says so: without it the model loads.
   EXPECT_TRUE(LoadLlama({.path = path, .prove = false}).ok());
 }

@@ -1,4 +1,5 @@
-// What the catalog says of names without fetching anything; fetching is tested through the program, in tests/cli.
+// What the catalog says of names without fetching anything; fetching is tested through the program,
+// in tests/cli.
 #include "model/model_catalog.h"
 
 #include <gmock/gmock.h>
@@ -17,11 +18,12 @@ TEST(ModelCatalog, RefusesANameOfTheOtherKindAndOffersThoseOfTheRightOne) {
   const ModelCatalog catalog(testing::TempDir() + "/no_models_here");
   const Status embedding = catalog.Resolve("minilm-l6").status();
   EXPECT_EQ(embedding.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(embedding.message(),
-              AllOf(HasSubstr("minilm-l6"), HasSubstr("embedding model"), HasSubstr("smollm2, gemma3-270m")));
+  EXPECT_THAT(embedding.message(), AllOf(HasSubstr("minilm-l6"), HasSubstr("embedding model"),
+                                         HasSubstr("smollm2, gemma3-270m")));
   const Status language = catalog.Resolve("smollm2", ModelKind::kEmbedding).status();
   EXPECT_EQ(language.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(language.message(), AllOf(HasSubstr("smollm2"), HasSubstr("minilm-l6"), Not(HasSubstr("gemma"))));
+  EXPECT_THAT(language.message(),
+              AllOf(HasSubstr("smollm2"), HasSubstr("minilm-l6"), Not(HasSubstr("gemma"))));
 }
 
 TEST(ModelCatalog, SaysHowToFetchWhatIsNotHereYet) {
@@ -42,7 +44,8 @@ TEST(ModelCatalog, EntriesArePinnedAndDistinct) {
     for (const CatalogWheel& wheel : model.wheels) {
       EXPECT_EQ(wheel.sha256.size(), 64u) << wheel.package;
       ASSERT_FALSE(wheel.members.empty()) << wheel.package;
-      for (const std::string_view member : wheel.members) EXPECT_FALSE(member.empty()) << wheel.package;
+      for (const std::string_view member : wheel.members)
+        EXPECT_FALSE(member.empty()) << wheel.package;
     }
   }
 }

@@ -1,10 +1,12 @@
-// The layers that stay with the engine: what the native cache's calls promise (memory/language_model.h), on tiny gemma3, whose
-// sliding window is 32 tokens. Every fact is about logits, since they are all that a wrong window can spoil: a run with the
-// call against the same run without it.
+// The layers that stay with the engine: what the native cache's calls promise
+// (memory/language_model.h), on tiny gemma3, whose sliding window is 32 tokens. Every fact is about
+// logits, since they are all that a wrong window can spoil: a run with the call against the same
+// run without it.
 //
-// Saving and restoring copies bytes, so that runs which save at the same place must agree to the bit. Shifting rotates 16-bit keys once more: one
-// rounding of 2^-11 relative per key and, far from zero, the rounding of positions in float32. The bound of 0.05 holds
-// logits that spread by about 20; a window that was lost, doubled or left behind moves them by whole units (shown in
+// Saving and restoring copies bytes, so that runs which save at the same place must agree to the
+// bit. Shifting rotates 16-bit keys once more: one rounding of 2^-11 relative per key and, far from
+// zero, the rounding of positions in float32. The bound of 0.05 holds logits that spread by about
+// 20; a window that was lost, doubled or left behind moves them by whole units (shown in
 // WithoutItsWindowTheModelSaysSomethingElse).
 #include <gtest/gtest.h>
 
@@ -32,7 +34,8 @@ class NativeWindow : public testing::Test {
     while (count > 0) {
       const uint32_t n = std::min(count, model_->batch_tokens());
       set.BeginPass(n);
-      const Status status = model_->Forward(std::span(tokens_).subspan(begin, n), begin + offset, &set, true);
+      const Status status =
+          model_->Forward(std::span(tokens_).subspan(begin, n), begin + offset, &set, true);
       ASSERT_TRUE(status.ok()) << status.ToString();
       begin += n;
       count -= n;
@@ -82,16 +85,17 @@ TEST_F(NativeWindow, ForgettingWhatIsOutOfTheWindowChangesNothing) {
 TEST_F(NativeWindow, AForgottenTailCanBeReadAgain) {
   const std::vector<float> want = Run([](WorkingSet&) {});
   const std::vector<float> got = Run([&](WorkingSet& set) {
-    Feed(set, kHead + 500, 7, /*offset=*/UINT32_MAX - 500 + 1);  // other tokens, at positions kHead..kHead+6
+    // other tokens, at positions kHead..kHead+6
+    Feed(set, kHead + 500, 7, /*offset=*/UINT32_MAX - 500 + 1);
     set.Truncate(kHead);
     model_->NativeForget(kHead, UINT32_MAX);
   });
   EXPECT_EQ(got, want);
 }
 
-// The promise behind "a killed ingest ends in the same bytes": a run that goes on after saving, the same model restored
-// after other work, and a newly loaded one reach the same bits. The second length is past the host's cells, whose free ones
-// then lie in another order.
+// The promise behind "a killed ingest ends in the same bytes": a run that goes on after saving, the
+// same model restored after other work, and a newly loaded one reach the same bits. The second
+// length is past the host's cells, whose free ones then lie in another order.
 TEST_F(NativeWindow, SurvivesSaveAndRestoreToTheBit) {
   for (const uint32_t begin : {0u, 1300u}) {
     const auto run = [&](auto after_save) {
@@ -132,8 +136,8 @@ TEST_F(NativeWindow, SavingChangesNoMoreThanTheLastBits) {
   EXPECT_LT(Distance(want, got), kShiftTolerance);
 }
 
-// What is saved does not grow with the text, so that a commit costs the same everywhere: at most the host's cells (768),
-// 16-bit keys and values of 32 numbers in 11 layers.
+// What is saved does not grow with the text, so that a commit costs the same everywhere: at most
+// the host's cells (768), 16-bit keys and values of 32 numbers in 11 layers.
 TEST_F(NativeWindow, TakesBoundedSpace) {
   WorkingSet set(model_->info().geometry, 2048);
   model_->NativeForget(0, UINT32_MAX);
@@ -146,9 +150,10 @@ TEST_F(NativeWindow, RefusesBytesThatAreNotAWindow) {
   model_->NativeForget(0, UINT32_MAX);
   Feed(set, 0, 64);
   const std::string saved = Save();
-  for (const std::string& bytes : {saved.substr(0, saved.size() / 2), saved.substr(0, 3), saved + "x",
-                                   std::string(100, '\xff'), std::string(100, '\0')}) {
-    EXPECT_EQ(model_->NativeRestore(bytes).code(), StatusCode::kDataLoss) << bytes.size() << " bytes";
+  for (const std::string& bytes : {saved.substr(0, saved.size() / 2), saved.substr(0, 3),
+                                   saved + "x", std::string(100, '\xff'), std::string(100, '\0')}) {
+    EXPECT_EQ(model_->NativeRestore(bytes).code(), StatusCode::kDataLoss)
+        << bytes.size() << " bytes";
   }
   EXPECT_TRUE(model_->NativeRestore(saved).ok());
 }
@@ -180,7 +185,8 @@ TEST_F(NativeWindow, ShiftedBackFromFarItMeansTheSame) {
   std::cout << "at 65536, then shifted by -32768: logits move by " << moved << "\n";
 }
 
-// libllama rotates the keys only with the next pass; bytes written before it would lose the shift without a word.
+// libllama rotates the keys only with the next pass; bytes written before it would lose the shift
+// without a word.
 TEST_F(NativeWindow, IsNotSavedBetweenAShiftAndTheNextPass) {
   WorkingSet set(model_->info().geometry, 256);
   model_->NativeForget(0, UINT32_MAX);
@@ -216,15 +222,17 @@ TEST(NativeCache, IsEmptyAndIndifferentWhereAllLayersAreTapped) {
     return std::vector<float>(model->logits().begin(), model->logits().end());
   };
   const std::vector<float> want = logits(0, [] {});
-  EXPECT_EQ(logits(3000000000u, [] {}), want);  // no engine position is ever that large: nothing looks at it
-  EXPECT_EQ(logits(0, [&] {
-              const Result<std::string> saved = model->NativeSave();
-              ASSERT_TRUE(saved.ok());
-              EXPECT_EQ(*saved, "");
-              EXPECT_TRUE(model->NativeShift(0, 60, 100000).ok());
-              model->NativeForget(0, UINT32_MAX);
-              EXPECT_TRUE(model->NativeRestore(*saved).ok());
-            }),
+  // no engine position is ever that large: nothing looks at it
+  EXPECT_EQ(logits(3000000000u, [] {}), want);
+  EXPECT_EQ(logits(0,
+                   [&] {
+                     const Result<std::string> saved = model->NativeSave();
+                     ASSERT_TRUE(saved.ok());
+                     EXPECT_EQ(*saved, "");
+                     EXPECT_TRUE(model->NativeShift(0, 60, 100000).ok());
+                     model->NativeForget(0, UINT32_MAX);
+                     EXPECT_TRUE(model->NativeRestore(*saved).ok());
+                   }),
             want);
 }
 

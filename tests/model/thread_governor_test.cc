@@ -1,4 +1,5 @@
-// What the governor makes of times that are given to it, and that the machine's own times can be read. Seconds are made up; a core counts one a second.
+// What the governor makes of times that are given to it, and that the machine's own times can be
+// read. Seconds are made up; a core counts one a second.
 #include "model/thread_governor.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +17,9 @@ struct Machine {
 
   explicit Machine(uint32_t cores) { times.cores = cores; }
   std::function<std::optional<CpuTimes>()> Reader() {
-    return [this]() -> std::optional<CpuTimes> { return readable ? std::optional(times) : std::nullopt; };
+    return [this]() -> std::optional<CpuTimes> {
+      return readable ? std::optional(times) : std::nullopt;
+    };
   }
   // `seconds` go by, in which this process uses `own` cores and the others `others`.
   void Pass(double seconds, double own, double others) {

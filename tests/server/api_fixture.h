@@ -1,4 +1,5 @@
-// The API over the toy model, as its tests ask it: without a server, with whole requests and replies.
+// The API over the toy model, as its tests ask it: without a server, with whole requests and
+// replies.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -103,48 +104,76 @@ class Recorder final : public HttpExchange {
   bool ended_ = false;
 };
 
-// The Api with whole requests instead of a server's: each is admitted and then handled with the body that it has.
+// The Api with whole requests instead of a server's: each is admitted and then handled with the
+// body that it has.
 class Api final : public longhold::Api {
  public:
   using longhold::Api::Api;
   void Handle(HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
     HttpAdmission admission = Admit(request);
     if (admission.refusal.has_value()) return exchange->Respond(std::move(*admission.refusal));
-    if (request.body.size() > admission.body_bytes_max) return exchange->Respond({.status = 413, .body = "{}", .headers = {}});
+    if (request.body.size() > admission.body_bytes_max)
+      return exchange->Respond({.status = 413, .body = "{}", .headers = {}});
     admission.handle(std::move(request), std::move(exchange));
   }
 };
 
 class ApiTest : public testing::Test {
  protected:
-  ApiTest() : model_({.geometry = TinyGeometry(), .chat = true, .answer = "  It is seven.\nEND of it.  "}), engine_({.home = home_ / "h"}) {
+  ApiTest()
+      : model_(
+            {.geometry = TinyGeometry(), .chat = true, .answer = "  It is seven.\nEND of it.  "}),
+        engine_({.home = home_ / "h"}) {
     RecallProfile profile;
     profile.name = "toy";
     profile.look_spans = 0;
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
-    EXPECT_TRUE(engine_.Ingest("tales", {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
+    EXPECT_TRUE(engine_
+                    .Ingest("tales",
+                            {"a/b.txt", "The number of the elder is seven.\n" + PlainText(3000, 1)},
+                            nullptr, nullptr)
+                    .ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), &errands_, &readers_, &metrics_, ApiOptions{.model = "toy", .fingerprint = model_.info().fingerprint, .home = home_ / "h", .budget = &engine_.budget(), .without_keys = Scope::kAdmin, .note = [](std::string_view) {}, .log = [this](std::string_view line) {
-      const std::lock_guard lock(log_mutex_);
-      log_.emplace_back(line);
-    }});
+    api_ = std::make_unique<Api>(queue_.get(), &errands_, &readers_, &metrics_,
+                                 ApiOptions{.model = "toy",
+                                            .fingerprint = model_.info().fingerprint,
+                                            .home = home_ / "h",
+                                            .budget = &engine_.budget(),
+                                            .without_keys = Scope::kAdmin,
+                                            .note = [](std::string_view) {},
+                                            .log =
+                                                [this](std::string_view line) {
+                                                  const std::lock_guard lock(log_mutex_);
+                                                  log_.emplace_back(line);
+                                                }});
   }
   // What the model says from now on; nothing may be under way.
-  void Answer(const std::string& answer) { model_ = ToyModel({.geometry = TinyGeometry(), .chat = true, .answer = answer}); }
+  void Answer(const std::string& answer) {
+    model_ = ToyModel({.geometry = TinyGeometry(), .chat = true, .answer = answer});
+  }
   // What was logged since the last call.
   std::vector<std::string> Log() {
     const std::lock_guard lock(log_mutex_);
     return std::exchange(log_, {});
   }
-  std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path, const std::string& body = "",
-                                  const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+  std::shared_ptr<Recorder> Start(const std::string& method, std::vector<std::string> path,
+                                  const std::string& body = "",
+                                  const std::string& type = "application/json",
+                                  std::map<std::string, std::string> query = {}) {
     auto recorder = std::make_shared<Recorder>();
-    api_->Handle({.method = method, .path = std::move(path), .query = std::move(query), .content_type = type, .authorization = "", .body = body}, recorder);
+    api_->Handle({.method = method,
+                  .path = std::move(path),
+                  .query = std::move(query),
+                  .content_type = type,
+                  .authorization = "",
+                  .body = body},
+                 recorder);
     return recorder;
   }
   // The reply's body, whose status must be `status`.
-  json::value Call(unsigned status, const std::string& method, std::vector<std::string> path, const std::string& body = "",
-                   const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+  json::value Call(unsigned status, const std::string& method, std::vector<std::string> path,
+                   const std::string& body = "", const std::string& type = "application/json",
+                   std::map<std::string, std::string> query = {}) {
     const HttpReply reply = Start(method, std::move(path), body, type, std::move(query))->Reply();
     EXPECT_EQ(reply.status, status) << reply.body;
     return json::parse(reply.body);
@@ -170,16 +199,27 @@ class ApiTest : public testing::Test {
 class TenantTest : public ApiTest {
  protected:
   std::string KeyOf(const std::string& tenant, Scope scope) {
-    return *ApiKeys(home_ / "h").Add(tenant + "-" + std::string(ScopeName(scope)) + std::to_string(keys_++), scope, UnixSeconds(), 0, tenant);
+    return *ApiKeys(home_ / "h")
+                .Add(tenant + "-" + std::string(ScopeName(scope)) + std::to_string(keys_++), scope,
+                     UnixSeconds(), 0, tenant);
   }
-  HttpReply As(const std::string& key, const std::string& method, std::vector<std::string> path, const std::string& body = "",
-               const std::string& type = "application/json", std::map<std::string, std::string> query = {}) {
+  HttpReply As(const std::string& key, const std::string& method, std::vector<std::string> path,
+               const std::string& body = "", const std::string& type = "application/json",
+               std::map<std::string, std::string> query = {}) {
     auto recorder = std::make_shared<Recorder>();
-    api_->Handle({.method = method, .path = std::move(path), .query = std::move(query), .content_type = type, .authorization = "Bearer " + key, .body = body}, recorder);
+    api_->Handle({.method = method,
+                  .path = std::move(path),
+                  .query = std::move(query),
+                  .content_type = type,
+                  .authorization = "Bearer " + key,
+                  .body = body},
+                 recorder);
     return recorder->Reply();
   }
-  void Read(const std::string& key, const std::string& memory, const std::string& name, const std::string& text) {
-    const HttpReply reply = As(key, "POST", {"v1", "memories", memory, "documents"}, text, "text/plain", {{"name", name}});
+  void Read(const std::string& key, const std::string& memory, const std::string& name,
+            const std::string& text) {
+    const HttpReply reply = As(key, "POST", {"v1", "memories", memory, "documents"}, text,
+                               "text/plain", {{"name", name}});
     ASSERT_EQ(reply.status, 202u) << reply.body;
     const std::string id(json::parse(reply.body).at("id").as_string());
     for (;;) {
@@ -192,9 +232,12 @@ class TenantTest : public ApiTest {
   int keys_ = 0;
 };
 
-inline constexpr char kChat[] = R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
+inline constexpr char kChat[] =
+    R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
 
-inline std::string With(std::string body, const std::string& member) { return body.replace(body.size() - 1, 1, "," + member + "}"); }
+inline std::string With(std::string body, const std::string& member) {
+  return body.replace(body.size() - 1, 1, "," + member + "}");
+}
 
 // A request's path for the route, with `name` for each of its names.
 inline std::vector<std::string> PathOf(const ApiRoute& route, const std::string& name) {

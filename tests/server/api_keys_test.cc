@@ -31,7 +31,7 @@ TEST(ApiKeys, KeepTheirHashOnlyAndLetIn) {
   const Result<std::string> key = keys.Add("anna", Scope::kWrite, 10, 20);
   ASSERT_TRUE(key.ok()) << key.status().ToString();
   EXPECT_THAT(Read(home / "h/keys.json"), Not(HasSubstr(key->substr(3))));
-  struct stat s{};
+  struct stat s {};
   ASSERT_EQ(stat((home / "h/keys.json").c_str(), &s), 0);
   EXPECT_EQ(s.st_mode & 0777, 0600u);
   EXPECT_EQ(keys.CallerOf("Bearer " + *key, 19, Scope::kAdmin)->scope, Scope::kWrite);
@@ -53,11 +53,17 @@ TEST(ApiKeys, OfATenantBringItsNameAndLimits) {
   EXPECT_THAT(Read(home / "h/keys.json"), HasSubstr("\"version\":1"));
   EXPECT_EQ(keys.CallerOf("Bearer " + own, 10, Scope::kNone)->limits.tenant, "");
   const std::string theirs = *keys.Add("anna", Scope::kWrite, 10, 0, "acme");
-  EXPECT_THAT(Read(home / "h/keys.json"), HasSubstr("\"version\":2")) << "who knows no tenants must not read it";
+  EXPECT_THAT(Read(home / "h/keys.json"), HasSubstr("\"version\":2"))
+      << "who knows no tenants must not read it";
   Caller caller = *keys.CallerOf("Bearer " + theirs, 10, Scope::kNone);
   EXPECT_EQ(caller.limits.tenant, "acme");
   EXPECT_EQ(caller.limits.documents, 0u);
-  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .requests_per_minute = 1, .tokens_per_day = 2, .documents = 3, .disk_bytes = 4}).ok());
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme",
+                              .requests_per_minute = 1,
+                              .tokens_per_day = 2,
+                              .documents = 3,
+                              .disk_bytes = 4})
+                  .ok());
   ASSERT_TRUE(keys.SetLimits({.tenant = "other", .documents = 9}).ok());
   caller = *ApiKeys(home / "h").CallerOf("Bearer " + theirs, 10, Scope::kNone);
   EXPECT_EQ(caller.scope, Scope::kWrite);
@@ -70,8 +76,10 @@ TEST(ApiKeys, OfATenantBringItsNameAndLimits) {
   EXPECT_EQ(keys.Limits()->size(), 1u);
   EXPECT_EQ(keys.CallerOf("Bearer " + theirs, 10, Scope::kNone)->limits.documents, 0u);
   for (const char* bad : {"../up", "a/b", ".hidden", "a b", "-x"}) {
-    EXPECT_EQ(keys.Add("x", Scope::kRead, 1, 0, bad).status().code(), StatusCode::kInvalidArgument) << bad;
-    EXPECT_EQ(keys.SetLimits({.tenant = bad, .documents = 1}).code(), StatusCode::kInvalidArgument) << bad;
+    EXPECT_EQ(keys.Add("x", Scope::kRead, 1, 0, bad).status().code(), StatusCode::kInvalidArgument)
+        << bad;
+    EXPECT_EQ(keys.SetLimits({.tenant = bad, .documents = 1}).code(), StatusCode::kInvalidArgument)
+        << bad;
   }
   EXPECT_EQ(keys.SetLimits({.documents = 1}).code(), StatusCode::kInvalidArgument);
 }
@@ -90,7 +98,8 @@ TEST(ApiKeys, SayWhatIsWrong) {
     std::ofstream(home / "h/keys.json") << good.substr(0, cut);
     EXPECT_EQ(keys.List().status().code(), StatusCode::kDataLoss) << cut;
     EXPECT_EQ(keys.CallerOf("", 1, Scope::kAdmin).status().code(), StatusCode::kDataLoss) << cut;
-    EXPECT_EQ(keys.Add("boris", Scope::kRead, 1, 0).status().code(), StatusCode::kDataLoss) << "nothing is written over it";
+    EXPECT_EQ(keys.Add("boris", Scope::kRead, 1, 0).status().code(), StatusCode::kDataLoss)
+        << "nothing is written over it";
   }
 }
 

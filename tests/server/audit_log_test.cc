@@ -28,7 +28,8 @@ std::vector<std::string> Lines(const std::string& path) {
 class AuditLogTest : public testing::Test {
  protected:
   std::unique_ptr<AuditLog> Open(const std::string& path) {
-    Result<std::unique_ptr<AuditLog>> log = AuditLog::Open(path, [this](std::string_view note) { notes_.emplace_back(note); });
+    Result<std::unique_ptr<AuditLog>> log =
+        AuditLog::Open(path, [this](std::string_view note) { notes_.emplace_back(note); });
     EXPECT_TRUE(log.ok()) << log.status().ToString();
     return std::move(*log);
   }
@@ -45,7 +46,8 @@ TEST_F(AuditLogTest, OnlyAddsAndIsItsOwnersAlone) {
   struct stat state;
   ASSERT_EQ(stat(path_.c_str(), &state), 0);
   EXPECT_EQ(state.st_mode & 0777, 0600u);
-  EXPECT_EQ(AuditLog::Open(dir_ / "none/audit.log", nullptr).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(AuditLog::Open(dir_ / "none/audit.log", nullptr).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 TEST_F(AuditLogTest, GoesOnInANewFileWhereTheOldOneWasMoved) {
@@ -71,7 +73,8 @@ TEST_F(AuditLogTest, SaysOnceThatItCannotWrite) {
 TEST_F(AuditLogTest, CountsStrangersInsteadOfWritingThemAll) {
   const std::unique_ptr<AuditLog> log = Open(path_);
   const AuditLog::Clock::time_point start = AuditLog::Clock::now() + std::chrono::hours(1);
-  for (uint64_t i = 0; i < AuditLog::kStrangersMax + 500; ++i) log->WriteOfStranger("stranger", start + std::chrono::seconds(1));
+  for (uint64_t i = 0; i < AuditLog::kStrangersMax + 500; ++i)
+    log->WriteOfStranger("stranger", start + std::chrono::seconds(1));
   log->Write("known", start + std::chrono::seconds(2));
   EXPECT_EQ(Lines(path_).size(), AuditLog::kStrangersMax + 1) << "others are written all the same";
   log->WriteOfStranger("stranger", start + std::chrono::seconds(62));

@@ -1,4 +1,5 @@
-// Who has the engine, and when, with the toy model on real memories: a text of several commits is interrupted by questions.
+// Who has the engine, and when, with the toy model on real memories: a text of several commits is
+// interrupted by questions.
 #include "service/engine_queue.h"
 
 #include <gmock/gmock.h>
@@ -22,8 +23,12 @@ class EngineQueueTest : public testing::Test {
   EngineQueueTest() : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}) {
     EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
   }
-  void Start(EngineQueueOptions options = {}) { queue_ = std::make_unique<EngineQueue>(&engine_, options); }
-  Result<IngestJob> Ingest(const std::string& memory, IngestInput input) { return IngestInto(*queue_, memory, std::move(input)); }
+  void Start(EngineQueueOptions options = {}) {
+    queue_ = std::make_unique<EngineQueue>(&engine_, options);
+  }
+  Result<IngestJob> Ingest(const std::string& memory, IngestInput input) {
+    return IngestInto(*queue_, memory, std::move(input));
+  }
   IngestJob Wait(uint64_t id) {
     for (;;) {
       const std::optional<IngestJob> job = queue_->Find(id);
@@ -44,9 +49,9 @@ TEST_F(EngineQueueTest, QuestionsRunInTheirOrder) {
   std::promise<void> done;
   for (int i = 0; i < 20; ++i) {
     ASSERT_TRUE(AskAlone(*queue_, [&, i](Engine&) {
-      ran.push_back(i);
-      if (i == 19) done.set_value();
-    }).ok());
+                  ran.push_back(i);
+                  if (i == 19) done.set_value();
+                }).ok());
   }
   done.get_future().wait();
   for (int i = 0; i < 20; ++i) EXPECT_EQ(ran[static_cast<size_t>(i)], i);
@@ -57,7 +62,10 @@ TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
   const auto go = HoldQueue(*queue_);
   std::vector<std::string> ran;
   std::promise<void> done;
-  const auto ask = [&](const std::string& tenant) { return AskAlone(*queue_, [&ran, tenant](Engine&) { ran.push_back(tenant); }, tenant); };
+  const auto ask = [&](const std::string& tenant) {
+    return AskAlone(
+        *queue_, [&ran, tenant](Engine&) { ran.push_back(tenant); }, tenant);
+  };
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(ask("loud").ok());
   EXPECT_EQ(ask("loud").code(), StatusCode::kResourceExhausted) << "a tenant's own bound";
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(ask("calm").ok());
@@ -87,15 +95,23 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   profile.name = "toy";
   ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
   for (const char* memory : {"tales", "other"}) {
-    ASSERT_TRUE(engine_.Ingest(memory, {"text", "The number of " + std::string(memory) + " is seven.\n" + PlainText(3000, 1)}, nullptr, nullptr).ok());
+    ASSERT_TRUE(engine_
+                    .Ingest(memory,
+                            {"text", "The number of " + std::string(memory) + " is seven.\n" +
+                                         PlainText(3000, 1)},
+                            nullptr, nullptr)
+                    .ok());
   }
   constexpr size_t kQuestions = 10;
   const auto ask = [&](size_t i) {
     AskOptions options{.answer_prefix = "It is", .max_tokens = 30};
     // So that the others' threads have begun before it ends.
     options.on_text = [](std::string_view) { std::this_thread::sleep_for(3ms); };
-    const Result<AskReply> reply = engine_.Ask(i % 3 == 0 ? "other" : "tales", "What is the number of stone " + std::to_string(i) + "?", options);
-    return reply.ok() ? reply->answer + " " + std::to_string(reply->citations.size()) : reply.status().ToString();
+    const Result<AskReply> reply =
+        engine_.Ask(i % 3 == 0 ? "other" : "tales",
+                    "What is the number of stone " + std::to_string(i) + "?", options);
+    return reply.ok() ? reply->answer + " " + std::to_string(reply->citations.size())
+                      : reply.status().ToString();
   };
   std::vector<std::string> alone, beside(kQuestions);
   for (size_t i = 0; i < kQuestions; ++i) alone.push_back(ask(i));
@@ -104,17 +120,25 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   std::atomic<size_t> ended{0};
   bool all_before = false;
   for (size_t i = 0; i < kQuestions; ++i) {
-    ASSERT_TRUE(queue_->AskBeside(Whole([&, i](Engine&) {
-      beside[i] = ask(i);
-      ++ended;
-    }), "", i % 3 == 0 ? "other" : "tales").ok());
+    ASSERT_TRUE(queue_
+                    ->AskBeside(Whole([&, i](Engine&) {
+                                  beside[i] = ask(i);
+                                  ++ended;
+                                }),
+                                "", i % 3 == 0 ? "other" : "tales")
+                    .ok());
   }
   // What writes has the engine to itself, in its turn.
   ASSERT_TRUE(AskAlone(*queue_, [&](Engine& engine) {
-    all_before = ended == kQuestions;
-    EXPECT_TRUE(engine.Forget("other", "", true).ok());
-  }).ok());
-  ASSERT_TRUE(queue_->AskBeside(Whole([&](Engine& engine) { EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound); }), "", "other").ok());
+                all_before = ended == kQuestions;
+                EXPECT_TRUE(engine.Forget("other", "", true).ok());
+              }).ok());
+  ASSERT_TRUE(queue_
+                  ->AskBeside(Whole([&](Engine& engine) {
+                                EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound);
+                              }),
+                              "", "other")
+                  .ok());
   EXPECT_EQ(queue_->questions(), kQuestions + 3);
   go->set_value();
   queue_->Stop();
@@ -128,7 +152,8 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
 TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
   SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomBeside(); }});
   ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
-  for (const char* memory : {"a", "b"}) ASSERT_TRUE(engine_.Ingest(memory, {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());
+  for (const char* memory : {"a", "b"})
+    ASSERT_TRUE(engine_.Ingest(memory, {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());
   engine_.CloseMemory();
   Start({.model = &shared});
   const auto go = HoldQueue(*queue_);
@@ -137,21 +162,34 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
   const auto name = [](int i) { return i % 3 == 0 ? "a" : "b"; };
   for (int i = 0; i < kTurns; ++i) {
     const Question keep = [&, i](Engine& engine, bool alone) -> Remainder {
-      const Status kept = engine.Ingest(name(i), {"turn/" + std::to_string(i), "Turn " + std::to_string(i) + PlainText(500, i)}, nullptr, nullptr).status();
+      const Status kept = engine
+                              .Ingest(name(i),
+                                      {"turn/" + std::to_string(i),
+                                       "Turn " + std::to_string(i) + PlainText(500, i)},
+                                      nullptr, nullptr)
+                              .status();
       engine.CloseMemory();
       EXPECT_TRUE(kept.ok()) << kept.ToString();
       kept_beside += !alone;
       kept_while_others_ask += asking > 0;
       return {};
     };
-    ASSERT_TRUE(queue_->AskBeside([&, i, keep](Engine& engine, bool) -> Remainder {
-      ++asking;
-      AskOptions options{.answer_prefix = "It is", .max_tokens = 10u + 10u * static_cast<uint32_t>(i)};
-      options.on_text = [](std::string_view) { std::this_thread::sleep_for(1ms); };
-      EXPECT_TRUE(engine.Ask(name(i), "What is stone " + std::to_string(i) + "?", options).ok());
-      --asking;
-      return {.run = keep};
-    }, "", name(i)).ok());
+    ASSERT_TRUE(
+        queue_
+            ->AskBeside(
+                [&, i, keep](Engine& engine, bool) -> Remainder {
+                  ++asking;
+                  AskOptions options{.answer_prefix = "It is",
+                                     .max_tokens = 10u + 10u * static_cast<uint32_t>(i)};
+                  options.on_text = [](std::string_view) { std::this_thread::sleep_for(1ms); };
+                  EXPECT_TRUE(
+                      engine.Ask(name(i), "What is stone " + std::to_string(i) + "?", options)
+                          .ok());
+                  --asking;
+                  return {.run = keep};
+                },
+                "", name(i))
+            .ok());
   }
   go->set_value();
   queue_->Stop();  // what has begun is written all the same
@@ -173,32 +211,44 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
   model_ = ToyModel({.geometry = TinyGeometry(), .answer = std::string(5000, 'x')});
   SharedModel shared(&model_);
   ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
-  ASSERT_TRUE(engine_.Ingest("tales", {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());  // and it stays open for more
-  const auto write = [](Engine& engine) { return engine.Ingest("tales", {"turn", PlainText(300, 2)}, nullptr, nullptr).status(); };
+  // and it stays open for more
+  ASSERT_TRUE(engine_.Ingest("tales", {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());
+  const auto write = [](Engine& engine) {
+    return engine.Ingest("tales", {"turn", PlainText(300, 2)}, nullptr, nullptr).status();
+  };
   Start({.model = &shared});
   std::atomic<bool> said{false}, tried{false};
-  ASSERT_TRUE(queue_->AskBeside([&](Engine& engine, bool) -> Remainder {
-    AskOptions options{.answer_prefix = "It is", .max_tokens = 5000};
-    std::atomic<bool> stop{false};
-    options.stop = &stop;
-    options.on_text = [&](std::string_view) {
-      said = true;
-      stop = tried.load();
-      std::this_thread::sleep_for(1ms);
-    };
-    EXPECT_TRUE(engine.Ask("tales", "What is the number?", options).ok());
-    return {};
-  }, "", "tales").ok());
+  ASSERT_TRUE(queue_
+                  ->AskBeside(
+                      [&](Engine& engine, bool) -> Remainder {
+                        AskOptions options{.answer_prefix = "It is", .max_tokens = 5000};
+                        std::atomic<bool> stop{false};
+                        options.stop = &stop;
+                        options.on_text = [&](std::string_view) {
+                          said = true;
+                          stop = tried.load();
+                          std::this_thread::sleep_for(1ms);
+                        };
+                        EXPECT_TRUE(engine.Ask("tales", "What is the number?", options).ok());
+                        return {};
+                      },
+                      "", "tales")
+                  .ok());
   std::vector<std::pair<bool, Status>> wrote;
   while (!said) std::this_thread::sleep_for(1ms);
-  ASSERT_TRUE(queue_->AskBeside([&](Engine& engine, bool alone) -> Remainder {
-    wrote.emplace_back(alone, write(engine));
-    tried = true;
-    return {.run = [&](Engine& again, bool alone_now) -> Remainder {
-      wrote.emplace_back(alone_now, write(again));
-      return {};
-    }, .alone = true};
-  }, "", "tales").ok());
+  ASSERT_TRUE(queue_
+                  ->AskBeside(
+                      [&](Engine& engine, bool alone) -> Remainder {
+                        wrote.emplace_back(alone, write(engine));
+                        tried = true;
+                        return {.run = [&](Engine& again, bool alone_now) -> Remainder {
+                                  wrote.emplace_back(alone_now, write(again));
+                                  return {};
+                                },
+                                .alone = true};
+                      },
+                      "", "tales")
+                  .ok());
   while (!tried) std::this_thread::sleep_for(1ms);
   // What waits comes after what is left to be done.
   bool was_written = false;
@@ -221,7 +271,8 @@ TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
   const auto go = HoldQueue(*queue_);
   std::promise<void> calm;
   const std::shared_future<void> calm_ended = calm.get_future().share();
-  // Each goes on until the calm tenant's question has been answered: with all places taken none would ever be.
+  // Each goes on until the calm tenant's question has been answered: with all places taken none
+  // would ever be.
   const auto loud = [&](Engine&) {
     WorkingSet set(shared.info().geometry, 1 << 20);
     const TokenId token = 7;
@@ -232,7 +283,8 @@ TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
     }
   };
   for (int i = 0; i < 6; ++i) ASSERT_TRUE(queue_->AskBeside(Whole(loud), "loud", "loud/book").ok());
-  ASSERT_TRUE(queue_->AskBeside(Whole([&](Engine&) { calm.set_value(); }), "calm", "calm/book").ok());
+  ASSERT_TRUE(
+      queue_->AskBeside(Whole([&](Engine&) { calm.set_value(); }), "calm", "calm/book").ok());
   go->set_value();
   calm_ended.wait();
   queue_.reset();
@@ -245,8 +297,10 @@ TEST_F(EngineQueueTest, AShortTextDoesNotWaitForAnotherTenantsLongOne) {
   const Result<IngestJob> calm = Ingest("calm/notes", {"short", PlainText(2000, 3)});
   ASSERT_TRUE(loud.ok() && after.ok() && calm.ok());
   EXPECT_EQ(Wait(calm->id).state, IngestState::kDone);
-  EXPECT_LE(queue_->Find(loud->id)->state, IngestState::kRunning) << "the long one is not through yet";
-  EXPECT_LE(queue_->Find(after->id)->state, IngestState::kQueued) << "a tenant's own texts keep their order";
+  EXPECT_LE(queue_->Find(loud->id)->state, IngestState::kRunning)
+      << "the long one is not through yet";
+  EXPECT_LE(queue_->Find(after->id)->state, IngestState::kQueued)
+      << "a tenant's own texts keep their order";
   EXPECT_EQ(Wait(loud->id).state, IngestState::kDone);
   EXPECT_EQ(Wait(after->id).state, IngestState::kDone);
   queue_.reset();
@@ -258,17 +312,23 @@ TEST_F(EngineQueueTest, ATenantMayFillHalfOfWhatWaits) {
   const auto go = HoldQueue(*queue_);
   for (int i = 0; i < 4; ++i) ASSERT_TRUE(Ingest("loud/a", {std::to_string(i), "text"}).ok());
   EXPECT_EQ(Ingest("loud/b", {"x", "text"}).status().code(), StatusCode::kResourceExhausted);
-  EXPECT_EQ(Ingest("calm/a", {"x", std::string(501, 'x')}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(Ingest("calm/a", {"x", std::string(501, 'x')}).status().code(),
+            StatusCode::kResourceExhausted);
   EXPECT_TRUE(Ingest("calm/a", {"x", std::string(400, 'x')}).ok());
-  EXPECT_TRUE(Ingest("own", {"x", std::string(500, 'x')}).ok()) << "the operator's may take the rest";
+  EXPECT_TRUE(Ingest("own", {"x", std::string(500, 'x')}).ok())
+      << "the operator's may take the rest";
   go->set_value();
 }
 
 TEST_F(EngineQueueTest, ATextThatIsNotAdmittedIsNotRead) {
   Start();
   std::promise<Result<IngestJob>> accepted;
-  ASSERT_TRUE(queue_->Ingest("tales", {"a", "Some text."}, [&](Result<IngestJob> job) { accepted.set_value(std::move(job)); },
-                             [](Engine&) { return FailedPrecondition("no room"); }).ok());
+  ASSERT_TRUE(queue_
+                  ->Ingest(
+                      "tales", {"a", "Some text."},
+                      [&](Result<IngestJob> job) { accepted.set_value(std::move(job)); },
+                      [](Engine&) { return FailedPrecondition("no room"); })
+                  .ok());
   const Result<IngestJob> job = accepted.get_future().get();
   ASSERT_TRUE(job.ok());
   const IngestJob ended = Wait(job->id);
@@ -288,9 +348,9 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
   while (queue_->Find(job->id)->state <= IngestState::kRunning) {
     std::promise<uint64_t> tokens;
     ASSERT_TRUE(AskAlone(*queue_, [&](Engine& engine) {
-      const Result<MemoryInfo> info = engine.Show("tales");
-      tokens.set_value(info.ok() ? info->tokens : 0);
-    }).ok());
+                  const Result<MemoryInfo> info = engine.Show("tales");
+                  tokens.set_value(info.ok() ? info->tokens : 0);
+                }).ok());
     seen.insert(tokens.get_future().get());
     std::this_thread::sleep_for(5ms);
   }
@@ -319,10 +379,15 @@ TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
   while (queue_->Find(job)->state <= IngestState::kRunning) {
     std::promise<Status> wrote;
     ASSERT_TRUE(AskAlone(*queue_, [&wrote, turn = turns](Engine& engine) {
-      const Status status = engine.Ingest("tales", {"turn/" + std::to_string(turn), "Turn " + std::to_string(turn)}, nullptr, nullptr).status();
-      if (turn % 2 == 0) engine.CloseMemory();
-      wrote.set_value(status);
-    }).ok());
+                  const Status status =
+                      engine
+                          .Ingest("tales",
+                                  {"turn/" + std::to_string(turn), "Turn " + std::to_string(turn)},
+                                  nullptr, nullptr)
+                          .status();
+                  if (turn % 2 == 0) engine.CloseMemory();
+                  wrote.set_value(status);
+                }).ok());
     const Status status = wrote.get_future().get();
     ASSERT_TRUE(status.ok()) << status.ToString();
     ++turns;
@@ -347,7 +412,8 @@ TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
   EXPECT_EQ(queue_->questions(), 3u);
   const Result<IngestJob> first = Ingest("tales", {"a", std::string(600, 'a')});
   ASSERT_TRUE(first.ok());
-  EXPECT_EQ(Ingest("tales", {"b", std::string(600, 'b')}).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(Ingest("tales", {"b", std::string(600, 'b')}).status().code(),
+            StatusCode::kResourceExhausted);
   EXPECT_TRUE(Ingest("tales", {"c", "short"}).ok());
   EXPECT_EQ(Ingest("tales", {"d", "short"}).status().code(), StatusCode::kResourceExhausted);
   go->set_value();

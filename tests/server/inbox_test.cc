@@ -1,4 +1,5 @@
-// Accepted texts on the disk: kept whole, in their order, told apart from damage; and what the queue does with them.
+// Accepted texts on the disk: kept whole, in their order, told apart from damage; and what the
+// queue does with them.
 #include "service/inbox.h"
 
 #include <gmock/gmock.h>
@@ -48,7 +49,8 @@ TEST(Inbox, KeepsTextsInTheirOrderUntilTheyAreDropped) {
   inbox.Drop(11);
   EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("m/a \"x\" \xC3\xBC/1", "n/c"));
   EXPECT_THAT(notes, IsEmpty());
-  EXPECT_EQ(std::filesystem::status(home / "h/inbox").permissions(), std::filesystem::perms::owner_all);
+  EXPECT_EQ(std::filesystem::status(home / "h/inbox").permissions(),
+            std::filesystem::perms::owner_all);
 }
 
 TEST(Inbox, WithAKeyNothingOfATextCanBeReadOnTheDisk) {
@@ -64,15 +66,18 @@ TEST(Inbox, WithAKeyNothingOfATextCanBeReadOnTheDisk) {
   }
   for (const auto& file : std::filesystem::directory_iterator(home / "h/inbox")) {
     std::ifstream stream(file.path(), std::ios::binary);
-    const std::string bytes((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+    const std::string bytes((std::istreambuf_iterator<char>(stream)),
+                            std::istreambuf_iterator<char>());
     EXPECT_EQ(bytes.find("canary"), std::string::npos) << file.path();
     EXPECT_EQ(bytes.find("diary"), std::string::npos) << file.path();
   }
   EXPECT_THAT(notes, IsEmpty());
-  for (const Secret& other : {Secret(), Secret(std::string(32, 'x'))}) EXPECT_THAT(Inbox(home / "h", other).Load(&notes), IsEmpty());
+  for (const Secret& other : {Secret(), Secret(std::string(32, 'x'))})
+    EXPECT_THAT(Inbox(home / "h", other).Load(&notes), IsEmpty());
   ASSERT_EQ(notes.size(), 2u);
   EXPECT_THAT(notes[0], HasSubstr("--encryption-key"));
-  EXPECT_THAT(Names(Inbox(home / "h", key).Load(&notes)), ElementsAre("diary/canary.txt")) << "it is still there";
+  EXPECT_THAT(Names(Inbox(home / "h", key).Load(&notes)), ElementsAre("diary/canary.txt"))
+      << "it is still there";
 }
 
 TEST(Inbox, OneProcessHasIt) {
@@ -101,7 +106,8 @@ TEST(Inbox, DamageIsToldAndNeverReadAsText) {
     const std::vector<Inbox::Text> texts = inbox.Load(&notes);
     EXPECT_EQ(texts.size() + notes.size(), 1u);
     for (const std::string& note : notes) EXPECT_THAT(note, HasSubstr(path));
-    return texts.size() == 1 && texts[0].memory == "notes" && texts[0].input.name == "a" && texts[0].input.text == "The harbour is closed.";
+    return texts.size() == 1 && texts[0].memory == "notes" && texts[0].input.name == "a" &&
+           texts[0].input.text == "The harbour is closed.";
   };
   EXPECT_TRUE(load(good));
   for (size_t i = 0; i < good.size(); ++i) {
@@ -123,7 +129,9 @@ TEST(Inbox, ATextWhoseReadingEndedTheProcessTwiceIsSetAside) {
   ASSERT_TRUE(inbox.Keep(3, "tales", {"stopped", "x"}).ok());
   std::vector<std::string> notes;
   for (int start = 0; start < 2; ++start) {
-    ASSERT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/deadly", "tales/long", "tales/stopped")) << start;
+    ASSERT_THAT(Names(inbox.Load(&notes)),
+                ElementsAre("tales/deadly", "tales/long", "tales/stopped"))
+        << start;
     for (const uint64_t id : {1, 2, 3}) inbox.Begun(id);
     inbox.Advanced(2);  // it was committed some way, and will be at every start
     inbox.Paused(3);
@@ -132,22 +140,30 @@ TEST(Inbox, ATextWhoseReadingEndedTheProcessTwiceIsSetAside) {
   EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/long", "tales/stopped"));
   ASSERT_EQ(notes.size(), 1u);
   EXPECT_THAT(notes[0], HasSubstr("00000000000000000001.text.aside"));
-  EXPECT_TRUE(std::filesystem::exists(home / "h/inbox/00000000000000000001.text.aside")) << "what was acknowledged is not lost";
+  EXPECT_TRUE(std::filesystem::exists(home / "h/inbox/00000000000000000001.text.aside"))
+      << "what was acknowledged is not lost";
   EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/long", "tales/stopped"));
   EXPECT_EQ(notes.size(), 1u) << "it is told once";
   // A later text under the same id begins with no tries.
   ASSERT_TRUE(inbox.Keep(1, "tales", {"deadly", "x"}).ok());
-  EXPECT_THAT(Names(inbox.Load(&notes)), ElementsAre("tales/deadly", "tales/long", "tales/stopped"));
+  EXPECT_THAT(Names(inbox.Load(&notes)),
+              ElementsAre("tales/deadly", "tales/long", "tales/stopped"));
 }
 
 class InboxQueueTest : public testing::Test {
  protected:
-  InboxQueueTest() : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}), inbox_(home_ / "h") {
+  InboxQueueTest()
+      : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}), inbox_(home_ / "h") {
     EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
     EXPECT_TRUE(*inbox_.Take());
   }
-  void Start() { queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.inbox = &inbox_, .first_id = 7000}); }
-  Result<IngestJob> Ingest(const std::string& name, const std::string& text) { return IngestInto(*queue_, "tales", {name, text}); }
+  void Start() {
+    queue_ = std::make_unique<EngineQueue>(&engine_,
+                                           EngineQueueOptions{.inbox = &inbox_, .first_id = 7000});
+  }
+  Result<IngestJob> Ingest(const std::string& name, const std::string& text) {
+    return IngestInto(*queue_, "tales", {name, text});
+  }
   IngestState Wait(uint64_t id) {
     for (;;) {
       const IngestState state = queue_->Find(id)->state;
@@ -212,7 +228,8 @@ TEST_F(InboxQueueTest, ATryThatEndsInOrderLeavesNoMark) {
   EXPECT_EQ(Wait(refused), IngestState::kFailed);
   queue_.reset();
   std::vector<std::string> left;
-  for (const auto& file : std::filesystem::directory_iterator(home_ / "h/inbox")) left.push_back(file.path().filename());
+  for (const auto& file : std::filesystem::directory_iterator(home_ / "h/inbox"))
+    left.push_back(file.path().filename());
   EXPECT_THAT(left, ElementsAre("lock"));
 }
 
@@ -223,14 +240,19 @@ TEST_F(InboxQueueTest, WhatMaySucceedLaterIsTriedAgain) {
   rlimit none = usual;
   none.rlim_cur = 3;  // those that are open stay open
   for (const bool freed : {true, false}) {
-    queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.inbox = &inbox_, .first_id = 7000, .retry_delay = 1ms, .retries_max = freed ? 30u : 2u});
+    queue_ = std::make_unique<EngineQueue>(&engine_,
+                                           EngineQueueOptions{.inbox = &inbox_,
+                                                              .first_id = 7000,
+                                                              .retry_delay = 1ms,
+                                                              .retries_max = freed ? 30u : 2u});
     const auto go = HoldQueue(*queue_);
     const uint64_t id = Ingest("second", "A second text, " + std::to_string(freed))->id;
     ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
     go->set_value();
     if (freed) {
       while (queue_->Find(id)->status.ok()) std::this_thread::sleep_for(1ms);
-      EXPECT_EQ(queue_->Find(id)->status.code(), StatusCode::kResourceExhausted) << queue_->Find(id)->status.ToString();
+      EXPECT_EQ(queue_->Find(id)->status.code(), StatusCode::kResourceExhausted)
+          << queue_->Find(id)->status.ToString();
       ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
     }
     EXPECT_EQ(Wait(id), freed ? IngestState::kDone : IngestState::kFailed);

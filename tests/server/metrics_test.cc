@@ -1,4 +1,5 @@
-// What is counted, in Prometheus's words; and that the dashboard and the alerts in docs/monitoring ask for metrics that there are.
+// What is counted, in Prometheus's words; and that the dashboard and the alerts in docs/monitoring
+// ask for metrics that there are.
 #include "service/metrics.h"
 
 #include <gmock/gmock.h>
@@ -42,7 +43,9 @@ std::string AllMetrics() {
 
 TEST(Metrics, AreWhatWasCounted) {
   const std::string text = AllMetrics();
-  EXPECT_THAT(text, HasSubstr("longhold_requests_total{route=\"/v1/memories/{memory}/ask\",status=\"200\"} 1"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("longhold_requests_total{route=\"/v1/memories/{memory}/ask\",status=\"200\"} 1"));
   EXPECT_THAT(text, HasSubstr("longhold_requests_total{route=\"none\",status=\"404\"} 1"));
   EXPECT_THAT(text, HasSubstr("longhold_first_token_seconds_sum 0.9"));
   EXPECT_THAT(text, HasSubstr("longhold_token_seconds_sum 0.02"));
@@ -63,16 +66,22 @@ TEST(Metrics, DashboardAndAlertsAskForNothingElse) {
   std::set<std::string> asked;
   for (const char* name : {"grafana.json", "alerts.yml"}) {
     std::ifstream file(std::string(LONGHOLD_SOURCE_DIR) + "/docs/monitoring/" + name);
-    const std::string content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const std::string content((std::istreambuf_iterator<char>(file)),
+                              std::istreambuf_iterator<char>());
     ASSERT_NE(content, "") << name;
     for (const std::string& prefix : {std::string("longhold_"), std::string("process_")}) {
-      for (size_t at = content.find(prefix); at != std::string::npos; at = content.find(prefix, at + 1)) {
-        asked.insert(content.substr(at, content.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at) - at));
+      for (size_t at = content.find(prefix); at != std::string::npos;
+           at = content.find(prefix, at + 1)) {
+        asked.insert(
+            content.substr(at, content.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at) - at));
       }
     }
   }
   EXPECT_GT(asked.size(), 10u);
-  for (const std::string& name : asked) EXPECT_TRUE(text.find("\n" + name + "{") != std::string::npos || text.find("\n" + name + " ") != std::string::npos) << name;
+  for (const std::string& name : asked)
+    EXPECT_TRUE(text.find("\n" + name + "{") != std::string::npos ||
+                text.find("\n" + name + " ") != std::string::npos)
+        << name;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// OpenAI's wire format: what is read from requests, what is refused by name, what replies look like, and stop strings at every cut.
+// OpenAI's wire format: what is read from requests, what is refused by name, what replies look
+// like, and stop strings at every cut.
 #include "service/openai.h"
 
 #include <gmock/gmock.h>
@@ -47,14 +48,16 @@ TEST(ParseCompletion, ReadsAConversation) {
 }
 
 TEST(ParseCompletion, HasDefaultsAndTheFieldMemoryGoesBeforeTheName) {
-  const CompletionRequest r = MustParse(std::string("{") + kMessages + R"(,"memory":"other","temperature":null,"stop":null})");
+  const CompletionRequest r = MustParse(std::string("{") + kMessages +
+                                        R"(,"memory":"other","temperature":null,"stop":null})");
   EXPECT_EQ(r.memory, "other");
   EXPECT_EQ(r.sampler.temperature, 0);
   EXPECT_EQ(r.max_tokens, 256u);
   EXPECT_TRUE(r.abstain);
   EXPECT_EQ(r.attend, Attend::kFocused);
   EXPECT_FALSE(r.stream);
-  const CompletionRequest plain = MustParse(R"({"model":"toy","prompt":["Who?"],"stop":"x"})", false);
+  const CompletionRequest plain =
+      MustParse(R"({"model":"toy","prompt":["Who?"],"stop":"x"})", false);
   EXPECT_EQ(plain.question, "Who?");
   EXPECT_EQ(plain.memory, "");
   EXPECT_THAT(plain.stop, ElementsAre("x"));
@@ -74,22 +77,49 @@ TEST(ParseCompletion, NamesWhatIsWrong) {
       {R"({"model":"toy","messages":["x"]})", "messages"},
       {R"({"model":"toy","messages":[{"role":"user"}]})", "content"},
       {R"({"model":"toy","messages":[{"role":"robot","content":"x"}]})", "robot"},
-      {R"({"model":"toy","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})", "the user's"},
-      {R"({"model":"toy","messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})", "only text"},
+      {R"({"model":"toy","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})",
+       "the user's"},
+      {R"({"model":"toy","messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})",
+       "only text"},
   };
   for (const auto& [body, named] : cases) {
     const Result<CompletionRequest> request = ParseCompletion(body, true);
     EXPECT_EQ(request.status().code(), StatusCode::kInvalidArgument) << body;
     EXPECT_THAT(request.status().message(), HasSubstr(named)) << body;
   }
-  for (const std::string member :
-       {R"("n":2)", R"("temperature":"hot")", R"("temperature":-1)", R"("temperature":2.1)", R"("top_p":1e9)", R"("max_tokens":0)",
-        R"("max_tokens":1.5)", R"("max_completion_tokens":1000000)", R"("seed":1e20)", R"("stop":["a","b","c","d","e"])", R"("stop":"")",
-        R"("stop":[7])", R"("stream":"yes")", R"("stream_options":7)", R"("tools":[{}])", R"("logit_bias":{"1":2})", R"("logprobs":1)", R"("top_logprobs":2)", R"("echo":true)",
-        R"("frequency_penalty":0.5)", R"("response_format":{"type":"json_object"})", R"("memory":7)", R"("abstain":1)", R"("attend":"full")", R"("attend":1)", R"("attend_share":2)", R"("citations":"footnotes")", R"("return_progress":1)"}) {
-    const Result<CompletionRequest> request = ParseCompletion(std::string("{") + kMessages + "," + member + "}", true);
+  for (const std::string member : {R"("n":2)",
+                                   R"("temperature":"hot")",
+                                   R"("temperature":-1)",
+                                   R"("temperature":2.1)",
+                                   R"("top_p":1e9)",
+                                   R"("max_tokens":0)",
+                                   R"("max_tokens":1.5)",
+                                   R"("max_completion_tokens":1000000)",
+                                   R"("seed":1e20)",
+                                   R"("stop":["a","b","c","d","e"])",
+                                   R"("stop":"")",
+                                   R"("stop":[7])",
+                                   R"("stream":"yes")",
+                                   R"("stream_options":7)",
+                                   R"("tools":[{}])",
+                                   R"("logit_bias":{"1":2})",
+                                   R"("logprobs":1)",
+                                   R"("top_logprobs":2)",
+                                   R"("echo":true)",
+                                   R"("frequency_penalty":0.5)",
+                                   R"("response_format":{"type":"json_object"})",
+                                   R"("memory":7)",
+                                   R"("abstain":1)",
+                                   R"("attend":"full")",
+                                   R"("attend":1)",
+                                   R"("attend_share":2)",
+                                   R"("citations":"footnotes")",
+                                   R"("return_progress":1)"}) {
+    const Result<CompletionRequest> request =
+        ParseCompletion(std::string("{") + kMessages + "," + member + "}", true);
     EXPECT_EQ(request.status().code(), StatusCode::kInvalidArgument) << member;
-    EXPECT_THAT(request.status().message(), HasSubstr(member.substr(1, member.find('"', 1) - 1))) << member;
+    EXPECT_THAT(request.status().message(), HasSubstr(member.substr(1, member.find('"', 1) - 1)))
+        << member;
   }
 }
 
@@ -107,10 +137,15 @@ AskReply Reply() {
 }
 
 TEST(ParseCompletion, LogprobsAreAFlagInChatsAndANumberElsewhere) {
-  EXPECT_FALSE(MustParse(std::string("{") + kMessages + R"(,"logprobs":null,"top_logprobs":0})").likeliest.has_value());
+  EXPECT_FALSE(MustParse(std::string("{") + kMessages + R"(,"logprobs":null,"top_logprobs":0})")
+                   .likeliest.has_value());
   EXPECT_EQ(MustParse(std::string("{") + kMessages + R"(,"logprobs":true})").likeliest, 0u);
-  EXPECT_EQ(MustParse(std::string("{") + kMessages + R"(,"logprobs":true,"top_logprobs":20})").likeliest, 20u);
-  EXPECT_FALSE(ParseCompletion(std::string("{") + kMessages + R"(,"logprobs":true,"top_logprobs":21})", true).ok());
+  EXPECT_EQ(
+      MustParse(std::string("{") + kMessages + R"(,"logprobs":true,"top_logprobs":20})").likeliest,
+      20u);
+  EXPECT_FALSE(
+      ParseCompletion(std::string("{") + kMessages + R"(,"logprobs":true,"top_logprobs":21})", true)
+          .ok());
   EXPECT_EQ(MustParse(R"({"model":"toy","prompt":"x","logprobs":3})", false).likeliest, 3u);
   EXPECT_FALSE(MustParse(R"({"model":"toy","prompt":"x"})", false).likeliest.has_value());
   EXPECT_FALSE(ParseCompletion(R"({"model":"toy","prompt":"x","logprobs":6})", false).ok());
@@ -119,19 +154,29 @@ TEST(ParseCompletion, LogprobsAreAFlagInChatsAndANumberElsewhere) {
 
 TEST(CompletionReply, TellsLogprobsInBothForms) {
   AskReply reply = Reply();
-  reply.likelihoods = {{.text = "No\xC3", .log = -0.5, .likeliest = {{"No\xC3", -0.5}, {"x", -2}}}, {.text = "\xA9", .log = -1, .likeliest = {}}};
-  const json::value chat = json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy", .chat = true, .logprobs = true}, "x", false, reply));
+  reply.likelihoods = {{.text = "No\xC3", .log = -0.5, .likeliest = {{"No\xC3", -0.5}, {"x", -2}}},
+                       {.text = "\xA9", .log = -1, .likeliest = {}}};
+  const json::value chat = json::parse(
+      CompletionJson({.id = "c", .created = 1, .model = "toy", .chat = true, .logprobs = true}, "x",
+                     false, reply));
   const json::value& content = chat.at("choices").at(0).at("logprobs").at("content");
   ASSERT_EQ(content.as_array().size(), 2u);
   EXPECT_EQ(content.at(0).at("bytes"), json::parse("[78, 111, 195]")) << "half a character";
   EXPECT_EQ(content.at(0).at("logprob").to_number<double>(), -0.5);
   EXPECT_EQ(content.at(0).at("top_logprobs").at(1).at("token"), "x");
-  const json::value text = json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy", .chat = false, .logprobs = true}, "x", false, reply));
+  const json::value text = json::parse(
+      CompletionJson({.id = "c", .created = 1, .model = "toy", .chat = false, .logprobs = true},
+                     "x", false, reply));
   const json::value& logprobs = text.at("choices").at(0).at("logprobs");
   EXPECT_EQ(logprobs.at("tokens").as_array().size(), 2u);
   EXPECT_EQ(logprobs.at("token_logprobs").at(1).to_number<double>(), -1);
   EXPECT_EQ(logprobs.at("top_logprobs").at(0).at("x").to_number<double>(), -2);
-  EXPECT_TRUE(json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy"}, "x", false, reply)).at("choices").at(0).at("logprobs").is_null());
+  EXPECT_TRUE(
+      json::parse(CompletionJson({.id = "c", .created = 1, .model = "toy"}, "x", false, reply))
+          .at("choices")
+          .at(0)
+          .at("logprobs")
+          .is_null());
 }
 
 TEST(CompletionReply, IsOneObjectOfOpenAIsForm) {
@@ -154,9 +199,14 @@ TEST(CompletionReply, IsOneObjectOfOpenAIsForm) {
 
   AskReply cut = Reply();
   cut.cut = true;
-  EXPECT_EQ(json::parse(CompletionJson(head, "x", false, cut)).at("choices").at(0).at("finish_reason"), "length");
-  EXPECT_EQ(json::parse(CompletionJson(head, "x", true, cut)).at("choices").at(0).at("finish_reason"), "stop");
-  const json::value text = json::parse(CompletionJson({.id = "cmpl-1", .created = 1, .model = "toy", .chat = false}, "x", false, Reply()));
+  EXPECT_EQ(
+      json::parse(CompletionJson(head, "x", false, cut)).at("choices").at(0).at("finish_reason"),
+      "length");
+  EXPECT_EQ(
+      json::parse(CompletionJson(head, "x", true, cut)).at("choices").at(0).at("finish_reason"),
+      "stop");
+  const json::value text = json::parse(CompletionJson(
+      {.id = "cmpl-1", .created = 1, .model = "toy", .chat = false}, "x", false, Reply()));
   EXPECT_EQ(text.at("object"), "text_completion");
   EXPECT_EQ(text.at("choices").at(0).at("text"), "x");
 }
@@ -164,7 +214,8 @@ TEST(CompletionReply, IsOneObjectOfOpenAIsForm) {
 // The events of a stream; the last is "[DONE]".
 std::vector<std::string> Events(std::string_view stream) {
   std::vector<std::string> events;
-  for (size_t end; (end = stream.find("\n\n")) != std::string_view::npos; stream.remove_prefix(end + 2)) {
+  for (size_t end; (end = stream.find("\n\n")) != std::string_view::npos;
+       stream.remove_prefix(end + 2)) {
     EXPECT_TRUE(stream.starts_with("data: "));
     events.emplace_back(stream.substr(6, end - 6));
     EXPECT_EQ(events.back().find('\n'), std::string::npos);
@@ -175,7 +226,8 @@ std::vector<std::string> Events(std::string_view stream) {
 
 TEST(CompletionStream, BeginsWithTheRoleAndEndsWithDone) {
   const CompletionHead head{.id = "chatcmpl-1", .created = 12, .model = "toy@bible"};
-  const auto events = Events(StreamBegin(head) + StreamPiece(head, "No\nah") + StreamEnd(head, "No\nah", false, Reply(), true));
+  const auto events = Events(StreamBegin(head) + StreamPiece(head, "No\nah") +
+                             StreamEnd(head, "No\nah", false, Reply(), true));
   ASSERT_EQ(events.size(), 5u);
   EXPECT_EQ(json::parse(events[0]).at("choices").at(0).at("delta").at("role"), "assistant");
   EXPECT_EQ(json::parse(events[1]).at("choices").at(0).at("delta").at("content"), "No\nah");
@@ -194,7 +246,8 @@ TEST(StopStrings, EndATextWhereverItsPiecesAreCut) {
   for (size_t step = 1; step <= text.size(); ++step) {
     StopStrings stop({"END", "four", "ENDLESS"});
     std::string shown;
-    for (size_t at = 0; at < text.size(); at += step) shown += stop.Feed(std::string_view(text).substr(at, step));
+    for (size_t at = 0; at < text.size(); at += step)
+      shown += stop.Feed(std::string_view(text).substr(at, step));
     shown += stop.Finish();
     EXPECT_EQ(shown, "one ENough two EN ") << step;
     EXPECT_TRUE(stop.stopped());

@@ -29,7 +29,8 @@ TEST(Quotas, LetInAsManyRequestsAMinuteAsTheLimitSays) {
   while (!quotas.Admit(limits, kStart + 10h).has_value()) ++admitted;
   EXPECT_EQ(admitted, 6);
   // Another tenant has its own, and who has no limit has none.
-  EXPECT_FALSE(quotas.Admit({.tenant = "other", .requests_per_minute = 1}, kStart + 10h).has_value());
+  EXPECT_FALSE(
+      quotas.Admit({.tenant = "other", .requests_per_minute = 1}, kStart + 10h).has_value());
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(quotas.Admit({.tenant = "free"}, kStart).has_value());
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(quotas.Admit({}, kStart).has_value());
 }
@@ -43,7 +44,8 @@ TEST(Quotas, TokensAreOverdrawnOnceAndFillAgain) {
   quotas.Spend(limits, 1001, kStart);
   const auto refused = quotas.Admit(limits, kStart);
   ASSERT_TRUE(refused.has_value());
-  EXPECT_NEAR(static_cast<double>(refused->seconds), 3600, 5) << "1,000 an hour, and 1,000 are missing";
+  EXPECT_NEAR(static_cast<double>(refused->seconds), 3600, 5)
+      << "1,000 an hour, and 1,000 are missing";
   EXPECT_TRUE(quotas.Admit(limits, kStart + 3590s).has_value());
   EXPECT_FALSE(quotas.Admit(limits, kStart + 3610s).has_value());
   quotas.Spend({.tenant = "free"}, 1u << 30, kStart);

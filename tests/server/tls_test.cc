@@ -1,5 +1,6 @@
-// The server behind TLS, as an OpenSSL client sees it: requests, streams, clients with and without certificates, certificates that
-// change while it runs, strangers to TLS. Keys and certificates are made by the test; every wait is bounded by the server's deadlines.
+// The server behind TLS, as an OpenSSL client sees it: requests, streams, clients with and without
+// certificates, certificates that change while it runs, strangers to TLS. Keys and certificates are
+// made by the test; every wait is bounded by the server's deadlines.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <openssl/err.h>
@@ -32,17 +33,20 @@ using testing::StartsWith;
 // A certificate with its key, signed by itself or by another one.
 class Identity {
  public:
-  explicit Identity(const std::string& name, const Identity* signer = nullptr) : key_(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256")), certificate_(X509_new()) {
+  explicit Identity(const std::string& name, const Identity* signer = nullptr)
+      : key_(EVP_PKEY_Q_keygen(nullptr, nullptr, "EC", "P-256")), certificate_(X509_new()) {
     X509_set_version(certificate_, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate_), 1);
     X509_gmtime_adj(X509_getm_notBefore(certificate_), -60);
     X509_gmtime_adj(X509_getm_notAfter(certificate_), 3600);
     X509_set_pubkey(certificate_, key_);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate_), "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate_), "CN", MBSTRING_ASC,
+                               reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1, 0);
     const Identity& by = signer == nullptr ? *this : *signer;
     X509_set_issuer_name(certificate_, X509_get_subject_name(by.certificate_));
     if (signer == nullptr) {
-      X509_EXTENSION* authority = X509V3_EXT_conf_nid(nullptr, nullptr, NID_basic_constraints, "critical,CA:TRUE");
+      X509_EXTENSION* authority =
+          X509V3_EXT_conf_nid(nullptr, nullptr, NID_basic_constraints, "critical,CA:TRUE");
       X509_add_ext(certificate_, authority, -1);
       X509_EXTENSION_free(authority);
     }
@@ -74,7 +78,8 @@ class Identity {
 // A client that believes any server and gives up after five seconds.
 class TlsClient {
  public:
-  explicit TlsClient(uint16_t port, const Identity* own = nullptr, int version = 0) : context_(SSL_CTX_new(TLS_client_method())) {
+  explicit TlsClient(uint16_t port, const Identity* own = nullptr, int version = 0)
+      : context_(SSL_CTX_new(TLS_client_method())) {
     if (version != 0) {
       SSL_CTX_set_security_level(context_, 0);
       SSL_CTX_set_max_proto_version(context_, version);
@@ -101,7 +106,9 @@ class TlsClient {
   std::string ServerName() const {
     X509* const certificate = SSL_get1_peer_certificate(ssl_);
     char name[100] = "";
-    if (certificate != nullptr) X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name, sizeof name);
+    if (certificate != nullptr)
+      X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name,
+                                sizeof name);
     X509_free(certificate);
     return name;
   }
@@ -113,7 +120,8 @@ class TlsClient {
   std::string ReadAll() {
     std::string all = std::move(rest_);
     char buffer[4096];
-    for (int n; (n = SSL_read(ssl_, buffer, sizeof buffer)) > 0;) all.append(buffer, static_cast<size_t>(n));
+    for (int n; (n = SSL_read(ssl_, buffer, sizeof buffer)) > 0;)
+      all.append(buffer, static_cast<size_t>(n));
     return all + ((SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0 ? "" : "(cut)");
   }
   std::string ReadTo(const std::string& mark) {
@@ -146,10 +154,14 @@ class TlsClient {
 class TlsTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::signal(SIGPIPE, SIG_IGN);  // OpenSSL's clients write to connections that the server has closed
-    directory_ = testing::TempDir() + "tls_" + testing::UnitTest::GetInstance()->current_test_info()->name();
+    // OpenSSL's clients write to connections that the server has closed
+    std::signal(SIGPIPE, SIG_IGN);
+    directory_ =
+        testing::TempDir() + "tls_" + testing::UnitTest::GetInstance()->current_test_info()->name();
     std::filesystem::create_directories(directory_);
-    files_ = {.certificate = directory_ + "/server.pem", .key = directory_ + "/server.key", .client_ca = ""};
+    files_ = {.certificate = directory_ + "/server.pem",
+              .key = directory_ + "/server.key",
+              .client_ca = ""};
     Identity("first").Write(files_.certificate, files_.key);
   }
   void TearDown() override {
@@ -163,10 +175,22 @@ class TlsTest : public testing::Test {
       const std::lock_guard lock(mutex_);
       notes_ += std::string(note) + "\n";
     };
-    Result<std::unique_ptr<HttpServer>> server = HttpServer::Listen(options, [this](const HttpRequest& head) -> HttpAdmission {
-      if (head.path == std::vector<std::string>{"door"}) return {.refusal = HttpReply{.status = 401, .body = "no key", .headers = {}}, .when_longer = "", .handle = {}, .refused = {}};
-      return {.refusal = std::nullopt, .body_bytes_max = UINT64_MAX, .when_longer = "", .handle = [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) { Handle(request, std::move(exchange)); }, .refused = {}};
-    });
+    Result<std::unique_ptr<HttpServer>> server =
+        HttpServer::Listen(options, [this](const HttpRequest& head) -> HttpAdmission {
+          if (head.path == std::vector<std::string>{"door"})
+            return {.refusal = HttpReply{.status = 401, .body = "no key", .headers = {}},
+                    .when_longer = "",
+                    .handle = {},
+                    .refused = {}};
+          return {.refusal = std::nullopt,
+                  .body_bytes_max = UINT64_MAX,
+                  .when_longer = "",
+                  .handle =
+                      [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+                        Handle(request, std::move(exchange));
+                      },
+                  .refused = {}};
+        });
     ASSERT_TRUE(server.ok()) << server.status().ToString();
     server_ = std::move(*server);
     thread_ = std::thread([this] { server_->Run(&stop_, 1s, {}); });
@@ -177,7 +201,9 @@ class TlsTest : public testing::Test {
       kept_ = std::move(exchange);
       return;
     }
-    exchange->Respond({.content_type = "text/plain", .body = "<" + std::to_string(request.body.size()) + " bytes>", .headers = {}});
+    exchange->Respond({.content_type = "text/plain",
+                       .body = "<" + std::to_string(request.body.size()) + " bytes>",
+                       .headers = {}});
   }
   std::shared_ptr<HttpExchange> Kept() {
     for (;;) {
@@ -200,7 +226,9 @@ class TlsTest : public testing::Test {
   std::shared_ptr<HttpExchange> kept_;
 };
 
-std::string Get(const std::string& target, const std::string& headers = "") { return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n"; }
+std::string Get(const std::string& target, const std::string& headers = "") {
+  return "GET " + target + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n";
+}
 
 TEST_F(TlsTest, AnswersManyRequestsOnOneConnectionAndEndsWithAFarewell) {
   Start();
@@ -241,11 +269,13 @@ TEST_F(TlsTest, StreamsAndSeesThatAClientHasLeft) {
 TEST_F(TlsTest, ARefusalArrivesWholeThoughTheBodyIsSentAllTheSame) {
   Start();
   TlsClient client(port());
-  client.Send("POST /door HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n").Send(std::string(2'000'000, 'x'));
+  client.Send("POST /door HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+      .Send(std::string(2'000'000, 'x'));
   EXPECT_THAT(client.ReadAll(), EndsWith("no key"));
 }
 
-// Of the connections that are open the one that has waited longest is closed, be it before its handshake.
+// Of the connections that are open the one that has waited longest is closed, be it before its
+// handshake.
 TEST_F(TlsTest, SilentConnectionsMakeRoom) {
   Start({.connections_max = 4});
   const int silent = ConnectLoopback(port());
@@ -267,13 +297,20 @@ TEST_F(TlsTest, SilentConnectionsMakeRoom) {
 
 TEST_F(TlsTest, TellsWhoIsTooSlow) {
   Start({.body_stall_time = 300ms});
-  EXPECT_THAT(TlsClient(port()).Send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab").ReadAll(), StartsWith("HTTP/1.1 408"));
+  EXPECT_THAT(TlsClient(port())
+                  .Send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab")
+                  .ReadAll(),
+              StartsWith("HTTP/1.1 408"));
 }
 
 TEST_F(TlsTest, ItsPagesSpeakTlsToo) {
   Start();
-  EXPECT_THAT(TlsClient(port()).Send(Get("/", "Origin: https://localhost\r\nConnection: close\r\n")).ReadAll(), EndsWith("<0 bytes>"));
-  EXPECT_THAT(TlsClient(port()).Send(Get("/", "Origin: http://localhost\r\n")).ReadAll(), StartsWith("HTTP/1.1 403"));
+  EXPECT_THAT(TlsClient(port())
+                  .Send(Get("/", "Origin: https://localhost\r\nConnection: close\r\n"))
+                  .ReadAll(),
+              EndsWith("<0 bytes>"));
+  EXPECT_THAT(TlsClient(port()).Send(Get("/", "Origin: http://localhost\r\n")).ReadAll(),
+              StartsWith("HTTP/1.1 403"));
 }
 
 TEST_F(TlsTest, DoesNotNegotiateAnew) {
@@ -293,7 +330,8 @@ TEST_F(TlsTest, TalksToNobodyWithoutTlsOrWithAnOldOne) {
   send(fd, plain.data(), plain.size(), MSG_NOSIGNAL);
   std::string answer;
   char buffer[256];
-  for (ssize_t n; (n = recv(fd, buffer, sizeof buffer, 0)) > 0;) answer.append(buffer, static_cast<size_t>(n));
+  for (ssize_t n; (n = recv(fd, buffer, sizeof buffer, 0)) > 0;)
+    answer.append(buffer, static_cast<size_t>(n));
   EXPECT_THAT(answer, testing::Not(HasSubstr("HTTP/1.1")));
   close(fd);
   // One that says nothing at all does not stay.
@@ -310,8 +348,10 @@ TEST_F(TlsTest, ClientsNeedACertificateWhereAnAuthorityIsNamed) {
   authority.Write(files_.client_ca, directory_ + "/clients.key");
   Start();
   // With TLS 1.3 the client learns of the refusal from its first read.
-  EXPECT_THAT(TlsClient(port(), &anna).Send(Get("/", "Connection: close\r\n")).ReadAll(), EndsWith("<0 bytes>"));
-  EXPECT_THAT(TlsClient(port(), &stranger).Send(Get("/")).ReadAll(), testing::Not(HasSubstr("HTTP/1.1")));
+  EXPECT_THAT(TlsClient(port(), &anna).Send(Get("/", "Connection: close\r\n")).ReadAll(),
+              EndsWith("<0 bytes>"));
+  EXPECT_THAT(TlsClient(port(), &stranger).Send(Get("/")).ReadAll(),
+              testing::Not(HasSubstr("HTTP/1.1")));
   EXPECT_THAT(TlsClient(port()).Send(Get("/")).ReadAll(), testing::Not(HasSubstr("HTTP/1.1")));
 }
 
@@ -321,7 +361,8 @@ TEST_F(TlsTest, ReadsChangedFilesAndKeepsTheOldOnesWhileTheyAreBroken) {
   TlsClient before(port());
   Identity("the second").Write(files_.certificate, files_.key);
   EXPECT_EQ(TlsClient(port()).ServerName(), "the second");
-  EXPECT_THAT(before.Send(Get("/")).ReadTo("<0 bytes>"), EndsWith("<0 bytes>")) << "what was connected stays";
+  EXPECT_THAT(before.Send(Get("/")).ReadTo("<0 bytes>"), EndsWith("<0 bytes>"))
+      << "what was connected stays";
   std::ofstream(files_.certificate) << "rubbish";
   EXPECT_EQ(TlsClient(port()).ServerName(), "the second");
   const std::lock_guard lock(mutex_);
@@ -329,13 +370,20 @@ TEST_F(TlsTest, ReadsChangedFilesAndKeepsTheOldOnesWhileTheyAreBroken) {
 }
 
 TEST_F(TlsTest, SaysWhichFileCannotBeUsed) {
-  const auto error = [](TlsFiles files) { return HttpServer::Listen({.tls = std::move(files)}, {}).status().ToString(); };
-  EXPECT_THAT(error({.certificate = "/nowhere.pem", .key = files_.key, .client_ca = ""}), HasSubstr("--tls-certificate /nowhere.pem: "));
-  EXPECT_THAT(error({.certificate = files_.certificate, .key = "/nowhere.key", .client_ca = ""}), HasSubstr("--tls-key /nowhere.key: "));
-  EXPECT_THAT(error({.certificate = files_.certificate, .key = files_.key, .client_ca = "/nowhere.ca"}), HasSubstr("--tls-client-ca /nowhere.ca: "));
+  const auto error = [](TlsFiles files) {
+    return HttpServer::Listen({.tls = std::move(files)}, {}).status().ToString();
+  };
+  EXPECT_THAT(error({.certificate = "/nowhere.pem", .key = files_.key, .client_ca = ""}),
+              HasSubstr("--tls-certificate /nowhere.pem: "));
+  EXPECT_THAT(error({.certificate = files_.certificate, .key = "/nowhere.key", .client_ca = ""}),
+              HasSubstr("--tls-key /nowhere.key: "));
+  EXPECT_THAT(
+      error({.certificate = files_.certificate, .key = files_.key, .client_ca = "/nowhere.ca"}),
+      HasSubstr("--tls-client-ca /nowhere.ca: "));
   const std::string other = directory_ + "/other";
   Identity("other").Write(other + ".pem", other + ".key");
-  EXPECT_THAT(error({.certificate = files_.certificate, .key = other + ".key", .client_ca = ""}), HasSubstr("--tls-key"));
+  EXPECT_THAT(error({.certificate = files_.certificate, .key = other + ".key", .client_ca = ""}),
+              HasSubstr("--tls-key"));
 }
 
 }  // namespace

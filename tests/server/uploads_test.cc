@@ -1,4 +1,5 @@
-// Uploads on the disk: what is sealed, and what a crash or a stranger's hand leaves of them. The routes are api_test's.
+// Uploads on the disk: what is sealed, and what a crash or a stranger's hand leaves of them. The
+// routes are api_test's.
 #include "service/uploads.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +21,9 @@ using testing::Not;
 
 class UploadsTest : public testing::TestWithParam<bool> {
  protected:
-  UploadsTest() : key_(GetParam() ? std::string(kSealKeyBytes, 'k') : std::string()), uploads_(home_ / "h", key_) {}
+  UploadsTest()
+      : key_(GetParam() ? std::string(kSealKeyBytes, 'k') : std::string()),
+        uploads_(home_ / "h", key_) {}
 
   std::string Read(const Uploads& uploads, const std::string& id) {
     const Result<ByteSource> source = uploads.Open(id, "firm");
@@ -45,7 +48,8 @@ class UploadsTest : public testing::TestWithParam<bool> {
   Uploads uploads_;
 };
 
-INSTANTIATE_TEST_SUITE_P(PlainAndSealed, UploadsTest, testing::Bool(), [](const auto& info) { return info.param ? "Sealed" : "Plain"; });
+INSTANTIATE_TEST_SUITE_P(PlainAndSealed, UploadsTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Sealed" : "Plain"; });
 
 // Parts below, of and above a record, in one process and by another one.
 TEST_P(UploadsTest, GivesBackWhatCame) {
@@ -54,11 +58,14 @@ TEST_P(UploadsTest, GivesBackWhatCame) {
   const Result<Upload> made = uploads_.Create("firm", text.size());
   ASSERT_TRUE(made.ok());
   uint64_t at = 0;
-  for (const size_t bytes : {size_t{1}, size_t{0}, size_t{1} << 20, (size_t{2} << 20) + 3, size_t{70000}, text.size()}) {
-    EXPECT_EQ(uploads_.Open(made->id, "firm").status().code(), StatusCode::kFailedPrecondition) << "not whole";
+  for (const size_t bytes :
+       {size_t{1}, size_t{0}, size_t{1} << 20, (size_t{2} << 20) + 3, size_t{70000}, text.size()}) {
+    EXPECT_EQ(uploads_.Open(made->id, "firm").status().code(), StatusCode::kFailedPrecondition)
+        << "not whole";
     Uploads other(home_ / "h", key_);
     Uploads& uploads = bytes % 2 == 0 ? uploads_ : other;
-    const Result<Upload> part = uploads.Append(made->id, "firm", at, std::string_view(text).substr(at, bytes));
+    const Result<Upload> part =
+        uploads.Append(made->id, "firm", at, std::string_view(text).substr(at, bytes));
     ASSERT_TRUE(part.ok()) << part.status().ToString();
     at = part->offset;
     EXPECT_EQ(Uploads(home_ / "h", key_).Find(made->id, "firm")->offset, at);
@@ -110,14 +117,20 @@ TEST_P(SealedUploadsTest, TellsWhatWasChanged) {
   for (size_t i = 0; i < whole.size(); ++i) {
     std::string changed = whole;
     changed[i] = static_cast<char>(changed[i] ^ 1);
-    EXPECT_THAT(read(changed), testing::AnyOf(HasSubstr("data_loss"), HasSubstr("failed_precondition"))) << i;
+    EXPECT_THAT(read(changed),
+                testing::AnyOf(HasSubstr("data_loss"), HasSubstr("failed_precondition")))
+        << i;
   }
-  EXPECT_THAT(read(whole.substr(first) + whole.substr(0, first)), HasSubstr("data_loss")) << "records in another order";
+  EXPECT_THAT(read(whole.substr(first) + whole.substr(0, first)), HasSubstr("data_loss"))
+      << "records in another order";
   EXPECT_EQ(read(whole), text);
-  EXPECT_THAT(Read(Uploads(home_ / "h", Secret(std::string(kSealKeyBytes, 'x'))), id), HasSubstr("data_loss")) << "another key";
+  EXPECT_THAT(Read(Uploads(home_ / "h", Secret(std::string(kSealKeyBytes, 'x'))), id),
+              HasSubstr("data_loss"))
+      << "another key";
 }
 
-// Whoever can write to the directory could give a file another tenant's name, and that tenant would read it.
+// Whoever can write to the directory could give a file another tenant's name, and that tenant would
+// read it.
 TEST_P(SealedUploadsTest, IsItsTenantsOnly) {
   const std::string text = "The canary sings in the morning.";
   const std::string id = uploads_.Create("firm", text.size())->id;
@@ -132,11 +145,14 @@ TEST_P(SealedUploadsTest, IsItsTenantsOnly) {
 
 TEST_P(SealedUploadsTest, DoesNotMixWithWhatIsPlain) {
   Uploads plain(home_ / "h");
-  const std::string sealed_id = uploads_.Create("firm", 4)->id, plain_id = plain.Create("firm", 4)->id;
+  const std::string sealed_id = uploads_.Create("firm", 4)->id,
+                    plain_id = plain.Create("firm", 4)->id;
   ASSERT_TRUE(uploads_.Append(sealed_id, "firm", 0, "ab").ok());
   ASSERT_TRUE(plain.Append(plain_id, "firm", 0, "ab").ok());
-  EXPECT_THAT(plain.Append(sealed_id, "firm", 2, "cd").status().message(), HasSubstr("no --encryption-key"));
-  EXPECT_THAT(uploads_.Append(plain_id, "firm", 2, "cd").status().message(), HasSubstr("without encryption"));
+  EXPECT_THAT(plain.Append(sealed_id, "firm", 2, "cd").status().message(),
+              HasSubstr("no --encryption-key"));
+  EXPECT_THAT(uploads_.Append(plain_id, "firm", 2, "cd").status().message(),
+              HasSubstr("without encryption"));
   ASSERT_TRUE(uploads_.Append(sealed_id, "firm", 2, "cd").ok());
   EXPECT_THAT(Read(plain, sealed_id), HasSubstr("no --encryption-key"));
   ASSERT_TRUE(plain.Append(plain_id, "firm", 2, "cd").ok());

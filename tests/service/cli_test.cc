@@ -1,4 +1,5 @@
-// The command line as a value: where flags may stand, and what is refused. Whole runs are tested in tests/cli.
+// The command line as a value: where flags may stand, and what is refused. Whole runs are tested in
+// tests/cli.
 #include "service/cli.h"
 
 #include <gmock/gmock.h>
@@ -17,8 +18,10 @@ std::variant<Invocation, EarlyExit> Parse(std::vector<const char*> arguments) {
 }
 
 TEST(CommandLine, GlobalFlagsMayStandBeforeOrAfterTheCommand) {
-  for (const auto& parsed : {Parse({"--json", "--home", "/h", "--memory-budget", "512MiB", "ask", "m", "why?", "--spans", "4"}),
-                             Parse({"ask", "m", "--spans=4", "why?", "--home=/h", "--json", "--memory-budget=512MiB"})}) {
+  for (const auto& parsed : {Parse({"--json", "--home", "/h", "--memory-budget", "512MiB", "ask",
+                                    "m", "why?", "--spans", "4"}),
+                             Parse({"ask", "m", "--spans=4", "why?", "--home=/h", "--json",
+                                    "--memory-budget=512MiB"})}) {
     ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
     const auto& invocation = std::get<Invocation>(parsed);
     EXPECT_TRUE(invocation.json);
@@ -34,12 +37,14 @@ TEST(CommandLine, GlobalFlagsMayStandBeforeOrAfterTheCommand) {
 TEST(CommandLine, DashStandsForStandardInput) {
   const auto parsed = Parse({"ingest", "-", "a.txt", "--into", "m"});
   ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
-  EXPECT_THAT(std::get<IngestCommand>(std::get<Invocation>(parsed).command).paths, testing::ElementsAre("-", "a.txt"));
+  EXPECT_THAT(std::get<IngestCommand>(std::get<Invocation>(parsed).command).paths,
+              testing::ElementsAre("-", "a.txt"));
   EXPECT_TRUE(std::holds_alternative<Invocation>(Parse({"ask", "m", "-"})));
 }
 
 TEST(CommandLine, ServeTakesWhereItListensAndFromWhatItAnswers) {
-  const auto parsed = Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host", "a.example", "--host", "b.example"});
+  const auto parsed = Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host",
+                             "a.example", "--host", "b.example"});
   ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
   const auto& invocation = std::get<Invocation>(parsed);
   EXPECT_EQ(invocation.flags.listen, "[::1]:0");
@@ -49,15 +54,29 @@ TEST(CommandLine, ServeTakesWhereItListensAndFromWhatItAnswers) {
 }
 
 TEST(CommandLine, HelpIsDataAndMisuseIsOneLine) {
-  for (const auto& arguments : {std::vector<const char*>{"--help"}, {"ask", "--help"}, {"model", "get", "-h"}}) {
+  for (const auto& arguments :
+       {std::vector<const char*>{"--help"}, {"ask", "--help"}, {"model", "get", "-h"}}) {
     const auto parsed = Parse(arguments);
     ASSERT_TRUE(std::holds_alternative<EarlyExit>(parsed));
     EXPECT_EQ(std::get<EarlyExit>(parsed).code, 0);
   }
-  for (const auto& arguments : {std::vector<const char*>{}, {"frobnicate"}, {"ask"}, {"ask", "m"}, {"ask", "m", "q", "extra"}, {"ask", "m", "q", "--nope"},
-                                {"ask", "m", "q", "--max-tokens", "0"}, {"ask", "m", "q", "--threads", "none"}, {"ask", "../m", "q"},
-                                {"ingest", "a"}, {"ingest", "a", "--into", "m", "--as", "pdf"}, {"list", "--memory-budget", "1k"}, {"model"},
-                                {"forget", "m", ""}, {"serve", "m"}, {"serve", "--listen", "8420"}, {"serve", "--memory", "../m"}}) {
+  for (const auto& arguments : {std::vector<const char*>{},
+                                {"frobnicate"},
+                                {"ask"},
+                                {"ask", "m"},
+                                {"ask", "m", "q", "extra"},
+                                {"ask", "m", "q", "--nope"},
+                                {"ask", "m", "q", "--max-tokens", "0"},
+                                {"ask", "m", "q", "--threads", "none"},
+                                {"ask", "../m", "q"},
+                                {"ingest", "a"},
+                                {"ingest", "a", "--into", "m", "--as", "pdf"},
+                                {"list", "--memory-budget", "1k"},
+                                {"model"},
+                                {"forget", "m", ""},
+                                {"serve", "m"},
+                                {"serve", "--listen", "8420"},
+                                {"serve", "--memory", "../m"}}) {
     const auto parsed = Parse(arguments);
     ASSERT_TRUE(std::holds_alternative<EarlyExit>(parsed)) << testing::PrintToString(arguments);
     EXPECT_EQ(std::get<EarlyExit>(parsed).code, 2);

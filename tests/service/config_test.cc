@@ -1,5 +1,5 @@
-// Precedence as a table: each setting from each origin, with all weaker origins set to something else.
-#include "model/model_catalog.h"
+// Precedence as a table: each setting from each origin, with all weaker origins set to something
+// else.
 #include "service/config.h"
 
 #include <gmock/gmock.h>
@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+
+#include "model/model_catalog.h"
 
 namespace longhold {
 namespace {
@@ -32,10 +34,13 @@ class ConfigTest : public testing::Test {
     return path;
   }
   Result<Config> Load(const ConfigFlags& flags = {}) {
-    return LoadConfig(flags, [this](const std::string& name) -> std::optional<std::string> {
-      const auto it = variables_.find(name);
-      return it == variables_.end() ? std::nullopt : std::optional(it->second);
-    }, "/h", 4);
+    return LoadConfig(
+        flags,
+        [this](const std::string& name) -> std::optional<std::string> {
+          const auto it = variables_.find(name);
+          return it == variables_.end() ? std::nullopt : std::optional(it->second);
+        },
+        "/h", 4);
   }
 
   std::string dir_;
@@ -55,12 +60,14 @@ TEST_F(ConfigTest, DefaultsComeFromTheUsersDirectories) {
   EXPECT_EQ(Load()->home.value, "/d/longhold");
   EXPECT_EQ(Load()->models_dir, "/c/longhold/models");
   variables_ = {{"XDG_DATA_HOME", "relative"}, {"LONGHOLD_CACHE", "/e"}};
-  EXPECT_EQ(Load()->home.value, "/h/.local/share/longhold") << "the XDG specification ignores relative directories";
+  EXPECT_EQ(Load()->home.value, "/h/.local/share/longhold")
+      << "the XDG specification ignores relative directories";
   EXPECT_EQ(Load()->models_dir, "/e/models");
 }
 
 TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
-  const std::string path = WriteFile("home = '/file'\nmodel = 'gemma3-270m'\nthreads = 3\nmemory_budget = '256MiB'\n");
+  const std::string path =
+      WriteFile("home = '/file'\nmodel = 'gemma3-270m'\nthreads = 3\nmemory_budget = '256MiB'\n");
   Result<Config> c = Load();
   ASSERT_TRUE(c.ok()) << c.status().ToString();
   EXPECT_EQ(c->home.value, "/file");
@@ -81,7 +88,11 @@ TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
   EXPECT_EQ(c->memory_budget_bytes.value, 128ull << 20);
   EXPECT_EQ(c->home.origin, "environment LONGHOLD_HOME");
 
-  c = Load({.home = "/flag", .model = "f", .threads = "6", .memory_budget = "2g", .config_file = std::nullopt});
+  c = Load({.home = "/flag",
+            .model = "f",
+            .threads = "6",
+            .memory_budget = "2g",
+            .config_file = std::nullopt});
   ASSERT_TRUE(c.ok()) << c.status().ToString();
   EXPECT_EQ(c->home.value, "/flag");
   EXPECT_EQ(c->model.value, "f");
@@ -137,14 +148,16 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
   }
   fs::remove_all(dir_ + "/longhold");
   variables_["LONGHOLD_THREADS"] = "many";
-  EXPECT_THAT(Load().status().message(), StartsWith("environment LONGHOLD_THREADS: threads 'many'"));
+  EXPECT_THAT(Load().status().message(),
+              StartsWith("environment LONGHOLD_THREADS: threads 'many'"));
 }
 
 TEST(Listen, IsAnAddressAndAPort) {
   EXPECT_EQ(ParseListen("127.0.0.1:8420")->address, "127.0.0.1");
   EXPECT_EQ(ParseListen("127.0.0.1:8420")->port, 8420);
   EXPECT_EQ(ParseListen("[::1]:0")->address, "::1");
-  for (const char* bad : {"", "8420", ":8420", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:80 "}) {
+  for (const char* bad : {"", "8420", ":8420", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x",
+                          "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:80 "}) {
     EXPECT_EQ(ParseListen(bad).status().code(), StatusCode::kInvalidArgument) << bad;
   }
 }
@@ -157,7 +170,8 @@ TEST(Bytes, ParsesNumbersWithBinaryAndDecimalUnits) {
   EXPECT_EQ(*ParseBytes("2g"), 2ull << 30);
   EXPECT_EQ(*ParseBytes("10MB"), 10'000'000u);
   EXPECT_EQ(*ParseBytes(" 7 b "), 7u);
-  for (const char* bad : {"", "MiB", "-1", "1XB", "1e3", "0x10", "inf", "nan", "1 2", "99999999999999999999"}) {
+  for (const char* bad :
+       {"", "MiB", "-1", "1XB", "1e3", "0x10", "inf", "nan", "1 2", "99999999999999999999"}) {
     EXPECT_FALSE(ParseBytes(bad).ok()) << bad;
   }
 }

@@ -1,4 +1,5 @@
-// Against small trees in a temporary directory. Permissions are tested in tests/cli, where the process can drop root.
+// Against small trees in a temporary directory. Permissions are tested in tests/cli, where the
+// process can drop root.
 #include "service/text_input.h"
 
 #include <fcntl.h>
@@ -63,7 +64,9 @@ TEST_F(TextInput, TakesADirectoryRecursivelySortedWithoutHiddenAndBinaryEntries)
   const Result<TextInputs> inputs = CollectInputs({"./d/"}, -1);
   ASSERT_TRUE(inputs.ok()) << inputs.status().ToString();
   EXPECT_THAT(Names(*inputs), ElementsAre("d/a.txt", "d/a/z.txt", "d/b.txt"));
-  EXPECT_THAT(inputs->notes, ElementsAre("skipped 2 files: not UTF-8 text (d/image.png, d/latin.txt)", "skipped 1 file: empty (d/empty.txt)"));
+  EXPECT_THAT(inputs->notes,
+              ElementsAre("skipped 2 files: not UTF-8 text (d/image.png, d/latin.txt)",
+                          "skipped 1 file: empty (d/empty.txt)"));
   EXPECT_EQ(*ReadText(inputs->sources[1]), "z");
 }
 

@@ -1,5 +1,5 @@
-// Hand-written sequences from the Unicode standard's table of well-formed UTF-8 (3-7), at every alignment against the
-// eight-byte fast path.
+// Hand-written sequences from the Unicode standard's table of well-formed UTF-8 (3-7), at every
+// alignment against the eight-byte fast path.
 #include "service/utf8.h"
 
 #include <gmock/gmock.h>
@@ -9,20 +9,26 @@ namespace longhold {
 namespace {
 
 TEST(Utf8, FindsTheFirstBadByteAtEveryOffset) {
-  const std::string bad[] = {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
-                             "\xFF", "\xE2\x82", "\xF0\x9F\x98", "\xC3"};
+  const std::string bad[] = {
+      "\x80",         "\xC0\xAF",         "\xC1\xBF",         "\xE0\x9F\xBF",
+      "\xED\xA0\x80", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80",
+      "\xFF",         "\xE2\x82",         "\xF0\x9F\x98",     "\xC3"};
   for (const std::string& sequence : bad) {
     for (size_t before = 0; before < 20; ++before) {
-      EXPECT_EQ(FirstInvalidUtf8(std::string(before, 'a') + sequence), before) << testing::PrintToString(sequence);
-      EXPECT_EQ(FirstInvalidUtf8(std::string(before, 'a') + sequence + "aaaaaaaaaaaa"), before) << testing::PrintToString(sequence);
+      EXPECT_EQ(FirstInvalidUtf8(std::string(before, 'a') + sequence), before)
+          << testing::PrintToString(sequence);
+      EXPECT_EQ(FirstInvalidUtf8(std::string(before, 'a') + sequence + "aaaaaaaaaaaa"), before)
+          << testing::PrintToString(sequence);
     }
   }
 }
 
 TEST(Utf8, AcceptsTheBoundsOfEveryLength) {
-  for (const std::string text : {"", "\x7F", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80",
-                                 "\xF4\x8F\xBF\xBF"}) {
-    for (size_t before = 0; before < 20; ++before) EXPECT_EQ(FirstInvalidUtf8(std::string(before, 'a') + text + "zzzzzzzzz"), std::nullopt);
+  for (const std::string text :
+       {"", "\x7F", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80",
+        "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"}) {
+    for (size_t before = 0; before < 20; ++before)
+      EXPECT_EQ(FirstInvalidUtf8(std::string(before, 'a') + text + "zzzzzzzzz"), std::nullopt);
   }
 }
 

@@ -1,6 +1,7 @@
-// The exact codec against itself (what is decoded equals what was encoded, bit for bit: no tolerance), against damage
-// (truncation and a flipped bit at every byte of a small block), against hostile headers with a right checksum, and
-// against the golden file of format version 1, which every later build must read.
+// The exact codec against itself (what is decoded equals what was encoded, bit for bit: no
+// tolerance), against damage (truncation and a flipped bit at every byte of a small block), against
+// hostile headers with a right checksum, and against the golden file of format version 1, which
+// every later build must read.
 #include "store/block_codec.h"
 
 #include <gtest/gtest.h>
@@ -60,7 +61,8 @@ TEST(ExactCodec, GivesBackEveryBit) {
       ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
       EXPECT_EQ(decoded->tokens, tokens);
       EXPECT_TRUE(decoded->shape == shape);
-      EXPECT_TRUE(decoded->data == block.data) << shape.layers << " x " << shape.kv_width << ", " << tokens;
+      EXPECT_TRUE(decoded->data == block.data)
+          << shape.layers << " x " << shape.kv_width << ", " << tokens;
     }
   }
 }
@@ -107,7 +109,8 @@ TEST(ExactCodec, RefusesHostileHeadersWithoutAllocating) {
     ExpectDataLoss(WithField(bytes, 12, evil), kSmall, "layers " + std::to_string(evil));
     ExpectDataLoss(WithField(bytes, 16, evil), kSmall, "kv_width " + std::to_string(evil));
     ExpectDataLoss(WithField(bytes, 20, evil), kSmall, "tokens " + std::to_string(evil));
-    ExpectDataLoss(WithField(bytes, 24, uint64_t{evil} << 32 | evil), kSmall, "payload " + std::to_string(evil));
+    ExpectDataLoss(WithField(bytes, 24, uint64_t{evil} << 32 | evil), kSmall,
+                   "payload " + std::to_string(evil));
   }
   for (uint16_t evil : {0, 8, 31, 33, 40, 153, 4096, 65535}) {
     ExpectDataLoss(WithField(bytes, 6, evil), kSmall, "header bytes " + std::to_string(evil));
@@ -138,12 +141,13 @@ TEST(ExactCodec, SkipsHeaderFieldsItDoesNotKnow) {
   EXPECT_TRUE(decoded->data == block.data);
 }
 
-// tests/golden/block_v1.bin is MakeBlock({2, 3}, 5) as the first release wrote it. Never write it again: a format that
-// differs is a new version with a golden file of its own.
+// tests/golden/block_v1.bin is MakeBlock({2, 3}, 5) as the first release wrote it. Never write it
+// again: a format that differs is a new version with a golden file of its own.
 TEST(ExactCodec, ReadsAndWritesTheGoldenFileOfVersion1) {
   std::ifstream file(LONGHOLD_SOURCE_DIR "/tests/golden/block_v1.bin", std::ios::binary);
   ASSERT_TRUE(file.is_open());
-  const std::string golden((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  const std::string golden((std::istreambuf_iterator<char>(file)),
+                           std::istreambuf_iterator<char>());
   const auto decoded = ExactCodec().Decode(golden, kSmall);
   ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
   EXPECT_EQ(decoded->tokens, 5u);

@@ -1,5 +1,6 @@
-// The faulty store against its plan: the stated call fails and none before, nothing of a failed write is applied, and a
-// corrupt value differs from the stored one in exactly one bit, at the same place for the same seed.
+// The faulty store against its plan: the stated call fails and none before, nothing of a failed
+// write is applied, and a corrupt value differs from the stored one in exactly one bit, at the same
+// place for the same seed.
 #include "store/faulty_store.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +21,8 @@ Status Put(ColdStore& store, Table table, const std::string& key, const std::str
 int BitsThatDiffer(const std::string& a, const std::string& b) {
   EXPECT_EQ(a.size(), b.size());
   int bits = 0;
-  for (size_t i = 0; i < a.size(); ++i) bits += std::bitset<8>(static_cast<uint8_t>(a[i] ^ b[i])).count();
+  for (size_t i = 0; i < a.size(); ++i)
+    bits += std::bitset<8>(static_cast<uint8_t>(a[i] ^ b[i])).count();
   return bits;
 }
 

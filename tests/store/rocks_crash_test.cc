@@ -1,10 +1,11 @@
-// RocksDB's store against sudden death: a child process writes numbered batches and prints each number once Write has
-// returned; we kill it (SIGKILL) at a random moment and compare what the store holds with what was acknowledged. The
-// write buffer is 1 MiB, so that logs, tables and blob files change many times a second, and some rounds compact.
+// RocksDB's store against sudden death: a child process writes numbered batches and prints each
+// number once Write has returned; we kill it (SIGKILL) at a random moment and compare what the
+// store holds with what was acknowledged. The write buffer is 1 MiB, so that logs, tables and blob
+// files change many times a second, and some rounds compact.
 //
-// Batch n puts block n (4 to 60 KB, its bytes a function of n), text n and the counter, and deletes block n - 30. So a
-// store is whole when, for its counter c, exactly the blocks of (c - 30, c] and the texts of [1, c] are there and
-// right.
+// Batch n puts block n (4 to 60 KB, its bytes a function of n), text n and the counter, and deletes
+// block n - 30. So a store is whole when, for its counter c, exactly the blocks of (c - 30, c] and
+// the texts of [1, c] are there and right.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -46,8 +47,8 @@ WriteBatch BatchOf(uint32_t n) {
   return batch;
 }
 
-// Checks that `store` is whole and tells its counter. An `unavailable` read ends the check: only a reader beside a
-// writer may see that.
+// Checks that `store` is whole and tells its counter. An `unavailable` read ends the check: only a
+// reader beside a writer may see that.
 struct Whole {
   uint32_t counter = 0;
   bool moved_on = false;
@@ -64,12 +65,13 @@ Whole CheckWhole(ColdStore& store) {
 
   uint32_t expected_block = c > kKept ? c - kKept + 1 : 1;
   const std::string first = KeyOf(0), last = KeyOf(0xffffffff);
-  Status status = store.Scan(Table::kBlocks, first, last, [&](std::string_view key, std::string_view value) {
-    EXPECT_EQ(ReadBigEndian32(key), expected_block);
-    EXPECT_TRUE(value == BlockOf(expected_block)) << "block " << expected_block;
-    ++expected_block;
-    return true;
-  });
+  Status status =
+      store.Scan(Table::kBlocks, first, last, [&](std::string_view key, std::string_view value) {
+        EXPECT_EQ(ReadBigEndian32(key), expected_block);
+        EXPECT_TRUE(value == BlockOf(expected_block)) << "block " << expected_block;
+        ++expected_block;
+        return true;
+      });
   if (status.code() == StatusCode::kUnavailable) {
     whole.moved_on = true;
     return whole;
@@ -103,27 +105,30 @@ TEST(RocksCrash, NothingAcknowledgedIsLostAndNoBatchIsHalfThere) {
   for (int round = 0; round < 12; ++round) {
     {
       const bool compacts = round % 3 == 2;
-      StoreChild child({"write", dir / "store", std::to_string(random()), compacts ? "40" : "0", "0"});
+      StoreChild child(
+          {"write", dir / "store", std::to_string(random()), compacts ? "40" : "0", "0"});
       const auto life = std::chrono::milliseconds(50 + random() % 400);
       const std::string opened = child.Line();
       ASSERT_EQ(opened, "ok") << "round " << round;
       std::this_thread::sleep_for(life);
       child.Kill();
-      for (std::string line = child.Line(); !line.empty(); line = child.Line()) acknowledged = std::stoul(line);
+      for (std::string line = child.Line(); !line.empty(); line = child.Line())
+        acknowledged = std::stoul(line);
     }
     auto store = OpenRocksStore(OptionsOf(dir / "store"));
     ASSERT_TRUE(store.ok()) << "round " << round << ": " << store.status().ToString();
     const Whole whole = CheckWhole(**store);
     ASSERT_GE(whole.counter, acknowledged) << "round " << round;
-    ASSERT_LE(whole.counter, acknowledged + 1) << "round " << round << ": one batch may be written, not acknowledged";
+    ASSERT_LE(whole.counter, acknowledged + 1)
+        << "round " << round << ": one batch may be written, not acknowledged";
     acknowledged = whole.counter;
     if (testing::Test::HasFailure()) return;
   }
   EXPECT_GT(acknowledged, 100u) << "the children should have got somewhere";
 }
 
-// The writer flushes some ten times a second, an ingest at full speed once, so readers often open in the middle of a
-// change.
+// The writer flushes some ten times a second, an ingest at full speed once, so readers often open
+// in the middle of a change.
 TEST(RocksCrash, AReaderBesideABusyWriterSeesAWholeState) {
   TempDir dir;
   StoreChild child({"write", dir / "store", "1", "0", "2000"});
@@ -147,8 +152,8 @@ TEST(RocksCrash, AReaderBesideABusyWriterSeesAWholeState) {
     last = whole.counter;
     ++(whole.moved_on ? moved_on_count : whole_count);
   }
-  std::cout << "whole " << whole_count << ", moved on " << moved_on_count << ", could not open " << unavailable_count
-            << ", batches " << last << "\n";
+  std::cout << "whole " << whole_count << ", moved on " << moved_on_count << ", could not open "
+            << unavailable_count << ", batches " << last << "\n";
   EXPECT_GT(whole_count, 3);
 }
 

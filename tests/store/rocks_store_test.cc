@@ -1,6 +1,7 @@
-// What only the store on disk promises: deleted bytes leave every file (a canary is searched for in all of them, having
-// been found before), one writer, readers beside it, errors that name the path, a full disk that harms nothing, and
-// damage that is reported rather than read. The contract shared with the in-memory store is in store_contract_test.cc.
+// What only the store on disk promises: deleted bytes leave every file (a canary is searched for in
+// all of them, having been found before), one writer, readers beside it, errors that name the path,
+// a full disk that harms nothing, and damage that is reported rather than read. The contract shared
+// with the in-memory store is in store_contract_test.cc.
 #include "store/rocks_store.h"
 
 #include <dlfcn.h>
@@ -27,7 +28,9 @@ constexpr Table kTables[] = {Table::kMeta, Table::kText, Table::kIndex, Table::k
 class RocksStoreTest : public Test {
  protected:
   RocksOptions Options() const { return OptionsAt(path_); }
-  RocksOptions OptionsAt(const std::string& path) const { return {.path = path, .write_buffer_bytes = 1 << 20, .disk_reserve_bytes = 0}; }
+  RocksOptions OptionsAt(const std::string& path) const {
+    return {.path = path, .write_buffer_bytes = 1 << 20, .disk_reserve_bytes = 0};
+  }
   void Open() { Open(Options()); }
   void Open(const RocksOptions& options) {
     store_.reset();
@@ -44,7 +47,8 @@ class RocksStoreTest : public Test {
   static std::vector<std::string> FilesWith(const std::string& path, const std::string& bytes) {
     std::vector<std::string> files;
     for (const auto& entry : fs::directory_iterator(path)) {
-      if (ReadWholeFile(entry.path()).find(bytes) != std::string::npos) files.push_back(entry.path().filename());
+      if (ReadWholeFile(entry.path()).find(bytes) != std::string::npos)
+        files.push_back(entry.path().filename());
     }
     return files;
   }
@@ -53,7 +57,8 @@ class RocksStoreTest : public Test {
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(path)) {
       const std::string name = entry.path().filename();
-      if (name.size() >= suffix.size() && name.substr(name.size() - suffix.size()) == suffix) files.push_back(entry);
+      if (name.size() >= suffix.size() && name.substr(name.size() - suffix.size()) == suffix)
+        files.push_back(entry);
     }
     std::sort(files.begin(), files.end());
     return files;
@@ -85,12 +90,15 @@ TEST_F(RocksStoreTest, DeletedBytesAreGoneFromEveryFileAfterCompact) {
   const std::string canary = "CANARY-7f3a91c2", doomed_key = "k-DOOMEDKEY-5512-";
   Open();
   for (int round = 0; round < 3; ++round) {
-    // Canaries among neighbours that stay, small (in tables) and large (in blob files), killed in each of three ways.
+    // Canaries among neighbours that stay, small (in tables) and large (in blob files), killed in
+    // each of three ways.
     for (const Table table : kTables) {
       for (int i = 0; i < 12; ++i) {
         const size_t size = i % 2 == 0 ? 500 : 50000;
         ASSERT_TRUE(Put(table, "k" + std::to_string(100 + i), Filler(i, size)).ok());
-        ASSERT_TRUE(Put(table, doomed_key + std::to_string(100 + i), Filler(i, size) + canary + Filler(i, size)).ok());
+        ASSERT_TRUE(Put(table, doomed_key + std::to_string(100 + i),
+                        Filler(i, size) + canary + Filler(i, size))
+                        .ok());
       }
       ASSERT_TRUE(Put(table, "overwritten", canary + Filler(1, 50000)).ok());
     }
@@ -113,7 +121,8 @@ TEST_F(RocksStoreTest, DeletedBytesAreGoneFromEveryFileAfterCompact) {
     EXPECT_EQ(FilesWith(path_, "DOOMEDKEY"), std::vector<std::string>()) << "round " << round;
     for (const Table table : kTables) {
       for (int i = 0; i < 12; ++i) {
-        EXPECT_EQ(*store_->Get(table, "k" + std::to_string(100 + i)), Filler(i, i % 2 == 0 ? 500 : 50000));
+        EXPECT_EQ(*store_->Get(table, "k" + std::to_string(100 + i)),
+                  Filler(i, i % 2 == 0 ? 500 : 50000));
       }
     }
   }
@@ -137,19 +146,21 @@ TEST_F(RocksStoreTest, TheLogIsQuietAndTheFilesAreFew) {
 // ---- One writer, many readers
 
 TEST_F(RocksStoreTest, ASecondWriterIsRefused) {
-  const std::string refused =
-      "failed_precondition: memory store " + path_ + " is in use by another process; wait for it or stop it";
+  const std::string refused = "failed_precondition: memory store " + path_ +
+                              " is in use by another process; wait for it or stop it";
   {
     StoreChild holder({"hold", path_});
     ASSERT_EQ(holder.Line(), "ok");
     EXPECT_EQ(OpenRocksStore(Options()).status().ToString(), refused);
-    EXPECT_EQ(OpenRocksStore(Options()).status().ToString(), refused) << "a refusal must not free the lock";
+    EXPECT_EQ(OpenRocksStore(Options()).status().ToString(), refused)
+        << "a refusal must not free the lock";
   }
   Open();  // death frees it
   EXPECT_EQ(OpenRocksStore(Options()).status().ToString(), refused) << "also within one process";
   EXPECT_EQ(StoreChild({"try", path_, std::to_string(geteuid())}).Line(), refused);
   ASSERT_TRUE(store_->Compact().ok());
-  EXPECT_EQ(StoreChild({"try", path_, std::to_string(geteuid())}).Line(), refused) << "also after Compact";
+  EXPECT_EQ(StoreChild({"try", path_, std::to_string(geteuid())}).Line(), refused)
+      << "also after Compact";
   EXPECT_TRUE(Put(Table::kMeta, "still", "works").ok());
 }
 
@@ -165,7 +176,8 @@ TEST_F(RocksStoreTest, AReaderSeesTheStateAtItsOpening) {
   ASSERT_TRUE(reader.ok()) << reader.status().ToString();
   auto second = OpenRocksStore(options);
   ASSERT_TRUE(second.ok()) << "any number of readers";
-  for (int i = 0; i < 300; ++i) {  // flushes many times and removes logs and tables under the reader
+  // flushes many times and removes logs and tables under the reader
+  for (int i = 0; i < 300; ++i) {
     ASSERT_TRUE(Put(Table::kBlocks, std::to_string(500 + i), Filler(i, 50000)).ok());
     ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i % 100), "new" + Filler(i, 20000)).ok());
   }
@@ -186,7 +198,8 @@ TEST_F(RocksStoreTest, AReaderRefusesToWrite) {
   options.read_only = true;
   const auto listing = [&] {
     std::string names;
-    for (const auto& file : Files(path_, "")) names += file.string() + " " + std::to_string(fs::file_size(file)) + "\n";
+    for (const auto& file : Files(path_, ""))
+      names += file.string() + " " + std::to_string(fs::file_size(file)) + "\n";
     return names;
   };
   const std::string before = listing();
@@ -199,10 +212,12 @@ TEST_F(RocksStoreTest, AReaderRefusesToWrite) {
   EXPECT_EQ(listing(), before) << "a reader leaves no trace";
 }
 
-// RocksDB 7.8.3, opened read-only with its default of open files, answers NotFound to every key here.
+// RocksDB 7.8.3, opened read-only with its default of open files, answers NotFound to every key
+// here.
 TEST_F(RocksStoreTest, AReaderReadsAFullyCompactedStore) {
   Open();
-  for (int i = 0; i < 30; ++i) ASSERT_TRUE(Put(Table::kBlocks, std::to_string(100 + i), Filler(i, 50000)).ok());
+  for (int i = 0; i < 30; ++i)
+    ASSERT_TRUE(Put(Table::kBlocks, std::to_string(100 + i), Filler(i, 50000)).ok());
   WriteBatch batch;
   batch.Delete(Table::kBlocks, "115");
   ASSERT_TRUE(store_->Write(std::move(batch), Durability::kBuffered).ok());
@@ -218,7 +233,8 @@ TEST_F(RocksStoreTest, AReaderReadsAFullyCompactedStore) {
 
 TEST_F(RocksStoreTest, AReaderWhoseFilesCompactRemovedSaysSo) {
   Open();
-  for (int i = 0; i < 30; ++i) ASSERT_TRUE(Put(Table::kBlocks, std::to_string(100 + i), Filler(i, 50000)).ok());
+  for (int i = 0; i < 30; ++i)
+    ASSERT_TRUE(Put(Table::kBlocks, std::to_string(100 + i), Filler(i, 50000)).ok());
   Open();
   RocksOptions options = Options();
   options.read_only = true;
@@ -265,7 +281,8 @@ TEST_F(RocksStoreTest, AMissingStoreIsNotFound) {
     EXPECT_EQ(status.code(), StatusCode::kNotFound) << status.ToString();
     EXPECT_NE(status.message().find(path_), std::string::npos);
     fs::create_directories(path_);
-    EXPECT_EQ(OpenRocksStore(options).status().code(), StatusCode::kNotFound) << "an empty directory";
+    EXPECT_EQ(OpenRocksStore(options).status().code(), StatusCode::kNotFound)
+        << "an empty directory";
     fs::remove_all(path_);
   }
 }
@@ -275,7 +292,8 @@ TEST_F(RocksStoreTest, NoPermissionNamesThePathAndTheNextStep) {
   store_.reset();
   fs::permissions(path_, fs::perms::owner_read | fs::perms::owner_exec);
   // Root may write anywhere, so a child becomes nobody first; for others the mode is enough.
-  const std::string line = StoreChild({"try", path_, geteuid() == 0 ? "65534" : std::to_string(geteuid())}).Line();
+  const std::string line =
+      StoreChild({"try", path_, geteuid() == 0 ? "65534" : std::to_string(geteuid())}).Line();
   fs::permissions(path_, fs::perms::owner_all);
   EXPECT_EQ(line.find("invalid_argument: "), 0u) << line;
   EXPECT_NE(line.find(path_), std::string::npos) << line;
@@ -301,7 +319,8 @@ TEST_F(RocksStoreTest, TheReserveIsKeptAndDeletingStillWorks) {
   EXPECT_NE(status.message().find(path_), std::string::npos);
   EXPECT_NE(status.message().find("bytes are free"), std::string::npos);
   EXPECT_EQ(store_->Get(Table::kBlocks, "b").status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(Put(Table::kBlocks, "b", "2").code(), StatusCode::kResourceExhausted) << "asked again, refused again";
+  EXPECT_EQ(Put(Table::kBlocks, "b", "2").code(), StatusCode::kResourceExhausted)
+      << "asked again, refused again";
   WriteBatch batch;
   batch.Delete(Table::kBlocks, "a");
   batch.Put(Table::kMeta, "ledger", "a forgotten");
@@ -316,7 +335,8 @@ int FillUntilRefused(ColdStore& store, Status* refusal) {
     WriteBatch batch;
     batch.Put(Table::kBlocks, std::to_string(1000 + i), Filler(i, 300000));
     batch.Put(Table::kMeta, "counter", std::to_string(i));
-    *refusal = store.Write(std::move(batch), i % 2 == 0 ? Durability::kBuffered : Durability::kSynced);
+    *refusal =
+        store.Write(std::move(batch), i % 2 == 0 ? Durability::kBuffered : Durability::kSynced);
     if (!refusal->ok()) return i;
   }
   return 200;
@@ -331,11 +351,13 @@ void ExpectUnharmed(ColdStore& store, int acknowledged) {
   const int counter = std::stoi(store.Get(Table::kMeta, "counter").value());
   EXPECT_GE(counter, acknowledged - 1);
   EXPECT_LE(counter, acknowledged);
-  EXPECT_EQ(store.Get(Table::kBlocks, std::to_string(1000 + acknowledged)).ok(), counter == acknowledged)
+  EXPECT_EQ(store.Get(Table::kBlocks, std::to_string(1000 + acknowledged)).ok(),
+            counter == acknowledged)
       << "the refused batch is there whole or not at all";
 }
 
-// Any user can have a disk that is full at some file size: a log of 8 MiB, then one of the buffers on their way out.
+// Any user can have a disk that is full at some file size: a log of 8 MiB, then one of the buffers
+// on their way out.
 TEST_F(RocksStoreTest, AWriteBeyondTheFileSizeLimitHarmsNothing) {
   for (const uint64_t write_buffer_bytes : {uint64_t{32} << 20, uint64_t{1} << 20}) {
     path_ = dir_ / std::to_string(write_buffer_bytes);
@@ -356,7 +378,8 @@ TEST_F(RocksStoreTest, AWriteBeyondTheFileSizeLimitHarmsNothing) {
     EXPECT_EQ(refusal.code(), StatusCode::kResourceExhausted) << refusal.ToString();
     EXPECT_NE(refusal.message().find(path_), std::string::npos);
     EXPECT_NE(refusal.message().find("bytes are free"), std::string::npos);
-    EXPECT_EQ(Put(Table::kMeta, "a", "b").code(), StatusCode::kResourceExhausted) << "until it is opened again";
+    EXPECT_EQ(Put(Table::kMeta, "a", "b").code(), StatusCode::kResourceExhausted)
+        << "until it is opened again";
     EXPECT_EQ(*store_->Get(Table::kBlocks, "1000"), Filler(0, 300000)) << "reading goes on";
     Open(options);
     ExpectUnharmed(*store_, acknowledged);
@@ -371,7 +394,8 @@ TEST_F(RocksStoreTest, AFullDiskHarmsNothing) {
   const std::string disk = dir_ / "disk";
   fs::create_directories(disk);
   if (mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=16m") != 0) {
-    std::cout << "cannot mount a tmpfs here; AWriteBeyondTheFileSizeLimitHarmsNothing stands for this test\n";
+    std::cout << "cannot mount a tmpfs here; AWriteBeyondTheFileSizeLimitHarmsNothing stands for "
+                 "this test\n";
     return;
   }
   for (const uint64_t write_buffer_bytes : {uint64_t{64} << 20, uint64_t{1} << 20}) {
@@ -388,7 +412,8 @@ TEST_F(RocksStoreTest, AFullDiskHarmsNothing) {
     store_.reset();
     const auto still_full = OpenRocksStore(options);
     if (!still_full.ok()) {
-      EXPECT_EQ(still_full.status().code(), StatusCode::kResourceExhausted) << still_full.status().ToString();
+      EXPECT_EQ(still_full.status().code(), StatusCode::kResourceExhausted)
+          << still_full.status().ToString();
     }
     EXPECT_EQ(mount("tmpfs", disk.c_str(), "tmpfs", MS_REMOUNT, "size=200m"), 0);
     if (still_full.ok()) break;
@@ -412,7 +437,9 @@ class RocksDamageTest : public RocksStoreTest {
     Open();
     for (const Table table : kTables) {
       for (int i = 0; i < 10; ++i) {
-        ASSERT_TRUE(Put(table, std::to_string(100 + i), Filler(i, table == Table::kMeta ? 500 : 20000)).ok());
+        ASSERT_TRUE(
+            Put(table, std::to_string(100 + i), Filler(i, table == Table::kMeta ? 500 : 20000))
+                .ok());
       }
     }
     store_.reset();
@@ -430,8 +457,10 @@ TEST_F(RocksDamageTest, ADamagedTableIsDataLossWithTheFilesName) {
   Open();
   const auto value = store_->Get(Table::kMeta, "105");
   ASSERT_EQ(value.status().code(), StatusCode::kDataLoss) << value.status().ToString();
-  EXPECT_NE(value.status().message().find(file.filename()), std::string::npos) << value.status().ToString();
-  EXPECT_EQ(store_->Scan(Table::kMeta, "", "z", [](auto, auto) { return true; }).code(), StatusCode::kDataLoss);
+  EXPECT_NE(value.status().message().find(file.filename()), std::string::npos)
+      << value.status().ToString();
+  EXPECT_EQ(store_->Scan(Table::kMeta, "", "z", [](auto, auto) { return true; }).code(),
+            StatusCode::kDataLoss);
 }
 
 TEST_F(RocksDamageTest, ADamagedValueIsDataLossInEveryTable) {
@@ -449,14 +478,17 @@ TEST_F(RocksDamageTest, ADamagedValueIsDataLossInEveryTable) {
   }
 }
 
-// The keys of kBlocks and where their values are: bytes that RocksDB takes apart with assertions. Flipped at every fifth byte, they are
-// data_loss, or without effect; without their checksums some of these end the process.
+// The keys of kBlocks and where their values are: bytes that RocksDB takes apart with assertions.
+// Flipped at every fifth byte, they are data_loss, or without effect; without their checksums some
+// of these end the process.
 TEST_F(RocksDamageTest, DamagedKeysAreDataLossOrWithoutEffect) {
   MakeAtRest();
   fs::path file;
   for (const auto& table : Files(path_, ".sst")) {
     const std::string bytes = ReadWholeFile(table);
-    if (bytes.find(Filler(5, 500)) == std::string::npos && bytes.find("blocks") != std::string::npos) file = table;
+    if (bytes.find(Filler(5, 500)) == std::string::npos &&
+        bytes.find("blocks") != std::string::npos)
+      file = table;
   }
   ASSERT_FALSE(file.empty());
   RocksOptions options = Options();
@@ -466,11 +498,13 @@ TEST_F(RocksDamageTest, DamagedKeysAreDataLossOrWithoutEffect) {
     FlipByte(file, at);
     const auto store = OpenRocksStore(options);
     for (int i = 0; i < 10; ++i) {
-      const auto value = store.ok() ? (*store)->Get(Table::kBlocks, std::to_string(100 + i)) : store.status();
+      const auto value =
+          store.ok() ? (*store)->Get(Table::kBlocks, std::to_string(100 + i)) : store.status();
       if (value.ok()) {
         EXPECT_TRUE(*value == Filler(i, 20000)) << at;
       } else {
-        EXPECT_EQ(value.status().code(), StatusCode::kDataLoss) << at << " " << value.status().ToString();
+        EXPECT_EQ(value.status().code(), StatusCode::kDataLoss)
+            << at << " " << value.status().ToString();
         ++lost_count;
       }
     }
@@ -482,7 +516,8 @@ TEST_F(RocksDamageTest, DamagedKeysAreDataLossOrWithoutEffect) {
 #if defined(__x86_64__)
 // RocksDB's own is in software, and reads and writes of blocks then wait for it.
 TEST(RocksChecksum, IsOurs) {
-  void* const used = dlsym(RTLD_DEFAULT, "_ZN7rocksdb6crc32c6ExtendEjPKcm");  // what librocksdb's calls are bound to
+  // what librocksdb's calls are bound to
+  void* const used = dlsym(RTLD_DEFAULT, "_ZN7rocksdb6crc32c6ExtendEjPKcm");
   ASSERT_NE(used, nullptr);
   Dl_info where{};
   ASSERT_NE(dladdr(used, &where), 0);
@@ -507,16 +542,19 @@ TEST_F(RocksDamageTest, AMissingOrShortFileIsDataLossAndNeverAMissingKey) {
         RocksOptions options = Options();
         options.read_only = read_only;
         const auto store = OpenRocksStore(options);
-        const Status status = store.ok() ? (*store)->Get(Table::kText, "109").status() : store.status();
+        const Status status =
+            store.ok() ? (*store)->Get(Table::kText, "109").status() : store.status();
         EXPECT_EQ(status.code(), StatusCode::kDataLoss)
-            << suffix << (cut ? " cut" : " removed") << (read_only ? " reader: " : " writer: ") << status.ToString();
+            << suffix << (cut ? " cut" : " removed") << (read_only ? " reader: " : " writer: ")
+            << status.ToString();
         fs::remove_all(path_);
       }
     }
   }
 }
 
-// A manifest that ends earlier is an older state to RocksDB, whose newer tables it removes: at every length it must be refused, or hold all.
+// A manifest that ends earlier is an older state to RocksDB, whose newer tables it removes: at
+// every length it must be refused, or hold all.
 TEST_F(RocksDamageTest, ACutManifestIsRefusedOrHarmless) {
   MakeAtRest();
   const std::string image = dir_ / "image";
@@ -533,7 +571,8 @@ TEST_F(RocksDamageTest, ACutManifestIsRefusedOrHarmless) {
       ++refused_count;
     }
     for (const Table table : kTables) {
-      for (int key = 0; store.ok() && key < 10; ++key) EXPECT_TRUE((*store)->Get(table, std::to_string(100 + key)).ok()) << bytes;
+      for (int key = 0; store.ok() && key < 10; ++key)
+        EXPECT_TRUE((*store)->Get(table, std::to_string(100 + key)).ok()) << bytes;
     }
     if (options.read_only) continue;
     fs::remove_all(path_);
@@ -542,10 +581,12 @@ TEST_F(RocksDamageTest, ACutManifestIsRefusedOrHarmless) {
   EXPECT_GT(refused_count, 100);
 }
 
-// What was acknowledged as synced is missed when the log that had it goes; what was not may be what a crash of the machine took.
+// What was acknowledged as synced is missed when the log that had it goes; what was not may be what
+// a crash of the machine took.
 TEST_F(RocksDamageTest, ALogThatGoesIsMissedWhereItWasSynced) {
   Open();
-  for (int i = 0; i < 10; ++i) ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i), "value").ok());
+  for (int i = 0; i < 10; ++i)
+    ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i), "value").ok());
   const std::string buffered = dir_ / "buffered", synced = dir_ / "synced";
   fs::copy(path_, buffered);
   WriteBatch batch;
@@ -562,7 +603,8 @@ TEST_F(RocksDamageTest, ALogThatGoesIsMissedWhereItWasSynced) {
       return OpenRocksStore(options).status();
     };
     for (const bool removed : {false, true}) {
-      for (const auto& log : Files(synced, ".log")) removed ? static_cast<void>(fs::remove(log)) : fs::resize_file(log, 0);
+      for (const auto& log : Files(synced, ".log"))
+        removed ? static_cast<void>(fs::remove(log)) : fs::resize_file(log, 0);
       const Status status = open(synced);
       EXPECT_EQ(status.code(), StatusCode::kDataLoss) << status.ToString();
       EXPECT_NE(status.message().find("SYNCED"), std::string::npos) << status.ToString();
@@ -572,17 +614,20 @@ TEST_F(RocksDamageTest, ALogThatGoesIsMissedWhereItWasSynced) {
   }
   fs::remove(synced + "/SYNCED");
   Open(OptionsAt(synced));
-  EXPECT_EQ(store_->Get(Table::kMeta, "a").status().code(), StatusCode::kNotFound) << "what is left";
+  EXPECT_EQ(store_->Get(Table::kMeta, "a").status().code(), StatusCode::kNotFound)
+      << "what is left";
 }
 
-// What guards the log is damaged: then nobody can tell whether the log is whole. It may be the log's file under another name, and the log be gone.
+// What guards the log is damaged: then nobody can tell whether the log is whole. It may be the
+// log's file under another name, and the log be gone.
 TEST_F(RocksDamageTest, AMarkThatIsNoneIsDamage) {
   Open();
   ASSERT_TRUE(Put(Table::kMeta, "a", "1").ok());
   WriteBatch batch;
   batch.Put(Table::kText, "b", "2");
   ASSERT_TRUE(store_->Write(std::move(batch), Durability::kSynced).ok());
-  const std::string image = dir_ / "image", mark = image + "/SYNCED", good = ReadWholeFile(path_ + "/SYNCED");
+  const std::string image = dir_ / "image", mark = image + "/SYNCED",
+                    good = ReadWholeFile(path_ + "/SYNCED");
   ASSERT_EQ(good.size(), 16u);
   const auto open = [&](std::optional<std::string> bytes, bool read_only) {
     fs::remove_all(image);
@@ -610,15 +655,19 @@ TEST_F(RocksDamageTest, AMarkThatIsNoneIsDamage) {
       const std::string cut = good.substr(0, i);
       EXPECT_EQ(open(cut, read_only).ok(), cut.find_first_not_of('\0') == std::string::npos) << i;
     }
-    EXPECT_EQ(open(std::nullopt, read_only).code(), StatusCode::kDataLoss) << "changed places with the log";
-    EXPECT_TRUE(open(std::string(16, '\0'), read_only).ok()) << "as a crash of the machine may leave a new file";
+    EXPECT_EQ(open(std::nullopt, read_only).code(), StatusCode::kDataLoss)
+        << "changed places with the log";
+    EXPECT_TRUE(open(std::string(16, '\0'), read_only).ok())
+        << "as a crash of the machine may leave a new file";
   }
 }
 
-// A directory that a stranger gave away: nothing in it is followed out of it, waited for, or read into memory however large it is.
+// A directory that a stranger gave away: nothing in it is followed out of it, waited for, or read
+// into memory however large it is.
 TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
   const std::string outside = dir_ / "outside";
-  for (const std::string name : {"CURRENT", "IDENTITY", "LOG", "WRITER", ".log", ".sst", ".blob", "OPTIONS-999999.dbtmp"}) {
+  for (const std::string name :
+       {"CURRENT", "IDENTITY", "LOG", "WRITER", ".log", ".sst", ".blob", "OPTIONS-999999.dbtmp"}) {
     for (const std::string kind : {"link", "pipe", "large"}) {
       if (kind == "large" && name != "CURRENT" && name != "IDENTITY") continue;
       SCOPED_TRACE(name + " " + kind);
@@ -649,12 +698,14 @@ TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
   }
 }
 
-// The log as kill -9 leaves it, copied from under a quiet writer. After a flipped byte the store must refuse to open or
-// hold the first n batches for some n: what follows the damage may be taken for a torn tail only where it is the tail.
+// The log as kill -9 leaves it, copied from under a quiet writer. After a flipped byte the store
+// must refuse to open or hold the first n batches for some n: what follows the damage may be taken
+// for a torn tail only where it is the tail.
 TEST_F(RocksDamageTest, ADamagedLogIsRefusedOrLosesOnlyItsTail) {
   Open();
   constexpr int kBatches = 40;
-  for (int i = 0; i < kBatches; ++i) ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i), Filler(i, 5000)).ok());
+  for (int i = 0; i < kBatches; ++i)
+    ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i), Filler(i, 5000)).ok());
   const std::string image = dir_ / "image";
   fs::copy(path_, image);
   store_.reset();
@@ -686,7 +737,8 @@ TEST_F(RocksDamageTest, ADamagedLogIsRefusedOrLosesOnlyItsTail) {
                     .ok());
     if (seen_count < kBatches) ++tail_lost_count;
     if (offset < log_bytes - (64 << 10)) {
-      ADD_FAILURE() << "damage at " << offset << " of " << log_bytes << " accepted, " << seen_count << " batches";
+      ADD_FAILURE() << "damage at " << offset << " of " << log_bytes << " accepted, " << seen_count
+                    << " batches";
     }
   }
   std::cout << "refused " << refused_count << ", tail lost " << tail_lost_count << " of 30\n";
@@ -711,12 +763,13 @@ TEST_F(RocksDamageTest, ADamagedManifestIsRefusedOrHarmless) {
     }
     bool lost = false;
     for (const Table table : kTables) {
-      for (int key = 0; key < 10; ++key) lost = lost || !(*store)->Get(table, std::to_string(100 + key)).ok();
+      for (int key = 0; key < 10; ++key)
+        lost = lost || !(*store)->Get(table, std::to_string(100 + key)).ok();
     }
     ++(lost ? lost_count : fine_count);
   }
-  std::cout << "refused " << refused_count << ", silently lost " << lost_count << ", harmless " << fine_count
-            << " of 30\n";
+  std::cout << "refused " << refused_count << ", silently lost " << lost_count << ", harmless "
+            << fine_count << " of 30\n";
   EXPECT_EQ(lost_count, 0);
 }
 

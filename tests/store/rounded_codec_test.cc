@@ -1,5 +1,6 @@
-// The rounded codecs against their stated error, computed here again in double; against numbers that do not round (infinities, NaNs,
-// outliers); against damage, and against hostile payloads under a right checksum. A golden file holds the format.
+// The rounded codecs against their stated error, computed here again in double; against numbers
+// that do not round (infinities, NaNs, outliers); against damage, and against hostile payloads
+// under a right checksum. A golden file holds the format.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -18,7 +19,8 @@ namespace {
 
 constexpr float kKeyStep = 0.25f, kValueStep = 0.33f;
 
-// Like keys and values: every channel about its own mean and as wide as it likes, a few tokens far from all others.
+// Like keys and values: every channel about its own mean and as wide as it likes, a few tokens far
+// from all others.
 KvBlock MakeBlock(const BlockShape& shape, uint32_t tokens, uint32_t seed = 1) {
   KvBlock block = KvBlock::Empty(shape);
   block.tokens = tokens;
@@ -28,14 +30,17 @@ KvBlock MakeBlock(const BlockShape& shape, uint32_t tokens, uint32_t seed = 1) {
     for (uint16_t* rows : {block.Keys(layer), block.Values(layer)}) {
       for (uint32_t c = 0; c < shape.kv_width; ++c) {
         const float mean = 3 * normal(random), width = std::exp(normal(random));
-        for (uint32_t t = 0; t < tokens; ++t) rows[size_t{t} * shape.kv_width + c] = ToHalf(mean + width * normal(random) * (t % 23 == 7 ? 8 : 1));
+        for (uint32_t t = 0; t < tokens; ++t)
+          rows[size_t{t} * shape.kv_width + c] =
+              ToHalf(mean + width * normal(random) * (t % 23 == 7 ? 8 : 1));
       }
     }
   }
   return block;
 }
 
-// What the header states: the share of the median token's root mean square deviation, in 64 channels; and the floors.
+// What the header states: the share of the median token's root mean square deviation, in 64
+// channels; and the floors.
 double StatedStep(const KvBlock& block, uint32_t layer, bool keys, uint32_t begin, double share) {
   const uint32_t width = block.shape.kv_width, end = std::min(begin + 64, width);
   const uint16_t* rows = keys ? block.Keys(layer) : block.Values(layer);
@@ -43,7 +48,8 @@ double StatedStep(const KvBlock& block, uint32_t layer, bool keys, uint32_t begi
   double largest = 0;
   for (uint32_t c = begin; c < end; ++c) {
     double mean = 0;
-    for (uint32_t t = 0; t < block.tokens; ++t) mean += FromHalf(rows[size_t{t} * width + c]) / block.tokens;
+    for (uint32_t t = 0; t < block.tokens; ++t)
+      mean += FromHalf(rows[size_t{t} * width + c]) / block.tokens;
     for (uint32_t t = 0; t < block.tokens; ++t) {
       const double x = FromHalf(rows[size_t{t} * width + c]);
       deviation[t] += (x - mean) * (x - mean);
@@ -51,7 +57,8 @@ double StatedStep(const KvBlock& block, uint32_t layer, bool keys, uint32_t begi
     }
   }
   std::sort(deviation.begin(), deviation.end());
-  return std::max({share * std::sqrt(deviation[block.tokens / 2] / (end - begin)), largest * 0x1p-20, 0x1p-24});
+  return std::max(
+      {share * std::sqrt(deviation[block.tokens / 2] / (end - begin)), largest * 0x1p-20, 0x1p-24});
 }
 
 const BlockCodec& Codec() { return *FindCodec("k4v4"); }
@@ -74,11 +81,14 @@ TEST(RoundedCodec, MovesNoNumberByMoreThanHalfItsStep) {
           const uint16_t* before = keys ? block.Keys(layer) : block.Values(layer);
           const uint16_t* after = keys ? decoded.Keys(layer) : decoded.Values(layer);
           for (uint32_t c = 0; c < shape.kv_width; ++c) {
-            const double step = StatedStep(block, layer, keys, c / 64 * 64, keys ? kKeyStep : kValueStep);
+            const double step =
+                StatedStep(block, layer, keys, c / 64 * 64, keys ? kKeyStep : kValueStep);
             for (uint32_t t = 0; t < kBlockTokens; ++t) {
-              const double x = FromHalf(before[size_t{t} * shape.kv_width + c]), y = FromHalf(after[size_t{t} * shape.kv_width + c]);
+              const double x = FromHalf(before[size_t{t} * shape.kv_width + c]),
+                           y = FromHalf(after[size_t{t} * shape.kv_width + c]);
               ASSERT_LE(std::abs(x - y), 0.5001 * step + std::abs(x) * 0x1p-10 + 0x1p-24)
-                  << shape.kv_width << " wide, " << tokens << " tokens: layer " << layer << " channel " << c << " token " << t;
+                  << shape.kv_width << " wide, " << tokens << " tokens: layer " << layer
+                  << " channel " << c << " token " << t;
               most = std::max(most, std::abs(x - y) / step);
             }
           }
@@ -93,15 +103,18 @@ TEST(RoundedCodec, MovesNoNumberByMoreThanHalfItsStep) {
 
 TEST(RoundedCodec, TakesAQuarterOfTheBytes) {
   const KvBlock block = MakeBlock({30, 192}, 64);
-  const double share = static_cast<double>(Codec().Encode(block).size()) / static_cast<double>(ExactCodec().Encode(block).size());
+  const double share = static_cast<double>(Codec().Encode(block).size()) /
+                       static_cast<double>(ExactCodec().Encode(block).size());
   EXPECT_LT(share, 0.29);  // real keys have fewer outliers: docs/figures.md
   EXPECT_GT(share, 0.15);
-  EXPECT_LT(share, static_cast<double>(FindCodec("k5v4")->Encode(block).size()) / static_cast<double>(ExactCodec().Encode(block).size()));
+  EXPECT_LT(share, static_cast<double>(FindCodec("k5v4")->Encode(block).size()) /
+                       static_cast<double>(ExactCodec().Encode(block).size()));
 }
 
 TEST(RoundedCodec, KeepsWhatIsNoNumberOrTooFar) {
   KvBlock block = MakeBlock({2, 64}, 64);
-  const std::vector<uint16_t> odd = {0x7C00, 0xFC00, 0x7E01, 0xFFFF, 0x7BFF, 0xFBFF};  // infinities, NaNs, the largest
+  // infinities, NaNs, the largest
+  const std::vector<uint16_t> odd = {0x7C00, 0xFC00, 0x7E01, 0xFFFF, 0x7BFF, 0xFBFF};
   for (size_t i = 0; i < odd.size(); ++i) {
     block.Keys(0)[i * 64 + 5 * i] = odd[i];
     block.Values(1)[(60 - i) * 64 + 63] = odd[i];
@@ -122,10 +135,12 @@ TEST(RoundedCodec, KeepsWhatDoesNotVary) {
   block.tokens = 64;
   EXPECT_TRUE(RoundTrip(block).data == block.data) << "zeros";
   for (uint32_t t = 0; t < 64; ++t) {
-    for (uint32_t c = 0; c < 70; ++c) block.Keys(0)[t * 70 + c] = ToHalf(0.001f * static_cast<float>(c));
+    for (uint32_t c = 0; c < 70; ++c)
+      block.Keys(0)[t * 70 + c] = ToHalf(0.001f * static_cast<float>(c));
   }
   const KvBlock decoded = RoundTrip(block);
-  for (uint32_t i = 0; i < 64 * 70; ++i) ASSERT_NEAR(FromHalf(decoded.Keys(0)[i]), FromHalf(block.Keys(0)[i]), 1e-4);
+  for (uint32_t i = 0; i < 64 * 70; ++i)
+    ASSERT_NEAR(FromHalf(decoded.Keys(0)[i]), FromHalf(block.Keys(0)[i]), 1e-4);
 }
 
 TEST(RoundedCodec, SeesOnlyUsedRowsAndWritesTheSameAgain) {
@@ -135,7 +150,8 @@ TEST(RoundedCodec, SeesOnlyUsedRowsAndWritesTheSameAgain) {
   block.Keys(0)[5 * 9] = 7;
   EXPECT_EQ(bytes, Codec().Encode(block));
   const KvBlock decoded = RoundTrip(block);
-  EXPECT_TRUE(std::all_of(decoded.Keys(1) + 5 * 9, decoded.Keys(1) + 64 * 9, [](uint16_t half) { return half == 0; }));
+  EXPECT_TRUE(std::all_of(decoded.Keys(1) + 5 * 9, decoded.Keys(1) + 64 * 9,
+                          [](uint16_t half) { return half == 0; }));
 }
 
 TEST(RoundedCodec, IsToldFromTheOthersByItsBytes) {
@@ -146,7 +162,8 @@ TEST(RoundedCodec, IsToldFromTheOthersByItsBytes) {
   EXPECT_EQ(ExactCodec().Decode(rounded, block.shape).status().code(), StatusCode::kDataLoss);
   EXPECT_EQ(Codec().Decode(exact, block.shape).status().code(), StatusCode::kDataLoss);
   EXPECT_EQ(FindCodec("k4v5"), nullptr);
-  for (const std::string_view name : {"exact", "k5v4", "k4v4"}) EXPECT_EQ(FindCodec(name)->name(), name);
+  for (const std::string_view name : {"exact", "k5v4", "k4v4"})
+    EXPECT_EQ(FindCodec(name)->name(), name);
   EXPECT_NE(FindCodec(kDefaultCodec), nullptr);
 }
 
@@ -162,7 +179,9 @@ TEST(RoundedCodec, FindsTruncationAndAFlippedBitAnywhere) {
   const KvBlock block = MakeBlock({2, 3}, 5);
   std::string bytes = Codec().Encode(block);
   for (size_t size = 0; size < bytes.size(); ++size) {
-    ASSERT_EQ(DecodeBlock(bytes.substr(0, size), block.shape).status().code(), StatusCode::kDataLoss) << size;
+    ASSERT_EQ(DecodeBlock(bytes.substr(0, size), block.shape).status().code(),
+              StatusCode::kDataLoss)
+        << size;
   }
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
@@ -171,7 +190,8 @@ TEST(RoundedCodec, FindsTruncationAndAFlippedBitAnywhere) {
   }
 }
 
-// Under a right checksum a payload may be anything: a block comes out, or data_loss, and the sanitizers see no more than that.
+// Under a right checksum a payload may be anything: a block comes out, or data_loss, and the
+// sanitizers see no more than that.
 TEST(RoundedCodec, TakesHostilePayloads) {
   KvBlock block = MakeBlock({2, 70}, 64);
   block.Keys(0)[3] = 0x7C00;  // with a number beside the symbols
@@ -180,7 +200,8 @@ TEST(RoundedCodec, TakesHostilePayloads) {
   size_t refused = 0, taken = 0;
   for (int i = 0; i < 5000; ++i) {
     std::string evil = bytes;
-    for (int n = 0; n < 1 + i % 3; ++n) evil[32 + random() % (evil.size() - 40)] = static_cast<char>(random());
+    for (int n = 0; n < 1 + i % 3; ++n)
+      evil[32 + random() % (evil.size() - 40)] = static_cast<char>(random());
     if (i % 5 == 0) evil.erase(32 + random() % (evil.size() - 40), 1 + random() % 8);
     if (i % 7 == 0) evil.insert(32 + random() % (evil.size() - 40), "\x01\x02\x03");
     const Result<KvBlock> decoded = DecodeBlock(Resealed(evil), block.shape);
@@ -192,17 +213,21 @@ TEST(RoundedCodec, TakesHostilePayloads) {
   for (const uint32_t parts : {0u, 5u, 22u, 0x40000000u, 0xFFFFFFFFu}) {
     std::string evil = bytes;
     std::memcpy(evil.data() + 32, &parts, 4);
-    EXPECT_EQ(DecodeBlock(Resealed(evil), block.shape).status().code(), StatusCode::kDataLoss) << parts;
+    EXPECT_EQ(DecodeBlock(Resealed(evil), block.shape).status().code(), StatusCode::kDataLoss)
+        << parts;
   }
 }
 
 TEST(RoundedCodec, ReadsTheGoldenFileOfVersion1) {
-  std::ifstream file(std::string(LONGHOLD_SOURCE_DIR) + "/tests/golden/block_v1_rounded.bin", std::ios::binary);
-  const std::string golden((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  std::ifstream file(std::string(LONGHOLD_SOURCE_DIR) + "/tests/golden/block_v1_rounded.bin",
+                     std::ios::binary);
+  const std::string golden((std::istreambuf_iterator<char>(file)),
+                           std::istreambuf_iterator<char>());
   const Result<KvBlock> decoded = DecodeBlock(golden, {2, 3});
   ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
   EXPECT_EQ(decoded->tokens, 5u);
-  const std::string_view numbers(reinterpret_cast<const char*>(decoded->data.data()), decoded->data.size() * 2);
+  const std::string_view numbers(reinterpret_cast<const char*>(decoded->data.data()),
+                                 decoded->data.size() * 2);
   EXPECT_EQ(Hash64(numbers), 14100425477555077200ull);
 }
 

@@ -1,4 +1,5 @@
-// What lies beneath a sealed store, and who can open it. That it is a store at all is the contract's test.
+// What lies beneath a sealed store, and who can open it. That it is a store at all is the
+// contract's test.
 #include "store/sealed_store.h"
 
 #include <gmock/gmock.h>
@@ -29,9 +30,12 @@ class SealedStoreTest : public testing::Test {
     EXPECT_TRUE(store.ok()) << store.status().ToString();
     return std::move(store).value();
   }
-  Result<std::unique_ptr<ColdStore>> Open(const std::string& key, const std::string& name = kName, bool read_only = false) {
+  Result<std::unique_ptr<ColdStore>> Open(const std::string& key, const std::string& name = kName,
+                                          bool read_only = false) {
     const auto inside = [this](ColdStore&) { return inside_; };
-    Result<OpenedStore> opened = OpenSealed(Beneath(), {.master = Secret(key), .name = name, .read_only = read_only, .name_inside = inside});
+    Result<OpenedStore> opened = OpenSealed(
+        Beneath(),
+        {.master = Secret(key), .name = name, .read_only = read_only, .name_inside = inside});
     if (!opened.ok()) return opened.status();
     sealed_ = opened->sealed;
     return std::move(opened->store);
@@ -44,12 +48,14 @@ class SealedStoreTest : public testing::Test {
 
   TempDir dir_;
   bool sealed_ = false;
-  Result<std::string> inside_ = Internal("a record of version 2 holds the name");  // what the memory says its name is
+  // what the memory says its name is
+  Result<std::string> inside_ = Internal("a record of version 2 holds the name");
 };
 
 std::string FromHex(const std::string& hex) {
   std::string bytes;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2) bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (size_t i = 0; i + 1 < hex.size(); i += 2)
+    bytes += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return bytes;
 }
 
@@ -59,14 +65,16 @@ TEST_F(SealedStoreTest, FilesHoldNothingThatCanBeRead) {
     const auto store = Open(kKey);
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     EXPECT_TRUE(sealed_);
-    for (int i = 0; i < kTableCount; ++i) Put(**store, static_cast<Table>(i), "key", canary + std::string(9000, ' ') + canary);
+    for (int i = 0; i < kTableCount; ++i)
+      Put(**store, static_cast<Table>(i), "key", canary + std::string(9000, ' ') + canary);
     ASSERT_TRUE((*store)->Compact().ok());
     Put(**store, Table::kMeta, "later", canary);  // in the log
   }
   size_t files = 0;
   for (const auto& file : std::filesystem::directory_iterator(dir_ / "store")) {
     std::ifstream stream(file.path(), std::ios::binary);
-    const std::string bytes((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+    const std::string bytes((std::istreambuf_iterator<char>(stream)),
+                            std::istreambuf_iterator<char>());
     EXPECT_EQ(bytes.find("canary"), std::string::npos) << file.path();
     ++files;
   }
@@ -91,7 +99,8 @@ TEST_F(SealedStoreTest, APlainStoreStaysPlain) {
   EXPECT_EQ(*(*store)->Get(Table::kMeta, "manifest"), "plain");
 }
 
-// Whoever can write to the files cannot put one value in another one's place, nor an old one's table.
+// Whoever can write to the files cannot put one value in another one's place, nor an old one's
+// table.
 TEST_F(SealedStoreTest, AValueBelongsToItsKey) {
   {
     const auto store = Open(kKey);
@@ -110,9 +119,14 @@ TEST_F(SealedStoreTest, AValueBelongsToItsKey) {
   }
   const auto store = Open(kKey);
   EXPECT_EQ(*(*store)->Get(Table::kMeta, "a"), "value of a");
-  for (const char* key : {"b", "c", "d"}) EXPECT_EQ((*store)->Get(Table::kMeta, key).status().code(), StatusCode::kDataLoss) << key;
+  for (const char* key : {"b", "c", "d"})
+    EXPECT_EQ((*store)->Get(Table::kMeta, key).status().code(), StatusCode::kDataLoss) << key;
   EXPECT_EQ((*store)->Get(Table::kText, "a").status().code(), StatusCode::kDataLoss);
-  EXPECT_EQ((*store)->Scan(Table::kMeta, "", "z", [](std::string_view, std::string_view) { return true; }).code(), StatusCode::kDataLoss);
+  EXPECT_EQ(
+      (*store)
+          ->Scan(Table::kMeta, "", "z", [](std::string_view, std::string_view) { return true; })
+          .code(),
+      StatusCode::kDataLoss);
   EXPECT_EQ((*store)->MultiGet(Table::kMeta, {"a", "b"})[1].status().code(), StatusCode::kDataLoss);
 }
 
@@ -140,7 +154,9 @@ TEST_F(SealedStoreTest, ADamagedRecordIsTold) {
     if (i == whole.size()) bad.back() = static_cast<char>(bad.back() ^ 1);
     Put(*Beneath(), Table::kMeta, kRecord, bad);
     const Status status = Open(kKey).status();
-    EXPECT_TRUE(status.code() == StatusCode::kDataLoss || status.code() == StatusCode::kFailedPrecondition) << i << status.ToString();
+    EXPECT_TRUE(status.code() == StatusCode::kDataLoss ||
+                status.code() == StatusCode::kFailedPrecondition)
+        << i << status.ToString();
   }
 }
 
@@ -150,17 +166,23 @@ TEST_F(SealedStoreTest, OpensUnderItsOwnNameOnly) {
   for (const char* other : {"tales", "other/tales", "firm/tale", ""}) {
     const Status status = Open(kKey, other).status();
     EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
-    EXPECT_THAT(status.message(), AllOf(HasSubstr("sealed as memory firm/tales"), HasSubstr("rename"), HasSubstr("export")));
+    EXPECT_THAT(status.message(), AllOf(HasSubstr("sealed as memory firm/tales"),
+                                        HasSubstr("rename"), HasSubstr("export")));
   }
   EXPECT_TRUE(Open(kKey).ok());
 }
 
-// The bytes of the two versions, and of a value, made with Python's cryptography as docs/formats/sealed.md has them.
+// The bytes of the two versions, and of a value, made with Python's cryptography as
+// docs/formats/sealed.md has them.
 TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
   const std::string salt = "000102030405060708090a0b0c0d0e0f";
-  const std::string unnamed = FromHex("01" + salt + "202122232425262728292a2b6cdbf324b02e4c336e8656368a19c854");
-  const std::string named = FromHex("02" + salt + "202122232425262728292a2b6a05a93ceb4c7f3f5290a46cba0b7c5dd3dd334afa5c55638844");
-  const std::string value = FromHex("404142434445464748494a4b5b5838e65d7f5c64511c21382150e12f550ef4421cdc0ff8093c4aa7e7a07cb4e0d0de4d");
+  const std::string unnamed =
+      FromHex("01" + salt + "202122232425262728292a2b6cdbf324b02e4c336e8656368a19c854");
+  const std::string named = FromHex(
+      "02" + salt + "202122232425262728292a2b6a05a93ceb4c7f3f5290a46cba0b7c5dd3dd334afa5c55638844");
+  const std::string value = FromHex(
+      "404142434445464748494a4b5b5838e65d7f5c64511c21382150e12f550ef4421cdc0ff8093c4aa7e7a07cb4e0d0"
+      "de4d");
   Put(*Beneath(), Table::kText, "key", value);
   for (const bool has_name : {true, false}) {
     Put(*Beneath(), Table::kMeta, kRecord, has_name ? named : unnamed);
@@ -175,19 +197,23 @@ TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
   EXPECT_EQ(now.size(), named.size());
   inside_ = Internal("is not asked for");
   EXPECT_EQ(*(*Open(kKey))->Get(Table::kText, "key"), "a value of version 1");
-  EXPECT_THAT(Open(kKey, "firm/other").status().message(), HasSubstr("sealed as memory firm/tales"));
+  EXPECT_THAT(Open(kKey, "firm/other").status().message(),
+              HasSubstr("sealed as memory firm/tales"));
 
   // Where the record does not say the name, the memory inside does.
-  const auto version = [&](const Result<std::string>& inside, bool read_only, const std::string& name) {
+  const auto version = [&](const Result<std::string>& inside, bool read_only,
+                           const std::string& name) {
     Put(*Beneath(), Table::kMeta, kRecord, unnamed);
     inside_ = inside;
     const Status status = Open(kKey, name, read_only).status();
     return std::to_string(Beneath()->Get(Table::kMeta, kRecord)->at(0)) + " " + status.message();
   };
-  EXPECT_THAT(version(kName, false, "firm/other"), AllOf(testing::StartsWith("1 "), HasSubstr("sealed as memory firm/tales")));
+  EXPECT_THAT(version(kName, false, "firm/other"),
+              AllOf(testing::StartsWith("1 "), HasSubstr("sealed as memory firm/tales")));
   EXPECT_EQ(version(kName, true, kName), "1 ") << "a reader writes nothing";
   EXPECT_EQ(version(NotFound("no memory is in it yet"), false, kName), "2 ");
-  EXPECT_EQ(version(DataLoss("its manifest is damaged"), false, kName), "1 its manifest is damaged");
+  EXPECT_EQ(version(DataLoss("its manifest is damaged"), false, kName),
+            "1 its manifest is damaged");
 }
 
 }  // namespace

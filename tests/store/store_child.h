@@ -1,9 +1,11 @@
-// A second process for the store's tests: this test program again, with a role. A forked child without exec would lack
-// RocksDB's background threads. rocks_crash_test.cc has main() and the roles.
+// A second process for the store's tests: this test program again, with a role. A forked child
+// without exec would lack RocksDB's background threads. rocks_crash_test.cc has main() and the
+// roles.
 //
-//   write PATH SEED COMPACT_EVERY PAUSE_US   writes batches for ever; prints the number of each acknowledged one
-//   hold PATH                                opens for writing, prints the status, keeps it open until killed
-//   try PATH UID                             becomes UID, opens for writing, prints the status, ends
+//   write PATH SEED COMPACT_EVERY PAUSE_US   writes batches for ever; prints the number of each
+//   acknowledged one hold PATH                                opens for writing, prints the status,
+//   keeps it open until killed try PATH UID                             becomes UID, opens for
+//   writing, prints the status, ends
 #pragma once
 
 #include <signal.h>

@@ -1,7 +1,7 @@
-// One suite for every cold store: what store/cold_store.h promises, asked of the in-memory store and of RocksDB. The
-// model test compares a store with std::map under random batches, reads, scans, compactions and (for RocksDB)
-// reopening; its values straddle 4096 bytes, where RocksDB moves from tables to blob files, and its seed is printed on
-// failure.
+// One suite for every cold store: what store/cold_store.h promises, asked of the in-memory store
+// and of RocksDB. The model test compares a store with std::map under random batches, reads, scans,
+// compactions and (for RocksDB) reopening; its values straddle 4096 bytes, where RocksDB moves from
+// tables to blob files, and its seed is printed on failure.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -33,7 +33,8 @@ class StoreContract : public testing::TestWithParam<Kind> {
       store_ = NewMemStore();
       return;
     }
-    auto store = OpenRocksStore({.path = dir_ / "store", .write_buffer_bytes = 256 << 10, .disk_reserve_bytes = 0});
+    auto store = OpenRocksStore(
+        {.path = dir_ / "store", .write_buffer_bytes = 256 << 10, .disk_reserve_bytes = 0});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
     if (GetParam() != Kind::kSealed) return;
@@ -66,12 +67,14 @@ class StoreContract : public testing::TestWithParam<Kind> {
     return "<none>";
   }
   // "a=1 b=2 "
-  std::string ScanText(Table table, const std::string& begin, const std::string& end, int limit = 1000) {
+  std::string ScanText(Table table, const std::string& begin, const std::string& end,
+                       int limit = 1000) {
     std::string text;
-    const Status status = store_->Scan(table, begin, end, [&](std::string_view key, std::string_view value) {
-      text += std::string(key) + "=" + std::string(value) + " ";
-      return --limit > 0;
-    });
+    const Status status =
+        store_->Scan(table, begin, end, [&](std::string_view key, std::string_view value) {
+          text += std::string(key) + "=" + std::string(value) + " ";
+          return --limit > 0;
+        });
     EXPECT_TRUE(status.ok()) << status.ToString();
     return text;
   }
@@ -109,7 +112,8 @@ TEST_P(StoreContract, TablesAreSeparate) {
 }
 
 TEST_P(StoreContract, TheLastPutWins) {
-  for (const std::string& value : {std::string("short"), std::string(10000, 'l'), std::string("again")}) {
+  for (const std::string& value :
+       {std::string("short"), std::string(10000, 'l'), std::string("again")}) {
     Put(Table::kText, "key", value);
     EXPECT_EQ(Get(Table::kText, "key"), value);
     Reopen();
@@ -178,11 +182,12 @@ TEST_P(StoreContract, ScanAscendsByUnsignedBytesAndStopsWhenTold) {
     Put(Table::kBlocks, key, std::to_string(number));
   }
   std::vector<uint32_t> seen;
-  const Status status = store_->Scan(Table::kBlocks, begin, end, [&](std::string_view key, std::string_view value) {
-    EXPECT_EQ(std::to_string(ReadBigEndian32(key)), value);
-    seen.push_back(ReadBigEndian32(key));
-    return seen.size() < 6;
-  });
+  const Status status =
+      store_->Scan(Table::kBlocks, begin, end, [&](std::string_view key, std::string_view value) {
+        EXPECT_EQ(std::to_string(ReadBigEndian32(key)), value);
+        seen.push_back(ReadBigEndian32(key));
+        return seen.size() < 6;
+      });
   EXPECT_TRUE(status.ok());
   EXPECT_EQ(seen, (std::vector<uint32_t>{0, 1, 0xff, 0x100, 0x7fffffff, 0x80000000}));
 }
@@ -190,15 +195,16 @@ TEST_P(StoreContract, ScanAscendsByUnsignedBytesAndStopsWhenTold) {
 TEST_P(StoreContract, ScanSeesTheStateAtItsStartAndItsVisitorMayUseTheStore) {
   for (const char* key : {"a", "b", "c"}) Put(Table::kMeta, key, "1");
   std::string seen;
-  const Status status = store_->Scan(Table::kMeta, "a", "z", [&](std::string_view key, std::string_view) {
-    WriteBatch batch;
-    batch.Delete(Table::kMeta, "b");
-    batch.Put(Table::kMeta, "d", "1");
-    EXPECT_TRUE(store_->Write(std::move(batch), Durability::kBuffered).ok());
-    EXPECT_TRUE(store_->Get(Table::kMeta, "a").ok());
-    seen += key;
-    return true;
-  });
+  const Status status =
+      store_->Scan(Table::kMeta, "a", "z", [&](std::string_view key, std::string_view) {
+        WriteBatch batch;
+        batch.Delete(Table::kMeta, "b");
+        batch.Put(Table::kMeta, "d", "1");
+        EXPECT_TRUE(store_->Write(std::move(batch), Durability::kBuffered).ok());
+        EXPECT_TRUE(store_->Get(Table::kMeta, "a").ok());
+        seen += key;
+        return true;
+      });
   EXPECT_TRUE(status.ok());
   EXPECT_EQ(seen, "abc");
   EXPECT_EQ(ScanText(Table::kMeta, "", "z"), "a=1 c=1 d=1 ");
@@ -217,7 +223,8 @@ TEST_P(StoreContract, MultiGetAnswersInTheOrderOfTheKeys) {
 }
 
 TEST_P(StoreContract, CompactChangesNothingThatCanBeRead) {
-  for (int i = 0; i < 100; ++i) Put(Table::kBlocks, std::to_string(1000 + i), std::string(5000 + i, 'v'));
+  for (int i = 0; i < 100; ++i)
+    Put(Table::kBlocks, std::to_string(1000 + i), std::string(5000 + i, 'v'));
   WriteBatch batch;
   batch.DeleteRange(Table::kBlocks, "1010", "1090");
   Write(std::move(batch));
@@ -233,7 +240,8 @@ TEST_P(StoreContract, CompactChangesNothingThatCanBeRead) {
 }
 
 TEST_P(StoreContract, ReclaimChangesNothingThatCanBeRead) {
-  for (int i = 0; i < 20; ++i) Put(Table::kMeta, "state", std::string(300000, static_cast<char>('a' + i)));
+  for (int i = 0; i < 20; ++i)
+    Put(Table::kMeta, "state", std::string(300000, static_cast<char>('a' + i)));
   Put(Table::kMeta, "other", "kept");
   Put(Table::kBlocks, "b", std::string(5000, 'v'));
   ASSERT_TRUE(store_->Reclaim(Table::kMeta).ok());
@@ -252,7 +260,8 @@ TEST_P(StoreContract, ReclaimChangesNothingThatCanBeRead) {
 
 TEST_P(StoreContract, DiskBytesFollowTheData) {
   const uint64_t empty = store_->DiskBytes().value();
-  for (int i = 0; i < 32; ++i) Put(Table::kBlocks, std::to_string(100 + i), std::string(100000, 'v'));
+  for (int i = 0; i < 32; ++i)
+    Put(Table::kBlocks, std::to_string(100 + i), std::string(100000, 'v'));
   EXPECT_GT(store_->DiskBytes().value(), empty + 3000000);
   ASSERT_TRUE(store_->Compact().ok());
   EXPECT_GT(store_->TableBytes(Table::kBlocks).value(), 3000000u);
@@ -277,10 +286,11 @@ TEST_P(StoreContract, ABatchIsSeenWholeOrNotAtAllByOtherThreads) {
   });
   while (!stop) {
     std::vector<std::string> values;
-    const Status status = store_->Scan(Table::kMeta, "a", "d", [&](std::string_view, std::string_view value) {
-      values.emplace_back(value);
-      return true;
-    });
+    const Status status =
+        store_->Scan(Table::kMeta, "a", "d", [&](std::string_view, std::string_view value) {
+          values.emplace_back(value);
+          return true;
+        });
     EXPECT_TRUE(status.ok());
     if (values.empty()) continue;
     ASSERT_EQ(values.size(), 3u);
@@ -291,7 +301,8 @@ TEST_P(StoreContract, ABatchIsSeenWholeOrNotAtAllByOtherThreads) {
 }
 
 TEST_P(StoreContract, ReadsAndWritesGoOnBesideCompact) {
-  for (int i = 0; i < 50; ++i) Put(Table::kBlocks, std::to_string(100 + i), std::string(20000, 'v'));
+  for (int i = 0; i < 50; ++i)
+    Put(Table::kBlocks, std::to_string(100 + i), std::string(20000, 'v'));
   std::atomic<bool> stop{false};
   std::thread other([&] {
     for (int i = 0; !stop; ++i) {
@@ -336,7 +347,8 @@ TEST_P(StoreContract, EqualsAMapUnderRandomUse) {
           Model& rows = models[static_cast<int>(target)];
           const std::string key = some_key();
           if (const uint64_t what = below(10); what < 7) {
-            const std::string value(below(2) == 0 ? below(200) : 3900 + below(6000), static_cast<char>(below(256)));
+            const std::string value(below(2) == 0 ? below(200) : 3900 + below(6000),
+                                    static_cast<char>(below(256)));
             batch.Put(target, key, value);
             rows[key] = value;
           } else if (what < 9) {
@@ -368,14 +380,20 @@ TEST_P(StoreContract, EqualsAMapUnderRandomUse) {
     }
     for (const Table table : kTables) {
       std::string expected;
-      for (const auto& [key, value] : models[static_cast<int>(table)]) expected += key + "=" + value + " ";
+      for (const auto& [key, value] : models[static_cast<int>(table)])
+        expected += key + "=" + value + " ";
       EXPECT_EQ(ScanText(table, "", "z"), expected);
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, StoreContract, testing::Values(Kind::kMem, Kind::kRocks, Kind::kSealed),
-                         [](const auto& info) { return info.param == Kind::kMem ? "Mem" : info.param == Kind::kRocks ? "Rocks" : "Sealed"; });
+INSTANTIATE_TEST_SUITE_P(All, StoreContract,
+                         testing::Values(Kind::kMem, Kind::kRocks, Kind::kSealed),
+                         [](const auto& info) {
+                           return info.param == Kind::kMem     ? "Mem"
+                                  : info.param == Kind::kRocks ? "Rocks"
+                                                               : "Sealed";
+                         });
 
 }  // namespace
 }  // namespace longhold

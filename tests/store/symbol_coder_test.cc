@@ -1,4 +1,5 @@
-// The entropy coder: what comes back, how many bits it takes beside the entropy, damage at every byte.
+// The entropy coder: what comes back, how many bits it takes beside the entropy, damage at every
+// byte.
 #include "store/symbol_coder.h"
 
 #include <gtest/gtest.h>
@@ -48,7 +49,8 @@ double EntropyBits(const std::vector<uint8_t>& symbols) {
 }
 
 TEST(SymbolCoder, GivesBackEveryCountOfSymbols) {
-  for (size_t count = 0; count <= 70; ++count) ExpectRoundTrip(Normal(count, 3, static_cast<uint32_t>(count)));
+  for (size_t count = 0; count <= 70; ++count)
+    ExpectRoundTrip(Normal(count, 3, static_cast<uint32_t>(count)));
 }
 
 TEST(SymbolCoder, GivesBackEveryKindOfDistribution) {
@@ -57,7 +59,8 @@ TEST(SymbolCoder, GivesBackEveryKindOfDistribution) {
   std::vector<uint8_t> all, rare(100000, 0), two_extremes(5000, 255);
   for (int i = 0; i < 1024; ++i) all.push_back(static_cast<uint8_t>(i));
   rare[77777] = 200;  // far rarer than the scale of the frequencies
-  for (int i = 1; i < 256; ++i) rare[static_cast<size_t>(i) * 300] = static_cast<uint8_t>(i);  // all of them rare: what they take comes from the one
+  // all of them rare: what they take comes from the one
+  for (int i = 1; i < 256; ++i) rare[static_cast<size_t>(i) * 300] = static_cast<uint8_t>(i);
   for (size_t i = 0; i < two_extremes.size(); i += 2) two_extremes[i] = 0;
   ExpectRoundTrip(all);
   ExpectRoundTrip(rare);
@@ -80,7 +83,9 @@ TEST(SymbolCoder, NoticesEveryCutAndMostOtherDamage) {
   const std::string bytes = Encoded(symbols);
   std::vector<uint8_t> back(symbols.size());
   for (size_t size = 0; size < bytes.size(); ++size) {
-    EXPECT_EQ(DecodeSymbols(std::string_view(bytes).substr(0, size), back).code(), StatusCode::kDataLoss) << size;
+    EXPECT_EQ(DecodeSymbols(std::string_view(bytes).substr(0, size), back).code(),
+              StatusCode::kDataLoss)
+        << size;
   }
   EXPECT_EQ(DecodeSymbols(bytes + "x", back).code(), StatusCode::kDataLoss);
   EXPECT_EQ(DecodeSymbols(bytes, {}).code(), StatusCode::kDataLoss);

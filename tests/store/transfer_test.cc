@@ -1,5 +1,5 @@
-// A store through its exported stream and back; the stream cut at every byte, changed at every byte, put together wrongly; and written to a
-// sink, read into a store, that fail.
+// A store through its exported stream and back; the stream cut at every byte, changed at every
+// byte, put together wrongly; and written to a sink, read into a store, that fail.
 #include "store/transfer.h"
 
 #include <gtest/gtest.h>
@@ -20,7 +20,9 @@ std::unique_ptr<ColdStore> Filled(size_t values, size_t value_bytes) {
   for (size_t i = 0; i < values; ++i) {
     std::string value(random() % (value_bytes + 1), '\0');
     for (char& c : value) c = static_cast<char>(random());
-    EXPECT_TRUE(PutValue(*store, static_cast<Table>(i % kTableCount), "key" + std::string(1, static_cast<char>(i)) + std::to_string(i), value).ok());
+    EXPECT_TRUE(PutValue(*store, static_cast<Table>(i % kTableCount),
+                         "key" + std::string(1, static_cast<char>(i)) + std::to_string(i), value)
+                    .ok());
   }
   return store;
 }
@@ -38,7 +40,8 @@ std::string Exported(ColdStore& store, const std::string& name = "tales") {
 
 // `piece` bytes at a time, as a pipe gives them.
 ByteSource SourceOf(std::string bytes, size_t piece = SIZE_MAX) {
-  return [bytes = std::move(bytes), piece, at = size_t{0}](std::span<char> out) mutable -> Result<size_t> {
+  return [bytes = std::move(bytes), piece,
+          at = size_t{0}](std::span<char> out) mutable -> Result<size_t> {
     const size_t count = std::min({out.size(), piece, bytes.size() - at});
     std::memcpy(out.data(), bytes.data() + at, count);
     at += count;
@@ -67,7 +70,10 @@ TEST(Transfer, GivesBackEveryValueOfEveryTable) {
 
 TEST(Transfer, LargeValuesGoThroughInSeveralBatches) {
   const auto store = NewMemStore();
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(PutValue(*store, Table::kBlocks, std::to_string(i), std::string(9u << 20, static_cast<char>('a' + i))).ok());
+  for (int i = 0; i < 5; ++i)
+    ASSERT_TRUE(PutValue(*store, Table::kBlocks, std::to_string(i),
+                         std::string(9u << 20, static_cast<char>('a' + i)))
+                    .ok());
   const auto back = NewMemStore();
   ASSERT_TRUE(Imported(SourceOf(Exported(*store)), *back).ok());
   EXPECT_EQ(Difference(Contents(*store), Contents(*back)), "");
@@ -85,8 +91,10 @@ TEST(Transfer, EveryCutAndEveryChangedByteIsRefused) {
     EXPECT_FALSE(name.ok() && ImportStore(source, *NewMemStore()).ok()) << i;
   }
   EXPECT_EQ(Imported(SourceOf(bytes + "x"), *NewMemStore()).code(), StatusCode::kDataLoss);
-  EXPECT_EQ(Imported(SourceOf(bytes.substr(0, bytes.size() - 1)), *NewMemStore()).code(), StatusCode::kDataLoss);
-  for (const std::string& other : {std::string(), std::string("PK\x03\x04 something else"), std::string(100, '\0')}) {
+  EXPECT_EQ(Imported(SourceOf(bytes.substr(0, bytes.size() - 1)), *NewMemStore()).code(),
+            StatusCode::kDataLoss);
+  for (const std::string& other :
+       {std::string(), std::string("PK\x03\x04 something else"), std::string(100, '\0')}) {
     EXPECT_EQ(ReadExportName(SourceOf(other)).status().code(), StatusCode::kInvalidArgument);
   }
 }
@@ -97,10 +105,13 @@ TEST(Transfer, ValuesCannotBeLeftOutOrChangePlaces) {
   ASSERT_TRUE(PutValue(*store, Table::kMeta, "b", "2").ok());
   const std::string bytes = Exported(*store);
   constexpr size_t kHead = 14, kFrame = 8 + 1 + 1 + 8;
-  const std::string first = bytes.substr(kHead, kFrame), second = bytes.substr(kHead + kFrame, kFrame), end = bytes.substr(kHead + 2 * kFrame);
+  const std::string first = bytes.substr(kHead, kFrame),
+                    second = bytes.substr(kHead + kFrame, kFrame),
+                    end = bytes.substr(kHead + 2 * kFrame);
   const std::string head = bytes.substr(0, kHead);
   ASSERT_TRUE(Imported(SourceOf(head + first + second + end), *NewMemStore()).ok());
-  for (const std::string& wrong : {head + second + first + end, head + first + end, head + end, head + first + first + second + end}) {
+  for (const std::string& wrong : {head + second + first + end, head + first + end, head + end,
+                                   head + first + first + second + end}) {
     EXPECT_EQ(Imported(SourceOf(wrong), *NewMemStore()).code(), StatusCode::kDataLoss);
   }
 }
@@ -116,14 +127,18 @@ TEST(Transfer, ValuesThatAreNotAdmittedAreReadPast) {
   StoreContents expected = Contents(*store);
   std::erase_if(expected, [](const auto& entry) { return entry.first.first == 1; });
   const auto back = NewMemStore();
-  const Result<TransferReport> report = import({.admit = [](Table table, std::string_view, uint64_t) { return table != Table::kText; }}, *back);
+  const Result<TransferReport> report = import(
+      {.admit = [](Table table, std::string_view, uint64_t) { return table != Table::kText; }},
+      *back);
   ASSERT_TRUE(report.ok()) << report.status().ToString();
   EXPECT_EQ(report->left_out, 15u);
   EXPECT_EQ(Difference(expected, Contents(*back)), "");
   size_t asked = 0;
-  const auto refused = import({.admit = [&](Table, std::string_view, uint64_t) -> Result<bool> {
-    return ++asked < 7 ? Result<bool>(true) : FailedPrecondition("no more");
-  }}, *NewMemStore());
+  const auto refused =
+      import({.admit = [&](Table, std::string_view, uint64_t) -> Result<bool> {
+               return ++asked < 7 ? Result<bool>(true) : FailedPrecondition("no more");
+             }},
+             *NewMemStore());
   EXPECT_EQ(refused.status().code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(asked, 7u);
 }
@@ -148,20 +163,26 @@ TEST(Transfer, AStreamIsReadAtItsReadersPace) {
 
 TEST(Transfer, AStatedLengthAllocatesNothing) {
   std::string bytes = Exported(*Filled(1, 20)).substr(0, 14);
-  bytes += std::string("\x01\x03\x04\x00\xff\xff\xff\xff", 8) + "abcd";  // a value of 4 GiB that does not come
+  // a value of 4 GiB that does not come
+  bytes += std::string("\x01\x03\x04\x00\xff\xff\xff\xff", 8) + "abcd";
   EXPECT_EQ(Imported(SourceOf(bytes), *NewMemStore()).code(), StatusCode::kDataLoss);
 }
 
 TEST(Transfer, FailuresOfSinkSourceAndStoreAreTheirs) {
   const auto store = Filled(200, 6000);  // some ten pieces
   int left = 5;
-  const Result<TransferReport> full = ExportStore(*store, "tales", [&](std::string_view) { return --left > 0 ? OkStatus() : ResourceExhausted("full"); });
+  const Result<TransferReport> full = ExportStore(*store, "tales", [&](std::string_view) {
+    return --left > 0 ? OkStatus() : ResourceExhausted("full");
+  });
   EXPECT_EQ(full.status().code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(left, 0) << "nothing more is written after a failure";
   const auto back = NewMemStore();
   const auto failing = NewFaultyStore(back.get(), {.fail_write_after = 1});
   EXPECT_EQ(Imported(SourceOf(Exported(*store)), *failing).code(), StatusCode::kResourceExhausted);
-  EXPECT_EQ(ReadExportName([](std::span<char>) -> Result<size_t> { return Cancelled("stopped"); }).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(ReadExportName([](std::span<char>) -> Result<size_t> { return Cancelled("stopped"); })
+                .status()
+                .code(),
+            StatusCode::kCancelled);
 }
 
 }  // namespace

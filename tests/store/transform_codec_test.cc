@@ -1,5 +1,6 @@
-// The transforming codec: its stated error, computed here again; that it makes correlated numbers small; numbers that no basis holds
-// (infinities, NaNs, directions that were not learned); bases and payloads that are damaged or hostile under a right checksum.
+// The transforming codec: its stated error, computed here again; that it makes correlated numbers
+// small; numbers that no basis holds (infinities, NaNs, directions that were not learned); bases
+// and payloads that are damaged or hostile under a right checksum.
 #include "store/transform_codec.h"
 
 #include <gtest/gtest.h>
@@ -18,20 +19,25 @@
 namespace longhold {
 namespace {
 
-void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth, uint32_t columns) {
+void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth,
+              uint32_t columns) {
   for (uint32_t r = 0; r < rows; ++r) {
     for (uint32_t k = 0; k < depth; ++k) {
-      for (uint32_t n = 0; n < columns; ++n) out[size_t{r} * columns + n] += a[size_t{r} * depth + k] * b[size_t{k} * columns + n];
+      for (uint32_t n = 0; n < columns; ++n)
+        out[size_t{r} * columns + n] += a[size_t{r} * depth + k] * b[size_t{k} * columns + n];
     }
   }
 }
 
-// Like keys and values: linear images of a few hidden numbers and some noise, each channel about its own mean. `mixing` chooses the images.
-std::vector<KvBlock> MakeBlocks(const BlockShape& shape, size_t count, uint32_t mixing, uint32_t seed, uint32_t last_tokens = 64) {
+// Like keys and values: linear images of a few hidden numbers and some noise, each channel about
+// its own mean. `mixing` chooses the images.
+std::vector<KvBlock> MakeBlocks(const BlockShape& shape, size_t count, uint32_t mixing,
+                                uint32_t seed, uint32_t last_tokens = 64) {
   constexpr uint32_t kHidden = 5;
   std::mt19937 images(mixing), random(seed);
   std::normal_distribution<float> normal;
-  std::vector<float> image(size_t{shape.layers} * 2 * shape.kv_width * kHidden), mean(size_t{shape.layers} * 2 * shape.kv_width);
+  std::vector<float> image(size_t{shape.layers} * 2 * shape.kv_width * kHidden),
+      mean(size_t{shape.layers} * 2 * shape.kv_width);
   for (float& x : image) x = normal(images);
   for (float& x : mean) x = 3 * normal(images);
   std::vector<KvBlock> blocks(count, KvBlock::Empty(shape));
@@ -42,7 +48,8 @@ std::vector<KvBlock> MakeBlocks(const BlockShape& shape, size_t count, uint32_t 
         float hidden[kHidden];
         for (float& x : hidden) x = normal(random) * (t % 29 == 7 ? 10.0f : 1.0f);
         for (const bool keys : {true, false}) {
-          uint16_t* row = (keys ? blocks[b].Keys(layer) : blocks[b].Values(layer)) + size_t{t} * shape.kv_width;
+          uint16_t* row =
+              (keys ? blocks[b].Keys(layer) : blocks[b].Values(layer)) + size_t{t} * shape.kv_width;
           for (uint32_t c = 0; c < shape.kv_width; ++c) {
             const size_t channel = (size_t{layer} * 2 + (keys ? 0 : 1)) * shape.kv_width + c;
             float x = mean[channel] + 0.05f * normal(random);
@@ -56,7 +63,8 @@ std::vector<KvBlock> MakeBlocks(const BlockShape& shape, size_t count, uint32_t 
   return blocks;
 }
 
-std::shared_ptr<const TransformBasis> Fitted(const std::vector<KvBlock>& blocks, float share = 0.5f) {
+std::shared_ptr<const TransformBasis> Fitted(const std::vector<KvBlock>& blocks,
+                                             float share = 0.5f) {
   Result<TransformBasis> basis = TransformBasis::Fit(blocks, share, Multiply);
   EXPECT_TRUE(basis.ok()) << basis.status().message();
   return std::make_shared<const TransformBasis>(std::move(*basis));
@@ -75,9 +83,11 @@ std::vector<double> Errors(const TransformBasis& basis, const KvBlock& a, const 
       for (uint32_t c = 0; c < 2 * g.channels; ++c) {
         const size_t at = size_t{t} * a.shape.kv_width + g.begin + c % g.channels;
         const bool keys = c < g.channels;
-        const float x = FromHalf((keys ? a.Keys(g.layer) : a.Values(g.layer))[at]), y = FromHalf((keys ? b.Keys(g.layer) : b.Values(g.layer))[at]);
+        const float x = FromHalf((keys ? a.Keys(g.layer) : a.Values(g.layer))[at]),
+                    y = FromHalf((keys ? b.Keys(g.layer) : b.Values(g.layer))[at]);
         // Half a unit in the last place of a half comes on top.
-        const double off = std::max(0.0, std::abs(double{x} - y) - std::abs(x) * 0x1p-11 - 0x1p-25) / g.step[c];
+        const double off =
+            std::max(0.0, std::abs(double{x} - y) - std::abs(x) * 0x1p-11 - 0x1p-25) / g.step[c];
         squares += off * off;
       }
       errors.push_back(std::sqrt(squares / (2 * g.channels)));
@@ -89,7 +99,8 @@ std::vector<double> Errors(const TransformBasis& basis, const KvBlock& a, const 
 constexpr BlockShape kShape{3, 48};
 
 TEST(TransformCodec, KeepsTheStatedErrorAndIsSmall) {
-  const std::vector<KvBlock> blocks = MakeBlocks(kShape, 12, 1, 2), others = MakeBlocks(kShape, 3, 1, 99, 17);
+  const std::vector<KvBlock> blocks = MakeBlocks(kShape, 12, 1, 2),
+                             others = MakeBlocks(kShape, 3, 1, 99, 17);
   const auto basis = Fitted(blocks);
   const auto codec = CodecOf(basis);
   for (const KvBlock& block : others) {
@@ -160,11 +171,13 @@ TEST(TransformCodec, CodesWhatItDecodedTheSameWay) {
   const std::string once = codec->Encode(block);
   EXPECT_EQ(codec->Encode(block), once);
   const std::string again = codec->Encode(*codec->Decode(once, kShape));
-  EXPECT_LT(std::abs(static_cast<double>(again.size()) / static_cast<double>(once.size()) - 1), 0.02);
+  EXPECT_LT(std::abs(static_cast<double>(again.size()) / static_cast<double>(once.size()) - 1),
+            0.02);
 }
 
 TEST(TransformCodec, BlocksSayWhichBasisTheyAreIn) {
-  const auto codec = CodecOf(Fitted(MakeBlocks(kShape, 12, 1, 2))), other = CodecOf(Fitted(MakeBlocks(kShape, 12, 5, 2)));
+  const auto codec = CodecOf(Fitted(MakeBlocks(kShape, 12, 1, 2))),
+             other = CodecOf(Fitted(MakeBlocks(kShape, 12, 5, 2)));
   const KvBlock block = MakeBlocks(kShape, 1, 1, 7)[0];
   const std::string bytes = codec->Encode(block);
   EXPECT_TRUE(DecodeBlock(bytes, kShape, codec.get()).ok());
@@ -183,15 +196,18 @@ TEST(TransformBasis, IsTheSameAfterItWasStored) {
   EXPECT_EQ(back->id(), basis->id());
   EXPECT_EQ(back->Encode(), bytes);
   const KvBlock block = MakeBlocks(kShape, 1, 1, 7)[0];
-  EXPECT_EQ(CodecOf(std::make_shared<const TransformBasis>(*back))->Encode(block), CodecOf(basis)->Encode(block));
+  EXPECT_EQ(CodecOf(std::make_shared<const TransformBasis>(*back))->Encode(block),
+            CodecOf(basis)->Encode(block));
 }
 
 TEST(TransformBasis, LearnsFromWhatIsFinite) {
   std::vector<KvBlock> blocks = MakeBlocks(kShape, 12, 1, 2);
-  for (uint32_t t = 0; t < 64; t += 2) blocks[0].Keys(0)[size_t{t} * 48] = ToHalf(std::numeric_limits<float>::infinity());
+  for (uint32_t t = 0; t < 64; t += 2)
+    blocks[0].Keys(0)[size_t{t} * 48] = ToHalf(std::numeric_limits<float>::infinity());
   EXPECT_TRUE(TransformBasis::Fit(blocks, 0.5f, Multiply).ok());
   for (KvBlock& b : blocks) std::fill_n(b.Values(2), 64 * 48, ToHalf(std::nanf("")));
-  EXPECT_EQ(TransformBasis::Fit(blocks, 0.5f, Multiply).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(TransformBasis::Fit(blocks, 0.5f, Multiply).status().code(),
+            StatusCode::kInvalidArgument);
   // Nothing varies at all.
   std::vector<KvBlock> zeros(2, KvBlock::Empty(kShape));
   zeros[0].tokens = zeros[1].tokens = 64;
@@ -214,16 +230,22 @@ TEST(TransformBasis, DamageIsFound) {
   const BlockShape shape{1, 8};
   ASSERT_TRUE(TransformBasis::Decode(bytes, shape).ok());
   for (size_t size = 0; size < bytes.size(); ++size) {
-    ASSERT_EQ(TransformBasis::Decode(bytes.substr(0, size), shape).status().code(), StatusCode::kDataLoss) << size;
+    ASSERT_EQ(TransformBasis::Decode(bytes.substr(0, size), shape).status().code(),
+              StatusCode::kDataLoss)
+        << size;
     if (size > 8) {
-      ASSERT_EQ(TransformBasis::Decode(Resealed(bytes.substr(0, size)), shape).status().code(), StatusCode::kDataLoss) << size;
+      ASSERT_EQ(TransformBasis::Decode(Resealed(bytes.substr(0, size)), shape).status().code(),
+                StatusCode::kDataLoss)
+          << size;
     }
     std::string damaged = bytes;
     damaged[size] = static_cast<char>(damaged[size] ^ 4);
-    ASSERT_EQ(TransformBasis::Decode(damaged, shape).status().code(), StatusCode::kDataLoss) << size;
+    ASSERT_EQ(TransformBasis::Decode(damaged, shape).status().code(), StatusCode::kDataLoss)
+        << size;
   }
   EXPECT_EQ(TransformBasis::Decode(bytes, {1, 9}).status().code(), StatusCode::kDataLoss);
-  EXPECT_EQ(TransformBasis::Decode(Resealed(bytes + "more"), shape).status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(TransformBasis::Decode(Resealed(bytes + "more"), shape).status().code(),
+            StatusCode::kDataLoss);
   std::string evil = bytes;
   const uint32_t components = 0xFFFFFFFFu;
   std::memcpy(evil.data() + 16, &components, 4);
@@ -235,17 +257,20 @@ TEST(TransformCodec, HostilePayloadsAreRefused) {
   const auto basis = Fitted(MakeBlocks(shape, 4, 1, 2));
   const auto codec = CodecOf(basis);
   KvBlock block = MakeBlocks(shape, 1, 1, 3, 9)[0];
-  block.Keys(0)[3] = ToHalf(std::numeric_limits<float>::infinity());  // so that there is a token as it is
+  // so that there is a token as it is
+  block.Keys(0)[3] = ToHalf(std::numeric_limits<float>::infinity());
   const std::string bytes = codec->Encode(block);
   size_t refused = 0;
   for (size_t size = 0; size < bytes.size(); ++size) {
-    ASSERT_EQ(codec->Decode(bytes.substr(0, size), shape).status().code(), StatusCode::kDataLoss) << size;
+    ASSERT_EQ(codec->Decode(bytes.substr(0, size), shape).status().code(), StatusCode::kDataLoss)
+        << size;
   }
   for (size_t i = 0; i < bytes.size() - 8; ++i) {
     for (const int change : {1, 0x80, 0xFF}) {
       std::string evil = bytes;
       evil[i] = static_cast<char>(evil[i] ^ change);
-      const Result<KvBlock> decoded = codec->Decode(Resealed(evil), shape);  // whatever it says, it neither crashes nor reads outside
+      // whatever it says, it neither crashes nor reads outside
+      const Result<KvBlock> decoded = codec->Decode(Resealed(evil), shape);
       refused += !decoded.ok();
       if (decoded.ok()) {
         EXPECT_EQ(decoded->data.size(), shape.Numbers());
@@ -265,13 +290,16 @@ TEST(TransformCodec, GoldenBlockAndBasisAreDecoded) {
   const Result<TransformBasis> basis = TransformBasis::Decode(ReadGolden("basis_v1.bin"), shape);
   ASSERT_TRUE(basis.ok()) << basis.status().message();
   const auto codec = CodecOf(std::make_shared<const TransformBasis>(*basis));
-  const Result<KvBlock> block = DecodeBlock(ReadGolden("block_v1_transformed.bin"), shape, codec.get());
+  const Result<KvBlock> block =
+      DecodeBlock(ReadGolden("block_v1_transformed.bin"), shape, codec.get());
   ASSERT_TRUE(block.ok()) << block.status().message();
   ASSERT_EQ(block->tokens, 9u);
-  // Token 0 holds an infinity and is stored as it is; the sum and one number of the others stand for all.
+  // Token 0 holds an infinity and is stored as it is; the sum and one number of the others stand
+  // for all.
   EXPECT_TRUE(std::isinf(FromHalf(block->Keys(0)[3])));
   double sum = 0;
-  for (size_t i = 8; i < 9 * 8; ++i) sum += FromHalf(block->Keys(0)[i]) + 2.0 * FromHalf(block->Values(0)[i]);
+  for (size_t i = 8; i < 9 * 8; ++i)
+    sum += FromHalf(block->Keys(0)[i]) + 2.0 * FromHalf(block->Values(0)[i]);
   EXPECT_NEAR(sum, 752.220, 0.05);
   EXPECT_NEAR(FromHalf(block->Values(0)[8 * 8 + 7]), -0.4756, 0.01);
 }

@@ -1,4 +1,5 @@
-// Drives a LayerAttention as a model would, with made-up queries, keys and values, and says what must come out.
+// Drives a LayerAttention as a model would, with made-up queries, keys and values, and says what
+// must come out.
 #pragma once
 
 #include <algorithm>
@@ -42,8 +43,10 @@ struct Sequence {
   std::vector<std::vector<float>> v;
 };
 
-// Normal numbers of which halves hold keys and values exactly, so that rounding to 16 bits changes nothing.
-inline Sequence RandomSequence(const KvGeometry& g, uint32_t tokens, uint64_t seed, bool half_exact = true) {
+// Normal numbers of which halves hold keys and values exactly, so that rounding to 16 bits changes
+// nothing.
+inline Sequence RandomSequence(const KvGeometry& g, uint32_t tokens, uint64_t seed,
+                               bool half_exact = true) {
   std::mt19937_64 rng(seed);
   std::normal_distribution<float> normal;
   const auto draw = [&](size_t count, bool round) {
@@ -76,14 +79,17 @@ inline void OnWorkers(uint32_t workers, const std::function<void(uint32_t)>& fn)
 
 using LayerOutputs = std::vector<std::vector<float>>;  // [layers] of [tokens, q_heads * head_dim]
 
-// One forward pass over tokens [begin, end) of `s`: per layer StoreKeys, StoreValues, Attend, each by all workers, none
-// entering a call before all have left the one before. Rows lie further apart than they are wide, as in a fused product.
-inline LayerOutputs DrivePass(LayerAttention& attention, const KvGeometry& g, const Sequence& s, uint32_t begin, uint32_t end,
-                              uint32_t workers = 1, bool values_first = false) {
+// One forward pass over tokens [begin, end) of `s`: per layer StoreKeys, StoreValues, Attend, each
+// by all workers, none entering a call before all have left the one before. Rows lie further apart
+// than they are wide, as in a fused product.
+inline LayerOutputs DrivePass(LayerAttention& attention, const KvGeometry& g, const Sequence& s,
+                              uint32_t begin, uint32_t end, uint32_t workers = 1,
+                              bool values_first = false) {
   const uint32_t tokens = end - begin;
   const size_t q_width = size_t{g.q_heads} * g.head_dim, kv_width = g.kv_width();
   const size_t q_stride = q_width + 3, kv_stride = kv_width + 5;
-  LayerOutputs out(g.layers.size(), std::vector<float>(tokens * q_width, std::numeric_limits<float>::quiet_NaN()));
+  LayerOutputs out(g.layers.size(),
+                   std::vector<float>(tokens * q_width, std::numeric_limits<float>::quiet_NaN()));
   const auto spread = [&](const std::vector<float>& rows, size_t width, size_t stride) {
     std::vector<float> wide(tokens * stride, std::numeric_limits<float>::quiet_NaN());
     for (size_t t = 0; t < tokens; ++t) {
@@ -94,7 +100,8 @@ inline LayerOutputs DrivePass(LayerAttention& attention, const KvGeometry& g, co
   };
   std::barrier barrier(static_cast<ptrdiff_t>(workers));
   for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-    const std::vector<float> q = spread(s.q[slot], q_width, q_stride), k = spread(s.k[slot], kv_width, kv_stride),
+    const std::vector<float> q = spread(s.q[slot], q_width, q_stride),
+                             k = spread(s.k[slot], kv_width, kv_stride),
                              v = spread(s.v[slot], kv_width, kv_stride);
     OnWorkers(workers, [&](uint32_t w) {
       if (values_first) attention.StoreValues(slot, {v.data(), kv_stride}, tokens, w, workers);
@@ -116,8 +123,10 @@ struct SeenKey {
   double bias = 0;
 };
 
-// Attention of query token `token`, standing at `position`, over `keys`, by the plain formula in double: [q_heads * head_dim].
-inline std::vector<float> NaiveAttend(const KvGeometry& g, const Sequence& s, uint32_t slot, uint32_t token, uint32_t position,
+// Attention of query token `token`, standing at `position`, over `keys`, by the plain formula in
+// double: [q_heads * head_dim].
+inline std::vector<float> NaiveAttend(const KvGeometry& g, const Sequence& s, uint32_t slot,
+                                      uint32_t token, uint32_t position,
                                       std::span<const SeenKey> keys) {
   const uint32_t d = g.head_dim;
   std::vector<float> out(size_t{g.q_heads} * d);
@@ -125,10 +134,13 @@ inline std::vector<float> NaiveAttend(const KvGeometry& g, const Sequence& s, ui
   std::vector<double> logits(keys.size());
   for (uint32_t h = 0; h < g.q_heads; ++h) {
     const size_t kv = h / g.group();
-    ReferenceRotate(g.rope[slot], s.q[slot].data() + (size_t{token} * g.q_heads + h) * d, q.data(), d, position);
+    ReferenceRotate(g.rope[slot], s.q[slot].data() + (size_t{token} * g.q_heads + h) * d, q.data(),
+                    d, position);
     double max = -1e300, sum = 0;
     for (size_t j = 0; j < keys.size(); ++j) {
-      ReferenceRotate(g.rope[slot], s.k[slot].data() + (size_t{keys[j].token} * g.kv_heads + kv) * d, k.data(), d, keys[j].position);
+      ReferenceRotate(g.rope[slot],
+                      s.k[slot].data() + (size_t{keys[j].token} * g.kv_heads + kv) * d, k.data(), d,
+                      keys[j].position);
       double dot = 0;
       for (uint32_t c = 0; c < d; ++c) dot += double{q[c]} * k[c];
       double x = double{g.scale} * dot;
@@ -140,7 +152,8 @@ inline std::vector<float> NaiveAttend(const KvGeometry& g, const Sequence& s, ui
     for (size_t j = 0; j < keys.size(); ++j) {
       const double p = std::exp(logits[j] - max);
       sum += p;
-      for (uint32_t c = 0; c < d; ++c) o[c] += p * s.v[slot][(size_t{keys[j].token} * g.kv_heads + kv) * d + c];
+      for (uint32_t c = 0; c < d; ++c)
+        o[c] += p * s.v[slot][(size_t{keys[j].token} * g.kv_heads + kv) * d + c];
     }
     for (uint32_t c = 0; c < d; ++c) out[size_t{h} * d + c] = static_cast<float>(o[c] / sum);
   }
@@ -155,8 +168,10 @@ inline std::vector<KvBlock> BlocksOf(const KvGeometry& g, const Sequence& s) {
     KvBlock block = KvBlock::Empty({static_cast<uint32_t>(g.layers.size()), g.kv_width()});
     block.tokens = std::min(kBlockTokens, s.tokens - at);
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
-      Kernels().float_to_half(s.k[slot].data() + at * width, block.Keys(slot), block.tokens * width);
-      Kernels().float_to_half(s.v[slot].data() + at * width, block.Values(slot), block.tokens * width);
+      Kernels().float_to_half(s.k[slot].data() + at * width, block.Keys(slot),
+                              block.tokens * width);
+      Kernels().float_to_half(s.v[slot].data() + at * width, block.Values(slot),
+                              block.tokens * width);
     }
     blocks.push_back(std::move(block));
   }

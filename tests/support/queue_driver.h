@@ -1,4 +1,5 @@
-// What tests ask of an EngineQueue. What its threads share with a test is held by both: they may leave it later than the test does.
+// What tests ask of an EngineQueue. What its threads share with a test is held by both: they may
+// leave it later than the test does.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,9 +15,12 @@
 namespace longhold {
 
 // Waits until the text is accepted, or refused.
-inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memory, IngestInput input) {
+inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memory,
+                                    IngestInput input) {
   const auto job = std::make_shared<std::promise<Result<IngestJob>>>();
-  const Status taken = queue.Ingest(memory, std::move(input), [job](Result<IngestJob> result) { job->set_value(std::move(result)); });
+  const Status taken = queue.Ingest(memory, std::move(input), [job](Result<IngestJob> result) {
+    job->set_value(std::move(result));
+  });
   if (!taken.ok()) return taken;
   return job->get_future().get();
 }
@@ -29,7 +33,8 @@ inline Question Whole(std::function<void(Engine&)> question) {
   };
 }
 
-inline Status AskAlone(EngineQueue& queue, std::function<void(Engine&)> question, const std::string& tenant = "") {
+inline Status AskAlone(EngineQueue& queue, std::function<void(Engine&)> question,
+                       const std::string& tenant = "") {
   return queue.AskAlone(Whole(std::move(question)), tenant);
 }
 
@@ -38,9 +43,9 @@ inline std::shared_ptr<std::promise<void>> HoldQueue(EngineQueue& queue) {
   auto go = std::make_shared<std::promise<void>>();
   auto held = std::make_shared<std::promise<void>>();
   EXPECT_TRUE(AskAlone(queue, [go, held](Engine&) {
-    held->set_value();
-    go->get_future().wait();
-  }).ok());
+                held->set_value();
+                go->get_future().wait();
+              }).ok());
   held->get_future().wait();
   return go;
 }

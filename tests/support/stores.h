@@ -1,4 +1,5 @@
-// Stores that outlive the memory over them, and everything that a store holds as one comparable value.
+// Stores that outlive the memory over them, and everything that a store holds as one comparable
+// value.
 #pragma once
 
 #include <map>
@@ -20,16 +21,18 @@ using StoreContents = std::map<std::pair<int, std::string>, std::string>;
 inline StoreContents Contents(ColdStore& store) {
   StoreContents contents;
   for (int table = 0; table < kTableCount; ++table) {
-    const Status status = store.Scan(static_cast<Table>(table), "", std::string(16, '\xff'), [&](std::string_view key, std::string_view value) {
-      contents[{table, std::string(key)}] = std::string(value);
-      return true;
-    });
+    const Status status = store.Scan(static_cast<Table>(table), "", std::string(16, '\xff'),
+                                     [&](std::string_view key, std::string_view value) {
+                                       contents[{table, std::string(key)}] = std::string(value);
+                                       return true;
+                                     });
     if (!status.ok()) contents[{-1, "scan failed"}] = status.ToString();
   }
   return contents;
 }
 
-// The first difference in words; empty when there is none. (Printing two stores of a megabyte helps nobody.)
+// The first difference in words; empty when there is none. (Printing two stores of a megabyte helps
+// nobody.)
 inline std::string Difference(const StoreContents& expected, const StoreContents& got) {
   const auto name = [](const std::pair<int, std::string>& key) {
     std::string text = "table " + std::to_string(key.first) + " key ";

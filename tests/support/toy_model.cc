@@ -12,9 +12,10 @@
 namespace longhold {
 namespace {
 
-// out = m * in, or out += m * in. m: [rows, columns]. Nearly all of what the toy does, by one thread between the barriers: sanitizers look elsewhere.
-__attribute__((no_sanitize("address", "thread", "undefined"))) void Product(const float* m, const float* in, size_t rows, size_t columns, bool add,
-                                                                           float* out) {
+// out = m * in, or out += m * in. m: [rows, columns]. Nearly all of what the toy does, by one
+// thread between the barriers: sanitizers look elsewhere.
+__attribute__((no_sanitize("address", "thread", "undefined"))) void Product(
+    const float* m, const float* in, size_t rows, size_t columns, bool add, float* out) {
   for (size_t r = 0; r < rows; ++r) {
     float sum = 0;
     for (size_t c = 0; c < columns; ++c) sum += m[r * columns + c] * in[c];
@@ -31,7 +32,8 @@ KvGeometry TinyGeometry() {
   g.kv_heads = 1;
   g.head_dim = 4;
   g.scale = 0.5f;
-  g.rope = {RopeSpec{.rotary_dims = 4}, RopeSpec{.neox = true, .rotary_dims = 4, .freq_base = 100.0f}};
+  g.rope = {RopeSpec{.rotary_dims = 4},
+            RopeSpec{.neox = true, .rotary_dims = 4, .freq_base = 100.0f}};
   return g;
 }
 
@@ -39,7 +41,8 @@ ToyModel::ToyModel(ToyOptions options) : options_(std::move(options)) {
   for (int b = 0; b < 256; ++b) pieces_.emplace_back(1, static_cast<char>(b));
   pieces_.emplace_back();
   pieces_.emplace_back();
-  for (const char* piece : {" the", " and", " of", "\n\n", " key", " is", "é", "日本", ". ", " a", "ing", " number", "\nThe", "   "}) {
+  for (const char* piece : {" the", " and", " of", "\n\n", " key", " is", "é", "日本", ". ", " a",
+                            "ing", " number", "\nThe", "   "}) {
     pieces_.emplace_back(piece);
   }
   const KvGeometry& g = options_.geometry;
@@ -73,11 +76,13 @@ ToyModel::ToyModel(ToyOptions options) : options_(std::move(options)) {
 Result<std::vector<TokenId>> ToyModel::Tokenize(std::string_view original, bool special) const {
   std::string rewritten(options_.space_prefix ? " " : "");
   rewritten += original;
-  for (size_t at; options_.compose && (at = rewritten.find("e\u0301")) != std::string::npos;) rewritten.replace(at, 3, "é");
+  for (size_t at; options_.compose && (at = rewritten.find("e\u0301")) != std::string::npos;)
+    rewritten.replace(at, 3, "é");
   const std::string_view text(rewritten);
   std::vector<TokenId> tokens;
   for (size_t at = 0; at < text.size();) {
-    if (options_.collapse_spaces && text[at] == ' ' && at + 1 < text.size() && text[at + 1] == ' ') {
+    if (options_.collapse_spaces && text[at] == ' ' && at + 1 < text.size() &&
+        text[at + 1] == ' ') {
       ++at;
       continue;
     }
@@ -88,7 +93,8 @@ Result<std::vector<TokenId>> ToyModel::Tokenize(std::string_view original, bool 
     }
     TokenId best = static_cast<uint8_t>(text[at]);
     for (size_t i = kFirstPiece; i < pieces_.size(); ++i) {
-      if (pieces_[i].size() > pieces_[static_cast<size_t>(best)].size() && text.substr(at).starts_with(pieces_[i])) {
+      if (pieces_[i].size() > pieces_[static_cast<size_t>(best)].size() &&
+          text.substr(at).starts_with(pieces_[i])) {
         best = static_cast<TokenId>(i);
       }
     }
@@ -98,11 +104,14 @@ Result<std::vector<TokenId>> ToyModel::Tokenize(std::string_view original, bool 
   return tokens;
 }
 
-Result<PromptParts> ToyModel::Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const {
+Result<PromptParts> ToyModel::Format(std::string_view system, std::span<const ChatTurn> earlier,
+                                     std::string_view question) const {
   PromptParts parts;
   if (options_.bos) parts.head.push_back({.text = "<s>", .special = true});
   if (!system.empty()) parts.head.push_back({.text = std::string(system) + "\n", .special = false});
-  for (const ChatTurn& turn : earlier) parts.head.push_back({.text = (turn.by_user ? "Question: " : "Answer: ") + turn.text + "\n", .special = false});
+  for (const ChatTurn& turn : earlier)
+    parts.head.push_back(
+        {.text = (turn.by_user ? "Question: " : "Answer: ") + turn.text + "\n", .special = false});
   parts.tail = "Question: ";
   parts.question_begin = parts.tail.size();
   parts.tail += question;
@@ -111,14 +120,19 @@ Result<PromptParts> ToyModel::Format(std::string_view system, std::span<const Ch
   return parts;
 }
 
-Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) {
-  if (tokens.empty() || tokens.size() > options_.batch_tokens) return Internal("toy model: batch size");
+Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position,
+                         LayerAttention* attention, bool want_logits) {
+  if (tokens.empty() || tokens.size() > options_.batch_tokens)
+    return Internal("toy model: batch size");
   ++forward_count_;
-  native_position_max_ = std::max(native_position_max_, position + static_cast<uint32_t>(tokens.size()) - 1);
+  native_position_max_ =
+      std::max(native_position_max_, position + static_cast<uint32_t>(tokens.size()) - 1);
   // As an engine's cache: what the window has left behind goes, and a position is taken once only.
-  std::erase_if(native_, [&](const Native& n) { return n.position + info_.native_window < position; });
+  std::erase_if(native_,
+                [&](const Native& n) { return n.position + info_.native_window < position; });
   for (const Native& n : native_) {
-    if (n.position >= position) return Internal("toy model: native position " + std::to_string(n.position) + " is taken");
+    if (n.position >= position)
+      return Internal("toy model: native position " + std::to_string(n.position) + " is taken");
   }
   const KvGeometry& g = options_.geometry;
   const size_t count = tokens.size(), fused = width_ + 2 * g.kv_width();
@@ -143,7 +157,8 @@ Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position, Lay
         std::vector<float> normed(width_);
         for (size_t t = 0; t < count; ++t) {
           Normalise(x.data() + t * width_, normed.data());
-          Product(layers_[slot].qkv.data(), normed.data(), fused, width_, false, qkv.data() + t * fused);
+          Product(layers_[slot].qkv.data(), normed.data(), fused, width_, false,
+                  qkv.data() + t * fused);
         }
       }
       barrier.arrive_and_wait();
@@ -154,13 +169,16 @@ Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position, Lay
       attention->Attend(slot, {qkv.data(), fused}, n, attended.data(), w, workers);
       barrier.arrive_and_wait();
       if (w == 0) {
-        for (size_t t = 0; t < count; ++t) Product(layers_[slot].out.data(), attended.data() + t * width_, width_, width_, true, x.data() + t * width_);
+        for (size_t t = 0; t < count; ++t)
+          Product(layers_[slot].out.data(), attended.data() + t * width_, width_, width_, true,
+                  x.data() + t * width_);
       }
     }
   });
   if (want_logits) {
     hidden_.resize(count * width_);
-    for (size_t t = 0; t < count; ++t) Normalise(x.data() + t * width_, hidden_.data() + t * width_);
+    for (size_t t = 0; t < count; ++t)
+      Normalise(x.data() + t * width_, hidden_.data() + t * width_);
     std::vector<float> normed(width_);
     Normalise(x.data() + (count - 1) * width_, normed.data());
     logits_.assign(pieces_.size(), 0.0f);
@@ -169,7 +187,8 @@ Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position, Lay
   return OkStatus();
 }
 
-Result<std::vector<std::vector<float>>> ToyModel::Score(std::span<const Branch> branches, uint32_t position,
+Result<std::vector<std::vector<float>>> ToyModel::Score(std::span<const Branch> branches,
+                                                        uint32_t position,
                                                         LayerAttention* attention) {
   const std::vector<Native> native = native_;
   std::vector<TokenId> tokens;
@@ -183,10 +202,12 @@ Result<std::vector<std::vector<float>>> ToyModel::Score(std::span<const Branch> 
     for (size_t i = 0; i < b.tokens.size(); ++i, ++row) {
       if (i + 1 < b.scored_begin || i + 1 == b.tokens.size()) continue;
       std::vector<float> logits(pieces_.size());
-      Product(embeddings_.data(), hidden_.data() + row * width_, pieces_.size(), width_, false, logits.data());
+      Product(embeddings_.data(), hidden_.data() + row * width_, pieces_.size(), width_, false,
+              logits.data());
       double sum = 0;
       for (float l : logits) sum += std::exp(l);
-      logs.back().push_back(logits[static_cast<size_t>(b.tokens[i + 1])] - static_cast<float>(std::log(sum)));
+      logs.back().push_back(logits[static_cast<size_t>(b.tokens[i + 1])] -
+                            static_cast<float>(std::log(sum)));
     }
   }
   return logs;
@@ -219,7 +240,8 @@ Status ToyModel::ForwardEach(std::span<const NextToken> texts) {
   LH_RETURN_IF_ERROR(Forward(tokens, 0, &attention, true));
   for (size_t i = 0; i < texts.size(); ++i) {
     texts[i].logits->assign(pieces_.size(), 0.0f);
-    Product(embeddings_.data(), hidden_.data() + i * width_, pieces_.size(), width_, false, texts[i].logits->data());
+    Product(embeddings_.data(), hidden_.data() + i * width_, pieces_.size(), width_, false,
+            texts[i].logits->data());
   }
   logits_ = before;
   return OkStatus();
@@ -235,14 +257,16 @@ void ToyModel::UseText(uint32_t text) {
 Status ToyModel::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
   for (Native& n : native_) {
     if (n.position < begin || n.position >= end) continue;
-    if (int64_t{n.position} + delta < 0) return Internal("toy model: shifted to a negative position");
+    if (int64_t{n.position} + delta < 0)
+      return Internal("toy model: shifted to a negative position");
     n.position = static_cast<uint32_t>(int64_t{n.position} + delta);
   }
   return OkStatus();
 }
 
 Result<std::string> ToyModel::NativeSave() {
-  // Only what a later token can see: what a cache holds beyond that depends on how the passes were cut.
+  // Only what a later token can see: what a cache holds beyond that depends on how the passes were
+  // cut.
   std::string bytes;
   for (const Native& n : native_) {
     if (n.position + info_.native_window < native_.back().position + 1) continue;
@@ -252,7 +276,8 @@ Result<std::string> ToyModel::NativeSave() {
 }
 
 Status ToyModel::NativeRestore(std::string_view bytes) {
-  if (bytes.size() % sizeof(Native) != 0) return DataLoss("toy model: saved native state does not fit");
+  if (bytes.size() % sizeof(Native) != 0)
+    return DataLoss("toy model: saved native state does not fit");
   native_.resize(bytes.size() / sizeof(Native));
   if (!bytes.empty()) std::memcpy(native_.data(), bytes.data(), bytes.size());
   return OkStatus();

@@ -1,9 +1,10 @@
 // A language model small enough to run thousands of tokens in a test, with nothing random about it.
 //
-// Tokens are bytes and a few longer pieces; Piece(token) put end to end is the text. Layers depend on each other as in a
-// real model: queries, keys and values of a layer come from the hidden state, which holds what the layers before attended to.
-// With native_window it also has state of its own, as gemma's sliding-window layers are: each token sees the embeddings of
-// the last native_window tokens, weighed by their distance in native positions. Losing, keeping too much of or shifting
+// Tokens are bytes and a few longer pieces; Piece(token) put end to end is the text. Layers depend
+// on each other as in a real model: queries, keys and values of a layer come from the hidden state,
+// which holds what the layers before attended to. With native_window it also has state of its own,
+// as gemma's sliding-window layers are: each token sees the embeddings of the last native_window
+// tokens, weighed by their distance in native positions. Losing, keeping too much of or shifting
 // this state wrongly changes every key from there on.
 #pragma once
 
@@ -33,11 +34,15 @@ struct ToyOptions {
   uint32_t context_length = 8192;
   bool bos = true;
   bool chat = false;
-  bool collapse_spaces = false;  // the tokenizer drops all spaces of a run but one, so pieces are not the text
-  bool space_prefix = false;     // the tokenizer puts a space before the text, as SentencePiece's do
-  bool compose = false;          // the tokenizer writes e and a combining acute as é, as Unicode normalisation does
-  std::string answer;            // what samplers say, whatever the logits; empty: the likeliest token
-  uint64_t buffer_bytes = 0;     // what it says its buffers take
+  // the tokenizer drops all spaces of a run but one, so pieces are not the text
+  bool collapse_spaces = false;
+  // the tokenizer puts a space before the text, as SentencePiece's do
+  bool space_prefix = false;
+  // the tokenizer writes e and a combining acute as é, as Unicode normalisation does
+  bool compose = false;
+  // what samplers say, whatever the logits; empty: the likeliest token
+  std::string answer;
+  uint64_t buffer_bytes = 0;  // what it says its buffers take
   uint64_t seed = 42;
 };
 
@@ -59,27 +64,36 @@ class ToyModel final : public LanguageModel {
   void Embed(std::span<const TokenId> tokens, float* out) const override {
     for (const TokenId token : tokens) out = std::copy_n(Embedding(token), width_, out);
   }
-  Result<PromptParts> Format(std::string_view system, std::span<const ChatTurn> earlier, std::string_view question) const override;
+  Result<PromptParts> Format(std::string_view system, std::span<const ChatTurn> earlier,
+                             std::string_view question) const override;
 
-  Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention, bool want_logits) override;
+  Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention,
+                 bool want_logits) override;
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
   Status ForwardEach(std::span<const NextToken> texts) override;
-  uint32_t texts_max() const override { return options_.native_window == 0 ? options_.batch_tokens : options_.native_texts; }
+  uint32_t texts_max() const override {
+    return options_.native_window == 0 ? options_.batch_tokens : options_.native_texts;
+  }
   void UseText(uint32_t text) override;
   uint32_t scored_tokens_max() const override { return options_.batch_tokens; }
-  uint32_t branches_max() const override { return options_.native_window == 0 ? options_.batch_tokens : 1; }
+  uint32_t branches_max() const override {
+    return options_.native_window == 0 ? options_.batch_tokens : 1;
+  }
   uint32_t batch_tokens() const override { return options_.batch_tokens; }
   std::span<const float> logits() const override { return logits_; }
 
   void NativeForget(uint32_t begin, uint32_t end) override {
-    std::erase_if(native_, [&](const Native& n) { return n.position >= begin && n.position < end; });
+    std::erase_if(native_,
+                  [&](const Native& n) { return n.position >= begin && n.position < end; });
   }
   Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override;
   Result<std::string> NativeSave() override;
   Status NativeRestore(std::string_view bytes) override;
 
-  std::unique_ptr<TokenSampler> NewSampler(const SamplerOptions&) const override { return std::make_unique<Sampler>(*this); }
+  std::unique_ptr<TokenSampler> NewSampler(const SamplerOptions&) const override {
+    return std::make_unique<Sampler>(*this);
+  }
 
   void Parallel(size_t count, const std::function<void(size_t)>& fn) override;
 
@@ -116,17 +130,19 @@ class ToyModel final : public LanguageModel {
     size_t at_ = 0;
   };
 
-  const float* Embedding(TokenId token) const { return embeddings_.data() + static_cast<size_t>(token) * width_; }
+  const float* Embedding(TokenId token) const {
+    return embeddings_.data() + static_cast<size_t>(token) * width_;
+  }
   void Normalise(const float* in, float* out) const;
 
   ToyOptions options_;
   ModelInfo info_;
   std::vector<std::string> pieces_;
-  size_t width_ = 0;  // of the hidden state; q_heads * head_dim
+  size_t width_ = 0;               // of the hidden state; q_heads * head_dim
   std::vector<float> embeddings_;  // [vocabulary, width]
   std::vector<Layer> layers_;
   std::vector<float> logits_;
-  std::vector<float> hidden_;      // [tokens, width] of the last pass that gave logits, normalised
+  std::vector<float> hidden_;   // [tokens, width] of the last pass that gave logits, normalised
   std::vector<Native> native_;  // of the text in use, ascending by position
   std::map<uint32_t, std::vector<Native>> natives_;  // of the others
   uint32_t text_ = 0;
