@@ -35,9 +35,9 @@
 
 #include "attention/kernels.h"
 #include "attention/rope.h"
-#include "memory/attend_tiles.h"
-#include "memory/hot_window.h"
-#include "memory/summaries.h"
+#include "memory/attend/attend_tiles.h"
+#include "memory/attend/hot_window.h"
+#include "memory/index/summaries.h"
 #include "model/llama_host.h"
 
 using namespace longhold;

@@ -22,9 +22,9 @@
 #include <vector>
 
 #include "attention/kernels.h"
-#include "memory/hot_window.h"
-#include "memory/second_look.h"
-#include "memory/working_set.h"
+#include "memory/attend/hot_window.h"
+#include "memory/attend/working_set.h"
+#include "memory/recall/query_likelihood.h"
 #include "model/llama_host.h"
 #include "store/block_codec.h"
 #include "store/transform_codec.h"

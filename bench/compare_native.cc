@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "memory/prompt.h"
+#include "memory/recall/prompt.h"
 #include "model/llama_host.h"
 
 using namespace longhold;

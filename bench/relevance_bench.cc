@@ -33,11 +33,11 @@
 #include <tuple>
 #include <vector>
 
-#include "memory/faiss_index.h"
-#include "memory/memory.h"
-#include "memory/prompt.h"
-#include "memory/recall_planner.h"
-#include "memory/working_set.h"
+#include "memory/attend/working_set.h"
+#include "memory/core/memory.h"
+#include "memory/index/ivf_index.h"
+#include "memory/recall/prompt.h"
+#include "memory/recall/recall_planner.h"
 #include "model/llama_host.h"
 #include "store/rocks_store.h"
 #include "tests/support/two_threads.h"

@@ -14,7 +14,7 @@
 #include "eval/metrics.h"
 #include "eval/rng.h"
 #include "memory/engine.h"
-#include "memory/lexical_index.h"
+#include "memory/index/lexical_index.h"
 #include "store/rocks_store.h"
 
 namespace longhold {
@@ -311,7 +311,7 @@ void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
 // ------------------------------------------------------------------------------------------------
 // when not to answer
 
-// How much the best span speaks for an answer (memory/abstention.h).
+// How much the best span speaks for an answer (memory/recall/abstention.h).
 // For questions whose spans the model reranks; for others the mark is about words, and the same for
 // every model.
 Result<double> SupportOf(Engine& engine, const std::string& question) {

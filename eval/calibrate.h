@@ -11,8 +11,8 @@
 #include "base/status.h"
 #include "eval/calibration_fit.h"
 #include "eval/haystack.h"
-#include "memory/language_model.h"
-#include "memory/recall_profile.h"
+#include "memory/model/language_model.h"
+#include "memory/model/recall_profile.h"
 
 namespace longhold {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "attention/kernels.h"
-#include "memory/prompt.h"
-#include "memory/scan_index.h"
-#include "memory/segment_keys.h"
+#include "memory/index/scan_index.h"
+#include "memory/index/segment_keys.h"
+#include "memory/recall/prompt.h"
 
 namespace longhold {
 namespace {

@@ -8,9 +8,9 @@
 
 #include "base/status.h"
 #include "eval/calibration_cases.h"
-#include "memory/language_model.h"
-#include "memory/memory.h"
-#include "memory/recall_profile.h"
+#include "memory/core/memory.h"
+#include "memory/model/language_model.h"
+#include "memory/model/recall_profile.h"
 
 namespace longhold {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "memory/ingest.h"
-#include "memory/prompt.h"
-#include "memory/records.h"
+#include "memory/ingest/ingest.h"
+#include "memory/recall/prompt.h"
+#include "memory/record/records.h"
 
 namespace longhold {
 

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/status.h"
-#include "memory/language_model.h"
+#include "memory/model/language_model.h"
 
 namespace longhold {
 

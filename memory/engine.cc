@@ -8,7 +8,7 @@
 #include "base/parallel.h"
 #include "base/text.h"
 #include "memory/engine_planned.h"
-#include "memory/ingest.h"
+#include "memory/ingest/ingest.h"
 #include "store/rocks_store.h"
 #include "store/sealed_store.h"
 

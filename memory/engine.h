@@ -23,9 +23,9 @@
 #include "base/secret.h"
 #include "base/status.h"
 #include "base/types.h"
-#include "memory/import_rules.h"
-#include "memory/language_model.h"
-#include "memory/recall_profile.h"
+#include "memory/model/language_model.h"
+#include "memory/model/recall_profile.h"
+#include "memory/record/import_rules.h"
 #include "store/block_codec.h"
 #include "store/transfer.h"
 
@@ -121,9 +121,9 @@ struct RecallOptions {
   // say so when the memory seems to hold nothing on the question, by the profile's marks
   bool abstain = true;
   bool explain = false;  // fill RecallReply::words and ::candidates_explained
-  // How many of the plan's best spans the model itself reranks (memory/second_look.h), at most
-  // kRerankSpansMax; none: the profile's look_spans. It reads the question once more for each: with
-  // a large model that takes longer than all else (docs/decisions/0029).
+  // How many of the plan's best spans the model itself reranks (memory/recall/query_likelihood.h),
+  // at most kRerankSpansMax; none: the profile's look_spans. It reads the question once more for
+  // each: with a large model that takes longer than all else (docs/decisions/0029).
   std::optional<uint32_t> rerank_spans;
 };
 inline constexpr uint32_t kRerankSpansMax = 64;
@@ -145,7 +145,7 @@ struct ExplainedSpan {
   double planned_score = 0;   // by the indexes alone, 1 is the best span's
   double head_score = 0, lexical_score = 0;
   double look = 0;  // nats per token of the question; 0 without a second look
-  // what abstaining is decided by (memory/abstention.h); 0 without a second look
+  // what abstaining is decided by (memory/recall/abstention.h); 0 without a second look
   double support = 0;
   std::vector<bool> found;  // [RecallReply::words] stands in the span
   // [RecallReply::words] the second look at each word: nats per token
@@ -165,7 +165,7 @@ struct RecallReply {
   // the memory seems to hold nothing on the question: `spans` are only the closest places
   bool abstained = false;
   uint64_t candidates = 0;  // blocks that were weighed against each other
-  // lookups that led from what the question found to the farthest span (memory/follow_up.h)
+  // lookups that led from what the question found to the farthest span (memory/recall/multi_hop.h)
   uint64_t hops = 0;
   std::vector<QuestionWord> words;  // with RecallOptions::explain, as is
   // the spans that competed, those that were kept first
@@ -430,9 +430,9 @@ class Engine {
   // The same, to be read a piece at a time. Must hold: until its end no other call is made.
   Result<std::unique_ptr<ExportStream>> OpenExport(const std::string& memory);
   // Makes a memory of what Export wrote, under its own name or `name`. It is there when all of it
-  // was read and holds together, or not at all; what it may bring is in memory/import_rules.h.
-  // Errors: already_exists, invalid_argument (no export), data_loss, failed_precondition (the
-  // limits), resource_exhausted.
+  // was read and holds together, or not at all; what it may bring is in
+  // memory/record/import_rules.h. Errors: already_exists, invalid_argument (no export), data_loss,
+  // failed_precondition (the limits), resource_exhausted.
   Result<TransferReport> Import(const ByteSource& source, const std::string& name = "",
                                 const ImportLimits& limits = {});
   // Reads every record and block back. Data_loss names the first bad one.
@@ -469,8 +469,8 @@ class Engine {
   // [judged tokens] how rare each token's word is in the memory; 0 for function words and for what
   // stands nowhere.
   static std::vector<double> JudgedWeights(const Planned& planned);
-  // Orders the plan's spans by what the model thinks of them (memory/second_look.h) and drops those
-  // that fall far behind.
+  // Orders the plan's spans by what the model thinks of them (memory/recall/query_likelihood.h) and
+  // drops those that fall far behind.
   Status LookAgain(Planned& planned, uint32_t looked);
   static void AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces);
   // Reads the pieces' blocks, where they are not there yet, into planned.blocks. Errors:
@@ -490,7 +490,7 @@ class Engine {
   // values.
   size_t SpansToReread(const Planned& planned) const;
   // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most
-  // planned.reread_tokens in all, and planned.lookalikes (memory/excerpts.h).
+  // planned.reread_tokens in all, and planned.lookalikes (memory/recall/excerpts.h).
   Status ReadSentences(Planned& planned) const;
   // Cuts the sentences' rows out of the pieces.
   static void LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces);
@@ -504,7 +504,7 @@ class Engine {
   // Reads the other spans' blocks into the working set, without the lookalikes; places[i] are the
   // keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
-  // Adds what the plan's best spans lead to; see memory/follow_up.h.
+  // Adds what the plan's best spans lead to; see memory/recall/multi_hop.h.
   Status Follow(Planned& planned, uint32_t spans_max);
   // Recalls `span` while an answer is generated: before the prompt's tail, where it would stand had
   // it been planned. The tail, which began at key `tail_at` and native position `position`, and

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/text.h"
+#include "memory/answer/copy_bias.h"
 #include "memory/engine_planned.h"
-#include "memory/long_words.h"
 
 namespace longhold {
 namespace {

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "base/text.h"
+#include "memory/answer/copy_bias.h"
+#include "memory/answer/faithful_plan.h"
+#include "memory/attend/picked_blocks.h"
 #include "memory/engine_planned.h"
-#include "memory/faithful_plan.h"
-#include "memory/long_words.h"
-#include "memory/picked_blocks.h"
 
 namespace longhold {
 namespace {
@@ -279,7 +279,7 @@ Status Engine::CitePicked(Memory& memory, const Text& text, const std::vector<do
     double mass = 0;
   };
   std::vector<size_t> order;
-  // Heads park what they have no use for at the text's first token (memory/scan_index.h).
+  // Heads park what they have no use for at the text's first token (memory/index/scan_index.h).
   for (size_t b = text.blocks.size() > 1 ? 1 : 0; b < text.blocks.size(); ++b) {
     if (mass[b] > 0) order.push_back(b);
   }

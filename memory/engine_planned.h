@@ -10,16 +10,16 @@
 #include <vector>
 
 #include "base/memory_budget.h"
-#include "memory/abstention.h"
+#include "memory/attend/working_set.h"
+#include "memory/core/memory.h"
 #include "memory/engine.h"
-#include "memory/excerpts.h"
-#include "memory/follow_up.h"
-#include "memory/lexical_index.h"
-#include "memory/memory.h"
-#include "memory/prompt.h"
-#include "memory/recall_planner.h"
-#include "memory/related_words.h"
-#include "memory/working_set.h"
+#include "memory/index/lexical_index.h"
+#include "memory/recall/abstention.h"
+#include "memory/recall/excerpts.h"
+#include "memory/recall/multi_hop.h"
+#include "memory/recall/prompt.h"
+#include "memory/recall/query_expansion.h"
+#include "memory/recall/recall_planner.h"
 
 namespace longhold {
 

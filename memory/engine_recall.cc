@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 #include "memory/engine_planned.h"
-#include "memory/second_look.h"
+#include "memory/recall/query_likelihood.h"
 
 namespace longhold {
 namespace {

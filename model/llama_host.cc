@@ -17,7 +17,7 @@
 #include "base/process_memory.h"
 #include "ggml-cpu.h"
 #include "llama.h"
-#include "memory/working_set.h"
+#include "memory/attend/working_set.h"
 #include "model/attention_tap.h"
 #include "model/gguf_check.h"
 #include "model/llama_runtime.h"

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "memory/language_model.h"
+#include "memory/model/language_model.h"
 
 namespace longhold {
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "memory/records.h"
+#include "memory/record/records.h"
 #include "store/compress.h"
 #include "tests/fuzz/export_stream.h"
 

@@ -8,7 +8,7 @@
 
 #include "attention/geometry.h"
 #include "base/half.h"
-#include "memory/records.h"
+#include "memory/record/records.h"
 #include "store/block_codec.h"
 #include "store/transform_codec.h"
 

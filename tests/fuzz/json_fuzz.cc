@@ -4,9 +4,9 @@
 //   3  a request to a route of the API: a byte for the route, then its body. Nothing is taken on:
 //   queue and errands have stopped, so that all that is
 //      read of a body is read and nothing follows
-//   4  a recall profile    5  a file of keys    6  an accepted text (service/inbox.h), with its
-//   hash made right 7  a config file       8  a text, through what makes it valid and printable,
-//   and a percent-encoded one
+//   4  a recall profile    5  a file of keys    6  an accepted text (service/server/inbox.h), with
+//   its hash made right 7  a config file       8  a text, through what makes it valid and
+//   printable, and a percent-encoded one
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
@@ -15,16 +15,16 @@
 #include <fstream>
 
 #include "base/hash.h"
-#include "memory/recall_profile.h"
-#include "service/api.h"
-#include "service/api_keys.h"
-#include "service/config.h"
-#include "service/http_text.h"
-#include "service/inbox.h"
-#include "service/json_text.h"
-#include "service/openai.h"
-#include "service/text_input.h"
-#include "service/utf8.h"
+#include "memory/model/recall_profile.h"
+#include "service/common/config.h"
+#include "service/common/json_text.h"
+#include "service/common/text_input.h"
+#include "service/common/utf8.h"
+#include "service/server/api.h"
+#include "service/server/api_keys.h"
+#include "service/server/http_text.h"
+#include "service/server/inbox.h"
+#include "service/server/openai.h"
 #include "tests/fuzz/fuzz_bytes.h"
 #include "tests/fuzz/toy_memory.h"
 #include "tests/store/temp_dir.h"

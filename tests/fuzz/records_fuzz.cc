@@ -1,11 +1,11 @@
-// Records (memory/records.h) from hostile bytes: the first byte says which kind is expected and
-// whether the rest is compressed first, so that what zstd hides can be changed; the rest is a
+// Records (memory/record/records.h) from hostile bytes: the first byte says which kind is expected
+// and whether the rest is compressed first, so that what zstd hides can be changed; the rest is a
 // record whose checksum is made right. What decodes is encoded and decoded again, to the same
 // value.
 #include <cstdint>
 
-#include "memory/records.h"
-#include "memory/segment_keys.h"
+#include "memory/index/segment_keys.h"
+#include "memory/record/records.h"
 #include "store/compress.h"
 #include "tests/fuzz/fuzz_bytes.h"
 #include "tests/fuzz/mend.h"

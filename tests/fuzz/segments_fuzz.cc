@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "attention/geometry.h"
-#include "memory/faiss_index.h"
-#include "memory/lexical_index.h"
-#include "memory/scan_index.h"
-#include "memory/summaries.h"
+#include "memory/index/ivf_index.h"
+#include "memory/index/lexical_index.h"
+#include "memory/index/scan_index.h"
+#include "memory/index/summaries.h"
 #include "tests/fuzz/fuzz_bytes.h"
 #include "tests/fuzz/mend.h"
 

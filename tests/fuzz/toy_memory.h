@@ -6,9 +6,9 @@
 #include <memory>
 #include <string>
 
-#include "memory/ingest.h"
-#include "memory/memory.h"
-#include "memory/recall_profile.h"
+#include "memory/core/memory.h"
+#include "memory/ingest/ingest.h"
+#include "memory/model/recall_profile.h"
 #include "store/mem_store.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"

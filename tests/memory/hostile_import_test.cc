@@ -9,8 +9,8 @@
 #include <functional>
 
 #include "memory/engine.h"
-#include "memory/record_keys.h"
-#include "memory/records.h"
+#include "memory/record/record_keys.h"
+#include "memory/record/records.h"
 #include "store/block_codec.h"
 #include "store/compress.h"
 #include "store/mem_store.h"

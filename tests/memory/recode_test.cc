@@ -2,8 +2,8 @@
 // blocks and to the archive's basis.
 #include <gtest/gtest.h>
 
-#include "memory/ingest.h"
-#include "memory/memory.h"
+#include "memory/core/memory.h"
+#include "memory/ingest/ingest.h"
 #include "store/mem_store.h"
 #include "tests/support/stores.h"
 #include "tests/support/tales.h"

@@ -8,8 +8,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "memory/ingest.h"
-#include "memory/memory.h"
+#include "memory/core/memory.h"
+#include "memory/ingest/ingest.h"
 #include "store/mem_store.h"
 #include "tests/support/stores.h"
 #include "tests/support/tales.h"
@@ -77,7 +77,7 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
   const StoreContents whole = Contents(*store);
   std::vector<std::string> keys;
   for (const auto& [key, value] : whole) {
-    // Summaries are not an index: tests/memory/faithful_test.cc.
+    // Summaries are not an index: tests/memory/answer/faithful_test.cc.
     if (key.first == static_cast<int>(Table::kIndex) && !key.second.ends_with('M'))
       keys.push_back(key.second);
   }

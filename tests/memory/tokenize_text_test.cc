@@ -8,7 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "memory/ingest.h"
+#include "memory/ingest/ingest.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 

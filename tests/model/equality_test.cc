@@ -18,8 +18,8 @@
 #include <filesystem>
 #include <iostream>
 
-#include "memory/second_look.h"
-#include "memory/working_set.h"
+#include "memory/attend/working_set.h"
+#include "memory/recall/query_likelihood.h"
 #include "model/model_catalog.h"
 #include "tests/model/tiny_models.h"
 

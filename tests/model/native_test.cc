@@ -1,7 +1,7 @@
 // The layers that stay with the engine: what the native cache's calls promise
-// (memory/language_model.h), on tiny gemma3, whose sliding window is 32 tokens. Every fact is about
-// logits, since they are all that a wrong window can spoil: a run with the call against the same
-// run without it.
+// (memory/model/language_model.h), on tiny gemma3, whose sliding window is 32 tokens. Every fact is
+// about logits, since they are all that a wrong window can spoil: a run with the call against the
+// same run without it.
 //
 // Saving and restoring copies bytes, so that runs which save at the same place must agree to the
 // bit. Shifting rotates 16-bit keys once more: one rounding of 2^-11 relative per key and, far from
@@ -12,7 +12,7 @@
 
 #include <iostream>
 
-#include "memory/working_set.h"
+#include "memory/attend/working_set.h"
 #include "tests/model/tiny_models.h"
 
 namespace longhold {

@@ -11,7 +11,7 @@
 #include <atomic>
 #include <set>
 
-#include "memory/working_set.h"
+#include "memory/attend/working_set.h"
 #include "tests/model/tiny_models.h"
 
 namespace longhold {

@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "service/engine_queue.h"
+#include "service/server/engine_queue.h"
 
 namespace longhold {
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <utility>
 
-#include "memory/memory.h"
+#include "memory/core/memory.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "memory/language_model.h"
+#include "memory/model/language_model.h"
 #include "tests/support/attention_driver.h"
 
 namespace longhold {

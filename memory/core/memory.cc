@@ -1,0 +1,724 @@
+#include "memory/core/memory.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "memory/record/record_keys.h"
+
+namespace longhold {
+namespace {
+
+constexpr size_t kChunkCache = 32;
+
+std::string Name(const BlockKey& key) {
+  return "block d=" + std::to_string(static_cast<uint32_t>(key.document)) +
+         " b=" + std::to_string(key.block);
+}
+
+DocumentId NextId(DocumentId id) { return DocumentId{static_cast<uint32_t>(id) + 1}; }
+
+// Of IEEE halves.
+bool AllFinite(std::span<const uint16_t> halves) {
+  constexpr uint16_t kExponent = 0x7c00;
+  bool finite = true;
+  for (const uint16_t half : halves) finite &= (half & kExponent) != kExponent;
+  return finite;
+}
+
+}  // namespace
+
+bool Memory::Exists(ColdStore& store) {
+  return store.Get(Table::kMeta, kManifestKey).status().code() != StatusCode::kNotFound;
+}
+
+Result<std::string> Memory::NameInside(ColdStore& store) {
+  LH_ASSIGN_OR_RETURN(const std::string bytes, store.Get(Table::kMeta, kManifestKey));
+  LH_ASSIGN_OR_RETURN(const Manifest manifest, DecodeManifest(bytes));
+  return manifest.name;
+}
+
+Result<std::unique_ptr<Memory>> Memory::Create(std::unique_ptr<ColdStore> store,
+                                               const std::string& name, const ModelInfo& model,
+                                               const RecallProfile& profile,
+                                               std::string_view codec) {
+  if (store->Get(Table::kMeta, kManifestKey).ok())
+    return AlreadyExists("memory " + name + ": exists already");
+  std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
+  Manifest& m = memory->manifest_;
+  m.name = name;
+  m.model_name = model.name;
+  m.model_architecture = model.architecture;
+  m.model_fingerprint = model.fingerprint;
+  m.layers = model.geometry.layers;
+  m.q_heads = model.geometry.q_heads;
+  m.kv_heads = model.geometry.kv_heads;
+  m.head_dim = model.geometry.head_dim;
+  LH_CHECK(IsCodecName(codec));
+  memory->codec_ = FindCodec(codec);
+  m.codec = std::string(codec);
+  m.profile = profile.name;
+  for (const RecallHead& head : profile.heads) {
+    m.scan_layers.push_back(head.layer);
+    m.scan_kv_heads.push_back(head.kv_head);
+  }
+  m.sink_tokens = profile.sink_tokens;
+  m.window_tokens = profile.window_tokens;
+  WriteBatch batch;
+  batch.Put(Table::kMeta, kManifestKey, Encode(m));
+  LH_RETURN_IF_ERROR(memory->Write(std::move(batch), Durability::kSynced));
+  return memory;
+}
+
+Result<std::unique_ptr<Memory>> Memory::Open(std::unique_ptr<ColdStore> store,
+                                             const std::string& name, const ModelInfo* model) {
+  std::unique_ptr<Memory> memory(new Memory(std::move(store), name));
+  LH_RETURN_IF_ERROR(memory->LoadRecords());
+  if (model != nullptr) LH_RETURN_IF_ERROR(memory->CheckModel(*model));
+  return memory;
+}
+
+Status Memory::CheckModel(const ModelInfo& model) const {
+  const Manifest& m = manifest_;
+  if (m.model_fingerprint != model.fingerprint) {
+    return FailedPrecondition("memory " + name_ + ": was written by model " + m.model_name + " (" +
+                              m.model_fingerprint + ") and cannot be read by model " + model.name +
+                              " (" + model.fingerprint +
+                              "); name the first one with --model, or ingest into another memory");
+  }
+  const KvGeometry& g = model.geometry;
+  if (m.layers == g.layers && m.q_heads == g.q_heads && m.kv_heads == g.kv_heads &&
+      m.head_dim == g.head_dim)
+    return OkStatus();
+  return DataLoss("memory " + name_ + ": its manifest names model " + m.model_name +
+                  ", but not that model's layers and heads: it is damaged, or a forged import; "
+                  "forget it");
+}
+
+Status Memory::Write(WriteBatch batch, Durability durability) {
+  uint64_t bytes = 0;
+  for (const WriteBatch::Change& change : batch.changes()) {
+    if (change.table != Table::kMeta && change.kind == WriteBatch::Change::Kind::kPut)
+      bytes += change.key.size() + change.value.size();
+  }
+  LH_RETURN_IF_ERROR(store_->Write(std::move(batch), durability));
+  written_bytes_ += bytes;
+  return OkStatus();
+}
+
+Status Memory::LoadRecords() {
+  LH_ASSIGN_OR_RETURN(opened_bytes_, store_->DiskBytes());
+  const Result<std::string> bytes = store_->Get(Table::kMeta, kManifestKey);
+  if (bytes.status().code() == StatusCode::kNotFound) {
+    return NotFound("memory " + name_ +
+                    ": not found; 'longhold list' shows the memories there are");
+  }
+  if (!bytes.ok()) return bytes.status();
+  Result<Manifest> manifest = DecodeManifest(*bytes);
+  if (!manifest.ok())
+    return Status(manifest.status().code(), "memory " + name_ + ": " + manifest.status().message());
+  manifest_ = *manifest;
+  codec_ = FindCodec(manifest_.codec);
+  if (!IsCodecName(manifest_.codec)) {
+    return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec +
+                              ", which this longhold lacks");
+  }
+  LoadBasis();
+  Status bad;
+  LH_RETURN_IF_ERROR(store_->Scan(
+      Table::kMeta, kDocumentPrefix, kDocumentEnd,
+      [&](std::string_view key, std::string_view value) {
+        Result<DocumentRecord> record = DecodeDocument(value);
+        // Ids are found by, and count up: one under another's key would be two documents.
+        if (record.ok() && (key != DocumentKey(record->id) ||
+                            static_cast<uint32_t>(record->id) >= manifest_.next_document)) {
+          record = DataLoss("document record: is another one's");
+        }
+        if (!record.ok()) {
+          bad = DataLoss("memory " + name_ + ": " + record.status().message());
+          return false;
+        }
+        documents_.push_back(*record);
+        return true;
+      }));
+  return bad;
+}
+
+const DocumentRecord* Memory::Find(std::string_view document_name) const {
+  const DocumentRecord* found = nullptr;
+  for (const DocumentRecord& d : documents_) {
+    if (d.HasName(document_name)) found = &d;
+  }
+  return found;
+}
+
+const DocumentRecord& Memory::Get(DocumentId id) const {
+  for (const DocumentRecord& d : documents_) {
+    if (d.id == id) return d;
+  }
+  LH_CHECK(false && "document id");
+  __builtin_unreachable();
+}
+
+BlockShape Memory::block_shape() const {
+  return {static_cast<uint32_t>(manifest_.layers.size()), manifest_.kv_heads * manifest_.head_dim};
+}
+
+uint64_t Memory::committed_tokens() const {
+  uint64_t tokens = 0;
+  for (const DocumentRecord& d : documents_) tokens += d.committed_tokens;
+  return tokens;
+}
+
+Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
+  const Result<std::string> bytes =
+      store_->Get(Table::kBlocks, NumberedKey(key.document, key.block));
+  if (!bytes.ok()) {
+    return DataLoss(
+        "memory " + name_ + ": " + Name(key) + ": " +
+        (bytes.status().code() == StatusCode::kNotFound ? "missing" : bytes.status().message()));
+  }
+  if (bytes_read != nullptr) *bytes_read += bytes->size();
+  Result<KvBlock> block = DecodeBlock(*bytes, block_shape(), archive_.get());
+  const auto damaged = [&](const std::string& why) {
+    return DataLoss("memory " + name_ + ": " + Name(key) + ": " + why);
+  };
+  if (!block.ok()) return damaged(block.status().message());
+  // The block that an unfinished ingest goes on from may hold more than is committed, never less.
+  const uint64_t begin = uint64_t{key.block} * kBlockTokens,
+                 committed = Get(key.document).committed_tokens;
+  if (block->tokens < std::min<uint64_t>(kBlockTokens, committed - std::min(begin, committed))) {
+    return damaged("holds " + std::to_string(block->tokens) + " tokens");
+  }
+  // One infinite key makes all of an answer's numbers none.
+  if (!AllFinite(block->data)) return damaged("holds a number that is not finite");
+  return block;
+}
+
+Result<std::shared_ptr<const TextChunk>> Memory::LoadChunk(DocumentId document, uint32_t chunk) {
+  const std::pair key(document, chunk);
+  for (const auto& [k, value] : chunks_) {
+    if (k == key) return value;
+  }
+  const auto where = [&] {
+    return "memory " + name_ + ": text chunk " + std::to_string(chunk) + " of " +
+           Get(document).name;
+  };
+  const Result<std::string> bytes = store_->Get(Table::kText, NumberedKey(document, chunk));
+  if (!bytes.ok()) return DataLoss(where() + ": " + bytes.status().message());
+  Result<TextChunk> decoded = DecodeTextChunk(*bytes);
+  if (!decoded.ok()) return DataLoss(where() + ": " + decoded.status().message());
+  const DocumentRecord& record = Get(document);
+  const uint64_t end =
+      chunk + 1 < record.chunk_tokens.size() ? record.chunk_tokens[chunk + 1] : record.tokens;
+  if (decoded->token_begin != record.chunk_tokens[chunk] ||
+      decoded->token_begin + decoded->tokens.size() != end) {
+    return DataLoss(where() + ": is another one's");
+  }
+  const auto unknown = [&](TokenId token) {
+    return token < 0 || static_cast<uint32_t>(token) >= vocabulary_->size();
+  };
+  if (vocabulary_ != nullptr &&
+      std::any_of(decoded->tokens.begin(), decoded->tokens.end(), unknown)) {
+    return DataLoss(where() + ": holds a token that the model does not have");
+  }
+  auto shared = std::make_shared<const TextChunk>(std::move(*decoded));
+  if (chunks_.size() >= kChunkCache) chunks_.erase(chunks_.begin());
+  chunks_.emplace_back(key, shared);
+  return shared;
+}
+
+Result<std::shared_ptr<const TextChunk>> Memory::ChunkOf(DocumentId document, uint64_t token) {
+  const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
+  const auto after = std::upper_bound(starts.begin(), starts.end(), token);
+  LH_CHECK(after != starts.begin());
+  return LoadChunk(document, static_cast<uint32_t>(after - starts.begin() - 1));
+}
+
+Result<std::vector<TokenId>> Memory::Tokens(DocumentId document, TokenSpan span) {
+  std::vector<TokenId> tokens;
+  for (uint64_t t = span.begin; t < span.end;) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
+    if (end <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    tokens.insert(tokens.end(),
+                  chunk->tokens.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
+                  chunk->tokens.begin() + static_cast<ptrdiff_t>(end - chunk->token_begin));
+    t = end;
+  }
+  return tokens;
+}
+
+Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
+  LH_CHECK(span.begin <= span.end && span.end <= Get(document).tokens);
+  TextPlace place;
+  bool first = true;
+  for (uint64_t t = span.begin; t < span.end;) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
+    if (end <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    size_t begin_byte = 0, end_byte = 0;
+    for (size_t i = 0; i < end - chunk->token_begin; ++i) {
+      if (i < t - chunk->token_begin) begin_byte += chunk->token_bytes[i];
+      end_byte += chunk->token_bytes[i];
+    }
+    const std::string_view text(chunk->text);
+    if (first) {
+      place.bytes = {chunk->byte_begin + begin_byte, chunk->byte_begin + begin_byte};
+      const auto lines =
+          std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(begin_byte), '\n');
+      place.line_begin = chunk->line_begin + static_cast<uint64_t>(lines) + 1;
+      first = false;
+    }
+    place.text += text.substr(begin_byte, end_byte - begin_byte);
+    place.bytes.end = chunk->byte_begin + end_byte;
+    t = end;
+  }
+  // A final newline belongs to the line it ends.
+  const size_t counted = place.text.size() - (place.text.ends_with('\n') ? 1 : 0);
+  place.line_end =
+      place.line_begin +
+      static_cast<uint64_t>(std::count(place.text.begin(),
+                                       place.text.begin() + static_cast<ptrdiff_t>(counted), '\n'));
+  return place;
+}
+
+Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document,
+                                                       std::span<const uint64_t> bytes) {
+  std::vector<uint64_t> before;
+  uint64_t characters = 0;
+  const auto chunks = static_cast<uint32_t>(Get(document).chunk_tokens.size());
+  for (uint32_t c = 0; c < chunks && before.size() < bytes.size(); ++c) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(document, c));
+    const std::string_view text(chunk->text);
+    while (before.size() < bytes.size() && bytes[before.size()] < chunk->byte_begin + text.size()) {
+      before.push_back(characters +
+                       CountCharacters(text.substr(0, bytes[before.size()] - chunk->byte_begin)));
+    }
+    characters += CountCharacters(text);
+  }
+  before.resize(bytes.size(), characters);
+  return before;
+}
+
+Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max) {
+  const DocumentRecord& record = Get(document);
+  // Whether a line starts at token t, that is, whether the token before it ends with a newline.
+  const auto line_starts = [&](uint64_t t) -> Result<bool> {
+    if (t == 0 || t >= record.tokens) return true;
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t - 1));
+    size_t byte = 0;
+    for (size_t i = 0; i <= t - 1 - chunk->token_begin; ++i) byte += chunk->token_bytes[i];
+    return byte > 0 && chunk->text[byte - 1] == '\n';
+  };
+  TokenSpan grown = span;
+  for (uint32_t i = 0; i <= tokens_max && i <= span.begin; ++i) {
+    const Result<bool> starts = line_starts(span.begin - i);
+    if (!starts.ok()) break;
+    if (*starts) {
+      grown.begin = span.begin - i;
+      break;
+    }
+  }
+  for (uint64_t t = span.end; t <= record.tokens && t - span.end <= tokens_max; ++t) {
+    const Result<bool> starts = line_starts(t);
+    if (!starts.ok()) break;
+    if (*starts) {
+      grown.end = t;
+      break;
+    }
+  }
+  return grown;
+}
+
+namespace {
+
+// What ends with a token, the strongest of it; see Memory::SentenceAt.
+using Breaks = uint8_t;
+constexpr Breaks kItemBreak = 1, kObjectBreak = 2, kSentenceBreak = 3;
+// An end that falls into a word moves by so many tokens at most.
+constexpr size_t kWordTokensMax = 48;  // a UUID can take 36
+
+// The length of what stands at `at` if it ends a sentence in another script, whatever follows; else
+// 0.
+size_t WideMark(std::string_view text, size_t at) {
+  // Ideographic and full-width marks, the danda and double danda, Arabic and Urdu marks.
+  for (const std::string_view mark :
+       {"\u3002", "\uff01", "\uff1f", "\u0964", "\u0965", "\u061f", "\u06d4"}) {
+    if (text.substr(at).starts_with(mark)) return mark.size();
+  }
+  return 0;
+}
+
+// [tokens], by their texts.
+std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
+  std::string text;
+  std::vector<size_t> token_of;  // [bytes]
+  for (size_t i = 0; i < texts.size(); ++i) {
+    text += texts[i];
+    token_of.resize(text.size(), i);
+  }
+  std::vector<Breaks> breaks(texts.size(), 0);
+  const auto closed = [&](size_t byte) {  // past what closes quotes and brackets
+    for (;;) {
+      size_t length =
+          byte < text.size() && std::string_view("\"')]").find(text[byte]) != std::string_view::npos
+              ? 1
+              : 0;
+      for (const std::string_view closer :
+           {"\u201d", "\u2019", "\u00bb", "\u300d", "\u300f", "\uff09"}) {
+        if (std::string_view(text).substr(byte).starts_with(closer)) length = closer.size();
+      }
+      if (length == 0) return byte;
+      byte += length;
+    }
+  };
+  const auto is = [&](size_t byte, std::string_view any) {
+    return any.find(text[byte]) != std::string_view::npos;
+  };
+  for (size_t i = 0; i < text.size(); ++i) {
+    size_t past = i + 1;
+    Breaks level = 0;
+    if (text[i] == '\n') {
+      level = kSentenceBreak;
+    } else if (is(i, ".!?")) {
+      past = closed(i + 1);
+      if (past == text.size() || is(past, " \t\n\r")) level = kSentenceBreak;
+    } else if (const size_t wide = WideMark(text, i); wide > 0) {
+      past = closed(i + wide);
+      level = kSentenceBreak;
+    } else if (i > 0 && is(i, ",;")) {
+      if (is(i - 1, "}]"))
+        level = kObjectBreak;
+      else if (is(i - 1, "\"'") ||
+               (text[i] == ';' && (text[i - 1] == ')' || past == text.size() || !is(past, " \t"))))
+        level = kItemBreak;
+    }
+    Breaks& here = breaks[token_of[past - 1]];
+    here = std::max(here, level);
+  }
+  return breaks;
+}
+
+}  // namespace
+
+Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
+  uint64_t begin = at - std::min<uint64_t>(at, tokens_max),
+           end = std::min(at + 1 + tokens_max, Get(document).tokens);
+  const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
+  std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
+  for (uint64_t t = begin; t < end;) {
+    const Result<std::shared_ptr<const TextChunk>> loaded = ChunkOf(document, t);
+    if (!loaded.ok()) {
+      const auto next = std::upper_bound(starts.begin(), starts.end(), t);
+      const bool before = next != starts.end() && *next <= at;
+      if (loaded.status().code() != StatusCode::kDataLoss || (!before && t <= at))
+        return loaded.status();
+      if (!before) {
+        end = t;
+        break;
+      }
+      t = begin = *next;
+      texts.clear();
+      continue;
+    }
+    const std::shared_ptr<const TextChunk>& chunk = *loaded;
+    const uint64_t last = std::min(end, chunk->token_begin + chunk->tokens.size());
+    if (last <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    size_t byte = 0;
+    for (uint64_t i = chunk->token_begin; i < last; ++i) {
+      const size_t bytes = chunk->token_bytes[i - chunk->token_begin];
+      if (i >= t) texts.push_back(chunk->text.substr(byte, bytes));
+      byte += bytes;
+    }
+    t = last;
+  }
+  const std::vector<Breaks> ends = BreaksAfter(texts);
+  const size_t own = at - begin, size = texts.size();
+  const bool from_start = begin == 0, to_end = end == Get(document).tokens;
+  size_t first = 0, past = size;
+  for (const uint8_t level : {kSentenceBreak, kObjectBreak, kItemBreak}) {
+    first = own;
+    past = own;
+    while (first > 0 && ends[first - 1] < level) --first;
+    while (past < size && ends[past] < level) ++past;
+    if ((first > 0 || from_start) && (past < size || to_end))
+      return TokenSpan{begin + first, std::min(begin + past + 1, end)};
+  }
+  // None within reach: as far as it goes, and between words.
+  first = own;
+  past = own;
+  while (first > 0 && ends[first - 1] < kSentenceBreak) --first;
+  while (past < size && ends[past] < kSentenceBreak) ++past;
+  past = std::min(past + 1, size);
+  const auto begins_word = [&](size_t i) {
+    return texts[i].starts_with(' ') || texts[i - 1].ends_with(' ');
+  };
+  if (first == 0 && !from_start) {
+    for (size_t i = 1; i <= own && i <= kWordTokensMax; ++i) {
+      if (begins_word(i)) {
+        first = i;
+        break;
+      }
+    }
+  }
+  if (past == size && !to_end && ends[size - 1] < kSentenceBreak) {
+    for (size_t i = size - 1; i > own && size - i <= kWordTokensMax; --i) {
+      if (begins_word(i)) {
+        past = i;
+        break;
+      }
+    }
+  }
+  return TokenSpan{begin + first, begin + past};
+}
+
+Result<DocumentId> Memory::AddDocument(DocumentRecord record,
+                                       const std::vector<TextChunk>& chunks) {
+  record.id = DocumentId{manifest_.next_document};
+  record.committed_tokens = 0;
+  record.chunk_tokens.clear();
+  WriteBatch batch;
+  for (const TextChunk& chunk : chunks) {
+    batch.Put(Table::kText,
+              NumberedKey(record.id, static_cast<uint32_t>(record.chunk_tokens.size())),
+              Encode(chunk));
+    record.chunk_tokens.push_back(chunk.token_begin);
+  }
+  batch.Put(Table::kMeta, DocumentKey(record.id), Encode(record));
+  Manifest manifest = manifest_;
+  ++manifest.next_document;
+  batch.Put(Table::kMeta, kManifestKey, Encode(manifest));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
+  manifest_ = manifest;
+  documents_.push_back(record);
+  return record.id;
+}
+
+Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks,
+                         const ParallelFor& parallel) {
+  std::vector<std::string> values(blocks.size());
+  parallel(blocks.size(), [&](size_t i) {
+    LH_CHECK(blocks[i].shape == block_shape());
+    const bool sink = (uint64_t{first} + i) * kBlockTokens < manifest_.sink_tokens;
+    values[i] = (sink ? ExactCodec() : codec()).Encode(blocks[i]);
+  });
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    WriteBatch batch;
+    batch.Put(Table::kBlocks, NumberedKey(document, first + static_cast<uint32_t>(i)),
+              std::move(values[i]));
+    LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
+  }
+  return OkStatus();
+}
+
+Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
+                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume,
+                      const DocumentId* retire, const SummarySegment* summaries) {
+  DocumentRecord record = Get(document);
+  // The last commit was in the middle of this segment: an ingest that was stopped goes on.
+  const bool grows = record.committed_tokens % kCommitTokens != 0;
+  LH_CHECK(tokens > record.committed_tokens && tokens <= record.tokens);
+  const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
+  record.committed_tokens = tokens;
+  WriteBatch batch;
+  if (scan != nullptr)
+    batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation),
+              scan->Encode());
+  batch.Put(Table::kIndex, LexicalKey(document, segment), lexical->Encode());
+  if (summaries != nullptr)
+    batch.Put(Table::kIndex, SummariesKey(document, segment), summaries->Encode());
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  if (resume != nullptr) {
+    batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
+  } else {
+    batch.Delete(Table::kMeta, ResumeKey(document));
+  }
+  if (retire != nullptr) AppendForget(*retire, record.name, &batch);
+  // The last commit of a document also survives the machine; those before it, the process.
+  LH_RETURN_IF_ERROR(
+      Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
+  for (DocumentRecord& d : documents_) {
+    if (d.id == document) d = record;
+  }
+  if (retire != nullptr) ForgetInRam(*retire, record.name);
+  if (!indexes_loaded_) return OkStatus();
+  if (grows) {
+    // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they
+    // are read again.
+    relevance_ = FaissIndex(faiss_search_);
+    lexical_ = LexicalIndex();
+    indexes_loaded_ = false;
+    return LoadIndexes();
+  }
+  if (scan != nullptr) LH_RETURN_IF_ERROR(relevance_.Add(std::move(scan)));
+  return lexical_.Add(std::move(lexical));
+}
+
+Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
+  const Result<std::string> bytes = store_->Get(Table::kMeta, ResumeKey(document));
+  Result<ResumeRecord> resume = bytes.ok() ? DecodeResume(*bytes) : bytes.status();
+  if (resume.ok()) return resume;
+  const std::string what = "memory " + name_ + ": resume state of " + Get(document).name + ": ";
+  if (resume.status().code() == StatusCode::kNotFound) return NotFound(what + "missing");
+  return DataLoss(what + resume.status().message() + "; forget and ingest the document again");
+}
+
+Status Memory::Restart(DocumentId document) {
+  DocumentRecord record = Get(document);
+  LH_CHECK(!record.complete());
+  record.committed_tokens = 0;
+  WriteBatch batch;
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  batch.Delete(Table::kMeta, ResumeKey(document));
+  for (const Table table : {Table::kIndex, Table::kBlocks})
+    batch.DeleteRange(table, NumberedKey(document, 0), NumberedKey(NextId(document), 0));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
+  for (DocumentRecord& d : documents_) {
+    if (d.id == document) d = record;
+  }
+  lexical_.Remove(document);
+  relevance_.Remove(document);
+  return OkStatus();
+}
+
+namespace {
+
+// Takes `name` off a record. False: it was the only one.
+bool DropName(DocumentRecord* record, const std::string& name) {
+  if (record->name != name) {
+    std::erase(record->aliases, name);
+    return true;
+  }
+  if (record->aliases.empty()) return false;
+  record->name = record->aliases.front();
+  record->aliases.erase(record->aliases.begin());
+  return true;
+}
+
+}  // namespace
+
+void Memory::AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const {
+  DocumentRecord record = Get(document);
+  if (DropName(&record, name)) {
+    batch->Put(Table::kMeta, DocumentKey(document), Encode(record));
+    return;
+  }
+  batch->Delete(Table::kMeta, DocumentKey(document));
+  batch->Delete(Table::kMeta, ResumeKey(document));
+  const std::string begin = NumberedKey(document, 0);
+  const std::string end = NumberedKey(NextId(document), 0);
+  for (Table table : {Table::kText, Table::kIndex, Table::kBlocks})
+    batch->DeleteRange(table, begin, end);
+}
+
+void Memory::ForgetInRam(DocumentId document, const std::string& name) {
+  const auto at = std::find_if(documents_.begin(), documents_.end(),
+                               [&](const DocumentRecord& d) { return d.id == document; });
+  LH_CHECK(at != documents_.end());
+  if (DropName(&*at, name)) return;
+  documents_.erase(at);
+  std::erase_if(chunks_, [&](const auto& c) { return c.first.first == document; });
+  lexical_.Remove(document);
+  relevance_.Remove(document);
+}
+
+Status Memory::Forget(DocumentId document, const std::string& name) {
+  WriteBatch batch;
+  AppendForget(document, name, &batch);
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
+  ForgetInRam(document, name);
+  return OkStatus();
+}
+
+Status Memory::AddName(DocumentId document, const std::string& name) {
+  DocumentRecord record = Get(document);
+  LH_CHECK(record.complete());
+  WriteBatch batch;
+  std::vector<DocumentId> others;
+  for (const DocumentRecord& d : documents_) {
+    if (d.id == document || !d.HasName(name)) continue;
+    others.push_back(d.id);
+    AppendForget(d.id, name, &batch);
+  }
+  if (record.HasName(name) && others.empty()) return OkStatus();
+  if (!record.HasName(name)) record.aliases.push_back(name);
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
+  for (const DocumentId other : others) ForgetInRam(other, name);
+  for (DocumentRecord& d : documents_) {
+    if (d.id == document) d = record;
+  }
+  return OkStatus();
+}
+
+Status Memory::PutManifest(Manifest next) {
+  WriteBatch batch;
+  batch.Put(Table::kMeta, kManifestKey, Encode(next));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
+  manifest_ = std::move(next);
+  return OkStatus();
+}
+
+Status Memory::Rename(const std::string& name) {
+  Manifest next = manifest_;
+  next.name = name;
+  LH_RETURN_IF_ERROR(PutManifest(std::move(next)));
+  name_ = name;
+  return OkStatus();
+}
+
+Status Memory::Verify() {
+  // What is in RAM proves nothing: everything is read from the store, indexes into others that go
+  // away.
+  chunks_.clear();
+  const auto damaged = [&](const Status& status) {
+    return DataLoss("memory " + name_ + ": " + status.message());
+  };
+  const auto read = [&](const std::string& key) { return store_->Get(Table::kMeta, key); };
+  const Result<std::string> manifest = read(kManifestKey);
+  if (!manifest.ok()) return damaged(manifest.status());
+  if (const Result<Manifest> m = DecodeManifest(*manifest); !m.ok()) return damaged(m.status());
+  if (const Status basis = ReadBasis().status();
+      !basis.ok() && basis.code() != StatusCode::kNotFound)
+    return damaged(basis);
+  // One block at a time, as numbers and once more while it is decoded.
+  LH_ASSIGN_OR_RETURN(
+      const MemoryReservation reading,
+      ReserveFor(2 * block_shape().Numbers() * sizeof(uint16_t), "reading a block"));
+  for (const DocumentRecord& d : documents_) {
+    const Result<std::string> record = read(DocumentKey(d.id));
+    if (!record.ok()) return damaged(record.status());
+    if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok())
+      return damaged(r.status());
+    if (!d.complete() && d.committed_tokens > 0) {
+      // Without one the ingest begins anew.
+      if (const Status resume = LoadResume(d.id).status();
+          !resume.ok() && resume.code() != StatusCode::kNotFound)
+        return resume;
+    }
+    LH_RETURN_IF_ERROR(VerifySegments(d));
+    uint64_t bytes = 0, tokens = 0;
+    for (uint32_t c = 0; c < d.chunk_tokens.size(); ++c) {
+      LH_ASSIGN_OR_RETURN(const auto chunk, LoadChunk(d.id, c));
+      if (chunk->token_begin != tokens || chunk->byte_begin != bytes) {
+        return DataLoss("memory " + name_ + ": text chunk " + std::to_string(c) + " of " + d.name +
+                        " is out of place");
+      }
+      bytes += chunk->text.size();
+      tokens += chunk->tokens.size();
+    }
+    if (bytes != d.bytes || tokens != d.tokens)
+      return DataLoss("memory " + name_ + ": text of " + d.name + " is incomplete");
+    const uint32_t blocks =
+        static_cast<uint32_t>((d.committed_tokens + kBlockTokens - 1) / kBlockTokens);
+    for (uint32_t b = 0; b < blocks; ++b) {
+      LH_RETURN_IF_ERROR(LoadBlock({d.id, b}).status());
+    }
+  }
+  return OkStatus();
+}
+
+}  // namespace longhold

@@ -1,0 +1,1054 @@
+#include "memory/index/lexical_index.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "base/hash.h"
+#include "memory/index/segment_bytes.h"
+#include "memory/text/english_irregular.h"
+
+namespace longhold {
+namespace {
+
+// ---- Words
+// -------------------------------------------------------------------------------------------------
+
+constexpr size_t kWordBytesMax = 64;
+
+// What a code point does to the word before it.
+enum class Letter : uint8_t {
+  kBreak,   // ends it
+  kSkip,    // nothing: a combining mark
+  kLower,   // continues it, as any letter without upper case does
+  kUpper,   // continues it, but not after a lower-case letter
+  kDigit,   // continues digits
+  kSingle,  // is a word of its own
+};
+
+struct Folded {
+  Letter letter = Letter::kBreak;
+  uint32_t code = 0;  // in lower case, without accent
+};
+
+// Base letters of U+00C0 to U+017F; a blank where there is none.
+constexpr std::string_view kLatinBase =
+    "aaaaaaaceeeeiiiidnooooo ouuuuyts"
+    "aaaaaaaceeeeiiiidnooooo ouuuuyty"
+    "aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiiiiijj"
+    "kkkllllllllllnnnnnnnnnoooooooorrrrrrsssssssstttttt"
+    "uuuuuuuuuuuuwwyyyzzzzzzs";
+static_assert(kLatinBase.size() == 0x180 - 0xC0);
+
+uint32_t FoldGreekCyrillicArmenian(uint32_t c) {
+  switch (c) {
+    case 0x386:
+    case 0x3AC: return 0x3B1;
+    case 0x388:
+    case 0x3AD: return 0x3B5;
+    case 0x389:
+    case 0x3AE: return 0x3B7;
+    case 0x38A:
+    case 0x3AF:
+    case 0x3AA:
+    case 0x3CA:
+    case 0x390: return 0x3B9;
+    case 0x38C:
+    case 0x3CC: return 0x3BF;
+    case 0x38E:
+    case 0x3CD:
+    case 0x3AB:
+    case 0x3CB:
+    case 0x3B0: return 0x3C5;
+    case 0x38F:
+    case 0x3CE: return 0x3C9;
+    case 0x3C2: return 0x3C3;  // final sigma
+    case 0x401:
+    case 0x451: return 0x435;  // yo, often written as ye
+    default: break;
+  }
+  if ((c >= 0x391 && c <= 0x3A9) || (c >= 0x410 && c <= 0x42F)) return c + 32;
+  if (c >= 0x400 && c <= 0x40F) return c + 80;
+  if ((c >= 0x460 && c <= 0x481) || (c >= 0x48A && c <= 0x4BF) || (c >= 0x4D0 && c <= 0x52F))
+    return c | 1;
+  if (c >= 0x531 && c <= 0x556) return c + 48;
+  return c;
+}
+
+Folded Fold(uint32_t c) {
+  if (c >= 0xFF01 && c <= 0xFF5E) c -= 0xFEE0;  // full-width forms of ASCII
+  if (c < 0x80) {
+    if (c >= 'a' && c <= 'z') return {Letter::kLower, c};
+    if (c >= 'A' && c <= 'Z') return {Letter::kUpper, c + ('a' - 'A')};
+    if (c >= '0' && c <= '9') return {Letter::kDigit, c};
+    return {};
+  }
+  if (c < 0xC0) return c == 0xAD ? Folded{Letter::kSkip, c} : Folded{};  // soft hyphen
+  if (c < 0x180) {
+    const char base = kLatinBase[c - 0xC0];
+    return base == ' ' ? Folded{} : Folded{Letter::kLower, static_cast<uint32_t>(base)};
+  }
+  if (c >= 0x300 && c <= 0x36F) return {Letter::kSkip, c};
+  if (c >= 0x370 && c < 0x590) return {Letter::kLower, FoldGreekCyrillicArmenian(c)};
+  const bool unspaced = (c >= 0xE00 && c <= 0xEFF) || (c >= 0x1000 && c <= 0x109F) ||
+                        (c >= 0x1780 && c <= 0x17FF) || (c >= 0x2E80 && c <= 0xA4CF) ||
+                        (c >= 0xAC00 && c <= 0xD7AF) || (c >= 0xF900 && c <= 0xFAFF) ||
+                        (c >= 0xFF66 && c <= 0xFFDC) || (c >= 0x1F000 && c <= 0x1FAFF) ||
+                        (c >= 0x20000 && c <= 0x3FFFF);
+  const bool cjk_punctuation =
+      (c >= 0x3000 && c <= 0x3004) || (c >= 0x3008 && c <= 0x3020) || c == 0x3030 || c == 0x30FB;
+  if (cjk_punctuation) return {};
+  if (unspaced) return {Letter::kSingle, c};
+  if (c >= 0xFE00 && c <= 0xFE0F) return {Letter::kSkip, c};  // variation selectors
+  // joiners within a word
+  if (c == 0x200C || c == 0x200D || c == 0x2060) return {Letter::kSkip, c};
+  if ((c >= 0x2000 && c < 0x2C00) || (c >= 0xE000 && c <= 0xF8FF) || c >= 0xFE10) {
+    return c >= 0x10000 && c < 0x1F000 ? Folded{Letter::kLower, c} : Folded{};
+  }
+  return {Letter::kLower, c};
+}
+
+void AppendUtf8(uint32_t c, std::string& out) {
+  if (c < 0x80) {
+    out += static_cast<char>(c);
+    return;
+  }
+  if (c >= 0x10000) out += static_cast<char>(0xF0 | (c >> 18));
+  if (c >= 0x800)
+    out += static_cast<char>(c >= 0x10000 ? 0x80 | ((c >> 12) & 63) : 0xE0 | (c >> 12));
+  out += static_cast<char>(c >= 0x800 ? 0x80 | ((c >> 6) & 63) : 0xC0 | (c >> 6));
+  out += static_cast<char>(0x80 | (c & 63));
+}
+
+bool EndsWith(std::string_view word, std::string_view ending) { return word.ends_with(ending); }
+
+// Whether `word` has a vowel, so that it may stand without its ending ("being" loses -ing, "string"
+// keeps it).
+bool HasVowel(std::string_view word) {
+  return word.find_first_of("aeiouy") != std::string_view::npos;
+}
+
+bool IsVowel(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
+
+// A light English stemmer: irregular forms, then endings that change number, tense or degree,
+// nothing that changes the kind of word. Light on purpose: a wrong merge costs a rare name its
+// weight, a missed one costs little. Words of other scripts stay as they are.
+std::string_view Stem(std::string& word) {
+  const bool letters =
+      std::all_of(word.begin(), word.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+  if (!letters) return word;
+  if (const std::string_view base = EnglishBaseForm(word); !base.empty()) word = base;
+  if (word.size() < 3) return word;
+  if (EndsWith(word, "ies") || EndsWith(word, "ied")) {
+    word.resize(word.size() - (word.size() == 4 ? 1 : 2));  // "ties" are of "tie", "flies" of "fly"
+  } else if (EndsWith(word, "sses")) {
+    word.resize(word.size() - 2);
+  } else if (word.size() > 3 && EndsWith(word, "s") && !EndsWith(word, "ss") &&
+             !EndsWith(word, "us") && !EndsWith(word, "is")) {
+    word.pop_back();
+  }
+  const size_t size = word.size();
+  size_t cut = 0;
+  if (EndsWith(word, "ing") && size >= 6) {
+    cut = 3;
+  } else if (EndsWith(word, "ed") && !EndsWith(word, "eed") && size >= 5) {
+    cut = 2;
+  } else if ((EndsWith(word, "eth") || EndsWith(word, "est")) && size >= 7) {
+    cut = 3;
+  } else if (EndsWith(word, "ly") && size >= 6) {
+    cut = 2;
+  }
+  if (cut > 0 && HasVowel(std::string_view(word).substr(0, size - cut))) {
+    word.resize(size - cut);
+    const char last = word.back();
+    // "running" is of "run", but "adding" of "add" and "agreeing" of "agree".
+    const bool doubled = word.size() >= 4 && word[word.size() - 2] == last && !IsVowel(last);
+    if (doubled && last != 'l' && last != 's' && last != 'z') word.pop_back();
+  }
+  if (word.size() > 3 && word.back() == 'e') word.pop_back();
+  // "day" too, or "days" would be another word
+  if (word.size() > 2 && word.back() == 'y') word.back() = 'i';
+  return word;
+}
+
+uint32_t WordId(std::string& word) {
+  const uint64_t form = Hash64(word);
+  const uint64_t stem = Hash64(Stem(word));
+  return static_cast<uint32_t>(stem >> 38 << 6) | static_cast<uint32_t>(form & 63);
+}
+
+// Stems of words that say how a sentence is built rather than what it is about. Their frequency in
+// the memory alone is no guide: "what" and "did" are rare in a narrative, and frequent in questions
+// about it. Halving beats dropping (a phrase like "pillar of salt" keeps its link) and beats
+// trusting the frequency: 31 against 29 of 37 questions in the first four.
+const std::vector<uint32_t>& FunctionStems() {
+  static const std::vector<uint32_t> stems = [] {
+    std::vector<uint32_t> out;
+    for (const char* word :
+         {"the",  "a",     "an",    "of",   "and",   "or",     "in",    "on",    "at",   "to",
+          "for",  "from",  "by",    "with", "as",    "is",     "are",   "was",   "were", "be",
+          "been", "did",   "do",    "does", "done",  "has",    "have",  "had",   "what", "which",
+          "who",  "whom",  "whose", "when", "where", "why",    "how",   "many",  "much", "that",
+          "this", "these", "those", "it",   "its",   "he",     "his",   "him",   "she",  "her",
+          "they", "them",  "their", "i",    "you",   "your",   "my",    "we",    "our",  "us",
+          "me",   "not",   "no",    "if",   "then",  "so",     "but",   "there", "into", "out",
+          "up",   "will",  "would", "can",  "could", "should", "shall", "may"}) {
+      std::string copy = word;
+      out.push_back(WordId(copy) >> 6);
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }();
+  return stems;
+}
+
+// Puts code points together into words.
+class WordBuilder {
+ public:
+  explicit WordBuilder(std::vector<LexicalWord>& out) : out_(out) {}
+
+  // A code point that stands in tokens [begin, end).
+  void Put(uint32_t code, uint32_t begin, uint32_t end) {
+    const Folded folded = Fold(code);
+    if (folded.letter == Letter::kSkip) {
+      if (!text_.empty()) end_ = end;
+      return;
+    }
+    const bool digit = folded.letter == Letter::kDigit;
+    if (folded.letter == Letter::kBreak || folded.letter == Letter::kSingle ||
+        digit != (last_ == Letter::kDigit) ||
+        (folded.letter == Letter::kUpper && last_ == Letter::kLower) ||
+        text_.size() >= kWordBytesMax) {
+      Flush();
+    }
+    if (folded.letter == Letter::kBreak) return;
+    if (text_.empty()) begin_ = begin;
+    end_ = end;
+    AppendUtf8(folded.code, text_);
+    last_ = folded.letter;
+    if (folded.letter == Letter::kSingle) Flush();
+  }
+
+  void Flush() {
+    if (text_.empty()) return;
+    out_.push_back({.id = WordId(text_), .begin = begin_, .end = end_});
+    text_.clear();
+  }
+
+ private:
+  std::vector<LexicalWord>& out_;
+  std::string text_;
+  uint32_t begin_ = 0;
+  uint32_t end_ = 0;
+  Letter last_ = Letter::kBreak;
+};
+
+}  // namespace
+
+bool IsFunctionWord(uint32_t stem) {
+  return std::binary_search(FunctionStems().begin(), FunctionStems().end(), stem);
+}
+
+LexicalVocabulary::LexicalVocabulary(std::vector<std::string> pieces)
+    : pieces_(std::move(pieces)) {}
+
+std::vector<LexicalWord> LexicalVocabulary::Words(std::span<const TokenId> tokens) const {
+  std::vector<LexicalWord> words;
+  words.reserve(tokens.size());
+  WordBuilder builder(words);
+  uint32_t code = 0;        // the character under way,
+  uint32_t code_begin = 0;  // the token it began in,
+  int missing = 0;          // and how many of its bytes are yet to come
+  for (uint32_t t = 0; t < tokens.size(); ++t) {
+    const TokenId id = tokens[t];
+    if (id < 0 || static_cast<size_t>(id) >= pieces_.size() || pieces_[id].empty()) {
+      builder.Flush();
+      missing = 0;
+      continue;
+    }
+    for (const char c : pieces_[id]) {
+      const auto byte = static_cast<uint8_t>(c);
+      if (missing > 0 && (byte & 0xC0) == 0x80) {
+        code = code << 6 | (byte & 63);
+        if (--missing == 0) builder.Put(code, code_begin, t + 1);
+        continue;
+      }
+      missing = 0;
+      if (byte < 0x80) {
+        builder.Put(byte, t, t + 1);
+      } else if (byte >= 0xC2 && byte < 0xF5) {
+        missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : 1;
+        code = byte & (0x3F >> missing);
+        code_begin = t;
+      }
+    }
+  }
+  builder.Flush();
+  return words;
+}
+
+// ---- Segments
+// -------------------------------------------------------------------------------------------------
+
+LexicalSegment LexicalSegment::Build(const LexicalVocabulary& vocabulary, DocumentId document,
+                                     uint64_t token_begin, std::span<const TokenId> preceding,
+                                     std::span<const TokenId> tokens) {
+  LH_CHECK(token_begin % kBlockTokens == 0);
+  LH_CHECK(!tokens.empty() && tokens.size() <= kLexicalSegmentTokensMax);
+  LH_CHECK(preceding.size() <= token_begin);
+  std::vector<TokenId> all(preceding.begin(), preceding.end());
+  all.insert(all.end(), tokens.begin(), tokens.end());
+
+  LexicalSegment segment{.document = document, .token_begin = token_begin};
+  segment.token_count = static_cast<uint32_t>(tokens.size());
+  const auto edge = static_cast<uint32_t>(preceding.size());
+  for (const LexicalWord& word : vocabulary.Words(all)) {
+    if (word.end <= edge) continue;
+    if (word.begin < edge) segment.continues = true;
+    const uint32_t begin = std::max(word.begin, edge);
+    segment.words.push_back(word.id);
+    segment.begins.push_back(static_cast<uint16_t>(begin - edge));
+    segment.lengths.push_back(static_cast<uint8_t>(std::min<uint32_t>(word.end - begin, 255)));
+  }
+  return segment;
+}
+
+namespace {
+
+constexpr char kMagic[4] = {'L', 'H', 'L', 'X'};
+constexpr uint32_t kFormatVersion = 1;
+
+// docs/formats/index.md. Every machine we build for is little-endian.
+struct SegmentHeader {
+  char magic[4];
+  uint32_t version;
+  uint32_t rules;
+  uint32_t document;
+  uint64_t token_begin;
+  uint32_t token_count;
+  uint32_t continues;  // 0 or 1
+  uint32_t word_count;
+  uint32_t reserved;  // 0
+};
+static_assert(sizeof(SegmentHeader) == 40);
+
+template <typename T>
+void AppendBytes(std::string& out, const std::vector<T>& values) {
+  out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+}
+
+template <typename T>
+const char* TakeBytes(const char* in, size_t count, std::vector<T>& values) {
+  values.resize(count);
+  if (count > 0) std::memcpy(values.data(), in, count * sizeof(T));
+  return in + count * sizeof(T);
+}
+
+// What every reader of a segment relies on; null when it holds, else what is wrong.
+const char* SegmentFault(const LexicalSegment& s) {
+  if (s.token_begin % kBlockTokens != 0) return "token_begin is not a multiple of 64";
+  if (s.token_begin / kBlockTokens > UINT32_MAX - kLexicalSegmentTokensMax)
+    return "token_begin is out of range";
+  if (s.token_count == 0 || s.token_count > kLexicalSegmentTokensMax)
+    return "token_count is out of range";
+  if (s.begins.size() != s.words.size() || s.lengths.size() != s.words.size())
+    return "array sizes differ";
+  uint32_t begin = 0;
+  for (size_t w = 0; w < s.words.size(); ++w) {
+    if (s.begins[w] < begin) return "words are out of order";
+    begin = s.begins[w];
+    if (s.lengths[w] == 0 || begin + s.lengths[w] > s.token_count)
+      return "a word leaves the segment";
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string LexicalSegment::Encode() const {
+  SegmentHeader header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kFormatVersion;
+  header.rules = kLexicalRules;
+  header.document = static_cast<uint32_t>(document);
+  header.token_begin = token_begin;
+  header.token_count = token_count;
+  header.continues = continues ? 1 : 0;
+  header.word_count = static_cast<uint32_t>(words.size());
+  std::string out;
+  out.reserve(sizeof header + words.size() * 7 + 8);
+  out.append(reinterpret_cast<const char*>(&header), sizeof header);
+  AppendBytes(out, words);
+  AppendBytes(out, begins);
+  AppendBytes(out, lengths);
+  AppendChecksum(&out);
+  return out;
+}
+
+Result<LexicalSegment> LexicalSegment::Decode(std::string_view bytes) {
+  const auto loss = [](std::string_view why) {
+    return DataLoss("decode lexical segment: " + std::string(why));
+  };
+  SegmentHeader header;
+  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lexical segment",
+                                                    "not a lexical segment", &header));
+  if (header.version != kFormatVersion || header.rules != kLexicalRules) {
+    return FailedPrecondition("decode lexical segment: format " + std::to_string(header.version) +
+                              " with word rules " + std::to_string(header.rules) +
+                              "; this version reads format " + std::to_string(kFormatVersion) +
+                              " with rules " + std::to_string(kLexicalRules) +
+                              ": rebuild the index from the document's tokens");
+  }
+  if (header.continues > 1 || header.reserved != 0) return loss("unknown flags");
+  if (body - sizeof header != uint64_t{header.word_count} * 7)
+    return loss("word count does not fit the size");
+
+  LexicalSegment segment{.document = DocumentId{header.document},
+                         .token_begin = header.token_begin};
+  segment.token_count = header.token_count;
+  segment.continues = header.continues == 1;
+  const char* in = bytes.data() + sizeof header;
+  in = TakeBytes(in, header.word_count, segment.words);
+  in = TakeBytes(in, header.word_count, segment.begins);
+  TakeBytes(in, header.word_count, segment.lengths);
+  if (const char* fault = SegmentFault(segment)) return loss(fault);
+  return segment;
+}
+
+// ---- Index
+// -------------------------------------------------------------------------------------------------
+
+Status LexicalIndex::Add(std::shared_ptr<const LexicalSegment> segment) {
+  LH_CHECK(segment != nullptr);
+  const auto refuse = [&](std::string_view why) {
+    return InvalidArgument(
+        "add lexical segment d=" + std::to_string(static_cast<uint32_t>(segment->document)) +
+        " t=" + std::to_string(segment->token_begin) + ": " + std::string(why));
+  };
+  if (const char* fault = SegmentFault(*segment)) return refuse(fault);
+  const auto key = [](const LexicalSegment& s) { return std::pair(s.document, s.token_begin); };
+  auto at = std::lower_bound(segments_.begin(), segments_.end(), key(*segment),
+                             [&](const auto& s, const auto& k) { return key(*s) < k; });
+  if (at != segments_.end() && key(**at) == key(*segment) &&
+      (*at)->token_count == segment->token_count) {
+    *at = std::move(segment);
+    return OkStatus();
+  }
+  if (at != segments_.end() && (*at)->document == segment->document &&
+      (*at)->token_begin < segment->token_end()) {
+    return refuse("overlaps the next segment");
+  }
+  if (at != segments_.begin()) {
+    const LexicalSegment& before = **std::prev(at);
+    if (before.document == segment->document && before.token_end() > segment->token_begin) {
+      return refuse("overlaps the segment before");
+    }
+  }
+  if (may_hold_.empty()) may_hold_.resize(kMayHoldBits);
+  for (const uint32_t word : segment->words) may_hold_[(word >> 6) % kMayHoldBits] = true;
+  token_count_ += segment->token_count;
+  block_count_ += (segment->token_count + kBlockTokens - 1) / kBlockTokens;
+  segments_.insert(at, std::move(segment));
+  return OkStatus();
+}
+
+void LexicalIndex::Remove(DocumentId document) {
+  std::erase_if(segments_, [&](const auto& s) {
+    if (s->document != document) return false;
+    token_count_ -= s->token_count;
+    block_count_ -= (s->token_count + kBlockTokens - 1) / kBlockTokens;
+    return true;
+  });
+}
+
+namespace {
+
+constexpr uint32_t kGramWordsMax = 4;
+constexpr uint32_t kHalfTokens = kBlockTokens / 2;
+// Block numbers left out between segments that do not touch: more than a straddling window and its
+// neighbourhood reach.
+constexpr uint32_t kGapBlocks = 2;
+constexpr double kFunctionWordFactor = 0.5;
+// The factors below were chosen on 37 questions and 800 paraphrased verses over 1.2M tokens; each
+// optimum is flat.
+constexpr double kPhraseFactor = 0.6;
+constexpr double kOtherFormFactor = 0.7;
+constexpr double kNeighbourFactor = 0.3;
+constexpr double kSaturation = 0.4;
+// What stands in more than half of the blocks tells them apart hardly at all, and takes most of the
+// time.
+constexpr uint32_t kCommonBlocksMin = 64;
+
+// A segment's place in the whole memory. Blocks and words are numbered through; numbers are left
+// out wherever two segments do not touch, so that neighbours and phrases never reach across.
+struct Placement {
+  uint32_t first_block = 0;
+  uint32_t first_word = 0;
+  uint32_t word_count = 0;  // without a last word that the next segment has whole
+};
+
+// A word of the memory whose stem the query has.
+struct Hit {
+  uint32_t word = 0;   // numbered through
+  uint32_t block = 0;  // numbered through
+  uint16_t term = 0;
+  uint8_t offset = 0;  // token within the block
+  uint8_t same_form = 0;
+};
+
+// An occurrence of one n-gram of the query.
+struct GramHit {
+  uint32_t block = 0;
+  uint16_t gram = 0;
+  uint8_t offset = 0;
+  uint8_t same_form = 0;
+};
+
+// A distinct sequence of stems in the query.
+struct Gram {
+  uint32_t first = 0;  // its first place in the query
+  uint32_t words = 0;
+  uint32_t block_count = 0;
+  double weight = 0;
+  double share = 1;  // of a related word's match
+  // of a related word: the gram of the query's word that it stands for
+  uint16_t of = UINT16_MAX;
+};
+
+// The query's distinct stems ("terms") and n-grams.
+struct QueryTerms {
+  std::vector<uint16_t> term_of;  // [query words]
+  std::vector<uint32_t> stems;    // [terms]
+  // [terms] bit f: the query has the form f
+  std::vector<uint64_t> forms;
+  // [terms] query words; none of a related word
+  std::vector<std::vector<uint32_t>> places;
+  // shorter before longer ones of the same place; then related words
+  std::vector<Gram> grams;
+  // [terms] of a related word, else UINT16_MAX
+  std::vector<uint16_t> related_gram;
+  size_t own_grams = 0;  // without the related words'
+  // [query words] gram of n words that begins here, n - 1
+  std::vector<std::array<uint16_t, kGramWordsMax>> gram_at;
+
+  QueryTerms(std::span<const LexicalWord> query, std::span<const RelatedWord> related) {
+    std::map<uint32_t, uint16_t> term_of_stem;
+    for (uint32_t i = 0; i < query.size(); ++i) {
+      const auto [it, added] =
+          term_of_stem.emplace(query[i].Stem(), static_cast<uint16_t>(stems.size()));
+      if (added) {
+        stems.push_back(query[i].Stem());
+        forms.push_back(0);
+        places.emplace_back();
+      }
+      term_of.push_back(it->second);
+      forms[it->second] |= uint64_t{1} << (query[i].id & 63);
+      places[it->second].push_back(i);
+    }
+    std::map<std::vector<uint16_t>, uint16_t> gram_of;
+    gram_at.resize(query.size());
+    for (uint32_t i = 0; i < query.size(); ++i) {
+      for (uint32_t n = 1; n <= kGramWordsMax && i + n <= query.size(); ++n) {
+        const std::vector<uint16_t> key(term_of.begin() + i, term_of.begin() + i + n);
+        const auto [it, added] = gram_of.emplace(key, static_cast<uint16_t>(grams.size()));
+        if (added) grams.push_back({.first = i, .words = n});
+        gram_at[i][n - 1] = it->second;
+      }
+    }
+    own_grams = grams.size();
+    related_gram.assign(stems.size(), UINT16_MAX);
+    for (const RelatedWord& r : related) {
+      const auto of = term_of_stem.find(r.of);
+      if (of == term_of_stem.end() || grams.size() >= UINT16_MAX) continue;
+      // the query's own, or related to a word before
+      if (!term_of_stem.emplace(r.stem, static_cast<uint16_t>(stems.size())).second) continue;
+      related_gram.push_back(static_cast<uint16_t>(grams.size()));
+      stems.push_back(r.stem);
+      forms.push_back(~uint64_t{0});
+      places.emplace_back();
+      grams.push_back(
+          {.words = 1, .share = r.weight, .of = gram_at[places[of->second].front()][0]});
+    }
+  }
+};
+
+// Whether `next` begins where `segment` ends, in the same document. `next` may be null.
+bool Touches(const LexicalSegment& segment, const LexicalSegment* next) {
+  return next != nullptr && next->document == segment.document &&
+         next->token_begin == segment.token_end();
+}
+
+// Words of `segment` without a last one that `next` has whole.
+uint32_t WholeWords(const LexicalSegment& segment, const LexicalSegment* next) {
+  const auto words = static_cast<uint32_t>(segment.words.size());
+  const bool cut = Touches(segment, next) && next->continues && words > 0 &&
+                   uint32_t{segment.begins.back()} + segment.lengths.back() == segment.token_count;
+  return cut ? words - 1 : words;
+}
+
+// How rare it is to stand in `df` of `blocks` blocks.
+double IdfOf(uint64_t blocks, double df) {
+  return std::log1p((static_cast<double>(blocks) - df + 0.5) / (df + 0.5));
+}
+
+// One query over one state of the index.
+class Search {
+ public:
+  Search(std::span<const std::shared_ptr<const LexicalSegment>> segments, uint64_t block_count,
+         std::span<const LexicalWord> query, std::span<const RelatedWord> related)
+      : segments_(segments), block_count_(block_count), terms_(query, related) {
+    Place();
+    FindWords();
+    FindGrams();
+    Weigh();
+    IndexGramHits();
+  }
+
+  LexicalResult Run(size_t max_blocks) {
+    LexicalResult result;
+    for (size_t g = 0; g < terms_.own_grams; ++g) result.query_score += terms_.grams[g].weight;
+    for (size_t i = 0; i < terms_.term_of.size(); ++i) {
+      const Gram& gram = terms_.grams[terms_.gram_at[i][0]];
+      result.words.push_back({.block_count = gram.block_count,
+                              .weight = gram.weight,
+                              .function_word = IsFunctionWord(terms_.stems[terms_.term_of[i]])});
+    }
+    const std::vector<double> weights = GramWeights();
+    std::vector<Scored> scored = ScoreBlocks(weights);
+    const auto better = [](const Scored& a, const Scored& b) {
+      return a.score != b.score ? a.score > b.score : a.block < b.block;
+    };
+    const std::vector<Scored> all = scored;
+    const size_t kept = std::min(max_blocks, scored.size());
+    std::partial_sort(scored.begin(), scored.begin() + static_cast<ptrdiff_t>(kept), scored.end(),
+                      better);
+    scored.resize(kept);
+    for (const Scored& s : scored) {
+      result.blocks.push_back({.block = KeyOf(s.block),
+                               .score = s.score,
+                               .peak_token = PeakToken(s.block, weights),
+                               .related = s.related});
+      AppendMatches(s.block, result.matches);
+    }
+    Cover(all, weights, &result);
+    std::stable_sort(
+        result.matches.begin(), result.matches.end(),
+        [](const LexicalMatch& a, const LexicalMatch& b) { return a.score > b.score; });
+    return result;
+  }
+
+ private:
+  struct Scored {
+    uint32_t block = 0;
+    double score = 0;
+    double related = 0;  // of the score
+  };
+
+  void Place() {
+    uint32_t block = 0;
+    uint64_t word = 0;  // 32 bits hold the numbers of 4 G words, far beyond what fits into RAM
+    for (size_t s = 0; s < segments_.size(); ++s) {
+      const LexicalSegment& segment = *segments_[s];
+      const LexicalSegment* next = s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr;
+      const bool touches = Touches(segment, next);
+      const uint32_t words = WholeWords(segment, next);
+      placements_.push_back(
+          {.first_block = block, .first_word = static_cast<uint32_t>(word), .word_count = words});
+      block += (segment.token_count + kBlockTokens - 1) / kBlockTokens + (touches ? 0 : kGapBlocks);
+      word += words + (touches ? 0 : 1);
+    }
+    LH_CHECK(word <= UINT32_MAX);
+    blocks_ = block;
+  }
+
+  void FindWords() {
+    // Terms by the low 12 bits of their stem, chained: 8 KiB that stay in the first-level cache
+    // turn most words away.
+    constexpr uint32_t kSlots = 4096;
+    constexpr uint16_t kNone = UINT16_MAX;
+    std::array<uint16_t, kSlots> slot;
+    slot.fill(kNone);
+    std::vector<uint16_t> chain(terms_.stems.size());
+    for (uint16_t t = 0; t < terms_.stems.size(); ++t)
+      chain[t] = std::exchange(slot[terms_.stems[t] % kSlots], t);
+    for (size_t s = 0; s < segments_.size(); ++s) {
+      const LexicalSegment& segment = *segments_[s];
+      const Placement& placement = placements_[s];
+      for (uint32_t w = 0; w < placement.word_count; ++w) {
+        const uint32_t stem = segment.words[w] >> 6;
+        uint16_t term = slot[stem % kSlots];
+        while (term != kNone && terms_.stems[term] != stem) term = chain[term];
+        if (term == kNone) continue;
+        const uint32_t token = segment.begins[w];
+        hits_.push_back(
+            {.word = placement.first_word + w,
+             .block = placement.first_block + token / kBlockTokens,
+             .term = term,
+             .offset = static_cast<uint8_t>(token % kBlockTokens),
+             .same_form = static_cast<uint8_t>(terms_.forms[term] >> (segment.words[w] & 63) & 1)});
+      }
+    }
+  }
+
+  // Whether the words at hits_[x], hits_[x + 1], ... are the query's words from `place` on: true
+  // for the n-th of them.
+  bool Continues(size_t x, uint32_t place, uint32_t n) const {
+    return x + n < hits_.size() && place + n < terms_.term_of.size() &&
+           hits_[x + n].word == hits_[x].word + n && hits_[x + n].term == terms_.term_of[place + n];
+  }
+
+  void FindGrams() {
+    std::vector<uint32_t> last_block(terms_.grams.size(), UINT32_MAX);
+    gram_hits_.reserve(hits_.size() * 2);
+    for (size_t x = 0; x < hits_.size(); ++x) {
+      const Hit& hit = hits_[x];
+      if (const uint16_t g = terms_.related_gram[hit.term]; g != UINT16_MAX) {
+        gram_hits_.push_back({.block = hit.block, .gram = g, .offset = hit.offset, .same_form = 1});
+        if (last_block[g] != hit.block) ++terms_.grams[g].block_count;
+        last_block[g] = hit.block;
+      }
+      for (const uint32_t place : terms_.places[hit.term]) {
+        uint8_t same_form = 1;
+        for (uint32_t n = 1; n <= kGramWordsMax; ++n) {
+          if (!Continues(x, place, n - 1)) break;
+          same_form &= hits_[x + n - 1].same_form;
+          const uint16_t g = terms_.gram_at[place][n - 1];
+          Gram& gram = terms_.grams[g];
+          if (gram.first != place) continue;  // counted at its first place in the query
+          gram_hits_.push_back(
+              {.block = hit.block, .gram = g, .offset = hit.offset, .same_form = same_form});
+          if (last_block[g] != hit.block) ++gram.block_count;
+          last_block[g] = hit.block;
+        }
+      }
+    }
+  }
+
+  void Weigh() {
+    // Single words first: a phrase's weight is bounded by theirs.
+    const std::span<Gram> own(terms_.grams.data(), terms_.own_grams),
+        related = std::span(terms_.grams).subspan(terms_.own_grams);
+    for (Gram& gram : own) {
+      if (gram.words > 1) continue;
+      const bool function_word = IsFunctionWord(terms_.stems[terms_.term_of[gram.first]]);
+      gram.weight = (function_word ? kFunctionWordFactor : 1) * Idf(gram);
+    }
+    for (Gram& gram : related)
+      gram.weight = gram.share * std::min(Idf(gram), terms_.grams[gram.of].weight);
+    for (Gram& gram : own) {
+      if (gram.words == 1) continue;
+      double sum = 0;
+      for (uint32_t n = 0; n < gram.words; ++n)
+        sum += terms_.grams[terms_.gram_at[gram.first + n][0]].weight;
+      gram.weight = kPhraseFactor / gram.words * std::min(Idf(gram), sum);
+    }
+  }
+
+  void IndexGramHits() {
+    std::erase_if(gram_hits_,
+                  [&](const GramHit& hit) { return terms_.grams[hit.gram].weight == 0; });
+    first_gram_hit_.resize(2 * blocks_ + 1);
+    size_t x = 0;
+    for (uint32_t half = 0; half <= 2 * blocks_; ++half) {
+      while (x < gram_hits_.size() &&
+             gram_hits_[x].block * 2 + gram_hits_[x].offset / kHalfTokens < half)
+        ++x;
+      first_gram_hit_[half] = static_cast<uint32_t>(x);
+    }
+  }
+
+  double Idf(const Gram& gram) const {
+    if (gram.block_count > kCommonBlocksMin && gram.block_count > block_count_ / 2) return 0;
+
+    // What stands nowhere weighs, in query_score, as if it stood once.
+    const double df = std::max(1.0, static_cast<double>(gram.block_count));
+    return IdfOf(block_count_, df);
+  }
+
+  std::vector<double> GramWeights() const {
+    std::vector<double> weights;
+    for (const Gram& gram : terms_.grams) weights.push_back(gram.weight);
+    return weights;
+  }
+
+  // Greedy: the block that scores best, then the one that scores best over the n-grams which those
+  // before it do not have, ... `all` are the scores over all n-grams.
+  void Cover(const std::vector<Scored>& all, std::vector<double> weights,
+             LexicalResult* result) const {
+    if (result->blocks.empty()) return;
+    std::vector<Scored> scored = all;
+    while (result->cover.size() < kLexicalCoverMax) {
+      const auto best =
+          std::max_element(scored.begin(), scored.end(), [](const Scored& a, const Scored& b) {
+            return a.score != b.score ? a.score < b.score : a.block > b.block;
+          });
+      if (best == scored.end() || best->score < kLexicalCoverGainMin * result->query_score) return;
+      const auto whole = std::lower_bound(all.begin(), all.end(), best->block,
+                                          [](const Scored& s, uint32_t b) { return s.block < b; });
+      result->cover.push_back({{.block = KeyOf(best->block),
+                                .score = whole->score,
+                                .peak_token = PeakToken(best->block, weights)},
+                               best->score});
+      // Of related words one place is enough; the query's own may need several.
+      std::fill(weights.begin() + static_cast<ptrdiff_t>(terms_.own_grams), weights.end(), 0);
+      // What stands in the block or half a block around it will be in its span.
+      for (const GramHit& hit :
+           Hits(best->block > 0 ? 2 * best->block - 1 : 0, 2 * best->block + 3))
+        weights[hit.gram] = 0;
+      scored = ScoreBlocks(weights);
+    }
+  }
+
+  // Windows of 64 tokens begin at every 32: a window that is a block speaks for it, one that
+  // straddles an edge speaks for the block that holds more of the window's weight. A block's score
+  // is the best of its windows. Ascending by block.
+  std::vector<Scored> ScoreBlocks(const std::vector<double>& weights) const {
+    std::vector<double> best(blocks_), best_related(blocks_);
+    std::vector<double> frequency(terms_.grams.size());
+    // by the query's n-grams, and by what is related to them
+    std::vector<double> given(terms_.own_grams), instead(terms_.own_grams);
+    std::vector<uint16_t> touched;
+    for (uint32_t half = 0; half < 2 * blocks_; ++half) {
+      if (half % 2 == 1 && (Hits(half).empty() || Hits(half + 1).empty())) continue;
+      const int64_t begin = int64_t{half} * kHalfTokens;
+      double side_weight[2] = {0, 0};
+      for (const GramHit& hit : Hits(half > 2 ? half - 2 : 0, half + 4)) {
+        const int64_t token = int64_t{hit.block} * kBlockTokens + hit.offset;
+        double share = hit.same_form ? 1 : kOtherFormFactor;
+        if (token < begin) {
+          share *=
+              kNeighbourFactor / kBlockTokens * static_cast<double>(kBlockTokens - (begin - token));
+        } else if (token >= begin + kBlockTokens) {
+          share *= kNeighbourFactor / kBlockTokens *
+                   static_cast<double>(begin + 2 * kBlockTokens - 1 - token);
+        } else {
+          side_weight[token >= begin + kHalfTokens] += share * weights[hit.gram];
+        }
+        if (share == 0) continue;
+        if (frequency[hit.gram] == 0) touched.push_back(hit.gram);
+        frequency[hit.gram] += share;
+      }
+      double score = 0, related = 0;
+      for (const uint16_t g : touched) {
+        const double gives =
+            weights[g] * (1 + kSaturation) * frequency[g] / (frequency[g] + kSaturation);
+        frequency[g] = 0;
+        if (g < terms_.own_grams) {
+          score += given[g] = gives;
+        } else {
+          double& most = instead[terms_.grams[g].of];
+          most = std::max(most, gives);
+        }
+      }
+      for (const uint16_t g : touched) {
+        const uint16_t own = g < terms_.own_grams ? g : terms_.grams[g].of;
+        related += std::max(0.0, instead[own] - given[own]);
+        instead[own] = 0;
+      }
+      for (const uint16_t g : touched) {
+        if (g < terms_.own_grams) given[g] = 0;
+      }
+      touched.clear();
+      score += related;
+      const uint32_t block = half / 2 + (half % 2 == 1 && side_weight[1] > side_weight[0] ? 1 : 0);
+      if (score <= best[block]) continue;
+      best[block] = score;
+      best_related[block] = related;
+    }
+    std::vector<Scored> out;
+    for (uint32_t b = 0; b < blocks_; ++b) {
+      if (best[b] > 0 && IsBlock(b))
+        out.push_back({.block = b, .score = best[b], .related = best_related[b]});
+    }
+    return out;
+  }
+
+  // The occurrences that begin in half-blocks [first, last).
+  std::span<const GramHit> Hits(uint32_t first, uint32_t last) const {
+    const uint32_t begin = first_gram_hit_[std::min(first, 2 * blocks_)];
+    return std::span(gram_hits_)
+        .subspan(begin, first_gram_hit_[std::min(last, 2 * blocks_)] - begin);
+  }
+  std::span<const GramHit> Hits(uint32_t half) const { return Hits(half, half + 1); }
+
+  // The token of `block` around which most of the query's weight stands: every n-gram counts once,
+  // by its nearest occurrence within 64 tokens, less the farther it is.
+  uint64_t PeakToken(uint32_t block, const std::vector<double>& weights) const {
+    const std::span<const GramHit> inside = Hits(2 * block, 2 * block + 2);
+    const std::span<const GramHit> around = Hits(block > 0 ? 2 * block - 2 : 0, 2 * block + 4);
+    std::vector<double> nearest(terms_.grams.size());
+    double best = -1;
+    uint32_t best_offset = 0;
+    for (size_t x = 0; x < inside.size(); ++x) {
+      if (x > 0 && inside[x].offset == inside[x - 1].offset) continue;
+      const int64_t center = int64_t{block} * kBlockTokens + inside[x].offset;
+      std::fill(nearest.begin(), nearest.end(), 0);
+      for (const GramHit& hit : around) {
+        const int64_t distance = std::abs(int64_t{hit.block} * kBlockTokens + hit.offset - center);
+        const double near = 1 - static_cast<double>(distance) / kBlockTokens;
+        nearest[hit.gram] =
+            std::max(nearest[hit.gram], near * (hit.same_form ? 1 : kOtherFormFactor));
+      }
+      double density = 0;
+      for (size_t g = 0; g < nearest.size(); ++g) density += nearest[g] * weights[g];
+      if (density > best) {
+        best = density;
+        best_offset = inside[x].offset;
+      }
+    }
+    return uint64_t{KeyOf(block).block} * kBlockTokens + best_offset;
+  }
+
+  void AppendMatches(uint32_t block, std::vector<LexicalMatch>& out) const {
+    const auto begin = std::lower_bound(hits_.begin(), hits_.end(), block,
+                                        [](const Hit& hit, uint32_t b) { return hit.block < b; });
+    std::vector<LexicalMatch> found;
+    for (auto x = static_cast<size_t>(begin - hits_.begin());
+         x < hits_.size() && hits_[x].block == block; ++x) {
+      for (const uint32_t place : terms_.places[hits_[x].term]) {
+        if (x > 0 && place > 0 && Continues(x - 1, place - 1, 1) &&
+            hits_[x - 1].term == terms_.term_of[place - 1]) {
+          continue;  // part of the match that began before
+        }
+        uint32_t words = 1;
+        while (Continues(x, place, words)) ++words;
+        LexicalMatch match = MatchAt(x, place, words);
+        if (match.score > 0) found.push_back(match);
+      }
+    }
+    std::stable_sort(found.begin(), found.end(), [](const LexicalMatch& a, const LexicalMatch& b) {
+      return a.score > b.score;
+    });
+    if (found.size() > kLexicalMatchesPerBlock) found.resize(kLexicalMatchesPerBlock);
+    out.insert(out.end(), found.begin(), found.end());
+  }
+
+  LexicalMatch MatchAt(size_t x, uint32_t place, uint32_t words) const {
+    const Hit& first = hits_[x];
+    const Hit& last = hits_[x + words - 1];
+    const size_t head_at = SegmentOf(first.block);
+    const size_t tail_at = SegmentOf(last.block);
+    const LexicalSegment& head = *segments_[head_at];
+    const LexicalSegment& tail = *segments_[tail_at];
+    const uint32_t tail_word = last.word - placements_[tail_at].first_word;
+    LexicalMatch match{.document = head.document, .query_begin = place, .query_words = words};
+    match.span.begin = head.token_begin + head.begins[first.word - placements_[head_at].first_word];
+    match.span.end = tail.token_begin + tail.begins[tail_word] + tail.lengths[tail_word];
+    for (uint32_t i = 0; i < words; ++i) {
+      for (uint32_t n = 1; n <= kGramWordsMax && i + n <= words; ++n) {
+        match.score += terms_.grams[terms_.gram_at[place + i][n - 1]].weight;
+      }
+    }
+    return match;
+  }
+
+  // The segment that `block`, numbered through, is counted to: its own, or the one before a
+  // left-out number.
+  size_t SegmentOf(uint32_t block) const {
+    const auto it =
+        std::upper_bound(placements_.begin(), placements_.end(), block,
+                         [](uint32_t b, const Placement& p) { return b < p.first_block; });
+    return static_cast<size_t>(it - placements_.begin()) - 1;
+  }
+
+  // False for numbers that are left out between segments that do not touch.
+  bool IsBlock(uint32_t block) const {
+    const size_t s = SegmentOf(block);
+    return uint64_t{block - placements_[s].first_block} * kBlockTokens < segments_[s]->token_count;
+  }
+
+  BlockKey KeyOf(uint32_t block) const {
+    const size_t s = SegmentOf(block);
+    return {.document = segments_[s]->document,
+            .block = static_cast<uint32_t>(segments_[s]->token_begin / kBlockTokens) + block -
+                     placements_[s].first_block};
+  }
+
+  std::span<const std::shared_ptr<const LexicalSegment>> segments_;
+  uint64_t block_count_;
+  QueryTerms terms_;
+  std::vector<Placement> placements_;     // [segments]
+  uint32_t blocks_ = 0;                   // numbers given out, with the left-out ones
+  std::vector<Hit> hits_;                 // in text order
+  std::vector<GramHit> gram_hits_;        // ascending by block
+  std::vector<uint32_t> first_gram_hit_;  // [2 * blocks + 1] by half-blocks
+};
+
+}  // namespace
+
+LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query,
+                                  std::span<const RelatedWord> related, size_t max_blocks) const {
+  if (query.size() > kLexicalQueryWordsMax) query = query.last(kLexicalQueryWordsMax);
+  if (query.empty() || segments_.empty()) return {};
+  return Search(segments_, block_count_, query, related).Run(max_blocks);
+}
+
+std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<LexicalWord>> keys,
+                                                uint32_t blocks_max) const {
+  // Keys by the low 12 bits of their first stem, chained, as in Search::FindWords.
+  constexpr uint32_t kSlots = 4096;
+  constexpr uint32_t kNone = UINT32_MAX;
+  std::vector<uint32_t> slot(kSlots, kNone), chain(keys.size(), kNone);
+  std::vector<LexicalPlaces> found(keys.size());
+  std::vector<BlockKey> last(keys.size());
+  std::vector<uint32_t> in_last(keys.size());
+  for (uint32_t k = 0; k < keys.size(); ++k) {
+    if (keys[k].empty() || keys[k].size() > kLexicalKeyWordsMax) continue;
+    found[k].function_word = keys[k].size() == 1 && IsFunctionWord(keys[k][0].Stem());
+    chain[k] = std::exchange(slot[keys[k][0].Stem() % kSlots], k);
+  }
+  std::vector<uint32_t> whole(segments_.size());
+  const auto next_of = [&](size_t s) {
+    return s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr;
+  };
+  for (size_t s = 0; s < segments_.size(); ++s) whole[s] = WholeWords(*segments_[s], next_of(s));
+
+  for (size_t s = 0; s < segments_.size(); ++s) {
+    const LexicalSegment& segment = *segments_[s];
+    for (uint32_t w = 0; w < whole[s]; ++w) {
+      const uint32_t stem = segment.words[w] >> 6;
+      for (uint32_t k = slot[stem % kSlots]; k != kNone; k = chain[k]) {
+        if (keys[k][0].Stem() != stem || found[k].block_count > blocks_max) continue;
+        // The other words must follow, if need be in the next segments.
+        size_t at_segment = s;
+        uint32_t at_word = w;
+        bool follows = true;
+        for (size_t n = 1; n < keys[k].size() && follows; ++n) {
+          ++at_word;
+          while (at_word >= whole[at_segment] &&
+                 Touches(*segments_[at_segment], next_of(at_segment))) {
+            at_word -= whole[at_segment];
+            ++at_segment;
+          }
+          follows = at_word < whole[at_segment] &&
+                    segments_[at_segment]->words[at_word] >> 6 == keys[k][n].Stem();
+        }
+        if (!follows) continue;
+        const uint64_t begin = segment.token_begin + segment.begins[w];
+        const LexicalSegment& tail = *segments_[at_segment];
+        const BlockKey block{segment.document, static_cast<uint32_t>(begin / kBlockTokens)};
+        LexicalPlaces& p = found[k];
+        if (p.block_count == 0 || last[k] != block) {
+          ++p.block_count;
+          last[k] = block;
+          in_last[k] = 0;
+        }
+        if (in_last[k]++ >= kLexicalMatchesPerBlock) continue;
+        p.places.push_back(
+            {segment.document,
+             {begin, tail.token_begin + tail.begins[at_word] + tail.lengths[at_word]}});
+      }
+    }
+  }
+  for (LexicalPlaces& p : found) {
+    if (p.block_count > blocks_max) p.places.clear();
+    if (p.block_count > 0) p.weight = IdfOf(block_count_, p.block_count);
+  }
+  return found;
+}
+
+}  // namespace longhold

@@ -1,0 +1,548 @@
+#include "memory/ingest/ingest.h"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <map>
+#include <optional>
+
+#include "base/hash.h"
+#include "memory/index/segment_keys.h"
+
+namespace longhold {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Native positions stay below this: the engine's RoPE is float32 and is 0.004 rad off here. See
+// Reader::Position.
+constexpr uint64_t kRebaseTokens = 32768;
+// Tokens of the two ends whose speed is compared.
+constexpr uint64_t kSpeedTokens = 65536;
+
+double Seconds(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+// Where text may be cut: after the last newline within the limit, else after the last space, else
+// between characters.
+size_t ChunkEnd(std::string_view text) {
+  if (text.size() <= kChunkBytesMax) return text.size();
+  const std::string_view head = text.substr(0, kChunkBytesMax);
+  if (const size_t line = head.rfind('\n'); line != std::string_view::npos) return line + 1;
+  if (const size_t space = head.rfind(' '); space != std::string_view::npos && space > 0)
+    return space;
+  size_t end = kChunkBytesMax;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;
+  return end;
+}
+
+// How many bytes of `text` each token stands for. Tokenizers that rewrite text (spaces, Unicode
+// forms) do not give it back byte for byte: a piece is then looked for a little further on, and
+// what no token claims goes to the one before. A piece that stands further on by chance must not
+// pull everything after it along, so skipping more than blanks or a rewritten character takes the
+// pieces after it as proof.
+std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view text,
+                                  const std::vector<TokenId>& tokens) {
+  constexpr size_t kLookAhead = 64;
+  constexpr size_t kCharacter = 3;  // e and a combining accent
+  constexpr size_t kProof = 16;
+  std::vector<std::string> pieces;
+  for (const TokenId token : tokens) pieces.push_back(model.Piece(token));
+  std::vector<uint16_t> bytes(tokens.size(), 0);
+  size_t at = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    std::string_view piece = pieces[i];
+    const std::string_view rest = text.substr(at);
+    // A space of the tokenizer's own, in front of the text or beside one that is there.
+    if (piece.size() > 1 && piece[0] == ' ' && (at == 0 || text[at - 1] == ' ') &&
+        !rest.starts_with(piece) && rest.starts_with(piece.substr(1))) {
+      piece.remove_prefix(1);
+    }
+    if (piece.empty()) continue;
+    size_t skipped = rest.substr(0, piece.size() + kLookAhead).find(piece);
+    if (skipped == std::string_view::npos) continue;
+    if (skipped > kCharacter &&
+        rest.substr(0, skipped).find_first_not_of(" \t\r\n") != std::string_view::npos) {
+      std::string proof;
+      for (size_t j = i; j < pieces.size() && proof.size() < kProof; ++j) proof += pieces[j];
+      skipped = rest.substr(0, proof.size() + kLookAhead).find(proof);
+      if (skipped == std::string_view::npos) continue;
+    }
+    const size_t before = i > 0 ? i - 1 : 0;
+    bytes[before] = static_cast<uint16_t>(bytes[before] + skipped);
+    bytes[i] = static_cast<uint16_t>(bytes[i] + piece.size());
+    at += skipped + piece.size();
+  }
+  if (!bytes.empty() && at < text.size())
+    bytes.back() = static_cast<uint16_t>(bytes.back() + (text.size() - at));
+  return bytes;
+}
+
+// How much of 16 bits a number a codec's blocks take, at least and at most, before one was written:
+// docs/figures.md, "Codecs".
+struct StoredShare {
+  double least = 1, most = 1;
+};
+StoredShare StoredShareOf(const BlockCodec& codec) {
+  if (codec.name() == ExactCodec().name()) return {};
+  if (codec.name() == kArchiveCodec) return {0.08, 0.2};
+  return {0.22, 0.35};
+}
+
+// What the memory's owner may have on the disk, held against what there is and what comes next.
+class DiskAllowance {
+ public:
+  DiskAllowance(const IngestInput& input, const Memory& memory)
+      : input_(input),
+        memory_(memory),
+        begun_bytes_(memory.disk_bytes()),
+        exact_token_bytes_(
+            static_cast<double>(memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t))) {
+  }
+
+  // Asks anew what may be had.
+  Status Ask() {
+    if (!input_.disk_bytes_max) return OkStatus();
+    LH_ASSIGN_OR_RETURN(bytes_max_, input_.disk_bytes_max());
+    return OkStatus();
+  }
+  // Whether `tokens` more may be read. `all`: they are all that is left, and a text that cannot fit
+  // is not begun.
+  Status Admit(uint64_t tokens, bool all) const {
+    if (bytes_max_ == UINT64_MAX) return OkStatus();
+    const StoredShare share = StoredShareOf(memory_.codec());
+    double each = exact_token_bytes_ * (all ? share.least : share.most);
+    if (read_ > 0)
+      each = static_cast<double>(memory_.disk_bytes() - begun_bytes_) / static_cast<double>(read_);
+    const double wanted =
+        static_cast<double>(memory_.disk_bytes()) + each * static_cast<double>(tokens);
+    if (wanted <= static_cast<double>(bytes_max_)) return OkStatus();
+    return FailedPrecondition("document " + input_.name +
+                              ": with it the memory takes more than the " +
+                              std::to_string(bytes_max_) +
+                              " bytes that its owner may have on the disk for it; forget some, or "
+                              "ask the operator for more");
+  }
+  void Read(uint64_t tokens) { read_ += tokens; }
+
+ private:
+  const IngestInput& input_;
+  const Memory& memory_;
+  const uint64_t begun_bytes_;
+  const double exact_token_bytes_;
+  uint64_t bytes_max_ = UINT64_MAX, read_ = 0;
+};
+
+// The pass length for a new document: a power of two, so that commits fall on a pass's end.
+uint32_t PassTokens(const LanguageModel& model) {
+  uint32_t tokens = kBlockTokens;
+  while (2 * tokens <= std::min(model.batch_tokens(), kCommitTokens)) tokens *= 2;
+  return tokens;
+}
+
+// One document on its way into the memory.
+class Reader {
+ public:
+  Reader(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
+         const DocumentRecord& document)
+      : model_(model),
+        memory_(memory),
+        vocabulary_(vocabulary),
+        document_(document.id),
+        window_(model.info().geometry, {memory.manifest().sink_tokens,
+                                        memory.manifest().window_tokens, document.pass_tokens}),
+        segment_keys_(memory.manifest()),
+        ropes_(model.info().geometry, kBlockTokens),
+        summaries_(SummarySegment::Of(document.id, 0, model.info().geometry)) {}
+
+  // Goes on where the last commit ended.
+  Status Restore(const DocumentRecord& record);
+  // Reads the next tokens: one forward pass, its blocks stored. Must hold: at most the document's
+  // pass_tokens.
+  Status Read(std::span<const TokenId> tokens);
+  // Commits what was read. `last`: nothing follows, so nothing is kept to go on with.
+  Status Commit(bool last, const DocumentId* retire);
+
+  uint64_t position() const { return window_.position(); }
+  uint64_t committed() const { return committed_; }
+
+ private:
+  // Native position of a token. Beyond kRebaseTokens it is folded back, keeping enough room behind
+  // for the native window.
+  uint32_t NativePosition(uint64_t token) const {
+    if (token < kRebaseTokens) return static_cast<uint32_t>(token);
+    return static_cast<uint32_t>(token % kRebaseTokens + kRebaseTokens);
+  }
+
+  LanguageModel& model_;
+  Memory& memory_;
+  const LexicalVocabulary& vocabulary_;
+  DocumentId document_;
+  HotWindow window_;
+  uint64_t committed_ = 0;
+  // The open index segment: recall-head keys and tokens since the last multiple of kCommitTokens.
+  uint64_t segment_begin_ = 0;
+  SegmentKeys segment_keys_;
+  RopeTables ropes_;  // for places within a block
+  SummarySegment summaries_;
+  std::vector<TokenId> segment_tokens_;
+  std::vector<TokenId> preceding_;  // the last ones before the segment
+  std::deque<KvBlock> recent_;      // the window's blocks, exact
+};
+
+Status Reader::Restore(const DocumentRecord& record) {
+  committed_ = record.committed_tokens;
+  model_.NativeForget(0, UINT32_MAX);
+  if (committed_ == 0) return OkStatus();
+  LH_ASSIGN_OR_RETURN(const ResumeRecord resume, memory_.LoadResume(document_));
+  if (resume.tokens != committed_) {
+    return DataLoss("document " + record.name + ": its resume state is for token " +
+                    std::to_string(resume.tokens) + ", not " + std::to_string(committed_) +
+                    "; forget and ingest it again");
+  }
+  LH_RETURN_IF_ERROR(model_.NativeRestore(resume.native));
+  segment_begin_ = committed_ / kCommitTokens * kCommitTokens;
+
+  std::map<uint32_t, KvBlock> blocks;
+  const auto load = [&](uint64_t begin, uint64_t end) -> Status {
+    for (uint64_t b = begin / kBlockTokens; b * kBlockTokens < end; ++b) {
+      const uint32_t index = static_cast<uint32_t>(b);
+      if (blocks.count(index)) continue;
+      LH_ASSIGN_OR_RETURN(blocks[index], memory_.LoadBlock({document_, index}));
+    }
+    return OkStatus();
+  };
+  const Manifest& m = memory_.manifest();
+  LH_RETURN_IF_ERROR(load(0, std::min<uint64_t>(m.sink_tokens, committed_)));
+  const uint64_t window_blocks = std::min<uint64_t>(m.window_tokens, committed_) / kBlockTokens;
+  const uint64_t window_begin = committed_ - window_blocks * kBlockTokens;
+  if (resume.window.empty()) {
+    LH_RETURN_IF_ERROR(load(window_begin, committed_));
+    LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
+    for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
+      segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
+    }
+  } else {
+    // Stored blocks are rounded; with those of the resume state nothing changes for what is read
+    // next.
+    const size_t bytes = resume.window.size() / window_blocks;
+    for (uint64_t i = 0; i < window_blocks; ++i) {
+      Result<KvBlock> block = ExactCodec().Decode(
+          std::string_view(resume.window).substr(i * bytes, bytes), memory_.block_shape());
+      if (!block.ok() || block->tokens != kBlockTokens)
+        return DataLoss("document " + record.name +
+                        ": its resume state is damaged; forget and ingest it again");
+      blocks[static_cast<uint32_t>(window_begin / kBlockTokens + i)] = std::move(*block);
+    }
+    LH_RETURN_IF_ERROR(segment_keys_.Restore(resume.keys, committed_ - segment_begin_));
+  }
+  for (uint64_t b = window_begin / kBlockTokens; b * kBlockTokens < committed_; ++b)
+    recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
+  window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
+  const KvGeometry& geometry = model_.info().geometry;
+  if (segment_begin_ < committed_) {
+    uint64_t lost = 0;  // a mean of 0 in its place
+    LH_ASSIGN_OR_RETURN(
+        summaries_,
+        memory_.SummariesOf(document_, static_cast<uint32_t>(segment_begin_ / kCommitTokens),
+                            geometry, WorkersOf(model_), &lost));
+  } else {
+    summaries_ = SummarySegment::Of(document_, static_cast<uint32_t>(segment_begin_ / kBlockTokens),
+                                    geometry);
+  }
+  const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
+  LH_ASSIGN_OR_RETURN(preceding_,
+                      memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
+  LH_ASSIGN_OR_RETURN(segment_tokens_, memory_.Tokens(document_, {segment_begin_, committed_}));
+  return OkStatus();
+}
+
+Status Reader::Read(std::span<const TokenId> tokens) {
+  const uint64_t begin = window_.position();
+  const uint32_t count = static_cast<uint32_t>(tokens.size());
+  const uint32_t native = NativePosition(begin);
+  if (begin >= 2 * kRebaseTokens && begin % kRebaseTokens == 0) {
+    // Token `begin` would stand at 2 * kRebaseTokens: the window behind it moves back along with
+    // it.
+    const uint32_t window = static_cast<uint32_t>(2 * kRebaseTokens);
+    LH_RETURN_IF_ERROR(model_.NativeShift(0, window, -static_cast<int32_t>(kRebaseTokens)));
+  }
+  window_.BeginPass(count);
+  LH_RETURN_IF_ERROR(model_.Forward(tokens, native, &window_, /*want_logits=*/false));
+  window_.EndPass();
+
+  const BlockShape shape = memory_.block_shape();
+  std::vector<KvBlock> blocks;
+  for (uint32_t row = 0; row < count; row += kBlockTokens) {
+    KvBlock& block = blocks.emplace_back(KvBlock::Empty(shape));
+    block.tokens = std::min(kBlockTokens, count - row);
+    const size_t width = shape.kv_width;
+    for (uint32_t slot = 0; slot < shape.layers; ++slot) {
+      std::copy_n(window_.PassKeys(slot) + row * width, block.tokens * width, block.Keys(slot));
+      std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
+    }
+    segment_keys_.Append(block, block.tokens);
+    summaries_.Append(block, block.tokens, ropes_);
+  }
+  LH_RETURN_IF_ERROR(memory_.PutBlocks(document_, static_cast<uint32_t>(begin / kBlockTokens),
+                                       blocks, WorkersOf(model_)));
+  for (KvBlock& block : blocks) recent_.push_back(std::move(block));
+  while (recent_.size() > memory_.manifest().window_tokens / kBlockTokens) recent_.pop_front();
+  segment_tokens_.insert(segment_tokens_.end(), tokens.begin(), tokens.end());
+  return OkStatus();
+}
+
+Status Reader::Commit(bool last, const DocumentId* retire) {
+  const uint64_t end = window_.position();
+  if (end == committed_) return OkStatus();
+  std::shared_ptr<const ScanSegment> scan = segment_keys_.Build(document_, segment_begin_);
+  auto lexical = std::make_shared<const LexicalSegment>(
+      LexicalSegment::Build(vocabulary_, document_, segment_begin_, preceding_, segment_tokens_));
+  ResumeRecord resume;
+  if (!last) {
+    resume.tokens = end;
+    LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
+    if (memory_.manifest().codec != ExactCodec().name()) {
+      for (const KvBlock& block : recent_) resume.window += ExactCodec().Encode(block);
+      if (end % kCommitTokens != 0) resume.keys = segment_keys_.Save();
+    }
+  }
+  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical),
+                                    last ? nullptr : &resume, retire, &summaries_));
+  committed_ = end;
+  LH_RETURN_IF_ERROR(memory_.LearnBasis());
+  if (end % kCommitTokens == 0) {
+    segment_begin_ = end;
+    segment_keys_.Clear();
+    summaries_ = SummarySegment::Of(document_, static_cast<uint32_t>(end / kBlockTokens),
+                                    model_.info().geometry);
+    preceding_.assign(segment_tokens_.end() - static_cast<ptrdiff_t>(std::min<uint64_t>(
+                                                  segment_tokens_.size(), kPrecedingTokens)),
+                      segment_tokens_.end());
+    segment_tokens_.clear();
+  }
+  return OkStatus();
+}
+
+// Speed over the last few seconds and over both ends of the document.
+class Speedometer {
+ public:
+  Speedometer() { marks_.push_back({Clock::now(), 0}); }
+  void Add(uint64_t tokens) { marks_.push_back({Clock::now(), marks_.back().tokens + tokens}); }
+  uint64_t tokens() const { return marks_.back().tokens; }
+  double seconds() const { return Seconds(marks_.front().time, marks_.back().time); }
+  double Recent() const {
+    size_t i = marks_.size() - 1;
+    while (i > 0 && Seconds(marks_[i].time, marks_.back().time) < 5.0) --i;
+    return Rate(marks_[i], marks_.back());
+  }
+  double First(uint64_t tokens) const {
+    size_t i = 0;
+    while (i + 1 < marks_.size() && marks_[i].tokens < tokens) ++i;
+    return Rate(marks_.front(), marks_[i]);
+  }
+  double Last(uint64_t tokens) const {
+    size_t i = marks_.size() - 1;
+    while (i > 0 && marks_.back().tokens - marks_[i].tokens < tokens) --i;
+    return Rate(marks_[i], marks_.back());
+  }
+
+ private:
+  struct Mark {
+    Clock::time_point time;
+    uint64_t tokens;
+  };
+  static double Rate(const Mark& from, const Mark& to) {
+    const double s = Seconds(from.time, to.time);
+    return s > 0 ? static_cast<double>(to.tokens - from.tokens) / s : 0;
+  }
+  std::vector<Mark> marks_;  // one per pass of 512 tokens: 16 bytes each
+};
+
+}  // namespace
+
+Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text) {
+  std::vector<TextChunk> chunks;
+  uint64_t bytes = 0, lines = 0, tokens = 0;
+  while (bytes < text.size()) {
+    TextChunk chunk;
+    chunk.byte_begin = bytes;
+    chunk.line_begin = lines;
+    chunk.token_begin = tokens;
+    const std::string_view rest = text.substr(bytes);
+    chunk.text = std::string(rest.substr(0, ChunkEnd(rest)));
+    LH_ASSIGN_OR_RETURN(chunk.tokens, model.Tokenize(chunk.text, /*special=*/false));
+    if (chunk.tokens.empty()) {
+      return InvalidArgument("the model's tokenizer yields nothing for the text at byte " +
+                             std::to_string(bytes));
+    }
+    chunk.token_bytes = AlignTokens(model, chunk.text, chunk.tokens);
+    if (chunks.empty() && model.Bos() >= 0) {
+      chunk.tokens.insert(chunk.tokens.begin(), model.Bos());
+      chunk.token_bytes.insert(chunk.token_bytes.begin(), 0);
+    }
+    bytes += chunk.text.size();
+    lines += static_cast<uint64_t>(std::count(chunk.text.begin(), chunk.text.end(), '\n'));
+    tokens += chunk.tokens.size();
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window,
+                     uint64_t text_bytes) {
+  const uint64_t pass_tokens = window.pass_tokens;
+  const uint64_t listed = window.sink_tokens + window.window_tokens + pass_tokens;
+  const uint64_t row_bytes = geometry.layers.size() * geometry.kv_width() * 2 * sizeof(uint16_t);
+  // The window keeps halves of all layers and one layer's floats. The pass's blocks are copied out
+  // of it, coded side by side (a block needs its numbers as floats for that, and its bytes) and
+  // given to the store; the last window's blocks stay, and go into the resume state. The open
+  // segment's keys and words are small beside these.
+  const uint64_t coding = pass_tokens * row_bytes + 2 * uint64_t{kBlockTokens} * row_bytes * 2;
+  const uint64_t panels = listed * geometry.kv_width() * 2 * sizeof(float);
+  // The text is here as chunks too, with four bytes a token and two for its length, and twice while
+  // they are written.
+  return listed * row_bytes + panels + 2 * pass_tokens * row_bytes + coding +
+         2 * window.window_tokens * row_bytes + 6 * text_bytes;
+}
+
+namespace {
+
+// Tokens that end within the first `bytes` of the text.
+uint64_t TokensWithin(std::span<const TextChunk> chunks, uint64_t bytes) {
+  uint64_t tokens = 0;
+  for (const TextChunk& chunk : chunks) {
+    uint64_t end = chunk.byte_begin;
+    for (const uint16_t length : chunk.token_bytes) {
+      end += length;
+      if (end > bytes) return tokens;
+      ++tokens;
+    }
+  }
+  return tokens;
+}
+
+}  // namespace
+
+Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
+                                    const LexicalVocabulary& vocabulary, const IngestInput& input,
+                                    const std::atomic<bool>* stop,
+                                    const std::function<void(const IngestProgress&)>& on_progress) {
+  IngestReport report;
+  const std::string sha256 = Sha256Hex(input.text);
+  report.document = input.name;
+  // a kill may have come between a commit and what follows it
+  LH_RETURN_IF_ERROR(memory.LearnBasis());
+
+  // The same content is never read twice, whatever its name: the document that holds it gets this
+  // name too, and whatever the name stood for until now loses it.
+  std::optional<DocumentRecord> unfinished, older;
+  // unfinished versions that the file has moved on from: of no use to anyone
+  std::vector<DocumentId> abandoned;
+  for (const DocumentRecord& d : memory.documents()) {
+    if (d.sha256 == sha256 && d.complete()) {
+      const DocumentRecord whole = d;
+      LH_RETURN_IF_ERROR(memory.AddName(whole.id, input.name));
+      report.outcome = IngestReport::Outcome::kUnchanged;
+      report.document = whole.name;
+      report.version = whole.version;
+      report.tokens = whole.tokens;
+      return report;
+    }
+    if (!d.HasName(input.name)) continue;
+    if (d.sha256 == sha256)
+      unfinished = d;
+    else if (d.complete())
+      older = d;
+    else
+      abandoned.push_back(d.id);
+  }
+  for (const DocumentId d : abandoned) LH_RETURN_IF_ERROR(memory.Forget(d, input.name));
+
+  DiskAllowance allowance(input, memory);
+  LH_RETURN_IF_ERROR(allowance.Ask());
+  DocumentId id;
+  std::optional<DocumentId> retire;
+  if (older) retire = older->id;
+  if (unfinished) {
+    id = unfinished->id;
+    report.outcome = IngestReport::Outcome::kResumed;
+  } else {
+    LH_ASSIGN_OR_RETURN(const std::vector<TextChunk> chunks, TokenizeText(model, input.text));
+    DocumentRecord record;
+    record.name = input.name;
+    record.sha256 = sha256;
+    record.version = older ? older->version + 1 : 1;
+    record.bytes = input.text.size();
+    record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
+    record.pass_tokens = PassTokens(model);
+    record.own_words = TokensWithin(chunks, input.told_bytes);
+    if (record.own_words == record.tokens) record.own_words = 0;
+    LH_RETURN_IF_ERROR(allowance.Admit(record.tokens, /*all=*/true));
+    LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
+  }
+  // An import brings no resume state: what a stranger saved of a model's own cache is not given to
+  // the model.
+  if (unfinished && unfinished->committed_tokens > 0 &&
+      memory.LoadResume(id).status().code() == StatusCode::kNotFound)
+    LH_RETURN_IF_ERROR(memory.Restart(id));
+  const DocumentRecord record = memory.Get(id);
+  report.version = record.version;
+  report.tokens = record.tokens;
+  // Passes of another length would round differently, and the native cache's tokens would be cut
+  // elsewhere.
+  if (record.pass_tokens > model.batch_tokens() ||
+      record.pass_tokens < memory.manifest().sink_tokens) {
+    return FailedPrecondition("document " + record.name + ": was begun in passes of " +
+                              std::to_string(record.pass_tokens) + " tokens, which model " +
+                              model.info().name + " cannot go on with (" +
+                              std::to_string(model.batch_tokens()) +
+                              " at most); forget the document and ingest it again");
+  }
+
+  Reader reader(model, memory, vocabulary, record);
+  LH_RETURN_IF_ERROR(reader.Restore(record));
+  // Space may be short only later: RocksDB's refusal then carries the numbers.
+  Speedometer speed;
+  const auto stopped = [&] { return stop != nullptr && stop->load(); };
+  uint64_t position = record.committed_tokens;
+  Status admitted;
+  while (position < record.tokens && !stopped()) {
+    const TokenSpan span{position,
+                         std::min<uint64_t>(record.tokens, position + record.pass_tokens)};
+    admitted = allowance.Admit(span.size(), /*all=*/false);
+    if (!admitted.ok()) break;
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory.Tokens(id, span));
+    LH_RETURN_IF_ERROR(reader.Read(tokens));
+    position = span.end;
+    allowance.Read(span.size());
+    if (position % kCommitTokens == 0 && position < record.tokens) {
+      LH_RETURN_IF_ERROR(reader.Commit(false, nullptr));
+      LH_RETURN_IF_ERROR(allowance.Ask());
+    }
+    speed.Add(span.size());
+    if (on_progress) on_progress({input.name, position, record.tokens, speed.Recent()});
+  }
+  const bool complete = position == record.tokens;
+  LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
+  LH_RETURN_IF_ERROR(admitted);
+  // Each commit's resume state has megabytes, and all of them are dead now; were they not taken
+  // out, nothing would be lost.
+  if (complete && record.tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
+  // Beside the text's own hours these are seconds. The document is committed: whoever stops here
+  // has it scanned until the next ingest or compact.
+  if (complete && !stopped()) {
+    const Status lists = memory.BuildLists(WorkersOf(model));
+    // Without room for the index there are no lists, and a question will say what it lacks.
+    if (!lists.ok() && lists.code() != StatusCode::kResourceExhausted) return lists;
+  }
+  if (!complete) report.outcome = IngestReport::Outcome::kStopped;
+  report.tokens_read = speed.tokens();
+  report.seconds = speed.seconds();
+  report.first_64k_tok_s = speed.First(kSpeedTokens);
+  report.last_64k_tok_s = speed.Last(kSpeedTokens);
+  return report;
+}
+
+}  // namespace longhold

@@ -1,0 +1,209 @@
+#include "memory/model/recall_profile.h"
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <cstdio>
+#include <set>
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+
+// Reads the keys of one JSON object and remembers which were asked for, so that the rest can be
+// refused.
+class Reader {
+ public:
+  Reader(const json::object& object, std::string where)
+      : object_(object), where_(std::move(where)) {}
+
+  void Number(const char* key, double* out, double low, double high) {
+    const json::value* v = Find(key);
+    if (v == nullptr) return;
+    if (!v->is_number()) return Bad(key, "must be a number");
+    const double value = v->to_number<double>();
+    if (!(value >= low && value <= high)) {
+      return Bad(key, "must be between " + std::to_string(low) + " and " + std::to_string(high));
+    }
+    *out = value;
+  }
+  void Count(const char* key, uint32_t* out, uint32_t low, uint32_t high) {
+    double value = *out;
+    Number(key, &value, low, high);
+    if (value != std::floor(value)) return Bad(key, "must be a whole number");
+    *out = static_cast<uint32_t>(value);
+  }
+  void String(const char* key, std::string* out) {
+    const json::value* v = Find(key);
+    if (v == nullptr) return;
+    if (!v->is_string()) return Bad(key, "must be a string");
+    *out = std::string(v->as_string());
+  }
+  // As text, on one line.
+  void Object(const char* key, std::string* out) {
+    const json::value* v = Find(key);
+    if (v == nullptr) return;
+    if (!v->is_object()) return Bad(key, "must be an object");
+    *out = json::serialize(*v);
+  }
+  const json::array* Array(const char* key) {
+    const json::value* v = Find(key);
+    if (v == nullptr) return nullptr;
+    if (!v->is_array()) {
+      Bad(key, "must be a list");
+      return nullptr;
+    }
+    return &v->as_array();
+  }
+  void Bad(const std::string& key, const std::string& why) {
+    if (status_.ok())
+      status_ = InvalidArgument("recall profile " + where_ + ": \"" + key + "\" " + why);
+  }
+  Status Finish() {
+    for (const auto& member : object_) {
+      if (!known_.count(std::string(member.key())))
+        Bad(std::string(member.key()), "is not a key of recall profiles");
+    }
+    return status_;
+  }
+
+ private:
+  const json::value* Find(const char* key) {
+    known_.insert(key);
+    return object_.if_contains(key);
+  }
+  const json::object& object_;
+  std::string where_;
+  std::set<std::string> known_;
+  Status status_;
+};
+
+}  // namespace
+
+bool RecallProfile::Matches(const ModelInfo& m) const {
+  return architecture == m.architecture && layer_count == m.layer_count &&
+         q_heads == m.geometry.q_heads && kv_heads == m.geometry.kv_heads &&
+         head_dim == m.geometry.head_dim && vocab_size == m.vocab_size;
+}
+
+Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_view file) {
+  const std::string where(file);
+  boost::system::error_code ec;
+  const json::value value = json::parse(json::string_view(text.data(), text.size()), ec);
+  if (ec || !value.is_object())
+    return InvalidArgument("recall profile " + where + ": not a JSON object");
+  RecallProfile p;
+  Reader r(value.as_object(), where);
+  r.String("name", &p.name);
+  r.String("architecture", &p.architecture);
+  r.Count("layer_count", &p.layer_count, 1, 1024);
+  r.Count("q_heads", &p.q_heads, 1, 1024);
+  r.Count("kv_heads", &p.kv_heads, 1, 1024);
+  r.Count("head_dim", &p.head_dim, 4, 256);
+  r.Count("vocab_size", &p.vocab_size, 1, 1u << 24);
+  r.Number("head_weight", &p.head_weight, 0, 1000);
+  r.Number("lexical_weight", &p.lexical_weight, 0, 1000);
+  r.Number("related_weight", &p.related_weight, 0, 1);
+  r.Number("gate", &p.gate, 0, 100);
+  r.Count("look_spans", &p.look_spans, 0, 64);
+  r.Number("look_prior", &p.look_prior, 0, 1000);
+  r.Number("look_scale", &p.look_scale, 0.01, 1000);
+  r.Number("abstain_support", &p.abstain_support, 0, 1000);
+  r.Number("abstain_found", &p.abstain_found, 0, 1);
+  r.Count("reread_tokens", &p.reread_tokens, 0, 1024);
+  r.Count("follow_hops", &p.follow_hops, 0, 8);
+  r.Count("follow_spans", &p.follow_spans, 0, 16);
+  r.Count("follow_refreshes", &p.follow_refreshes, 0, 8);
+  r.Count("spans_max", &p.spans_max, 1, 64);
+  r.Number("span_score_min", &p.span_score_min, 0, 1);
+  r.Count("span_tokens", &p.span_tokens, 32, 1024);
+  r.Count("window_tokens", &p.window_tokens, 64, kWindowTokensMax);
+  r.Count("sink_tokens", &p.sink_tokens, 64, kSinkTokensMax);
+  if (p.window_tokens % kBlockTokens != 0) r.Bad("window_tokens", "must be a multiple of 64");
+  if (p.sink_tokens % kBlockTokens != 0) r.Bad("sink_tokens", "must be a multiple of 64");
+  if (const json::array* heads = r.Array("heads")) {
+    if (heads->size() > 8) r.Bad("heads", "has more than 8 entries");
+    for (const json::value& v : *heads) {
+      if (!v.is_object()) {
+        r.Bad("heads", "must hold objects");
+        break;
+      }
+      RecallHead head;
+      Reader h(v.as_object(), where + " heads");
+      h.Count("layer", &head.layer, 0, 1023);
+      h.Count("kv_head", &head.kv_head, 0, 1023);
+      h.Number("weight", &head.weight, 0, 1000);
+      LH_RETURN_IF_ERROR(h.Finish());
+      p.heads.push_back(head);
+    }
+  }
+  r.Object("calibration", &p.calibration);
+  LH_RETURN_IF_ERROR(r.Finish());
+  return p;
+}
+
+std::string RecallProfile::ToJson() const {
+  std::string out = "{\n";
+  const auto member = [&](const std::string& key, const std::string& value) {
+    out += "  \"" + key + "\": " + value + ",\n";
+  };
+  const auto number = [](double value) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%.6g", value);
+    return std::string(text);
+  };
+  member("name", json::serialize(json::string(name)));
+  member("architecture", json::serialize(json::string(architecture)));
+  member("layer_count", std::to_string(layer_count));
+  member("q_heads", std::to_string(q_heads));
+  member("kv_heads", std::to_string(kv_heads));
+  member("head_dim", std::to_string(head_dim));
+  member("vocab_size", std::to_string(vocab_size));
+  std::string list = "[";
+  for (const RecallHead& head : heads) {
+    list += std::string(list.size() > 1 ? "," : "") +
+            "\n    {\"layer\": " + std::to_string(head.layer) +
+            ", \"kv_head\": " + std::to_string(head.kv_head) +
+            ", \"weight\": " + number(head.weight) + "}";
+  }
+  member("heads", list + (heads.empty() ? "]" : "\n  ]"));
+  member("head_weight", number(head_weight));
+  member("lexical_weight", number(lexical_weight));
+  member("related_weight", number(related_weight));
+  member("gate", number(gate));
+  member("look_spans", std::to_string(look_spans));
+  member("look_prior", number(look_prior));
+  member("look_scale", number(look_scale));
+  member("abstain_support", number(abstain_support));
+  member("abstain_found", number(abstain_found));
+  member("reread_tokens", std::to_string(reread_tokens));
+  member("follow_hops", std::to_string(follow_hops));
+  member("follow_spans", std::to_string(follow_spans));
+  member("follow_refreshes", std::to_string(follow_refreshes));
+  member("spans_max", std::to_string(spans_max));
+  member("span_score_min", number(span_score_min));
+  member("span_tokens", std::to_string(span_tokens));
+  member("window_tokens", std::to_string(window_tokens));
+  member("sink_tokens", std::to_string(sink_tokens));
+  if (!calibration.empty()) member("calibration", calibration);
+  out.resize(out.size() - 2);
+  return out + "\n}\n";
+}
+
+RecallProfile RecallProfile::For(const ModelInfo& model) {
+  for (std::string_view text : BuiltinProfileTexts()) {
+    const Result<RecallProfile> profile = Parse(text, "(built in)");
+    LH_CHECK(profile.ok());  // tests parse every shipped file
+    if (profile->Matches(model)) return *profile;
+  }
+  RecallProfile generic;
+  generic.name = kGenericProfile;
+  // What it costs grows with the model: half a minute of one of 8B for a few points. Calibration
+  // switches it on where it pays (docs/decisions/0029).
+  generic.look_spans = 0;
+  generic.reread_tokens = 0;
+  generic.abstain_found = kAbstainFound;
+  return generic;
+}
+
+}  // namespace longhold

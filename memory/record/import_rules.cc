@@ -1,0 +1,83 @@
+#include "memory/record/import_rules.h"
+
+#include <algorithm>
+#include <memory>
+#include <string>
+
+#include "memory/record/record_keys.h"
+#include "memory/record/records.h"
+
+namespace longhold {
+namespace {
+
+// The kinds are one byte behind document and number; a scan segment's key has its generation, too.
+constexpr size_t kNumberedBytes = 8, kSegmentKeyBytes = 9, kGenerationKeyBytes = 13;
+
+bool IsDocumentKey(std::string_view key, std::string_view prefix) {
+  return key.size() == prefix.size() + 4 && key.starts_with(prefix);
+}
+
+}  // namespace
+
+KeyKind KindOf(Table table, std::string_view key) {
+  switch (table) {
+    case Table::kMeta:
+      if (key == kManifestKey) return KeyKind::kManifest;
+      if (key == kBasisKey) return KeyKind::kBasis;
+      if (IsDocumentKey(key, kDocumentPrefix)) return KeyKind::kDocument;
+      return IsDocumentKey(key, kResumePrefix) ? KeyKind::kResume : KeyKind::kUnknown;
+    case Table::kText: return key.size() == kNumberedBytes ? KeyKind::kText : KeyKind::kUnknown;
+    case Table::kBlocks: return key.size() == kNumberedBytes ? KeyKind::kBlock : KeyKind::kUnknown;
+    case Table::kIndex: break;
+  }
+  if (key.size() == kGenerationKeyBytes && key[kNumberedBytes] == 'S') return KeyKind::kSegment;
+  if (key.size() != kSegmentKeyBytes) return KeyKind::kUnknown;
+  if (key.back() == 'F') return KeyKind::kLists;
+  return key.back() == 'L' || key.back() == 'S' || key.back() == 'M' ? KeyKind::kSegment
+                                                                     : KeyKind::kUnknown;
+}
+
+ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max) {
+  struct Counts {
+    uint64_t bytes = 0, documents = 0;
+  };
+  const auto counts = std::make_shared<Counts>();
+  ImportRules rules;
+  rules.batch_bytes = static_cast<size_t>(std::min<uint64_t>(rules.batch_bytes, value_bytes_max));
+  rules.admit = [limits, value_bytes_max, counts](Table table, std::string_view key,
+                                                  uint64_t value_bytes) -> Result<bool> {
+    const KeyKind kind = KindOf(table, key);
+    if (kind == KeyKind::kUnknown)
+      return DataLoss(
+          "import: the file holds a value of a kind that this longhold does not know; a newer one "
+          "may have written it");
+    if (kind == KeyKind::kResume) return false;
+    if (kind == KeyKind::kLists && value_bytes > value_bytes_max) return false;
+    const bool short_kind = kind == KeyKind::kText || kind == KeyKind::kManifest;
+    if (short_kind && value_bytes > kTextRecordBytesMax)
+      return DataLoss("import: a record of " + std::to_string(value_bytes) +
+                      " bytes, more than any has; the file is damaged");
+    if (value_bytes > value_bytes_max) {
+      return ResourceExhausted(
+          "import: a value of " + std::to_string(value_bytes) +
+          " bytes needs more memory than the budget has; give more with --memory-budget");
+    }
+    counts->bytes += key.size() + value_bytes;
+    counts->documents += kind == KeyKind::kDocument;
+    if (counts->bytes > limits.bytes_max) {
+      return FailedPrecondition("import: the memory is larger than the " +
+                                std::to_string(limits.bytes_max) +
+                                " bytes that its owner may still have on the disk; forget some, or "
+                                "ask the operator for more");
+    }
+    if (counts->documents > limits.documents_max) {
+      return FailedPrecondition(
+          "import: the memory has more than the " + std::to_string(limits.documents_max) +
+          " documents that its owner may still have; forget some, or ask the operator for more");
+    }
+    return true;
+  };
+  return rules;
+}
+
+}  // namespace longhold

@@ -1,0 +1,445 @@
+#include "service/cli/commands.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <variant>
+
+#include "attention/kernels.h"
+#include "service/cli/progress.h"
+#include "service/common/render.h"
+#include "service/common/text_input.h"
+#include "service/common/utf8.h"
+
+namespace longhold {
+namespace {
+
+constexpr uint64_t kQuestionBytesMax = 1 << 20;
+
+uint64_t PeakRssBytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+}
+
+void PrintJson(const CommandContext& c, const std::string& json) { c.terminal.Out(json + "\n"); }
+
+// The question itself, or standard input for "-", without line breaks at its end.
+Result<std::string> QuestionText(const std::string& argument, const char* what) {
+  std::string text = argument;
+  if (argument == "-") {
+    LH_ASSIGN_OR_RETURN(
+        text, ReadDescriptor(STDIN_FILENO, std::string(what) + " on stdin", kQuestionBytesMax));
+  }
+  while (text.ends_with('\n') || text.ends_with('\r')) text.pop_back();
+  LH_RETURN_IF_ERROR(CheckQuestion(what, text));
+  return text;
+}
+
+// ------------------------------------------------------------------------------------------------
+// models
+
+Status Run(const ModelGetCommand& command, const CommandContext& c) {
+  for (const CatalogModel& model : CatalogModels()) {
+    if (model.name == command.name && !model.terms.empty()) c.terminal.Note(model.terms);
+  }
+  FetchOptions options;
+  options.python = c.python;
+  options.stop = c.catch_signals();
+  const Result<std::string> path = [&] {
+    StatusLine status(&c.terminal);
+    options.on_progress = [&](const FetchProgress& p) {
+      std::string line = command.name + ": " + std::string(p.step);
+      if (p.bytes_total > 0)
+        line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
+      status.Show(std::string(p.step), line);
+    };
+    return c.catalog.Fetch(command.name, options);
+  }();
+  if (!path.ok() && path.status().code() == StatusCode::kCancelled) {
+    return Cancelled("model " + command.name + ": stopped; run the same command again to go on");
+  }
+  if (!path.ok()) return path.status();
+  if (c.json) {
+    PrintJson(c, ModelPathJson(command.name, *path));
+  } else {
+    c.terminal.Out(*path + "\n");
+  }
+  return OkStatus();
+}
+
+Status Run(const ModelListCommand&, const CommandContext& c) {
+  const std::vector<ModelEntry> models = c.catalog.List();
+  c.terminal.Out(c.json ? CatalogJson(models) + "\n" : CatalogText(models));
+  return OkStatus();
+}
+
+Status Run(const ModelAddCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const AddedModel model, c.catalog.Add(command.name, command.file));
+  if (c.json) {
+    PrintJson(c, ModelPathJson(model.name, model.path));
+  } else {
+    c.terminal.Out(model.name + ": " + MakePrintable(model.path) + " (" +
+                   (model.architecture.empty() ? "unknown" : model.architecture) + ", " +
+                   FormatBytes(model.bytes) + ")\n");
+  }
+  return OkStatus();
+}
+
+Status Run(const ModelRemoveCommand& command, const CommandContext& c) {
+  LH_RETURN_IF_ERROR(c.catalog.Remove(command.name));
+  if (c.json) {
+    PrintJson(c, ModelPathJson(command.name, ""));
+  } else {
+    c.terminal.Out(command.name + ": is no name any more\n");
+  }
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------
+// ingest
+
+// "genesis.txt: read 54,012 tokens in 104 s": what became of one document.
+std::string OutcomeText(const std::string& name, const IngestReport& report) {
+  const std::string tokens = FormatCount(report.tokens) + " tokens";
+  switch (report.outcome) {
+    case IngestReport::Outcome::kUnchanged:
+      return name + ": already there" + (report.document == name ? "" : " as " + report.document) +
+             " (" + tokens + "), skipped";
+    case IngestReport::Outcome::kResumed:
+      return name + ": went on, read the last " + FormatCount(report.tokens_read) + " of " +
+             tokens + " in " + FormatDuration(report.seconds);
+    default:
+      return name + ": " +
+             (report.version > 1 ? "version " + std::to_string(report.version) + ", " : "") +
+             "read " + tokens + " in " + FormatDuration(report.seconds);
+  }
+}
+
+void AddReport(const IngestReport& report, IngestSummary* summary) {
+  ++summary->documents;
+  summary->tokens += report.tokens;
+  if (report.tokens_read == 0) return;
+  if (summary->tokens_read == 0) summary->first_64k_tok_s = report.first_64k_tok_s;
+  summary->last_64k_tok_s = report.last_64k_tok_s;
+  summary->tokens_read += report.tokens_read;
+  summary->seconds += report.seconds;
+}
+
+Status Stopped(const std::string& what) {
+  return Cancelled("ingest of " + what +
+                   ": stopped, what was read is kept; run the same command again to go on");
+}
+
+Result<IngestReport> IngestOne(const TextSource& source, const std::string& label,
+                               const std::string& memory, const std::atomic<bool>* stop,
+                               const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(std::string text, ReadText(source));
+  ShownProgress shown(&c.terminal, label);
+  return c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop,
+                         shown.Listener());
+}
+
+Status Run(const IngestCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(TextInputs inputs, CollectInputs(command.paths, STDIN_FILENO));
+  for (const std::string& note : inputs.notes) c.terminal.Note(note);
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model().status());
+  if (!command.codec.empty()) LH_RETURN_IF_ERROR(c.engine.UseCodec(command.codec));
+  IngestSummary summary{.memory = command.memory};
+  for (size_t i = 0; i < inputs.sources.size(); ++i) {
+    const TextSource& source = inputs.sources[i];
+    if (*stop) return Stopped(source.name);
+    const std::string count =
+        inputs.sources.size() > 1
+            ? "[" + std::to_string(i + 1) + "/" + std::to_string(inputs.sources.size()) + "] "
+            : "";
+    LH_ASSIGN_OR_RETURN(const IngestReport report,
+                        IngestOne(source, count + source.name, command.memory, stop, c));
+    if (report.outcome == IngestReport::Outcome::kStopped) return Stopped(source.name);
+    c.terminal.Note(count + OutcomeText(source.name, report));
+    AddReport(report, &summary);
+  }
+  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
+  summary.disk_bytes = info.disk_bytes;
+  summary.peak_rss_bytes = PeakRssBytes();
+  c.terminal.Out(c.json ? IngestJson(summary) + "\n" : IngestText(summary));
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------
+// asking
+
+// What the engine has to tell beside the result.
+void ShowNotes(const CommandContext& c) {
+  for (const std::string& note : c.engine.TakeNotes()) c.terminal.Note(note);
+}
+
+// Degraded is not failed, and is said even when quiet.
+void WarnOfLoss(uint64_t blocks_lost, uint64_t spans_lost, const std::string& memory,
+                const CommandContext& c) {
+  if (blocks_lost + spans_lost == 0) return;
+  std::string what = blocks_lost > 0 ? FormatCount(blocks_lost) + " blocks" : "";
+  if (spans_lost > 0)
+    what += (what.empty() ? "" : " and ") + ("the text of " + FormatCount(spans_lost) + " spans");
+  c.terminal.Warn("warning: " + what + " of " + memory +
+                  " could not be read; run 'longhold verify " + memory + "'");
+}
+
+Status Run(const AskCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::string question, QuestionText(command.question, "question"));
+  // Before the model is loaded: a misspelt name is answered at once.
+  LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model().status());
+  AskOptions options;
+  options.answer_prefix = command.answer_prefix;
+  options.system = command.system;
+  options.max_tokens = command.max_tokens;
+  options.sampler = command.sampler;
+  options.recall.spans_max = command.spans;
+  options.recall.abstain = command.abstain;
+  options.recall.rerank_spans = command.rerank;
+  options.reencode_tokens = command.reencode;
+  options.attend = FindAttend(command.attend).value_or(Attend::kFocused);
+  options.attend_share = command.attend_share;
+  options.marks = command.marks;
+  options.stop = stop;
+  const Result<AskReply> asked = AskShown(c, command.memory, question, options);
+  if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled))
+    return Cancelled("ask: stopped; run it again for the whole answer");
+  if (!asked.ok()) return asked.status();
+  const AskReply& reply = *asked;
+  if (c.json) {
+    PrintJson(c, AskJson(reply));
+  } else {
+    if (!StreamsAnswers(c))
+      c.terminal.Out(MakePrintable(reply.marked.empty() ? reply.answer : reply.marked) + "\n");
+    const std::string citations =
+        CitationsText(reply, question + " " + reply.answer, command.memory);
+    if (!citations.empty()) c.terminal.Out("\n" + citations);
+  }
+  WarnOfLoss(reply.blocks_lost, reply.spans_lost, command.memory, c);
+  if (!c.json) {
+    if (const std::string closest = ClosestText(reply); !closest.empty()) c.terminal.Note(closest);
+    if (reply.cut)
+      c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) +
+                      " tokens; --max-tokens allows more");
+    std::string timings = TimingsText(reply);
+    timings.pop_back();
+    c.terminal.Note(timings);
+  }
+  return OkStatus();
+}
+
+Status Run(const RecallCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
+  LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  LH_RETURN_IF_ERROR(c.load_model().status());
+  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query,
+                                                       {.spans_max = command.spans,
+                                                        .abstain = command.abstain,
+                                                        .explain = command.explain,
+                                                        .rerank_spans = command.rerank});
+  ShowNotes(c);
+  if (!recalled.ok()) return recalled.status();
+  const RecallReply& reply = *recalled;
+  c.terminal.Out(c.json            ? RecallJson(reply) + "\n"
+                 : command.explain ? ExplainText(reply)
+                                   : RecallText(reply, query, command.memory));
+  WarnOfLoss(0, reply.spans_lost, command.memory, c);
+  if (!c.json) c.terminal.Note("planned in " + FormatDuration(reply.plan_ms / 1000));
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------
+// memories
+
+Status Run(const ListCommand&, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> memories, c.engine.List());
+  c.terminal.Out(c.json ? ListJson(memories) + "\n" : ListText(memories));
+  if (memories.empty())
+    c.terminal.Note("no memories in " + c.config.home.value +
+                    "; 'longhold ingest PATH --into NAME' makes one");
+  // Each damaged one gets its line; the exit code is that of damage where there is any.
+  const MemoryInfo* worst = nullptr;
+  for (const MemoryInfo& memory : memories) {
+    if (memory.status.ok()) continue;
+    const MemoryInfo* shown = &memory;
+    if (worst == nullptr || (memory.status.code() == StatusCode::kDataLoss &&
+                             worst->status.code() != StatusCode::kDataLoss))
+      std::swap(worst, shown);
+    if (shown != nullptr) c.terminal.Error(shown->status.message());
+  }
+  return worst == nullptr ? OkStatus() : worst->status;
+}
+
+Status Run(const ShowCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
+  c.terminal.Out(c.json ? ShowJson(info) + "\n" : ShowText(info));
+  return OkStatus();
+}
+
+Status Run(const ForgetCommand& command, const CommandContext& c) {
+  // The document may be given as it is shown, or as the path that was ingested.
+  const std::string document = DocumentName(command.document);
+  LH_RETURN_IF_ERROR(c.engine.Forget(command.memory, document, command.compact));
+  ShowNotes(c);
+  if (c.json) {
+    PrintJson(c, ForgetJson(command.memory, document, command.compact));
+  } else {
+    c.terminal.Out("forgot " +
+                   (document.empty() ? "the memory " + command.memory
+                                     : CollapseSpace(document) + " of " + command.memory) +
+                   "\n");
+    if (!command.compact)
+      c.terminal.Note("its bytes leave the disk with 'longhold compact " + command.memory + "'");
+  }
+  return OkStatus();
+}
+
+Status Run(const CompactCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const MemoryInfo before, c.engine.Show(command.memory));
+  if (!command.codec.empty()) {
+    const std::atomic<bool>* stop = c.catch_signals();
+    const Result<RecodeReport> report = [&] {
+      ShownProgress shown(&c.terminal, command.memory);
+      return c.engine.Recode(command.memory, command.codec, stop, shown.Listener());
+    }();
+    if (!report.ok()) return report.status();
+    if (report->blocks_lost > 0) {
+      c.terminal.Warn(
+          "warning: " + FormatCount(report->blocks_lost) + " blocks of " + command.memory +
+          " could not be read and stay as they are; run 'longhold verify " + command.memory + "'");
+    }
+  }
+  LH_RETURN_IF_ERROR(c.engine.Compact(command.memory));
+  LH_ASSIGN_OR_RETURN(const MemoryInfo after, c.engine.Show(command.memory));
+  c.terminal.Out(c.json ? CompactJson(command.memory, before.disk_bytes, after.disk_bytes) + "\n"
+                        : command.memory + ": " + FormatBytes(before.disk_bytes) + " before, " +
+                              FormatBytes(after.disk_bytes) + " now\n");
+  return OkStatus();
+}
+
+Status Run(const VerifyCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
+  LH_RETURN_IF_ERROR(c.engine.Verify(command.memory));
+  c.terminal.Out(c.json ? VerifyJson(info) + "\n"
+                        : command.memory + ": all good, " + FormatCount(info.tokens) +
+                              " tokens read back\n");
+  return OkStatus();
+}
+
+Status Run(const ReindexCommand& command, const CommandContext& c) {
+  LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_RETURN_IF_ERROR(c.load_model().status());
+  const Result<ReindexReport> report = [&] {
+    ShownProgress shown(&c.terminal, command.memory);
+    return c.engine.Reindex(command.memory, stop, shown.Listener());
+  }();
+  if (!report.ok()) return report.status();
+  c.terminal.Out(c.json ? ReindexJson(command.memory, *report) + "\n"
+                        : ReindexText(command.memory, *report));
+  if (report->blocks_lost + report->segments_lost > 0) {
+    c.terminal.Warn("warning: parts of " + command.memory +
+                    " could not be read and are not all found; run 'longhold verify " +
+                    command.memory + "'");
+  }
+  if (report->other_heads && !c.json)
+    c.terminal.Note("the index before leaves the disk with 'longhold compact " + command.memory +
+                    "'");
+  return OkStatus();
+}
+
+// ------------------------------------------------------------------------------------------------
+// others
+
+Status Run(const ExportCommand& command, const CommandContext& c) {
+  return RunExportCommand(command, c);
+}
+Status Run(const ImportCommand& command, const CommandContext& c) {
+  return RunImportCommand(command, c);
+}
+Status Run(const EvalCommand& command, const CommandContext& c) {
+  return RunEvalCommand(command, c);
+}
+Status Run(const BenchCommand& command, const CommandContext& c) {
+  return RunBenchCommand(command, c);
+}
+Status Run(const CalibrateCommand& command, const CommandContext& c) {
+  return RunCalibrateCommand(command, c);
+}
+Status Run(const ChatCommand& command, const CommandContext& c) {
+  return RunChatCommand(command, c);
+}
+Status Run(const KeyAddCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const KeyLimitCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const KeyListCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const KeyRemoveCommand& command, const CommandContext& c) {
+  return RunKeyCommand(command, c);
+}
+Status Run(const ServeCommand& command, const CommandContext& c) {
+  return RunServeCommand(command, c);
+}
+
+Status Run(const ConfigShowCommand& command, const CommandContext& c) {
+  c.terminal.Out(c.json ? ConfigJson(c.config) + "\n" : ConfigText(c.config, command.origin));
+  return OkStatus();
+}
+
+Status Run(const VersionCommand&, const CommandContext& c) {
+  c.terminal.Out(c.json ? VersionJson(LONGHOLD_VERSION, Kernels().name) + "\n"
+                        : "longhold " LONGHOLD_VERSION " (kernels " + std::string(Kernels().name) +
+                              ")\n");
+  return OkStatus();
+}
+
+}  // namespace
+
+Status CheckQuestion(const std::string& what, const std::string& text) {
+  if (text.size() > kQuestionBytesMax)
+    return InvalidArgument(what + ": longer than 1 MiB; shorten it, or ingest it as a document");
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
+    return InvalidArgument(what + ": is empty; say what you want to know");
+  return CheckText(what, text);
+}
+
+bool StreamsAnswers(const CommandContext& c) { return !c.json && c.terminal.out_is_terminal(); }
+
+Result<AskReply> AskShown(const CommandContext& c, const std::string& memory,
+                          std::string_view question, AskOptions options) {
+  LineWrap wrap(kColumns);
+  if (StreamsAnswers(c))
+    options.on_text = [&](std::string_view piece) {
+      c.terminal.Out(wrap.Feed(MakePrintable(piece)));
+    };
+  Result<AskReply> asked = c.engine.Ask(memory, question, options);
+  if (StreamsAnswers(c)) c.terminal.Out(wrap.Finish() + "\n");
+  ShowNotes(c);
+  return asked;
+}
+
+Status RunCommand(const Command& command, const CommandContext& context) {
+  return std::visit([&](const auto& one) { return Run(one, context); }, command);
+}
+
+int ExitCode(const Status& status) {
+  switch (status.code()) {
+    case StatusCode::kOk: return 0;
+    case StatusCode::kNotFound: return 3;
+    case StatusCode::kDataLoss: return 4;
+    case StatusCode::kResourceExhausted: return 5;
+    case StatusCode::kCancelled: return 130;
+    default: return 1;
+  }
+}
+
+}  // namespace longhold

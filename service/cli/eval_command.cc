@@ -1,0 +1,178 @@
+// `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came
+// of it.
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "attention/kernels.h"
+#include "base/hash.h"
+#include "eval/embed_retriever.h"
+#include "eval/journal.h"
+#include "eval/report_charts.h"
+#include "eval/runner.h"
+#include "model/embedder.h"
+#include "model/llama_host.h"
+#include "service/cli/commands.h"
+#include "service/cli/memory_home.h"
+#include "service/cli/profile_file.h"
+#include "service/cli/progress.h"
+#include "service/common/render.h"
+
+namespace longhold {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Changes with anything that decides what is recalled.
+std::string ProfileFingerprint(RecallProfile profile) {
+  profile.calibration.clear();
+  char hex[17];
+  std::snprintf(hex, sizeof hex, "%016llx",
+                static_cast<unsigned long long>(Hash64(profile.ToJson())));
+  return hex;
+}
+
+// A run that goes on must be the run that began.
+Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now,
+               const std::string& directory) {
+  if (then.model_fingerprint != now.model_fingerprint) {
+    return FailedPrecondition(directory + ": was begun with the model " + then.model + " (" +
+                              then.model_fingerprint + "), this is " + now.model + " (" +
+                              now.model_fingerprint + "); give the same --model");
+  }
+  if (then.profile_fingerprint != now.profile_fingerprint) {
+    return FailedPrecondition(directory + ": was begun with another recall profile (" +
+                              then.profile + ", " + then.profile_fingerprint +
+                              "); start a new run");
+  }
+  return OkStatus();
+}
+
+// "[12/240] niah_single_2 4k longhold, 2:31 left".
+std::string StatusOf(const EvalProgress& p) {
+  std::string line = "[" + FormatCount(p.done) + "/" + FormatCount(p.total) + "] " + p.label;
+  if (p.reading.tokens_total > 0) {
+    line += ", reading " + FormatCount(p.reading.tokens_done) + " of " +
+            FormatCount(p.reading.tokens_total);
+  }
+  if (p.seconds_left > 0) line += ", " + FormatDuration(p.seconds_left) + " left";
+  return line;
+}
+
+std::string Absolute(const std::string& path) {
+  std::error_code ec;
+  const fs::path absolute = fs::absolute(path, ec);
+  return ec ? path : absolute.string();
+}
+
+}  // namespace
+
+EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine) {
+  return {.version = LONGHOLD_VERSION,
+          .kernels = std::string(Kernels().name),
+          .model = model.info().name,
+          .model_fingerprint = model.info().fingerprint,
+          .profile = engine.profile().name,
+          .profile_fingerprint = ProfileFingerprint(engine.profile())};
+}
+
+Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
+  const std::string directory = command.resume.empty() ? command.out : command.resume;
+  std::optional<Journal> journal;
+  EvalSettings settings = command.settings;
+  if (!command.resume.empty()) {
+    LH_ASSIGN_OR_RETURN(Journal opened, Journal::Open(command.resume));
+    journal.emplace(std::move(opened));
+    settings = journal->settings();
+  } else {
+    // A run may go on from another directory.
+    if (settings.haystack != "bible") settings.haystack = Absolute(settings.haystack);
+    if (!settings.questions_file.empty())
+      settings.questions_file = Absolute(settings.questions_file);
+    settings.keep = command.keep;
+  }
+  const bool keep = command.keep || settings.keep;
+  std::vector<FileQuestion> questions;
+  if (!settings.questions_file.empty()) {
+    LH_ASSIGN_OR_RETURN(questions, LoadQuestions(settings.questions_file));
+  }
+  Haystack haystack;
+  if (NeedsHaystack(settings)) {
+    LH_ASSIGN_OR_RETURN(haystack, LoadHaystack(settings.haystack));
+  }
+
+  const std::atomic<bool>* stop = c.catch_signals();
+  LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
+  LH_ASSIGN_OR_RETURN(MemoryHome home,
+                      directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
+  if (journal) home.Keep();  // an error must not cost what was read before
+  Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
+  LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
+  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
+  EvalReport report{.environment = EnvironmentOf(*model, engine),
+                    .settings = settings,
+                    .notes = {},
+                    .rows = {},
+                    .results = {}};
+  if (journal) {
+    LH_RETURN_IF_ERROR(SameRun(journal->environment(), report.environment, directory));
+    report.rows = journal->rows();
+  } else if (!directory.empty()) {
+    LH_ASSIGN_OR_RETURN(Journal created, Journal::Create(directory, settings, report.environment));
+    journal.emplace(std::move(created));
+    home.Keep();
+  }
+
+  std::unique_ptr<TextEmbedder> embedder;
+  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) !=
+      settings.modes.end()) {
+    Result<std::string> path = c.catalog.Resolve("minilm-l6", ModelKind::kEmbedding);
+    if (!path.ok()) return path.status();
+    LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = *path, .threads = c.config.threads.value}));
+  }
+  Result<std::vector<std::string>> notes = [&] {
+    StatusLine status(&c.terminal);
+    const std::vector<EvalRow> done = report.rows;
+    const EvalParts parts{
+        .model = *model,
+        .engine = engine,
+        .native = NativeRunnerOf(*model, stop),
+        .embed = embedder == nullptr ? RetrieverMaker() : [&](std::string_view text) {
+          return BuildEmbedRetriever(text, *embedder, {.stop = stop, .on_progress = nullptr});
+        },
+        .haystack = &haystack,
+        .questions = &questions,
+        .keep_memories = keep,
+        .stop = stop,
+        .on_progress = [&](const EvalProgress& progress) { status.Show("", StatusOf(progress)); },
+        .on_row = [&](const EvalRow& row) -> Status {
+          report.rows.push_back(row);
+          return journal ? journal->Append(row) : OkStatus();
+        }};
+    return RunEval(settings, done, parts);
+  }();
+  const bool stopped = *stop && (notes.ok() || notes.status().code() == StatusCode::kCancelled);
+  if (!notes.ok() && !stopped) return notes.status();
+  report.complete = !stopped;
+  if (notes.ok()) report.notes = *notes;
+  report.results = Summarise(report.rows, settings.seed);
+  if (!directory.empty()) LH_RETURN_IF_ERROR(WriteReport(report, directory, WriteCharts));
+  if (stopped) {
+    return Cancelled(directory.empty()
+                         ? "eval: stopped; with --out DIR a run can be resumed"
+                         : "eval: stopped, " + FormatCount(report.rows.size()) +
+                               " answers are kept; go on with 'longhold eval --resume " +
+                               directory + "'");
+  }
+  c.terminal.Out(c.json ? ReportJson(report) + "\n" : ReportText(report));
+  if (!directory.empty() && !keep) {
+    std::error_code ec;
+    fs::remove_all(home.path(), ec);
+  }
+  return OkStatus();
+}
+
+}  // namespace longhold

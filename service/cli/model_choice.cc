@@ -1,0 +1,23 @@
+#include "service/cli/model_choice.h"
+
+#include "model/llama_host.h"
+
+namespace longhold {
+
+Result<std::string> ChooseModel(const Config& config, const ModelCatalog& catalog, Engine& engine,
+                                const std::string& memory) {
+  if (config.model.origin != kDefaultOrigin || memory.empty() || !engine.Exists(memory).ok())
+    return catalog.Resolve(config.model.value);
+  const Result<MemoryInfo> info = engine.Show(memory);
+  // whoever opens it says what is wrong with it
+  if (!info.ok()) return catalog.Resolve(config.model.value);
+  for (const ModelEntry& model : catalog.List()) {
+    if (model.kind != ModelKind::kLanguage || model.state.kind != CatalogState::Kind::kReady)
+      continue;
+    const Result<std::string> fingerprint = ModelFingerprint(model.state.path);
+    if (fingerprint.ok() && *fingerprint == info->model_fingerprint) return model.state.path;
+  }
+  return catalog.Resolve(config.model.value);
+}
+
+}  // namespace longhold

@@ -1,0 +1,485 @@
+// The API's routes of memories, of the documents in them, and of uploads: what is made, copied,
+// read and forgotten.
+#include <algorithm>
+#include <boost/json.hpp>
+#include <charconv>
+#include <chrono>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "service/common/render.h"
+#include "service/common/text_input.h"
+#include "service/server/api_call.h"
+#include "service/server/contained_path.h"
+
+namespace longhold {
+
+namespace json = boost::json;
+
+namespace {
+
+constexpr size_t kDocumentNameMax = 1024;
+constexpr uint64_t kBytesPerToken = 4;  // of a text, before its tokens are known
+// of a text that comes from a file: it waits in RAM
+constexpr uint64_t kFileTextMax = 128ull << 20;
+// The memory budget of an errand's engine, which has no model: a share of the server's.
+constexpr uint64_t kErrandShare = 5, kErrandBudgetMin = 32ull << 20,
+                   kErrandBudgetMax = 256ull << 20;
+constexpr size_t kOperatorExports = 4;    // at a time; a tenant has one
+constexpr size_t kPieceBytes = 64 << 10;  // of an export, at a time
+// tus 1.0.0, whose clients these routes serve (https://tus.io/protocols/resumable-upload).
+constexpr const char* kTusVersion = "1.0.0";
+
+// The number of a header or of a member, digits only. Errors: invalid_argument, naming it.
+Result<uint64_t> ParseCount(const std::string& name, const std::string& text) {
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size())
+    return InvalidArgument(name + ": must be a number of bytes");
+  return value;
+}
+
+json::object UploadObject(const Upload& upload) {
+  return {{"id", JsonString(upload.id)}, {"length", upload.length}, {"offset", upload.offset}};
+}
+
+HttpReply UploadReply(const Upload& upload, unsigned status) {
+  HttpReply reply = JsonReply(status == 204 ? "" : DumpJson(UploadObject(upload)), status);
+  reply.headers = {{"Tus-Resumable", kTusVersion},
+                   {"Upload-Offset", std::to_string(upload.offset)},
+                   {"Upload-Length", std::to_string(upload.length)}};
+  if (status == 201) reply.headers.emplace_back("Location", "/v1/uploads/" + upload.id);
+  return reply;
+}
+
+Result<std::string> ReadWhole(const ByteSource& source, const std::string& name,
+                              uint64_t bytes_max) {
+  std::string text;
+  for (;;) {
+    const size_t used = text.size();
+    text.resize(used + kPieceBytes);
+    LH_ASSIGN_OR_RETURN(const size_t n, source(std::span(text).subspan(used)));
+    text.resize(used + n);
+    if (n == 0) return text;
+    if (text.size() > bytes_max)
+      return ResourceExhausted(name + ": more than " + std::to_string(bytes_max) +
+                               " bytes; split it into several");
+  }
+}
+
+Status Stopping() { return Unavailable("the server is stopping; ask again in a while"); }
+
+}  // namespace
+
+uint64_t Api::ErrandBudget() const {
+  return options_.budget == nullptr ? kErrandBudgetMax
+                                    : std::clamp(options_.budget->limit_bytes() / kErrandShare,
+                                                 kErrandBudgetMin, kErrandBudgetMax);
+}
+
+Result<Api::ErrandEngine> Api::NewErrandEngine(uint64_t bytes) const {
+  ErrandEngine own;
+  if (options_.budget != nullptr) {
+    LH_ASSIGN_OR_RETURN(own.memory, options_.budget->Reserve(bytes, "a copy or a verify"));
+  }
+  own.engine = std::make_unique<Engine>(EngineOptions{.home = options_.home,
+                                                      .memory_budget_bytes = bytes,
+                                                      .encryption_key = options_.encryption_key});
+  return own;
+}
+
+std::shared_ptr<void> Api::BeginExport(const std::string& tenant) {
+  const std::lock_guard lock(exports_mutex_);
+  if (exports_.count(tenant) >= (tenant.empty() ? kOperatorExports : 1)) return nullptr;
+  const auto own = exports_.insert(tenant);
+  return {static_cast<void*>(this), [this, own](void*) {
+            const std::lock_guard end(exports_mutex_);
+            exports_.erase(own);
+          }};
+}
+
+void Api::OnErrand(Call& call, std::function<void()> work) {
+  const Status taken = errands_->Add(
+      [this, exchange = call.exchange, work = std::move(work)] {
+        if (exchange->gone()) return;
+        if (errands_->stopping()) return exchange->Respond(ErrorReply(Stopping()));
+        RunGuarded(*exchange, work);
+      },
+      call.client.tenant());
+  if (!taken.ok()) call.exchange->Respond(NotQueuedReply(taken));
+}
+
+// ------------------------------------------------------------------------------------------------
+// memories
+
+void Api::CreateMemory(Call& call) {
+  std::string shown, memory, codec;
+  const auto read = [&]() -> Status {
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(shown, StringField(body, "name"));
+    LH_ASSIGN_OR_RETURN(codec, StringField(body, "codec"));
+    LH_ASSIGN_OR_RETURN(memory, call.client.MemoryName(shown));
+    call.access->memory = shown;
+    return OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  OnEngine(
+      call,
+      [limits = call.client.limits, shown, memory, codec](Engine& engine) -> Result<HttpReply> {
+        LH_RETURN_IF_ERROR(RoomFor(engine, limits, memory, "").status());
+        LH_RETURN_IF_ERROR(engine.Create(memory, codec));
+        LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(memory));
+        info.name = shown;
+        HttpReply reply = JsonReply(ShowJson(info), 201);
+        reply.headers.emplace_back("Location", "/v1/memories/" + shown);
+        return reply;
+      });
+}
+
+void Api::ShowTiers(Call& call) {
+  ReadEngine(call, "",
+             [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+               LH_ASSIGN_OR_RETURN(const TierReport report, engine.Tiers(name));
+               return JsonReply(TiersJson(client.Shown(name), report));
+             });
+}
+
+void Api::VerifyMemory(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
+    const Result<ErrandEngine> own = NewErrandEngine(ErrandBudget());
+    if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
+    Engine& engine = *own->engine;
+    const Status status = engine.Verify(name);
+    if (status.ok() || status.code() == StatusCode::kDataLoss) metrics_->Verified(status.ok());
+    if (!status.ok() && status.code() != StatusCode::kDataLoss)
+      return exchange->Respond(ErrorReply(Told(status)));
+    Result<MemoryInfo> info = engine.Show(name);
+    MemoryInfo shown = info.ok() ? std::move(*info) : MemoryInfo{};
+    shown.name = client.Shown(name);
+    shown.status = status.ok() ? info.status() : Told(status);
+    exchange->Respond(JsonReply(VerifyJson(shown)));
+  });
+}
+
+// A copy on its way out. While the client is slow to take it, it waits without a thread.
+struct Api::Exporting {
+  std::shared_ptr<HttpExchange> exchange;
+  std::string memory, tenant;
+  bool head_only = false;
+  std::shared_ptr<void> turn;
+  ErrandEngine own;
+  std::unique_ptr<ExportStream> stream;
+  std::string bytes;   // given by the stream
+  size_t written = 0;  // of them
+  bool begun = false;  // the reply
+};
+
+void Api::ExportMemory(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, name = call.names[0],
+                  tenant = call.client.tenant(), head_only = call.request.head_only] {
+    // A slow client keeps what its copy has for long: little, and not many times.
+    std::shared_ptr<void> turn = BeginExport(tenant);
+    if (turn == nullptr)
+      return exchange->Respond(
+          NotQueuedReply(ResourceExhausted("a copy is on its way out already; take that first")));
+    Result<ErrandEngine> own = NewErrandEngine(kErrandBudgetMin);
+    if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
+    Result<std::unique_ptr<ExportStream>> stream = own->engine->OpenExport(name);
+    if (!stream.ok()) return exchange->Respond(ErrorReply(Told(stream.status())));
+    ExportSome(std::make_shared<Exporting>(Exporting{.exchange = exchange,
+                                                     .memory = name,
+                                                     .tenant = tenant,
+                                                     .head_only = head_only,
+                                                     .turn = std::move(turn),
+                                                     .own = std::move(*own),
+                                                     .stream = std::move(*stream),
+                                                     .bytes = {}}));
+  });
+}
+
+void Api::ExportSome(const std::shared_ptr<Exporting>& e) {
+  const auto go_on = [this, e] {
+    errands_->GoOn([this, e] { RunGuarded(*e->exchange, [&] { ExportSome(e); }); }, e->tenant);
+  };
+  while (!e->exchange->gone()) {
+    if (e->written == e->bytes.size()) {
+      Result<std::string> next = e->stream->Next();
+      // The client must not take a part for the whole.
+      if (!next.ok() && e->begun) return e->exchange->Break();
+      if (!next.ok())
+        return e->exchange->Respond(ErrorReply(Told(
+            Status(next.status().code(), "memory " + e->memory + ": " + next.status().message()))));
+      if (!e->begun) e->exchange->BeginBytes("application/octet-stream");
+      e->begun = true;
+      e->bytes = std::move(*next);
+      e->written = 0;
+      if (e->head_only || e->bytes.empty()) return e->exchange->EndStream();
+    }
+    const std::string piece = e->bytes.substr(e->written, kPieceBytes);
+    if (!e->exchange->WriteBytes(piece, go_on)) return;
+    e->written += piece.size();
+  }
+}
+
+void Api::ImportMemory(Call& call) {
+  std::string id;
+  const auto read = [&]() -> Status {
+    if (call.request.content_type == "application/octet-stream") return OkStatus();
+    if (call.request.content_type != "application/json") {
+      return InvalidArgument("Content-Type '" + call.request.content_type +
+                             "': send application/octet-stream, or application/json with upload");
+    }
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(id, StringField(body, "upload"));
+    return id.empty() ? BadField("upload", "names no upload") : OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  const auto bytes =
+      std::make_shared<std::string>(id.empty() ? std::move(call.request.body) : std::string());
+  OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id,
+                  bytes] {
+    const auto import = [&]() -> Result<MemoryInfo> {
+      LH_ASSIGN_OR_RETURN(const ErrandEngine own, NewErrandEngine(ErrandBudget()));
+      Engine& engine = *own.engine;
+      LH_ASSIGN_OR_RETURN(const TenantRoom room, RoomFor(engine, client.limits, name, ""));
+      ByteSource upload;
+      if (!id.empty()) {
+        LH_ASSIGN_OR_RETURN(upload, uploads_.Open(id, client.tenant()));
+      }
+      size_t at = 0;
+      LH_RETURN_IF_ERROR(engine
+                             .Import(
+                                 [&](std::span<char> out) -> Result<size_t> {
+                                   if (errands_->stopping()) return Stopping();
+                                   if (exchange->gone()) return Cancelled("the client has gone");
+                                   if (upload) return upload(out);
+                                   const size_t n = std::min(out.size(), bytes->size() - at);
+                                   std::copy_n(bytes->data() + at, n, out.data());
+                                   at += n;
+                                   return n;
+                                 },
+                                 name,
+                                 {.bytes_max = room.disk_bytes,
+                                  .documents_max = room.documents,
+                                  .model = &queue_->engine().model_info()})
+                             .status());
+      return engine.Show(name);
+    };
+    Result<MemoryInfo> info = import();
+    // What cannot be read is the client's own.
+    if (info.status().code() == StatusCode::kDataLoss)
+      return exchange->Respond(ErrorReply(InvalidArgument(Told(info.status()).message())));
+    if (!info.ok()) return exchange->Respond(ErrorReply(Told(info.status())));
+    if (!id.empty()) (void)uploads_.Remove(id, client.tenant());
+    info->name = client.Shown(name);
+    HttpReply reply = JsonReply(ShowJson(*info), 201);
+    reply.headers.emplace_back("Location", "/v1/memories/" + info->name);
+    exchange->Respond(std::move(reply));
+  });
+}
+
+void Api::ListMemories(Call& call) {
+  ReadEngine(call, "", [client = call.client](Engine& engine) -> Result<HttpReply> {
+    LH_ASSIGN_OR_RETURN(std::vector<MemoryInfo> memories, engine.List(client.tenant()));
+    for (MemoryInfo& memory : memories) memory.name = client.Shown(memory.name);
+    return JsonReply("{\"memories\":" + ListJson(memories) + "}");
+  });
+}
+
+void Api::ShowMemory(Call& call) {
+  ReadEngine(call, "",
+             [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+               LH_ASSIGN_OR_RETURN(MemoryInfo info, engine.Show(name));
+               info.name = client.Shown(info.name);
+               return JsonReply(ShowJson(info));
+             });
+}
+
+void Api::ForgetMemory(Call& call) {
+  OnEngine(call, [client = call.client, name = call.names[0]](Engine& engine) -> Result<HttpReply> {
+    LH_RETURN_IF_ERROR(engine.Forget(name, "", true));
+    return JsonReply(ForgetJson(client.Shown(name), "", true));
+  });
+}
+
+void Api::ForgetDocument(Call& call) {
+  OnEngine(call,
+           [client = call.client, name = call.names[0],
+            document = call.names[1]](Engine& engine) -> Result<HttpReply> {
+             if (document.empty()) return InvalidArgument("the document's name is empty");
+             const Status forgotten = engine.Forget(name, document, true);
+             engine.CloseMemory();  // other processes may write to it again
+             LH_RETURN_IF_ERROR(forgotten);
+             return JsonReply(ForgetJson(client.Shown(name), document, true));
+           });
+}
+
+void Api::AddDocument(Call& call) {
+  const std::string& memory = call.names[0];
+  IngestInput input;
+  std::string upload, path;
+  const auto read = [&]() -> Status {
+    if (call.request.content_type == "application/json") {
+      LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+      LH_ASSIGN_OR_RETURN(input.name, StringField(body, "name"));
+      LH_ASSIGN_OR_RETURN(input.text, StringField(body, "text"));
+      LH_ASSIGN_OR_RETURN(upload, StringField(body, "upload"));
+      LH_ASSIGN_OR_RETURN(path, StringField(body, "path"));
+      if (!input.text.empty() + !upload.empty() + !path.empty() > 1)
+        return BadField("text", "is beside another of text, upload and path; send one of them");
+      if (!path.empty() && options_.ingest_root.empty())
+        return BadField("path",
+                        "names a file of the server, which takes none; 'longhold serve "
+                        "--ingest-root DIR' lets it");
+      if (input.name.empty()) input.name = path;
+    } else if (call.request.content_type == "text/plain") {
+      input.name = call.request.query["name"];
+      input.text = std::move(call.request.body);
+    } else {
+      return InvalidArgument(
+          "Content-Type '" + call.request.content_type +
+          "': send text/plain with ?name=NAME, or application/json with name and text");
+    }
+    if (input.name.empty() || input.name.size() > kDocumentNameMax)
+      return BadField("name", "must have 1 to 1024 bytes");
+    LH_RETURN_IF_ERROR(CheckText("name", input.name));
+    return upload.empty() && path.empty() ? CheckText(input.name, input.text) : OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  if (!path.empty() && !call.client.tenant().empty()) {
+    return call.exchange->Respond(JsonReply(
+        ErrorJson("permission_error", "files of the server are for its operator; send the text"),
+        403));
+  }
+  if (upload.empty() && path.empty())
+    return TakeText(call.exchange, call.client, memory, std::move(input), "");
+  OnErrand(call, [this, exchange = call.exchange, client = call.client, memory, input, upload,
+                  path]() mutable {
+    const auto read_file = [&]() -> Result<std::string> {
+      if (!path.empty()) return ReadBeneath(options_.ingest_root, path, kFileTextMax);
+      LH_ASSIGN_OR_RETURN(const ByteSource source, uploads_.Open(upload, client.tenant()));
+      return ReadWhole(source, "upload '" + upload + "'", kFileTextMax);
+    };
+    Result<std::string> text = read_file();
+    Status status = text.status();
+    if (status.ok()) status = CheckText(input.name, *text);
+    // Not for now, but for good.
+    if (status.code() == StatusCode::kResourceExhausted) status = InvalidArgument(status.message());
+    if (!status.ok()) return exchange->Respond(ErrorReply(Told(status)));
+    input.text = std::move(*text);
+    TakeText(exchange, client, memory, std::move(input), upload);
+  });
+}
+
+std::function<Result<uint64_t>()> Api::DiskLimit(const TenantLimits& limits,
+                                                 const std::string& memory) const {
+  if (limits.disk_bytes == 0) return nullptr;
+  return [this, most = limits.disk_bytes, tenant = limits.tenant, memory]() -> Result<uint64_t> {
+    return most - std::min(most, queue_->engine().DiskBytes(tenant, memory));
+  };
+}
+
+void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client,
+                   const std::string& memory, IngestInput input, const std::string& upload) {
+  const uint64_t tokens = input.text.size() / kBytesPerToken;
+  const std::string document = input.name;
+  if (const uint64_t most = client.limits.disk_bytes; most > 0) {
+    const std::string may_have = " bytes, and tenant " + client.tenant() + " may have " +
+                                 std::to_string(most) + " on the disk; ";
+    if (input.text.size() > most) {
+      return exchange->Respond(
+          ErrorReply(FailedPrecondition(document + ": has " + std::to_string(input.text.size()) +
+                                        may_have + "ask the operator for more")));
+    }
+    const uint64_t waiting = queue_->WaitingBytes(client.tenant()) + input.text.size();
+    if (waiting > most)
+      return exchange->Respond(
+          NotQueuedReply(ResourceExhausted("texts that wait have " + std::to_string(waiting) +
+                                           may_have + "send it when they are read")));
+  }
+  input.disk_bytes_max = DiskLimit(client.limits, memory);
+  const Status taken = queue_->Ingest(
+      memory, std::move(input),
+      [this, client, exchange, tokens, upload](const Result<IngestJob>& job) {
+        if (!job.ok()) return exchange->Respond(ErrorReply(job.status()));
+        if (!upload.empty()) (void)uploads_.Remove(upload, client.tenant());
+        Spend(client.limits, tokens);
+        HttpReply reply = JsonReply(DumpJson(IngestObject(*job, client.Shown(job->memory))), 202);
+        reply.headers.emplace_back("Location", "/v1/ingests/" + IngestId(job->id));
+        exchange->Respond(std::move(reply));
+      },
+      [limits = client.limits, memory, document](Engine& engine) {
+        return RoomFor(engine, limits, memory, document).status();
+      });
+  if (!taken.ok()) exchange->Respond(NotQueuedReply(taken));
+}
+
+// ------------------------------------------------------------------------------------------------
+// uploads
+
+void Api::ListUploads(Call& call) {
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant()] {
+    json::array all;
+    for (const Upload& upload : uploads_.List(tenant)) all.push_back(UploadObject(upload));
+    exchange->Respond(JsonReply(DumpJson(json::object{{"uploads", std::move(all)}})));
+  });
+}
+
+void Api::CreateUpload(Call& call) {
+  uint64_t length = 0;
+  const auto read = [&]() -> Status {
+    if (!call.request.upload_length.empty()) {
+      LH_ASSIGN_OR_RETURN(length, ParseCount("Upload-Length", call.request.upload_length));
+      return OkStatus();
+    }
+    LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
+    LH_ASSIGN_OR_RETURN(const int64_t bytes, IntegerField(body, "length", 0, INT64_MAX, 0));
+    length = static_cast<uint64_t>(bytes);
+    return OkStatus();
+  };
+  if (const Status status = read(); !status.ok()) return call.Fail(status);
+  OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits, length] {
+    const Result<Upload> upload = uploads_.Create(limits.tenant, length, limits.disk_bytes);
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 201)
+                                  : NotQueuedReply(Told(upload.status())));
+  });
+}
+
+void Api::ShowUpload(Call& call) {
+  OnErrand(
+      call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
+        const Result<Upload> upload = uploads_.Find(id, tenant);
+        exchange->Respond(upload.ok() ? UploadReply(*upload, 200) : ErrorReply(upload.status()));
+      });
+}
+
+void Api::AppendUpload(Call& call) {
+  if (call.request.content_type != "application/offset+octet-stream" &&
+      call.request.content_type != "application/octet-stream") {
+    return call.Fail(InvalidArgument(
+        "Content-Type '" + call.request.content_type +
+        "': a part of an upload is application/offset+octet-stream, as tus has it"));
+  }
+  const Result<uint64_t> offset = ParseCount("Upload-Offset", call.request.upload_offset);
+  if (!offset.ok()) return call.Fail(offset.status());
+  const auto bytes = std::make_shared<const std::string>(std::move(call.request.body));
+  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0],
+                  offset = *offset, bytes] {
+    const Result<Upload> upload = uploads_.Append(id, tenant, offset, *bytes);
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 204) : ErrorReply(Told(upload.status())));
+  });
+}
+
+void Api::RemoveUpload(Call& call) {
+  OnErrand(call,
+           [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
+             const Status removed = uploads_.Remove(id, tenant);
+             if (!removed.ok()) return exchange->Respond(ErrorReply(Told(removed)));
+             HttpReply reply = JsonReply("", 204);
+             reply.headers.emplace_back("Tus-Resumable", kTusVersion);
+             exchange->Respond(std::move(reply));
+           });
+}
+
+}  // namespace longhold

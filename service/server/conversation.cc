@@ -1,0 +1,31 @@
+#include "service/server/conversation.h"
+
+#include <ctime>
+
+#include "service/common/utf8.h"
+
+namespace longhold {
+
+std::string TimeText(int64_t unix_seconds) {
+  const std::time_t time = unix_seconds;
+  std::tm utc{};
+  gmtime_r(&time, &utc);
+  char text[24];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &utc);
+  return text;
+}
+
+IngestInput OpeningDocument(const std::string& conversation, int64_t unix_seconds) {
+  return {.name = conversation + "/0",
+          .text = "This conversation began on " + TimeText(unix_seconds) + ".\n"};
+}
+
+IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question,
+                         std::string_view answer) {
+  const std::string told = MakeValidUtf8("User: " + std::string(question) + "\n");
+  return {.name = conversation + "/" + std::to_string(turn),
+          .text = told + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"),
+          .told_bytes = told.size()};
+}
+
+}  // namespace longhold

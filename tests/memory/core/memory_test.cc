@@ -1,0 +1,632 @@
+// Memory on the in-memory store: documents, places in text, commits, and damage.
+//
+// Places are held against a naive walk over the whole text and all of its tokens. Texts are of
+// three to four chunks (32 KiB each), ASCII and not, with and without a final newline; spans are
+// drawn at random, half of them across a chunk's edge. Damage is done to the store behind the
+// memory's back: each value is deleted, replaced by rubbish, and swapped with another of its kind,
+// and Verify of a fresh and of a warm memory has to see it.
+#include "memory/core/memory.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "memory/ingest/ingest.h"
+#include "store/mem_store.h"
+#include "tests/support/stores.h"
+#include "tests/support/toy_model.h"
+#include "tests/support/toy_text.h"
+
+namespace longhold {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+RecallProfile OneHead(const ToyModel& model) {
+  RecallProfile p;
+  p.name = "one-head";
+  p.heads = {{.layer = model.info().geometry.layers.back(), .kv_head = 0}};
+  p.window_tokens = 64;
+  return p;
+}
+
+ToyOptions Tiny() { return {.geometry = TinyGeometry()}; }
+
+std::unique_ptr<Memory> MustOpen(std::unique_ptr<ColdStore> store, const ToyModel& model) {
+  Result<std::unique_ptr<Memory>> memory = Memory::Open(std::move(store), "tales", &model.info());
+  EXPECT_TRUE(memory.ok()) << memory.status().ToString();
+  return std::move(*memory);
+}
+
+std::unique_ptr<Memory> MustOpen(ColdStore& store, const ToyModel& model) {
+  return MustOpen(Borrow(store), model);
+}
+
+std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model,
+                                   const RecallProfile& profile) {
+  Result<std::unique_ptr<Memory>> memory =
+      Memory::Create(Borrow(store), "tales", model.info(), profile);
+  EXPECT_TRUE(memory.ok()) << memory.status().ToString();
+  return std::move(*memory);
+}
+
+std::unique_ptr<Memory> MustCreate(ColdStore& store, const ToyModel& model) {
+  return MustCreate(store, model, OneHead(model));
+}
+
+Status IngestInto(Memory& memory, ToyModel& model, const std::string& name,
+                  const std::string& text) {
+  return IngestDocument(model, memory, LexicalVocabulary(model.pieces()), {name, text}, nullptr,
+                        nullptr)
+      .status();
+}
+
+DocumentId AddText(Memory& memory, const ToyModel& model, const std::string& name,
+                   const std::string& text) {
+  const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+  DocumentRecord record;
+  record.name = name;
+  record.bytes = text.size();
+  record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
+  const Result<DocumentId> id = memory.AddDocument(record, chunks);
+  EXPECT_TRUE(id.ok()) << id.status().ToString();
+  return *id;
+}
+
+TEST(Memory, IsCreatedOnceAndOpensWithItsManifest) {
+  const auto store = NewMemStore();
+  const ToyModel model;
+  EXPECT_EQ(Memory::Open(Borrow(*store), "tales", nullptr).status().code(), StatusCode::kNotFound);
+  RecallProfile profile = OneHead(model);
+  profile.heads = {{.layer = 4, .kv_head = 1}, {.layer = 1, .kv_head = 0}};
+  { MustCreate(*store, model, profile); }
+  EXPECT_EQ(Memory::Create(Borrow(*store), "tales", model.info(), profile).status().code(),
+            StatusCode::kAlreadyExists);
+  const auto memory = MustOpen(*store, model);
+  const Manifest& m = memory->manifest();
+  EXPECT_EQ(m.model_name, "toy");
+  EXPECT_EQ(m.layers, model.info().geometry.layers);
+  EXPECT_EQ(m.scan_layers, (std::vector<uint32_t>{4, 1}));
+  EXPECT_EQ(m.scan_kv_heads, (std::vector<uint32_t>{1, 0}));
+  EXPECT_EQ(m.window_tokens, 64u);
+  EXPECT_EQ(memory->block_shape(), (BlockShape{3, 16}));
+  EXPECT_TRUE(memory->documents().empty());
+  EXPECT_EQ(memory->committed_tokens(), 0u);
+  EXPECT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_TRUE(memory->Verify().ok());
+}
+
+TEST(Memory, OfAnotherModelIsRefusedWithBothNames) {
+  const auto store = NewMemStore();
+  const ToyModel mine, other({.name = "other", .fingerprint = "fedcba9876543210"});
+  { MustCreate(*store, mine); }
+  const Status status = Memory::Open(Borrow(*store), "tales", &other.info()).status();
+  EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("tales"), HasSubstr("toy (0123456789abcdef)"),
+                                      HasSubstr("other (fedcba9876543210)")));
+  EXPECT_TRUE(Memory::Open(Borrow(*store), "tales", nullptr).ok()) << "reading it needs no model";
+}
+
+TEST(Memory, DocumentIdsAreNeverUsedTwice) {
+  const auto store = NewMemStore();
+  const ToyModel model;
+  auto memory = MustCreate(*store, model);
+  const DocumentId a = AddText(*memory, model, "a", "one\n"),
+                   b = AddText(*memory, model, "b", "two\n");
+  EXPECT_LT(a, b);
+  ASSERT_TRUE(memory->Forget(b, "b").ok());
+  EXPECT_EQ(memory->Find("b"), nullptr);
+  const DocumentId c = AddText(*memory, model, "b", "three\n");
+  EXPECT_LT(b, c);
+  memory = MustOpen(*store, model);
+  ASSERT_EQ(memory->documents().size(), 2u);
+  EXPECT_EQ(memory->Find("a")->id, a);
+  EXPECT_EQ(memory->Find("b")->id, c);
+  EXPECT_EQ(memory->Find("c"), nullptr);
+  EXPECT_LT(c, AddText(*memory, model, "d", "four\n"));
+}
+
+// The place of a span by a walk from the start of the text.
+TextPlace NaivePlace(const std::string& text, const std::vector<uint64_t>& ends, TokenSpan span) {
+  TextPlace place;
+  place.bytes = {span.begin == 0 ? 0 : ends[span.begin - 1], ends[span.end - 1]};
+  place.text = text.substr(place.bytes.begin, place.bytes.size());
+  const auto line_of = [&](uint64_t byte) {
+    return 1 + static_cast<uint64_t>(
+                   std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(byte), '\n'));
+  };
+  place.line_begin = line_of(place.bytes.begin);
+  // The line of its last byte: a newline belongs to the line that it ends.
+  place.line_end = place.bytes.size() == 0 ? place.line_begin : line_of(place.bytes.end - 1);
+  return place;
+}
+
+TEST(Memory, FindsTokensTextBytesAndLinesOfAnySpan) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const auto store = NewMemStore();
+    const ToyModel model({.bos = seed % 2 == 0, .collapse_spaces = seed % 3 == 0});
+    auto memory = MustCreate(*store, model);
+    std::string text = seed % 2 == 0 ? RandomText(110000, seed) : PlainText(100000, seed);
+    if (seed > 2 && !text.ends_with('\n')) text += '\n';
+    AddText(*memory, model, "before", RandomText(50000, seed + 100));
+    const DocumentId id = AddText(*memory, model, "tale", text);
+
+    std::vector<TokenId> tokens;
+    std::vector<uint64_t> ends, edges;  // byte after each token; first token of each chunk
+    const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+    for (const TextChunk& chunk : chunks) {
+      edges.push_back(tokens.size());
+      tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+      for (uint16_t n : chunk.token_bytes) ends.push_back((ends.empty() ? 0 : ends.back()) + n);
+    }
+    ASSERT_GE(edges.size(), 4u);
+    ASSERT_EQ(memory->Get(id).tokens, tokens.size());
+
+    std::mt19937_64 rng(seed);
+    for (int i = 0; i < 200; ++i) {
+      uint64_t begin = rng() % tokens.size(), end = begin + 1 + rng() % 300;
+      if (i % 2 == 1)
+        begin = edges[1 + rng() % (edges.size() - 1)] - rng() % 200, end = begin + 1 + rng() % 400;
+      if (i == 0) begin = 0, end = tokens.size();
+      if (i == 2) begin = 0, end = 1;
+      if (i == 4) begin = tokens.size() - 1, end = tokens.size();
+      const TokenSpan span{begin, std::min<uint64_t>(end, tokens.size())};
+      if (i % 50 == 0) memory = MustOpen(*store, model);  // with a cold cache
+      const Result<std::vector<TokenId>> got = memory->Tokens(id, span);
+      ASSERT_TRUE(got.ok()) << got.status().ToString();
+      ASSERT_EQ(*got, std::vector<TokenId>(tokens.begin() + static_cast<ptrdiff_t>(span.begin),
+                                           tokens.begin() + static_cast<ptrdiff_t>(span.end)));
+      const Result<TextPlace> place = memory->Locate(id, span);
+      ASSERT_TRUE(place.ok()) << place.status().ToString();
+      const TextPlace expected = NaivePlace(text, ends, span);
+      ASSERT_EQ(place->bytes, expected.bytes) << span.begin << ".." << span.end;
+      ASSERT_EQ(place->text, expected.text);
+      ASSERT_EQ(place->line_begin, expected.line_begin) << span.begin << ".." << span.end;
+      ASSERT_EQ(place->line_end, expected.line_end) << span.begin << ".." << span.end;
+    }
+    EXPECT_TRUE(memory->Tokens(id, {5, 5})->empty());
+    EXPECT_EQ(memory->Locate(id, {5, 5})->text, "");
+  }
+}
+
+TEST(Memory, GrowsSpansToWholeLinesWithinTheLimit) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const auto store = NewMemStore();
+    const ToyModel model({.bos = seed % 2 == 0});
+    auto memory = MustCreate(*store, model);
+    std::string text = seed <= 2 ? PlainText(70000, seed) : RandomText(70000, seed);
+    const DocumentId id = AddText(*memory, model, "tale", text);
+    std::vector<uint64_t> ends, edges;
+    const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+    for (const TextChunk& chunk : chunks) {
+      edges.push_back(ends.size());
+      for (uint16_t n : chunk.token_bytes) ends.push_back((ends.empty() ? 0 : ends.back()) + n);
+    }
+    const uint64_t count = ends.size();
+    // A line starts at token t: at the text's start and end, and where the byte before is a
+    // newline.
+    const auto starts = [&](uint64_t t) {
+      return t == 0 || t == count || (ends[t - 1] > 0 && text[ends[t - 1] - 1] == '\n');
+    };
+    std::mt19937_64 rng(seed);
+    for (int i = 0; i < 300; ++i) {
+      const uint64_t middle = i % 3 == 0 ? edges[1 + rng() % (edges.size() - 1)] : rng() % count;
+      const uint64_t begin = middle - std::min<uint64_t>(middle, rng() % 60),
+                     end = std::min(count, middle + 1 + rng() % 60);
+      const auto limit = static_cast<uint32_t>(i % 4 == 0 ? 0 : rng() % 80);
+      TokenSpan expected{begin, end};
+      for (uint64_t t = begin + 1; t-- > 0 && begin - t <= limit;) {
+        if (starts(t)) {
+          expected.begin = t;
+          break;
+        }
+      }
+      for (uint64_t t = end; t <= count && t - end <= limit; ++t) {
+        if (starts(t)) {
+          expected.end = t;
+          break;
+        }
+      }
+      const Result<TokenSpan> grown = memory->GrowToLines(id, {begin, end}, limit);
+      ASSERT_TRUE(grown.ok()) << grown.status().ToString();
+      ASSERT_EQ(grown->begin, expected.begin) << begin << ".." << end << " limit " << limit;
+      ASSERT_EQ(grown->end, expected.end) << begin << ".." << end << " limit " << limit;
+    }
+  }
+}
+
+TEST(Memory, ASentenceEndsWhereALineOrASentenceDoes) {
+  ToyModel model(Tiny());  // tokens are bytes and a few longer pieces
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  const std::string text = "Pi is 3.14 here. \"Who?\" she asked! No end\nconst int x = 5;\nlast";
+  const DocumentId id = AddText(*memory, model, "tale", text);
+  const uint64_t count = memory->Get(id).tokens;
+  const std::vector<std::string> sentences = {
+      "Pi is 3.14 here. ", "\"Who?\"", " she asked!", " No end\n", "const int x = 5;\n", "last"};
+  std::set<std::string> seen;
+  for (uint64_t t = 0; t < count; ++t) {
+    const Result<TokenSpan> sentence = memory->SentenceAt(id, t, 64);
+    ASSERT_TRUE(sentence.ok()) << sentence.status().ToString();
+    ASSERT_TRUE(sentence->Contains(t));
+    seen.insert(memory->Locate(id, *sentence)->text);
+    for (const uint32_t reach : {0u, 3u}) {
+      const TokenSpan cut = *memory->SentenceAt(id, t, reach);
+      EXPECT_TRUE(cut.Contains(t));
+      EXPECT_TRUE(cut.begin + reach >= t && cut.end <= t + 1 + reach) << t;
+    }
+  }
+  EXPECT_EQ(seen, std::set<std::string>(sentences.begin(), sentences.end()));
+}
+
+// The sentence around the first `word` of `text`, with `reach` tokens to either side.
+std::string SentenceAround(const std::string& text, const std::string& word, uint32_t reach) {
+  ToyModel model(Tiny());  // tokens are bytes and a few longer pieces
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  const DocumentId id = AddText(*memory, model, "tale", text);
+  const size_t byte = text.find(word);
+  for (uint64_t t = 0; t < memory->Get(id).tokens; ++t) {
+    if (memory->Locate(id, {t, t + 1})->bytes.end > byte)
+      return memory->Locate(id, *memory->SentenceAt(id, t, reach))->text;
+  }
+  return "(not there)";
+}
+
+// Two chunks, of which either is lost: sentences of the other one are as they were, but for what
+// reached over.
+TEST(Memory, DamagedTextIsOutOfASentencesReach) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", PlainText(70000, 1)).ok()); }
+  const DocumentId id{1};
+  const auto whole = MustOpen(*store, model);
+  const std::vector<uint64_t> starts = whole->Get(id).chunk_tokens;
+  ASSERT_GE(starts.size(), 2u);
+  const uint64_t edge = starts[1];
+  for (const uint32_t lost : {0u, 1u}) {
+    std::string key;
+    AppendBigEndian32(&key, 1);
+    AppendBigEndian32(&key, lost);
+    const std::string value = *store->Get(Table::kText, key);
+    ASSERT_TRUE(DeleteValue(*store, Table::kText, key).ok());
+    const auto damaged = MustOpen(*store, model);
+    for (uint64_t t = edge - 100; t < edge + 100; ++t) {
+      SCOPED_TRACE(std::to_string(t) + " with chunk " + std::to_string(lost) + " lost");
+      const Result<TokenSpan> sentence = damaged->SentenceAt(id, t, 80);
+      if ((t < edge) == (lost == 0)) {
+        EXPECT_EQ(sentence.status().code(), StatusCode::kDataLoss);
+        continue;
+      }
+      ASSERT_TRUE(sentence.ok()) << sentence.status().ToString();
+      const TokenSpan own = *whole->SentenceAt(id, t, 80);
+      if (own.end <= edge || own.begin >= edge) {
+        EXPECT_EQ(*sentence, own);
+        continue;
+      }
+      EXPECT_TRUE(sentence->Contains(t));
+      EXPECT_TRUE(lost == 0 ? sentence->begin >= edge : sentence->end <= edge);
+    }
+    ASSERT_TRUE(PutValue(*store, Table::kText, key, value).ok());
+  }
+}
+
+TEST(Memory, OtherScriptsEndSentencesWithoutASpace) {
+  const std::string text =
+      "\u6771\u4eac\u306f\u96e8\u3002\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d\u5927\u962a\u306f"
+      "\uff1f\u96ea";
+  EXPECT_EQ(SentenceAround(text, "\u6771", 100), "\u6771\u4eac\u306f\u96e8\u3002");
+  EXPECT_EQ(SentenceAround(text, "\u90fd", 100), "\u300c\u4eac\u90fd\u306f\u6674\uff01\u300d");
+  EXPECT_EQ(SentenceAround(text, "\u962a", 100), "\u5927\u962a\u306f\uff1f");
+  EXPECT_EQ(SentenceAround("\u0939\u0948\u0964\u0915\u0939\u093e", "\u0915", 100),
+            "\u0915\u0939\u093e");
+}
+
+TEST(Memory, WithoutLinesASentenceIsAnObjectOrAnItem) {
+  std::string pairs = "{", objects = "[", code = "function(){", words;
+  for (int i = 10; i < 40; ++i) {
+    const std::string n = std::to_string(i);
+    pairs += "\"key" + n + "\": \"value" + n + "\", ";
+    objects += "{\"id\":" + n + ",\"name\":\"n" + n + "\",\"of\":[1,2]},";
+    code += "v" + n + "=f(1,2);if(v" + n + ")g();";
+    words += " word" + n;
+  }
+  EXPECT_EQ(SentenceAround(pairs, "value20", 60), " \"key20\": \"value20\",");
+  EXPECT_EQ(SentenceAround(objects, "n20", 60), "{\"id\":20,\"name\":\"n20\",\"of\":[1,2]},");
+  const std::string wide =
+      "{\"name\":\"short\",\"value\":\"" + std::string(90, 'x') + "\",\"last\":\"y\"}";
+  EXPECT_EQ(SentenceAround(wide + "," + wide, "short", 60), "{\"name\":\"short\",")
+      << "the object is beyond reach";
+  EXPECT_EQ(SentenceAround(code, "v20", 60), "v20=f(1,2);");
+  EXPECT_EQ(SentenceAround(words, "word20", 24), " word17 word18 word19 word20 word21 word22 ")
+      << "a token may end with a space";
+  // The document's ends are ends; a sentence's end within reach goes before what is weaker.
+  EXPECT_EQ(SentenceAround(pairs, "value10", 60), "{\"key10\": \"value10\",");
+  EXPECT_EQ(SentenceAround("He said \"no\", and left. Then", "and", 60),
+            "He said \"no\", and left. ");
+}
+
+TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  ASSERT_TRUE(IngestInto(*memory, model, "kept", PlainText(5000, 1)).ok());
+  const StoreContents before = Contents(*store);
+  ASSERT_TRUE(IngestInto(*memory, model, "dropped", PlainText(5000, 2)).ok());
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_EQ(memory->committed_tokens(), memory->lexical().token_count());
+  ASSERT_TRUE(memory->Forget(memory->Find("dropped")->id, "dropped").ok());
+  EXPECT_EQ(memory->documents().size(), 1u);
+  EXPECT_EQ(memory->committed_tokens(), memory->lexical().token_count());
+  EXPECT_EQ(memory->committed_tokens(), memory->scan().token_count());
+  EXPECT_TRUE(memory->Verify().ok());
+  StoreContents after = Contents(*store);
+  // The next document's number is the only trace.
+  EXPECT_NE(after.at({0, "manifest"}), before.at({0, "manifest"}));
+  after[{0, "manifest"}] = before.at({0, "manifest"});
+  EXPECT_EQ(Difference(before, after), "");
+}
+
+TEST(Memory, LoadedIndexesFollowEveryCommit) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  const LexicalVocabulary vocabulary(model.pieces());
+  const IngestInput input{"tale", PlainText(6000, 1)};
+  for (int stops = 0;; ++stops) {
+    // Stops after every pass: the segment that is open is committed again and again, each time
+    // longer.
+    std::atomic<bool> stop{false};
+    const Result<IngestReport> r = IngestDocument(model, *memory, vocabulary, input, &stop,
+                                                  [&](const IngestProgress&) { stop = true; });
+    ASSERT_TRUE(r.ok()) << "after " << stops << " stops: " << r.status().ToString();
+    EXPECT_EQ(memory->lexical().token_count(), memory->committed_tokens());
+    EXPECT_EQ(memory->scan().token_count(), memory->committed_tokens());
+    const auto reopened = MustOpen(*store, model);
+    ASSERT_TRUE(reopened->LoadIndexes().ok());
+    EXPECT_EQ(reopened->lexical().token_count(), memory->lexical().token_count());
+    if (memory->Find("tale")->complete()) break;
+  }
+}
+
+TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  ASSERT_TRUE(IngestInto(*memory, model, "first", PlainText(5000, 1)).ok());
+  // two chunks
+  ASSERT_TRUE(
+      IngestInto(*memory, model, "tale", RandomText(40000, 2).substr(0, 36000) + "\n").ok());
+  // One that is unfinished has a resume state.
+  std::atomic<bool> stop{false};
+  ASSERT_TRUE(IngestDocument(model, *memory, LexicalVocabulary(model.pieces()),
+                             {"unfinished", PlainText(3000, 3)}, &stop,
+                             [&](const IngestProgress&) { stop = true; })
+                  .ok());
+  ASSERT_TRUE(memory->Verify().ok());
+  const StoreContents whole = Contents(*store);
+  size_t seen = 0;
+  for (const auto& [key, value] : whole) {
+    const auto table = static_cast<Table>(key.first);
+    // a sample
+    if (table == Table::kBlocks &&
+        ReadBigEndian32(std::string_view(key.second).substr(4)) % 60 != 0)
+      continue;
+    ++seen;
+    for (int damage = 0; damage < 3; ++damage) {
+      std::string bad = value;
+      switch (damage) {
+        case 0: ASSERT_TRUE(DeleteValue(*store, table, key.second).ok()); break;
+        case 1: bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 0x10); break;
+        case 2: bad.resize(bad.size() - 1); break;
+      }
+      if (damage != 0) {
+        ASSERT_TRUE(PutValue(*store, table, key.second, bad).ok());
+      }
+      SCOPED_TRACE("table " + std::to_string(key.first) + ", key of " +
+                   std::to_string(key.second.size()) + " bytes, damage " + std::to_string(damage));
+      const bool record = table == Table::kMeta && key.second.starts_with("document/");
+      // A document whose record is gone is not there, summaries that are gone are made when they
+      // are wanted, and without its resume state an unfinished text is read anew.
+      const bool made_anew = (table == Table::kIndex && key.second.ends_with('M')) ||
+                             (table == Table::kMeta && key.second.starts_with("resume/"));
+      const bool whole_without = damage == 0 && (record || made_anew);
+      if (!whole_without) {
+        const Status warm = memory->Verify();
+        EXPECT_EQ(warm.code(), StatusCode::kDataLoss) << "warm: " << warm.ToString();
+        EXPECT_THAT(warm.message(), HasSubstr("tales"));
+      }
+      Result<std::unique_ptr<Memory>> fresh = Memory::Open(Borrow(*store), "tales", &model.info());
+      const Status cold = fresh.ok() ? (*fresh)->Verify() : fresh.status();
+      if (whole_without) {
+        EXPECT_TRUE(cold.ok()) << cold.ToString();
+      } else if (key.second == "manifest" && damage == 0) {
+        EXPECT_EQ(cold.code(), StatusCode::kNotFound) << cold.ToString();
+      } else {
+        EXPECT_EQ(cold.code(), StatusCode::kDataLoss) << "cold: " << cold.ToString();
+        EXPECT_THAT(cold.message(), HasSubstr("tales"));
+      }
+      ASSERT_TRUE(PutValue(*store, table, key.second, value).ok());
+    }
+  }
+  EXPECT_GE(seen, 20u);
+  EXPECT_TRUE(memory->Verify().ok());
+}
+
+// Values that are whole but stand in each other's place: their own checksums cannot tell.
+TEST(Memory, VerifySeesChunksAndSegmentsThatChangedPlaces) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  auto memory = MustCreate(*store, model);
+  ASSERT_TRUE(IngestInto(*memory, model, "tale", PlainText(70000, 1)).ok());
+  const StoreContents whole = Contents(*store);
+  for (const Table table : {Table::kText, Table::kIndex}) {
+    std::vector<std::pair<std::string, std::string>> values;
+    for (const auto& [key, value] : whole) {
+      if (key.first == static_cast<int>(table) &&
+          (table == Table::kText || key.second.back() == 'L'))
+        values.push_back({key.second, value});
+    }
+    ASSERT_GE(values.size(), 2u);
+    ASSERT_TRUE(PutValue(*store, table, values[0].first, values[1].second).ok());
+    ASSERT_TRUE(PutValue(*store, table, values[1].first, values[0].second).ok());
+    const auto fresh = MustOpen(*store, model);
+    EXPECT_EQ(fresh->Verify().code(), StatusCode::kDataLoss);
+    if (table == Table::kText) {
+      EXPECT_EQ(fresh->Tokens(DocumentId{1}, {0, 10}).status().code(), StatusCode::kDataLoss);
+      EXPECT_EQ(fresh->Locate(DocumentId{1}, {0, 10}).status().code(), StatusCode::kDataLoss);
+      EXPECT_EQ(fresh->Locate(DocumentId{1}, {60000, 60010}).status().code(),
+                StatusCode::kDataLoss);
+    }
+    for (const auto& [key, value] : values) ASSERT_TRUE(PutValue(*store, table, key, value).ok());
+  }
+  // A segment of one document under another's key, and a block of another shape's bytes.
+  ASSERT_TRUE(IngestInto(*memory, model, "other", PlainText(2000, 2)).ok());
+  std::string key1, key2;
+  for (std::string* key : {&key1, &key2}) {
+    AppendBigEndian32(key, key == &key1 ? 1 : 2);
+    AppendBigEndian32(key, 0);
+    *key += 'L';
+  }
+  const std::string own = *store->Get(Table::kIndex, key2);
+  ASSERT_TRUE(PutValue(*store, Table::kIndex, key2, *store->Get(Table::kIndex, key1)).ok());
+  EXPECT_EQ(MustOpen(*store, model)->Verify().code(), StatusCode::kDataLoss);
+  ASSERT_TRUE(PutValue(*store, Table::kIndex, key2, own).ok());
+  EXPECT_TRUE(MustOpen(*store, model)->Verify().ok());
+}
+
+TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", PlainText(3000, 1)).ok()); }
+  const StoreContents before = Contents(*store);
+  {
+    auto memory = MustOpen(NewFaultyStore(store.get(), {.fail_write_after = 1}), model);
+    EXPECT_EQ(memory->Forget(DocumentId{1}, "tale").code(), StatusCode::kResourceExhausted);
+    EXPECT_NE(memory->Find("tale"), nullptr);
+    EXPECT_EQ(IngestInto(*memory, model, "more", "more text\n").code(),
+              StatusCode::kResourceExhausted);
+    EXPECT_EQ(memory->Find("more"), nullptr);
+    EXPECT_TRUE(memory->Verify().ok());
+  }
+  EXPECT_EQ(Difference(before, Contents(*store)), "");
+  {
+    auto memory = MustOpen(NewFaultyStore(store.get(), {.corrupt_get_every = 3}), model);
+    const Status status = memory->Verify();
+    EXPECT_EQ(status.code(), StatusCode::kDataLoss);
+    EXPECT_THAT(status.message(),
+                AllOf(HasSubstr("tales"), HasSubstr("block d=1 b=2"), HasSubstr("checksum")));
+  }
+  for (uint64_t n = 1; n < 6; ++n) {
+    auto memory =
+        Memory::Open(NewFaultyStore(store.get(), {.fail_get_after = n}), "tales", &model.info());
+    const Status status = memory.ok() ? (*memory)->Verify() : memory.status();
+    EXPECT_EQ(status.code(), StatusCode::kDataLoss) << n << ": " << status.ToString();
+  }
+}
+
+// Lists for a memory of any size: toy texts are small.
+constexpr FaissLimits kAlways{.memory_tokens_min = 1, .document_tokens_min = 1000};
+
+std::unique_ptr<Memory> MustOpenWithLists(ColdStore& store, const ToyModel& model) {
+  std::unique_ptr<Memory> memory = MustOpen(store, model);
+  memory->UseLists(kAlways);
+  return memory;
+}
+
+TEST(Memory, MakesListsOnlyAboveTheLimitAndLoadsThemAgain) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  std::unique_ptr<Memory> memory = MustCreate(*store, model);
+  ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
+  ASSERT_TRUE(IngestInto(*memory, model, "short", PlainText(300, 2)).ok());
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  const DocumentId longer = memory->documents()[0].id, shorter = memory->documents()[1].id;
+  EXPECT_FALSE(memory->HasLists(longer));
+
+  memory = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_TRUE(memory->HasLists(longer));
+  EXPECT_FALSE(memory->HasLists(shorter));
+  EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
+
+  memory = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_TRUE(memory->HasLists(longer));
+  ASSERT_TRUE(memory->Verify().ok());
+  ASSERT_TRUE(memory->Forget(longer, "long").ok());
+  EXPECT_FALSE(memory->HasLists(longer));
+  memory = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
+}
+
+TEST(Memory, IngestMakesLists) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  std::unique_ptr<Memory> memory = MustCreate(*store, model);
+  memory->UseLists(kAlways);
+  ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
+  EXPECT_TRUE(memory->HasLists(memory->documents()[0].id));
+}
+
+TEST(Memory, ScansADocumentWhoseListsAreDamagedUntilTheyAreMadeAgain) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  std::unique_ptr<Memory> memory = MustCreate(*store, model);
+  memory->UseLists(kAlways);
+  ASSERT_TRUE(IngestInto(*memory, model, "long", PlainText(9000, 1)).ok());
+  const DocumentId id = memory->documents()[0].id;
+  std::string key;
+  ASSERT_TRUE(store
+                  ->Scan(Table::kIndex, "", "\xff",
+                         [&](std::string_view k, std::string_view) {
+                           if (k.back() == 'F') key = std::string(k);
+                           return true;
+                         })
+                  .ok());
+  ASSERT_FALSE(key.empty());
+  const std::string whole = *store->Get(Table::kIndex, key);
+  std::string bytes = whole;
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  WriteBatch batch;
+  batch.Put(Table::kIndex, key, bytes);
+  ASSERT_TRUE(store->Write(std::move(batch), Durability::kSynced).ok());
+
+  memory = MustOpenWithLists(*store, model);
+  EXPECT_EQ(memory->Verify().code(), StatusCode::kDataLoss);
+  ASSERT_TRUE(memory->LoadIndexes().ok());
+  EXPECT_FALSE(memory->HasLists(id));
+  EXPECT_EQ(memory->index_report().lists_lost, 1u);
+  EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_TRUE(memory->HasLists(id));
+  EXPECT_EQ(memory->index_report().lists_lost, 0u);
+  EXPECT_TRUE(memory->Verify().ok());
+  EXPECT_EQ(*store->Get(Table::kIndex, key), whole);
+}
+
+TEST(Memory, ListsThatAStoreDoesNotTakeServeWhileItIsOpen) {
+  const auto store = NewMemStore();
+  ToyModel model(Tiny());
+  ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "long", PlainText(9000, 1)).ok());
+  const auto memory = std::move(Memory::Open(NewFaultyStore(store.get(), {.fail_write_after = 1}),
+                                             "tales", &model.info()))
+                          .value();
+  memory->UseLists(kAlways);
+  ASSERT_TRUE(memory->BuildLists(SerialFor).ok());
+  EXPECT_TRUE(memory->HasLists(memory->documents()[0].id));
+  const auto reader = MustOpenWithLists(*store, model);
+  ASSERT_TRUE(reader->LoadIndexes().ok());
+  EXPECT_FALSE(reader->HasLists(reader->documents()[0].id));
+  EXPECT_TRUE(reader->Verify().ok()) << "lists that are missing are no damage";
+}
+
+}  // namespace
+}  // namespace longhold

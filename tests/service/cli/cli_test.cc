@@ -1,0 +1,99 @@
+// The command line as a value: where flags may stand, and what is refused. Whole runs are tested in
+// tests/cli.
+#include "service/cli/cli.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "service/cli/commands.h"
+
+namespace longhold {
+namespace {
+
+using testing::HasSubstr;
+
+std::variant<Invocation, EarlyExit> Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "longhold");
+  return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
+}
+
+TEST(CommandLine, GlobalFlagsMayStandBeforeOrAfterTheCommand) {
+  for (const auto& parsed : {Parse({"--json", "--home", "/h", "--memory-budget", "512MiB", "ask",
+                                    "m", "why?", "--spans", "4"}),
+                             Parse({"ask", "m", "--spans=4", "why?", "--home=/h", "--json",
+                                    "--memory-budget=512MiB"})}) {
+    ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
+    const auto& invocation = std::get<Invocation>(parsed);
+    EXPECT_TRUE(invocation.json);
+    EXPECT_EQ(invocation.flags.home, "/h");
+    EXPECT_EQ(invocation.flags.memory_budget, "512MiB");
+    const auto& ask = std::get<AskCommand>(invocation.command);
+    EXPECT_EQ(ask.memory, "m");
+    EXPECT_EQ(ask.question, "why?");
+    EXPECT_EQ(ask.spans, 4u);
+  }
+}
+
+TEST(CommandLine, DashStandsForStandardInput) {
+  const auto parsed = Parse({"ingest", "-", "a.txt", "--into", "m"});
+  ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
+  EXPECT_THAT(std::get<IngestCommand>(std::get<Invocation>(parsed).command).paths,
+              testing::ElementsAre("-", "a.txt"));
+  EXPECT_TRUE(std::holds_alternative<Invocation>(Parse({"ask", "m", "-"})));
+}
+
+TEST(CommandLine, ServeTakesWhereItListensAndFromWhatItAnswers) {
+  const auto parsed = Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host",
+                             "a.example", "--host", "b.example"});
+  ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
+  const auto& invocation = std::get<Invocation>(parsed);
+  EXPECT_EQ(invocation.flags.listen, "[::1]:0");
+  const auto& serve = std::get<ServeCommand>(invocation.command);
+  EXPECT_EQ(serve.memory, "bible");
+  EXPECT_EQ(serve.hosts, (std::vector<std::string>{"a.example", "b.example"}));
+}
+
+TEST(CommandLine, HelpIsDataAndMisuseIsOneLine) {
+  for (const auto& arguments :
+       {std::vector<const char*>{"--help"}, {"ask", "--help"}, {"model", "get", "-h"}}) {
+    const auto parsed = Parse(arguments);
+    ASSERT_TRUE(std::holds_alternative<EarlyExit>(parsed));
+    EXPECT_EQ(std::get<EarlyExit>(parsed).code, 0);
+  }
+  for (const auto& arguments : {std::vector<const char*>{},
+                                {"frobnicate"},
+                                {"ask"},
+                                {"ask", "m"},
+                                {"ask", "m", "q", "extra"},
+                                {"ask", "m", "q", "--nope"},
+                                {"ask", "m", "q", "--max-tokens", "0"},
+                                {"ask", "m", "q", "--threads", "none"},
+                                {"ask", "../m", "q"},
+                                {"ingest", "a"},
+                                {"ingest", "a", "--into", "m", "--as", "pdf"},
+                                {"list", "--memory-budget", "1k"},
+                                {"model"},
+                                {"forget", "m", ""},
+                                {"serve", "m"},
+                                {"serve", "--listen", "8420"},
+                                {"serve", "--memory", "../m"}}) {
+    const auto parsed = Parse(arguments);
+    ASSERT_TRUE(std::holds_alternative<EarlyExit>(parsed)) << testing::PrintToString(arguments);
+    EXPECT_EQ(std::get<EarlyExit>(parsed).code, 2);
+    EXPECT_THAT(std::get<EarlyExit>(parsed).text, HasSubstr("--help'"));
+    EXPECT_EQ(std::get<EarlyExit>(parsed).text.find('\n'), std::string::npos);
+  }
+}
+
+TEST(ExitCodes, AreThoseOfTheContract) {
+  EXPECT_EQ(ExitCode(OkStatus()), 0);
+  EXPECT_EQ(ExitCode(InvalidArgument("")), 1);
+  EXPECT_EQ(ExitCode(FailedPrecondition("")), 1);
+  EXPECT_EQ(ExitCode(NotFound("")), 3);
+  EXPECT_EQ(ExitCode(DataLoss("")), 4);
+  EXPECT_EQ(ExitCode(ResourceExhausted("")), 5);
+  EXPECT_EQ(ExitCode(Cancelled("")), 130);
+}
+
+}  // namespace
+}  // namespace longhold

@@ -1,0 +1,1206 @@
+// The API over the toy model: every route, what each refuses, and what a client gets to see. The
+// wire itself is the server's test.
+#include "service/server/api.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <boost/json.hpp>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <mutex>
+#include <sstream>
+
+#include "base/clock.h"
+#include "model/embedder.h"
+#include "service/common/utf8.h"
+#include "tests/service/server/api_fixture.h"
+#include "tests/support/queue_driver.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+using api_fixture::Api;
+using api_fixture::ApiTest;
+using api_fixture::kChat;
+using api_fixture::PathOf;
+using api_fixture::Recorder;
+using api_fixture::TenantTest;
+using api_fixture::With;
+using testing::HasSubstr;
+using testing::Not;
+
+TEST_F(ApiTest, TellsHowItIs) {
+  EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");
+  EXPECT_EQ(Call(200, "GET", {"readyz"}).at("status"), "ready");
+  api_->Drain();
+  Call(503, "GET", {"readyz"});
+  EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");
+  const json::value models = Call(200, "GET", {"v1", "models"});
+  EXPECT_EQ(models.at("data").at(0).at("id"), "toy");
+  EXPECT_EQ(models.at("data").at(1).at("id"), "toy@tales");
+}
+
+TEST_F(ApiTest, EveryRouteRefusesOtherMethodsAndOtherPathsAreNotFound) {
+  for (const ApiRoute& route : Api::Routes()) {
+    std::vector<std::string> path = PathOf(route, "{x}");
+    const HttpReply reply = Start("PUT", path)->Reply();
+    EXPECT_EQ(reply.status, 405u) << route.path;
+    ASSERT_EQ(reply.headers.size(), 1u);
+    EXPECT_THAT(reply.headers[0].second, HasSubstr(std::string(route.method)));
+    path.push_back("more");
+    if (route.path != "/v1/memories" && route.path != "/v1/ingests" &&
+        route.path != "/v1/uploads" && route.path != "/v1/memories/{memory}/documents") {
+      EXPECT_EQ(Start("GET", path)->Reply().status, 404u) << route.path;
+    }
+  }
+  Call(404, "GET", {});
+  Call(404, "GET", {"v1"});
+}
+
+// The routes and what docs/openapi.json says of them, in both directions.
+TEST(OpenApi, DescribesTheRoutesAndNoOthers) {
+  std::stringstream text;
+  text << std::ifstream(std::string(LONGHOLD_SOURCE_DIR) + "/docs/openapi.json").rdbuf();
+  const json::value document = json::parse(text.str());
+  std::map<std::string, std::string> described, served;  // method and path: scope
+  for (const auto& [path, methods] : document.at("paths").as_object()) {
+    for (const auto& [method, operation] : methods.as_object()) {
+      std::string upper(method);
+      for (char& c : upper) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+      described[upper + " " + std::string(path)] = operation.at("x-scope").as_string();
+      EXPECT_EQ(operation.as_object().contains("security"), operation.at("x-scope") == "none")
+          << path;
+      if (operation.at("x-scope") != "none") {
+        EXPECT_TRUE(operation.at("responses").as_object().contains("401")) << path;
+      }
+    }
+  }
+  for (const ApiRoute& route : Api::Routes())
+    served[std::string(route.method) + " " + std::string(route.path)] = ScopeName(route.scope);
+  EXPECT_EQ(described, served);
+}
+
+TEST_F(ApiTest, AnswersAChatFromAMemory) {
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"}, kChat);
+  EXPECT_EQ(reply.at("model"), "toy@tales");
+  EXPECT_EQ(reply.at("choices").at(0).at("message").at("content"), "It is seven.\nEND of it.");
+  EXPECT_EQ(reply.at("longhold").at("citations").at(0).at("document"), "a/b.txt");
+  const json::value stopped =
+      Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("stop":["END"])"));
+  EXPECT_EQ(stopped.at("choices").at(0).at("message").at("content"), "It is seven.");
+  EXPECT_EQ(stopped.at("choices").at(0).at("finish_reason"), "stop");
+  EXPECT_LT(stopped.at("usage").at("completion_tokens").as_int64(),
+            reply.at("usage").at("completion_tokens").as_int64())
+      << "it was not generated either";
+  const json::value text = Call(
+      200, "POST", {"v1", "completions"},
+      R"({"model":"toy","memory":"tales","prompt":"What is it?","max_tokens":3,"abstain":false})");
+  EXPECT_EQ(text.at("object"), "text_completion");
+  EXPECT_EQ(text.at("choices").at(0).at("finish_reason"), "length");
+}
+
+TEST_F(ApiTest, TellsHowLikelyItsTokensWere) {
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"},
+                                 With(kChat, R"("logprobs":true,"top_logprobs":4)"));
+  const json::array& content = reply.at("choices").at(0).at("logprobs").at("content").as_array();
+  EXPECT_EQ(content.size(), reply.at("usage").at("completion_tokens").to_number<size_t>());
+  for (const json::value& token : content) {
+    const json::array& top = token.at("top_logprobs").as_array();
+    ASSERT_EQ(top.size(), 4u);
+    double share = 0, before = 0;
+    for (const json::value& one : top) {
+      const double log = one.at("logprob").to_number<double>();
+      EXPECT_LE(log, before);
+      before = log;
+      share += std::exp(log);
+    }
+    EXPECT_LE(share, 1 + 1e-6);
+    EXPECT_LE(token.at("logprob").to_number<double>(), top[0].at("logprob").to_number<double>());
+  }
+  const std::string stream =
+      Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("logprobs":true,"stream":true)"))
+          ->Stream();
+  EXPECT_NE(stream.find(R"("logprobs":{"content":[{)"), std::string::npos);
+}
+
+TEST_F(ApiTest, StreamsWhatItAnswersOtherwise) {
+  const std::string stream =
+      Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true,"stop":"END")"))
+          ->Stream();
+  std::string text;
+  size_t events = 0;
+  for (size_t at = 0; (at = stream.find("data: {", at)) != std::string::npos; ++events) {
+    const size_t end = stream.find("\n\n", at);
+    const json::value chunk = json::parse(stream.substr(at + 6, end - at - 6));
+    if (const json::value* content =
+            chunk.at("choices").at(0).at("delta").as_object().if_contains("content"))
+      text += content->as_string();
+    at = end;
+  }
+  EXPECT_EQ(text, "It is seven.");
+  EXPECT_GT(events, 3u);
+  EXPECT_TRUE(stream.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_F(ApiTest, ASessionBecomesMemory) {
+  const std::string asked =
+      R"({"model":"toy","memory":"diary","session":"anna","messages":[{"role":"user","content":"My cat is Mog."}]})";
+  const json::value first = Call(200, "POST", {"v1", "chat", "completions"}, asked);
+  EXPECT_EQ(first.at("choices").at(0).at("message").at("content"), "It is seven.\nEND of it.")
+      << "the model answers, though the memory was not there";
+  Call(200, "POST", {"v1", "chat", "completions"}, With(asked, R"("stream":false)"));
+  const json::value documents = Call(200, "GET", {"v1", "memories", "diary"}).at("documents");
+  ASSERT_EQ(documents.as_array().size(), 2u)
+      << documents << ": the opening, and the turn, which was said twice";
+  EXPECT_EQ(documents.at(0).at("name"), "session/anna/0");
+  const json::value spans = Call(200, "POST", {"v1", "memories", "diary", "recall"},
+                                 R"({"query":"cat Mog","abstain":false})")
+                                .at("spans");
+  EXPECT_EQ(spans.at(0).at("text"), "User: My cat is Mog.\nAssistant: It is seven.\nEND of it.\n");
+  Call(400, "POST", {"v1", "chat", "completions"}, With(asked, R"("session":7)"));
+  Call(400, "POST", {"v1", "chat", "completions"},
+       With(asked, "\"session\":\"" + std::string(201, 's') + "\""));
+}
+
+TEST_F(ApiTest, SessionsAreAnsweredSideBySide) {
+  SharedModel shared(&model_);
+  RecallProfile profile;
+  profile.name = "toy";
+  profile.look_spans = 0;
+  queue_.reset();
+  ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
+  queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.model = &shared});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+          ApiOptions{.model = "toy",
+                     .fingerprint = model_.info().fingerprint,
+                     .home = home_ / "h",
+                     .without_keys = Scope::kAdmin,
+                     .note = [](std::string_view) {}});
+  const auto go = HoldQueue(*queue_);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  for (int i = 0; i < 12; ++i) {
+    recorders.push_back(std::make_shared<Recorder>());
+    const std::string name = i < 6 ? "diary" : "diary-" + std::to_string(i);
+    const std::string body =
+        R"({"model":"toy","memory":")" + name + R"(","session":"s)" + std::to_string(i) +
+        R"(","stream":)" + (i % 2 == 0 ? "true" : "false") +
+        R"(,"messages":[{"role":"user","content":"My cat is Mog )" + std::to_string(i) + R"(."}]})";
+    api.Handle({.method = "POST",
+                .path = {"v1", "chat", "completions"},
+                .query = {},
+                .content_type = "application/json",
+                .authorization = "",
+                .body = body},
+               recorders.back());
+  }
+  go->set_value();
+  for (size_t i = 0; i < recorders.size(); ++i) {
+    const HttpReply reply = recorders[i]->Reply();
+    if (i % 2 == 0) {
+      EXPECT_TRUE(recorders[i]->Stream().ends_with("data: [DONE]\n\n"))
+          << recorders[i]->Stream() << reply.body;
+    } else {
+      EXPECT_EQ(json::parse(reply.body).at("choices").at(0).at("message").at("content"),
+                "It is seven.\nEND of it.")
+          << reply.body;
+    }
+  }
+  // Whoever has the reply finds what was said.
+  queue_.reset();
+  const Result<MemoryInfo> diary = engine_.Show("diary");
+  ASSERT_TRUE(diary.ok());
+  EXPECT_EQ(diary->documents.size(), 7u) << "an opening, and six turns";
+  for (int i = 6; i < 12; ++i) {
+    const Result<RecallReply> found =
+        engine_.Recall("diary-" + std::to_string(i), "cat Mog", {.abstain = false});
+    ASSERT_TRUE(found.ok() && !found->spans.empty());
+    EXPECT_THAT(found->spans[0].text, HasSubstr("Mog " + std::to_string(i)));
+  }
+}
+
+TEST_F(ApiTest, SaysWhatIsWrongWithAQuestion) {
+  EXPECT_THAT(Call(404, "POST", {"v1", "chat", "completions"},
+                   R"({"model":"gpt-4o","messages":[{"role":"user","content":"x"}]})")
+                  .at("error")
+                  .at("message")
+                  .as_string()
+                  .c_str(),
+              HasSubstr("'toy'"));
+  EXPECT_THAT(Call(400, "POST", {"v1", "chat", "completions"},
+                   R"({"model":"toy","messages":[{"role":"user","content":"x"}]})")
+                  .at("error")
+                  .at("message")
+                  .as_string()
+                  .c_str(),
+              HasSubstr("toy@NAME"));
+  Call(404, "POST", {"v1", "chat", "completions"},
+       R"({"model":"toy@none","messages":[{"role":"user","content":"x"}]})");
+  Call(400, "POST", {"v1", "chat", "completions"},
+       R"({"model":"toy@../x","messages":[{"role":"user","content":"x"}]})");
+  Call(400, "POST", {"v1", "chat", "completions"},
+       R"({"model":"toy@tales","messages":[{"role":"user","content":" "}]})");
+  Call(400, "POST", {"v1", "chat", "completions"}, "no JSON");
+  // An error comes with its status, also where a stream was asked for.
+  EXPECT_EQ(
+      Start("POST", {"v1", "chat", "completions"},
+            R"({"model":"toy@none","stream":true,"messages":[{"role":"user","content":"x"}]})")
+          ->Reply()
+          .status,
+      404u);
+}
+
+TEST_F(ApiTest, RecallsAndAsksAsTheCommandLineDoes) {
+  const json::value recalled = Call(200, "POST", {"v1", "memories", "tales", "recall"},
+                                    R"({"query":"the number of the elder","spans":2})");
+  EXPECT_LE(recalled.at("spans").as_array().size(), 2u);
+  EXPECT_EQ(recalled.at("spans").at(0).at("document"), "a/b.txt");
+  const json::value near = Call(
+      200, "POST", {"v1", "memories", "tales", "ask"},
+      R"({"question":"What is the number?","max_tokens":4,"attend":"faithful","attend_share":1})");
+  EXPECT_EQ(near.at("citations").at(0).at("reasons").at(0), "attention");
+  Call(400, "POST", {"v1", "memories", "tales", "ask"},
+       R"({"question":"What is the number?","attend":"native"})");
+  const json::value asked =
+      Call(200, "POST", {"v1", "memories", "tales", "ask"},
+           R"({"question":"What is the number?","max_tokens":4,"abstain":false})");
+  EXPECT_EQ(asked.at("usage").at("completion_tokens"), 4);
+  Call(400, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":7})");
+  Call(400, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"x","spans":-1})");
+  Call(400, "POST", {"v1", "memories", "tales", "ask"}, R"({})");
+  Call(404, "POST", {"v1", "memories", "none", "ask"}, R"({"question":"x"})");
+}
+
+TEST_F(ApiTest, ReadsDocumentsAndForgetsThem) {
+  const HttpReply accepted = Start("POST", {"v1", "memories", "notes", "documents"},
+                                   "The date is Friday.", "text/plain", {{"name", "x/y.txt"}})
+                                 ->Reply();
+  EXPECT_EQ(accepted.status, 202u) << accepted.body;
+  const std::string id(json::parse(accepted.body).at("id").as_string());
+  EXPECT_EQ(accepted.headers.at(0).second, "/v1/ingests/" + id);
+  const json::value done = WaitForIngest(id);
+  EXPECT_EQ(done.at("state"), "done");
+  EXPECT_EQ(done.at("document"), "x/y.txt");
+  const json::value again = Call(202, "POST", {"v1", "memories", "notes", "documents"},
+                                 R"({"name":"z","text":"The date is Friday."})");
+  const json::value same = WaitForIngest(std::string(again.at("id").as_string()));
+  EXPECT_EQ(same.at("unchanged"), true);
+  EXPECT_EQ(same.at("document"), "x/y.txt");
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories"}).at("memories").as_array().size(), 2u);
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "notes"}).at("documents").at(0).at("name"),
+            "x/y.txt");
+  EXPECT_EQ(Call(200, "GET", {"v1", "ingests"}).at("ingests").as_array().size(), 2u);
+  Call(409, "DELETE", {"v1", "ingests", id});
+  Call(404, "DELETE", {"v1", "ingests", "ingest-99"});
+  Call(404, "GET", {"v1", "ingests", "99"});
+  Call(404, "DELETE", {"v1", "memories", "notes", "documents", "none"});
+  Call(400, "DELETE", {"v1", "memories", "notes", "documents", ""});
+  Call(200, "DELETE", {"v1", "memories", "notes", "documents", "z"});
+  Call(200, "DELETE", {"v1", "memories", "notes", "documents", "x/y.txt"});
+  Call(200, "DELETE", {"v1", "memories", "notes"});
+  Call(404, "GET", {"v1", "memories", "notes"});
+}
+
+TEST_F(ApiTest, RefusesTextsBeforeTheyAreQueued) {
+  const auto refused = [&](const std::string& memory, const std::string& body,
+                           const std::string& type, const std::string& name) {
+    Call(400, "POST", {"v1", "memories", memory, "documents"}, body, type, {{"name", name}});
+  };
+  refused(".bad", "text", "text/plain", "a");
+  refused("notes", "text", "text/plain", "");
+  refused("notes", "text", "text/plain", std::string(1025, 'n'));
+  refused("notes", "", "text/plain", "a");
+  refused("notes", "a\xff", "text/plain", "a");
+  refused("notes", std::string("a\0b", 3), "text/plain", "a");
+  refused("notes", "text", "multipart/form-data", "a");
+  refused("notes", R"({"name":"a"})", "application/json", "");
+  Call(404, "GET", {"v1", "memories", "notes"});
+}
+
+TEST_F(ApiTest, MakesMemoriesAndTellsWhereTheirBytesAre) {
+  const HttpReply made =
+      Start("POST", {"v1", "memories"}, R"({"name":"empty","codec":"exact"})")->Reply();
+  EXPECT_EQ(made.status, 201u) << made.body;
+  EXPECT_EQ(made.headers.at(0).second, "/v1/memories/empty");
+  EXPECT_EQ(json::parse(made.body).at("documents").as_array().size(), 0u);
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "empty", "tiers"}).at("disk").at("codec"), "exact");
+  Call(409, "POST", {"v1", "memories"}, R"({"name":"empty"})");
+  Call(400, "POST", {"v1", "memories"}, R"({"name":"../x"})");
+  Call(400, "POST", {"v1", "memories"}, R"({"name":"x","codec":"zip"})");
+  Call(400, "POST", {"v1", "memories"}, "{}");
+  const json::value asked = Call(200, "POST", {"v1", "memories", "empty", "ask"},
+                                 R"({"question":"What is the number?"})");
+  EXPECT_EQ(asked.at("abstained"), true);
+  const json::value tiers = Call(200, "GET", {"v1", "memories", "tales", "tiers"});
+  const uint64_t tokens = tiers.at("tokens").to_number<uint64_t>();
+  EXPECT_GT(tokens, 500u);
+  EXPECT_EQ(tiers.at("exact_bytes").to_number<uint64_t>(), tokens * 2 * 2 * 4 * 2)
+      << "two layers, keys and values, a head of four halves";
+  uint64_t sum = 0;
+  for (const char* part : {"blocks_bytes", "index_bytes", "text_bytes", "other_bytes"})
+    sum += tiers.at("disk").at(part).to_number<uint64_t>();
+  EXPECT_EQ(sum, tiers.at("disk").at("bytes").to_number<uint64_t>());
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "empty", "tiers"}).at("tokens"), 0);
+  Call(404, "GET", {"v1", "memories", "none", "tiers"});
+}
+
+TEST_F(ApiTest, CopiesAMemoryOutAndIn) {
+  const auto exported = Start("GET", {"v1", "memories", "tales", "export"});
+  const std::string bytes = exported->Stream();
+  EXPECT_EQ(exported->Reply().content_type, "application/octet-stream");
+  EXPECT_GT(bytes.size(), 10000u);
+  const HttpReply made =
+      Start("POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream")
+          ->Reply();
+  EXPECT_EQ(made.status, 201u) << made.body;
+  EXPECT_EQ(json::parse(made.body).at("memory"), "copy");
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "copy", "recall"},
+                 R"({"query":"the number of the elder"})")
+                .at("spans")
+                .at(0)
+                .at("document"),
+            "a/b.txt");
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "copy", "verify"}).at("ok"), true);
+  Call(409, "POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream");
+  // Cut, changed, or none at all: nothing is kept.
+  std::string changed = bytes;
+  changed[bytes.size() / 2] = static_cast<char>(changed[bytes.size() / 2] ^ 1);
+  for (const std::string& bad : {bytes.substr(0, bytes.size() - 1), bytes.substr(0, 7),
+                                 std::string("no export"), std::string(), changed}) {
+    Call(400, "POST", {"v1", "memories", "bad", "import"}, bad, "application/octet-stream");
+    Call(404, "GET", {"v1", "memories", "bad"});
+  }
+  Call(400, "POST", {"v1", "memories", "bad", "import"}, bytes, "text/plain");
+  Call(404, "POST", {"v1", "memories", "none", "verify"});
+  Call(404, "GET", {"v1", "memories", "none", "export"});
+  const auto head = std::make_shared<Recorder>();
+  api_->Handle({.method = "GET",
+                .head_only = true,
+                .path = {"v1", "memories", "tales", "export"},
+                .query = {},
+                .content_type = "",
+                .authorization = "",
+                .body = ""},
+               head);
+  EXPECT_EQ(head->Stream(), "") << "nothing is read that nobody sees";
+  EXPECT_EQ(head->Reply().content_type, "application/octet-stream");
+  // Who goes away does not keep a thread.
+  const auto left = std::make_shared<Recorder>();
+  left->gone_ = true;
+  api_->Handle({.method = "GET",
+                .path = {"v1", "memories", "tales", "export"},
+                .query = {},
+                .content_type = "",
+                .authorization = "",
+                .body = ""},
+               left);
+  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "tales", "verify"}).at("ok"), true);
+}
+
+TEST_F(ApiTest, TellsWhatIsDamaged) {
+  queue_->Stop();
+  queue_.reset();  // so that nobody has the files open
+  size_t spoiled = 0;
+  for (const auto& file : std::filesystem::directory_iterator(home_ / "h/memories/tales")) {
+    if (file.path().extension() != ".blob" && file.path().extension() != ".log") continue;
+    std::fstream bytes(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    const auto middle = static_cast<std::streamoff>(file.file_size() / 2);
+    for (int i = 0; i < 64; ++i) {
+      bytes.seekp(middle + i);
+      bytes.put('!');
+    }
+    ++spoiled;
+  }
+  ASSERT_GT(spoiled, 0u);
+  const json::value verified = Call(200, "POST", {"v1", "memories", "tales", "verify"});
+  EXPECT_EQ(verified.at("ok"), false) << verified;
+  EXPECT_EQ(verified.at("error").at("code"), "data_loss");
+  EXPECT_EQ(json::serialize(verified).find(home_ / "h"), std::string::npos);
+}
+
+TEST_F(ApiTest, TakesUploadsInParts) {
+  const auto with = [&](const std::string& method, std::vector<std::string> path,
+                        const std::string& offset, const std::string& length,
+                        const std::string& body) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = method,
+                  .path = std::move(path),
+                  .query = {},
+                  .content_type = "application/offset+octet-stream",
+                  .authorization = "",
+                  .upload_offset = offset,
+                  .upload_length = length,
+                  .body = body},
+                 recorder);
+    return recorder->Reply();
+  };
+  const auto header = [](const HttpReply& reply, const std::string& name) {
+    for (const auto& [key, value] : reply.headers) {
+      if (key == name) return value;
+    }
+    return std::string("none");
+  };
+  const std::string text = "The date is Friday, and the colour of the door is green.";
+  const HttpReply made = with("POST", {"v1", "uploads"}, "", std::to_string(text.size()), "");
+  EXPECT_EQ(made.status, 201u) << made.body;
+  const std::string id(json::parse(made.body).at("id").as_string());
+  EXPECT_EQ(header(made, "Location"), "/v1/uploads/" + id);
+  EXPECT_EQ(header(made, "Tus-Resumable"), "1.0.0");
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "0", "", text.substr(0, 10)).status, 204u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "0", "", text.substr(0, 10)).status, 409u)
+      << "it is there already";
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "11", "", "x").status, 409u)
+      << "something is missing before it";
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "10", "", text).status, 400u)
+      << "longer than it was to be";
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "1x", "", "x").status, 400u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "-1", "", "x").status, 400u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", std::string(32, '0')}, "0", "", "x").status, 404u);
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", "../keys.json"}, "0", "", "x").status, 404u);
+  const std::string use = R"({"name":"door.txt","upload":")" + id + "\"}";
+  EXPECT_EQ(Start("POST", {"v1", "memories", "doors", "documents"}, use)->Reply().status, 409u)
+      << "not whole";
+  // A server that began anew knows it still.
+  Api later(queue_.get(), &errands_, &readers_, &metrics_,
+            ApiOptions{.model = "toy",
+                       .home = home_ / "h",
+                       .without_keys = Scope::kAdmin,
+                       .note = [](std::string_view) {}});
+  const auto shown = std::make_shared<Recorder>();
+  later.Handle({.method = "GET",
+                .path = {"v1", "uploads", id},
+                .query = {},
+                .content_type = "",
+                .authorization = "",
+                .body = ""},
+               shown);
+  EXPECT_EQ(header(shown->Reply(), "Upload-Offset"), "10");
+  EXPECT_EQ(
+      header(with("PATCH", {"v1", "uploads", id}, "10", "", text.substr(10)), "Upload-Offset"),
+      std::to_string(text.size()));
+  EXPECT_EQ(
+      Call(200, "GET", {"v1", "uploads"}).at("uploads").at(0).at("offset").to_number<size_t>(),
+      text.size());
+  EXPECT_EQ(
+      WaitForIngest(std::string(Call(202, "POST", {"v1", "memories", "doors", "documents"}, use)
+                                    .at("id")
+                                    .as_string()))
+          .at("state"),
+      "done");
+  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "doors"}).at("documents").at(0).at("name"),
+            "door.txt");
+  Call(404, "GET", {"v1", "uploads", id});
+  EXPECT_TRUE(Call(200, "GET", {"v1", "uploads"}).at("uploads").as_array().empty())
+      << "it was used";
+
+  // A memory, and one that is dropped.
+  const std::string bytes = Start("GET", {"v1", "memories", "tales", "export"})->Stream();
+  const std::string memory(
+      Call(201, "POST", {"v1", "uploads"}, R"({"length":)" + std::to_string(bytes.size()) + "}")
+          .at("id")
+          .as_string());
+  for (size_t at = 0; at < bytes.size(); at += 20000)
+    EXPECT_EQ(
+        with("PATCH", {"v1", "uploads", memory}, std::to_string(at), "", bytes.substr(at, 20000))
+            .status,
+        204u);
+  EXPECT_EQ(
+      Call(201, "POST", {"v1", "memories", "again", "import"}, R"({"upload":")" + memory + "\"}")
+          .at("memory"),
+      "again");
+  const std::string dropped(
+      Call(201, "POST", {"v1", "uploads"}, R"({"length":5})").at("id").as_string());
+  EXPECT_EQ(Start("DELETE", {"v1", "uploads", dropped})->Reply().status, 204u);
+  Call(404, "DELETE", {"v1", "uploads", dropped});
+  EXPECT_EQ(with("POST", {"v1", "uploads"}, "", "0", "").status, 400u);
+  EXPECT_EQ(with("POST", {"v1", "uploads"}, "", "99999999999999999999", "").status, 400u);
+  Call(400, "POST", {"v1", "uploads"}, "{}");
+  // Text that is none.
+  const std::string binary(
+      Call(201, "POST", {"v1", "uploads"}, R"({"length":2})").at("id").as_string());
+  EXPECT_EQ(with("PATCH", {"v1", "uploads", binary}, "0", "", std::string("a\0", 2)).status, 204u);
+  Call(400, "POST", {"v1", "memories", "doors", "documents"},
+       R"({"name":"b","upload":")" + binary + "\"}");
+  Call(400, "POST", {"v1", "memories", "doors", "documents"},
+       R"({"name":"b","text":"both","upload":")" + binary + "\"}");
+}
+
+TEST_F(ApiTest, ReadsFilesBeneathTheRootAndNoOthers) {
+  namespace fs = std::filesystem;
+  fs::create_directories(home_ / "root/sub");
+  fs::create_directories(home_ / "h/secret");
+  std::ofstream(home_ / "root/sub/a.txt") << "The bridge is blue.";
+  std::ofstream(home_ / "h/secret/key.txt") << "The canary sings.";
+  fs::create_symlink(home_ / "h/secret/key.txt", home_ / "root/out.txt");
+  fs::create_symlink(home_ / "h/secret", home_ / "root/away");
+  fs::create_symlink("sub/a.txt", home_ / "root/in.txt");
+  ASSERT_EQ(mkfifo(std::string(home_ / "root/pipe").c_str(), 0600), 0);
+  // without a root
+  Call(400, "POST", {"v1", "memories", "files", "documents"}, R"({"path":"sub/a.txt"})");
+  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+          ApiOptions{.model = "toy",
+                     .home = home_ / "h",
+                     .ingest_root = home_ / "root",
+                     .without_keys = Scope::kAdmin,
+                     .note = [](std::string_view) {}});
+  const auto send = [&](const std::string& path, const std::string& key = "") {
+    const auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = "POST",
+                .path = {"v1", "memories", "files", "documents"},
+                .query = {},
+                .content_type = "application/json",
+                .authorization = key,
+                .body = R"({"path":")" + path + "\"}"},
+               recorder);
+    const HttpReply reply = recorder->Reply();
+    EXPECT_EQ(reply.body.find("canary"), std::string::npos);
+    EXPECT_EQ(reply.body.find(home_ / "root"), std::string::npos) << reply.body;
+    return reply;
+  };
+  const HttpReply good = send("sub/a.txt");
+  EXPECT_EQ(good.status, 202u) << good.body;
+  EXPECT_EQ(WaitForIngest(std::string(json::parse(good.body).at("id").as_string())).at("document"),
+            "sub/a.txt");
+  EXPECT_EQ(send("in.txt").status, 202u) << "a link that stays beneath";
+  for (const char* path : {"../h/secret/key.txt", "/etc/passwd", "out.txt", "away/key.txt",
+                           "sub/../../h/secret/key.txt", "sub", "pipe"})
+    EXPECT_EQ(send(path).status, 400u) << path;
+  EXPECT_EQ(send("sub/none.txt").status, 404u);
+  const std::string key =
+      *ApiKeys(home_ / "h").Add("anna", Scope::kAdmin, UnixSeconds(), 0, "acme");
+  EXPECT_EQ(send("sub/a.txt", "Bearer " + key).status, 403u) << "of the operator alone";
+}
+
+TEST_F(ApiTest, CountsWhatItDoes) {
+  Call(200, "POST", {"v1", "chat", "completions"}, kChat);
+  Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true)"))->Stream();
+  Call(200, "POST", {"v1", "memories", "tales", "recall"}, R"({"query":"the elder"})");
+  Call(404, "GET", {"v1", "memories", "secret-name"});
+  Call(404, "GET", {"v1", "nowhere"});
+  const HttpReply reply = Start("GET", {"metrics"})->Reply();
+  EXPECT_EQ(reply.status, 200u);
+  for (const char* line :
+       {"longhold_requests_total{route=\"/v1/chat/completions\",status=\"200\"} 2\n",
+        "longhold_requests_total{route=\"/v1/memories/{memory}\",status=\"404\"} 1\n",
+        "longhold_requests_total{route=\"none\",status=\"404\"} 1\n",
+        "longhold_first_token_seconds_count 2\n", "longhold_plan_seconds_count 3\n",
+        "longhold_tokens_total{kind=\"completion\"}", "longhold_waiting{kind=\"ingests\"} 0\n",
+        "longhold_memory_budget_bytes{kind=\"limit\"} 1073741824\n",
+        "process_resident_memory_bytes"}) {
+    EXPECT_THAT(reply.body, HasSubstr(line));
+  }
+  for (const char* secret : {"secret-name", "tales", "elder"})
+    EXPECT_EQ(reply.body.find(secret), std::string::npos) << secret;
+}
+
+// Every route for every kind of client. What a route makes of an empty body is not the point: 401
+// and 403 come before.
+TEST_F(ApiTest, LogsWhoAskedWhichRouteAndNotWhat) {
+  ApiKeys keys(home_ / "h");
+  const std::string key = *keys.Add("anna", Scope::kRead, UnixSeconds(), 0);
+  Log();
+  const auto ask = [&](const std::string& authorization, const std::string& trace) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = "POST",
+                  .path = {"v1", "memories", "tales", "ask"},
+                  .query = {},
+                  .id = "req-1",
+                  .traceparent = trace,
+                  .peer = "127.0.0.1",
+                  .content_type = "application/json",
+                  .authorization = authorization,
+                  .body = R"({"question": "What is the number of the elder?", "abstain": false})"},
+                 recorder);
+    return recorder->Reply().status;
+  };
+  EXPECT_EQ(ask("Bearer " + key, "00-11111111111111111111111111111111-2222222222222222-01"), 200u);
+  EXPECT_EQ(ask("Bearer lh-wrong", ""), 401u);
+  const std::vector<std::string> lines = Log();
+  ASSERT_EQ(lines.size(), 2u);
+  const json::value first = json::parse(lines[0]), second = json::parse(lines[1]);
+  EXPECT_EQ(first.at("id"), "req-1");
+  EXPECT_EQ(first.at("peer"), "127.0.0.1");
+  EXPECT_EQ(first.at("key"), "anna");
+  EXPECT_EQ(first.at("route"), "/v1/memories/{memory}/ask");
+  EXPECT_EQ(first.at("status"), 200);
+  EXPECT_EQ(first.at("traceparent"), "00-11111111111111111111111111111111-2222222222222222-01");
+  EXPECT_GT(first.at("seconds").to_number<double>(), 0);
+  EXPECT_TRUE(second.at("key").is_null());
+  EXPECT_EQ(second.at("status"), 401);
+  EXPECT_FALSE(second.as_object().contains("traceparent"));
+  for (const std::string& line : lines) {
+    EXPECT_EQ(line.find('\n'), std::string::npos);
+    for (const std::string& secret : {std::string("elder"), std::string("tales"),
+                                      std::string("seven"), key, std::string("lh-wrong")}) {
+      EXPECT_EQ(line.find(secret), std::string::npos) << secret;
+    }
+  }
+}
+
+TEST_F(ApiTest, AuditsWhoDidWhatToWhichMemory) {
+  ApiKeys keys(home_ / "h");
+  const std::string anna = *keys.Add("anna", Scope::kWrite, UnixSeconds(), 0),
+                    berta = *keys.Add("berta", Scope::kAdmin, UnixSeconds(), 0, "firm");
+  const std::string path = home_ / "audit.log";
+  Result<std::unique_ptr<AuditLog>> opened = AuditLog::Open(path, nullptr);
+  ASSERT_TRUE(opened.ok());
+  const std::unique_ptr<AuditLog> audit = std::move(*opened);
+  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+          ApiOptions{.model = "toy",
+                     .fingerprint = model_.info().fingerprint,
+                     .home = home_ / "h",
+                     .without_keys = Scope::kAdmin,
+                     .note = [](std::string_view) {},
+                     .audit = audit.get()});
+  const auto call = [&](const std::string& key, const std::string& method,
+                        std::vector<std::string> route, const std::string& body = "") {
+    auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = method,
+                .path = std::move(route),
+                .query = {{"name", "secret-name"}},
+                .id = "req-1",
+                .peer = "127.0.0.1",
+                .content_type = body.starts_with('{') ? "application/json" : "text/plain",
+                .authorization = "Bearer " + key,
+                .body = body},
+               recorder);
+    return recorder->Reply().status;
+  };
+  EXPECT_EQ(call(anna, "GET", {"readyz"}), 200u);
+  EXPECT_EQ(call(anna, "POST", {"v1", "memories", "tales", "ask"},
+                 R"({"question": "What is the number of the elder?", "abstain": false})"),
+            200u);
+  EXPECT_EQ(call(anna, "DELETE", {"v1", "memories", "tales"}), 403u);
+  EXPECT_EQ(call(berta, "POST", {"v1", "memories"}, R"({"name": "tales"})"), 201u);
+  EXPECT_EQ(call(berta, "POST", {"v1", "memories", "tales", "documents"}, "secret text"), 202u);
+  EXPECT_EQ(call(anna, "POST", {"v1", "chat", "completions"}, kChat), 200u);
+  EXPECT_EQ(call("lh-wrong", "GET", {"v1", "models"}), 401u);
+  ASSERT_TRUE(keys.Remove("berta").ok());
+  const std::string cora = *keys.Add("cora", Scope::kRead, UnixSeconds(), 0);
+  EXPECT_EQ(call(cora, "GET", {"v1", "models"}), 200u);
+  std::ifstream file(path);
+  std::string all, shown;
+  for (std::string line; std::getline(file, line);) {
+    all += line;
+    const json::object entry = json::parse(line).as_object();
+    if (entry.at("event") == "keys") {
+      shown += json::serialize(entry.at("added")) + json::serialize(entry.at("removed")) + "\n";
+      continue;
+    }
+    EXPECT_EQ(entry.at("id"), "req-1");
+    const auto text = [&](const char* name) {
+      return entry.at(name).is_null() ? std::string("-") : std::string(entry.at(name).as_string());
+    };
+    shown += text("key") + " " + text("tenant") + " " + text("method") + " " + text("route") + " " +
+             text("memory") + " " + json::serialize(entry.at("status")) + "\n";
+  }
+  EXPECT_EQ(shown,
+            "anna - POST /v1/memories/{memory}/ask tales 200\n"
+            "anna - DELETE /v1/memories/{memory} tales 403\n"
+            "berta firm POST /v1/memories tales 201\n"
+            "berta firm POST /v1/memories/{memory}/documents tales 202\n"
+            "anna - POST /v1/chat/completions tales 200\n"
+            "- - GET none - 401\n"
+            "[\"cora\"][\"berta\"]\n");
+  for (const std::string& secret : {std::string("elder"), std::string("secret"),
+                                    std::string("seven"), anna, std::string("lh-wrong")}) {
+    EXPECT_THAT(all, Not(HasSubstr(secret)));
+  }
+}
+
+TEST_F(ApiTest, LetsInByKeyAndScope) {
+  ApiKeys keys(home_ / "h");
+  const int64_t now = UnixSeconds();
+  const std::string reader = *keys.Add("reader", Scope::kRead, now, 0),
+                    writer = *keys.Add("writer", Scope::kWrite, now, 0),
+                    admin = *keys.Add("admin", Scope::kAdmin, now, now + 1000),
+                    old = *keys.Add("old", Scope::kAdmin, now - 10, now - 1);
+  const std::vector<std::pair<std::string, Scope>> clients = {
+      {"", Scope::kNone},
+      {"Bearer ", Scope::kNone},
+      {"Bearer lh-" + std::string(64, '0'), Scope::kNone},
+      {"Basic " + admin, Scope::kNone},
+      {"Bearer " + admin + " ", Scope::kNone},
+      {"Bearer " + old, Scope::kNone},
+      {"Bearer " + reader, Scope::kRead},
+      {"Bearer " + writer, Scope::kWrite},
+      {"Bearer " + admin, Scope::kAdmin}};
+  for (const ApiRoute& route : Api::Routes()) {
+    const std::vector<std::string> path = PathOf(route, "none");
+    for (const auto& [authorization, scope] : clients) {
+      const auto recorder = std::make_shared<Recorder>();
+      api_->Handle({.method = std::string(route.method),
+                    .path = path,
+                    .query = {},
+                    .content_type = "",
+                    .authorization = authorization,
+                    .body = ""},
+                   recorder);
+      const unsigned status = recorder->Reply().status;
+      const std::string what =
+          std::string(route.method) + " " + std::string(route.path) + " " + authorization;
+      if (route.scope == Scope::kNone) {
+        EXPECT_EQ(status, 200u) << what;
+      } else if (scope == Scope::kNone) {
+        EXPECT_EQ(status, 401u) << what;
+      } else if (scope < route.scope) {
+        EXPECT_EQ(status, 403u) << what;
+      } else {
+        EXPECT_NE(status, 401u) << what;
+        EXPECT_NE(status, 403u) << what;
+      }
+    }
+  }
+  Call(401, "GET", {"v1", "nowhere"});
+  // A session writes.
+  const auto recorder = std::make_shared<Recorder>();
+  api_->Handle({.method = "POST",
+                .path = {"v1", "chat", "completions"},
+                .query = {},
+                .content_type = "",
+                .authorization = "Bearer " + reader,
+                .body = With(kChat, R"("session":"s")")},
+               recorder);
+  EXPECT_EQ(recorder->Reply().status, 403u);
+  // Removed, it is refused from the next request on; with none left nobody is let in.
+  for (const char* name : {"reader", "writer", "admin", "old"}) ASSERT_TRUE(keys.Remove(name).ok());
+  Call(401, "GET", {"readyz"});
+  std::ofstream(home_ / "h/keys.json") << "{";
+  Call(500, "GET", {"readyz"});
+  Call(200, "GET", {"healthz"});
+}
+
+TEST_F(ApiTest, CitesInCharactersAndTellsHowFarItIs) {
+  const std::string text =
+      "\u00c4pfel und \u65e5\u672c: the number of the elder is seven.\n" + PlainText(2000, 9);
+  // Of another document of the same memory.
+  EXPECT_EQ(WaitForIngest(std::string(Call(202, "POST", {"v1", "memories", "tales", "documents"},
+                                           text, "text/plain", {{"name", "wide"}})
+                                          .at("id")
+                                          .as_string()))
+                .at("state"),
+            "done");
+  const json::value reply = Call(200, "POST", {"v1", "chat", "completions"},
+                                 With(kChat, R"("citations":"char_location")"));
+  const json::value& message = reply.at("choices").at(0).at("message");
+  ASSERT_EQ(message.at("citations").as_array().size(), message.at("annotations").as_array().size());
+  bool wide = false;
+  for (const json::value& c : message.at("citations").as_array()) {
+    EXPECT_EQ(c.at("type"), "char_location");
+    const bool own = c.at("document_title") == "wide";
+    EXPECT_EQ(c.at("document_index"), own ? 1 : 0);
+    // The characters there are the cited ones.
+    const auto begin = c.at("start_char_index").to_number<size_t>(),
+               end = c.at("end_char_index").to_number<size_t>();
+    const std::string cited(c.at("cited_text").as_string());
+    EXPECT_EQ(CountColumns(cited), end - begin);
+    if (!own) continue;
+    wide |= begin < 20;
+    size_t byte = 0;
+    for (size_t seen = 0;
+         byte < text.size() && (seen < begin || (static_cast<uint8_t>(text[byte]) & 0xC0) == 0x80);
+         ++byte)
+      seen += (static_cast<uint8_t>(text[byte]) & 0xC0) != 0x80 ? 1 : 0;
+    EXPECT_EQ(text.substr(byte, cited.size()), cited);
+  }
+  EXPECT_TRUE(wide);
+  EXPECT_FALSE(Call(200, "POST", {"v1", "chat", "completions"}, kChat)
+                   .at("choices")
+                   .at(0)
+                   .at("message")
+                   .as_object()
+                   .contains("citations"));
+
+  const std::string stream =
+      Start("POST", {"v1", "chat", "completions"},
+            With(kChat, R"("stream":true,"return_progress":true,"citations":"char_location")"))
+          ->Stream();
+  EXPECT_THAT(stream, HasSubstr("char_location"));
+  std::vector<json::value> steps;
+  for (size_t at = stream.find("data: {"); at != std::string::npos;
+       at = stream.find("data: {", at + 1)) {
+    const json::value piece = json::parse(stream.substr(at + 6, stream.find('\n', at) - at - 6));
+    if (piece.as_object().contains("prompt_progress")) steps.push_back(piece.at("prompt_progress"));
+  }
+  ASSERT_GE(steps.size(), 2u);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto number = [&](size_t step, const char* name) {
+      return steps[step].at(name).to_number<double>();
+    };
+    EXPECT_EQ(number(i, "total"), number(0, "total"));
+    EXPECT_GT(number(i, "cache"), 0);
+    EXPECT_LE(number(i, "cache"), number(i, "processed"));
+    if (i > 0) {
+      EXPECT_GT(number(i, "processed"), number(i - 1, "processed"));
+      EXPECT_GE(number(i, "time_ms"), number(i - 1, "time_ms"));
+    }
+  }
+  EXPECT_EQ(steps.back().at("processed"), steps.back().at("total"));
+  EXPECT_EQ(Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true)"))
+                ->Stream()
+                .find("prompt_progress"),
+            std::string::npos);
+}
+
+TEST_F(ApiTest, MarksWhatASentenceRestsOn) {
+  Answer("The first sentence is long. And so is the second one!\nIt ends");
+  const json::value reply =
+      Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("citations":"marks")"));
+  const std::string text(reply.at("choices").at(0).at("message").at("content").as_string());
+  EXPECT_THAT(text, testing::MatchesRegex("The first sentence is long\\. \\[1\\] And so is the "
+                                          "second one! \\[[12]\\]\nIt ends \\[[123]\\]"));
+  const json::array& citations = reply.at("longhold").at("citations").as_array();
+  ASSERT_FALSE(citations.empty());
+  EXPECT_EQ(citations[0].at("index"), 1);
+  const json::value asked =
+      Call(200, "POST", {"v1", "memories", "tales", "ask"},
+           R"({"question":"What is the number?","abstain":false,"marks":true})");
+  EXPECT_THAT(std::string(asked.at("marked").as_string()), HasSubstr("long. [1] And"));
+  EXPECT_THAT(std::string(asked.at("answer").as_string()), HasSubstr("long. And"));
+  const std::string stream = Start("POST", {"v1", "chat", "completions"},
+                                   With(kChat, R"("stream":true,"citations":"marks")"))
+                                 ->Stream();
+  EXPECT_THAT(stream, HasSubstr("[1]"));
+  // What is remembered of a conversation has none.
+  Call(200, "POST", {"v1", "chat", "completions"},
+       With(kChat, R"("session":"s","citations":"marks")"));
+  const std::string kept =
+      json::serialize(Call(200, "POST", {"v1", "memories", "tales", "recall"},
+                           R"({"query":"the first sentence is long","abstain":false})"));
+  EXPECT_THAT(kept, HasSubstr("The first sentence is long."));
+  EXPECT_EQ(kept.find("[1]"), std::string::npos);
+}
+
+// A client of one tenant: what it sends goes out under its key.
+// Every route, under the names that another tenant's memory, document and ingest have.
+TEST_F(TenantTest, SeesNothingOfAnotherOnes) {
+  const std::string anna = KeyOf("acme", Scope::kAdmin), boris = KeyOf("other", Scope::kAdmin),
+                    boss = KeyOf("", Scope::kAdmin);
+  Read(anna, "diary", "secret.txt", "The canary of acme sings at seven.\n" + PlainText(800, 3));
+  const std::string ingest(json::parse(As(anna, "GET", {"v1", "ingests"}).body)
+                               .at("ingests")
+                               .at(0)
+                               .at("id")
+                               .as_string());
+  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("memory"),
+            "diary");
+  EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("memory"),
+            "acme/diary");
+  const std::string question =
+      R"("question":"At what hour does the canary sing?","query":"canary","model":"toy@)";
+  for (const ApiRoute& route : Api::Routes()) {
+    // below
+    if (route.method == "DELETE" && route.path == "/v1/memories/{memory}/documents/{document}")
+      continue;
+    for (const std::string& name : {std::string("diary"), std::string("acme/diary"),
+                                    std::string("../acme/memories/diary"), ingest}) {
+      std::vector<std::string> path = PathOf(route, name);
+      const std::string body =
+          "{" + question + name +
+          R"(","prompt":"At what hour does the canary sing?","messages":[{"role":"user","content":"canary?"}],"name":"x","text":"mine"})";
+      // makes one of its own
+      if (route.path == "/v1/memories/{memory}/documents" && name.find('/') == std::string::npos)
+        continue;
+      // likewise
+      if (route.path == "/v1/memories" && route.method == "POST") continue;
+      const HttpReply reply = As(boris, std::string(route.method), path, body);
+      EXPECT_EQ(reply.body.find("sings"), std::string::npos) << route.path << " " << reply.body;
+      EXPECT_EQ(reply.body.find("secret.txt"), std::string::npos)
+          << route.path << " " << reply.body;
+      if (route.path.find('{') != std::string::npos) {
+        EXPECT_GE(reply.status, 400u) << route.path << " " << reply.body;
+        EXPECT_LT(reply.status, 500u) << route.path << " " << reply.body;
+      }
+    }
+  }
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories"}, R"({"name":"acme/diary"})").status, 400u);
+  const std::string upload(json::parse(As(anna, "POST", {"v1", "uploads"}, R"({"length":9})").body)
+                               .at("id")
+                               .as_string());
+  EXPECT_EQ(As(anna, "GET", {"v1", "uploads", upload}).status, 200u);
+  for (const std::string& other : {boris, boss}) {
+    EXPECT_EQ(As(other, "GET", {"v1", "uploads", upload}).status, 404u);
+    EXPECT_EQ(As(other, "DELETE", {"v1", "uploads", upload}).status, 404u);
+    EXPECT_EQ(As(other, "GET", {"v1", "uploads"}).body, R"({"uploads":[]})");
+    EXPECT_EQ(As(other, "POST", {"v1", "memories", "mine", "documents"},
+                 R"({"name":"x","upload":")" + upload + "\"}")
+                  .status,
+              404u);
+  }
+  EXPECT_EQ(As(boris, "GET", {"metrics"}).status, 403u);
+  EXPECT_EQ(As(anna, "GET", {"metrics"}).status, 403u);
+  EXPECT_EQ(As(boss, "GET", {"metrics"}).status, 200u);
+  EXPECT_EQ(As(boris, "DELETE", {"v1", "memories", "diary", "documents", "secret.txt"}).status,
+            404u);
+  EXPECT_EQ(json::parse(As(boris, "GET", {"v1", "memories"}).body).at("memories").as_array().size(),
+            0u);
+  EXPECT_EQ(json::parse(As(boris, "GET", {"v1", "models"}).body).at("data").as_array().size(), 1u);
+  // The owner, and the operator, still have all of it.
+  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "memories", "diary"}).body).at("memory"), "diary");
+  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "models"}).body).at("data").at(1).at("id"),
+            "toy@diary");
+  EXPECT_THAT(As(anna, "POST", {"v1", "memories", "diary", "recall"},
+                 R"({"query":"canary","abstain":false})")
+                  .body,
+              HasSubstr("sings at seven"));
+  EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "memories", "acme/diary"}).body).at("memory"),
+            "acme/diary");
+  const HttpReply none = As(anna, "GET", {"v1", "memories", "tales"});
+  EXPECT_EQ(none.status, 404u) << "the operator's are not a tenant's";
+  EXPECT_EQ(none.body.find(home_ / "h"), std::string::npos) << none.body;
+  // Both may have one of the same name.
+  Read(boris, "diary", "mine.txt", "A parrot talks.\n");
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "diary", "recall"},
+               R"({"query":"canary","abstain":false})")
+                .body.find("sings"),
+            std::string::npos);
+  const json::value chat = json::parse(
+      As(boris, "POST", {"v1", "chat", "completions"},
+         R"({"model":"toy@diary","messages":[{"role":"user","content":"Who talks?"}],"abstain":false,"session":"s"})")
+          .body);
+  EXPECT_EQ(chat.at("model"), "toy@diary");
+  EXPECT_EQ(As(boris, "DELETE", {"v1", "memories", "diary"}).status, 200u);
+  EXPECT_EQ(As(anna, "GET", {"v1", "memories", "diary"}).status, 200u);
+}
+
+TEST_F(TenantTest, CanariesOfManyDoNotCross) {
+  constexpr size_t kTenants = 16, kRounds = 12;
+  std::vector<std::string> keys, canaries;
+  for (size_t t = 0; t < kTenants; ++t) {
+    const std::string tenant = "t" + std::to_string(t);
+    keys.push_back(KeyOf(tenant, Scope::kWrite));
+    canaries.push_back("canary" + std::to_string(100000 + 7919 * (t + 1)));
+    Read(keys[t], "notes", "bird.txt",
+         "The bird of this house is called " + canaries[t] + ".\n" + PlainText(300, 5));
+  }
+  size_t found = 0;
+  for (size_t round = 0; round < kRounds; ++round) {
+    for (size_t t = 0; t < kTenants; ++t) {
+      // Also one that asks for another one's by name.
+      const std::string wanted = canaries[(t + round) % kTenants];
+      const HttpReply reply = round % 3 == 0 ? As(keys[t], "GET", {"v1", "memories", "notes"})
+                              : round % 3 == 1
+                                  ? As(keys[t], "POST", {"v1", "memories", "notes", "recall"},
+                                       R"({"query":"bird )" + wanted + R"(","abstain":false})")
+                                  : As(keys[t], "POST", {"v1", "memories", "notes", "ask"},
+                                       R"({"question":"What is the bird )" + wanted +
+                                           R"( called?","abstain":false,"max_tokens":4})");
+      ASSERT_EQ(reply.status, 200u) << reply.body;
+      found += reply.body.find(canaries[t]) != std::string::npos;
+      for (size_t other = 0; other < kTenants; ++other) {
+        if (other != t) {
+          EXPECT_EQ(reply.body.find(canaries[other]), std::string::npos) << t << " sees " << other;
+        }
+      }
+    }
+  }
+  EXPECT_EQ(found, kTenants * kRounds * 2 / 3) << "everybody finds their own";
+}
+
+TEST_F(TenantTest, HasLimits) {
+  ApiKeys keys(home_ / "h");
+  const std::string anna = KeyOf("acme", Scope::kWrite), boris = KeyOf("other", Scope::kWrite);
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .documents = 2}).ok());
+  Read(anna, "notes", "a", "One note.");
+  Read(anna, "more", "b", "Another note.");
+  const auto job = [&](const std::string& name, const std::string& text) {
+    const json::value taken = json::parse(As(anna, "POST", {"v1", "memories", "notes", "documents"},
+                                             text, "text/plain", {{"name", name}})
+                                              .body);
+    for (;;) {
+      json::value now = json::parse(
+          As(anna, "GET", {"v1", "ingests", std::string(taken.at("id").as_string())}).body);
+      if (now.at("state") != "queued" && now.at("state") != "running") return now;
+    }
+  };
+  const json::value refused = job("c", "A third.");
+  EXPECT_EQ(refused.at("state"), "failed");
+  EXPECT_THAT(std::string(refused.at("error").at("message").as_string()), HasSubstr("2 documents"));
+  EXPECT_EQ(job("a", "One note, changed.").at("state"), "done")
+      << "it takes the place of the one before";
+  Read(boris, "notes", "c", "Somebody else's.");
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = 10}).ok());
+  EXPECT_THAT(std::string(job("c", "A third.").at("error").at("message").as_string()),
+              HasSubstr("bytes on the disk"));
+  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "It is too long.",
+               "text/plain", {{"name", "c"}})
+                .status,
+            409u);
+  const auto go = HoldQueue(*queue_);
+  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain",
+               {{"name", "c"}})
+                .status,
+            202u);
+  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain",
+               {{"name", "d"}})
+                .status,
+            429u)
+      << "both together are too long";
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain",
+               {{"name", "d"}})
+                .status,
+            202u);
+  go->set_value();
+  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":6})").status, 201u);
+  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":5})").status, 409u)
+      << "both together are too long";
+  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":4})").status, 201u);
+  const HttpReply session =
+      As(anna, "POST", {"v1", "chat", "completions"},
+         R"({"model":"toy@notes","messages":[{"role":"user","content":"What?"}],"session":"s"})");
+  EXPECT_EQ(session.status, 409u) << session.body;
+
+  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .requests_per_minute = 3}).ok());
+  unsigned last = 200;
+  for (int i = 0; i < 4; ++i) {
+    const HttpReply reply = As(anna, "GET", {"v1", "memories"});
+    last = reply.status;
+    if (last == 429) {
+      EXPECT_EQ(reply.headers.at(0).first, "Retry-After");
+      EXPECT_THAT(std::stoi(reply.headers.at(0).second),
+                  testing::AllOf(testing::Gt(0), testing::Le(20)))
+          << "a third of a minute, less what went by";
+    }
+  }
+  EXPECT_EQ(last, 429u);
+  EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 200u);
+
+  ASSERT_TRUE(keys.SetLimits({.tenant = "other", .tokens_per_day = 5}).ok());
+  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "ask"},
+               R"({"question":"Whose is it?","abstain":false,"max_tokens":2})")
+                .status,
+            200u);
+  EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 429u);
+}
+
+// How often each text has a, b and c.
+class CountingEmbedder final : public TextEmbedder {
+ public:
+  uint32_t dim() const override { return 3; }
+  uint64_t cut_count() const override { return 0; }
+  uint64_t token_count() const override { return tokens_; }
+  Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) override {
+    std::vector<float> rows;
+    for (const std::string_view text : texts) {
+      tokens_ += text.size();
+      for (const char c : {'a', 'b', 'c'})
+        rows.push_back(static_cast<float>(std::count(text.begin(), text.end(), c)));
+    }
+    return rows;
+  }
+
+ private:
+  uint64_t tokens_ = 0;
+};
+
+TEST_F(ApiTest, EmbedsTexts) {
+  Call(404, "POST", {"v1", "embeddings"}, R"({"model":"letters","input":"abc"})");
+  CountingEmbedder embedder;
+  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+          ApiOptions{.model = "toy",
+                     .embedder = &embedder,
+                     .embedder_name = "letters",
+                     .home = home_ / "h",
+                     .without_keys = Scope::kAdmin,
+                     .note = [](std::string_view) {}});
+  const auto send = [&](const std::string& body) {
+    const auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = "POST",
+                .path = {"v1", "embeddings"},
+                .query = {},
+                .content_type = "application/json",
+                .authorization = "",
+                .body = body},
+               recorder);
+    return recorder->Reply();
+  };
+  const json::value reply = json::parse(send(R"({"model":"letters","input":["aab","c"]})").body);
+  EXPECT_EQ(
+      json::serialize(reply.at("data")),
+      R"([{"object":"embedding","index":0,"embedding":[2,1,0]},{"object":"embedding","index":1,"embedding":[0,0,1]}])");
+  EXPECT_EQ(reply.at("usage").at("prompt_tokens"), 4);
+  EXPECT_EQ(
+      json::parse(
+          send(R"({"model":"letters","input":"b","encoding_format":"base64","dimensions":3})").body)
+          .at("data")
+          .at(0)
+          .at("embedding"),
+      "AAAAAAAAgD8AAAAA");
+  for (const char* bad :
+       {R"({"model":"letters"})", R"({"model":"letters","input":[]})",
+        R"({"model":"letters","input":""})", R"({"model":"letters","input":[1,2]})",
+        R"({"model":"letters","input":"a","dimensions":2})",
+        R"({"model":"letters","input":"a","encoding_format":"int8"})", "[]"}) {
+    EXPECT_EQ(send(bad).status, 400u) << bad;
+  }
+  EXPECT_EQ(send(R"({"model":"toy","input":"a"})").status, 404u);
+}
+
+TEST_F(ApiTest, DoesNotBeginWhatIsLate) {
+  const auto go = HoldQueue(*queue_);
+  std::vector<std::shared_ptr<Recorder>> late;
+  late.push_back(Start("POST", {"v1", "memories", "tales", "recall"},
+                       R"({"query":"the elder","timeout":0.01})"));
+  late.push_back(Start("POST", {"v1", "memories", "tales", "ask"},
+                       R"({"question":"What is the number?","timeout":0.01})"));
+  late.push_back(
+      Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("timeout":0.01,"stream":true)")));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const uint64_t before = model_.forward_count();
+  go->set_value();
+  for (const auto& recorder : late)
+    EXPECT_EQ(recorder->Reply().status, 504u) << recorder->Reply().body;
+  EXPECT_EQ(model_.forward_count(), before) << "the model was not asked";
+  Call(200, "POST", {"v1", "memories", "tales", "recall"},
+       R"({"query":"the elder","timeout":600})");
+  for (const char* bad : {"0", "-1", "\"1\"", "1e9"})
+    Call(400, "POST", {"v1", "memories", "tales", "recall"},
+         R"({"query":"x","timeout":)" + std::string(bad) + "}");
+}
+
+TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
+  const auto held = std::make_shared<std::promise<void>>();
+  ASSERT_TRUE(AskAlone(*queue_, [held](Engine&) { held->get_future().wait(); }).ok());
+  const auto gone = Start("DELETE", {"v1", "memories", "tales"});
+  gone->gone_ = true;
+  held->set_value();
+  Call(200, "GET", {"v1", "memories", "tales"});
+}
+
+TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
+  queue_ = std::make_unique<EngineQueue>(&engine_,
+                                         EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
+  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+          ApiOptions{.model = "toy",
+                     .home = home_ / "h",
+                     .without_keys = Scope::kAdmin,
+                     .note = [](std::string_view) {}});
+  const auto go = HoldQueue(*queue_);
+  ASSERT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
+  const auto status = [&](const std::string& method, std::vector<std::string> path,
+                          const std::string& body) {
+    auto recorder = std::make_shared<Recorder>();
+    api.Handle({.method = method,
+                .path = std::move(path),
+                .query = {{"name", "a"}},
+                .content_type = "text/plain",
+                .authorization = "",
+                .body = body},
+               recorder);
+    const HttpReply reply = recorder->Reply();
+    EXPECT_EQ(reply.headers.at(0).first, "Retry-After");
+    return reply.status;
+  };
+  EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 429u);
+  EXPECT_EQ(status("POST", {"v1", "memories", "notes", "documents"}, "text"), 429u);
+  queue_->Stop();
+  EXPECT_EQ(status("GET", {"v1", "memories"}, ""), 503u);
+  go->set_value();
+}
+
+}  // namespace
+}  // namespace longhold
