@@ -1,4 +1,4 @@
-// Lists (FaissIndex) against the exact scan: time, bytes, agreement, planted needles.
+// Lists (IvfIndex) against the exact scan: time, bytes, agreement, planted needles.
 //
 //   relevance_bench GGUF MEMORY QUESTIONS HEAD TOKENS [SHARE [SAMPLES [KIND]]]
 //
@@ -149,7 +149,7 @@ struct Needles {
 
 // A large memory like the real one; see the top of this file.
 void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens,
-                 const std::set<uint32_t>& held_out, const Needles& needles, FaissIndex* index) {
+                 const std::set<uint32_t>& held_out, const Needles& needles, IvfIndex* index) {
   std::mt19937 rng(1);
   const auto real_blocks = static_cast<uint32_t>(real.size() / d / kBlockTokens);
   std::vector<double> sum(d), square(d);
@@ -230,7 +230,7 @@ struct Hits {
   }
 };
 
-void Compare(const ScanIndex& exact, const FaissIndex& lists, const std::vector<ScanQuery>& queries,
+void Compare(const ScanIndex& exact, const IvfIndex& lists, const std::vector<ScanQuery>& queries,
              const Needles& needles) {
   std::vector<double> error, bias;
   double shared = 0;
@@ -269,8 +269,8 @@ void Compare(const ScanIndex& exact, const FaissIndex& lists, const std::vector<
 }
 
 // FAISS's own scanner with the same lists; two threads of its own, which is its best.
-void CompareFaiss(const FaissIndex& index, uint32_t d, uint32_t lists, uint32_t probes,
-                  const std::string& kind, const std::vector<ScanQuery>& queries) {
+void CompareIvf(const IvfIndex& index, uint32_t d, uint32_t lists, uint32_t probes,
+                const std::string& kind, const std::vector<ScanQuery>& queries) {
   omp_set_num_threads(2);
   faiss::IndexFlatIP coarse(d);
   const auto type = kind == "sq8"   ? faiss::ScalarQuantizer::QT_8bit
@@ -323,7 +323,7 @@ std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memor
 // The same plans from the exact scan and from lists, with the profile's fusion and with its heads
 // alone.
 void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char* questions,
-                  FaissSearch search) {
+                  IvfSearch search) {
   const std::vector<RecallQuery> queries = RecallQueries(model, exact, questions);
   RecallProfile profile = RecallProfile::For(model.info());
   std::printf("%llu keys, %zu heads, share %.3f, %u samples, %zu questions\n",
@@ -389,7 +389,7 @@ int main(int argc, char** argv) {
   Must(memory->LoadIndexes());
   const auto head = static_cast<uint32_t>(std::strtoul(argv[4], nullptr, 10));
   const uint64_t tokens = std::strtoull(argv[5], nullptr, 10);
-  FaissSearch search;
+  IvfSearch search;
   if (argc > 6) search.share = std::strtod(argv[6], nullptr);
   if (argc > 7) search.sample_tokens = static_cast<uint32_t>(std::strtoul(argv[7], nullptr, 10));
 
@@ -403,7 +403,7 @@ int main(int argc, char** argv) {
   const std::vector<ScanQuery> queries = Queries(*model, *memory, argv[3], head);
   const std::vector<float> real = Keys(memory->ScanSegments(memory->documents()[0].id), head);
   const uint32_t d = queries[0].head_dim;
-  FaissIndex index(search);
+  IvfIndex index(search);
   Needles needles;
   needles.queries = &queries;
   Segments(
@@ -425,7 +425,7 @@ int main(int argc, char** argv) {
       needles.source.push_back(result.blocks[k].block.block);
       needles.place.push_back(place);
     }
-    index = FaissIndex(search);
+    index = IvfIndex(search);
     AddLikeReal(real, d, tokens, held_out, needles, &index);
   }
   std::printf("%llu keys of %u, head %u, %zu questions, share %.3f, %u samples\n",
@@ -433,12 +433,12 @@ int main(int argc, char** argv) {
               search.share, search.sample_tokens);
 
   Clock::time_point start = Clock::now();
-  std::vector<FaissSegment> lists;
-  lists.push_back(Must(BuildFaissSegment(index.Segments(kDocument), 0, TwoThreads)));
+  std::vector<IvfSegment> lists;
+  lists.push_back(Must(BuildIvfSegment(index.Segments(kDocument), 0, TwoThreads)));
   std::printf("  %u lists built in %.1f s; ", lists[0].lists(), Ms(start) / 1000);
   const std::string bytes = lists[0].Encode();
   start = Clock::now();
-  lists[0] = Must(FaissSegment::Decode(bytes));
+  lists[0] = Must(IvfSegment::Decode(bytes));
   Must(index.AddLists(lists));
   std::printf("stored as %.2f bytes a key, made ready in %.2f s\n",
               static_cast<double>(bytes.size()) / static_cast<double>(index.token_count()),
@@ -447,7 +447,7 @@ int main(int argc, char** argv) {
 
   const std::vector<ScanQuery> long_queries = Joined(queries, 90);
   if (argc > 8) {
-    CompareFaiss(index, d, lists[0].lists(), 16, argv[8], long_queries);
+    CompareIvf(index, d, lists[0].lists(), 16, argv[8], long_queries);
     return 0;
   }
   (void)index.exact().Query(long_queries[0], 128, TwoThreads);

@@ -34,7 +34,7 @@ constexpr double kAbstainingUntil = 0.95;
 // The default first: it stays unless another does better.
 constexpr double kGates[] = {2, 1, 4};
 // Tokens of sentences that are read again before the question (docs/decisions/0007).
-constexpr uint32_t kRereads[] = {192, 0};
+constexpr uint32_t kReencodes[] = {192, 0};
 // Two, four and twelve spans are some 4, 8 and 32 blocks.
 constexpr uint32_t kBudgets[] = {2, 4, 12};
 constexpr size_t kGateCases = 28;
@@ -43,7 +43,7 @@ constexpr uint32_t kAnswerTokens = 40;
 // half and half.
 constexpr size_t kAbstainQuestions = 96;
 // Spans that the model reranks for it.
-constexpr uint32_t kLookedSpans = 16;
+constexpr uint32_t kRerankedSpans = 16;
 // Of questions with an answer at most this share may be turned down, and of those without this
 // share is to be.
 constexpr double kWronglyMax = 0.02;
@@ -75,7 +75,7 @@ RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
   p.head_dim = m.geometry.head_dim;
   p.vocab_size = m.vocab_size;
   p.abstain_found = kAbstainFound;
-  p.look_spans = 0;  // docs/decisions/0029
+  p.rerank_spans = 0;  // docs/decisions/0029
   return p;
 }
 
@@ -233,7 +233,7 @@ std::vector<const CalibrationCase*> GateCases(const CalibrationCorpus& corpus,
 
 std::vector<std::pair<double, uint32_t>> Variants() {
   std::vector<std::pair<double, uint32_t>> variants;
-  for (const uint32_t reread : kRereads) {
+  for (const uint32_t reread : kReencodes) {
     for (const double gate : kGates) variants.emplace_back(gate, reread);
   }
   return variants;
@@ -255,7 +255,7 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
   for (const auto& [gate, reread] : Variants()) {
     RecallProfile tried = profile;
     tried.gate = gate;
-    tried.reread_tokens = reread;
+    tried.reencode_tokens = reread;
     engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
     LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
     for (const uint32_t spans : kBudgets)
@@ -304,7 +304,7 @@ void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
     if (value <= best + 1e-9) continue;
     best = value;
     profile->gate = gate;
-    profile->reread_tokens = reread;
+    profile->reencode_tokens = reread;
   }
 }
 
@@ -317,7 +317,8 @@ void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
 Result<double> SupportOf(Engine& engine, const std::string& question) {
   // A model some of whose layers keep no keys of the document sees each branch of a look in turn,
   // at twice the cost.
-  const uint32_t spans = engine.model_info().native_window > 0 ? kLookedSpans / 2 : kLookedSpans;
+  const uint32_t spans =
+      engine.model_info().native_window > 0 ? kRerankedSpans / 2 : kRerankedSpans;
   LH_ASSIGN_OR_RETURN(
       const RecallReply reply,
       engine.Recall(kMemory, question, {.abstain = false, .explain = true, .rerank_spans = spans}));
@@ -407,7 +408,7 @@ std::string Record(const CalibrationReport& report, const ModelInfo& model,
   }
   for (const GateScore& g : report.gates) {
     gates.push_back(json::object{{"gate", g.gate},
-                                 {"reread_tokens", g.reread},
+                                 {"reencode_tokens", g.reread},
                                  {"spans", g.spans},
                                  {"cases", g.cases},
                                  {"answered", Rounded(g.answered)}});

@@ -52,7 +52,7 @@ struct HeadScore {
 
 struct GateScore {
   double gate = 0;
-  uint32_t reread = 0;  // RecallProfile::reread_tokens
+  uint32_t reread = 0;  // RecallProfile::reencode_tokens
   uint32_t spans = 0;
   uint32_t cases = 0;
   double answered = 0;  // share of the answers that hold what was asked for

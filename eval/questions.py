@@ -54,7 +54,7 @@ def main():
             abstained_wrongly += reply["abstained"]
         plan_ms.append(reply["timings"]["plan_ms"])
         if args.evidence:
-            print(f"{rank or '-':>3}  {'abstained' if reply['abstained'] else '':<9}  {reply['evidence']:.3f}  {reply['coverage'] or 0:.4f}  "
+            print(f"{rank or '-':>3}  {'abstained' if reply['abstained'] else '':<9}  {reply['token_gain']:.3f}  {reply['coverage'] or 0:.4f}  "
                   f"{question}", file=sys.stderr)
     hits = {f"hit@{k}": sum(r is not None and r <= k for r in ranks) for k in (1, 4, 8)}
     print(json.dumps({"questions": len(ranks), **hits, "abstained_wrongly": abstained_wrongly, "unanswerable": unanswerable,

@@ -363,7 +363,7 @@ std::string RowJson(const EvalRow& row) {
                                       {"read_seconds", row.read_seconds},
                                       {"ram_bytes", row.ram_bytes},
                                       {"coverage", row.coverage},
-                                      {"evidence", row.evidence},
+                                      {"token_gain", row.token_gain},
                                       {"unanswerable", row.unanswerable},
                                       {"abstained", row.abstained},
                                       {"skipped", row.skipped}});
@@ -393,7 +393,7 @@ Result<EvalRow> ParseRow(std::string_view text) {
   reader.Read("coverage", &row.coverage);
   // Journals from before abstention have none of these.
   if (object.contains("abstained")) {
-    reader.Read("evidence", &row.evidence);
+    reader.Read("token_gain", &row.token_gain);
     reader.Read("unanswerable", &row.unanswerable);
     reader.Read("abstained", &row.abstained);
   }
@@ -486,7 +486,7 @@ std::string ReportCsv(const EvalReport& report) {
   std::string out =
       "task,length,text,question,mode,text_tokens,depth,depth_cell,score,hit@1,hit@4,hit@8,hit@32,"
       "first_token_ms,tokens_read,"
-      "read_seconds,ram_bytes,coverage,evidence,unanswerable,abstained,skipped,asked,expected,"
+      "read_seconds,ram_bytes,coverage,token_gain,unanswerable,abstained,skipped,asked,expected,"
       "answer\n";
   for (const EvalRow& row : report.rows) {
     out += row.task + "," + std::to_string(row.length) + "," + std::to_string(row.text) + "," +
@@ -497,7 +497,7 @@ std::string ReportCsv(const EvalReport& report) {
     for (size_t k = 0; k < 4; ++k) out += "," + (row.hits ? Format("%.4f", (*row.hits)[k]) : "");
     out += "," + Format("%.1f", row.first_token_ms) + "," + std::to_string(row.tokens_read) + "," +
            Format("%.2f", row.read_seconds) + "," + std::to_string(row.ram_bytes) + "," +
-           Format("%.4f", row.coverage) + "," + Format("%.4f", row.evidence) + "," +
+           Format("%.4f", row.coverage) + "," + Format("%.4f", row.token_gain) + "," +
            (row.unanswerable ? "1," : "0,") + (row.abstained ? "1" : "0");
     std::string expected;
     for (const std::string& e : row.expected) expected += (expected.empty() ? "" : "|") + e;

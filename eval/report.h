@@ -80,7 +80,7 @@ struct EvalRow {
   // most memory of the mode on this text so far, beside what the process had with the model loaded
   uint64_t ram_bytes = 0;
   double coverage = 0;        // longhold only
-  double evidence = 0;        // longhold only: AskReply::evidence
+  double token_gain = 0;      // longhold only: AskReply::token_gain
   bool unanswerable = false;  // the score is then 1 for abstaining and 0 for any answer
   bool abstained = false;     // longhold only
   std::string skipped;        // why it was not asked: "does not fit: ..."; empty when it was

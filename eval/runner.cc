@@ -279,7 +279,7 @@ class Runner {
       row.first_token_ms = reply.first_token_ms;
       row.tokens_read = reply.tokens_recalled + reply.prompt_tokens;
       row.coverage = reply.coverage.value_or(0);
-      row.evidence = reply.evidence;
+      row.token_gain = reply.token_gain;
       row.abstained = reply.abstained;
       if (question.unanswerable) row.score = reply.abstained ? 1 : 0;
       row.read_seconds = read_seconds;

@@ -70,7 +70,7 @@ uint64_t StoreBytes(const RocksOptions& rocks) {
 
 }  // namespace
 
-struct Engine::Open_ {
+struct Engine::OpenMemory {
   std::string name;
   bool writable = false;
   bool with_model = false;
@@ -110,7 +110,7 @@ Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
   vocabulary_ = std::make_unique<const LexicalVocabulary>(TokenPieces(*model));
   related_.reset();
   if (info.embedding_width > 0) {
-    related_ = std::make_unique<const RelatedWords>(
+    related_ = std::make_unique<const QueryExpansion>(
         *vocabulary_, info.embedding_width,
         [model](std::span<const TokenId> tokens, float* out) { model->Embed(tokens, out); });
   }
@@ -188,8 +188,8 @@ Status Engine::Exists(const std::string& name) {
 
 Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_model) {
   if (access != Access::kRead) {
-    for (const std::weak_ptr<Open_>& lent : lent_) {
-      const std::shared_ptr<Open_> other = lent.lock();
+    for (const std::weak_ptr<OpenMemory>& lent : lent_) {
+      const std::shared_ptr<OpenMemory> other = lent.lock();
       const bool in_use = other != nullptr && other.use_count() > (other == open_ ? 2 : 1);
       if (in_use && other->name == name && other->writable)
         return Unavailable("memory " + name +
@@ -198,8 +198,8 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   }
   if (IsOpen(open_.get(), name, access, with_model)) return open_->memory.get();
   open_.reset();
-  for (const std::weak_ptr<Open_>& lent : lent_) {
-    const std::shared_ptr<Open_> other = lent.lock();
+  for (const std::weak_ptr<OpenMemory>& lent : lent_) {
+    const std::shared_ptr<OpenMemory> other = lent.lock();
     if (IsOpen(other.get(), name, access, with_model)) open_ = other;
   }
   if (open_ == nullptr) {
@@ -209,15 +209,15 @@ Result<Memory*> Engine::Open(const std::string& name, Access access, bool with_m
   return open_->memory.get();
 }
 
-std::shared_ptr<Engine::Open_> Engine::Lend() {
-  std::erase_if(lent_, [&](const std::weak_ptr<Open_>& lent) {
+std::shared_ptr<Engine::OpenMemory> Engine::Lend() {
+  std::erase_if(lent_, [&](const std::weak_ptr<OpenMemory>& lent) {
     return lent.expired() || lent.lock() == open_;
   });
   lent_.push_back(open_);
   return open_;
 }
 
-bool Engine::IsOpen(const Open_* open, const std::string& name, Access access,
+bool Engine::IsOpen(const OpenMemory* open, const std::string& name, Access access,
                     bool with_model) const {
   if (open == nullptr || open->being_written || open->name != name ||
       (with_model && !open->with_model))
@@ -225,16 +225,16 @@ bool Engine::IsOpen(const Open_* open, const std::string& name, Access access,
   return open->writable || (access == Access::kRead && open->stamp == StampOf(PathOf(name)));
 }
 
-bool Engine::HasRoomBeside() const {
+bool Engine::HasRoomForAnother() const {
   const KvGeometry& geometry = model_->info().geometry;
   const uint64_t spans =
-      uint64_t{profile_->spans_max} + profile_->follow_spans + profile_->follow_refreshes;
+      uint64_t{profile_->spans_max} + profile_->hop_spans + profile_->generation_spans;
   const uint64_t stored = spans * SpanTokensMax(*profile_),
-                 passed = 2 * kAnswerTokensMin + profile_->reread_tokens;
+                 passed = 2 * kAnswerTokensMin + profile_->reencode_tokens;
   const uint64_t blocks = spans * 2 + stored / kBlockTokens;  // a span begins and ends within one
   const BlockShape shape{static_cast<uint32_t>(geometry.layers.size()), geometry.kv_width()};
   return budget_.RoomFor(1, WorkingSet::Bytes(geometry, passed, stored) +
-                                blocks * shape.Numbers() * sizeof(uint16_t)) == 1;
+                                blocks * shape.Elements() * sizeof(uint16_t)) == 1;
 }
 
 Result<std::unique_ptr<ColdStore>> Engine::OpenStore(const RocksOptions& rocks,
@@ -254,8 +254,8 @@ Result<std::unique_ptr<ColdStore>> Engine::OpenStore(const RocksOptions& rocks,
   return std::move(opened->store);
 }
 
-Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name, Access access,
-                                                        bool with_model) {
+Result<std::shared_ptr<Engine::OpenMemory>> Engine::OpenAnew(const std::string& name, Access access,
+                                                             bool with_model) {
   LH_RETURN_IF_ERROR(CheckName(name));
   const bool write = access != Access::kRead;
   const fs::path path = PathOf(name);
@@ -266,7 +266,7 @@ Result<std::shared_ptr<Engine::Open_>> Engine::OpenAnew(const std::string& name,
   RocksOptions rocks = StoreOptions(path.string(), options_.memory_budget_bytes);
   rocks.read_only = !write;
   rocks.create_if_missing = access == Access::kCreate;
-  auto open = std::make_shared<Open_>();
+  auto open = std::make_shared<OpenMemory>();
   if (!write) open->stamp = StampOf(path.string());
   LH_ASSIGN_OR_RETURN(open->store_memory,
                       budget_.Reserve(StoreBytes(rocks), "the store of memory " + name));
@@ -314,30 +314,30 @@ Result<IngestReport> Engine::Ingest(const std::string& memory_name, const Ingest
       budget_.Reserve(IngestBytes(model_->info().geometry, window, input.text.size()),
                       "reading " + input.name));
   struct Writing {
-    explicit Writing(std::shared_ptr<Open_> held) : open(std::move(held)) {
+    explicit Writing(std::shared_ptr<OpenMemory> held) : open(std::move(held)) {
       open->being_written = true;
     }
     ~Writing() { open->being_written = false; }
-    const std::shared_ptr<Open_> open;
+    const std::shared_ptr<OpenMemory> open;
   } writing(Lend());
   return IngestDocument(*model_, *memory, *vocabulary_, input, stop, on_progress);
 }
 
-Result<std::shared_ptr<Engine::Open_>> Engine::OpenToShow(const std::string& name) {
+Result<std::shared_ptr<Engine::OpenMemory>> Engine::OpenToShow(const std::string& name) {
   if (IsOpen(open_.get(), name, Access::kRead, false)) return open_;
-  Result<std::shared_ptr<Open_>> opened = OpenAnew(name, Access::kRead, false);
+  Result<std::shared_ptr<OpenMemory>> opened = OpenAnew(name, Access::kRead, false);
   if (opened.status().code() != StatusCode::kResourceExhausted) return opened;
   open_.reset();  // there is no room for both
   return OpenAnew(name, Access::kRead, false);
 }
 
 Result<TierReport> Engine::Tiers(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(const std::shared_ptr<Open_> open, OpenToShow(name));
+  LH_ASSIGN_OR_RETURN(const std::shared_ptr<OpenMemory> open, OpenToShow(name));
   Memory& memory = *open->memory;
   TierReport report;
   report.tokens = memory.committed_tokens();
   report.exact_bytes =
-      report.tokens * memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t);
+      report.tokens * memory.block_shape().Elements() / kBlockTokens * sizeof(uint16_t);
   report.open = open == open_;
   report.ram_index_bytes = memory.index_bytes();
   report.codec = memory.manifest().codec;
@@ -366,7 +366,7 @@ Status Engine::Create(const std::string& name, const std::string& codec) {
 }
 
 Result<MemoryInfo> Engine::Show(const std::string& name) {
-  LH_ASSIGN_OR_RETURN(const std::shared_ptr<Open_> open, OpenToShow(name));
+  LH_ASSIGN_OR_RETURN(const std::shared_ptr<OpenMemory> open, OpenToShow(name));
   Memory* const memory = open->memory.get();
   MemoryInfo info;
   info.name = name;

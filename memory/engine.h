@@ -70,7 +70,7 @@ struct IngestInput {
   std::string text;  // valid UTF-8, not empty
   // Bytes before the model's own words, which end the text; as many as it has where there are none.
   // Recalled, they get a fifth of the attention that other words would (docs/decisions/0027).
-  uint64_t told_bytes = UINT64_MAX;
+  uint64_t user_bytes = UINT64_MAX;
   // How many bytes the memory may have on the disk. Asked before the text is read and at each
   // commit, from the thread that ingests; the ingest keeps below what it said last. Empty: as many
   // as the disk has.
@@ -116,13 +116,13 @@ struct RecalledSpan {
 };
 
 struct RecallOptions {
-  // 0: the profile's, and its follow_spans more where follow-ups find some
+  // 0: the profile's, and its hop_spans more where follow-ups find some
   uint32_t spans_max = 0;
   // say so when the memory seems to hold nothing on the question, by the profile's marks
   bool abstain = true;
   bool explain = false;  // fill RecallReply::words and ::candidates_explained
   // How many of the plan's best spans the model itself reranks (memory/recall/query_likelihood.h),
-  // at most kRerankSpansMax; none: the profile's look_spans. It reads the question once more for
+  // at most kRerankSpansMax; none: the profile's rerank_spans. It reads the question once more for
   // each: with a large model that takes longer than all else (docs/decisions/0029).
   std::optional<uint32_t> rerank_spans;
 };
@@ -144,12 +144,12 @@ struct ExplainedSpan {
   uint32_t rank = 0;          // after the second look; 0 where there was none for it
   double planned_score = 0;   // by the indexes alone, 1 is the best span's
   double head_score = 0, lexical_score = 0;
-  double look = 0;  // nats per token of the question; 0 without a second look
+  double token_gain = 0;  // nats per token of the question; 0 without a second look
   // what abstaining is decided by (memory/recall/abstention.h); 0 without a second look
   double support = 0;
   std::vector<bool> found;  // [RecallReply::words] stands in the span
   // [RecallReply::words] the second look at each word: nats per token
-  std::vector<double> word_look;
+  std::vector<double> word_gains;
   bool kept = false;
   std::string why;  // why not, when it was not kept
 };
@@ -161,7 +161,7 @@ struct RecallReply {
   std::optional<double> coverage;
   // how much likelier the best span makes the question's tokens, in nats per token; 0 without a
   // look
-  double evidence = 0;
+  double token_gain = 0;
   // the memory seems to hold nothing on the question: `spans` are only the closest places
   bool abstained = false;
   uint64_t candidates = 0;  // blocks that were weighed against each other
@@ -226,16 +226,16 @@ struct AskOptions {
   bool answer_alone = false;
   // Of the recalled sentences, how many tokens the model reads again as text right before the
   // question, at most kReencodeTokensMax: copies come out right more often, and each token takes as
-  // long as one of the question. None: the profile's reread_tokens. Focused only.
+  // long as one of the question. None: the profile's reencode_tokens. Focused only.
   std::optional<uint32_t> reencode_tokens;
   // fill AskReply::likelihoods, each with so many others, at most kLikeliestMax
   std::optional<uint32_t> likeliest;
   // fill Citation::characters and document_index
   bool characters = false;
   // Write "[n]" behind each sentence: the citation that got the most attention while it was
-  // written. What is shown by on_text has them, and AskReply::marked; citations come in the order
-  // of their marks, then by attention. Focused only.
-  bool marks = false;
+  // written. What is shown by on_text has them, and AskReply::cited_answer; citations come in the
+  // order of their marks, then by attention. Focused only.
+  bool inline_citations = false;
   const std::atomic<bool>* stop = nullptr;  // checked between tokens
   // Looked at before each longer pass of the model and between tokens: once it is over, an answer
   // that has begun ends as if by max_tokens, and one that has not is deadline_exceeded. Focused
@@ -269,20 +269,22 @@ struct Citation {
 
 struct AskReply {
   std::string answer;               // kAbstention when abstained
-  std::string marked;               // with AskOptions::marks, the answer with them
+  std::string cited_answer;         // with AskOptions::inline_citations, the answer with them
   std::vector<Citation> citations;  // by share of attention, best first
   std::optional<double> coverage;   // as RecallReply::coverage
-  double evidence = 0;              // as RecallReply::evidence
+  double token_gain = 0;            // as RecallReply::token_gain
   // the memory seems to hold nothing on the question: nothing was recalled, and the model asked
   // only with answer_alone
   bool abstained = false;
   std::vector<RecalledSpan> closest;  // when abstained: the place that came closest, if any
   uint64_t candidates = 0;
-  uint64_t spans = 0;      // recalled, those of refreshes included
-  uint64_t hops = 0;       // as RecallReply::hops
-  uint64_t refreshes = 0;  // spans that the answer's own words recalled while it was generated
+  uint64_t spans = 0;  // recalled, those of generation_spans included
+  uint64_t hops = 0;   // as RecallReply::hops
+  uint64_t generation_spans =
+      0;  // spans that the answer's own words recalled while it was generated
   uint64_t tokens_recalled = 0;
-  uint64_t tokens_reread = 0;  // around the spans' peaks, read once more right before the question
+  uint64_t tokens_reencoded =
+      0;  // around the spans' peaks, read once more right before the question
   uint64_t blocks_read = 0;
   uint64_t bytes_read = 0;
   // Degraded, not failed. coverage is the plan's: what is lost here is still counted there.
@@ -327,16 +329,16 @@ struct EngineOptions {
 class ColdStore;
 class Memory;
 class LexicalVocabulary;
-class LongWords;
+class CopyBias;
 class PickedBlocks;
-class RelatedWords;
+class QueryExpansion;
 struct PlannedSpan;
 struct Manifest;
 struct Prompt;
 struct RocksOptions;
 struct RecallPlan;
 struct SpanSentence;
-struct WordBeside;
+struct WordMatch;
 class WorkingSet;
 
 class Engine {
@@ -351,7 +353,7 @@ class Engine {
   Status UseModel(LanguageModel* model, const RecallProfile* profile);
   // Whether the budget has room for one more answer of the usual size beside what is under way.
   // Safe to call concurrently. Must hold: it has its model.
-  bool HasRoomBeside() const;
+  bool HasRoomForAnother() const;
   // The codec of memories that are made from now on; others keep theirs, which Ingest then notes.
   // (no model) Errors: invalid_argument.
   Status UseCodec(std::string_view name);
@@ -442,22 +444,24 @@ class Engine {
   enum class Access : uint8_t { kRead, kWrite, kCreate };
   struct Planned;
   struct Piece;
-  struct Open_;
+  struct OpenMemory;
   // The memory, as open_ holds it from then on.
   Result<Memory*> Open(const std::string& name, Access access, bool with_model);
   // open_, for an answer that others may be written beside; until it lets go of it, Open finds it
   // again.
-  std::shared_ptr<Open_> Lend();
+  std::shared_ptr<OpenMemory> Lend();
   // Whether `open`, which may be null, is this memory as it is on the disk, and good for such a
   // call.
-  bool IsOpen(const Open_* open, const std::string& name, Access access, bool with_model) const;
+  bool IsOpen(const OpenMemory* open, const std::string& name, Access access,
+              bool with_model) const;
   // The store of a memory, with the key where it is sealed.
   Result<std::unique_ptr<ColdStore>> OpenStore(const RocksOptions& rocks,
                                                const std::string& memory);
-  Result<std::shared_ptr<Open_>> OpenAnew(const std::string& name, Access access, bool with_model);
+  Result<std::shared_ptr<OpenMemory>> OpenAnew(const std::string& name, Access access,
+                                               bool with_model);
   // A memory to look at: open_, where it is that one, or one of its own, so that looking does not
   // take another memory's indexes from who asks it.
-  Result<std::shared_ptr<Open_>> OpenToShow(const std::string& name);
+  Result<std::shared_ptr<OpenMemory>> OpenToShow(const std::string& name);
   // `answers`: planned.set is left with the prompt's head in it; else only where planning needed
   // it.
   Result<Planned> PlanFor(const std::string& memory, std::string_view question,
@@ -465,13 +469,13 @@ class Engine {
   // Whose queries a question is asked for.
   std::vector<RecallHead> HeadsToAsk(const Manifest& manifest) const;
   // How many of `wanted` spans a second look at this prompt may take in; 0 for no look.
-  uint32_t SpansToLookAt(const Prompt& prompt, uint32_t wanted) const;
+  uint32_t SpansToRerank(const Prompt& prompt, uint32_t wanted) const;
   // [judged tokens] how rare each token's word is in the memory; 0 for function words and for what
   // stands nowhere.
   static std::vector<double> JudgedWeights(const Planned& planned);
   // Orders the plan's spans by what the model thinks of them (memory/recall/query_likelihood.h) and
   // drops those that fall far behind.
-  Status LookAgain(Planned& planned, uint32_t looked);
+  Status RerankPlan(Planned& planned, uint32_t looked);
   static void AppendPieces(const PlannedSpan& span, size_t index, std::vector<Piece>* pieces);
   // Reads the pieces' blocks, where they are not there yet, into planned.blocks. Errors:
   // resource_exhausted, and nothing is read then.
@@ -480,28 +484,29 @@ class Engine {
   void DropBlocks(Planned& planned);
   // How many of the first of `spans` a second look has memory for at once; `sets`, which is empty,
   // then holds their working sets.
-  size_t ReserveLook(Planned& planned, std::span<const PlannedSpan> spans, MemoryReservation* sets);
+  size_t ReserveRerank(Planned& planned, std::span<const PlannedSpan> spans,
+                       MemoryReservation* sets);
   // The question's likelihood beside each span and, last, beside nothing (QuestionLikelihoods), in
   // as many groups of spans as the memory budget asks for. Errors: resource_exhausted when it has
   // no room for a single one.
-  Result<std::vector<std::vector<float>>> QuestionBeside(Planned& planned,
-                                                         std::span<const PlannedSpan> spans);
+  Result<std::vector<std::vector<float>>> ScoreQuestion(Planned& planned,
+                                                        std::span<const PlannedSpan> spans);
   // How many of the plan's best spans are read again as text instead of recalled as keys and
   // values.
-  size_t SpansToReread(const Planned& planned) const;
+  size_t SpansToReencode(const Planned& planned) const;
   // Chooses planned.excerpts, what is read again of spans that are recalled all the same, at most
-  // planned.reread_tokens in all, and planned.lookalikes (memory/recall/excerpts.h).
+  // planned.reencode_tokens in all, and planned.distractors (memory/recall/excerpts.h).
   Status ReadSentences(Planned& planned) const;
   // Cuts the sentences' rows out of the pieces.
   static void LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece>* pieces);
   // Cuts pieces where the model's own words begin, and marks those.
-  static void MarkOwnWords(const Planned& planned, std::vector<Piece>* pieces);
+  static void SplitAssistantText(const Planned& planned, std::vector<Piece>* pieces);
   // What is added to the attention scores of a piece's keys.
   float BiasOf(const PlannedSpan& span, const Piece& piece) const;
   size_t SpansThatFit(const Planned& planned) const;
   // Reserves the answer's working set, dropping the worst spans until it fits.
   Status ReserveAnswer(Planned& planned);
-  // Reads the other spans' blocks into the working set, without the lookalikes; places[i] are the
+  // Reads the other spans' blocks into the working set, without the distractors; places[i] are the
   // keys of span i there.
   Status Fetch(Planned& planned, size_t reread, AskReply* reply, std::vector<TokenSpan>* places);
   // Adds what the plan's best spans lead to; see memory/recall/multi_hop.h.
@@ -548,12 +553,12 @@ class Engine {
   // Samples the answer, the first token from the last logits, and fills the reply's text,
   // likelihoods and timings.
   Status Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens,
-                  const LongWords& long_words, const Begun& begun, const AnswerHooks& hooks,
+                  const CopyBias& copy_bias, const Begun& begun, const AnswerHooks& hooks,
                   AskReply* reply);
   // Sets planned.abstained; see RecallProfile::abstain_support.
   Status Judge(Planned& planned);
   // The words of a span beside those of the question.
-  Result<std::vector<WordBeside>> Beside(Planned& planned, const PlannedSpan& span);
+  Result<std::vector<WordMatch>> Beside(Planned& planned, const PlannedSpan& span);
   // The reply when the memory holds nothing on the question.
   Result<AskReply> Abstain(Planned& planned, const AskOptions& options,
                            std::chrono::steady_clock::time_point start, AskReply reply);
@@ -576,12 +581,12 @@ class Engine {
   bool codec_chosen_ = false;
   LanguageModel* model_ = nullptr;
   std::unique_ptr<RecallProfile> profile_;
-  std::shared_ptr<Open_> open_;             // the memory that was used last
-  std::vector<std::weak_ptr<Open_>> lent_;  // those that answers use
+  std::shared_ptr<OpenMemory> open_;             // the memory that was used last
+  std::vector<std::weak_ptr<OpenMemory>> lent_;  // those that answers use
   std::atomic<uint64_t> opens_{0};
   std::unique_ptr<const LexicalVocabulary> vocabulary_;
   // null where the model does not show its embeddings
-  std::unique_ptr<const RelatedWords> related_;
+  std::unique_ptr<const QueryExpansion> related_;
   std::vector<std::string> notes_;
   std::set<std::string> told_;  // all notes so far: one or two per memory
 };

@@ -21,17 +21,17 @@ using Clock = EngineClock;
 constexpr uint32_t kExcerptReach = 112;
 // A word that a span makes likelier by less than the first, in nats a token, is not what the span
 // is about; by the second, it is.
-constexpr double kFoundLookMin = 0.5, kFoundLookFull = 4;
+constexpr double kFoundGainMin = 0.5, kFoundGainFull = 4;
 // Sentences of this share of the heaviest one's weight say the same of the question
 // (SpanSentence::share).
 constexpr double kFullShare = 0.95;
 
 // Shorter sentences share the next one's mark; most of them are none ("Mr.").
-constexpr size_t kMarkedBytesMin = 12;
+constexpr size_t kSentenceBytesMin = 12;
 
 // Of the attention that recalled words would get, what the model's own get: else it goes on with
 // its words instead of what it was told.
-constexpr double kOwnWordsShare = 0.2;
+constexpr double kAssistantShare = 0.2;
 
 // Whether what follows a blank is another sentence.
 bool EndsSentence(std::string_view text) {
@@ -64,8 +64,8 @@ std::string Trim(const std::string& text) {
 // Layers that stay with the engine keep no keys of the document, so of a recalled span they see
 // nothing: in Gemma 15 of 18. The best spans, as far as they fill half of those layers' window, are
 // therefore read again, right before the question.
-size_t Engine::SpansToReread(const Planned& p) const {
-  uint64_t room = p.reread_tokens > 0 ? 0 : model_->info().native_window / 2;
+size_t Engine::SpansToReencode(const Planned& p) const {
+  uint64_t room = p.reencode_tokens > 0 ? 0 : model_->info().native_window / 2;
   size_t count = 0;
   while (count < p.plan.spans.size() && p.plan.spans[count].tokens.size() <= room)
     room -= p.plan.spans[count++].tokens.size();
@@ -77,12 +77,12 @@ size_t Engine::SpansToReread(const Planned& p) const {
 // is copied right.
 Status Engine::ReadSentences(Planned& p) const {
   std::vector<SpanSentence> sentences;
-  if (p.reread_tokens == 0) return OkStatus();
+  if (p.reencode_tokens == 0) return OkStatus();
   std::vector<ExcerptSpan> spans;
   for (size_t i = 0; i < p.plan.spans.size(); ++i) {
     const PlannedSpan& span = p.plan.spans[i];
-    spans.push_back(
-        {.score = span.look_gain >= kNeededGain ? 1 : span.score, .by_question = span.hops == 0});
+    spans.push_back({.score = span.coverage_gain >= kNeededGain ? 1 : span.score,
+                     .by_question = span.hops == 0});
     for (uint64_t t = span.tokens.begin; t < span.tokens.end;) {
       LH_ASSIGN_OR_RETURN(TokenSpan tokens, p.memory->SentenceAt(span.document, t, kExcerptReach));
       // Whole, also where the span cuts it.
@@ -96,20 +96,20 @@ Status Engine::ReadSentences(Planned& p) const {
       // A word that the span does not make likelier stands there by chance.
       const std::vector<LexicalWord> words = vocabulary_->Words(ids);
       sentence.form = FormWords(words, ids, vocabulary_->pieces());
-      for (const WordBeside& word :
-           WordsBeside(p.asked, words, span.look_logs, LookBegin(p.prompt), p.related)) {
-        const double about = span.look_logs.empty() ? 1
-                             : word.look < kFoundLookMin
+      for (const WordMatch& word :
+           MatchWords(p.asked, words, span.token_gains, ScoredBegin(p.prompt), p.related)) {
+        const double about = span.token_gains.empty() ? 1
+                             : word.gain < kFoundGainMin
                                  ? 0
-                                 : std::min(1.0, word.look / kFoundLookFull);
+                                 : std::min(1.0, word.gain / kFoundGainFull);
         sentence.has.push_back(word.found);
         sentence.about.push_back(word.Found() * about);
       }
       sentences.push_back(std::move(sentence));
     }
   }
-  p.excerpts = ChooseExcerpts(p.asked, sentences, spans, p.reread_tokens);
-  p.lookalikes = Lookalikes(p.asked, sentences, p.excerpts);
+  p.excerpts = ChooseExcerpts(p.asked, sentences, spans, p.reencode_tokens);
+  p.distractors = Distractors(p.asked, sentences, p.excerpts);
   return OkStatus();
 }
 
@@ -135,11 +135,11 @@ void Engine::LeaveOut(std::span<const SpanSentence> sentences, std::vector<Piece
   }
 }
 
-void Engine::MarkOwnWords(const Planned& p, std::vector<Piece>* pieces) {
+void Engine::SplitAssistantText(const Planned& p, std::vector<Piece>* pieces) {
   std::vector<Piece> cut;
   for (Piece& piece : *pieces) {
     const uint64_t base = uint64_t{piece.key.block} * kBlockTokens,
-                   own = p.memory->Get(piece.key.document).own_words;
+                   own = p.memory->Get(piece.key.document).assistant_begin;
     if (own == 0 || own >= base + piece.row_end) {
       cut.push_back(piece);
       continue;
@@ -148,7 +148,7 @@ void Engine::MarkOwnWords(const Planned& p, std::vector<Piece>* pieces) {
     told.row_end = static_cast<uint32_t>(std::max(own, base + piece.row_begin) - base);
     if (told.row_begin < told.row_end) cut.push_back(told);
     piece.row_begin = told.row_end;
-    piece.own_words = true;
+    piece.assistant_begin = true;
     cut.push_back(piece);
   }
   *pieces = std::move(cut);
@@ -156,15 +156,15 @@ void Engine::MarkOwnWords(const Planned& p, std::vector<Piece>* pieces) {
 
 float Engine::BiasOf(const PlannedSpan& span, const Piece& piece) const {
   return static_cast<float>(profile_->gate * std::log(std::max(1e-6, span.score)) +
-                            (piece.own_words ? std::log(kOwnWordsShare) : 0.0));
+                            (piece.assistant_begin ? std::log(kAssistantShare) : 0.0));
 }
 
 Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<TokenSpan>* places) {
   // The best span stands last, next to the question (design section 1, measurement 6).
   std::vector<Piece> pieces;
   for (size_t i = p.plan.spans.size(); i-- > reread;) AppendPieces(p.plan.spans[i], i, &pieces);
-  LeaveOut(p.lookalikes, &pieces);
-  MarkOwnWords(p, &pieces);
+  LeaveOut(p.distractors, &pieces);
+  SplitAssistantText(p, &pieces);
   LH_RETURN_IF_ERROR(Load(p, pieces));
 
   places->assign(p.plan.spans.size(), TokenSpan{});
@@ -208,7 +208,7 @@ Status Engine::Fetch(Planned& p, size_t reread, AskReply* reply, std::vector<Tok
 // How many of the plan's spans, best first, the context holds beside question and answer.
 size_t Engine::SpansThatFit(const Planned& p) const {
   uint64_t room = p.set->capacity() - p.prompt.head.size() - p.prompt.tail.size() - p.answer_tokens;
-  room -= std::min<uint64_t>(room, p.reread_tokens);
+  room -= std::min<uint64_t>(room, p.reencode_tokens);
   uint64_t wanted = 0;
   size_t fitting = 0;
   for (; fitting < p.plan.spans.size(); ++fitting) {
@@ -219,16 +219,17 @@ size_t Engine::SpansThatFit(const Planned& p) const {
 }
 
 Status Engine::ReserveAnswer(Planned& p) {
-  uint64_t refreshes = uint64_t{profile_->follow_refreshes} * SpanTokensMax(*profile_);
+  uint64_t generation_spans = uint64_t{profile_->generation_spans} * SpanTokensMax(*profile_);
   for (;;) {
-    uint64_t passed = p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + refreshes,
+    uint64_t passed =
+                 p.prompt.head.size() + p.prompt.tail.size() + p.answer_tokens + generation_spans,
              stored = 0;
     std::vector<Piece> pieces;
     for (size_t i = 0; i < p.plan.spans.size(); ++i) {
-      (i < SpansToReread(p) ? passed : stored) += p.plan.spans[i].tokens.size();
+      (i < SpansToReencode(p) ? passed : stored) += p.plan.spans[i].tokens.size();
       AppendPieces(p.plan.spans[i], i, &pieces);
     }
-    if (!p.plan.spans.empty()) passed += p.reread_tokens;
+    if (!p.plan.spans.empty()) passed += p.reencode_tokens;
     passed = std::min<uint64_t>(passed, p.set->capacity());
     stored = std::min(stored, p.set->capacity() - passed);
     Status reserved =
@@ -237,8 +238,8 @@ Status Engine::ReserveAnswer(Planned& p) {
       reserved = p.set_memory.Resize(WorkingSet::Bytes(model_->info().geometry, passed, stored));
     }
     if (reserved.ok() || p.plan.spans.empty()) return reserved;
-    if (refreshes > 0) {  // nothing was lost yet
-      refreshes = 0;
+    if (generation_spans > 0) {  // nothing was lost yet
+      generation_spans = 0;
       continue;
     }
     Note("the memory budget has no room for all that was recalled; give more with --memory-budget");
@@ -288,7 +289,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   AskReply reply;
   reply.plan_ms = p.plan_ms;
   reply.scan_ms = p.plan.scan_ms;
-  reply.evidence = p.plan.evidence;
+  reply.token_gain = p.plan.token_gain;
   reply.abstained = p.abstained;
   if (p.heads_asked) reply.coverage = 0;
   if (p.abstained && !options.answer_alone) return Abstain(p, options, start, std::move(reply));
@@ -308,13 +309,13 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   const Clock::time_point recall_start = Clock::now();
   const uint32_t head = p.set->size();
   std::vector<TokenSpan> places;  // of each planned span among the working set's keys
-  const size_t reread = SpansToReread(p);
+  const size_t reread = SpansToReencode(p);
   LH_RETURN_IF_ERROR(ReadSentences(p));
   LH_RETURN_IF_ERROR(Fetch(p, reread, &reply, &places));
   p.blocks.clear();  // what is needed of them is in the set
   LH_CHECK(p.block_memory.Resize(0).ok());
   const Clock::time_point prompt_start = Clock::now();
-  reply.recall_ms = p.look_ms + Milliseconds(recall_start, prompt_start);
+  reply.recall_ms = p.rerank_ms + Milliseconds(recall_start, prompt_start);
 
   WorkingSet& set = *p.set;
   uint32_t position = head;
@@ -344,7 +345,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, model_->Tokenize("\n", false));
   std::vector<TokenSpan> read(p.plan.spans.size());
   std::vector<TokenId> text_again;
-  LongWords long_words(options.answer_prefix);
+  CopyBias copy_bias(options.answer_prefix);
   for (const SpanSentence& excerpt : p.excerpts) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
                         p.memory->Tokens(p.plan.spans[excerpt.span].document, excerpt.tokens));
@@ -356,21 +357,22 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     const uint64_t begin = set.size() + text_again.size();
     std::vector<std::string> pieces;
     for (TokenId id : tokens) pieces.push_back(model_->Piece(id));
-    long_words.Add(tokens, pieces);
+    copy_bias.Add(tokens, pieces);
     TokenSpan& keys = read[excerpt.span];
     keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
     text_again.insert(text_again.end(), tokens.begin(), tokens.end());
   }
-  reply.tokens_reread = text_again.size();
+  reply.tokens_reencoded = text_again.size();
   // What the best spans' text was read again for counts as read by the model: their keys are not
   // the memory's.
   uint64_t from_memory = reply.tokens_recalled;
   for (size_t i = 0; i < reread; ++i)
     from_memory -= std::min<uint64_t>(from_memory, places[i].size());
-  AskProgress progress{.tokens = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reread,
-                       .from_memory = from_memory,
-                       .done = p.prompt.head.size() + reply.tokens_recalled,
-                       .ms = 0};
+  AskProgress progress{
+      .tokens = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reencoded,
+      .from_memory = from_memory,
+      .done = p.prompt.head.size() + reply.tokens_recalled,
+      .ms = 0};
   const auto tell_progress = [&](uint64_t tokens) {
     progress.done += tokens;
     progress.ms = Milliseconds(start, Clock::now());
@@ -415,7 +417,7 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     return received;
   };
   std::vector<size_t> marked;  // spans, in the order of their first marks
-  std::vector<double> before = options.marks ? received_now() : std::vector<double>();
+  std::vector<double> before = options.inline_citations ? received_now() : std::vector<double>();
   const auto mark = [&]() -> std::string {
     const std::vector<double> now = received_now();
     before.resize(now.size(), 0);  // a span that was recalled meanwhile
@@ -433,8 +435,8 @@ Result<AskReply> Engine::Ask(const std::string& memory_name, std::string_view qu
     return " [" + std::to_string(number) + "]";
   };
   LH_RETURN_IF_ERROR(
-      Generate(set, options, p.answer_tokens, long_words, {start, prompt_start, position},
-               {hear, options.marks ? mark : std::function<std::string()>()}, &reply));
+      Generate(set, options, p.answer_tokens, copy_bias, {start, prompt_start, position},
+               {hear, options.inline_citations ? mark : std::function<std::string()>()}, &reply));
 
   const std::vector<double> received = received_now();
   const double total = std::accumulate(received.begin(), received.end(), 0.0);
@@ -486,7 +488,7 @@ Status Engine::PlaceCitations(Memory& memory, const AskOptions& options, AskRepl
 }
 
 Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t answer_tokens,
-                        const LongWords& long_words, const Begun& begun, const AnswerHooks& hooks,
+                        const CopyBias& copy_bias, const Begun& begun, const AnswerHooks& hooks,
                         AskReply* reply) {
   uint32_t position = begun.position;
   const auto sampler = model_->NewSampler(options.sampler);
@@ -494,7 +496,7 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   std::vector<float> guided;
   const auto sample = [&] {
     const std::span<const float> logits = model_->logits();
-    return sampler->Sample(long_words.Guide(text, logits, &guided) ? guided : logits);
+    return sampler->Sample(copy_bias.Guide(text, logits, &guided) ? guided : logits);
   };
   // What the last logits say of a token.
   const auto tell = [&](TokenId chosen) {
@@ -508,7 +510,7 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   reply->first_token_ms = Milliseconds(begun.question, first);
 
   std::string said;  // the text, with marks where they are wanted
-  size_t shown = 0, marked_at = 0;
+  size_t shown = 0, cited_at = 0;
   const auto show = [&](size_t end) {
     if (options.on_text && end > shown)
       options.on_text(std::string_view(said).substr(shown, end - shown));
@@ -525,10 +527,10 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
       break;
     }
     for (const char c : model_->Piece(token)) {
-      if (hooks.mark && IsSpace(c) && said.size() >= marked_at + kMarkedBytesMin &&
+      if (hooks.mark && IsSpace(c) && said.size() >= cited_at + kSentenceBytesMin &&
           (c == '\n' || EndsSentence(text))) {
         said += hooks.mark();
-        marked_at = said.size();
+        cited_at = said.size();
       }
       text += c;
       said += c;
@@ -560,13 +562,13 @@ Status Engine::Generate(WorkingSet& set, const AskOptions& options, uint32_t ans
   reply->decode_tok_s = count > 1 ? 1000.0 * count / reply->decode_ms : 0;
   reply->answer = Trim(text);
   if (!hooks.mark) return OkStatus();
-  if (said.size() > marked_at && !reply->answer.empty()) {
+  if (said.size() > cited_at && !reply->answer.empty()) {
     const std::string last = hooks.mark();
     // Behind the last word, also where blanks follow it; those are shown already.
     if (options.on_text && !last.empty()) options.on_text(last);
     said = Trim(said) + last;
   }
-  reply->marked = Trim(said);
+  reply->cited_answer = Trim(said);
   return OkStatus();
 }
 
@@ -592,7 +594,7 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span,
     LH_ASSIGN_OR_RETURN(text, p.memory->Tokens(span.document, span.tokens));
   } else {
     AppendPieces(span, 0, &pieces);
-    MarkOwnWords(p, &pieces);
+    SplitAssistantText(p, &pieces);
     if (Load(p, pieces).code() == StatusCode::kResourceExhausted) return TokenSpan{};
     for (const Piece& piece : pieces) {
       if (p.Rows(piece) != nullptr) continue;
@@ -621,7 +623,7 @@ Result<TokenSpan> Engine::Refresh(Planned& p, const PlannedSpan& span,
   p.plan.spans.push_back(span);
   described->push_back(std::move(*description));
   reply->tokens_recalled += rows;
-  ++reply->refreshes;
+  ++reply->generation_spans;
   ++reply->spans;
   return TokenSpan{begin, *tail_at};
 }
@@ -636,7 +638,7 @@ Result<AskReply> Engine::Abstain(Planned& p, const AskOptions& options, Clock::t
   reply.candidates = p.plan.candidates;
   reply.memory_tokens = p.memory->committed_tokens();
   reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
-  reply.recall_ms = p.look_ms;
+  reply.recall_ms = p.rerank_ms;
   reply.first_token_ms = Milliseconds(start, Clock::now());
   return reply;
 }

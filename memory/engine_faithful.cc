@@ -145,7 +145,7 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
                                                        {.system = options.system,
                                                         .earlier = options.earlier,
                                                         .answer_prefix = options.answer_prefix}));
-  LH_ASSIGN_OR_RETURN(const uint64_t room, RoomBesideQuestion(info, prompt, options.max_tokens));
+  LH_ASSIGN_OR_RETURN(const uint64_t room, RoomForContext(info, prompt, options.max_tokens));
   const auto head = static_cast<uint32_t>(prompt.head.size()),
              tail = static_cast<uint32_t>(prompt.tail.size());
   LH_ASSIGN_OR_RETURN(Text text, ReadText(*memory, head));
@@ -183,7 +183,7 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
   // Positions by which blocks are picked: the text's own, as far as the model has learned them.
   const uint64_t positions =
       std::max<uint64_t>(own + shift, std::min<uint64_t>(own + text.tokens, NativeLength(info)));
-  const uint64_t decoding = kPickWorkers * memory->block_shape().Numbers() * 2 * sizeof(float);
+  const uint64_t decoding = kPickWorkers * memory->block_shape().Elements() * 2 * sizeof(float);
   LH_ASSIGN_OR_RETURN(MemoryReservation reserved,
                       budget_.Reserve(WorkingSet::Bytes(geometry, own) +
                                           positions * geometry.head_dim * sizeof(float) + decoding,
@@ -253,7 +253,7 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
   reply.memory_tokens = memory->committed_tokens();
   reply.prompt_tokens = uint64_t{head} + tail;
   reply.tokens_recalled = std::min(count * kBlockTokens, text.tokens);
-  reply.tokens_reread = again;
+  reply.tokens_reencoded = again;
   AskProgress progress{.tokens = reply.prompt_tokens + reply.tokens_recalled + again,
                        .from_memory = reply.tokens_recalled,
                        .done = head + reply.tokens_recalled + again,
@@ -264,7 +264,7 @@ Result<AskReply> Engine::AskFaithful(const std::string& memory_name, std::string
   progress.done = progress.tokens;
   progress.ms = Milliseconds(start, Clock::now());
   if (options.on_progress) options.on_progress(progress);
-  LH_RETURN_IF_ERROR(Generate(set, options, static_cast<uint32_t>(answer_tokens), LongWords(),
+  LH_RETURN_IF_ERROR(Generate(set, options, static_cast<uint32_t>(answer_tokens), CopyBias(),
                               {start, prompt_start, head + again + tail}, {}, &reply));
   LH_RETURN_IF_ERROR(CitePicked(*memory, text, picked.Mass(), set.Mass(), head, &reply));
   LH_RETURN_IF_ERROR(PlaceCitations(*memory, options, &reply));

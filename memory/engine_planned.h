@@ -28,8 +28,8 @@ struct Engine::Piece {
   size_t span = 0;  // which of the plan's
   BlockKey key;
   uint32_t row_begin = 0, row_end = 0;
-  uint32_t index = 0;      // where its keys go in the working set
-  bool own_words = false;  // the model's: DocumentRecord::own_words
+  uint32_t index = 0;            // where its keys go in the working set
+  bool assistant_begin = false;  // the model's: DocumentRecord::assistant_begin
 };
 
 // What both recall and ask begin with: the probe pass, the plan and the second look.
@@ -39,33 +39,33 @@ struct Engine::Planned {
     uint64_t bytes = 0;
   };
 
-  std::shared_ptr<Open_> open;  // what holds the memory
+  std::shared_ptr<OpenMemory> open;  // what holds the memory
   Memory* memory = nullptr;
   Prompt prompt;
   std::unique_ptr<WorkingSet> set;  // holds the head
   RecallPlan plan;
-  std::vector<LexicalWord> words;    // the question's, in order
-  std::vector<AskedWord> asked;      // the distinct ones
-  std::vector<RelatedWord> related;  // what may stand for them, by its weight in the profile
+  std::vector<LexicalWord> words;      // the question's, in order
+  std::vector<AskedWord> asked;        // the distinct ones
+  std::vector<ExpansionWord> related;  // what may stand for them, by its weight in the profile
   // all spans that competed, in their final order; the plan keeps the best
   std::vector<PlannedSpan> weighed;
-  uint32_t reread_tokens = 0;  // AskOptions::reencode_tokens, or the profile's
+  uint32_t reencode_tokens = 0;  // AskOptions::reencode_tokens, or the profile's
   // the longest answer that there is room for, at most AskOptions::max_tokens
   uint32_t answer_tokens = 0;
   bool heads_asked = false;  // for coverage
   bool looked = false;       // there was a second look
   bool abstained = false;
   // of the plan's spans: read again as text, and not recalled
-  std::vector<SpanSentence> excerpts, lookalikes;
-  std::unique_ptr<FollowUp> follow;
-  uint32_t hops = 0;   // of follow-ups: AskReply::hops
-  double plan_ms = 0;  // probe, scan and fusion
-  double look_ms = 0;  // second look, with the blocks that it reads
+  std::vector<SpanSentence> excerpts, distractors;
+  std::unique_ptr<MultiHop> follow;
+  uint32_t hops = 0;     // of follow-ups: AskReply::hops
+  double plan_ms = 0;    // probe, scan and fusion
+  double rerank_ms = 0;  // second look, with the blocks that it reads
   std::map<BlockKey, LoadedBlock> blocks;
   // of `blocks`, and of those that are about to be read; of `set`
   MemoryReservation block_memory, set_memory;
 
-  uint64_t BlockBytes() const { return memory->block_shape().Numbers() * sizeof(uint16_t); }
+  uint64_t BlockBytes() const { return memory->block_shape().Elements() * sizeof(uint16_t); }
   // The block that holds the piece's rows; null when it is damaged.
   const KvBlock* Rows(const Piece& piece) const {
     const LoadedBlock& loaded = blocks.at(piece.key);
@@ -86,11 +86,10 @@ inline constexpr uint32_t kAnswerTokensMin = 256;
 Status CheckQuestion(std::string_view question);
 // How many tokens the model reads beside the question. Errors: invalid_argument where they are too
 // few for an answer.
-Result<uint64_t> RoomBesideQuestion(const ModelInfo& info, const Prompt& prompt,
-                                    uint32_t max_tokens);
+Result<uint64_t> RoomForContext(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens);
 
 // Which of the question's tokens is the first that a look judges.
-inline uint32_t LookBegin(const Prompt& prompt) {
+inline uint32_t ScoredBegin(const Prompt& prompt) {
   return static_cast<uint32_t>(prompt.JudgedBegin() - prompt.words_begin);
 }
 

@@ -26,8 +26,7 @@ Status CheckQuestion(std::string_view question) {
   return OkStatus();
 }
 
-Result<uint64_t> RoomBesideQuestion(const ModelInfo& info, const Prompt& prompt,
-                                    uint32_t max_tokens) {
+Result<uint64_t> RoomForContext(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens) {
   const uint64_t limit = NativeLength(info),
                  question_tokens = prompt.head.size() + prompt.tail.size();
   if (question_tokens + std::min(max_tokens, kAnswerTokensMin) > limit) {
@@ -72,8 +71,8 @@ void Engine::DropBlocks(Planned& p) {
   LH_CHECK(p.block_memory.Resize(p.blocks.size() * p.BlockBytes()).ok());
 }
 
-size_t Engine::ReserveLook(Planned& p, std::span<const PlannedSpan> spans,
-                           MemoryReservation* sets) {
+size_t Engine::ReserveRerank(Planned& p, std::span<const PlannedSpan> spans,
+                             MemoryReservation* sets) {
   const KvGeometry& geometry = model_->info().geometry;
   // Each span's set shares the head's whole blocks.
   const uint64_t around = p.set->size() % kBlockTokens + p.prompt.Asked().size();
@@ -117,20 +116,19 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
                                              .answer_prefix = options.answer_prefix}));
   const uint32_t head = static_cast<uint32_t>(p.prompt.head.size()),
                  tail = static_cast<uint32_t>(p.prompt.tail.size());
-  LH_ASSIGN_OR_RETURN(const uint64_t room, RoomBesideQuestion(info, p.prompt, options.max_tokens));
+  LH_ASSIGN_OR_RETURN(const uint64_t room, RoomForContext(info, p.prompt, options.max_tokens));
 
-  p.reread_tokens = options.reencode_tokens.value_or(profile_->reread_tokens);
+  p.reencode_tokens = options.reencode_tokens.value_or(profile_->reencode_tokens);
   const uint32_t spans_max =
       options.recall.spans_max == 0 ? profile_->spans_max : options.recall.spans_max;
   const uint64_t spans_in_all =
-      uint64_t{spans_max} + profile_->follow_spans + profile_->follow_refreshes;
-  const uint64_t spans_tokens = spans_in_all * SpanTokensMax(*profile_) + p.reread_tokens;
+      uint64_t{spans_max} + profile_->hop_spans + profile_->generation_spans;
+  const uint64_t spans_tokens = spans_in_all * SpanTokensMax(*profile_) + p.reencode_tokens;
   // A longer answer than this only where the usual spans have room beside it, on which it is to
   // rest.
-  const uint64_t usual =
-      std::min<uint64_t>(spans_tokens, uint64_t{profile_->spans_max + profile_->follow_spans} *
-                                               SpanTokensMax(*profile_) +
-                                           p.reread_tokens);
+  const uint64_t usual = std::min<uint64_t>(
+      spans_tokens, uint64_t{profile_->spans_max + profile_->hop_spans} * SpanTokensMax(*profile_) +
+                        p.reencode_tokens);
   p.answer_tokens = static_cast<uint32_t>(std::min<uint64_t>(
       options.max_tokens, std::max<uint64_t>(std::min<uint64_t>(room, kAnswerTokensMin),
                                              room - std::min(room, usual))));
@@ -143,7 +141,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   LH_ASSIGN_OR_RETURN(p.block_memory, budget_.Reserve(0, "recalling blocks"));
 
   const uint32_t looked =
-      SpansToLookAt(p.prompt, options.recall.rerank_spans.value_or(profile_->look_spans));
+      SpansToRerank(p.prompt, options.recall.rerank_spans.value_or(profile_->rerank_spans));
   RecallQuery query;
   const std::vector<RecallHead> heads = HeadsToAsk(p.memory->manifest());
   // Where nothing but words is asked, the model reads the prompt's head only for an answer.
@@ -154,10 +152,10 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   p.words = vocabulary_->Words(p.prompt.Words());
   std::erase_if(p.words, [&](const LexicalWord& word) { return p.prompt.aside[word.begin]; });
   query.words = p.words;
-  if (related_ != nullptr && profile_->related_weight > 0) {
+  if (related_ != nullptr && profile_->expansion_weight > 0) {
     query.related =
         related_->Find(p.words, p.prompt.Words(), p.memory->lexical(), WorkersOf(*model_));
-    for (RelatedWord& word : query.related) word.weight *= profile_->related_weight;
+    for (ExpansionWord& word : query.related) word.weight *= profile_->expansion_weight;
     p.related = query.related;
   }
   const uint32_t wanted =
@@ -168,7 +166,7 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   p.asked = AskedWords(query.words, p.plan.words, p.prompt.Words(),
                        [this](TokenId token) { return model_->Piece(token); });
   if (looked > 0) {
-    LH_RETURN_IF_ERROR(LookAgain(p, looked));
+    LH_RETURN_IF_ERROR(RerankPlan(p, looked));
   } else {
     p.weighed = p.plan.spans;
   }
@@ -177,13 +175,13 @@ Result<Engine::Planned> Engine::PlanFor(const std::string& memory_name, std::str
   // A limit that the caller gave holds for all.
   if (!p.abstained)
     LH_RETURN_IF_ERROR(
-        Follow(p, options.recall.spans_max == 0 ? spans_max + profile_->follow_spans : spans_max));
+        Follow(p, options.recall.spans_max == 0 ? spans_max + profile_->hop_spans : spans_max));
   DropBlocks(p);
-  p.look_ms = Milliseconds(planned, Clock::now());
+  p.rerank_ms = Milliseconds(planned, Clock::now());
   return p;
 }
 
-uint32_t Engine::SpansToLookAt(const Prompt& prompt, uint32_t wanted) const {
+uint32_t Engine::SpansToRerank(const Prompt& prompt, uint32_t wanted) const {
   const size_t judged = prompt.JudgedTokens();
   if (judged == 0 || model_->scored_tokens_max() < judged) return 0;
   // Half a pass of the model is what a look may cost; with fewer than four spans to choose from it
@@ -192,15 +190,15 @@ uint32_t Engine::SpansToLookAt(const Prompt& prompt, uint32_t wanted) const {
   return most < 4 ? 0 : std::min<uint32_t>(wanted, static_cast<uint32_t>(most));
 }
 
-Result<std::vector<std::vector<float>>> Engine::QuestionBeside(Planned& p,
-                                                               std::span<const PlannedSpan> spans) {
+Result<std::vector<std::vector<float>>> Engine::ScoreQuestion(Planned& p,
+                                                              std::span<const PlannedSpan> spans) {
   const std::span<const TokenId> question = p.prompt.Asked();
   const uint32_t head = p.set->size();
   std::vector<std::vector<float>> logs;
   LH_ASSIGN_OR_RETURN(MemoryReservation set_memory, budget_.Reserve(0, "the second look"));
   for (size_t first = 0;;) {
     const std::span<const PlannedSpan> group =
-        spans.subspan(first, ReserveLook(p, spans.subspan(first), &set_memory));
+        spans.subspan(first, ReserveRerank(p, spans.subspan(first), &set_memory));
     if (group.empty() && first < spans.size())
       return ResourceExhausted("the memory budget has no room for a second look");
     const bool last = first + group.size() == spans.size();
@@ -242,14 +240,14 @@ Result<std::vector<std::vector<float>>> Engine::QuestionBeside(Planned& p,
   }
 }
 
-Status Engine::LookAgain(Planned& p, uint32_t looked) {
+Status Engine::RerankPlan(Planned& p, uint32_t looked) {
   std::vector<PlannedSpan>& spans = p.plan.spans;
   std::vector<PlannedSpan> others;
   if (spans.size() > looked) {
     others.assign(spans.begin() + looked, spans.end());
     spans.resize(looked);
   }
-  const Result<std::vector<std::vector<float>>> likelihoods = QuestionBeside(p, spans);
+  const Result<std::vector<std::vector<float>>> likelihoods = ScoreQuestion(p, spans);
   if (!likelihoods.ok() && likelihoods.status().code() == StatusCode::kResourceExhausted) {
     Note(
         "the memory budget has no room for a second look at what was found; give more with "
@@ -264,16 +262,16 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
 
   // `look` and its shares by token are over what the question alone, beside nothing, has.
   for (size_t i = 0; i < spans.size(); ++i) {
-    spans[i].look_logs = logs[i];
+    spans[i].token_gains = logs[i];
     for (size_t j = 0; j < logs[i].size(); ++j) {
-      spans[i].look_logs[j] -= logs.back()[j];
-      if (p.prompt.Aside(p.prompt.JudgedBegin() + j)) spans[i].look_logs[j] = 0;
-      spans[i].look += spans[i].look_logs[j];
+      spans[i].token_gains[j] -= logs.back()[j];
+      if (p.prompt.Aside(p.prompt.JudgedBegin() + j)) spans[i].token_gains[j] = 0;
+      spans[i].question_gain += spans[i].token_gains[j];
     }
-    const double evidence = spans[i].look / static_cast<double>(p.prompt.CountedTokens());
-    p.plan.evidence = i == 0 ? evidence : std::max(p.plan.evidence, evidence);
+    const double evidence = spans[i].question_gain / static_cast<double>(p.prompt.CountedTokens());
+    p.plan.token_gain = i == 0 ? evidence : std::max(p.plan.token_gain, evidence);
   }
-  RankByLook(*profile_, JudgedWeights(p), &spans);
+  RankByLikelihood(*profile_, JudgedWeights(p), &spans);
   p.weighed = spans;
   p.weighed.insert(p.weighed.end(), others.begin(), others.end());
   std::erase_if(spans, [&](const PlannedSpan& s) { return s.score < profile_->span_score_min; });
@@ -282,7 +280,7 @@ Status Engine::LookAgain(Planned& p, uint32_t looked) {
 
 std::vector<double> Engine::JudgedWeights(const Planned& p) {
   std::vector<double> weights(p.prompt.JudgedTokens(), 0);
-  const size_t skipped = LookBegin(p.prompt);
+  const size_t skipped = ScoredBegin(p.prompt);
   const size_t first = p.words.size() - std::min(p.words.size(), p.plan.words.size());
   for (size_t w = first; w < p.words.size(); ++w) {
     const LexicalResult::Word& known = p.plan.words[w - first];
@@ -294,11 +292,11 @@ std::vector<double> Engine::JudgedWeights(const Planned& p) {
   return weights;
 }
 
-Result<std::vector<WordBeside>> Engine::Beside(Planned& p, const PlannedSpan& span) {
+Result<std::vector<WordMatch>> Engine::Beside(Planned& p, const PlannedSpan& span) {
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
                       p.memory->Tokens(span.document, span.tokens));
-  return WordsBeside(p.asked, vocabulary_->Words(tokens), span.look_logs, LookBegin(p.prompt),
-                     p.related);
+  return MatchWords(p.asked, vocabulary_->Words(tokens), span.token_gains, ScoredBegin(p.prompt),
+                    p.related);
 }
 
 Status Engine::Judge(Planned& p) {
@@ -309,24 +307,24 @@ Status Engine::Judge(Planned& p) {
   const double mark = p.looked ? profile_->abstain_support : profile_->abstain_found;
   if (p.abstained || mark <= 0) return OkStatus();
   double support = 0;
-  std::vector<std::vector<WordBeside>> spans;  // without a look
-  std::vector<WordBeside> together;            // with one
+  std::vector<std::vector<WordMatch>> spans;  // without a look
+  std::vector<WordMatch> together;            // with one
   uint32_t needed = 0;
   for (const PlannedSpan& span : p.weighed) {
-    if (p.looked && span.look_logs.empty()) continue;
-    Result<std::vector<WordBeside>> beside = Beside(p, span);
+    if (p.looked && span.token_gains.empty()) continue;
+    Result<std::vector<WordMatch>> beside = Beside(p, span);
     // Where text is damaged nobody can say that it holds nothing.
     if (!beside.ok() && beside.status().code() == StatusCode::kDataLoss) return OkStatus();
     if (!beside.ok()) return beside.status();
     support =
         std::max(support, p.looked ? Support(p.asked, *beside) : FoundShare(p.asked, *beside));
     if (!p.looked) spans.push_back(std::move(*beside));
-    if (!p.looked || span.look_gain < kNeededGain) continue;
+    if (!p.looked || span.coverage_gain < kNeededGain) continue;
     ++needed;
     if (together.empty()) together.resize(beside->size());
     for (size_t w = 0; w < together.size(); ++w) {
       together[w] = {together[w].found || (*beside)[w].found,
-                     std::max(together[w].look, (*beside)[w].look)};
+                     std::max(together[w].gain, (*beside)[w].look)};
     }
   }
   if (needed >= kTogetherMin)
@@ -337,11 +335,11 @@ Status Engine::Judge(Planned& p) {
 }
 
 Status Engine::Follow(Planned& p, uint32_t spans_max) {
-  p.follow = std::make_unique<FollowUp>(
+  p.follow = std::make_unique<MultiHop>(
       *p.memory, *profile_, *vocabulary_, [this](TokenId token) { return model_->Piece(token); },
-      p.prompt.Words(), p.asked, LookBegin(p.prompt), p.prompt.aside);
+      p.prompt.Words(), p.asked, ScoredBegin(p.prompt), p.prompt.aside);
   std::vector<PlannedSpan> judged = p.looked ? p.weighed : p.plan.spans;
-  if (p.looked) std::erase_if(judged, [](const PlannedSpan& s) { return s.look_logs.empty(); });
+  if (p.looked) std::erase_if(judged, [](const PlannedSpan& s) { return s.token_gains.empty(); });
   LH_ASSIGN_OR_RETURN(const bool changed, p.follow->Extend(&p.plan, judged));
   if (!changed) return OkStatus();
   if (p.plan.spans.size() > spans_max) p.plan.spans.resize(spans_max);
@@ -361,17 +359,17 @@ Status Engine::Explain(Planned& p, RecallReply* reply) {
   for (const AskedWord& word : p.asked) {
     QuestionWord& known = reply->words.emplace_back(
         QuestionWord{word.text, word.block_count, word.weight, word.function_word, {}});
-    for (const RelatedWord& r : p.related) {
+    for (const ExpansionWord& r : p.related) {
       // without its space
       if (r.of == word.stem) known.related.push_back(model_->Piece(r.token).substr(1));
     }
   }
   uint32_t rank = 0;
   for (const PlannedSpan& span : p.weighed) {
-    const bool looked = !span.look_logs.empty();
+    const bool looked = !span.token_gains.empty();
     if (looked) ++rank;
     Result<RecalledSpan> described = Describe(*p.memory, span);
-    Result<std::vector<WordBeside>> beside = Beside(p, span);
+    Result<std::vector<WordMatch>> beside = Beside(p, span);
     if (!described.ok() || !beside.ok()) {
       // Damaged text: the plan's own spans are counted as lost; there is nothing to show of the
       // others either.
@@ -386,11 +384,11 @@ Status Engine::Explain(Planned& p, RecallReply* reply) {
     e.planned_score = span.planned_score;
     e.head_score = span.head_score;
     e.lexical_score = span.lexical_score;
-    if (looked) e.look = span.look / static_cast<double>(p.prompt.CountedTokens());
+    if (looked) e.token_gain = span.question_gain / static_cast<double>(p.prompt.CountedTokens());
     if (looked) e.support = std::min(Support(p.asked, *beside), 1e6);
-    for (const WordBeside& word : *beside) {
+    for (const WordMatch& word : *beside) {
       e.found.push_back(word.found);
-      e.word_look.push_back(word.look);
+      e.word_gains.push_back(word.gain);
     }
     e.kept = std::any_of(p.plan.spans.begin(), p.plan.spans.end(), [&](const PlannedSpan& s) {
       return s.document == span.document && s.tokens == span.tokens;
@@ -429,7 +427,7 @@ Result<RecalledSpan> Engine::Describe(Memory& memory, const PlannedSpan& span) {
                lexical = profile_->lexical_weight * span.lexical_score;
   const bool planned = head + lexical > 0;  // not a follow-up alone
   if (planned && head >= 0.2 * (head + lexical)) out.reasons.push_back("head");
-  const double related = profile_->lexical_weight * span.related_score;
+  const double related = profile_->lexical_weight * span.expansion_score;
   if (planned && lexical - related >= 0.2 * (head + lexical)) out.reasons.push_back("lexical");
   if (planned && related >= 0.2 * (head + lexical)) out.reasons.push_back("related");
   if (!planned || span.hops > 0) out.reasons.push_back("follow-up");
@@ -478,12 +476,12 @@ Result<RecallReply> Engine::Recall(const std::string& memory, std::string_view q
   LH_ASSIGN_OR_RETURN(Planned p, PlanFor(memory, query, ask, /*answers=*/false));
   RecallReply reply;
   reply.candidates = p.plan.candidates;
-  reply.plan_ms = p.plan_ms + p.look_ms;
+  reply.plan_ms = p.plan_ms + p.rerank_ms;
   reply.prompt_tokens = p.prompt.head.size() + p.prompt.tail.size();
   if (p.abstained && p.plan.spans.size() > kClosestSpans) p.plan.spans.resize(kClosestSpans);
   LH_ASSIGN_OR_RETURN(reply.spans, DescribeAll(p, &reply.spans_lost));
   if (p.heads_asked) reply.coverage = p.plan.Coverage();
-  reply.evidence = p.plan.evidence;
+  reply.token_gain = p.plan.token_gain;
   reply.hops = p.hops;
   reply.abstained = p.abstained;
   if (options.explain) LH_RETURN_IF_ERROR(Explain(p, &reply));

@@ -254,7 +254,7 @@ class Metadata {
   }
 
   // The numbers under a key: one, those of an array, or none.
-  std::vector<int64_t> Numbers(const std::string& key) const {
+  std::vector<int64_t> Elements(const std::string& key) const {
     if (const auto* one = Find<int64_t>(key)) return {*one};
     std::vector<int64_t> all;
     const auto* array = Find<Array>(key);
@@ -271,7 +271,7 @@ class Metadata {
     return number == nullptr || *number < 0 ? std::nullopt : std::optional<uint64_t>(*number);
   }
   void Between(const std::string& key, uint64_t low, uint64_t high) {
-    for (const int64_t number : Numbers(key)) {
+    for (const int64_t number : Elements(key)) {
       if (number < 0 || static_cast<uint64_t>(number) < low ||
           static_cast<uint64_t>(number) > high) {
         return Bad(Shown(key), "is " + std::to_string(number) + ", not " + std::to_string(low) +
@@ -300,7 +300,7 @@ class Metadata {
     Between(Own("attention.sliding_window"), 0, kWindowMax);
     // Every how many layers one has no window; or which have one. Where all are alike there is no
     // pattern.
-    const std::vector<int64_t> pattern = Numbers(Own("attention.sliding_window_pattern"));
+    const std::vector<int64_t> pattern = Elements(Own("attention.sliding_window_pattern"));
     const bool alike = pattern.size() == 1
                            ? pattern[0] < 2
                            : std::all_of(pattern.begin(), pattern.end(),
@@ -312,8 +312,8 @@ class Metadata {
   }
 
   void CheckHeads() {
-    const std::vector<int64_t> heads = Numbers(Own("attention.head_count")),
-                               kv_heads = Numbers(Own("attention.head_count_kv"));
+    const std::vector<int64_t> heads = Elements(Own("attention.head_count")),
+                               kv_heads = Elements(Own("attention.head_count_kv"));
     if (heads.size() == 1 && kv_heads.size() == 1 && status_.ok() &&
         (kv_heads[0] == 0 ? heads[0] != 0 : heads[0] % kv_heads[0] != 0)) {
       Bad(Shown(Own("attention.head_count_kv")), "is " + std::to_string(kv_heads[0]) +
@@ -348,7 +348,7 @@ class Metadata {
                    groups = Number(Own("expert_group_count")).value_or(0);
     Between(Own("expert_count"), 0, kExpertsMax);
     Between(Own("expert_used_count"), experts == 0 ? 0 : 1, experts);
-    if (experts > 0 && Numbers(Own("expert_used_count")).empty())
+    if (experts > 0 && Elements(Own("expert_used_count")).empty())
       Bad(Shown(Own("expert_used_count")), "is missing");
     Between(Own("expert_group_count"), 0, experts == 0 ? 0 : experts - 1);
     if (groups <= 1 || !status_.ok()) return;

@@ -124,10 +124,10 @@ class LlamaHost final : public LanguageModel {
                  bool want_logits) override;
   uint32_t batch_tokens() const override { return kBatchTokens; }
   Status ForwardEach(std::span<const NextToken> texts) override;
-  uint32_t texts_max() const override {
+  uint32_t sequences_max() const override {
     return info_.native_window == 0 ? OutputsMax() : native_texts_;
   }
-  void UseText(uint32_t text) override;
+  void UseSequence(uint32_t text) override;
   std::span<const float> logits() const override { return logits_; }
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
@@ -541,7 +541,7 @@ Status LlamaHost::Forward(std::span<const TokenId> tokens, uint32_t position,
 }
 
 Status LlamaHost::ForwardEach(std::span<const NextToken> texts) {
-  LH_CHECK(!texts.empty() && texts.size() <= texts_max());
+  LH_CHECK(!texts.empty() && texts.size() <= sequences_max());
   const bool native = info_.native_window > 0;
   const size_t n = texts.size();
   batch_tokens_.clear();
@@ -550,7 +550,7 @@ Status LlamaHost::ForwardEach(std::span<const NextToken> texts) {
   std::vector<LayerAttention*> each;
   std::vector<llama_seq_id> sequences;
   if (native) {
-    Prune(text_, ends_[text_]);  // as UseText does
+    Prune(text_, ends_[text_]);  // as UseSequence does
   } else {
     llama_memory_clear(llama_get_memory(context_.get()), false);  // nothing reads it
   }
@@ -657,8 +657,8 @@ void LlamaHost::Prune(uint32_t text, uint32_t position) {
                       static_cast<llama_pos>(position - info_.native_window));
 }
 
-void LlamaHost::UseText(uint32_t text) {
-  LH_CHECK(text < texts_max());
+void LlamaHost::UseSequence(uint32_t text) {
+  LH_CHECK(text < sequences_max());
   if (info_.native_window == 0 || text == text_) return;
   // The cells are enough for a window of each text and one batch.
   Prune(text_, ends_[text_]);

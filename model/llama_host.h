@@ -13,9 +13,9 @@ namespace longhold {
 struct LlamaOptions {
   std::string path;  // GGUF
   uint32_t threads = 2;
-  // Texts that go through the model side by side (LanguageModel::texts_max). Those of a model whose
-  // layers all go through longhold cost nothing; of others, whose layers keep a window of each
-  // text, there are at least one and no more than fit `native_bytes`.
+  // Texts that go through the model side by side (LanguageModel::sequences_max). Those of a model
+  // whose layers all go through longhold cost nothing; of others, whose layers keep a window of
+  // each text, there are at least one and no more than fit `native_bytes`.
   uint32_t texts = 1;
   uint64_t native_bytes = 0;
   bool prove = true;  // hold the tap against the engine's own attention before returning

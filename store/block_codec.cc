@@ -132,13 +132,13 @@ const std::vector<const BlockCodec*>& Codecs() {
 KvBlock KvBlock::Empty(const BlockShape& shape) {
   KvBlock block;
   block.shape = shape;
-  block.data.assign(shape.Numbers(), 0);
+  block.data.assign(shape.Elements(), 0);
   return block;
 }
 
 std::string BlockCodec::Encode(const KvBlock& block) const {
   LH_CHECK(block.tokens >= 1 && block.tokens <= kBlockTokens);
-  LH_CHECK(block.data.size() == block.shape.Numbers());
+  LH_CHECK(block.data.size() == block.shape.Elements());
   std::string out(kHeaderBytes, '\0');
   std::memcpy(out.data(), kMagic, sizeof(kMagic));
   Store(&out, 4, kVersion);

@@ -17,7 +17,7 @@ struct BlockShape {
   uint32_t layers = 0;
   uint32_t kv_width = 0;  // kv_heads * head_dim
   // of a whole block
-  size_t Numbers() const { return size_t{layers} * 2 * kBlockTokens * kv_width; }
+  size_t Elements() const { return size_t{layers} * 2 * kBlockTokens * kv_width; }
   friend bool operator==(const BlockShape&, const BlockShape&) = default;
 };
 

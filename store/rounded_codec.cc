@@ -91,7 +91,7 @@ uint8_t Spread(const int8_t* symbols, uint32_t tokens) {
       std::clamp<long>(rms > 0 ? std::lround(2 * std::log2(rms)) + 4 : 0, 0, kClassesMax - 1));
 }
 
-// Numbers spreads anew so that each has symbols enough; returns how many are left.
+// Spreads elements anew so that each has symbols enough; returns how many are left.
 size_t MergeClasses(std::vector<uint8_t>* classes, uint32_t tokens) {
   std::array<size_t, kClassesMax> symbols{};
   for (const uint8_t c : *classes) symbols[c] += tokens;
@@ -113,7 +113,7 @@ size_t MergeClasses(std::vector<uint8_t>* classes, uint32_t tokens) {
 
 // (mean + symbols[i]) * step, to the nearest half and no farther than the largest. True when one of
 // the symbols is the escape.
-bool ToHalves(const int8_t* symbols, uint32_t count, float mean, float step, uint16_t* out) {
+bool ToFp16(const int8_t* symbols, uint32_t count, float mean, float step, uint16_t* out) {
   bool escaped = false;
   for (uint32_t i = 0; i < count; ++i) {
     escaped |= symbols[i] == kEscape;
@@ -259,7 +259,7 @@ class RoundedBlockCodec final : public BlockCodec {
         const auto* own = reinterpret_cast<const int8_t*>(next[classes[channel]]);
         next[classes[channel]] += tokens;
         std::array<uint16_t, kBlockTokens> halves;
-        const bool escaped = ToHalves(own, tokens, mean, step, halves.data());
+        const bool escaped = ToFp16(own, tokens, mean, step, halves.data());
         for (uint32_t t = 0; escaped && t < tokens; ++t) {
           if (own[t] != kEscape) continue;
           if (escape == escapes_end) return wrong("too few numbers beside the symbols");

@@ -161,7 +161,7 @@ Status Diagonalise(const std::vector<float>& rows, MultiplyAdd multiply,
 }
 
 template <typename T>
-void AppendNumbers(std::string* out, const std::vector<T>& values) {
+void AppendElements(std::string* out, const std::vector<T>& values) {
   out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
@@ -227,9 +227,9 @@ std::string TransformBasis::Encode() const {
   AppendNumber(&out, shape_.kv_width);
   for (const Group& group : groups_) {
     AppendNumber(&out, group.components);
-    AppendNumbers(&out, group.mean);
-    AppendNumbers(&out, group.step);
-    AppendNumbers(&out, group.classes);
+    AppendElements(&out, group.mean);
+    AppendElements(&out, group.step);
+    AppendElements(&out, group.classes);
     for (const float x : group.rows) AppendNumber(&out, ToHalf(x));
   }
   const uint64_t checksum = Hash64(out);

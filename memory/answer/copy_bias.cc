@@ -44,7 +44,7 @@ bool Holds(std::string_view text, std::string_view word) {
 
 }  // namespace
 
-void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string> pieces) {
+void CopyBias::Add(std::span<const TokenId> tokens, std::span<const std::string> pieces) {
   std::string text;
   std::vector<size_t> begins;
   const size_t first_word = words_.size();
@@ -76,8 +76,8 @@ void LongWords::Add(std::span<const TokenId> tokens, std::span<const std::string
   for (Word& word : line) word.beside_said = said && !word.said && HasDigit(word.text);
 }
 
-bool LongWords::Guide(std::string_view answer, std::span<const float> logits,
-                      std::vector<float>* guided) const {
+bool CopyBias::Guide(std::string_view answer, std::span<const float> logits,
+                     std::vector<float>* guided) const {
   size_t begin = answer.size();
   while (begin > 0 && !IsSpace(answer[begin - 1])) --begin;
   while (begin < answer.size() && !InWord(answer[begin])) ++begin;

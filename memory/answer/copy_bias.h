@@ -16,11 +16,11 @@
 namespace longhold {
 
 // Words of many tokens, as they stand in the lines that are read again. Confined.
-class LongWords {
+class CopyBias {
  public:
   // `said` stands right before the answer and belongs to it: the first words that the model was
   // given. What it holds is said already.
-  explicit LongWords(std::string_view said = {}) : said_(said) {}
+  explicit CopyBias(std::string_view said = {}) : said_(said) {}
 
   // `pieces` are the texts of the line's `tokens`.
   void Add(std::span<const TokenId> tokens, std::span<const std::string> pieces);

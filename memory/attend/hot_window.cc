@@ -6,7 +6,7 @@
 #include "base/status.h"
 
 namespace longhold {
-// Halves, un-rotated: [sinks][window before the pass][pass].
+// fp16, un-rotated: [sinks][window before the pass][pass].
 struct HotWindow::Layer {
   std::vector<uint16_t> sink_keys, sink_values;      // [sink_tokens, kv_width]
   std::vector<uint16_t> recent_keys, recent_values;  // [window_tokens, kv_width]

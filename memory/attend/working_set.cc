@@ -38,16 +38,16 @@ class WorkingSet::Slab {
       : per_block_(size_t{kBlockTokens} * geometry.head_dim),
         kv_heads_(geometry.kv_heads),
         blocks_(blocks),
-        halves_(halves) {
-    bytes_ = BlockNumbers(geometry) * blocks * (halves ? sizeof(uint16_t) : sizeof(float));
+        fp16_(halves) {
+    bytes_ = BlockElements(geometry) * blocks * (halves ? sizeof(uint16_t) : sizeof(float));
     floats_ = memory_.Ensure((bytes_ + sizeof(float) - 1) / sizeof(float));
     std::memset(floats_, 0, bytes_);  // unused keys must be finite
   }
 
-  bool halves() const { return halves_; }
+  bool halves() const { return fp16_; }
   uint64_t bytes() const { return bytes_; }
   float* Floats() { return floats_; }
-  uint16_t* Halves() { return static_cast<uint16_t*>(static_cast<void*>(floats_)); }
+  uint16_t* Fp16() { return static_cast<uint16_t*>(static_cast<void*>(floats_)); }
   // Where a block's keys and values of one layer and KV head begin.
   size_t Keys(uint32_t slot, uint32_t kv_head, uint32_t index) const {
     return ((size_t{slot} * kv_heads_ + kv_head) * 2 * blocks_ + index) * per_block_;
@@ -58,7 +58,7 @@ class WorkingSet::Slab {
 
   // Block 0 becomes what block `index` of another slab is, which has the same format.
   void CopyBlock(Slab& other, uint32_t index, uint32_t layers) {
-    const size_t size = halves_ ? sizeof(uint16_t) : sizeof(float);
+    const size_t size = fp16_ ? sizeof(uint16_t) : sizeof(float);
     const auto copy = [&](size_t to, size_t from) {
       std::memcpy(reinterpret_cast<char*>(floats_) + to * size,
                   reinterpret_cast<const char*>(other.floats_) + from * size, per_block_ * size);
@@ -75,13 +75,13 @@ class WorkingSet::Slab {
   size_t per_block_;
   uint32_t kv_heads_;
   uint32_t blocks_;
-  bool halves_;
+  bool fp16_;
   uint64_t bytes_;
   AlignedFloats memory_;
   float* floats_;
 };
 
-size_t WorkingSet::BlockNumbers(const KvGeometry& geometry) {
+size_t WorkingSet::BlockElements(const KvGeometry& geometry) {
   return geometry.layers.size() * geometry.kv_heads * 2 * kBlockTokens * geometry.head_dim;
 }
 
@@ -91,8 +91,8 @@ KeyBlockView WorkingSet::View(uint32_t slot, uint32_t kv_head, uint32_t block) c
                values = place.slab->Values(slot, kv_head, place.index);
   KeyBlockView view;
   if (place.slab->halves()) {
-    view.half_keys_t = place.slab->Halves() + keys;
-    view.half_values = place.slab->Halves() + values;
+    view.half_keys_t = place.slab->Fp16() + keys;
+    view.half_values = place.slab->Fp16() + values;
   } else {
     view.keys_t = place.slab->Floats() + keys;
     view.values = place.slab->Floats() + values;
@@ -105,14 +105,14 @@ uint64_t WorkingSet::Bytes(const KvGeometry& geometry, uint64_t passed, uint64_t
   const uint64_t blocks = (passed + stored + kBlockTokens - 1) / kBlockTokens;
   // `stored` rows in a row that begin anywhere fill at least so many blocks.
   const uint64_t halves = stored / kBlockTokens - std::min<uint64_t>(stored / kBlockTokens, 1);
-  return BlockNumbers(geometry) *
+  return BlockElements(geometry) *
          (blocks * sizeof(float) - halves * (sizeof(float) - sizeof(uint16_t)));
 }
 
 uint64_t WorkingSet::BytesWith(uint64_t tokens) const {
   const uint64_t blocks = (size_ + tokens + kBlockTokens - 1) / kBlockTokens;
-  uint64_t bytes = (blocks - std::min<uint64_t>(blocks, places_.size())) * BlockNumbers(geometry_) *
-                   sizeof(float);
+  uint64_t bytes = (blocks - std::min<uint64_t>(blocks, places_.size())) *
+                   BlockElements(geometry_) * sizeof(float);
   for (const auto& slab : slabs_) bytes += slab->bytes();
   return bytes;
 }
@@ -177,7 +177,7 @@ void WorkingSet::PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const f
   if (place.slab->halves()) {
     uint16_t rounded[kMaxHeadDim];
     Kernels().float_to_half(rotated, rounded, d);
-    uint16_t* at = place.slab->Halves() + column;
+    uint16_t* at = place.slab->Fp16() + column;
     for (uint32_t c = 0; c < d; ++c) at[size_t{c} * kBlockTokens] = rounded[c];
   } else {
     float* at = place.slab->Floats() + column;
@@ -191,7 +191,7 @@ void WorkingSet::PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const
   const size_t row =
       place.slab->Values(slot, kv_head, place.index) + size_t{index % kBlockTokens} * d;
   if (place.slab->halves()) {
-    Kernels().float_to_half(value, place.slab->Halves() + row, d);
+    Kernels().float_to_half(value, place.slab->Fp16() + row, d);
   } else {
     std::memcpy(place.slab->Floats() + row, value, d * sizeof(float));
   }

@@ -101,7 +101,7 @@ class WorkingSet final : public LayerAttention {
     uint32_t index = 0;
   };
 
-  static size_t BlockNumbers(const KvGeometry& geometry);
+  static size_t BlockElements(const KvGeometry& geometry);
   // One layer and KV head of a block.
   KeyBlockView View(uint32_t slot, uint32_t kv_head, uint32_t block) const;
   // Blocks [begin, end) get a new slab of their own, in place of what they had.

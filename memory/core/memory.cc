@@ -548,7 +548,7 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   if (grows) {
     // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they
     // are read again.
-    relevance_ = FaissIndex(faiss_search_);
+    relevance_ = IvfIndex(ivf_search_);
     lexical_ = LexicalIndex();
     indexes_loaded_ = false;
     return LoadIndexes();
@@ -687,7 +687,7 @@ Status Memory::Verify() {
   // One block at a time, as numbers and once more while it is decoded.
   LH_ASSIGN_OR_RETURN(
       const MemoryReservation reading,
-      ReserveFor(2 * block_shape().Numbers() * sizeof(uint16_t), "reading a block"));
+      ReserveFor(2 * block_shape().Elements() * sizeof(uint16_t), "reading a block"));
   for (const DocumentRecord& d : documents_) {
     const Result<std::string> record = read(DocumentKey(d.id));
     if (!record.ok()) return damaged(record.status());

@@ -196,12 +196,12 @@ class Memory {
   // where the store can be written; where it cannot, or the disk is full, they serve for as long as
   // this memory is open. A document whose lists the budget has no room for stays without. Does
   // nothing, and loads nothing, in a memory below the limit. Errors: those of LoadIndexes and
-  // BuildFaissSegment.
+  // BuildIvfSegment.
   Status BuildLists(const ParallelFor& parallel);
   // Which documents get and use lists, and how hard a query tries; before the first LoadIndexes.
-  void UseLists(const FaissLimits& limits, const FaissSearch& search = {}) {
-    faiss_limits_ = limits;
-    faiss_search_ = search;
+  void UseLists(const IvfLimits& limits, const IvfSearch& search = {}) {
+    ivf_limits_ = limits;
+    ivf_search_ = search;
   }
   // Takes a name off a document. Without any name left, it goes with all that belongs to it; its
   // bytes leave the disk with the next Compact. Atomic.
@@ -278,9 +278,9 @@ class Memory {
   bool WantsLists(const DocumentRecord& d) const;
   // Lists of one head as they are stored. Errors: not_found; data_loss when they are damaged or of
   // another version.
-  Result<FaissSegment> ReadLists(const DocumentRecord& d, uint32_t head) const;
+  Result<IvfSegment> ReadLists(const DocumentRecord& d, uint32_t head) const;
   // Those of all heads.
-  Result<std::vector<FaissSegment>> ReadAllLists(const DocumentRecord& d) const;
+  Result<std::vector<IvfSegment>> ReadAllLists(const DocumentRecord& d) const;
   // Reads all segments and lists of a document and keeps none. Lists that are missing are no
   // damage.
   Status VerifySegments(const DocumentRecord& d) const;
@@ -304,11 +304,11 @@ class Memory {
   bool indexes_loaded_ = false;
   IndexReport index_report_;
   LexicalIndex lexical_;
-  FaissIndex relevance_;
+  IvfIndex relevance_;
   MemoryBudget* budget_ = nullptr;
   MemoryReservation index_memory_;  // all that the indexes hold
-  FaissLimits faiss_limits_;
-  FaissSearch faiss_search_;
+  IvfLimits ivf_limits_;
+  IvfSearch ivf_search_;
   // The chunks read last, newest at the end; at most kChunkCache of them.
   std::vector<std::pair<std::pair<DocumentId, uint32_t>, std::shared_ptr<const TextChunk>>> chunks_;
 };

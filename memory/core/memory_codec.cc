@@ -75,7 +75,7 @@ Status Memory::LearnBasis() {
   if (candidates.size() < kNeeded) return OkStatus();
   size_t count = std::min(kFitBlocksMax, candidates.size());
   // The blocks, and one group's numbers three times as floats.
-  const uint64_t block_bytes = block_shape().Numbers() * sizeof(uint16_t);
+  const uint64_t block_bytes = block_shape().Elements() * sizeof(uint16_t);
   const uint64_t group_bytes =
       uint64_t{3} * kBlockTokens * 2 * TransformBasis::kGroupChannelsMax * sizeof(float);
   if (budget_ != nullptr) count = budget_->RoomFor(count, block_bytes + group_bytes);
@@ -130,7 +130,7 @@ Result<RecodeReport> Memory::Recode(
         std::to_string(kCommitTokens) + " tokens); it is archived as more is ingested");
   }
   // As bytes, as numbers, and as floats in two places.
-  const uint64_t block_bytes = block_shape().Numbers() * sizeof(uint16_t);
+  const uint64_t block_bytes = block_shape().Elements() * sizeof(uint16_t);
   LH_ASSIGN_OR_RETURN(const MemoryReservation coding,
                       ReserveFor(kBlocksAtATime * 4 * block_bytes, "coding the blocks"));
   std::vector<BlockKey> keys;

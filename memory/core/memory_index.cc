@@ -218,7 +218,7 @@ uint64_t Memory::SegmentBytes(const DocumentRecord& d) const {
   return tokens * (manifest_.scan_layers.size() * (manifest_.head_dim + sizeof(float)) + 7);
 }
 
-// FaissIndex keeps head_dim + 8 bytes, and 4 are what they are read from.
+// IvfIndex keeps head_dim + 8 bytes, and 4 are what they are read from.
 uint64_t Memory::ListBytes(const DocumentRecord& d) const {
   return d.tokens * manifest_.scan_layers.size() * (manifest_.head_dim + 12);
 }
@@ -233,7 +233,7 @@ Status Memory::ReserveIndex(uint64_t bytes) {
 
 Status Memory::LoadIndexes(const ParallelFor& parallel) {
   if (indexes_loaded_) return OkStatus();
-  relevance_ = FaissIndex(faiss_search_);
+  relevance_ = IvfIndex(ivf_search_);
   lexical_ = LexicalIndex();
   index_report_ = {};
   index_memory_.Release();
@@ -261,7 +261,7 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
     // An answer by the scan is slow and right: neither lack of memory nor anything that is wrong
     // with lists is worth an error here.
     if (!ReserveIndex(ListBytes(d)).ok()) continue;
-    const Result<std::vector<FaissSegment>> lists = ReadAllLists(d);
+    const Result<std::vector<IvfSegment>> lists = ReadAllLists(d);
     if (!lists.ok() || !relevance_.AddLists(*lists).ok()) ++index_report_.lists_lost;
   }
   indexes_loaded_ = true;
@@ -269,12 +269,11 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
 }
 
 bool Memory::WantsLists(const DocumentRecord& d) const {
-  return !manifest_.scan_layers.empty() && committed_tokens() >= faiss_limits_.memory_tokens_min &&
-         d.complete() && d.tokens >= faiss_limits_.document_tokens_min &&
-         d.tokens <= kFaissTokensMax;
+  return !manifest_.scan_layers.empty() && committed_tokens() >= ivf_limits_.memory_tokens_min &&
+         d.complete() && d.tokens >= ivf_limits_.document_tokens_min && d.tokens <= kIvfTokensMax;
 }
 
-Result<FaissSegment> Memory::ReadLists(const DocumentRecord& d, uint32_t head) const {
+Result<IvfSegment> Memory::ReadLists(const DocumentRecord& d, uint32_t head) const {
   const auto damaged = [&](const std::string& why) {
     return DataLoss("memory " + name_ + ": lists of head " + std::to_string(head) + " of " +
                     d.name + ": " + why + "; 'longhold reindex " + name_ + "' makes them again");
@@ -283,17 +282,17 @@ Result<FaissSegment> Memory::ReadLists(const DocumentRecord& d, uint32_t head) c
   if (!bytes.ok())
     return bytes.status().code() == StatusCode::kDataLoss ? damaged(bytes.status().message())
                                                           : bytes.status();
-  Result<FaissSegment> lists = FaissSegment::Decode(*bytes);
+  Result<IvfSegment> lists = IvfSegment::Decode(*bytes);
   if (!lists.ok()) return damaged(lists.status().message());
   if (lists->document != d.id || lists->head != head || lists->tokens != d.tokens)
     return damaged("are another one's");
   return lists;
 }
 
-Result<std::vector<FaissSegment>> Memory::ReadAllLists(const DocumentRecord& d) const {
-  std::vector<FaissSegment> all;
+Result<std::vector<IvfSegment>> Memory::ReadAllLists(const DocumentRecord& d) const {
+  std::vector<IvfSegment> all;
   for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
-    LH_ASSIGN_OR_RETURN(FaissSegment lists, ReadLists(d, head));
+    LH_ASSIGN_OR_RETURN(IvfSegment lists, ReadLists(d, head));
     all.push_back(std::move(lists));
   }
   return all;
@@ -306,10 +305,10 @@ Status Memory::BuildLists(const ParallelFor& parallel) {
   for (const DocumentRecord& d : documents_) {
     if (!WantsLists(d) || relevance_.HasLists(d.id)) continue;
     if (!ReserveIndex(ListBytes(d)).ok()) continue;
-    std::vector<FaissSegment> lists;
+    std::vector<IvfSegment> lists;
     for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
-      LH_ASSIGN_OR_RETURN(FaissSegment segment,
-                          BuildFaissSegment(relevance_.Segments(d.id), head, parallel));
+      LH_ASSIGN_OR_RETURN(IvfSegment segment,
+                          BuildIvfSegment(relevance_.Segments(d.id), head, parallel));
       // one a head: the store takes no batch of 2 GiB, and half of the heads are as good as none
       WriteBatch batch;
       batch.Put(Table::kIndex, ListsKey(d.id, head), segment.Encode());

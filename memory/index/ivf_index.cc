@@ -82,7 +82,7 @@ class DocumentKeys {
     }
     const uint64_t tokens =
         uint64_t{segments.back()->block_begin} * kBlockTokens + segments.back()->token_count();
-    LH_CHECK(tokens <= kFaissTokensMax);
+    LH_CHECK(tokens <= kIvfTokensMax);
     tokens_ = static_cast<uint32_t>(tokens);
   }
 
@@ -255,7 +255,7 @@ std::vector<uint32_t> AssignLists(std::span<const SharedSegment> segments, uint3
 }
 
 // Fills list_begin and order from the list of each token.
-void SortByList(const std::vector<uint32_t>& list_of, uint32_t lists, FaissSegment* segment) {
+void SortByList(const std::vector<uint32_t>& list_of, uint32_t lists, IvfSegment* segment) {
   segment->list_begin.assign(lists + 1, 0);
   for (const uint32_t list : list_of) ++segment->list_begin[list + 1];
   for (uint32_t l = 0; l < lists; ++l) segment->list_begin[l + 1] += segment->list_begin[l];
@@ -264,7 +264,7 @@ void SortByList(const std::vector<uint32_t>& list_of, uint32_t lists, FaissSegme
   for (uint32_t i = 0; i < list_of.size(); ++i) segment->order[next[list_of[i]]++] = i + 1;
 }
 
-void SetMoments(const DocumentKeys& keys, const ParallelFor& parallel, FaissSegment* segment) {
+void SetMoments(const DocumentKeys& keys, const ParallelFor& parallel, IvfSegment* segment) {
   const uint32_t d = keys.head_dim();
   segment->mean.assign(size_t{segment->lists()} * d, 0.0f);
   segment->variance.assign(size_t{segment->lists()} * d, 0.0f);
@@ -290,10 +290,10 @@ void SetMoments(const DocumentKeys& keys, const ParallelFor& parallel, FaissSegm
 
 }  // namespace
 
-Result<FaissSegment> BuildFaissSegment(std::span<const SharedSegment> segments, uint32_t head,
-                                       const ParallelFor& parallel) {
+Result<IvfSegment> BuildIvfSegment(std::span<const SharedSegment> segments, uint32_t head,
+                                   const ParallelFor& parallel) {
   const DocumentKeys keys(segments, head);
-  FaissSegment segment;
+  IvfSegment segment;
   segment.document = segments[0]->document;
   segment.head = head;
   segment.head_dim = keys.head_dim();
@@ -385,7 +385,7 @@ struct LogSum {
 
 }  // namespace
 
-struct FaissIndex::HeadLists {
+struct IvfIndex::HeadLists {
   KeyBlocks blocks;                  // lists one after the other, each in whole blocks
   std::vector<uint32_t> list_block;  // [lists + 1] a list's first block
   std::vector<uint32_t> list_size;   // [lists] keys
@@ -397,7 +397,7 @@ struct FaissIndex::HeadLists {
   std::vector<float> mean;            // [lists, head_dim]
   std::vector<float> variance;        // [lists, head_dim]
 
-  HeadLists(const FaissSegment& segment, const DocumentKeys& keys, uint32_t samples);
+  HeadLists(const IvfSegment& segment, const DocumentKeys& keys, uint32_t samples);
   uint32_t lists() const { return static_cast<uint32_t>(list_size.size()); }
   // Logits that are likely among the largest of each list for rows [row, row + count): mean + 2
   // standard deviations. [count, lists].
@@ -407,8 +407,8 @@ struct FaissIndex::HeadLists {
   KeyBlocks Unseen(const std::vector<bool>& seen, std::vector<bool>* clean) const;
 };
 
-FaissIndex::HeadLists::HeadLists(const FaissSegment& segment, const DocumentKeys& keys,
-                                 uint32_t samples)
+IvfIndex::HeadLists::HeadLists(const IvfSegment& segment, const DocumentKeys& keys,
+                               uint32_t samples)
     : mean(segment.mean), variance(segment.variance) {
   const uint32_t d = segment.head_dim, groups = d / 4;
   list_block.assign(1, 0);
@@ -441,8 +441,8 @@ FaissIndex::HeadLists::HeadLists(const FaissSegment& segment, const DocumentKeys
   }
 }
 
-std::vector<float> FaissIndex::HeadLists::LikelyLargest(const ScanQuery& query, uint32_t row,
-                                                        uint32_t count) const {
+std::vector<float> IvfIndex::HeadLists::LikelyLargest(const ScanQuery& query, uint32_t row,
+                                                      uint32_t count) const {
   const uint32_t d = blocks.head_dim;
   std::vector<float> q(size_t{count} * d), square(size_t{count} * d);
   for (size_t i = 0; i < q.size(); ++i) {
@@ -461,8 +461,8 @@ std::vector<float> FaissIndex::HeadLists::LikelyLargest(const ScanQuery& query, 
   return largest;
 }
 
-KeyBlocks FaissIndex::HeadLists::Unseen(const std::vector<bool>& seen,
-                                        std::vector<bool>* clean) const {
+KeyBlocks IvfIndex::HeadLists::Unseen(const std::vector<bool>& seen,
+                                      std::vector<bool>* clean) const {
   const uint32_t d = blocks.head_dim;
   clean->assign(sample.counts.size(), true);
   for (size_t i = 0; i < sample_list.size(); ++i) {
@@ -483,12 +483,12 @@ KeyBlocks FaissIndex::HeadLists::Unseen(const std::vector<bool>& seen,
 // ---- Index
 // -------------------------------------------------------------------------------------------------
 
-FaissIndex::FaissIndex(FaissSearch search) : search_(search) {}
-FaissIndex::~FaissIndex() = default;
-FaissIndex::FaissIndex(FaissIndex&&) noexcept = default;
-FaissIndex& FaissIndex::operator=(FaissIndex&&) noexcept = default;
+IvfIndex::IvfIndex(IvfSearch search) : search_(search) {}
+IvfIndex::~IvfIndex() = default;
+IvfIndex::IvfIndex(IvfIndex&&) noexcept = default;
+IvfIndex& IvfIndex::operator=(IvfIndex&&) noexcept = default;
 
-Status FaissIndex::Add(SharedSegment segment) {
+Status IvfIndex::Add(SharedSegment segment) {
   LH_RETURN_IF_ERROR(exact_.Add(segment));
   const DocumentId document = segment->document;
   std::vector<SharedSegment>& all = segments_[document];
@@ -505,20 +505,20 @@ Status FaissIndex::Add(SharedSegment segment) {
   return OkStatus();
 }
 
-void FaissIndex::Remove(DocumentId document) {
+void IvfIndex::Remove(DocumentId document) {
   exact_.Remove(document);
   rest_.Remove(document);
   segments_.erase(document);
   lists_.erase(document);
 }
 
-std::span<const SharedSegment> FaissIndex::Segments(DocumentId document) const {
+std::span<const SharedSegment> IvfIndex::Segments(DocumentId document) const {
   const auto at = segments_.find(document);
   if (at == segments_.end()) return {};
   return at->second;
 }
 
-Status FaissIndex::AddLists(const std::vector<FaissSegment>& heads) {
+Status IvfIndex::AddLists(const std::vector<IvfSegment>& heads) {
   LH_CHECK(!heads.empty());
   const DocumentId document = heads[0].document;
   const auto refuse = [&](std::string_view why) {
@@ -533,10 +533,10 @@ Status FaissIndex::AddLists(const std::vector<FaissSegment>& heads) {
   }
   if (segments.empty() || segments[0]->heads != heads.size())
     return refuse("other heads than the document's");
-  if (blocks * kBlockTokens > kFaissTokensMax) return refuse("the document is too large");
+  if (blocks * kBlockTokens > kIvfTokensMax) return refuse("the document is too large");
   std::vector<std::unique_ptr<HeadLists>> lists;
   for (uint32_t h = 0; h < heads.size(); ++h) {
-    const FaissSegment& s = heads[h];
+    const IvfSegment& s = heads[h];
     const DocumentKeys keys(segments, h);
     if (const char* fault = s.Fault()) return refuse(fault);
     if (s.document != document || s.head != h || s.head_dim != keys.head_dim() ||
@@ -632,7 +632,7 @@ double LogWithout(double all, double part) {
 }  // namespace
 
 // Rows [row, row + count) of a query over the lists of one document.
-struct FaissIndex::Tile {
+struct IvfIndex::Tile {
   const HeadLists& of;
   const QuantisedRows& rows;
   uint32_t row;
@@ -664,7 +664,7 @@ struct FaissIndex::Tile {
             const ParallelFor& parallel, std::vector<double>* mass) const;
 };
 
-void FaissIndex::Tile::SumSample(const ParallelFor& parallel, std::vector<LogSum>* sums) {
+void IvfIndex::Tile::SumSample(const ParallelFor& parallel, std::vector<LogSum>* sums) {
   const size_t blocks = of.sample.counts.size(),
                pieces = (blocks + kSampleBlocksPerPiece - 1) / kSampleBlocksPerPiece;
   sample_max.resize(blocks * count);
@@ -683,8 +683,8 @@ void FaissIndex::Tile::SumSample(const ParallelFor& parallel, std::vector<LogSum
   AddAll(partial, sums);
 }
 
-void FaissIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum,
-                                   const ParallelFor& parallel, std::vector<float>* worth) const {
+void IvfIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum,
+                                 const ParallelFor& parallel, std::vector<float>* worth) const {
   // Of a row's sum, what a key must stand for. Without a threshold the lists that the sample
   // favours by chance were looked at too, and the estimate, which then keeps only those that it
   // disfavours, fell by 0.02 to 0.05.
@@ -720,8 +720,8 @@ void FaissIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<flo
   }
 }
 
-void FaissIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums,
-                              double share, const ParallelFor& parallel) {
+void IvfIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums,
+                            double share, const ParallelFor& parallel) {
   constexpr float kNoMatter = -16;  // exponents below this add nothing that could matter
   const std::vector<float> largest = of.LikelyLargest(query, row, count);
   std::vector<float> log_sum(count);
@@ -754,7 +754,7 @@ void FaissIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>&
   std::sort(lists.begin(), lists.end());
 }
 
-void FaissIndex::Tile::Sum(const ParallelFor& parallel, std::vector<LogSum>* sums) {
+void IvfIndex::Tile::Sum(const ParallelFor& parallel, std::vector<LogSum>* sums) {
   std::vector<bool> seen(of.lists(), false), clean;
   for (const uint32_t list : lists) seen[list] = true;
   const KeyBlocks unseen = of.Unseen(seen, &clean);
@@ -788,8 +788,8 @@ void FaissIndex::Tile::Sum(const ParallelFor& parallel, std::vector<LogSum>* sum
   }
 }
 
-void FaissIndex::Tile::Find(const float* weight, const double* lse, double log_share_min,
-                            const ParallelFor& parallel, std::vector<double>* mass) const {
+void IvfIndex::Tile::Find(const float* weight, const double* lse, double log_share_min,
+                          const ParallelFor& parallel, std::vector<double>* mass) const {
   std::vector<float> least(count), base(count);
   for (uint32_t r = 0; r < count; ++r) {
     base[r] = static_cast<float>(lse[r]);
@@ -912,8 +912,8 @@ void ScoreAnew(const SegmentMap& documents, const ScanQuery& query, const Quanti
 
 }  // namespace
 
-ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks,
-                             const ParallelFor& parallel) const {
+ScanResult IvfIndex::Query(const ScanQuery& query, size_t max_blocks,
+                           const ParallelFor& parallel) const {
   if (lists_.empty() || query.rows == 0) return exact_.Query(query, max_blocks, parallel);
   const QuantisedRows rows(query);
   const auto with_lists = [&](DocumentId d) { return lists_.contains(d); };
@@ -969,8 +969,8 @@ ScanResult FaissIndex::Query(const ScanQuery& query, size_t max_blocks,
   return result;
 }
 
-std::vector<float> FaissIndex::TokenMass(const ScanQuery& query, const ScanResult& result,
-                                         const BlockKey& block) const {
+std::vector<float> IvfIndex::TokenMass(const ScanQuery& query, const ScanResult& result,
+                                       const BlockKey& block) const {
   return exact_.TokenMass(query, result, block);
 }
 

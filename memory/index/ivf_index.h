@@ -25,13 +25,13 @@
 
 namespace longhold {
 
-inline constexpr uint32_t kFaissListsMax = 1u << 16;
+inline constexpr uint32_t kIvfListsMax = 1u << 16;
 // Of one document: its lists then are 1 GiB, half of what the store takes as one batch.
-inline constexpr uint64_t kFaissTokensMax = 1u << 28;
+inline constexpr uint64_t kIvfTokensMax = 1u << 28;
 
 // Which memories get lists. The defaults are measured (bench/relevance_bench.cc, docs/figures.md);
 // tests take smaller ones.
-struct FaissLimits {
+struct IvfLimits {
   // The exact scan of 90 query rows takes 28 ms for a million tokens and head on two cores with
   // AVX-512: here two heads reach 140 of the 150 ms that planning may take. Lists break even at one
   // million, but exact is better than quick while there is time. decisions/0008.
@@ -41,7 +41,7 @@ struct FaissLimits {
 };
 
 // How hard a query tries.
-struct FaissSearch {
+struct IvfSearch {
   // Of a document's keys, how many a query looks at: its most likely lists.
   double share = 0.1;
   // Keys of a document's sample, which stands for what was not looked at. Sets the error of
@@ -52,13 +52,13 @@ struct FaissSearch {
 // The keys of one recall head over one whole document, as lists. Derived from the document's scan
 // segments and of no use without them; holds no keys itself. Value type. Persisted by Memory
 // (docs/formats/index.md).
-struct FaissSegment {
+struct IvfSegment {
   DocumentId document{};
   uint32_t head = 0;  // index within the scan segments' heads
   uint32_t head_dim = 0;
   uint32_t tokens = 0;     // of the document, 1 or more
   uint64_t keys_hash = 0;  // of the scan keys that the lists were made from
-  // [lists + 1], ascending from 0 to tokens - 1; lists is 1..kFaissListsMax
+  // [lists + 1], ascending from 0 to tokens - 1; lists is 1..kIvfListsMax
   std::vector<uint32_t> list_begin;
   // [tokens - 1] a permutation of the tokens 1, 2, .. by list, ascending within a list. Token 0 is
   // the document's sink, which no list holds: see ScanResult.
@@ -73,30 +73,30 @@ struct FaissSegment {
   std::string Encode() const;
   // data_loss on anything wrong; failed_precondition when the format is another version's.
   // Allocates no more than bytes.size() and some fixed change. FAISS never sees these bytes.
-  static Result<FaissSegment> Decode(std::string_view bytes);
+  static Result<IvfSegment> Decode(std::string_view bytes);
 
-  friend bool operator==(const FaissSegment&, const FaissSegment&) = default;
+  friend bool operator==(const IvfSegment&, const IvfSegment&) = default;
 };
 
 // Makes the lists of one head. `segments`: all of one document, ascending, without gaps, from block
-// 0; at most kFaissTokensMax tokens. Pure: the same segments give the same lists on one kind of
+// 0; at most kIvfTokensMax tokens. Pure: the same segments give the same lists on one kind of
 // machine (the BLAS of another may round otherwise). Trains on at most 64 keys a list. Cost: tokens
 // * lists * head_dim multiply-adds for sorting keys into lists, half as much again at a million
 // tokens for training. Errors: resource_exhausted (no memory), internal (FAISS).
-Result<FaissSegment> BuildFaissSegment(std::span<const std::shared_ptr<const ScanSegment>> segments,
-                                       uint32_t head, const ParallelFor& parallel);
+Result<IvfSegment> BuildIvfSegment(std::span<const std::shared_ptr<const ScanSegment>> segments,
+                                   uint32_t head, const ParallelFor& parallel);
 
 // A ScanIndex, and lists for some of its documents. Without any it answers as the ScanIndex does.
 // Owner: Memory. Thread use: as RelevanceIndex; AddLists is *external* too.
 // Memory: the scan segments are shared with the ScanIndex inside; lists add head_dim + 8 bytes per
 // token and head, because they hold the keys a second time in their own order (gathering them from
 // the segments would touch a cache line per four bytes).
-class FaissIndex final : public RelevanceIndex {
+class IvfIndex final : public RelevanceIndex {
  public:
-  explicit FaissIndex(FaissSearch search = {});
-  ~FaissIndex() override;
-  FaissIndex(FaissIndex&&) noexcept;
-  FaissIndex& operator=(FaissIndex&&) noexcept;
+  explicit IvfIndex(IvfSearch search = {});
+  ~IvfIndex() override;
+  IvfIndex(IvfIndex&&) noexcept;
+  IvfIndex& operator=(IvfIndex&&) noexcept;
 
   // A segment that changes a document drops its lists.
   Status Add(std::shared_ptr<const ScanSegment> segment) override;
@@ -107,7 +107,7 @@ class FaissIndex final : public RelevanceIndex {
   // Takes a document's lists, one for each head in order, and stops scanning it.
   // failed_precondition when they do not belong to the keys that are here; the document is then
   // scanned as before.
-  Status AddLists(const std::vector<FaissSegment>& heads);
+  Status AddLists(const std::vector<IvfSegment>& heads);
   bool HasLists(DocumentId document) const { return lists_.contains(document); }
   bool has_lists() const { return !lists_.empty(); }
   // The document's segments, ascending; empty when there are none.
@@ -129,7 +129,7 @@ class FaissIndex final : public RelevanceIndex {
   struct HeadLists;  // one head of one document, ready to search
   struct Tile;       // some rows of a query on their way through
 
-  FaissSearch search_;
+  IvfSearch search_;
   ScanIndex exact_;  // all documents
   ScanIndex rest_;   // those without lists
   std::map<DocumentId, std::vector<std::shared_ptr<const ScanSegment>>> segments_;

@@ -1,4 +1,4 @@
-// The bytes of FaissSegment. No FAISS here: see faiss_index.cc.
+// The bytes of IvfSegment. No FAISS here: see faiss_index.cc.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -15,7 +15,7 @@ constexpr char kMagic[4] = {'L', 'H', 'F', 'X'};
 constexpr uint32_t kFormatVersion = 1;
 
 // docs/formats/index.md. Every machine we build for is little-endian.
-struct FaissHeader {
+struct IvfHeader {
   char magic[4];
   uint32_t version;
   uint32_t document;
@@ -26,7 +26,7 @@ struct FaissHeader {
   uint32_t reserved;  // 0
   uint64_t keys_hash;
 };
-static_assert(sizeof(FaissHeader) == 40);
+static_assert(sizeof(IvfHeader) == 40);
 
 template <typename T>
 void AppendArray(const std::vector<T>& values, std::string* out) {
@@ -42,13 +42,12 @@ void ReadArray(size_t count, const char** in, std::vector<T>* values) {
 
 }  // namespace
 
-const char* FaissSegment::Fault() const {
+const char* IvfSegment::Fault() const {
   if (head >= kScanHeadsMax) return "head is out of range";
   if (head_dim == 0 || head_dim % 4 != 0 || head_dim > kMaxHeadDim)
     return "head_dim is out of range";
-  if (tokens == 0 || tokens > kFaissTokensMax) return "tokens is out of range";
-  if (list_begin.size() < 2 || list_begin.size() > kFaissListsMax + 1)
-    return "lists is out of range";
+  if (tokens == 0 || tokens > kIvfTokensMax) return "tokens is out of range";
+  if (list_begin.size() < 2 || list_begin.size() > kIvfListsMax + 1) return "lists is out of range";
   const size_t cells = size_t{lists()} * head_dim;
   if (order.size() != tokens - 1 || mean.size() != cells || variance.size() != cells)
     return "array sizes differ";
@@ -69,8 +68,8 @@ const char* FaissSegment::Fault() const {
   return nullptr;
 }
 
-std::string FaissSegment::Encode() const {
-  FaissHeader header{};
+std::string IvfSegment::Encode() const {
+  IvfHeader header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kFormatVersion;
   header.document = static_cast<uint32_t>(document);
@@ -91,11 +90,11 @@ std::string FaissSegment::Encode() const {
   return out;
 }
 
-Result<FaissSegment> FaissSegment::Decode(std::string_view bytes) {
+Result<IvfSegment> IvfSegment::Decode(std::string_view bytes) {
   const auto loss = [](std::string_view why) {
     return DataLoss("decode lists: " + std::string(why));
   };
-  FaissHeader header;
+  IvfHeader header;
   LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lists", "not lists", &header));
   if (header.version != kFormatVersion) {
     return FailedPrecondition("decode lists: format " + std::to_string(header.version) +
@@ -103,8 +102,8 @@ Result<FaissSegment> FaissSegment::Decode(std::string_view bytes) {
   }
   // Each factor is bounded before they are multiplied, and the sum is compared before anything is
   // allocated.
-  if (header.lists == 0 || header.lists > kFaissListsMax || header.head_dim > kMaxHeadDim ||
-      header.tokens == 0 || header.tokens > kFaissTokensMax) {
+  if (header.lists == 0 || header.lists > kIvfListsMax || header.head_dim > kMaxHeadDim ||
+      header.tokens == 0 || header.tokens > kIvfTokensMax) {
     return loss("a size is out of range");
   }
   if (header.reserved != 0) return loss("unknown flags");
@@ -113,7 +112,7 @@ Result<FaissSegment> FaissSegment::Decode(std::string_view bytes) {
     return loss("sizes do not fit the length");
   }
 
-  FaissSegment segment;
+  IvfSegment segment;
   segment.document = DocumentId{header.document};
   segment.head = header.head;
   segment.head_dim = header.head_dim;

@@ -535,7 +535,7 @@ struct QueryTerms {
   // [query words] gram of n words that begins here, n - 1
   std::vector<std::array<uint16_t, kGramWordsMax>> gram_at;
 
-  QueryTerms(std::span<const LexicalWord> query, std::span<const RelatedWord> related) {
+  QueryTerms(std::span<const LexicalWord> query, std::span<const ExpansionWord> related) {
     std::map<uint32_t, uint16_t> term_of_stem;
     for (uint32_t i = 0; i < query.size(); ++i) {
       const auto [it, added] =
@@ -561,7 +561,7 @@ struct QueryTerms {
     }
     own_grams = grams.size();
     related_gram.assign(stems.size(), UINT16_MAX);
-    for (const RelatedWord& r : related) {
+    for (const ExpansionWord& r : related) {
       const auto of = term_of_stem.find(r.of);
       if (of == term_of_stem.end() || grams.size() >= UINT16_MAX) continue;
       // the query's own, or related to a word before
@@ -599,7 +599,7 @@ double IdfOf(uint64_t blocks, double df) {
 class Search {
  public:
   Search(std::span<const std::shared_ptr<const LexicalSegment>> segments, uint64_t block_count,
-         std::span<const LexicalWord> query, std::span<const RelatedWord> related)
+         std::span<const LexicalWord> query, std::span<const ExpansionWord> related)
       : segments_(segments), block_count_(block_count), terms_(query, related) {
     Place();
     FindWords();
@@ -807,7 +807,7 @@ class Search {
   // straddles an edge speaks for the block that holds more of the window's weight. A block's score
   // is the best of its windows. Ascending by block.
   std::vector<Scored> ScoreBlocks(const std::vector<double>& weights) const {
-    std::vector<double> best(blocks_), best_related(blocks_);
+    std::vector<double> best(blocks_), best_expansion(blocks_);
     std::vector<double> frequency(terms_.grams.size());
     // by the query's n-grams, and by what is related to them
     std::vector<double> given(terms_.own_grams), instead(terms_.own_grams);
@@ -857,12 +857,12 @@ class Search {
       const uint32_t block = half / 2 + (half % 2 == 1 && side_weight[1] > side_weight[0] ? 1 : 0);
       if (score <= best[block]) continue;
       best[block] = score;
-      best_related[block] = related;
+      best_expansion[block] = related;
     }
     std::vector<Scored> out;
     for (uint32_t b = 0; b < blocks_; ++b) {
       if (best[b] > 0 && IsBlock(b))
-        out.push_back({.block = b, .score = best[b], .related = best_related[b]});
+        out.push_back({.block = b, .score = best[b], .related = best_expansion[b]});
     }
     return out;
   }
@@ -981,7 +981,7 @@ class Search {
 }  // namespace
 
 LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query,
-                                  std::span<const RelatedWord> related, size_t max_blocks) const {
+                                  std::span<const ExpansionWord> related, size_t max_blocks) const {
   if (query.size() > kLexicalQueryWordsMax) query = query.last(kLexicalQueryWordsMax);
   if (query.empty() || segments_.empty()) return {};
   return Search(segments_, block_count_, query, related).Run(max_blocks);

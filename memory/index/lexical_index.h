@@ -35,7 +35,7 @@ struct LexicalWord {
 };
 
 // A word that means nearly what a word of a query means. Value type.
-struct RelatedWord {
+struct ExpansionWord {
   uint32_t stem = 0;
   uint32_t of = 0;    // the stem of the query's word
   TokenId token = 0;  // one that is this word
@@ -230,7 +230,7 @@ class LexicalIndex {
   // The largest of a query's word counts where it is more than what the word itself gives the
   // window. Related words are parts of no phrase, and a place is not kept beside others for them
   // alone (`cover`).
-  LexicalResult Query(std::span<const LexicalWord> query, std::span<const RelatedWord> related,
+  LexicalResult Query(std::span<const LexicalWord> query, std::span<const ExpansionWord> related,
                       size_t max_blocks) const;
   LexicalResult Query(std::span<const LexicalWord> query, size_t max_blocks) const {
     return Query(query, {}, max_blocks);

@@ -104,7 +104,7 @@ struct QuantisedRows {
 
 // What the planner needs of an index over the recall heads' keys: which blocks a question's rows
 // attend to, as shares of their softmax over the whole memory. Two implementations: ScanIndex looks
-// at every token; FaissIndex (memory/index/ivf_index.h) at the likely ones, and estimates the rest
+// at every token; IvfIndex (memory/index/ivf_index.h) at the likely ones, and estimates the rest
 // of the softmax. Thread use: *external* for Add and Remove; const methods are safe to call
 // concurrently between them.
 class RelevanceIndex {

@@ -97,9 +97,8 @@ class DiskAllowance {
       : input_(input),
         memory_(memory),
         begun_bytes_(memory.disk_bytes()),
-        exact_token_bytes_(
-            static_cast<double>(memory.block_shape().Numbers() / kBlockTokens * sizeof(uint16_t))) {
-  }
+        exact_token_bytes_(static_cast<double>(memory.block_shape().Elements() / kBlockTokens *
+                                               sizeof(uint16_t))) {}
 
   // Asks anew what may be had.
   Status Ask() {
@@ -477,8 +476,8 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
     record.bytes = input.text.size();
     record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
     record.pass_tokens = PassTokens(model);
-    record.own_words = TokensWithin(chunks, input.told_bytes);
-    if (record.own_words == record.tokens) record.own_words = 0;
+    record.assistant_begin = TokensWithin(chunks, input.user_bytes);
+    if (record.assistant_begin == record.tokens) record.assistant_begin = 0;
     LH_RETURN_IF_ERROR(allowance.Admit(record.tokens, /*all=*/true));
     LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
   }

@@ -78,7 +78,7 @@ struct Branch {
 // call.
 struct NextToken {
   TokenId token = 0;
-  uint32_t text = 0;                     // as LanguageModel::UseText, each another one
+  uint32_t text = 0;                     // as LanguageModel::UseSequence, each another one
   uint32_t position = 0;                 // native
   LayerAttention* attention = nullptr;   // of a pass of one token
   std::vector<float>* logits = nullptr;  // [vocab_size], those of the token
@@ -124,13 +124,13 @@ class LanguageModel {
   virtual std::span<const float> logits() const = 0;
 
   // Runs one token of each of several texts in one pass: none sees another. logits() is left as it
-  // was. Must hold: at least one text, at most texts_max().
+  // was. Must hold: at least one text, at most sequences_max().
   virtual Status ForwardEach(std::span<const NextToken> texts) = 0;
   // At most so many; also the number of texts that the native cache has room for.
-  virtual uint32_t texts_max() const = 0;
+  virtual uint32_t sequences_max() const = 0;
   // Whose native cache the calls from here on read and write: that of text 0 at first. Must hold:
-  // `text` is below texts_max().
-  virtual void UseText(uint32_t text) = 0;
+  // `text` is below sequences_max().
+  virtual void UseSequence(uint32_t text) = 0;
 
   // Judges several branches in one pass: result[i][j] is the natural log of the probability of
   // token scored_begin + j of branch i, given the tokens before it and what `attention` shows. Rows

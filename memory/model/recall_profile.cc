@@ -103,17 +103,17 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Count("vocab_size", &p.vocab_size, 1, 1u << 24);
   r.Number("head_weight", &p.head_weight, 0, 1000);
   r.Number("lexical_weight", &p.lexical_weight, 0, 1000);
-  r.Number("related_weight", &p.related_weight, 0, 1);
+  r.Number("expansion_weight", &p.expansion_weight, 0, 1);
   r.Number("gate", &p.gate, 0, 100);
-  r.Count("look_spans", &p.look_spans, 0, 64);
-  r.Number("look_prior", &p.look_prior, 0, 1000);
-  r.Number("look_scale", &p.look_scale, 0.01, 1000);
+  r.Count("rerank_spans", &p.rerank_spans, 0, 64);
+  r.Number("rerank_prior", &p.rerank_prior, 0, 1000);
+  r.Number("rerank_scale", &p.rerank_scale, 0.01, 1000);
   r.Number("abstain_support", &p.abstain_support, 0, 1000);
   r.Number("abstain_found", &p.abstain_found, 0, 1);
-  r.Count("reread_tokens", &p.reread_tokens, 0, 1024);
-  r.Count("follow_hops", &p.follow_hops, 0, 8);
-  r.Count("follow_spans", &p.follow_spans, 0, 16);
-  r.Count("follow_refreshes", &p.follow_refreshes, 0, 8);
+  r.Count("reencode_tokens", &p.reencode_tokens, 0, 1024);
+  r.Count("hops_max", &p.hops_max, 0, 8);
+  r.Count("hop_spans", &p.hop_spans, 0, 16);
+  r.Count("generation_spans", &p.generation_spans, 0, 8);
   r.Count("spans_max", &p.spans_max, 1, 64);
   r.Number("span_score_min", &p.span_score_min, 0, 1);
   r.Count("span_tokens", &p.span_tokens, 32, 1024);
@@ -169,17 +169,17 @@ std::string RecallProfile::ToJson() const {
   member("heads", list + (heads.empty() ? "]" : "\n  ]"));
   member("head_weight", number(head_weight));
   member("lexical_weight", number(lexical_weight));
-  member("related_weight", number(related_weight));
+  member("expansion_weight", number(expansion_weight));
   member("gate", number(gate));
-  member("look_spans", std::to_string(look_spans));
-  member("look_prior", number(look_prior));
-  member("look_scale", number(look_scale));
+  member("rerank_spans", std::to_string(rerank_spans));
+  member("rerank_prior", number(rerank_prior));
+  member("rerank_scale", number(rerank_scale));
   member("abstain_support", number(abstain_support));
   member("abstain_found", number(abstain_found));
-  member("reread_tokens", std::to_string(reread_tokens));
-  member("follow_hops", std::to_string(follow_hops));
-  member("follow_spans", std::to_string(follow_spans));
-  member("follow_refreshes", std::to_string(follow_refreshes));
+  member("reencode_tokens", std::to_string(reencode_tokens));
+  member("hops_max", std::to_string(hops_max));
+  member("hop_spans", std::to_string(hop_spans));
+  member("generation_spans", std::to_string(generation_spans));
   member("spans_max", std::to_string(spans_max));
   member("span_score_min", number(span_score_min));
   member("span_tokens", std::to_string(span_tokens));
@@ -200,8 +200,8 @@ RecallProfile RecallProfile::For(const ModelInfo& model) {
   generic.name = kGenericProfile;
   // What it costs grows with the model: half a minute of one of 8B for a few points. Calibration
   // switches it on where it pays (docs/decisions/0029).
-  generic.look_spans = 0;
-  generic.reread_tokens = 0;
+  generic.rerank_spans = 0;
+  generic.reencode_tokens = 0;
   generic.abstain_found = kAbstainFound;
   return generic;
 }

@@ -45,15 +45,15 @@ struct RecallProfile {
   // Of a word that means nearly what the question's word means, by the model's own embeddings,
   // against the word itself (memory/recall/query_expansion.h); 0 where only the question's words
   // count.
-  double related_weight = 1;
+  double expansion_weight = 1;
   // lambda: gate * ln(p_span / p_best) is added to the logits of a span's keys
   double gate = 2;
   // The second look (memory/recall/query_likelihood.h): how many of the plan's best spans the model
-  // looks at, 0 for none, and how their order is made of both: look_prior * ln(score) + ln
-  // P(question | span). A span that is one look_scale behind the best is e times less relevant.
-  uint32_t look_spans = 16;
-  double look_prior = 4;
-  double look_scale = 8;
+  // looks at, 0 for none, and how their order is made of both: rerank_prior * ln(score) + ln
+  // P(question | span). A span that is one rerank_scale behind the best is e times less relevant.
+  uint32_t rerank_spans = 16;
+  double rerank_prior = 4;
+  double rerank_scale = 8;
   // A question that no looked-at span supports this much (memory/recall/abstention.h) is taken as
   // one that the memory holds nothing on. 0: only a question without any candidate is.
   double abstain_support = 0;
@@ -64,13 +64,13 @@ struct RecallProfile {
   // question, beside the spans' being recalled (docs/decisions/0007); 0 for none, and then a model
   // that keeps layers to itself reads its best spans again whole, instead of recalling them
   // (docs/decisions/0004).
-  uint32_t reread_tokens = 0;
+  uint32_t reencode_tokens = 0;
   // Repeated recall (memory/recall/multi_hop.h): how many lookups may follow one another, 0 for
   // none, how many spans they may add to spans_max, and how often an answer may recall anew while
   // it is generated.
-  uint32_t follow_hops = 4;
-  uint32_t follow_spans = 6;
-  uint32_t follow_refreshes = 2;
+  uint32_t hops_max = 4;
+  uint32_t hop_spans = 6;
+  uint32_t generation_spans = 2;
   uint32_t spans_max = 8;
   double span_score_min = 0.15;  // spans below this share of the best one's score are not recalled
   uint32_t span_tokens = 128;    // usual length of a span

@@ -20,7 +20,7 @@ struct SharedModel::Answer {
 SharedModel::SharedModel(LanguageModel* model, SharedModelOptions options)
     : model_(model),
       options_(std::move(options)),
-      turns_max_(std::clamp(options_.turns_max, 1u, model->texts_max())),
+      turns_max_(std::clamp(options_.turns_max, 1u, model->sequences_max())),
       texts_(turns_max_) {}
 
 SharedModel::~SharedModel() { LH_CHECK(turns_ == 0); }
@@ -75,18 +75,18 @@ void SharedModel::Await(std::unique_lock<std::mutex>& lock, Answer* answer) {
 }
 
 LanguageModel& SharedModel::Own() {
-  model_->UseText(running_ == nullptr ? 0 : running_->next.text);
+  model_->UseSequence(running_ == nullptr ? 0 : running_->next.text);
   return *model_;
 }
 
-void SharedModel::UseText(uint32_t text) { LH_CHECK(text == 0); }
+void SharedModel::UseSequence(uint32_t text) { LH_CHECK(text == 0); }
 
 Status SharedModel::RunPass(std::span<Answer* const> given) {
   // Nothing may leave by an exception: the others would wait for ever.
   try {
     if (given.size() == 1) {
       Answer& one = *given.front();
-      model_->UseText(one.next.text);
+      model_->UseSequence(one.next.text);
       LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.next.position,
                                          one.next.attention, true));
       one.logits.assign(model_->logits().begin(), model_->logits().end());

@@ -28,7 +28,7 @@
 namespace longhold {
 
 struct SharedModelOptions {
-  uint32_t turns_max = 8;  // answers at a time; at most the model's texts_max
+  uint32_t turns_max = 8;  // answers at a time; at most the model's sequences_max
   // whether one more may begin beside those there are; called on any thread. Empty: always.
   std::function<bool()> room;
 };
@@ -78,14 +78,14 @@ class SharedModel final : public LanguageModel {
   Status ForwardEach(std::span<const NextToken> texts) override {
     return model_->ForwardEach(texts);
   }
-  uint32_t texts_max() const override { return model_->texts_max(); }
+  uint32_t sequences_max() const override { return model_->sequences_max(); }
   uint32_t batch_tokens() const override { return model_->batch_tokens(); }
   std::span<const float> logits() const override { return logits_; }
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
   uint32_t scored_tokens_max() const override { return model_->scored_tokens_max(); }
   uint32_t branches_max() const override { return model_->branches_max(); }
-  void UseText(uint32_t text) override;
+  void UseSequence(uint32_t text) override;
   void NativeForget(uint32_t begin, uint32_t end) override { Own().NativeForget(begin, end); }
   Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override {
     return Own().NativeShift(begin, end, delta);

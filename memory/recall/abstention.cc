@@ -46,43 +46,43 @@ std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words,
   return asked;
 }
 
-std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked,
-                                    std::span<const LexicalWord> span_words,
-                                    std::span<const float> look_logs, uint32_t look_begin,
-                                    std::span<const RelatedWord> related) {
+std::vector<WordMatch> MatchWords(std::span<const AskedWord> asked,
+                                  std::span<const LexicalWord> span_words,
+                                  std::span<const float> token_gains, uint32_t scored_begin,
+                                  std::span<const ExpansionWord> related) {
   std::set<uint32_t> stems;
   for (const LexicalWord& word : span_words) stems.insert(word.Stem());
-  std::vector<WordBeside> beside;
+  std::vector<WordMatch> beside;
   for (const AskedWord& word : asked) {
-    WordBeside b{.found = stems.count(word.stem) > 0};
-    for (const RelatedWord& r : related) {
+    WordMatch b{.found = stems.count(word.stem) > 0};
+    for (const ExpansionWord& r : related) {
       if (r.of == word.stem && stems.count(r.stem) > 0) b.related = std::max(b.related, r.weight);
     }
     uint32_t judged = 0;
-    for (uint32_t t = std::max(word.begin, look_begin);
-         t < word.end && t - look_begin < look_logs.size(); ++t) {
-      b.look += look_logs[t - look_begin];
+    for (uint32_t t = std::max(word.begin, scored_begin);
+         t < word.end && t - scored_begin < token_gains.size(); ++t) {
+      b.gain += token_gains[t - scored_begin];
       ++judged;
     }
-    if (judged > 0) b.look /= judged;
+    if (judged > 0) b.gain /= judged;
     beside.push_back(b);
   }
   return beside;
 }
 
-double Support(std::span<const AskedWord> asked, std::span<const WordBeside> beside) {
+double Support(std::span<const AskedWord> asked, std::span<const WordMatch> beside) {
   LH_CHECK(asked.size() == beside.size());
   double all = 0, look = 0;
   for (size_t i = 0; i < asked.size(); ++i) {
     if (asked[i].function_word) continue;
     all += asked[i].weight;
-    look += asked[i].weight * beside[i].look;
+    look += asked[i].weight * beside[i].gain;
   }
   if (all <= 0) return std::numeric_limits<double>::infinity();
   return std::max(0.0, look / all) * (kOtherWords + FoundShare(asked, beside)) / (kOtherWords + 1);
 }
 
-double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> beside) {
+double FoundShare(std::span<const AskedWord> asked, std::span<const WordMatch> beside) {
   LH_CHECK(asked.size() == beside.size());
   double all = 0, found = 0;
   for (size_t i = 0; i < asked.size(); ++i) {
@@ -94,14 +94,14 @@ double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> 
 }
 
 double FoundShareTogether(std::span<const AskedWord> asked,
-                          std::span<const std::vector<WordBeside>> spans) {
-  std::vector<WordBeside> together(asked.size());
+                          std::span<const std::vector<WordMatch>> spans) {
+  std::vector<WordMatch> together(asked.size());
   double share = 0, first = 0;
   for (uint32_t needed = 0;; ++needed) {
     double most = 0;
-    std::vector<WordBeside> best;
-    for (const std::vector<WordBeside>& span : spans) {
-      std::vector<WordBeside> with = together;
+    std::vector<WordMatch> best;
+    for (const std::vector<WordMatch>& span : spans) {
+      std::vector<WordMatch> with = together;
       for (size_t w = 0; w < with.size(); ++w) with[w].found |= span[w].found;
       const double gain = FoundShare(asked, with) - share;
       if (gain <= most) continue;

@@ -38,23 +38,23 @@ std::vector<AskedWord> AskedWords(std::span<const LexicalWord> words,
                                   const std::function<std::string(TokenId)>& piece);
 
 // A question's word beside one span. Value type.
-struct WordBeside {
+struct WordMatch {
   bool found = false;  // it stands in the span, in any inflection
   // ln of how much likelier its tokens are beside the span than beside nothing, mean; 0 without a
   // second look
-  double look = 0;
+  double gain = 0;
   double related = 0;  // the largest weight of the related words that stand in the span
 
   // How much of it stands there: 0..1.
   double Found() const { return found ? 1 : related; }
 };
 
-// [asked]. `span_words` are the span's. `look_logs` is PlannedSpan::look_logs, whose first entry is
-// the question's token `look_begin`.
-std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked,
-                                    std::span<const LexicalWord> span_words,
-                                    std::span<const float> look_logs, uint32_t look_begin,
-                                    std::span<const RelatedWord> related = {});
+// [asked]. `span_words` are the span's. `token_gains` is PlannedSpan::token_gains, whose first
+// entry is the question's token `scored_begin`.
+std::vector<WordMatch> MatchWords(std::span<const AskedWord> asked,
+                                  std::span<const LexicalWord> span_words,
+                                  std::span<const float> token_gains, uint32_t scored_begin,
+                                  std::span<const ExpansionWord> related = {});
 
 // How much a span speaks for the question being answered there: over the words that are no function
 // words, weighed by how rare they are,
@@ -64,12 +64,12 @@ std::vector<WordBeside> WordsBeside(std::span<const AskedWord> asked,
 // look speak for a span that says it all in other words; related words count as other words, since
 // something related to a question stands in every book (decisions/0018). Nats per token, 0 or more;
 // infinity where there is no word to go by.
-double Support(std::span<const AskedWord> asked, std::span<const WordBeside> beside);
+double Support(std::span<const AskedWord> asked, std::span<const WordMatch> beside);
 
 // The same without a look: the share of the question that stands in the span, 0..1, its words
 // weighed by how rare they are in the memory and function words left out. A word that stands
 // nowhere in the memory weighs most. 1 where there is no word to go by.
-double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> beside);
+double FoundShare(std::span<const AskedWord> asked, std::span<const WordMatch> beside);
 
 // A question that names several things is supported by no single span. Takes the spans' words
 // together, the span with most of the question first, then always the one that adds most, as long
@@ -78,7 +78,7 @@ double FoundShare(std::span<const AskedWord> asked, std::span<const WordBeside> 
 // (docs/decisions/0006). 0 where fewer are needed.
 //   spans: [spans][asked]
 double FoundShareTogether(std::span<const AskedWord> asked,
-                          std::span<const std::vector<WordBeside>> spans);
+                          std::span<const std::vector<WordMatch>> spans);
 
 // A span that adds this share of what the best one explains of a question is needed beside it.
 inline constexpr double kNeededGain = 0.2;

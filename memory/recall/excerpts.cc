@@ -41,8 +41,8 @@ double Weight(std::span<const AskedWord> asked, const SpanSentence& sentence) {
 
 // Whether `sentence` is built like `other` and is about something else: what it shares with the
 // question the other has too, and more. Among lines of one form no word stands there by chance.
-bool IsLookalike(std::span<const AskedWord> asked, const SpanSentence& sentence,
-                 const SpanSentence& other) {
+bool IsDistractor(std::span<const AskedWord> asked, const SpanSentence& sentence,
+                  const SpanSentence& other) {
   if (sentence.form.size() < kFormWordsMin || other.form.size() < kFormWordsMin) return false;
   size_t common = 0;
   for (const uint32_t word : sentence.form)
@@ -102,7 +102,7 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked,
          ++j) {
       if (weight[j] < kShareMin * heaviest || spans[sentences[j].span].score < kExcerptScoreMin)
         continue;
-      is_part[i] = IsLookalike(asked, sentences[i], sentences[j]) ||
+      is_part[i] = IsDistractor(asked, sentences[i], sentences[j]) ||
                    (sentences[j].span != sentences[i].span &&
                     Lacks(asked, sentences[i], sentences[j], true) > kLacksMin * heaviest);
     }
@@ -164,9 +164,9 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked,
   return out;
 }
 
-std::vector<SpanSentence> Lookalikes(std::span<const AskedWord> asked,
-                                     std::span<const SpanSentence> sentences,
-                                     std::span<const SpanSentence> chosen) {
+std::vector<SpanSentence> Distractors(std::span<const AskedWord> asked,
+                                      std::span<const SpanSentence> sentences,
+                                      std::span<const SpanSentence> chosen) {
   const auto is_chosen = [&](const SpanSentence& s) {
     return std::any_of(chosen.begin(), chosen.end(), [&](const SpanSentence& c) {
       return c.span == s.span && c.tokens == s.tokens;
@@ -175,8 +175,9 @@ std::vector<SpanSentence> Lookalikes(std::span<const AskedWord> asked,
   std::vector<SpanSentence> out;
   for (const SpanSentence& s : sentences) {
     if (is_chosen(s)) continue;
-    const bool alike = std::any_of(chosen.begin(), chosen.end(),
-                                   [&](const SpanSentence& c) { return IsLookalike(asked, s, c); });
+    const bool alike = std::any_of(chosen.begin(), chosen.end(), [&](const SpanSentence& c) {
+      return IsDistractor(asked, s, c);
+    });
     if (alike) out.push_back(s);
   }
   return out;

@@ -49,7 +49,7 @@ inline constexpr double kExcerptScoreMin = 0.2;
 // tokens and a line break for each. A sentence's weight is that of the question's words in it that
 // its span is about, and its share that of the heaviest sentence's. Beside a sentence with a share
 // of 0.75 another span's with fewer of the question's words, and no other ones, is left out: it is
-// about something else of the same kind (docs/decisions/0013). So is any lookalike of such a
+// about something else of the same kind (docs/decisions/0013). So is any distractor of such a
 // sentence (below), also of the same span.
 //
 // 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of
@@ -70,8 +70,8 @@ std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked,
 // Sentences that are built like a chosen one and are about something else: 0.6 of their words stand
 // in it, and they have fewer of the question's words and no other ones. A model that sees them
 // beside it takes the answer from them (docs/decisions/0014).
-std::vector<SpanSentence> Lookalikes(std::span<const AskedWord> asked,
-                                     std::span<const SpanSentence> sentences,
-                                     std::span<const SpanSentence> chosen);
+std::vector<SpanSentence> Distractors(std::span<const AskedWord> asked,
+                                      std::span<const SpanSentence> sentences,
+                                      std::span<const SpanSentence> chosen);
 
 }  // namespace longhold

@@ -26,7 +26,7 @@ constexpr double kParentScoreMin = 0.5;
 constexpr double kJudgedScore = 0.5;
 // It must be about the word, more than any span of the plan: nats a token. (Any mention of a word
 // makes it somewhat likelier.)
-constexpr double kJudgedLookMin = 1;
+constexpr double kJudgedGainMin = 1;
 constexpr double kParentShareMin = 0.6;
 constexpr size_t kSourcesMax = 4;  // of one hop
 // of one sentence: the longest that are read have some 60 words, most of them common
@@ -109,16 +109,16 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
   return keys;
 }
 
-FollowUp::FollowUp(Memory& memory, const RecallProfile& profile,
+MultiHop::MultiHop(Memory& memory, const RecallProfile& profile,
                    const LexicalVocabulary& vocabulary, std::function<std::string(TokenId)> piece,
                    std::span<const TokenId> question, std::span<const AskedWord> asked,
-                   uint32_t look_begin, const std::vector<bool>& aside)
+                   uint32_t scored_begin, const std::vector<bool>& aside)
     : memory_(memory),
       profile_(profile),
       vocabulary_(vocabulary),
       piece_(std::move(piece)),
       asked_words_(asked),
-      look_begin_(look_begin) {
+      scored_begin_(scored_begin) {
   asked_keys_ = KeysOf(vocabulary_, piece_, question);
   std::erase_if(asked_keys_, [&](const std::vector<LexicalWord>& key) {
     return std::any_of(key.begin(), key.end(), [&](const LexicalWord& word) {
@@ -128,18 +128,18 @@ FollowUp::FollowUp(Memory& memory, const RecallProfile& profile,
   for (const LexicalWord& word : vocabulary_.Words(question)) asked_.insert(word.Stem());
 }
 
-uint32_t FollowUp::KeyBlocksMax() const {
+uint32_t MultiHop::KeyBlocksMax() const {
   return static_cast<uint32_t>(std::clamp<uint64_t>(memory_.lexical().block_count() / kKeyBlocksOne,
                                                     kKeyBlocksAlways, kKeyBlocksMax));
 }
 
-bool FollowUp::IsNew(const std::vector<LexicalWord>& key) const {
+bool MultiHop::IsNew(const std::vector<LexicalWord>& key) const {
   if (followed_.contains(StemsOf(key))) return false;
   return std::any_of(key.begin(), key.end(),
                      [&](const LexicalWord& word) { return !asked_.contains(word.Stem()); });
 }
 
-Result<double> FollowUp::AskedWeight(const PlannedSpan& span) const {
+Result<double> MultiHop::AskedWeight(const PlannedSpan& span) const {
   Result<TokenSpan> sentence = memory_.SentenceAt(span.document, span.peak, kSentenceReach);
   if (!sentence.ok() && sentence.status().code() == StatusCode::kDataLoss) return 0.0;
   if (!sentence.ok()) return sentence.status();
@@ -148,29 +148,29 @@ Result<double> FollowUp::AskedWeight(const PlannedSpan& span) const {
   if (!tokens.ok() && tokens.status().code() == StatusCode::kDataLoss) return 0.0;
   if (!tokens.ok()) return tokens.status();
   double weight = 0;
-  const std::vector<WordBeside> beside =
-      WordsBeside(asked_words_, vocabulary_.Words(*tokens), {}, 0);
+  const std::vector<WordMatch> beside = MatchWords(asked_words_, vocabulary_.Words(*tokens), {}, 0);
   for (size_t w = 0; w < beside.size(); ++w) {
     if (beside[w].found && !asked_words_[w].function_word) weight += asked_words_[w].weight;
   }
   return weight;
 }
 
-std::optional<double> FollowUp::LookAt(const std::vector<LexicalWord>& key,
+std::optional<double> MultiHop::GainOf(const std::vector<LexicalWord>& key,
                                        const PlannedSpan& span) const {
-  if (span.look_logs.empty()) return std::nullopt;
+  if (span.token_gains.empty()) return std::nullopt;
   std::optional<double> most;
-  const std::vector<WordBeside> beside = WordsBeside(asked_words_, {}, span.look_logs, look_begin_);
+  const std::vector<WordMatch> beside =
+      MatchWords(asked_words_, {}, span.token_gains, scored_begin_);
   for (const LexicalWord& word : key) {
     for (size_t w = 0; w < beside.size(); ++w) {
       if (asked_words_[w].stem == word.Stem())
-        most = std::max(most.value_or(beside[w].look), beside[w].look);
+        most = std::max(most.value_or(beside[w].gain), beside[w].gain);
     }
   }
   return most;
 }
 
-Result<FollowUp::Lookup> FollowUp::Read(const Source& source) {
+Result<MultiHop::Lookup> MultiHop::Read(const Source& source) {
   Lookup lookup{.source = source, .keys = {}};
   const auto known = [&](const auto& read) {
     return read.first == source.document && read.second.Contains(source.at);
@@ -192,7 +192,7 @@ Result<FollowUp::Lookup> FollowUp::Read(const Source& source) {
   return lookup;
 }
 
-std::vector<FollowUp::Source> FollowUp::Leads(
+std::vector<MultiHop::Source> MultiHop::Leads(
     std::span<const Lookup> lookups, const std::function<bool(DocumentId, uint64_t)>& known) const {
   std::vector<std::vector<LexicalWord>> keys;
   for (const Lookup& lookup : lookups)
@@ -262,7 +262,7 @@ std::vector<FollowUp::Source> FollowUp::Leads(
   return leads;
 }
 
-Result<std::optional<PlannedSpan>> FollowUp::SpanFor(const Source& lead,
+Result<std::optional<PlannedSpan>> MultiHop::SpanFor(const Source& lead,
                                                      std::span<const PlannedSpan> spans) {
   const DocumentRecord& document = memory_.Get(lead.document);
   const uint64_t before = profile_.span_tokens / 4, after = profile_.span_tokens * 5 / 8;
@@ -288,7 +288,7 @@ Result<std::optional<PlannedSpan>> FollowUp::SpanFor(const Source& lead,
   return std::optional<PlannedSpan>(std::move(planned));
 }
 
-Result<bool> FollowUp::Take(const Source& lead, RecallPlan* plan) {
+Result<bool> MultiHop::Take(const Source& lead, RecallPlan* plan) {
   const auto holder =
       std::find_if(plan->spans.begin(), plan->spans.end(),
                    [&](const PlannedSpan& s) { return Holds(s, lead.document, lead.at); });
@@ -299,7 +299,7 @@ Result<bool> FollowUp::Take(const Source& lead, RecallPlan* plan) {
     holder->hops = lead.hops;
     return true;
   }
-  if (added_ == profile_.follow_spans) return false;
+  if (added_ == profile_.hop_spans) return false;
   LH_ASSIGN_OR_RETURN(std::optional<PlannedSpan> span, SpanFor(lead, plan->spans));
   if (!span.has_value()) return false;
   plan->spans.push_back(std::move(*span));
@@ -307,8 +307,8 @@ Result<bool> FollowUp::Take(const Source& lead, RecallPlan* plan) {
   return true;
 }
 
-Result<bool> FollowUp::Extend(RecallPlan* plan, std::span<const PlannedSpan> judged) {
-  if (profile_.follow_hops == 0 || plan->spans.empty()) return false;
+Result<bool> MultiHop::Extend(RecallPlan* plan, std::span<const PlannedSpan> judged) {
+  if (profile_.hops_max == 0 || plan->spans.empty()) return false;
   bool changed = false;
   std::vector<Source> sources;
   // The question's keys that no span of the plan holds.
@@ -330,12 +330,12 @@ Result<bool> FollowUp::Extend(RecallPlan* plan, std::span<const PlannedSpan> jud
     if (places[k].places.empty() || in_spans(parents, places[k])) continue;
     // By how much a judged span that holds the key makes it likelier than the plan's spans do.
     std::optional<double> known, here;
-    for (const PlannedSpan& span : parents) known = std::max(known, LookAt(asked_keys_[k], span));
+    for (const PlannedSpan& span : parents) known = std::max(known, GainOf(asked_keys_[k], span));
     for (const PlannedSpan& span : judged) {
       if (in_spans(std::span(&span, 1), places[k]))
-        here = std::max(here, LookAt(asked_keys_[k], span));
+        here = std::max(here, GainOf(asked_keys_[k], span));
     }
-    if (here.has_value() && *here < std::max(0.0, known.value_or(0)) + kJudgedLookMin) continue;
+    if (here.has_value() && *here < std::max(0.0, known.value_or(0)) + kJudgedGainMin) continue;
     own.push_back({.source = {.score = in_spans(judged, places[k]) ? kJudgedScore : 1},
                    .keys = {asked_keys_[k]}});
   }
@@ -359,7 +359,7 @@ Result<bool> FollowUp::Extend(RecallPlan* plan, std::span<const PlannedSpan> jud
     sources.push_back({.document = span.document, .at = span.peak, .score = span.score});
   }
 
-  for (uint32_t hop = 1; hop <= profile_.follow_hops && !sources.empty(); ++hop) {
+  for (uint32_t hop = 1; hop <= profile_.hops_max && !sources.empty(); ++hop) {
     std::stable_sort(sources.begin(), sources.end(),
                      [](const Source& a, const Source& b) { return a.score > b.score; });
     if (sources.size() > kSourcesMax) sources.resize(kSourcesMax);
@@ -383,7 +383,7 @@ Result<bool> FollowUp::Extend(RecallPlan* plan, std::span<const PlannedSpan> jud
   return changed;
 }
 
-Status FollowUp::View(std::span<const PlannedSpan> spans) {
+Status MultiHop::View(std::span<const PlannedSpan> spans) {
   for (const PlannedSpan& span : spans) {
     const Result<std::vector<TokenId>> tokens = memory_.Tokens(span.document, span.tokens);
     if (!tokens.ok() && tokens.status().code() == StatusCode::kDataLoss) continue;
@@ -393,9 +393,9 @@ Status FollowUp::View(std::span<const PlannedSpan> spans) {
   return OkStatus();
 }
 
-Result<std::optional<PlannedSpan>> FollowUp::After(std::span<const TokenId> generated,
+Result<std::optional<PlannedSpan>> MultiHop::After(std::span<const TokenId> generated,
                                                    const RecallPlan& plan) {
-  if (refreshes_ >= profile_.follow_refreshes || generated.size() < heard_ + kListenTokens)
+  if (generation_spans_ >= profile_.generation_spans || generated.size() < heard_ + kListenTokens)
     return std::optional<PlannedSpan>();
   heard_ = generated.size();
   LH_RETURN_IF_ERROR(View(std::span(plan.spans).subspan(viewed_)));
@@ -426,7 +426,7 @@ Result<std::optional<PlannedSpan>> FollowUp::After(std::span<const TokenId> gene
   for (const Source& lead : leads) {
     LH_ASSIGN_OR_RETURN(std::optional<PlannedSpan> span, SpanFor(lead, plan.spans));
     if (!span.has_value()) continue;
-    ++refreshes_;
+    ++generation_spans_;
     return span;
   }
   return std::optional<PlannedSpan>();

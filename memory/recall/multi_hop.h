@@ -54,21 +54,21 @@ std::vector<std::vector<LexicalWord>> KeysOf(const LexicalVocabulary& vocabulary
 // A span of the plan is followed when the sentence at its peak holds at least 0.6 of the question's
 // weight that the best of them holds: the introduction to a text is about all of its questions, and
 // leads anywhere.
-class FollowUp {
+class MultiHop {
  public:
   // `question` are the tokens of the user's words, `asked` these words as far as their weights and
-  // looks are known, and the first entry of PlannedSpan::look_logs belongs to the token
-  // `look_begin`. Words whose tokens are `aside` (Prompt::aside) are not followed.
-  FollowUp(Memory& memory, const RecallProfile& profile, const LexicalVocabulary& vocabulary,
+  // looks are known, and the first entry of PlannedSpan::token_gains belongs to the token
+  // `scored_begin`. Words whose tokens are `aside` (Prompt::aside) are not followed.
+  MultiHop(Memory& memory, const RecallProfile& profile, const LexicalVocabulary& vocabulary,
            std::function<std::string(TokenId)> piece, std::span<const TokenId> question,
-           std::span<const AskedWord> asked = {}, uint32_t look_begin = 0,
+           std::span<const AskedWord> asked = {}, uint32_t scored_begin = 0,
            const std::vector<bool>& aside = {});
 
   // Before the answer: follows the question's keys that no span of the plan holds (`judged` are all
   // that competed), reads the sentences at the peaks of the best spans (at most four, of half the
   // best one's score), follows their keys, reads the sentences found and so on, for up to
-  // profile.follow_hops hops. A lead that stands in a span of the plan gives it its score and peak
-  // where its own score is lower; others become spans, at most profile.follow_spans, that overlap
+  // profile.hops_max hops. A lead that stands in a span of the plan gives it its score and peak
+  // where its own score is lower; others become spans, at most profile.hop_spans, that overlap
   // no other. The plan is left in the order of scores; a lead's is below that of the span that led
   // to it. PlannedSpan::hops tells how each was found: 0 by a word of the question. Returns whether
   // anything changed. Cost: one LexicalIndex::Places a hop, and one for the question. Damaged text
@@ -81,7 +81,7 @@ class FollowUp {
   // written without a space, or with a digit, or with a capital inside of a sentence. (The model's
   // own "reason" and "according" are rare in many a book, and lead nowhere that matters.) The best
   // lead outside of the plan's spans is returned, as a span that overlaps none of them: the caller
-  // adds it to the plan. At most profile.follow_refreshes times in all. Errors: as Extend's.
+  // adds it to the plan. At most profile.generation_spans times in all. Errors: as Extend's.
   Result<std::optional<PlannedSpan>> After(std::span<const TokenId> generated,
                                            const RecallPlan& plan);
 
@@ -109,7 +109,7 @@ class FollowUp {
   Result<double> AskedWeight(const PlannedSpan& span) const;
   // How much likelier a span makes the question's words of `key`, nats a token; nothing where it
   // was not looked at.
-  std::optional<double> LookAt(const std::vector<LexicalWord>& key, const PlannedSpan& span) const;
+  std::optional<double> GainOf(const std::vector<LexicalWord>& key, const PlannedSpan& span) const;
   // The keys of the sentence around the source that are to be looked up; the sentence counts as
   // read. Nothing where it was read.
   Result<Lookup> Read(const Source& source);
@@ -129,7 +129,7 @@ class FollowUp {
   std::vector<std::vector<LexicalWord>> asked_keys_;  // of the question
   std::set<uint32_t> asked_;                          // stems of the question
   std::span<const AskedWord> asked_words_;
-  uint32_t look_begin_;
+  uint32_t scored_begin_;
   // keys that were looked up, or read and not worth it
   std::set<Key> followed_;
   std::vector<std::pair<DocumentId, TokenSpan>> read_;  // sentences
@@ -138,7 +138,7 @@ class FollowUp {
   size_t viewed_ = 0;
   size_t heard_ = 0;    // generated tokens that After looked at
   uint32_t added_ = 0;  // spans that are the plan's by Extend
-  uint32_t refreshes_ = 0;
+  uint32_t generation_spans_ = 0;
 };
 
 }  // namespace longhold

@@ -124,7 +124,7 @@ Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& se
   model.NativeForget(head_tokens, UINT32_MAX);
 
   const uint32_t group = g.group(), d = g.head_dim, width = g.q_heads * d;
-  const auto own_words = [&](size_t t) {
+  const auto assistant_begin = [&](size_t t) {
     return (t >= prompt.words_begin && t < prompt.words_end && !prompt.Aside(t)) ||
            t >= prompt.prefix_begin;
   };
@@ -135,7 +135,7 @@ Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& se
     scan.head_dim = d;
     scan.scale = g.scale;
     for (size_t t = 0; t < prompt.tail.size(); ++t) {
-      if (!own_words(t)) continue;
+      if (!assistant_begin(t)) continue;
       const float* row =
           capture.queries[captured[h]].data() + t * width + size_t{heads[h].kv_head} * group * d;
       scan.q.insert(scan.q.end(), row, row + size_t{group} * d);

@@ -72,7 +72,8 @@ std::vector<float> Product(const std::vector<float>& a, const std::vector<float>
 
 }  // namespace
 
-RelatedWords::RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed)
+QueryExpansion::QueryExpansion(const LexicalVocabulary& vocabulary, uint32_t width,
+                               EmbedTokens embed)
     : width_(width),
       embed_(std::move(embed)),
       mean_(width),
@@ -124,7 +125,7 @@ RelatedWords::RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, 
   common_ = std::move(directions);
 }
 
-bool RelatedWords::Direction(std::span<const TokenId> tokens, float* out) const {
+bool QueryExpansion::Direction(std::span<const TokenId> tokens, float* out) const {
   std::vector<float> rows(tokens.size() * width_);
   embed_(tokens, rows.data());
   std::fill_n(out, width_, 0.0f);
@@ -138,10 +139,10 @@ bool RelatedWords::Direction(std::span<const TokenId> tokens, float* out) const 
   return true;
 }
 
-std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words,
-                                            std::span<const TokenId> tokens,
-                                            const LexicalIndex& index,
-                                            const ParallelFor& parallel) const {
+std::vector<ExpansionWord> QueryExpansion::Find(std::span<const LexicalWord> words,
+                                                std::span<const TokenId> tokens,
+                                                const LexicalIndex& index,
+                                                const ParallelFor& parallel) const {
   // The known words whose id begins with `value`: an id itself without `shift`, a stem with 6.
   const auto tokens_of = [&](uint32_t value, uint32_t shift) {
     std::vector<TokenId> out;
@@ -222,16 +223,16 @@ std::vector<RelatedWord> RelatedWords::Find(std::span<const LexicalWord> words,
         if (s > best.similarity) best = {s, c, r};
       }
     }
-    if (best.similarity >= kRelatedSimilarityMin) near[best.column].push_back(best);
+    if (best.similarity >= kExpansionSimilarityMin) near[best.column].push_back(best);
   }
-  std::vector<RelatedWord> found;
+  std::vector<ExpansionWord> found;
   for (size_t c = 0; c < asked.size(); ++c) {
     std::stable_sort(near[c].begin(), near[c].end(),
                      [](const Near& a, const Near& b) { return a.similarity > b.similarity; });
-    if (near[c].size() > kRelatedWordsMax) near[c].resize(kRelatedWordsMax);
+    if (near[c].size() > kExpansionWordsMax) near[c].resize(kExpansionWordsMax);
     for (const Near& n : near[c]) {
       const double weight =
-          0.5 + 0.5 * (n.similarity - kRelatedSimilarityMin) / (1 - kRelatedSimilarityMin);
+          0.5 + 0.5 * (n.similarity - kExpansionSimilarityMin) / (1 - kExpansionSimilarityMin);
       found.push_back({.stem = held[n.row].id >> 6,
                        .of = asked[c],
                        .token = held[n.row].token,

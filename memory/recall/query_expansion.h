@@ -26,25 +26,26 @@ using EmbedTokens = std::function<void(std::span<const TokenId> tokens, float* o
 // Words beside one of a question that are looked for, and how near they must be: a cosine. Chosen
 // on 121 questions on the Bible and on statements in other words, with both models; the optimum is
 // flat (decisions/0018).
-inline constexpr size_t kRelatedWordsMax = 20;
-inline constexpr float kRelatedSimilarityMin = 0.22f;
+inline constexpr size_t kExpansionWordsMax = 20;
+inline constexpr float kExpansionSimilarityMin = 0.22f;
 
 // Owner: the engine, one for each model. *Immutable*.
-class RelatedWords {
+class QueryExpansion {
  public:
   // Words of one token of `vocabulary`, with the space before them, are known: 21,000 of SmolLM2's
   // vocabulary, 90,000 of Gemma's. Reads some 1,500 rows of `embed`, and takes some milliseconds;
   // keeps a few bytes a word.
-  RelatedWords(const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed);
+  QueryExpansion(const LexicalVocabulary& vocabulary, uint32_t width, EmbedTokens embed);
 
   // For each distinct word of `words`, which stand in the question's `tokens`, the nearest words
   // that `index` holds, nearest first. Function words, numbers and words of the question itself are
   // neither expanded nor found; a word that lies near several is the nearest one's. `weight` is 1/2
-  // at kRelatedSimilarityMin and 1 where nothing tells the two words apart. Cost: one row of
+  // at kExpansionSimilarityMin and 1 where nothing tells the two words apart. Cost: one row of
   // `embed` for every known word that the index holds (10,000 in the Bible: 10 to 20 ms of one
   // core).
-  std::vector<RelatedWord> Find(std::span<const LexicalWord> words, std::span<const TokenId> tokens,
-                                const LexicalIndex& index, const ParallelFor& parallel) const;
+  std::vector<ExpansionWord> Find(std::span<const LexicalWord> words,
+                                  std::span<const TokenId> tokens, const LexicalIndex& index,
+                                  const ParallelFor& parallel) const;
 
  private:
   struct Known {

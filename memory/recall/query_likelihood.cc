@@ -81,15 +81,15 @@ void SortByScore(std::vector<PlannedSpan>& spans) {
 
 }  // namespace
 
-void RankByLook(const RecallProfile& profile, std::span<const double> token_weights,
-                std::vector<PlannedSpan>* spans) {
+void RankByLikelihood(const RecallProfile& profile, std::span<const double> token_weights,
+                      std::vector<PlannedSpan>* spans) {
   if (spans->empty()) return;
   std::vector<double> weight;
   for (const PlannedSpan& s : *spans)
-    weight.push_back(profile.look_prior * std::log(s.score) + s.look);
+    weight.push_back(profile.rerank_prior * std::log(s.score) + s.question_gain);
   const double best = *std::max_element(weight.begin(), weight.end());
   for (size_t i = 0; i < weight.size(); ++i)
-    (*spans)[i].score = std::exp((weight[i] - best) / profile.look_scale);
+    (*spans)[i].score = std::exp((weight[i] - best) / profile.rerank_scale);
   SortByScore(*spans);
 
   std::vector<double> explained(token_weights.size(), 0);
@@ -101,7 +101,7 @@ void RankByLook(const RecallProfile& profile, std::span<const double> token_weig
     for (size_t i = 0; i < (n == 0 ? 1 : spans->size()); ++i) {
       double gain = 0;
       for (size_t t = 0; t < explained.size(); ++t)
-        gain += token_weights[t] * std::max(0.0, (*spans)[i].look_logs[t] - explained[t]);
+        gain += token_weights[t] * std::max(0.0, (*spans)[i].token_gains[t] - explained[t]);
       if (chosen[i] || gain <= most) continue;
       most = gain;
       next = i;
@@ -111,9 +111,9 @@ void RankByLook(const RecallProfile& profile, std::span<const double> token_weig
     PlannedSpan& span = (*spans)[next];
     chosen[next] = true;
     for (size_t t = 0; t < explained.size(); ++t)
-      explained[t] = std::max<double>(explained[t], span.look_logs[t]);
-    span.look_gain = std::min(1.0, most / first_gain);
-    span.score = std::max(span.score, span.look_gain);
+      explained[t] = std::max<double>(explained[t], span.token_gains[t]);
+    span.coverage_gain = std::min(1.0, most / first_gain);
+    span.score = std::max(span.score, span.coverage_gain);
   }
   SortByScore(*spans);
 }

@@ -58,18 +58,18 @@ Result<std::vector<std::vector<float>>> QuestionLikelihoods(
     std::span<const TokenId> question, size_t scored_begin, uint32_t position);
 
 // Scores `spans` by what the look said, and sorts them, best first. Reads score (the plan's), look
-// and look_logs.
-//   weight(s) = look_prior * ln(plan's score) + look
-//   score(s)  = exp((weight(s) - best weight) / look_scale)
+// and token_gains.
+//   weight(s) = rerank_prior * ln(plan's score) + look
+//   score(s)  = exp((weight(s) - best weight) / rerank_scale)
 // A question that names several things is explained by several spans, each by some of its words,
 // and one of them may be far behind as a whole. So spans are also chosen one after the other, the
 // best one first, then always the one that adds most:
-//   gain(s)      = sum over tokens t of token_weights(t) * max(0, look_logs(s, t) - largest
-//   look_logs(t) of those chosen before, at least 0) look_gain(s) = gain(s) / gain of the first, at
-//   most 1 score(s)     = at least look_gain(s)
+//   gain(s)      = sum over tokens t of token_weights(t) * max(0, token_gains(s, t) - largest
+//   token_gains(t) of those chosen before, at least 0) coverage_gain(s) = gain(s) / gain of the
+//   first, at most 1 score(s)     = at least coverage_gain(s)
 // `token_weights` says how rare the word of each judged token is in the memory: without it, the
 // words around four keys ("what are all the ... mentioned in the text") outweigh each of them.
-void RankByLook(const RecallProfile& profile, std::span<const double> token_weights,
-                std::vector<PlannedSpan>* spans);
+void RankByLikelihood(const RecallProfile& profile, std::span<const double> token_weights,
+                      std::vector<PlannedSpan>* spans);
 
 }  // namespace longhold

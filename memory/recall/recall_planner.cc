@@ -172,7 +172,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile,
       const bool inside = overlapping->tokens.begin <= low && high < overlapping->tokens.end;
       overlapping->head_score = std::max(overlapping->head_score, c.head);
       overlapping->lexical_score = std::max(overlapping->lexical_score, c.lexical);
-      overlapping->related_score = std::max(overlapping->related_score, c.related);
+      overlapping->expansion_score = std::max(overlapping->expansion_score, c.related);
       if (inside) continue;
       // The rest of it stands by itself, cut where the better one begins or ends.
       if (span.begin < overlapping->tokens.begin) {
@@ -194,7 +194,7 @@ Result<RecallPlan> PlanRecall(Memory& memory, const RecallProfile& profile,
         near->tokens = both;
         near->head_score = std::max(near->head_score, c.head);
         near->lexical_score = std::max(near->lexical_score, c.lexical);
-        near->related_score = std::max(near->related_score, c.related);
+        near->expansion_score = std::max(near->expansion_score, c.related);
         continue;
       }
       if (span.size() + Gap(span, near->tokens) <= SpanTokensMax(profile)) {

@@ -18,7 +18,7 @@ namespace longhold {
 struct RecallQuery {
   std::vector<LexicalWord> words;  // of the question
   std::vector<ScanQuery> heads;    // one per recall head of the memory, in the manifest's order
-  std::vector<RelatedWord>
+  std::vector<ExpansionWord>
       related;  // what may stand for the words (memory/recall/query_expansion.h)
 };
 
@@ -27,22 +27,22 @@ struct PlannedSpan {
   TokenSpan tokens;
   // what the words point at, or the heads where no word matches; inside `tokens`
   uint64_t peak = 0;
-  double score = 0;          // fused relevance, 1 is the best span's
-  double head_score = 0;     // each signal by itself: share of attention mass
-  double lexical_score = 0;  // and share of the question that is explained,
-  double related_score = 0;  // of which by words that mean nearly the same
+  double score = 0;            // fused relevance, 1 is the best span's
+  double head_score = 0;       // each signal by itself: share of attention mass
+  double lexical_score = 0;    // and share of the question that is explained,
+  double expansion_score = 0;  // of which by words that mean nearly the same
   // ln of how much likelier the question is beside the span than beside nothing; 0 without a second
   // look.
-  double look = 0;
-  // what it adds to the spans that explain more, 1 for the first (RankByLook); 0 without one
-  double look_gain = 0;
+  double question_gain = 0;
+  // what it adds to the spans that explain more, 1 for the first (RankByLikelihood); 0 without one
+  double coverage_gain = 0;
   // share of the recall heads' mass inside the span, of what is not parked at sinks
   double coverage = 0;
   uint32_t planned_rank = 0;  // 1-based, by the indexes alone
   double planned_score = 0;   // `score` before a second look
   // how many follow-ups lead to it (memory/recall/multi_hop.h); 0: the question itself found it
   uint32_t hops = 0;
-  std::vector<float> look_logs;  // `look` by token of the question; empty without one
+  std::vector<float> token_gains;  // `look` by token of the question; empty without one
 };
 
 // The best span first, then in the order in which they are to be kept: those that explain what the
@@ -53,7 +53,7 @@ struct RecallPlan {
   uint64_t candidates = 0;  // blocks that any signal put forward
   double scan_ms = 0;       // that the heads' keys took
   // of a second look: the best span's `look` per token of the question
-  double evidence = 0;
+  double token_gain = 0;
   std::vector<LexicalResult::Word> words;  // of the question: LexicalResult::words
 
   // Sum over the spans; 0 without heads.

@@ -70,7 +70,7 @@ std::string Text(const flatbuffers::String* s) { return s == nullptr ? "" : s->s
 // Copied as bytes: the verifier looks at where a vector's length lies, and its numbers may lie at
 // any address behind it.
 template <typename T>
-std::vector<T> Numbers(const flatbuffers::Vector<T>* v) {
+std::vector<T> Elements(const flatbuffers::Vector<T>* v) {
   std::vector<T> numbers(v == nullptr ? 0 : v->size());
   if (!numbers.empty()) std::memcpy(numbers.data(), v->Data(), numbers.size() * sizeof(T));
   return numbers;
@@ -95,7 +95,7 @@ const char* ManifestFault(const Manifest& m) {
       m.q_heads % m.kv_heads != 0)
     return "heads";
   if (m.head_dim == 0 || m.head_dim % 4 != 0 || m.head_dim > kMaxHeadDim) return "head size";
-  if (uint64_t{m.kv_heads} * m.head_dim * m.layers.size() * 2 * kBlockTokens > kBlockNumbersMax)
+  if (uint64_t{m.kv_heads} * m.head_dim * m.layers.size() * 2 * kBlockTokens > kBlockElementsMax)
     return "size of a block";
   if (m.sink_tokens % kBlockTokens != 0 || m.sink_tokens > kSinkTokensMax) return "sinks";
   if (m.window_tokens % kBlockTokens != 0 || m.window_tokens == 0 ||
@@ -129,7 +129,7 @@ const char* DocumentFault(const DocumentRecord& d) {
   if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens ||
       (d.pass_tokens & (d.pass_tokens - 1)) != 0)
     return "pass length";
-  if (d.own_words > d.tokens) return "own words";
+  if (d.assistant_begin > d.tokens) return "own words";
   return nullptr;
 }
 
@@ -158,7 +158,7 @@ std::string Encode(const DocumentRecord& r) {
   const auto aliases = b.CreateVectorOfStrings(r.aliases);
   const auto record = proto::CreateDocument(b, static_cast<uint32_t>(r.id), name, sha256, r.version,
                                             r.bytes, r.tokens, r.committed_tokens, chunk_tokens,
-                                            r.pass_tokens, aliases, r.own_words);
+                                            r.pass_tokens, aliases, r.assistant_begin);
   return Finish(b, proto::Record::Document, record, false);
 }
 
@@ -188,14 +188,14 @@ Result<Manifest> DecodeManifest(std::string_view bytes) {
     r.model_name = Text(p.model_name());
     r.model_architecture = Text(p.model_architecture());
     r.model_fingerprint = Text(p.model_fingerprint());
-    r.layers = Numbers(p.layers());
+    r.layers = Elements(p.layers());
     r.q_heads = p.q_heads();
     r.kv_heads = p.kv_heads();
     r.head_dim = p.head_dim();
     r.codec = Text(p.codec());
     r.profile = Text(p.profile());
-    r.scan_layers = Numbers(p.scan_layers());
-    r.scan_kv_heads = Numbers(p.scan_kv_heads());
+    r.scan_layers = Elements(p.scan_layers());
+    r.scan_kv_heads = Elements(p.scan_kv_heads());
     r.sink_tokens = p.sink_tokens();
     r.window_tokens = p.window_tokens();
     r.next_document = p.next_document();
@@ -222,9 +222,9 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
     r.bytes = p.bytes();
     r.tokens = p.tokens();
     r.committed_tokens = p.committed_tokens();
-    r.chunk_tokens = Numbers(p.chunk_tokens());
+    r.chunk_tokens = Elements(p.chunk_tokens());
     r.pass_tokens = p.pass_tokens() == 0 ? kPassTokensBefore : p.pass_tokens();
-    r.own_words = p.own_words();
+    r.assistant_begin = p.assistant_begin();
     if (p.aliases() != nullptr) {
       for (const flatbuffers::String* alias : *p.aliases()) r.aliases.push_back(Text(alias));
     }
@@ -243,8 +243,8 @@ Result<TextChunk> DecodeTextChunk(std::string_view bytes) {
     r.line_begin = p.line_begin();
     r.token_begin = p.token_begin();
     r.text = Bytes(p.text());
-    r.tokens = Numbers(p.tokens());
-    r.token_bytes = Numbers(p.token_bytes());
+    r.tokens = Elements(p.tokens());
+    r.token_bytes = Elements(p.token_bytes());
     return r;
   });
   if (!result.ok()) return result;

@@ -21,7 +21,7 @@ inline constexpr uint32_t kCommitTokens = 4096;
 inline constexpr uint32_t kTappedLayersMax = 1024;
 inline constexpr uint32_t kKvHeadsMax = 1024;
 // keys and values of 64 tokens: 128 MiB as halves
-inline constexpr uint64_t kBlockNumbersMax = 1u << 26;
+inline constexpr uint64_t kBlockElementsMax = 1u << 26;
 inline constexpr uint32_t kDocumentIdsMax = 1u << 31;
 // text bytes of one chunk; chunks end at a line's end where there is one
 inline constexpr size_t kChunkBytesMax = 32u << 10;
@@ -61,7 +61,7 @@ struct DocumentRecord {
   // values depend on it a little.
   uint32_t pass_tokens = 512;
   // the first token of the model's own words, which end the text; 0: there are none
-  uint64_t own_words = 0;
+  uint64_t assistant_begin = 0;
 
   bool complete() const { return committed_tokens == tokens; }
   bool HasName(std::string_view wanted) const {

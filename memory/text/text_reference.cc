@@ -31,14 +31,14 @@ constexpr std::array kThings = {
 struct Word {
   size_t begin = 0, end = 0;  // bytes
   std::string lower;
-  bool mark_after = false;  // no other word follows at once
+  bool cite_after = false;  // no other word follows at once
 };
 
 std::vector<Word> WordsOf(std::string_view text) {
   std::vector<Word> words;
   for (size_t i = 0; i < text.size();) {
     if (!IsWordByte(text[i])) {
-      if (!words.empty() && !IsSpace(text[i])) words.back().mark_after = true;
+      if (!words.empty() && !IsSpace(text[i])) words.back().cite_after = true;
       ++i;
       continue;
     }
@@ -50,7 +50,7 @@ std::vector<Word> WordsOf(std::string_view text) {
     word.end = i;
     words.push_back(std::move(word));
   }
-  if (!words.empty()) words.back().mark_after = true;
+  if (!words.empty()) words.back().cite_after = true;
   return words;
 }
 
@@ -61,7 +61,7 @@ bool IsOne(const std::array<const char*, n>& list, const Word& word) {
 
 // The words of the phrase whose preposition is words[at]: its end; `at` when it is none.
 size_t PhraseEnd(const std::vector<Word>& words, size_t at) {
-  const auto more = [&](size_t i) { return i < words.size() && !words[i - 1].mark_after; };
+  const auto more = [&](size_t i) { return i < words.size() && !words[i - 1].cite_after; };
   size_t i = at + 1;
   bool pointing = false, article = false;
   if (more(i) && IsOne(kArticles, words[i])) {
@@ -79,7 +79,7 @@ size_t PhraseEnd(const std::vector<Word>& words, size_t at) {
     pointing = true;
     ++i;
   }
-  return words[i - 1].mark_after && (pointing || !thing) ? i : at;
+  return words[i - 1].cite_after && (pointing || !thing) ? i : at;
 }
 
 }  // namespace
@@ -93,7 +93,7 @@ std::vector<ByteSpan> TextReferences(std::string_view question) {
       ++i;
       continue;
     }
-    const bool verb = i > 0 && !words[i - 1].mark_after && IsOne(kVerbs, words[i - 1]);
+    const bool verb = i > 0 && !words[i - 1].cite_after && IsOne(kVerbs, words[i - 1]);
     spans.push_back({words[verb ? i - 1 : i].begin, words[end - 1].end});
     i = end;
   }

@@ -81,7 +81,7 @@ std::string Text(const CalibrationReport& report) {
   for (size_t i = 0; i < report.gates.size(); i += budgets.size()) {
     const GateScore& g = report.gates[i];
     std::snprintf(line, sizeof line, "  %c %4.1f %4u  ",
-                  g.gate == p.gate && g.reread == p.reread_tokens ? '>' : ' ', g.gate, g.reread);
+                  g.gate == p.gate && g.reread == p.reencode_tokens ? '>' : ' ', g.gate, g.reread);
     out += line;
     for (size_t b = 0; b < budgets.size(); ++b) {
       std::snprintf(line, sizeof line, "%s%3.0f", b > 0 ? " / " : "",

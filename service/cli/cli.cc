@@ -260,7 +260,7 @@ class Parser {
     sub->add_option("--system", ask_.system, "instruction before the question")->type_name("TEXT");
     sub->add_flag("!--no-abstain", ask_.abstain,
                   "answer also where the memory seems to hold nothing on it");
-    sub->add_flag("--marks", ask_.marks,
+    sub->add_flag("--inline-citations", ask_.inline_citations,
                   "write [1] behind each sentence: the citation that it rests on most");
     sub->add_option("--attend", ask_.attend,
                     "focused: to what was recalled; faithful: to what heads pick (focused)")

@@ -37,7 +37,7 @@ struct AskCommand {
   uint32_t spans = 0;                        // 0: the profile's
   std::optional<uint32_t> rerank, reencode;  // none: the profile's
   bool abstain = true;
-  bool marks = false;
+  bool inline_citations = false;
   std::string attend;  // AttendName
   double attend_share = 0.1;
 };

@@ -204,7 +204,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.reencode_tokens = command.reencode;
   options.attend = FindAttend(command.attend).value_or(Attend::kFocused);
   options.attend_share = command.attend_share;
-  options.marks = command.marks;
+  options.inline_citations = command.inline_citations;
   options.stop = stop;
   const Result<AskReply> asked = AskShown(c, command.memory, question, options);
   if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled))
@@ -215,7 +215,8 @@ Status Run(const AskCommand& command, const CommandContext& c) {
     PrintJson(c, AskJson(reply));
   } else {
     if (!StreamsAnswers(c))
-      c.terminal.Out(MakePrintable(reply.marked.empty() ? reply.answer : reply.marked) + "\n");
+      c.terminal.Out(MakePrintable(reply.cited_answer.empty() ? reply.answer : reply.cited_answer) +
+                     "\n");
     const std::string citations =
         CitationsText(reply, question + " " + reply.answer, command.memory);
     if (!citations.empty()) c.terminal.Out("\n" + citations);

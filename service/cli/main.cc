@@ -92,7 +92,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   const auto load_model = [&]() -> Result<SharedModel*> {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
     shared.emplace(loaded,
-                   SharedModelOptions{.room = [&engine] { return engine.HasRoomBeside(); }});
+                   SharedModelOptions{.room = [&engine] { return engine.HasRoomForAnother(); }});
     LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, &engine));
     if (engine.profile().name == kGenericProfile) {
       terminal.Note(loaded->info().name +

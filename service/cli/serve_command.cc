@@ -136,12 +136,12 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   waits.on_read = [&](const IngestReport& report) { metrics.Ingested(report); };
   EngineQueue queue(&c.engine, waits);
   queue.Resume(std::move(texts));
-  Errands errands;  // ends before the queue, to which it gives texts
+  JobPool jobs;  // ends before the queue, to which it gives texts
   // before both, to which it gives work
-  Errands readers(
+  JobPool readers(
       {.threads = 1, .tenant_threads = 1, .operator_threads = 1, .own_max = 64, .all_max = 1024});
   api = std::make_unique<Api>(
-      &queue, &errands, &readers, &metrics,
+      &queue, &jobs, &readers, &metrics,
       ApiOptions{.model = model,
                  .fingerprint = c.engine.model_info().fingerprint,
                  .embedder = embedder.get(),
@@ -161,7 +161,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   server->Run(stop, kDrain, [&] {
     api->Drain();
     queue.Stop();
-    errands.Stop();
+    jobs.Stop();
     readers.Stop();
   });
   audit_event("stop");

@@ -47,7 +47,7 @@ void AddExplanation(const RecallReply& reply, json::object* object) {
     json::array found, missing, look;
     for (size_t i = 0; i < c.found.size(); ++i) {
       (c.found[i] ? found : missing).emplace_back(Text(reply.words.at(i).text));
-      look.emplace_back(c.word_look[i]);
+      look.emplace_back(c.word_gains[i]);
     }
     candidates.push_back(
         json::object{{"document", Text(c.span.document)},
@@ -61,12 +61,12 @@ void AddExplanation(const RecallReply& reply, json::object* object) {
                      {"head_score", c.head_score},
                      {"lexical_score", c.lexical_score},
                      {"score_planned", c.planned_score},
-                     {"look", c.look},
+                     {"token_gain", c.token_gain},
                      {"support", c.support},
                      {"score", c.span.score},
                      {"words_found", std::move(found)},
                      {"words_missing", std::move(missing)},
-                     {"words_look", std::move(look)},
+                     {"words_token_gain", std::move(look)},
                      {"kept", c.kept},
                      {"why", Text(c.why)}});
   }
@@ -205,13 +205,13 @@ json::object AskObject(const AskReply& reply) {
   json::object object{{"answer", Text(reply.answer)},
                       {"citations", std::move(citations)},
                       {"coverage", Coverage(reply.coverage)},
-                      {"evidence", reply.evidence},
+                      {"token_gain", reply.token_gain},
                       {"abstained", reply.abstained},
                       {"plan", json::object{{"candidates", reply.candidates},
                                             {"spans", reply.spans},
                                             {"tokens_recalled", reply.tokens_recalled},
                                             {"hops", reply.hops},
-                                            {"refreshes", reply.refreshes},
+                                            {"generation_spans", reply.generation_spans},
                                             {"blocks_read", reply.blocks_read},
                                             {"bytes_read", reply.bytes_read}}},
                       {"usage", json::object{{"memory_tokens", reply.memory_tokens},
@@ -223,7 +223,7 @@ json::object AskObject(const AskReply& reply) {
                                                {"decode_ms", reply.decode_ms},
                                                {"first_token_ms", reply.first_token_ms},
                                                {"decode_tok_s", reply.decode_tok_s}}}};
-  if (!reply.marked.empty()) object["marked"] = Text(reply.marked);
+  if (!reply.cited_answer.empty()) object["cited_answer"] = Text(reply.cited_answer);
   AddLost(reply.blocks_lost, reply.spans_lost, &object);
   return object;
 }
@@ -244,10 +244,12 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"score", span.score},
                                  {"reasons", Reasons(span)}});
   }
-  json::object object{
-      {"spans", std::move(spans)},  {"coverage", Coverage(reply.coverage)},
-      {"evidence", reply.evidence}, {"abstained", reply.abstained},
-      {"hops", reply.hops},         {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
+  json::object object{{"spans", std::move(spans)},
+                      {"coverage", Coverage(reply.coverage)},
+                      {"token_gain", reply.token_gain},
+                      {"abstained", reply.abstained},
+                      {"hops", reply.hops},
+                      {"timings", json::object{{"plan_ms", reply.plan_ms}}}};
   if (!reply.words.empty() || !reply.candidates_explained.empty()) AddExplanation(reply, &object);
   AddLost(0, reply.spans_lost, &object);
   return DumpJson(object);
@@ -423,13 +425,13 @@ std::string ClosestText(const AskReply& reply) {
 }
 
 // Of the words that may stand for one of the question's, as many as a person will read.
-constexpr size_t kRelatedShown = 4;
+constexpr size_t kExpansionShown = 4;
 
 std::string ExplainText(const RecallReply& reply) {
   std::string words, related;
   for (const QuestionWord& word : reply.words) {
     if (word.function_word) continue;
-    for (size_t i = 0; i < std::min(word.related.size(), kRelatedShown); ++i) {
+    for (size_t i = 0; i < std::min(word.related.size(), kExpansionShown); ++i) {
       related += (i > 0 ? ", " : (related.empty() ? "" : "; ") + CollapseSpace(word.text) + ": ") +
                  CollapseSpace(word.related[i]);
     }
@@ -442,7 +444,7 @@ std::string ExplainText(const RecallReply& reply) {
   };
   if (!words.empty()) wrapped("words, and blocks that hold them: " + words, 0);
   if (!related.empty()) wrapped("words that may stand for them: " + related, 0);
-  wrapped("evidence " + Format("%.2f", reply.evidence) + " nats a token, " +
+  wrapped("token gain " + Format("%.2f", reply.token_gain) + " nats a token, " +
               Plural(reply.candidates, "block") + " weighed, " +
               Plural(reply.candidates_explained.size(), "span") + " compared" +
               (reply.abstained ? "; taken as nothing on this" : ""),
@@ -452,7 +454,7 @@ std::string ExplainText(const RecallReply& reply) {
     char line[96];
     std::snprintf(line, sizeof line, "%4s  %6u  %5.3f  %5.3f  %5s  %7s  %5s  ",
                   c.rank > 0 ? std::to_string(c.rank).c_str() : "-", c.planned_rank, c.head_score,
-                  c.lexical_score, c.rank > 0 ? Format("%.2f", c.look).c_str() : "-",
+                  c.lexical_score, c.rank > 0 ? Format("%.2f", c.token_gain).c_str() : "-",
                   c.rank > 0 ? Format("%.2f", c.support).c_str() : "-",
                   Format("%.2f", c.span.score).c_str());
     std::string place = Place(c.span);

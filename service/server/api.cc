@@ -134,10 +134,9 @@ bool Matches(std::string_view pattern, const std::vector<std::string>& path,
 
 }  // namespace
 
-Api::Api(EngineQueue* queue, Errands* errands, Errands* readers, Metrics* metrics,
-         ApiOptions options)
+Api::Api(EngineQueue* queue, JobPool* jobs, JobPool* readers, Metrics* metrics, ApiOptions options)
     : queue_(queue),
-      errands_(errands),
+      jobs_(jobs),
       readers_(readers),
       metrics_(metrics),
       options_(std::move(options)),
@@ -268,7 +267,7 @@ std::optional<HttpReply> Api::FindRoute(const HttpRequest& head, Call& call) con
 Question Api::Guarded(std::shared_ptr<HttpExchange> exchange, Question work) {
   return
       [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) {
-        Remainder left;
+        Continuation left;
         RunGuarded(*exchange, [&] { left = work(engine, alone); });
         TellNotes(engine);
         if (left.run) left.run = Guarded(exchange, std::move(left.run));
@@ -280,7 +279,7 @@ void Api::Queue(Call& call, Question work, bool beside, const std::string& memor
                 Deadline deadline) {
   const auto run = [deadline, exchange = call.exchange,
                     work = Guarded(call.exchange, std::move(work))](Engine& engine,
-                                                                    bool alone) -> Remainder {
+                                                                    bool alone) -> Continuation {
     if (exchange->gone()) return {};
     if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
       exchange->Respond(
@@ -297,12 +296,12 @@ void Api::Queue(Call& call, Question work, bool beside, const std::string& memor
 
 Question Api::Answering(std::shared_ptr<HttpExchange> exchange,
                         std::function<Result<HttpReply>(Engine&)> work) {
-  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine,
-                                                                        bool alone) -> Remainder {
+  return [this, exchange = std::move(exchange), work = std::move(work)](
+             Engine& engine, bool alone) -> Continuation {
     Result<HttpReply> reply = work(engine);
     if (!alone && WantsEngineAlone(reply.status()))
       return {.run = Answering(exchange, work), .alone = true};
-    exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Told(reply.status())));
+    exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Redact(reply.status())));
     return {};
   };
 }
@@ -329,7 +328,7 @@ void Api::TellKeys(const KeyChanges& changes) const {
                                               {"changed", names(changes.changed)}}));
 }
 
-Status Api::Told(const Status& status) const {
+Status Api::Redact(const Status& status) const {
   std::string message = status.message();
   for (size_t at;
        !options_.home.empty() && (at = message.find(options_.home)) != std::string::npos;) {
@@ -371,7 +370,7 @@ void Api::MeasureDisk() {
   if (UnixSeconds() < disk_measured_ + kDiskSeconds) return;
   disk_measured_ = UnixSeconds();
   // A directory with many memories takes a while to go through.
-  (void)errands_->Add(
+  (void)jobs_->Add(
       [this] {
         metrics_->DiskBytes(DirectoryBytes(options_.home + "/memories") +
                             DirectoryBytes(options_.home + "/tenants"));
@@ -450,7 +449,7 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
     LH_ASSIGN_OR_RETURN(options.recall.rerank_spans, CountField(body, "rerank", kRerankSpansMax));
     LH_ASSIGN_OR_RETURN(options.reencode_tokens, CountField(body, "reencode", kReencodeTokensMax));
-    LH_ASSIGN_OR_RETURN(options.marks, FlagField(body, "marks", false));
+    LH_ASSIGN_OR_RETURN(options.inline_citations, FlagField(body, "inline_citations", false));
     LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
     LH_ASSIGN_OR_RETURN(const double timeout_s, TimeoutField(body));
     options.deadline = DeadlineIn(timeout_s);
@@ -485,7 +484,7 @@ void Api::ListIngests(Call& call) {
   json::array all;
   for (IngestJob& job : queue_->Ingests()) {
     if (!call.client.Owns(job.memory)) continue;
-    job.status = Told(job.status);
+    job.status = Redact(job.status);
     all.push_back(IngestObject(job, call.client.Shown(job.memory)));
   }
   call.exchange->Respond(JsonReply(DumpJson(json::object{{"ingests", std::move(all)}})));
@@ -519,7 +518,7 @@ void Api::ShowIngest(Call& call) {
   if (!job.has_value() || !call.client.Owns(job->memory))
     return call.Fail(UnknownIngest(call.names[0]));
   call.access->memory = call.client.Shown(job->memory);
-  job->status = Told(job->status);
+  job->status = Redact(job->status);
   call.exchange->Respond(JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory)))));
 }
 
@@ -534,7 +533,7 @@ void Api::CancelIngest(Call& call) {
   if (!cancelled)
     return call.Fail(FailedPrecondition(
         "ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
-  job->status = Told(job->status);
+  job->status = Redact(job->status);
   call.exchange->Respond(
       JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory))), 202));
 }

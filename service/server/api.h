@@ -67,9 +67,9 @@ struct ApiRoute {
 
 class Api {
  public:
-  // Borrows `queue`, `errands` and `readers`, which must not run jobs of this Api any more when it
+  // Borrows `queue`, `jobs` and `readers`, which must not run jobs of this Api any more when it
   // goes, and `metrics`. Readers read what is too long to be read on the server's thread.
-  Api(EngineQueue* queue, Errands* errands, Errands* readers, Metrics* metrics, ApiOptions options);
+  Api(EngineQueue* queue, JobPool* jobs, JobPool* readers, Metrics* metrics, ApiOptions options);
   // Who asks, whether they may, and which route it is: all that is decided before a body is read.
   HttpAdmission Admit(const HttpRequest& head);
   // Tells the metrics and the logs of a request that the server has refused before Admit.
@@ -136,22 +136,22 @@ class Api {
   void ReadEngine(Call& call, const std::string& memory,
                   std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
-  // An errand's own engine, which has no model, and what it may take of the server's memory budget.
-  struct ErrandEngine {
+  // An job's own engine, which has no model, and what it may take of the server's memory budget.
+  struct JobEngine {
     MemoryReservation memory;
     std::unique_ptr<Engine> engine;
   };
   // With `bytes`, as its budget. Errors: resource_exhausted.
-  Result<ErrandEngine> NewErrandEngine(uint64_t bytes) const;
-  uint64_t ErrandBudget() const;  // of an import or a verify
+  Result<JobEngine> NewJobEngine(uint64_t bytes) const;
+  uint64_t JobBudget() const;  // of an import or a verify
   struct Exporting;
   // One more copy for the tenant, for as long as the result lives; null where it has as many as it
   // may.
   std::shared_ptr<void> BeginExport(const std::string& tenant);
   // Writes of the copy what its client takes, and leaves the rest for when it has taken that.
   void ExportSome(const std::shared_ptr<Exporting>& exporting);
-  // Runs `work`, which answers the call, as an errand.
-  void OnErrand(Call& call, std::function<void()> work);
+  // Runs `work`, which answers the call, as an job.
+  void OnJob(Call& call, std::function<void()> work);
   // Has the text read, and answers. `upload` is where it came from, which is not needed then; it
   // may be empty.
   void TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client,
@@ -165,13 +165,13 @@ class Api {
   void TellKeys(const KeyChanges& changes) const;
   // An error's message as a client may read it: without the path of the home, which is nobody's
   // business there.
-  Status Told(const Status& status) const;
+  Status Redact(const Status& status) const;
   // What an answer, a recall or a text cost its tenant.
   void Spend(const TenantLimits& limits, uint64_t tokens);
 
   EngineQueue* const queue_;
-  Errands* const errands_;
-  Errands* const readers_;
+  JobPool* const jobs_;
+  JobPool* const readers_;
   Metrics* const metrics_;
   const ApiOptions options_;
   const RecordSinks sinks_;

@@ -63,13 +63,13 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   }
 
   // As a Question.
-  Remainder Answer(Engine& engine, bool alone) {
+  Continuation Answer(Engine& engine, bool alone) {
     head_.created = UnixSeconds();
     Result<AskReply> reply = Ask(engine);
     if (!begun_ && !alone && WantsEngineAlone(reply.status()))
       return {.run = Step(&Completion::Answer), .alone = true};
     if (!reply.ok()) {
-      Fail(api_->Told(reply.status()));
+      Fail(api_->Redact(reply.status()));
       return {};
     }
     reply_ = std::move(*reply);
@@ -83,7 +83,7 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   }
 
  private:
-  Question Step(Remainder (Completion::*step)(Engine&, bool)) {
+  Question Step(Continuation (Completion::*step)(Engine&, bool)) {
     return [self = shared_from_this(), step](Engine& engine, bool alone) {
       return ((*self).*step)(engine, alone);
     };
@@ -101,7 +101,7 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
     options.attend_share = request_.attend_share;
     options.likeliest = request_.likeliest;
     options.characters = request_.characters;
-    options.marks = request_.marks;
+    options.inline_citations = request_.inline_citations;
     options.deadline = deadline_;
     if (request_.stream && request_.progress) {
       options.on_progress = [&](const AskProgress& progress) {
@@ -130,11 +130,11 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
     return engine.Ask(memory_, request_.question, options);
   }
 
-  Remainder Keep(Engine& engine, bool alone) {
+  Continuation Keep(Engine& engine, bool alone) {
     const std::string conversation =
         "session/" + request_.session + "/" + TimeText(head_.created) + " " + api_->instance_;
     IngestInput turn = TurnDocument(conversation, serial_, request_.question,
-                                    request_.marks ? reply_.answer : shown_.text());
+                                    request_.inline_citations ? reply_.answer : shown_.text());
     turn.disk_bytes_max = api_->DiskLimit(limits_, memory_);
     const Status kept = engine.Ingest(memory_, turn, nullptr, nullptr).status();
     engine.CloseMemory();  // other processes may write to it again

@@ -67,14 +67,14 @@ void Api::Embeddings(Call& call) {
     return call.Fail(NotFound("model '" + parsed->model + "' gives no embeddings here; '" +
                               options_.embedder_name + "' does"));
   }
-  OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits,
-                  request = std::move(*parsed)] {
+  OnJob(call, [this, exchange = call.exchange, limits = call.client.limits,
+               request = std::move(*parsed)] {
     const std::vector<std::string_view> texts(request.texts.begin(), request.texts.end());
     const std::lock_guard lock(embedder_mutex_);
     TextEmbedder& embedder = *options_.embedder;
     const uint64_t before = embedder.token_count();
     const Result<std::vector<float>> rows = embedder.EmbedAll(texts);
-    if (!rows.ok()) return exchange->Respond(ErrorReply(Told(rows.status())));
+    if (!rows.ok()) return exchange->Respond(ErrorReply(Redact(rows.status())));
     const uint64_t tokens = embedder.token_count() - before;
     json::array data;
     for (size_t i = 0; i < texts.size(); ++i) {

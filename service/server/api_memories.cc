@@ -23,9 +23,8 @@ constexpr size_t kDocumentNameMax = 1024;
 constexpr uint64_t kBytesPerToken = 4;  // of a text, before its tokens are known
 // of a text that comes from a file: it waits in RAM
 constexpr uint64_t kFileTextMax = 128ull << 20;
-// The memory budget of an errand's engine, which has no model: a share of the server's.
-constexpr uint64_t kErrandShare = 5, kErrandBudgetMin = 32ull << 20,
-                   kErrandBudgetMax = 256ull << 20;
+// The memory budget of an job's engine, which has no model: a share of the server's.
+constexpr uint64_t kJobShare = 5, kJobBudgetMin = 32ull << 20, kJobBudgetMax = 256ull << 20;
 constexpr size_t kOperatorExports = 4;    // at a time; a tenant has one
 constexpr size_t kPieceBytes = 64 << 10;  // of an export, at a time
 // tus 1.0.0, whose clients these routes serve (https://tus.io/protocols/resumable-upload).
@@ -72,14 +71,14 @@ Status Stopping() { return Unavailable("the server is stopping; ask again in a w
 
 }  // namespace
 
-uint64_t Api::ErrandBudget() const {
-  return options_.budget == nullptr ? kErrandBudgetMax
-                                    : std::clamp(options_.budget->limit_bytes() / kErrandShare,
-                                                 kErrandBudgetMin, kErrandBudgetMax);
+uint64_t Api::JobBudget() const {
+  return options_.budget == nullptr
+             ? kJobBudgetMax
+             : std::clamp(options_.budget->limit_bytes() / kJobShare, kJobBudgetMin, kJobBudgetMax);
 }
 
-Result<Api::ErrandEngine> Api::NewErrandEngine(uint64_t bytes) const {
-  ErrandEngine own;
+Result<Api::JobEngine> Api::NewJobEngine(uint64_t bytes) const {
+  JobEngine own;
   if (options_.budget != nullptr) {
     LH_ASSIGN_OR_RETURN(own.memory, options_.budget->Reserve(bytes, "a copy or a verify"));
   }
@@ -99,11 +98,11 @@ std::shared_ptr<void> Api::BeginExport(const std::string& tenant) {
           }};
 }
 
-void Api::OnErrand(Call& call, std::function<void()> work) {
-  const Status taken = errands_->Add(
+void Api::OnJob(Call& call, std::function<void()> work) {
+  const Status taken = jobs_->Add(
       [this, exchange = call.exchange, work = std::move(work)] {
         if (exchange->gone()) return;
-        if (errands_->stopping()) return exchange->Respond(ErrorReply(Stopping()));
+        if (jobs_->stopping()) return exchange->Respond(ErrorReply(Stopping()));
         RunGuarded(*exchange, work);
       },
       call.client.tenant());
@@ -146,18 +145,18 @@ void Api::ShowTiers(Call& call) {
 }
 
 void Api::VerifyMemory(Call& call) {
-  OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
-    const Result<ErrandEngine> own = NewErrandEngine(ErrandBudget());
+  OnJob(call, [this, exchange = call.exchange, client = call.client, name = call.names[0]] {
+    const Result<JobEngine> own = NewJobEngine(JobBudget());
     if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
     Engine& engine = *own->engine;
     const Status status = engine.Verify(name);
     if (status.ok() || status.code() == StatusCode::kDataLoss) metrics_->Verified(status.ok());
     if (!status.ok() && status.code() != StatusCode::kDataLoss)
-      return exchange->Respond(ErrorReply(Told(status)));
+      return exchange->Respond(ErrorReply(Redact(status)));
     Result<MemoryInfo> info = engine.Show(name);
     MemoryInfo shown = info.ok() ? std::move(*info) : MemoryInfo{};
     shown.name = client.Shown(name);
-    shown.status = status.ok() ? info.status() : Told(status);
+    shown.status = status.ok() ? info.status() : Redact(status);
     exchange->Respond(JsonReply(VerifyJson(shown)));
   });
 }
@@ -168,7 +167,7 @@ struct Api::Exporting {
   std::string memory, tenant;
   bool head_only = false;
   std::shared_ptr<void> turn;
-  ErrandEngine own;
+  JobEngine own;
   std::unique_ptr<ExportStream> stream;
   std::string bytes;   // given by the stream
   size_t written = 0;  // of them
@@ -176,17 +175,17 @@ struct Api::Exporting {
 };
 
 void Api::ExportMemory(Call& call) {
-  OnErrand(call, [this, exchange = call.exchange, name = call.names[0],
-                  tenant = call.client.tenant(), head_only = call.request.head_only] {
+  OnJob(call, [this, exchange = call.exchange, name = call.names[0], tenant = call.client.tenant(),
+               head_only = call.request.head_only] {
     // A slow client keeps what its copy has for long: little, and not many times.
     std::shared_ptr<void> turn = BeginExport(tenant);
     if (turn == nullptr)
       return exchange->Respond(
           NotQueuedReply(ResourceExhausted("a copy is on its way out already; take that first")));
-    Result<ErrandEngine> own = NewErrandEngine(kErrandBudgetMin);
+    Result<JobEngine> own = NewJobEngine(kJobBudgetMin);
     if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
     Result<std::unique_ptr<ExportStream>> stream = own->engine->OpenExport(name);
-    if (!stream.ok()) return exchange->Respond(ErrorReply(Told(stream.status())));
+    if (!stream.ok()) return exchange->Respond(ErrorReply(Redact(stream.status())));
     ExportSome(std::make_shared<Exporting>(Exporting{.exchange = exchange,
                                                      .memory = name,
                                                      .tenant = tenant,
@@ -200,7 +199,7 @@ void Api::ExportMemory(Call& call) {
 
 void Api::ExportSome(const std::shared_ptr<Exporting>& e) {
   const auto go_on = [this, e] {
-    errands_->GoOn([this, e] { RunGuarded(*e->exchange, [&] { ExportSome(e); }); }, e->tenant);
+    jobs_->GoOn([this, e] { RunGuarded(*e->exchange, [&] { ExportSome(e); }); }, e->tenant);
   };
   while (!e->exchange->gone()) {
     if (e->written == e->bytes.size()) {
@@ -208,7 +207,7 @@ void Api::ExportSome(const std::shared_ptr<Exporting>& e) {
       // The client must not take a part for the whole.
       if (!next.ok() && e->begun) return e->exchange->Break();
       if (!next.ok())
-        return e->exchange->Respond(ErrorReply(Told(
+        return e->exchange->Respond(ErrorReply(Redact(
             Status(next.status().code(), "memory " + e->memory + ": " + next.status().message()))));
       if (!e->begun) e->exchange->BeginBytes("application/octet-stream");
       e->begun = true;
@@ -237,46 +236,47 @@ void Api::ImportMemory(Call& call) {
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   const auto bytes =
       std::make_shared<std::string>(id.empty() ? std::move(call.request.body) : std::string());
-  OnErrand(call, [this, exchange = call.exchange, client = call.client, name = call.names[0], id,
-                  bytes] {
-    const auto import = [&]() -> Result<MemoryInfo> {
-      LH_ASSIGN_OR_RETURN(const ErrandEngine own, NewErrandEngine(ErrandBudget()));
-      Engine& engine = *own.engine;
-      LH_ASSIGN_OR_RETURN(const TenantRoom room, RoomFor(engine, client.limits, name, ""));
-      ByteSource upload;
-      if (!id.empty()) {
-        LH_ASSIGN_OR_RETURN(upload, uploads_.Open(id, client.tenant()));
-      }
-      size_t at = 0;
-      LH_RETURN_IF_ERROR(engine
-                             .Import(
-                                 [&](std::span<char> out) -> Result<size_t> {
-                                   if (errands_->stopping()) return Stopping();
-                                   if (exchange->gone()) return Cancelled("the client has gone");
-                                   if (upload) return upload(out);
-                                   const size_t n = std::min(out.size(), bytes->size() - at);
-                                   std::copy_n(bytes->data() + at, n, out.data());
-                                   at += n;
-                                   return n;
-                                 },
-                                 name,
-                                 {.bytes_max = room.disk_bytes,
-                                  .documents_max = room.documents,
-                                  .model = &queue_->engine().model_info()})
-                             .status());
-      return engine.Show(name);
-    };
-    Result<MemoryInfo> info = import();
-    // What cannot be read is the client's own.
-    if (info.status().code() == StatusCode::kDataLoss)
-      return exchange->Respond(ErrorReply(InvalidArgument(Told(info.status()).message())));
-    if (!info.ok()) return exchange->Respond(ErrorReply(Told(info.status())));
-    if (!id.empty()) (void)uploads_.Remove(id, client.tenant());
-    info->name = client.Shown(name);
-    HttpReply reply = JsonReply(ShowJson(*info), 201);
-    reply.headers.emplace_back("Location", "/v1/memories/" + info->name);
-    exchange->Respond(std::move(reply));
-  });
+  OnJob(call,
+        [this, exchange = call.exchange, client = call.client, name = call.names[0], id, bytes] {
+          const auto import = [&]() -> Result<MemoryInfo> {
+            LH_ASSIGN_OR_RETURN(const JobEngine own, NewJobEngine(JobBudget()));
+            Engine& engine = *own.engine;
+            LH_ASSIGN_OR_RETURN(const TenantRoom room, RoomFor(engine, client.limits, name, ""));
+            ByteSource upload;
+            if (!id.empty()) {
+              LH_ASSIGN_OR_RETURN(upload, uploads_.Open(id, client.tenant()));
+            }
+            size_t at = 0;
+            LH_RETURN_IF_ERROR(engine
+                                   .Import(
+                                       [&](std::span<char> out) -> Result<size_t> {
+                                         if (jobs_->stopping()) return Stopping();
+                                         if (exchange->gone())
+                                           return Cancelled("the client has gone");
+                                         if (upload) return upload(out);
+                                         const size_t n = std::min(out.size(), bytes->size() - at);
+                                         std::copy_n(bytes->data() + at, n, out.data());
+                                         at += n;
+                                         return n;
+                                       },
+                                       name,
+                                       {.bytes_max = room.disk_bytes,
+                                        .documents_max = room.documents,
+                                        .model = &queue_->engine().model_info()})
+                                   .status());
+            return engine.Show(name);
+          };
+          Result<MemoryInfo> info = import();
+          // What cannot be read is the client's own.
+          if (info.status().code() == StatusCode::kDataLoss)
+            return exchange->Respond(ErrorReply(InvalidArgument(Redact(info.status()).message())));
+          if (!info.ok()) return exchange->Respond(ErrorReply(Redact(info.status())));
+          if (!id.empty()) (void)uploads_.Remove(id, client.tenant());
+          info->name = client.Shown(name);
+          HttpReply reply = JsonReply(ShowJson(*info), 201);
+          reply.headers.emplace_back("Location", "/v1/memories/" + info->name);
+          exchange->Respond(std::move(reply));
+        });
 }
 
 void Api::ListMemories(Call& call) {
@@ -354,10 +354,10 @@ void Api::AddDocument(Call& call) {
   }
   if (upload.empty() && path.empty())
     return TakeText(call.exchange, call.client, memory, std::move(input), "");
-  OnErrand(call, [this, exchange = call.exchange, client = call.client, memory, input, upload,
-                  path]() mutable {
+  OnJob(call, [this, exchange = call.exchange, client = call.client, memory, input, upload,
+               path]() mutable {
     const auto read_file = [&]() -> Result<std::string> {
-      if (!path.empty()) return ReadBeneath(options_.ingest_root, path, kFileTextMax);
+      if (!path.empty()) return ReadContained(options_.ingest_root, path, kFileTextMax);
       LH_ASSIGN_OR_RETURN(const ByteSource source, uploads_.Open(upload, client.tenant()));
       return ReadWhole(source, "upload '" + upload + "'", kFileTextMax);
     };
@@ -366,7 +366,7 @@ void Api::AddDocument(Call& call) {
     if (status.ok()) status = CheckText(input.name, *text);
     // Not for now, but for good.
     if (status.code() == StatusCode::kResourceExhausted) status = InvalidArgument(status.message());
-    if (!status.ok()) return exchange->Respond(ErrorReply(Told(status)));
+    if (!status.ok()) return exchange->Respond(ErrorReply(Redact(status)));
     input.text = std::move(*text);
     TakeText(exchange, client, memory, std::move(input), upload);
   });
@@ -419,7 +419,7 @@ void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& 
 // uploads
 
 void Api::ListUploads(Call& call) {
-  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant()] {
+  OnJob(call, [this, exchange = call.exchange, tenant = call.client.tenant()] {
     json::array all;
     for (const Upload& upload : uploads_.List(tenant)) all.push_back(UploadObject(upload));
     exchange->Respond(JsonReply(DumpJson(json::object{{"uploads", std::move(all)}})));
@@ -439,19 +439,18 @@ void Api::CreateUpload(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  OnErrand(call, [this, exchange = call.exchange, limits = call.client.limits, length] {
+  OnJob(call, [this, exchange = call.exchange, limits = call.client.limits, length] {
     const Result<Upload> upload = uploads_.Create(limits.tenant, length, limits.disk_bytes);
     exchange->Respond(upload.ok() ? UploadReply(*upload, 201)
-                                  : NotQueuedReply(Told(upload.status())));
+                                  : NotQueuedReply(Redact(upload.status())));
   });
 }
 
 void Api::ShowUpload(Call& call) {
-  OnErrand(
-      call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
-        const Result<Upload> upload = uploads_.Find(id, tenant);
-        exchange->Respond(upload.ok() ? UploadReply(*upload, 200) : ErrorReply(upload.status()));
-      });
+  OnJob(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
+    const Result<Upload> upload = uploads_.Find(id, tenant);
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 200) : ErrorReply(upload.status()));
+  });
 }
 
 void Api::AppendUpload(Call& call) {
@@ -464,22 +463,22 @@ void Api::AppendUpload(Call& call) {
   const Result<uint64_t> offset = ParseCount("Upload-Offset", call.request.upload_offset);
   if (!offset.ok()) return call.Fail(offset.status());
   const auto bytes = std::make_shared<const std::string>(std::move(call.request.body));
-  OnErrand(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0],
-                  offset = *offset, bytes] {
+  OnJob(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0],
+               offset = *offset, bytes] {
     const Result<Upload> upload = uploads_.Append(id, tenant, offset, *bytes);
-    exchange->Respond(upload.ok() ? UploadReply(*upload, 204) : ErrorReply(Told(upload.status())));
+    exchange->Respond(upload.ok() ? UploadReply(*upload, 204)
+                                  : ErrorReply(Redact(upload.status())));
   });
 }
 
 void Api::RemoveUpload(Call& call) {
-  OnErrand(call,
-           [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
-             const Status removed = uploads_.Remove(id, tenant);
-             if (!removed.ok()) return exchange->Respond(ErrorReply(Told(removed)));
-             HttpReply reply = JsonReply("", 204);
-             reply.headers.emplace_back("Tus-Resumable", kTusVersion);
-             exchange->Respond(std::move(reply));
-           });
+  OnJob(call, [this, exchange = call.exchange, tenant = call.client.tenant(), id = call.names[0]] {
+    const Status removed = uploads_.Remove(id, tenant);
+    if (!removed.ok()) return exchange->Respond(ErrorReply(Redact(removed)));
+    HttpReply reply = JsonReply("", 204);
+    reply.headers.emplace_back("Tus-Resumable", kTusVersion);
+    exchange->Respond(std::move(reply));
+  });
 }
 
 }  // namespace longhold

@@ -14,8 +14,8 @@
 
 namespace longhold {
 
-Result<std::string> ReadBeneath(const std::string& root, const std::string& path,
-                                uint64_t bytes_max) {
+Result<std::string> ReadContained(const std::string& root, const std::string& path,
+                                  uint64_t bytes_max) {
   const std::string name = "path '" + path + "'";
   const FileDescriptor directory(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (directory.get() < 0)

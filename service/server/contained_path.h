@@ -12,7 +12,7 @@ namespace longhold {
 // directory meanwhile (openat2(2), RESOLVE_BENEATH). Thread use: safe to call concurrently. Errors:
 // not_found, invalid_argument (not beneath, no regular file, no permission), resource_exhausted
 // (too long), unimplemented (a kernel before 5.6).
-Result<std::string> ReadBeneath(const std::string& root, const std::string& path,
-                                uint64_t bytes_max);
+Result<std::string> ReadContained(const std::string& root, const std::string& path,
+                                  uint64_t bytes_max);
 
 }  // namespace longhold

@@ -25,7 +25,7 @@ IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::st
   const std::string told = MakeValidUtf8("User: " + std::string(question) + "\n");
   return {.name = conversation + "/" + std::to_string(turn),
           .text = told + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"),
-          .told_bytes = told.size()};
+          .user_bytes = told.size()};
 }
 
 }  // namespace longhold

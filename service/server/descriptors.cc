@@ -10,7 +10,7 @@ namespace {
 // Of one store: kOpenFilesMax of store/rocks_store.cc. Large memories come near it, small ones have
 // some 20.
 constexpr uint64_t kStoreDescriptors = 512;
-// Open at once: of eight answers side by side, of the text that is read, of two errands, and one
+// Open at once: of eight answers side by side, of the text that is read, of two jobs, and one
 // that is only looked at.
 constexpr uint64_t kStoresMax = 12;
 // The model, the inbox, uploads, logs, keys, what libraries have.

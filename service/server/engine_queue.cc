@@ -225,7 +225,7 @@ bool EngineQueue::MayBegin(const Waiting& question) const {
 
 Question EngineQueue::RunBeside(Question question) {
   for (;;) {
-    Remainder left;
+    Continuation left;
     {
       const SharedModel::Turn turn(options_.model);
       left = question(*engine_, /*alone=*/false);

@@ -71,12 +71,12 @@ struct IngestJob {
 };
 
 // What a question leaves to be done; nothing where `run` is empty. Value type.
-struct Remainder {
-  std::function<Remainder(Engine&, bool alone)> run;
+struct Continuation {
+  std::function<Continuation(Engine&, bool alone)> run;
   bool alone = false;  // with the engine to itself; else beside others where the question was
 };
 // `alone`: it has the engine to itself.
-using Question = std::function<Remainder(Engine&, bool alone)>;
+using Question = std::function<Continuation(Engine&, bool alone)>;
 
 // Owner: the `serve` command. Thread use: all members are safe to call concurrently; what is queued
 // runs on threads of the queue's own.
@@ -186,7 +186,7 @@ class EngineQueue {
   const EngineQueueOptions options_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  Turns<Waiting> questions_;
+  TenantRoundRobin<Waiting> questions_;
   // by questions that were answered beside others, for the engine alone
   std::deque<Question> left_;
   std::string read_last_;   // whose text had the last turn

@@ -4,12 +4,12 @@
 #include <utility>
 
 namespace longhold {
-Errands::Errands(const ErrandsOptions& options)
+JobPool::JobPool(const JobPoolOptions& options)
     : options_(options), waiting_(options.own_max, options.all_max), begun_(SIZE_MAX, SIZE_MAX) {
   for (size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
-Errands::~Errands() {
+JobPool::~JobPool() {
   Stop();
   {
     const std::lock_guard lock(mutex_);
@@ -19,47 +19,48 @@ Errands::~Errands() {
   threads_.clear();
 }
 
-void Errands::Stop() {
+void JobPool::Stop() {
   const std::lock_guard lock(mutex_);
   stopping_ = true;
   changed_.notify_all();
 }
 
-Status Errands::Add(std::function<void()> errand, const std::string& tenant) {
+Status JobPool::Add(std::function<void()> job, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; ask again in a while");
-  if (!waiting_.Add(tenant, std::move(errand)))
+  if (!waiting_.Add(tenant, std::move(job)))
     return ResourceExhausted("too many copies and uploads wait; send it again in a while");
   changed_.notify_one();
   return OkStatus();
 }
 
-void Errands::GoOn(std::function<void()> rest, const std::string& tenant) {
+void JobPool::GoOn(std::function<void()> rest, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   LH_CHECK(begun_.Add(tenant, std::move(rest)));
   changed_.notify_one();
 }
 
-bool Errands::MayRun(const std::string& tenant) const {
+bool JobPool::MayRun(const std::string& tenant) const {
   return running_.count(tenant) <
          (tenant.empty() ? options_.operator_threads : options_.tenant_threads);
 }
 
-void Errands::Run() {
+void JobPool::Run() {
   const auto may_run = [this](const std::string& tenant, const auto&) { return MayRun(tenant); };
   std::unique_lock lock(mutex_);
   for (;;) {
-    Turns<std::function<void()>>& next = begun_.Next(may_run) != nullptr ? begun_ : waiting_;
+    TenantRoundRobin<std::function<void()>>& next =
+        begun_.Next(may_run) != nullptr ? begun_ : waiting_;
     if (next.Next(may_run) == nullptr) {
       if (ended_ && waiting_.empty() && begun_.empty()) return;
       changed_.wait(lock);
       continue;
     }
-    auto [tenant, errand] = next.Take();
+    auto [tenant, job] = next.Take();
     const auto running = running_.insert(tenant);
     lock.unlock();
-    errand();
-    errand = nullptr;  // what it holds goes before the next one begins
+    job();
+    job = nullptr;  // what it holds goes before the next one begins
     lock.lock();
     running_.erase(running);
     changed_.notify_all();  // who waited for this tenant, or for the end

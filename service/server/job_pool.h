@@ -1,7 +1,7 @@
 // Work that needs no model and takes long: a memory that is copied out, read in or verified, a part
 // of an upload. It does not wait for questions, nor they for it.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently; errands run on threads of
+// Owner: the `serve` command. Thread use: safe to call concurrently; jobs run on threads of
 // their own. Of three a tenant has one at most, and the operator two: whoever copies for long makes
 // only itself wait.
 #pragma once
@@ -21,26 +21,26 @@
 
 namespace longhold {
 
-struct ErrandsOptions {
+struct JobPoolOptions {
   size_t threads = 3;
-  // that errands of one tenant, and the operator's, have at a time
+  // that jobs of one tenant, and the operator's, have at a time
   size_t tenant_threads = 1, operator_threads = 2;
   size_t own_max = 8, all_max = 64;  // that wait: of one tenant, and of all
 };
 
-class Errands {
+class JobPool {
  public:
-  explicit Errands(const ErrandsOptions& options = {});
+  explicit JobPool(const JobPoolOptions& options = {});
   // As Stop; what waits is still run.
-  ~Errands();
+  ~JobPool();
 
-  // Runs `errand`, which must not throw; tenants take turns (an empty name is the operator).
+  // Runs `job`, which must not throw; tenants take turns (an empty name is the operator).
   // Errors: resource_exhausted when too many wait, unavailable after Stop; then it is not run.
-  Status Add(std::function<void()> errand, const std::string& tenant);
-  // Runs the rest of an errand that let its thread go to wait for somebody: whatever the bounds,
+  Status Add(std::function<void()> job, const std::string& tenant);
+  // Runs the rest of an job that let its thread go to wait for somebody: whatever the bounds,
   // and also after Stop.
   void GoOn(std::function<void()> rest, const std::string& tenant);
-  // Set by Stop. Long errands look, and end soon.
+  // Set by Stop. Long jobs look, and end soon.
   const std::atomic<bool>& stopping() const { return stopping_; }
   void Stop();
 
@@ -49,11 +49,11 @@ class Errands {
   // Whether the tenant may have one more thread. With the lock held.
   bool MayRun(const std::string& tenant) const;
 
-  const ErrandsOptions options_;
+  const JobPoolOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  Turns<std::function<void()>> waiting_, begun_;  // begun_: what goes on
-  std::multiset<std::string> running_;            // tenants
+  TenantRoundRobin<std::function<void()>> waiting_, begun_;  // begun_: what goes on
+  std::multiset<std::string> running_;                       // tenants
   std::atomic<bool> stopping_{false};
   bool ended_ = false;  // nothing goes on any more
   std::list<JoinedThread> threads_;

@@ -124,7 +124,7 @@ void Metrics::Answer(const AskReply& reply) {
   };
   add(f.tokens, "prompt", reply.prompt_tokens);
   add(f.tokens, "recalled", reply.tokens_recalled);
-  add(f.tokens, "reread", reply.tokens_reread);
+  add(f.tokens, "reread", reply.tokens_reencoded);
   add(f.tokens, "completion", reply.completion_tokens);
   add(f.moved, "blocks", reply.blocks_read);
   add(f.moved, "bytes", reply.bytes_read);

@@ -191,7 +191,7 @@ json::value Logprobs(const CompletionHead& head, const AskReply& reply) {
 }
 
 json::object Usage(const AskReply& reply) {
-  const uint64_t prompt = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reread;
+  const uint64_t prompt = reply.prompt_tokens + reply.tokens_recalled + reply.tokens_reencoded;
   return {{"prompt_tokens", prompt},
           {"completion_tokens", reply.completion_tokens},
           {"total_tokens", prompt + reply.completion_tokens},
@@ -301,12 +301,12 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
     return BadField("session", "is longer than " + std::to_string(kSessionBytesMax) + " bytes");
   LH_ASSIGN_OR_RETURN(const std::string citations, StringField(object, "citations"));
   request.characters = citations == "char_location";
-  request.marks = citations == "marks";
-  if (!citations.empty() && !request.characters && !request.marks) {
+  request.inline_citations = citations == "inline";
+  if (!citations.empty() && !request.characters && !request.inline_citations) {
     return BadField(
         "citations",
         "'" + citations +
-            "' is not known; use char_location or marks, or leave it away for annotations alone");
+            "' is not known; use char_location or inline, or leave it away for annotations alone");
   }
   LH_ASSIGN_OR_RETURN(request.progress, FlagField(object, "return_progress", false));
   LH_ASSIGN_OR_RETURN(request.stream, FlagField(object, "stream", false));

@@ -34,7 +34,7 @@ struct CompletionRequest {
   std::string session;
   // "citations": "char_location", in Anthropic's form beside OpenAI's annotations
   bool characters = false;
-  bool marks = false;  // "citations": "marks", as [1] in the text
+  bool inline_citations = false;  // "citations": "inline", as [1] in the text
   // "return_progress", as llama.cpp's server has it: how far a stream's prompt has been read
   bool progress = false;
   double timeout_s = 0;  // "timeout"; longhold's own. 0: none

@@ -13,10 +13,10 @@
 namespace longhold {
 
 template <typename Work>
-class Turns {
+class TenantRoundRobin {
  public:
   // How much may wait, of one tenant and of all.
-  Turns(size_t own_max, size_t all_max) : own_max_(own_max), all_max_(all_max) {}
+  TenantRoundRobin(size_t own_max, size_t all_max) : own_max_(own_max), all_max_(all_max) {}
 
   // False, and `work` is not kept, when too much waits. An empty tenant is the operator.
   bool Add(const std::string& tenant, Work work) {

@@ -69,7 +69,7 @@ class AttendCase {
            .values = values_.data() + b * kBlockTokens * d,
            .bias = shape.bias && b % 2 == 0 ? bias_.data() + b * kBlockTokens : nullptr});
     }
-    if (shape.halves > 0) KeepHalves();
+    if (shape.halves > 0) KeepFp16();
     shared_ = shape.random_masks ? Below(keys + 1) / 3 : 0;
     for (uint32_t token = 0; token < shape.rows / shape.group; ++token) {
       VisibleKeys v = {.begin = 0, .end = keys};
@@ -148,7 +148,7 @@ class AttendCase {
 
   // Some blocks lose their floats. What the halves round away is within the bounds that are taken
   // from the floats.
-  void KeepHalves() {
+  void KeepFp16() {
     half_keys_t_.resize(keys_t_.size());
     half_values_.resize(values_.size());
     const size_t numbers = size_t{kBlockTokens} * shape_.head_dim;

@@ -502,7 +502,7 @@ class Conversation(WithWeights):
 
     def test_recall_finds_the_needle_with_its_place(self):
         reply = self.run_json("recall", "notes", "What is the password of the lighthouse keeper?")
-        self.assertEqual(list(reply), ["spans", "coverage", "evidence", "abstained", "hops", "timings"])
+        self.assertEqual(list(reply), ["spans", "coverage", "token_gain", "abstained", "hops", "timings"])
         best = reply["spans"][0]
         self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "score",
                                       "reasons"])
@@ -522,8 +522,8 @@ class Conversation(WithWeights):
     def test_ask_answers_as_the_contract_says(self):
         question = "What is the password of the lighthouse keeper?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is")
-        self.assertEqual(list(reply), ["answer", "citations", "coverage", "evidence", "abstained", "plan", "usage", "timings"])
-        self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "hops", "refreshes", "blocks_read", "bytes_read"])
+        self.assertEqual(list(reply), ["answer", "citations", "coverage", "token_gain", "abstained", "plan", "usage", "timings"])
+        self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "hops", "generation_spans", "blocks_read", "bytes_read"])
         self.assertEqual(list(reply["usage"]), ["memory_tokens", "prompt_tokens", "completion_tokens"])
         self.assertEqual(list(reply["timings"]), ["plan_ms", "recall_ms", "prompt_ms", "decode_ms", "first_token_ms", "decode_tok_s"])
         self.assertIn("4071926", reply["answer"])
@@ -539,9 +539,9 @@ class Conversation(WithWeights):
         question = "Which vitamin do tomatoes and oranges contain?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "8")
         self.assertEqual((reply["answer"], reply["citations"], reply["abstained"], reply["coverage"]), ("The memory holds nothing on this.", [], True, None))
-        evidence = [self.run_json("recall", "notes", q, "--rerank", "16")["evidence"] for q in (question, NEEDLE_QUESTION)]
+        evidence = [self.run_json("recall", "notes", q, "--rerank", "16")["token_gain"] for q in (question, NEEDLE_QUESTION)]
         self.assertLess(evidence[0], evidence[1])
-        self.assertEqual(self.run_json("recall", "notes", question)["evidence"], 0, "the model read nothing for it")
+        self.assertEqual(self.run_json("recall", "notes", question)["token_gain"], 0, "the model read nothing for it")
         people = self.run_cli("ask", "notes", question, "--max-tokens", "8")
         self.assertEqual((people.returncode, people.stdout), (0, "The memory holds nothing on this.\n"))
         self.assertRegex(people.stderr, r"closest: .*:\d+.*--no-abstain")

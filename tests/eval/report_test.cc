@@ -118,7 +118,7 @@ TEST(Rows, ReadBackAsTheyWere) {
 
 TEST(Rows, OfBeforeAbstentionAreStillRead) {
   std::string old = RowJson(Row(EvalMode::kLonghold, 3, 0.5));
-  const size_t at = old.find("\"evidence\""), end = old.find("\"skipped\"");
+  const size_t at = old.find("\"token_gain\""), end = old.find("\"skipped\"");
   ASSERT_LT(at, end);
   old.erase(at, end - at);
   const auto read = ParseRow(old);

@@ -56,7 +56,7 @@ void Use(const Result<KvBlock>& block) {
   ExpectRefusal(block);
   if (!block.ok()) return;
   LH_CHECK(block->shape == FuzzShape() && block->tokens >= 1 && block->tokens <= kBlockTokens &&
-           block->data.size() == block->shape.Numbers());
+           block->data.size() == block->shape.Elements());
   const std::vector<const BlockCodec*> codecs = {&ExactCodec(), FindCodec("k5v4"),
                                                  FindCodec("k4v4"), Own().codec.get()};
   for (const BlockCodec* codec : codecs) {

@@ -41,7 +41,7 @@ class Home {
     for (const Attend attend : {Attend::kFocused, Attend::kFaithful}) {
       AskOptions ask{.max_tokens = 6, .attend = attend};
       ask.recall.abstain = false;
-      ask.characters = ask.marks = attend == Attend::kFocused;
+      ask.characters = ask.inline_citations = attend == Attend::kFocused;
       ExpectRefusal(engine_.Ask("toy", kQuestion, ask));
     }
     ExpectRefusal(

@@ -147,7 +147,7 @@ class ExportMutator {
       case 6: return One(&d->committed_tokens);
       case 7: return Many(&d->chunk_tokens);
       case 8: return One(&d->pass_tokens);
-      default: return One(&d->own_words);
+      default: return One(&d->assistant_begin);
     }
   }
   void Change(TextChunk* c) {

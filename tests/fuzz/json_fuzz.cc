@@ -2,7 +2,7 @@
 //   0  any JSON object, read by every kind of field with the widest bounds, and written again
 //   1  a chat completion   2  a completion
 //   3  a request to a route of the API: a byte for the route, then its body. Nothing is taken on:
-//   queue and errands have stopped, so that all that is
+//   queue and jobs have stopped, so that all that is
 //      read of a body is read and nothing follows
 //   4  a recall profile    5  a file of keys    6  an accepted text (service/server/inbox.h), with
 //   its hash made right 7  a config file       8  a text, through what makes it valid and
@@ -105,7 +105,7 @@ class StoppedServer {
   StoppedServer() {
     LH_CHECK(engine_.UseModel(&model_, nullptr).ok());
     queue_.Stop();
-    errands_.Stop();
+    jobs_.Stop();
   }
   void Ask(const std::string& method, std::vector<std::string> path, std::string body,
            const std::string& type) {
@@ -130,9 +130,9 @@ class StoppedServer {
   Engine engine_{{.home = home_ / "h"}};
   Metrics metrics_;
   EngineQueue queue_{&engine_, EngineQueueOptions{}};
-  Errands errands_, readers_;
+  JobPool jobs_, readers_;
   Api api_{&queue_,
-           &errands_,
+           &jobs_,
            &readers_,
            &metrics_,
            {.model = "toy",
@@ -230,7 +230,7 @@ void UseConfig(std::string_view text) {
            config->memory_budget_bytes.value <= (uint64_t{1} << 40));
 }
 
-void UseText(std::string_view text) {
+void UseSequence(std::string_view text) {
   LH_CHECK(!FirstInvalidUtf8(MakeValidUtf8(text)).has_value());
   LH_CHECK(!FirstInvalidUtf8(CollapseSpace(text)).has_value());
   LH_CHECK(!FirstInvalidUtf8(MakePrintable(text)).has_value());
@@ -260,7 +260,7 @@ void Run(FuzzBytes input) {
     case 5: return UseKeys(input.rest());
     case 6: return UseAccepted(input.rest());
     case 7: return UseConfig(input.rest());
-    default: return UseText(input.rest());
+    default: return UseSequence(input.rest());
   }
 }
 

@@ -87,7 +87,7 @@ void AddRecords(Corpus* corpus) {
                           .committed_tokens = 128,
                           .chunk_tokens = {0, 100},
                           .pass_tokens = 64,
-                          .own_words = 30};
+                          .assistant_begin = 30};
   corpus->Add("records", 1, "document", Encode(document));
   const TextChunk chunk{.byte_begin = 3,
                         .line_begin = 1,
@@ -122,15 +122,15 @@ void AddSegments(Corpus* corpus) {
   summaries.Append(FuzzBlock(64, 1), 64, RopeTables(geometry, kBlockTokens));
   summaries.AppendLost();
   corpus->Add("segments", 2, "summaries", summaries.Encode());
-  FaissSegment lists{.document = DocumentId{1},
-                     .head = 0,
-                     .head_dim = 8,
-                     .tokens = 11,
-                     .keys_hash = 7,
-                     .list_begin = {0, 4, 10},
-                     .order = {1, 3, 5, 7, 2, 4, 6, 8, 9, 10},
-                     .mean = {},
-                     .variance = {}};
+  IvfSegment lists{.document = DocumentId{1},
+                   .head = 0,
+                   .head_dim = 8,
+                   .tokens = 11,
+                   .keys_hash = 7,
+                   .list_begin = {0, 4, 10},
+                   .order = {1, 3, 5, 7, 2, 4, 6, 8, 9, 10},
+                   .mean = {},
+                   .variance = {}};
   lists.mean.assign(16, 0.5f);
   lists.variance.assign(16, 0.25f);
   corpus->Add("segments", 3, "lists", lists.Encode());

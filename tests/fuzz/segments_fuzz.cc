@@ -45,7 +45,7 @@ void UseScan(const std::string& bytes) {
   if (!decoded.ok()) return;
   LH_CHECK(decoded->Encode() == bytes);
   const auto segment = std::make_shared<const ScanSegment>(std::move(*decoded));
-  FaissIndex index;
+  IvfIndex index;
   LH_CHECK(index.Add(segment).ok());
   const std::vector<float> key(segment->head_dim, 1.0f);
   const uint32_t behind = segment->block_begin + segment->block_count;
@@ -84,7 +84,7 @@ void UseLexical(const std::string& bytes) {
     const auto at = static_cast<uint32_t>(2 + w);
     query.push_back({.id = segment->words[w], .begin = at, .end = at + 1});
   }
-  const std::vector<RelatedWord> related = {
+  const std::vector<ExpansionWord> related = {
       {.stem = query.back().Stem() ^ 1, .of = query.back().Stem(), .token = 1, .weight = 0.5}};
   const LexicalResult result = index.Query(query, related, 8);
   for (const LexicalMatch& match : result.matches) LH_CHECK(match.span.begin <= match.span.end);
@@ -114,7 +114,7 @@ void UseSummaries(const std::string& bytes) {
 
 // Lists over keys of our own, of as many tokens as the lists say.
 void UseLists(const std::string& bytes) {
-  Result<FaissSegment> decoded = FaissSegment::Decode(bytes);
+  Result<IvfSegment> decoded = IvfSegment::Decode(bytes);
   ExpectRefusal(decoded);
   if (!decoded.ok()) return;
   LH_CHECK(decoded->Encode() == bytes);
@@ -126,10 +126,10 @@ void UseLists(const std::string& bytes) {
           key[c] = std::sin(static_cast<float>(token * 31 + c));
         return key.data();
       }));
-  FaissIndex index({.share = 0.3, .sample_tokens = 64});
+  IvfIndex index({.share = 0.3, .sample_tokens = 64});
   LH_CHECK(index.Add(keys).ok());
   // So that they are taken for lists of these keys.
-  const Result<FaissSegment> own = BuildFaissSegment(std::vector{keys}, 0, SerialFor);
+  const Result<IvfSegment> own = BuildIvfSegment(std::vector{keys}, 0, SerialFor);
   if (own.ok()) decoded->keys_hash = own->keys_hash;
   if (index.AddLists({*decoded}).ok()) AskAll(index, *keys);
 }

@@ -27,8 +27,8 @@ inline RecallProfile FuzzProfile() {
   p.name = "toy";
   p.heads = {{.layer = 2, .kv_head = 0}, {.layer = 0, .kv_head = 0}};
   p.window_tokens = 64;
-  p.look_spans = 4;
-  p.reread_tokens = 32;
+  p.rerank_spans = 4;
+  p.reencode_tokens = 32;
   return p;
 }
 

@@ -28,8 +28,8 @@ class BudgetTest : public testing::Test {
     profile_.heads = {{.layer = 3, .kv_head = 1}};
     profile_.head_weight = 0.5;
     profile_.span_score_min = 0;
-    profile_.look_spans = 8;
-    profile_.look_scale = 1e6;  // the toy's opinion is noise: nothing may depend on its last bits
+    profile_.rerank_spans = 8;
+    profile_.rerank_scale = 1e6;  // the toy's opinion is noise: nothing may depend on its last bits
     profile_.window_tokens = 64;
   }
   std::unique_ptr<Engine> Within(uint64_t budget_bytes) {

@@ -34,7 +34,7 @@ constexpr char kQuestion[] = "What is the secret number of Methuselah?";
 
 RecallProfile Profile() {
   RecallProfile p;
-  p.look_spans = 0;  // the toy understands nothing: its opinion of a span is noise
+  p.rerank_spans = 0;  // the toy understands nothing: its opinion of a span is noise
   p.name = "toy";
   p.heads = {{.layer = 3, .kv_head = 1}};
   p.head_weight = 0.2;  // the toy's heads look anywhere
@@ -459,9 +459,9 @@ TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
   // seen in the logits.
   const std::string told = "The secret number of Methuselah is 7421.\n",
                     own = "The secret number of Methuselah is 9.\n";
-  const auto logs = [&](const std::string& memory, uint64_t told_bytes, bool restart) {
+  const auto logs = [&](const std::string& memory, uint64_t user_bytes, bool restart) {
     EXPECT_TRUE(engine_
-                    ->Ingest(memory, {.name = "turn", .text = told + own, .told_bytes = told_bytes},
+                    ->Ingest(memory, {.name = "turn", .text = told + own, .user_bytes = user_bytes},
                              nullptr, nullptr)
                     .ok());
     if (restart) Restart();
@@ -614,24 +614,24 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
     const std::string name = native_window == 0 ? "tales" : "native";
     Restart(toy);
     ASSERT_TRUE(engine_->Ingest(name, {"tale", Tale()}, nullptr, nullptr).ok());
-    uint64_t reread_before = 0;
+    uint64_t reencoded_before = 0;
     for (const uint32_t budget : {16u, 128u, 512u}) {
       RecallProfile profile = Profile();
-      profile.reread_tokens = budget;
+      profile.reencode_tokens = budget;
       Restart(toy, &profile);
       const Result<AskReply> r = engine_->Ask(name, kQuestion, {});
       ASSERT_TRUE(r.ok()) << r.status().ToString();
       EXPECT_GT(r->blocks_read, 0u);
-      EXPECT_LE(r->tokens_reread, budget);
-      EXPECT_GE(r->tokens_reread, reread_before);
-      EXPECT_EQ(r->tokens_reread > 0, budget >= 128)
+      EXPECT_LE(r->tokens_reencoded, budget);
+      EXPECT_GE(r->tokens_reencoded, reencoded_before);
+      EXPECT_EQ(r->tokens_reencoded > 0, budget >= 128)
           << budget << ": a sentence of letters has more than 16 tokens";
-      reread_before = r->tokens_reread;
+      reencoded_before = r->tokens_reencoded;
     }
     RecallProfile none = Profile();
-    none.reread_tokens = 0;
+    none.reencode_tokens = 0;
     Restart(toy, &none);
-    EXPECT_EQ(engine_->Ask(name, kQuestion, {})->tokens_reread, 0u);
+    EXPECT_EQ(engine_->Ask(name, kQuestion, {})->tokens_reencoded, 0u);
   }
   Damage([](ColdStore& store) {
     for (const auto& [key, value] : Contents(store)) {
@@ -642,7 +642,7 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
   });
   RecallProfile profile = Profile();
   for (const uint32_t budget : {0u, 128u}) {
-    profile.reread_tokens = budget;
+    profile.reencode_tokens = budget;
     Restart({.answer = "7350194"}, &profile);
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(r.ok()) << r.status().ToString();
@@ -734,7 +734,7 @@ TEST_F(EngineTest, ALongAnswerLeavesRoomForWhatItRestsOn) {
     EXPECT_EQ(r->citations.size(), usual->citations.size());
     EXPECT_TRUE(r->cut);
     EXPECT_GT(r->completion_tokens, 256u);
-    EXPECT_LE(r->tokens_recalled + r->tokens_reread + r->prompt_tokens + r->completion_tokens,
+    EXPECT_LE(r->tokens_recalled + r->tokens_reencoded + r->prompt_tokens + r->completion_tokens,
               8192u);
   }
 }
@@ -742,7 +742,7 @@ TEST_F(EngineTest, ALongAnswerLeavesRoomForWhatItRestsOn) {
 TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   RecallProfile none, two;
-  none.look_spans = two.look_spans = 0;
+  none.rerank_spans = two.rerank_spans = 0;
   none.name = "none";
   two.name = "two";
   two.heads = {{.layer = 4, .kv_head = 0}, {.layer = 3, .kv_head = 1}};
@@ -793,18 +793,18 @@ TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
   };
   const RecallReply without = spans(plain);
   ASSERT_EQ(without.spans.size(), 6u);
-  EXPECT_EQ(without.evidence, 0.0);
+  EXPECT_EQ(without.token_gain, 0.0);
   RecallProfile looking = plain;
-  looking.look_spans = 6;
-  looking.look_prior = 0;
+  looking.rerank_spans = 6;
+  looking.rerank_prior = 0;
   const RecallReply with = spans(looking);
   EXPECT_THAT(places(with), testing::UnorderedElementsAreArray(places(without)));
   EXPECT_NE(places(with), places(without)) << "the model's opinion changed nothing";
-  EXPECT_NE(with.evidence, 0.0);
+  EXPECT_NE(with.token_gain, 0.0);
   EXPECT_EQ(with.spans[0].score, 1.0);
   for (size_t i = 1; i < with.spans.size(); ++i)
     EXPECT_LE(with.spans[i].score, with.spans[i - 1].score);
-  looking.look_prior = 1000;  // now the plan decides which is best
+  looking.rerank_prior = 1000;  // now the plan decides which is best
   EXPECT_EQ(places(spans(looking))[0], places(without)[0]);
 }
 
@@ -812,7 +812,7 @@ TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
 // questions are is for docs/figures.md.
 TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
   RecallProfile strict = Profile();
-  strict.look_spans = 16;
+  strict.rerank_spans = 16;
   strict.span_score_min = 0;
   strict.abstain_support = 1000;
   Restart({.answer = "It is 7350194."}, &strict);
@@ -828,7 +828,7 @@ TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
   EXPECT_TRUE(none->citations.empty());
   EXPECT_EQ(none->coverage, 0.0);
   EXPECT_EQ(none->spans + none->tokens_recalled + none->completion_tokens, 0u);
-  EXPECT_NE(none->evidence, 0.0);
+  EXPECT_NE(none->token_gain, 0.0);
   EXPECT_GT(none->memory_tokens, 0u);
   ASSERT_EQ(none->closest.size(), 1u);
   EXPECT_EQ(none->closest[0].document, "tale");
@@ -836,13 +836,15 @@ TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
   AskOptions alone = options;
   alone.answer_alone = true;
   shown.clear();
-  const Result<AskReply> own_words = engine_->Ask("tales", kQuestion, alone);
-  ASSERT_TRUE(own_words.ok()) << own_words.status().ToString();
-  EXPECT_TRUE(own_words->abstained) << "the memory holds nothing, and the model says what it will";
-  EXPECT_EQ(own_words->answer, "It is 7350194.");
-  EXPECT_EQ(shown, own_words->answer);
-  EXPECT_TRUE(own_words->citations.empty());
-  EXPECT_EQ(own_words->spans + own_words->tokens_recalled + own_words->blocks_read, 0u);
+  const Result<AskReply> assistant_begin = engine_->Ask("tales", kQuestion, alone);
+  ASSERT_TRUE(assistant_begin.ok()) << assistant_begin.status().ToString();
+  EXPECT_TRUE(assistant_begin->abstained)
+      << "the memory holds nothing, and the model says what it will";
+  EXPECT_EQ(assistant_begin->answer, "It is 7350194.");
+  EXPECT_EQ(shown, assistant_begin->answer);
+  EXPECT_TRUE(assistant_begin->citations.empty());
+  EXPECT_EQ(
+      assistant_begin->spans + assistant_begin->tokens_recalled + assistant_begin->blocks_read, 0u);
 
   const Result<RecallReply> few = engine_->Recall("tales", kQuestion, {});
   const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.abstain = false});
@@ -875,7 +877,7 @@ TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
 TEST_F(EngineTest, WithoutALookTheShareOfTheQuestionThatASpanHoldsDecides) {
   RecallProfile words_only = Profile();
   words_only.heads.clear();
-  words_only.look_spans = 0;
+  words_only.rerank_spans = 0;
   words_only.abstain_found = 0.6;
   Restart({.answer = "It is 7350194."}, &words_only);
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
@@ -935,7 +937,7 @@ TEST_F(EngineTest, WordsAboutTheTextItselfAreNotAskedFor) {
 
 TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
   RecallProfile looking = Profile();
-  looking.look_spans = 6;
+  looking.rerank_spans = 6;
   looking.spans_max = 3;
   looking.span_score_min = 0;
   Restart({}, &looking);
@@ -1018,7 +1020,7 @@ TEST_F(EngineTest, FollowsWhatTheBestSpanNamesAndSaysSo) {
   ASSERT_EQ(one->spans.size(), 1u);
   EXPECT_THAT(one->spans[0].text, HasSubstr("Methuselah"));
   EXPECT_EQ(one->hops, 0u);
-  profile.follow_hops = 0;
+  profile.hops_max = 0;
   Restart({}, &profile);
   const Result<RecallReply> none = engine_->Recall("tales", kQuestion, {});
   ASSERT_TRUE(none.ok());
@@ -1045,7 +1047,7 @@ TEST_F(EngineTest, RecallsAnewForARareWordOfTheAnswerItself) {
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_EQ(r->answer, answer);
-    EXPECT_EQ(r->refreshes, 1u);
+    EXPECT_EQ(r->generation_spans, 1u);
     EXPECT_EQ(r->spans, r->citations.size());
     EXPECT_EQ(r->hops, 0u);
     double total = 0;
@@ -1062,12 +1064,12 @@ TEST_F(EngineTest, RecallsAnewForARareWordOfTheAnswerItself) {
     EXPECT_GT(keeper->span.score, 0.0);
     EXPECT_NEAR(total, 1.0, 1e-9);
     EXPECT_EQ(tokens, r->tokens_recalled);
-    profile.follow_refreshes = 0;
+    profile.generation_spans = 0;
     Restart(toy, &profile);
     const Result<AskReply> without = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(without.ok());
     EXPECT_EQ(without->answer, answer);
-    EXPECT_EQ(without->refreshes, 0u);
+    EXPECT_EQ(without->generation_spans, 0u);
     EXPECT_EQ(without->citations.size(), r->citations.size() - 1);
   }
 }

@@ -201,7 +201,7 @@ TEST_F(HostileImportTest, ADocumentsNumbersAreItsOwn) {
       [](DocumentRecord& d) { d.bytes = uint64_t{1} << 60; },
       [](DocumentRecord& d) { d.chunk_tokens = {}; },
       [](DocumentRecord& d) { d.pass_tokens = 1u << 31; },
-      [](DocumentRecord& d) { d.own_words = d.tokens + 1; },
+      [](DocumentRecord& d) { d.assistant_begin = d.tokens + 1; },
   };
   for (size_t i = 0; i < changes.size(); ++i) {
     SCOPED_TRACE("change " + std::to_string(i));

@@ -162,7 +162,7 @@ class Child {
     profile_.heads = {{.layer = 3, .kv_head = 1}};
     profile_.head_weight = 0.2;
     profile_.window_tokens = 64;
-    profile_.look_spans = 4;
+    profile_.rerank_spans = 4;
     profile_.spans_max = 3;
     engine_ = std::make_unique<Engine>(
         EngineOptions{.home = home, .encryption_key = Secret(sealed ? std::string(32, 'k') : "")});

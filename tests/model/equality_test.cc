@@ -162,10 +162,10 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
   constexpr uint32_t kTexts = 5;
   const bool native = GetParam().native_window > 0;
   if (native) {
-    EXPECT_EQ(model_->texts_max(), 1u) << "unless more are asked for";
+    EXPECT_EQ(model_->sequences_max(), 1u) << "unless more are asked for";
     model_ = LoadTiny(GetParam().name, /*threads=*/2, kTexts);
     ASSERT_NE(model_, nullptr);
-    ASSERT_EQ(model_->texts_max(), kTexts);
+    ASSERT_EQ(model_->sequences_max(), kTexts);
   }
   const std::vector<TokenId> judged = Tokens(12, 99);
   std::vector<std::vector<TokenId>> tokens;
@@ -173,7 +173,7 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
   std::vector<std::vector<float>> alone, scored, logits(kTexts);
   std::vector<NextToken> next;
   const auto read = [&](uint32_t text, uint32_t count) {
-    if (native) model_->UseText(text);
+    if (native) model_->UseSequence(text);
     model_->NativeForget(0, UINT32_MAX);
     auto set = std::make_unique<WorkingSet>(model_->info().geometry, 1024);
     if (count > 0) {
@@ -183,7 +183,7 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
     return set;
   };
   const auto judge = [&](uint32_t text, const WorkingSet& read_set) {
-    if (native) model_->UseText(text);
+    if (native) model_->UseSequence(text);
     std::vector<std::unique_ptr<WorkingSet>> branch;
     branch.push_back(std::make_unique<WorkingSet>(model_->info().geometry, 1024));
     branch.back()->AppendHead(read_set, read_set.size());
@@ -243,7 +243,7 @@ TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
     sets.push_back(std::make_unique<WorkingSet>(model_->info().geometry, 4 * batch));
   for (uint32_t round = 0; round < 2; ++round) {
     for (uint32_t i = 0; i < kTexts; ++i) {
-      model_->UseText(i);
+      model_->UseSequence(i);
       const uint32_t position = sets[i]->size();
       sets[i]->BeginPass(batch);
       const Status status = model_->Forward(text, position, sets[i].get(), false);

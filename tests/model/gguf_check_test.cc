@@ -206,7 +206,7 @@ TEST(GgufCheck, AFileThatIsNoneIsNotWaitedFor) {
 }
 
 // Where the number of a key begins whose value is one of four bytes.
-std::map<std::string, size_t> Numbers(const std::string& file) {
+std::map<std::string, size_t> Elements(const std::string& file) {
   std::map<std::string, size_t> places;
   size_t at = 24;
   const auto take = [&]<typename T>(T* value) {
@@ -272,7 +272,7 @@ TEST(GgufCheck, NoDamageEndsTheProcessThatLoadsIt) {
           << name << ": " << what << " ended the process with signal " << WTERMSIG(status);
       ++loads;
     };
-    for (const auto& [key, at] : Numbers(whole)) {
+    for (const auto& [key, at] : Elements(whole)) {
       // the last ones are NaN and -infinity as floats
       for (const uint32_t number : {0u, 1u, 33u, 1u << 20, 0x7fffffffu, 0xff800000u}) {
         std::string damaged = whole;

@@ -23,7 +23,7 @@ struct Vocabulary {
   std::string model;
   TokenId first_plain;
   std::vector<std::string> marks;  // in the order of their ids
-  std::vector<TokenId> mark_ids;
+  std::vector<TokenId> citation_ids;
   std::vector<TokenId> ends;
   TokenId bos;
 };
@@ -79,7 +79,7 @@ TEST_P(Text, HasNoLeadingBosAndKnowsIt) {
 TEST_P(Text, WordsNeverBecomeControlTokensUnlessAsked) {
   for (size_t i = 0; i < GetParam().marks.size(); ++i) {
     const std::string& mark = GetParam().marks[i];
-    EXPECT_EQ(Tokens(mark, true), std::vector<TokenId>{GetParam().mark_ids[i]}) << mark;
+    EXPECT_EQ(Tokens(mark, true), std::vector<TokenId>{GetParam().citation_ids[i]}) << mark;
     for (const std::string& text : {mark, "a" + mark + "b", mark + mark, " " + mark + "\n"}) {
       const std::vector<TokenId> tokens = Tokens(text, false);
       EXPECT_EQ(ControlCount(tokens), 0u) << text;
@@ -91,7 +91,8 @@ TEST_P(Text, WordsNeverBecomeControlTokensUnlessAsked) {
 TEST_P(Text, ControlTokensHaveNoTextAndTheRightOnesEndAnAnswer) {
   for (TokenId t = 0; t < static_cast<TokenId>(model_->info().vocab_size); ++t) {
     // Ids between are <unk>, whose text is libllama's own affair.
-    const bool mark = std::count(GetParam().mark_ids.begin(), GetParam().mark_ids.end(), t) > 0;
+    const bool mark =
+        std::count(GetParam().citation_ids.begin(), GetParam().citation_ids.end(), t) > 0;
     if (mark || t >= GetParam().first_plain) {
       EXPECT_EQ(model_->Piece(t).empty(), mark) << t;
     }

@@ -25,7 +25,7 @@ const std::string kKey(kSealKeyBytes, 'k'), kName = "firm/tales";
 
 class SealedStoreTest : public testing::Test {
  protected:
-  std::unique_ptr<ColdStore> Beneath() {
+  std::unique_ptr<ColdStore> ContainedPath() {
     auto store = OpenRocksStore({.path = dir_ / "store", .disk_reserve_bytes = 0});
     EXPECT_TRUE(store.ok()) << store.status().ToString();
     return std::move(store).value();
@@ -34,7 +34,7 @@ class SealedStoreTest : public testing::Test {
                                           bool read_only = false) {
     const auto inside = [this](ColdStore&) { return inside_; };
     Result<OpenedStore> opened = OpenSealed(
-        Beneath(),
+        ContainedPath(),
         {.master = Secret(key), .name = name, .read_only = read_only, .name_inside = inside});
     if (!opened.ok()) return opened.status();
     sealed_ = opened->sealed;
@@ -91,7 +91,7 @@ TEST_F(SealedStoreTest, NeedsTheKeyThatItWasMadeWith) {
 }
 
 TEST_F(SealedStoreTest, APlainStoreStaysPlain) {
-  Put(*Beneath(), Table::kMeta, "manifest", "plain");
+  Put(*ContainedPath(), Table::kMeta, "manifest", "plain");
   const auto store = Open(kKey);
   ASSERT_TRUE(store.ok());
   EXPECT_FALSE(sealed_);
@@ -108,7 +108,7 @@ TEST_F(SealedStoreTest, AValueBelongsToItsKey) {
     Put(**store, Table::kMeta, "b", "value of b");
   }
   {
-    const auto beneath = Beneath();
+    const auto beneath = ContainedPath();
     const std::string a = *beneath->Get(Table::kMeta, "a");
     Put(*beneath, Table::kMeta, "b", a);
     Put(*beneath, Table::kText, "a", a);
@@ -148,11 +148,11 @@ TEST_F(SealedStoreTest, ForgettingAllLeavesTheKeyGood) {
 
 TEST_F(SealedStoreTest, ADamagedRecordIsTold) {
   { ASSERT_TRUE(Open(kKey).ok()); }
-  const std::string whole = *Beneath()->Get(Table::kMeta, kRecord);
+  const std::string whole = *ContainedPath()->Get(Table::kMeta, kRecord);
   for (size_t i = 0; i <= whole.size(); ++i) {
     std::string bad = whole.substr(0, i);
     if (i == whole.size()) bad.back() = static_cast<char>(bad.back() ^ 1);
-    Put(*Beneath(), Table::kMeta, kRecord, bad);
+    Put(*ContainedPath(), Table::kMeta, kRecord, bad);
     const Status status = Open(kKey).status();
     EXPECT_TRUE(status.code() == StatusCode::kDataLoss ||
                 status.code() == StatusCode::kFailedPrecondition)
@@ -183,16 +183,16 @@ TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
   const std::string value = FromHex(
       "404142434445464748494a4b5b5838e65d7f5c64511c21382150e12f550ef4421cdc0ff8093c4aa7e7a07cb4e0d0"
       "de4d");
-  Put(*Beneath(), Table::kText, "key", value);
+  Put(*ContainedPath(), Table::kText, "key", value);
   for (const bool has_name : {true, false}) {
-    Put(*Beneath(), Table::kMeta, kRecord, has_name ? named : unnamed);
+    Put(*ContainedPath(), Table::kMeta, kRecord, has_name ? named : unnamed);
     if (!has_name) inside_ = kName;
     const auto store = Open(kKey);
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     EXPECT_EQ(*(*store)->Get(Table::kText, "key"), "a value of version 1");
   }
   // What was opened for writing is of version 2 from then on, with the same key.
-  const std::string now = *Beneath()->Get(Table::kMeta, kRecord);
+  const std::string now = *ContainedPath()->Get(Table::kMeta, kRecord);
   EXPECT_EQ(now.substr(0, 17), named.substr(0, 17));
   EXPECT_EQ(now.size(), named.size());
   inside_ = Internal("is not asked for");
@@ -203,10 +203,11 @@ TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
   // Where the record does not say the name, the memory inside does.
   const auto version = [&](const Result<std::string>& inside, bool read_only,
                            const std::string& name) {
-    Put(*Beneath(), Table::kMeta, kRecord, unnamed);
+    Put(*ContainedPath(), Table::kMeta, kRecord, unnamed);
     inside_ = inside;
     const Status status = Open(kKey, name, read_only).status();
-    return std::to_string(Beneath()->Get(Table::kMeta, kRecord)->at(0)) + " " + status.message();
+    return std::to_string(ContainedPath()->Get(Table::kMeta, kRecord)->at(0)) + " " +
+           status.message();
   };
   EXPECT_THAT(version(kName, false, "firm/other"),
               AllOf(testing::StartsWith("1 "), HasSubstr("sealed as memory firm/tales")));

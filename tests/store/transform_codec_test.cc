@@ -273,7 +273,7 @@ TEST(TransformCodec, HostilePayloadsAreRefused) {
       const Result<KvBlock> decoded = codec->Decode(Resealed(evil), shape);
       refused += !decoded.ok();
       if (decoded.ok()) {
-        EXPECT_EQ(decoded->data.size(), shape.Numbers());
+        EXPECT_EQ(decoded->data.size(), shape.Elements());
       }
     }
   }

@@ -29,7 +29,7 @@ inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memor
 inline Question Whole(std::function<void(Engine&)> question) {
   return [question = std::move(question)](Engine& engine, bool) {
     question(engine);
-    return Remainder();
+    return Continuation();
   };
 }
 

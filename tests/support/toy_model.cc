@@ -215,15 +215,15 @@ Result<std::vector<std::vector<float>>> ToyModel::Score(std::span<const Branch> 
 
 Status ToyModel::ForwardEach(std::span<const NextToken> texts) {
   ++each_count_;
-  each_texts_max_ = std::max(each_texts_max_, texts.size());
+  each_sequences_max_ = std::max(each_sequences_max_, texts.size());
   const std::vector<float> before = logits_;
   if (info_.native_window > 0) {
     // One after the other, as they have nothing in common.
     for (const NextToken& text : texts) {
       const uint32_t in_use = text_;
-      UseText(text.text);
+      UseSequence(text.text);
       const Status status = Forward({&text.token, 1}, text.position, text.attention, true);
-      UseText(in_use);
+      UseSequence(in_use);
       LH_RETURN_IF_ERROR(status);
       *text.logits = logits_;
     }
@@ -247,7 +247,7 @@ Status ToyModel::ForwardEach(std::span<const NextToken> texts) {
   return OkStatus();
 }
 
-void ToyModel::UseText(uint32_t text) {
+void ToyModel::UseSequence(uint32_t text) {
   if (info_.native_window == 0 || text == text_) return;
   natives_[text_] = native_;
   native_ = natives_[text];

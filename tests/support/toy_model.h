@@ -72,10 +72,10 @@ class ToyModel final : public LanguageModel {
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
   Status ForwardEach(std::span<const NextToken> texts) override;
-  uint32_t texts_max() const override {
+  uint32_t sequences_max() const override {
     return options_.native_window == 0 ? options_.batch_tokens : options_.native_texts;
   }
-  void UseText(uint32_t text) override;
+  void UseSequence(uint32_t text) override;
   uint32_t scored_tokens_max() const override { return options_.batch_tokens; }
   uint32_t branches_max() const override {
     return options_.native_window == 0 ? options_.batch_tokens : 1;
@@ -103,7 +103,7 @@ class ToyModel final : public LanguageModel {
   uint64_t forward_count() const { return forward_count_; }
   // Of ForwardEach: how often, and the most texts at once.
   uint64_t each_count() const { return each_count_; }
-  size_t each_texts_max() const { return each_texts_max_; }
+  size_t each_sequences_max() const { return each_sequences_max_; }
 
  private:
   struct Native {
@@ -148,7 +148,7 @@ class ToyModel final : public LanguageModel {
   uint32_t text_ = 0;
   uint32_t native_position_max_ = 0;
   uint64_t forward_count_ = 0, each_count_ = 0;
-  size_t each_texts_max_ = 0;
+  size_t each_sequences_max_ = 0;
 };
 
 }  // namespace longhold

@@ -1,4 +1,4 @@
-// LongWords on lines whose tokens are given by hand.
+// CopyBias on lines whose tokens are given by hand.
 #include "memory/answer/copy_bias.h"
 
 #include <gtest/gtest.h>
@@ -8,7 +8,7 @@
 namespace longhold {
 namespace {
 
-class LongWordsTest : public testing::Test {
+class CopyBiasTest : public testing::Test {
  protected:
   // Token ids are the pieces' in the order they first come.
   void Line(const std::vector<std::string>& pieces) {
@@ -48,10 +48,10 @@ class LongWordsTest : public testing::Test {
   using Pieces = std::vector<std::string>;
 
   std::map<std::string, TokenId> ids_;
-  LongWords words_;
+  CopyBias words_;
 };
 
-TEST_F(LongWordsTest, ABegunNumberGoesOnAsItStands) {
+TEST_F(CopyBiasTest, ABegunNumberGoesOnAsItStands) {
   Line({"It", " is", " ", "7", "3", "1", "2", "6", ".", "\n"});
   EXPECT_EQ(Raised(" It is 73"), Pieces{"1"});
   EXPECT_EQ(Raised("73"), Pieces{"1"});
@@ -59,7 +59,7 @@ TEST_F(LongWordsTest, ABegunNumberGoesOnAsItStands) {
   EXPECT_EQ(Raised("(it is 7312"), Pieces{"6"});
 }
 
-TEST_F(LongWordsTest, NothingElseIsTouched) {
+TEST_F(CopyBiasTest, NothingElseIsTouched) {
   Line({"It", " is", " ", "7", "3", "1", "2", "6", ".", "\n"});
   for (const char* answer :
        {"", " ", " It", " It is", " It is ", "7", "74", "173", "7326", "73126", "73126.", "73 "}) {
@@ -67,42 +67,42 @@ TEST_F(LongWordsTest, NothingElseIsTouched) {
   }
 }
 
-TEST_F(LongWordsTest, WordsOfThreeTokensAreLeftToTheModel) {
+TEST_F(CopyBiasTest, WordsOfThreeTokensAreLeftToTheModel) {
   Line({" wi", "lder", "ness", " Neb", "u", "chad", "nezzar"});
   EXPECT_EQ(Raised(" wilder"), Pieces{});
   EXPECT_EQ(Raised(" Nebu"), Pieces{"chad"});
   EXPECT_EQ(Raised(" Nebuchad"), Pieces{"nezzar"});
 }
 
-TEST_F(LongWordsTest, PunctuationWithinIsPartOfTheWord) {
+TEST_F(CopyBiasTest, PunctuationWithinIsPartOfTheWord) {
   Line({"(", "ab", "12", "-", "34", "cd", ")", ","});
   EXPECT_EQ(Raised("ab12"), Pieces{"-"});
   EXPECT_EQ(Raised("ab12-"), Pieces{"34"});
   EXPECT_EQ(Raised("ab12-34"), Pieces{"cd"});
 }
 
-TEST_F(LongWordsTest, EachWordOfTheSameBeginningIsRaisedOnce) {
+TEST_F(CopyBiasTest, EachWordOfTheSameBeginningIsRaisedOnce) {
   Line({"1", "2", "3", "4", " ", "1", "2", "5", "6"});
   Line({"1", "2", "3", "7"});
   EXPECT_EQ(Raised("12"), (Pieces{"3", "5"}));
   EXPECT_EQ(Changed("12").at("3"), Changed("12").at("5"));
 }
 
-TEST_F(LongWordsTest, WhatWasSaidIsNotSaidAgain) {
+TEST_F(CopyBiasTest, WhatWasSaidIsNotSaidAgain) {
   Line({"1", "2", "3", "4", " ", "1", "2", "5", "6"});
   EXPECT_EQ(Raised("1234, 12"), Pieces{"5"});
   EXPECT_EQ(Raised("1256 12"), Pieces{"3"});
   EXPECT_EQ(Raised("12345, 12"), (Pieces{"3", "5"}));  // another word
 }
 
-TEST_F(LongWordsTest, ATokenThatHoldsTheBlankBeginsAWord) {
+TEST_F(CopyBiasTest, ATokenThatHoldsTheBlankBeginsAWord) {
   Line({"x", " 73", "1", "2", "6"});
   EXPECT_EQ(Raised(" 731"), Pieces{"2"});
   EXPECT_EQ(Raised("731"), Pieces{"2"});
   EXPECT_EQ(Raised("x73"), Pieces{});
 }
 
-TEST_F(LongWordsTest, TheMoreWasCopiedTheSurerIsTheRest) {
+TEST_F(CopyBiasTest, TheMoreWasCopiedTheSurerIsTheRest) {
   Line({"1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"});
   EXPECT_EQ(Changed("12").at("3"), 2);
   EXPECT_EQ(Changed("123456").at("7"), 6);
@@ -110,8 +110,8 @@ TEST_F(LongWordsTest, TheMoreWasCopiedTheSurerIsTheRest) {
 }
 
 // "The number for red-7712 is 5534." after "The number for red-7712 is".
-TEST_F(LongWordsTest, WhatThePrefixHoldsIsNotBegunAgain) {
-  words_ = LongWords("The number for red-7712 is");
+TEST_F(CopyBiasTest, WhatThePrefixHoldsIsNotBegunAgain) {
+  words_ = CopyBias("The number for red-7712 is");
   Line({"The", " number", " for", " red", "-", "77", "12", " is", " 5", "5", "3", "4", "."});
   EXPECT_EQ(Lowered(""), Pieces{" red"});
   EXPECT_EQ(Lowered(" that"), Pieces{" red"});
@@ -120,8 +120,8 @@ TEST_F(LongWordsTest, WhatThePrefixHoldsIsNotBegunAgain) {
   EXPECT_EQ(Lowered(" 5534, and that of"), Pieces{}) << "the answer is there";
 }
 
-TEST_F(LongWordsTest, AnAnswerBeginsWithWhatStandsBesideTheIdentifierThatWasSaid) {
-  words_ = LongWords("The code of ab12-9 is");
+TEST_F(CopyBiasTest, AnAnswerBeginsWithWhatStandsBesideTheIdentifierThatWasSaid) {
+  words_ = CopyBias("The code of ab12-9 is");
   Line({"The", " code", " of", " ab", "12", "-", "9", " is", " 7", "f", "3", "d", "."});
   Line({"The", " code", " of", " cd", "34", "-", "5", " is", " 8", "a", "6", "b", "."});
   Line({"ab", "12", "-", "9", " was", " Wol", "ver", "hamp", "ton", "'s"});
@@ -133,15 +133,15 @@ TEST_F(LongWordsTest, AnAnswerBeginsWithWhatStandsBesideTheIdentifierThatWasSaid
   EXPECT_EQ(Raised(" 7f3d"), Pieces{});
 }
 
-TEST_F(LongWordsTest, WhereTwoBeginAlikeTheOneThatWasNotSaidGoesOn) {
-  words_ = LongWords("ab12");
+TEST_F(CopyBiasTest, WhereTwoBeginAlikeTheOneThatWasNotSaidGoesOn) {
+  words_ = CopyBias("ab12");
   Line({"a", "b", "1", "2", " ", "a", "c", "3", "4"});
   EXPECT_EQ(Lowered(""), Pieces{}) << "\"a\" begins the other one too";
   EXPECT_EQ(Lowered("a"), Pieces{"b"});
   EXPECT_EQ(Lowered("ab"), Pieces{}) << "too late";
 }
 
-TEST_F(LongWordsTest, AfterTwoOfThemTheNextIsRatherAnotherOne) {
+TEST_F(CopyBiasTest, AfterTwoOfThemTheNextIsRatherAnotherOne) {
   Line({"1", "2", "3", "4"});
   Line({"5", "6", "7", "8"});
   Line({"9", "0", "9", "7"});
@@ -152,8 +152,8 @@ TEST_F(LongWordsTest, AfterTwoOfThemTheNextIsRatherAnotherOne) {
   EXPECT_EQ(Raised("1234, 5678, 9097, "), Pieces{});
 }
 
-TEST_F(LongWordsTest, WithNothingElseToSayThePrefixsWordsAreLeft) {
-  words_ = LongWords("Is it memory/engine.h?");
+TEST_F(CopyBiasTest, WithNothingElseToSayThePrefixsWordsAreLeft) {
+  words_ = CopyBias("Is it memory/engine.h?");
   Line({"memory", "/", "engine", ".", "h"});
   EXPECT_EQ(Changed(""), (std::map<std::string, float>{}));
 }

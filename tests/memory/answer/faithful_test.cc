@@ -339,7 +339,7 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
       // bit, and what comes after is judged less strictly.
       const auto again = (*memory)->Tokens(last.id, {again_begin, last.tokens});
       ASSERT_TRUE(again.ok());
-      EXPECT_EQ(reply->tokens_reread, again->size());
+      EXPECT_EQ(reply->tokens_reencoded, again->size());
       ASSERT_TRUE(RunTokens(model, set, *again, position, false).ok());
       position += static_cast<uint32_t>(again->size());
     }

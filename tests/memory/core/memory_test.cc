@@ -532,7 +532,7 @@ TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
 }
 
 // Lists for a memory of any size: toy texts are small.
-constexpr FaissLimits kAlways{.memory_tokens_min = 1, .document_tokens_min = 1000};
+constexpr IvfLimits kAlways{.memory_tokens_min = 1, .document_tokens_min = 1000};
 
 std::unique_ptr<Memory> MustOpenWithLists(ColdStore& store, const ToyModel& model) {
   std::unique_ptr<Memory> memory = MustOpen(store, model);

@@ -1,4 +1,4 @@
-// Compares FaissIndex with ScanIndex, which is exact and has tests of its own.
+// Compares IvfIndex with ScanIndex, which is exact and has tests of its own.
 //
 // Keys are clustered as real ones are: 24 centres in 16 dimensions (normal, length about 8) and a
 // spread of 1 around each, drawn per stretch of text. Queries stand near centres that keys have, so
@@ -79,7 +79,7 @@ constexpr uint32_t kHeads = 2;
 
 // Adds a document in segments of 1,024 tokens. Head 1 has the keys of head 0 in reverse, so that
 // heads cannot be mixed up unseen.
-void Add(FaissIndex* index, DocumentId document, const Keys& keys) {
+void Add(IvfIndex* index, DocumentId document, const Keys& keys) {
   for (uint32_t begin = 0; begin < keys.size(); begin += 1024) {
     const auto count = std::min<uint64_t>(1024, keys.size() - begin);
     const Status status = index->Add(std::make_shared<const ScanSegment>(ScanSegment::Build(
@@ -90,24 +90,24 @@ void Add(FaissIndex* index, DocumentId document, const Keys& keys) {
   }
 }
 
-std::vector<FaissSegment> Build(const FaissIndex& index, DocumentId document,
-                                const ParallelFor& parallel = SerialFor) {
-  std::vector<FaissSegment> lists;
+std::vector<IvfSegment> Build(const IvfIndex& index, DocumentId document,
+                              const ParallelFor& parallel = SerialFor) {
+  std::vector<IvfSegment> lists;
   for (uint32_t h = 0; h < kHeads; ++h) {
-    Result<FaissSegment> segment = BuildFaissSegment(index.Segments(document), h, parallel);
+    Result<IvfSegment> segment = BuildIvfSegment(index.Segments(document), h, parallel);
     EXPECT_TRUE(segment.ok()) << segment.status().ToString();
     lists.push_back(std::move(*segment));
   }
   return lists;
 }
 
-void BuildInto(FaissIndex* index, DocumentId document) {
+void BuildInto(IvfIndex* index, DocumentId document) {
   const Status status = index->AddLists(Build(*index, document));
   ASSERT_TRUE(status.ok()) << status.ToString();
 }
 
 // A block's score is what its tokens hold, scores do not rise, and nothing is more than everything.
-void ExpectSound(const FaissIndex& index, const ScanQuery& query, const ScanResult& result) {
+void ExpectSound(const IvfIndex& index, const ScanQuery& query, const ScanResult& result) {
   double total = result.sink_score;
   for (size_t i = 0; i < result.blocks.size(); ++i) {
     double mass = 0;
@@ -128,8 +128,8 @@ int SharedOfEight(const ScanResult& exact, const ScanResult& result) {
   return shared;
 }
 
-TEST(FaissIndex, IsTheExactScanWhenItLooksAtEveryList) {
-  FaissIndex index({.share = 1, .sample_tokens = 16});
+TEST(IvfIndex, IsTheExactScanWhenItLooksAtEveryList) {
+  IvfIndex index({.share = 1, .sample_tokens = 16});
   Clusters text(1);
   Add(&index, DocumentId{3}, text.Text(kTokens));
   BuildInto(&index, DocumentId{3});
@@ -152,8 +152,8 @@ TEST(FaissIndex, IsTheExactScanWhenItLooksAtEveryList) {
   }
 }
 
-TEST(FaissIndex, EstimatesWhatItDidNotLookAt) {
-  FaissIndex index({.share = 0.02, .sample_tokens = kTokens});
+TEST(IvfIndex, EstimatesWhatItDidNotLookAt) {
+  IvfIndex index({.share = 0.02, .sample_tokens = kTokens});
   Clusters text(2);
   Add(&index, DocumentId{1}, text.Text(kTokens));
   BuildInto(&index, DocumentId{1});
@@ -166,8 +166,8 @@ TEST(FaissIndex, EstimatesWhatItDidNotLookAt) {
   }
 }
 
-TEST(FaissIndex, AgreesWithTheExactScanOnClusteredKeys) {
-  FaissIndex index({.share = 0.2, .sample_tokens = 1024});
+TEST(IvfIndex, AgreesWithTheExactScanOnClusteredKeys) {
+  IvfIndex index({.share = 0.2, .sample_tokens = 1024});
   Clusters text(3);
   Add(&index, DocumentId{1}, text.Text(kTokens));
   BuildInto(&index, DocumentId{1});
@@ -191,8 +191,8 @@ TEST(FaissIndex, AgreesWithTheExactScanOnClusteredKeys) {
   EXPECT_GT(error / rows, 1e-5) << "nothing was left out: the test says nothing about estimates";
 }
 
-TEST(FaissIndex, FindsPlantedNeedles) {
-  FaissIndex index({.share = 0.2, .sample_tokens = 1024});
+TEST(IvfIndex, FindsPlantedNeedles) {
+  IvfIndex index({.share = 0.2, .sample_tokens = 1024});
   Clusters text(4);
   Keys keys = text.Text(kTokens);
   std::vector<ScanQuery> queries;
@@ -216,8 +216,8 @@ TEST(FaissIndex, FindsPlantedNeedles) {
   }
 }
 
-TEST(FaissIndex, ScansWhatHasNoLists) {
-  FaissIndex index({.share = 1, .sample_tokens = 16});
+TEST(IvfIndex, ScansWhatHasNoLists) {
+  IvfIndex index({.share = 1, .sample_tokens = 16});
   Clusters text(5);
   Add(&index, DocumentId{1}, text.Text(2000));
   Add(&index, DocumentId{2}, text.Text(2500));
@@ -242,8 +242,8 @@ TEST(FaissIndex, ScansWhatHasNoLists) {
   expect_same();
 }
 
-TEST(FaissIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
-  FaissIndex index({.share = 1, .sample_tokens = 16});
+TEST(IvfIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
+  IvfIndex index({.share = 1, .sample_tokens = 16});
   Clusters text(6);
   Add(&index, DocumentId{1}, text.Text(2000));
   Add(&index, DocumentId{2}, text.Text(2500));
@@ -265,14 +265,14 @@ TEST(FaissIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
   EXPECT_THAT(index.Query(query, 8, SerialFor).blocks, IsEmpty());
 }
 
-TEST(FaissIndex, RefusesListsOfOtherKeys) {
-  FaissIndex index;
+TEST(IvfIndex, RefusesListsOfOtherKeys) {
+  IvfIndex index;
   Clusters text(7);
   Add(&index, DocumentId{1}, text.Text(500));
   Add(&index, DocumentId{2}, text.Text(500));
-  const std::vector<FaissSegment> good = Build(index, DocumentId{1});
+  const std::vector<IvfSegment> good = Build(index, DocumentId{1});
   const auto refused = [&](auto change) {
-    std::vector<FaissSegment> bad = good;
+    std::vector<IvfSegment> bad = good;
     change(bad);
     return index.AddLists(bad).code() == StatusCode::kFailedPrecondition && !index.has_lists();
   };
@@ -286,8 +286,8 @@ TEST(FaissIndex, RefusesListsOfOtherKeys) {
   EXPECT_TRUE(index.AddLists(good).ok());
 }
 
-TEST(FaissIndex, AnswersForAnEmptyMemoryAndForOneToken) {
-  FaissIndex index;
+TEST(IvfIndex, AnswersForAnEmptyMemoryAndForOneToken) {
+  IvfIndex index;
   Clusters text(8);
   const ScanQuery query = text.Query(2);
   EXPECT_THAT(index.Query(query, 8, SerialFor).blocks, IsEmpty());
@@ -300,11 +300,11 @@ TEST(FaissIndex, AnswersForAnEmptyMemoryAndForOneToken) {
   EXPECT_THAT(index.Query({.rows = 0, .head_dim = kDim}, 8, SerialFor).blocks, IsEmpty());
 }
 
-TEST(FaissIndex, GivesTheSameOnSeveralThreads) {
-  FaissIndex index({.share = 0.1, .sample_tokens = 512});
+TEST(IvfIndex, GivesTheSameOnSeveralThreads) {
+  IvfIndex index({.share = 0.1, .sample_tokens = 512});
   Clusters text(9);
   Add(&index, DocumentId{1}, text.Text(kTokens));
-  const std::vector<FaissSegment> serial = Build(index, DocumentId{1}, SerialFor);
+  const std::vector<IvfSegment> serial = Build(index, DocumentId{1}, SerialFor);
   EXPECT_EQ(serial, Build(index, DocumentId{1}, TwoThreads));
   ASSERT_TRUE(index.AddLists(serial).ok());
   const ScanQuery query = text.Query(100);
@@ -320,11 +320,11 @@ TEST(FaissIndex, GivesTheSameOnSeveralThreads) {
   }
 }
 
-TEST(FaissSegment, HoldsEveryTokenButTheSinkOnce) {
-  FaissIndex index;
+TEST(IvfSegment, HoldsEveryTokenButTheSinkOnce) {
+  IvfIndex index;
   Clusters text(10);
   Add(&index, DocumentId{1}, text.Text(kTokens));
-  const FaissSegment lists = Build(index, DocumentId{1})[0];
+  const IvfSegment lists = Build(index, DocumentId{1})[0];
   EXPECT_EQ(lists.lists(), 93u);  // at most one for 64 keys
   std::vector<uint32_t> tokens = lists.order;
   std::sort(tokens.begin(), tokens.end());
@@ -332,27 +332,27 @@ TEST(FaissSegment, HoldsEveryTokenButTheSinkOnce) {
   for (uint32_t t = 1; t < kTokens; ++t) ASSERT_EQ(tokens[t - 1], t);
 }
 
-FaissSegment Sample() {
-  FaissIndex index;
+IvfSegment Sample() {
+  IvfIndex index;
   Clusters text(11);
   Add(&index, DocumentId{5}, text.Text(300));
   return Build(index, DocumentId{5})[1];
 }
 
-TEST(FaissSegment, SurvivesItsBytes) {
-  const FaissSegment segment = Sample();
-  const Result<FaissSegment> back = FaissSegment::Decode(segment.Encode());
+TEST(IvfSegment, SurvivesItsBytes) {
+  const IvfSegment segment = Sample();
+  const Result<IvfSegment> back = IvfSegment::Decode(segment.Encode());
   ASSERT_TRUE(back.ok()) << back.status().ToString();
   EXPECT_EQ(*back, segment);
 }
 
 // docs/formats/index.md, version 1: a change here is a change of the format.
-TEST(FaissSegment, KeepsItsFormat) {
-  FaissSegment segment{.document = DocumentId{7},
-                       .head = 1,
-                       .head_dim = 4,
-                       .tokens = 4,
-                       .keys_hash = 0x0123456789ABCDEF};
+TEST(IvfSegment, KeepsItsFormat) {
+  IvfSegment segment{.document = DocumentId{7},
+                     .head = 1,
+                     .head_dim = 4,
+                     .tokens = 4,
+                     .keys_hash = 0x0123456789ABCDEF};
   segment.list_begin = {0, 1, 3};
   segment.order = {2, 1, 3};
   segment.mean = {1, -2, 0.5f, 0, 3, 4, 5, 6};
@@ -360,32 +360,32 @@ TEST(FaissSegment, KeepsItsFormat) {
   const std::string bytes = segment.Encode();
   EXPECT_EQ(bytes.size(), 40u + 12 + 12 + 64 + 8);
   EXPECT_EQ(Hash64(bytes), 18342637295107864133ull);
-  EXPECT_TRUE(FaissSegment::Decode(bytes).ok());
+  EXPECT_TRUE(IvfSegment::Decode(bytes).ok());
 }
 
-TEST(FaissSegment, CallsDamageDataLoss) {
+TEST(IvfSegment, CallsDamageDataLoss) {
   const std::string bytes = Sample().Encode();
   for (size_t i = 0; i < bytes.size(); i += i < 64 ? 1 : 13) {
     for (const int bit : {0, 7}) {
       std::string bad = bytes;
       bad[i] = static_cast<char>(bad[i] ^ (1 << bit));
-      ASSERT_EQ(FaissSegment::Decode(bad).status().code(), StatusCode::kDataLoss) << i;
+      ASSERT_EQ(IvfSegment::Decode(bad).status().code(), StatusCode::kDataLoss) << i;
     }
-    ASSERT_EQ(FaissSegment::Decode(std::string_view(bytes).substr(0, i)).status().code(),
+    ASSERT_EQ(IvfSegment::Decode(std::string_view(bytes).substr(0, i)).status().code(),
               StatusCode::kDataLoss)
         << i;
   }
-  EXPECT_EQ(FaissSegment::Decode(bytes + '\0').status().code(), StatusCode::kDataLoss);
+  EXPECT_EQ(IvfSegment::Decode(bytes + '\0').status().code(), StatusCode::kDataLoss);
 }
 
 // Whoever writes a wrong value with the right checksum must not get further either.
-TEST(FaissSegment, RefusesWrongContentsWithRightChecksums) {
-  const FaissSegment good = Sample();
+TEST(IvfSegment, RefusesWrongContentsWithRightChecksums) {
+  const IvfSegment good = Sample();
   const auto code = [](std::string bytes, size_t at, uint32_t value) {
     std::memcpy(bytes.data() + at, &value, 4);
     const uint64_t checksum = Hash64(std::string_view(bytes).substr(0, bytes.size() - 8));
     std::memcpy(bytes.data() + bytes.size() - 8, &checksum, 8);
-    return FaissSegment::Decode(bytes).status().code();
+    return IvfSegment::Decode(bytes).status().code();
   };
   const std::string bytes = good.Encode();
   EXPECT_EQ(code(bytes, 4, 2), StatusCode::kFailedPrecondition);

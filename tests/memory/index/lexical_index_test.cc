@@ -584,7 +584,7 @@ TEST(LexicalIndex, RelatedWordsStandForWordsThatAreNotThere) {
   }
   const std::vector<LexicalWord> question = Words("doctor");
   const auto related = [&](double weight) {
-    return std::vector<RelatedWord>{
+    return std::vector<ExpansionWord>{
         {.stem = WordOf("physician").Stem(), .of = question[0].Stem(), .weight = weight},
         {.stem = WordOf("surgeon").Stem(), .of = question[0].Stem(), .weight = weight / 2},
         {.stem = WordOf("nobody").Stem(), .of = WordOf("nothing").Stem(), .weight = 1}};
@@ -630,7 +630,7 @@ TEST(LexicalIndex, RelatedWordsTakeNothingFromWordsThatAreThere) {
                                              : "");
   AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
   const std::vector<LexicalWord> question = Words("who walked with the harp of Jubal?");
-  const std::vector<RelatedWord> related = {
+  const std::vector<ExpansionWord> related = {
       {.stem = WordOf("strolled").Stem(), .of = WordOf("walked").Stem(), .weight = 0.7}};
   std::map<BlockKey, double> before;
   for (const auto& block : index.Query(question, 100000).blocks) before[block.block] = block.score;

@@ -80,7 +80,7 @@ TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
       EXPECT_FALSE(p.Matches(m)) << i;
       EXPECT_EQ(RecallProfile::For(m).name, kGenericProfile);
       EXPECT_TRUE(RecallProfile::For(m).heads.empty());
-      EXPECT_EQ(RecallProfile::For(m).look_spans + RecallProfile::For(m).reread_tokens, 0u)
+      EXPECT_EQ(RecallProfile::For(m).rerank_spans + RecallProfile::For(m).reencode_tokens, 0u)
           << "nothing that takes a large model seconds";
     }
   }
@@ -110,13 +110,13 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
     EXPECT_TRUE(back->Matches(ModelOf(p)));
     ASSERT_EQ(back->heads.size(), p.heads.size());
     for (size_t h = 0; h < p.heads.size(); ++h) EXPECT_EQ(back->heads[h].layer, p.heads[h].layer);
-    EXPECT_EQ(back->look_spans, p.look_spans);
+    EXPECT_EQ(back->rerank_spans, p.rerank_spans);
   }
   // Every key away from its default.
   const std::string all =
       R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
-    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "related_weight": 0.375, "gate": 3.5, "look_spans": 3, "look_prior": 1.5,
-    "look_scale": 2.5, "abstain_support": 0.5, "abstain_found": 0.75, "reread_tokens": 77, "follow_hops": 3, "follow_spans": 7, "follow_refreshes": 1,
+    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "expansion_weight": 0.375, "gate": 3.5, "rerank_spans": 3, "rerank_prior": 1.5,
+    "rerank_scale": 2.5, "abstain_support": 0.5, "abstain_found": 0.75, "reencode_tokens": 77, "hops_max": 3, "hop_spans": 7, "generation_spans": 1,
     "spans_max": 5, "span_score_min": 0.125, "span_tokens": 64, "window_tokens": 128, "sink_tokens": 128,
     "calibration": {"seed": 3}})";
   const Result<RecallProfile> p = RecallProfile::Parse(all, "all.json");
@@ -127,17 +127,17 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
                            "\"weight\": 0.25",
                            "\"head_weight\": 0.5",
                            "\"lexical_weight\": 0.75",
-                           "\"related_weight\": 0.375",
+                           "\"expansion_weight\": 0.375",
                            "\"gate\": 3.5",
-                           "\"look_spans\": 3",
-                           "\"look_prior\": 1.5",
+                           "\"rerank_spans\": 3",
+                           "\"rerank_prior\": 1.5",
                            "\"abstain_support\": 0.5",
                            "\"abstain_found\": 0.75",
-                           "\"reread_tokens\": 77",
-                           "\"follow_hops\": 3",
-                           "\"follow_spans\": 7",
-                           "\"follow_refreshes\": 1",
-                           "\"look_scale\": 2.5",
+                           "\"reencode_tokens\": 77",
+                           "\"hops_max\": 3",
+                           "\"hop_spans\": 7",
+                           "\"generation_spans\": 1",
+                           "\"rerank_scale\": 2.5",
                            "\"spans_max\": 5",
                            "\"span_score_min\": 0.125",
                            "\"span_tokens\": 64",

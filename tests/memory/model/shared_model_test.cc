@@ -79,7 +79,7 @@ TEST_P(SideBySideTest, GivesEachWhatItGetsAloneInFewerPasses) {
     }
   }
   const uint64_t passes = model.forward_count() - before;
-  EXPECT_EQ(model.each_texts_max(), kAnswers);
+  EXPECT_EQ(model.each_sequences_max(), kAnswers);
   size_t tokens = 0;
   for (size_t i = 0; i < kAnswers; ++i) {
     EXPECT_EQ(beside[i], Answer(model, i, beside[i].size())) << i;

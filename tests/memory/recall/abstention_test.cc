@@ -44,55 +44,55 @@ TEST(AskedWords, AreDistinctInOrderAndBare) {
   EXPECT_EQ(asked[2].weight, 5);
 }
 
-TEST(WordsBeside, FindsInflectionsAndAveragesTheJudgedTokens) {
+TEST(MatchWords, FindsInflectionsAndAveragesTheJudgedTokens) {
   const std::vector<AskedWord> asked = {Asked(1, 0, 2, 1), Asked(2, 2, 4, 1), Asked(3, 4, 5, 1)};
   const std::vector<LexicalWord> span = {Word(2, 0, 1, 9), Word(7, 1, 2)};
   const std::vector<float> logs = {1, 2, 4};  // of tokens 1, 2, 3
-  const auto beside = WordsBeside(asked, span, logs, 1);
+  const auto beside = MatchWords(asked, span, logs, 1);
   ASSERT_EQ(beside.size(), 3u);
   EXPECT_FALSE(beside[0].found);
   EXPECT_TRUE(beside[1].found);
-  EXPECT_DOUBLE_EQ(beside[0].look, 1) << "its first token was not judged";
-  EXPECT_DOUBLE_EQ(beside[1].look, 3);
-  EXPECT_DOUBLE_EQ(beside[2].look, 0) << "not judged at all";
+  EXPECT_DOUBLE_EQ(beside[0].gain, 1) << "its first token was not judged";
+  EXPECT_DOUBLE_EQ(beside[1].gain, 3);
+  EXPECT_DOUBLE_EQ(beside[2].gain, 0) << "not judged at all";
 }
 
 TEST(Support, IsMeanLookTimesShareFoundOverRareWords) {
   const std::vector<AskedWord> asked = {Asked(1, 0, 1, 5, true), Asked(2, 1, 2, 1),
                                         Asked(3, 2, 3, 3)};
   // The function word counts for nothing, whatever it says.
-  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordBeside>{{true, 9}, {true, 2}, {false, 4}}),
+  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordMatch>{{true, 9}, {true, 2}, {false, 4}}),
                    (2 + 12) / 4.0 * (0.25 + 0.25) / 1.25);
-  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordBeside>{{true, 9}, {false, 2}, {false, 4}}),
+  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordMatch>{{true, 9}, {false, 2}, {false, 4}}),
                    14 / 4.0 * 0.25 / 1.25)
       << "in other words";
-  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordBeside>{{false, 0}, {true, 2}, {true, 4}}),
+  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordMatch>{{false, 0}, {true, 2}, {true, 4}}),
                    14 / 4.0);
-  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordBeside>{{true, 9}, {true, -2}, {true, -4}}), 0);
-  EXPECT_TRUE(std::isinf(Support(std::span(asked).first(1), std::vector<WordBeside>{{false, 0}})))
+  EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordMatch>{{true, 9}, {true, -2}, {true, -4}}), 0);
+  EXPECT_TRUE(std::isinf(Support(std::span(asked).first(1), std::vector<WordMatch>{{false, 0}})))
       << "nothing to go by";
 }
 
 TEST(FoundShare, IsOfTheRareWordsAndByTheirWeight) {
   const std::vector<AskedWord> asked = {Asked(1, 0, 1, 5, true), Asked(2, 1, 2, 1),
                                         Asked(3, 2, 3, 3)};
-  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordBeside>{{true}, {true}, {false}}), 0.25);
-  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordBeside>{{false}, {false}, {true}}), 0.75);
-  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordBeside>{{true}, {false, 9, 1}, {false, 9, 1}}),
+  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordMatch>{{true}, {true}, {false}}), 0.25);
+  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordMatch>{{false}, {false}, {true}}), 0.75);
+  EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordMatch>{{true}, {false, 9, 1}, {false, 9, 1}}),
                    0)
       << "neither a look nor related words are the words";
-  EXPECT_DOUBLE_EQ(FoundShare(std::span(asked).first(1), std::vector<WordBeside>{{false}}), 1)
+  EXPECT_DOUBLE_EQ(FoundShare(std::span(asked).first(1), std::vector<WordMatch>{{false}}), 1)
       << "nothing to go by";
 }
 
 TEST(FoundShareTogether, CountsSpansThatAreEachNeeded) {
   // Two words that all have, and four things, of which each span has one.
   std::vector<AskedWord> asked = {Asked(1, 0, 1, 1), Asked(2, 1, 2, 1)};
-  std::vector<std::vector<WordBeside>> spans;
+  std::vector<std::vector<WordMatch>> spans;
   for (uint32_t thing = 0; thing < 4; ++thing)
     asked.push_back(Asked(3 + thing, 2 + thing, 3 + thing, 5));
   for (uint32_t thing = 0; thing < 4; ++thing) {
-    std::vector<WordBeside> span(asked.size());
+    std::vector<WordMatch> span(asked.size());
     span[0].found = span[1].found = span[2 + thing].found = true;
     spans.push_back(span);
   }
@@ -101,7 +101,7 @@ TEST(FoundShareTogether, CountsSpansThatAreEachNeeded) {
   EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::span(spans).first(3)),
                    17 / 22.0 / kTogetherFactor);
   EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::span(spans).first(2)), 0) << "two are not many";
-  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::vector<std::vector<WordBeside>>(5, spans[0])), 0)
+  EXPECT_DOUBLE_EQ(FoundShareTogether(asked, std::vector<std::vector<WordMatch>>(5, spans[0])), 0)
       << "the same again adds nothing";
   EXPECT_DOUBLE_EQ(FoundShareTogether(asked, {}), 0);
 }

@@ -163,7 +163,7 @@ TEST(ChooseExcerpts, LeavesLinesOfTheSameFormAboutSomethingElse) {
   EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(0, 10));
 }
 
-TEST(Lookalikes, AreOfAChosenLinesFormAndHoldLess) {
+TEST(Distractors, AreOfAChosenLinesFormAndHoldLess) {
   const auto asked = Asked({1, 3, 3});
   const SpanSentence chosen = Line(0, 10, {true, true, true}, {21, 31});
   SpanSentence prose = Line(1, 40, {true, false, false}, {});
@@ -177,12 +177,12 @@ TEST(Lookalikes, AreOfAChosenLinesFormAndHoldLess) {
       prose,
       Line(1, 50, {true, true, true}, {21, 31}),  // says the same
       of_few_words};
-  EXPECT_THAT(Begins(Lookalikes(asked, sentences, std::vector{chosen})), ElementsAre(0, 30));
-  EXPECT_THAT(Lookalikes(asked, sentences, {}), IsEmpty());
+  EXPECT_THAT(Begins(Distractors(asked, sentences, std::vector{chosen})), ElementsAre(0, 30));
+  EXPECT_THAT(Distractors(asked, sentences, {}), IsEmpty());
   // Each of two has what the other lacks, as in a question for both.
   const SpanSentence other = Line(2, 80, {true, true, false}, {21, 34});
-  EXPECT_THAT(Lookalikes(asked, std::vector{other},
-                         std::vector{Line(1, 30, {true, false, true}, {21, 33})}),
+  EXPECT_THAT(Distractors(asked, std::vector{other},
+                          std::vector{Line(1, 30, {true, false, true}, {21, 33})}),
               IsEmpty());
 }
 

@@ -62,8 +62,8 @@ struct WordMemory {
   std::function<std::string(TokenId)> Pieces() const {
     return [this](TokenId token) { return model.Piece(token); };
   }
-  FollowUp For(const std::string& question) {
-    return FollowUp(*memory, profile, vocabulary, Pieces(), Tokens(question));
+  MultiHop For(const std::string& question) {
+    return MultiHop(*memory, profile, vocabulary, Pieces(), Tokens(question));
   }
 
   // Plans at most `spans` for `question` and extends the plan; the laws of spans hold, whatever was
@@ -74,15 +74,15 @@ struct WordMemory {
     plan = *PlanRecall(*memory, profile, query, spans, SerialFor);
     const size_t planned = plan.spans.size();
     const std::vector<PlannedSpan> judged = plan.spans;
-    FollowUp follow = For(question);
+    MultiHop follow = For(question);
     const Result<bool> changed = follow.Extend(&plan, judged);
     ASSERT_TRUE(changed.ok()) << changed.status().ToString();
-    EXPECT_LE(plan.spans.size(), planned + profile.follow_spans);
+    EXPECT_LE(plan.spans.size(), planned + profile.hop_spans);
     for (size_t i = 0; i < plan.spans.size(); ++i) {
       const PlannedSpan& a = plan.spans[i];
       EXPECT_TRUE(a.tokens.Contains(a.peak));
       EXPECT_LE(a.tokens.size(), SpanTokensMax(profile));
-      EXPECT_LE(a.hops, profile.follow_hops);
+      EXPECT_LE(a.hops, profile.hops_max);
       EXPECT_LE(a.score, i == 0 ? 1.0 : plan.spans[i - 1].score);
       for (size_t j = 0; j < i; ++j) {
         const PlannedSpan& b = plan.spans[j];
@@ -141,7 +141,7 @@ TEST(KeysOf, AreWordsAndWhatIsWrittenWithoutASpace) {
   EXPECT_THAT(spelled(" ."), IsEmpty());
 }
 
-TEST(FollowUp, FollowsAThingThatPeopleHandOn) {
+TEST(MultiHop, FollowsAThingThatPeopleHandOn) {
   WordMemory m(With(kHandedOn));
   m.Ask(kAstrolabe);
   EXPECT_EQ(m.HopsTo(kHandedOn[0]), 0);
@@ -151,7 +151,7 @@ TEST(FollowUp, FollowsAThingThatPeopleHandOn) {
 }
 
 // Every part of such a name stands in a hundred lines; the whole in two.
-TEST(FollowUp, FollowsSettingsThatReferToSettings) {
+TEST(MultiHop, FollowsSettingsThatReferToSettings) {
   std::vector<std::string> lines = {
       "session.expiry = same as cache.pool_limit",
       "cache.pool_limit: see worker.cache_size",
@@ -176,17 +176,17 @@ TEST(FollowUp, FollowsSettingsThatReferToSettings) {
   EXPECT_EQ(m.HopsTo(lines[3]), 3);
 }
 
-TEST(FollowUp, StopsAtItsBounds) {
+TEST(MultiHop, StopsAtItsBounds) {
   for (const uint32_t hops : {0u, 1u, 2u}) {
     WordMemory m(With(kHandedOn));
-    m.profile.follow_hops = hops;
+    m.profile.hops_max = hops;
     m.Ask(kAstrolabe);
     for (size_t i = 1; i < kHandedOn.size(); ++i)
       EXPECT_EQ(m.HopsTo(kHandedOn[i]), i <= hops ? static_cast<int>(i) : -1) << hops;
   }
   for (const uint32_t spans : {0u, 1u, 2u}) {
     WordMemory m(With(kHandedOn));
-    m.profile.follow_spans = spans;
+    m.profile.hop_spans = spans;
     m.Ask(kAstrolabe);
     for (size_t i = 1; i < kHandedOn.size(); ++i)
       EXPECT_EQ(m.HopsTo(kHandedOn[i]), i <= spans ? static_cast<int>(i) : -1) << spans;
@@ -194,7 +194,7 @@ TEST(FollowUp, StopsAtItsBounds) {
 }
 
 // The same name, in so many more places: two are followed, with less score each, nine are not.
-TEST(FollowUp, WhatManyPlacesHaveInCommonLeadsNowhere) {
+TEST(MultiHop, WhatManyPlacesHaveInCommonLeadsNowhere) {
   double before = 1;
   for (const size_t places : {1u, 2u, 9u}) {
     std::vector<std::string> lines = {
@@ -216,7 +216,7 @@ TEST(FollowUp, WhatManyPlacesHaveInCommonLeadsNowhere) {
 }
 
 // Names, and each of them stands in one other place.
-TEST(FollowUp, ASentenceThatLeadsEverywhereLeadsNowhere) {
+TEST(MultiHop, ASentenceThatLeadsEverywhereLeadsNowhere) {
   const std::vector<std::string> names = {"Ottoline",  "Barnaby", "Quillon", "Fenwick",
                                           "Pellgrave", "Tamsin",  "Wexcombe"};
   for (const size_t count : {2u, 7u}) {
@@ -233,7 +233,7 @@ TEST(FollowUp, ASentenceThatLeadsEverywhereLeadsNowhere) {
 }
 
 // Function words and words of the question are no keys, however rare.
-TEST(FollowUp, OnlyNewWordsThatMeanSomethingAreFollowed) {
+TEST(MultiHop, OnlyNewWordsThatMeanSomethingAreFollowed) {
   WordMemory m(With({"The silver astrolabe whose silver was dull.", "Nobody knew whose it was.",
                      "Some silver was in the tent."}));
   m.Ask("Where is the silver astrolabe?", 1);
@@ -243,7 +243,7 @@ TEST(FollowUp, OnlyNewWordsThatMeanSomethingAreFollowed) {
 
 // A list of questions repeats what is asked, all but the number: it takes all the score, and the
 // number's place is no candidate.
-TEST(FollowUp, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
+TEST(MultiHop, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
   const std::vector<std::string> lines = {
       "Example: which gate of the harbour was given the wax seal with the crooked number?",
       "Seal 90417 belongs to Pellgrave.", "Ask Pellgrave about the water gate."};
@@ -265,7 +265,7 @@ TEST(FollowUp, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
   std::vector<PlannedSpan> judged = one.spans;
   judged.insert(judged.end(), all.spans.begin(), all.spans.end());
   ASSERT_EQ(judged.size(), 2u);
-  FollowUp follow = m.For(question);
+  MultiHop follow = m.For(question);
   const Result<bool> changed = follow.Extend(&one, judged);
   ASSERT_TRUE(changed.ok());
   EXPECT_TRUE(*changed);
@@ -284,7 +284,7 @@ const std::string kSealQuestion =
 
 // What was judged and fell behind, by what the question's key owes to it: `look` nats a token
 // beside it, 3 beside the plan's span.
-TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
+TEST(MultiHop, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
   WordMemory m(With({kExample, kSeal}));
   const std::vector<TokenId> tokens = m.Tokens(kSealQuestion);
   const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
@@ -296,9 +296,9 @@ TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
         *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 1, SerialFor);
     const std::vector<AskedWord> asked = AskedWords(words, plan.words, tokens, m.Pieces());
     std::vector<PlannedSpan> judged = {plan.spans[0], all.spans[0]};
-    plan.spans[0].look_logs = judged[0].look_logs = std::vector<float>(tokens.size(), 3);
-    judged[1].look_logs = std::vector<float>(tokens.size(), look);
-    FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, asked, 0);
+    plan.spans[0].token_gains = judged[0].token_gains = std::vector<float>(tokens.size(), 3);
+    judged[1].token_gains = std::vector<float>(tokens.size(), look);
+    MultiHop follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, asked, 0);
     ASSERT_TRUE(follow.Extend(&plan, judged).ok());
     bool found = false;
     for (const PlannedSpan& span : plan.spans)
@@ -308,7 +308,7 @@ TEST(FollowUp, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
 }
 
 // The same key, where it is one of the words that only say where the answer stands.
-TEST(FollowUp, WordsThatAreAsideAreNotLookedUp) {
+TEST(MultiHop, WordsThatAreAsideAreNotLookedUp) {
   WordMemory m(With({kExample, kSeal}));
   const std::vector<TokenId> tokens = m.Tokens(kSealQuestion);
   const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
@@ -319,7 +319,7 @@ TEST(FollowUp, WordsThatAreAsideAreNotLookedUp) {
     RecallPlan plan =
         *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 1, SerialFor);
     const std::vector<PlannedSpan> judged = plan.spans;
-    FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, {}, 0, aside);
+    MultiHop follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, {}, 0, aside);
     ASSERT_TRUE(follow.Extend(&plan, judged).ok());
     bool found = false;
     for (const PlannedSpan& span : plan.spans)
@@ -330,7 +330,7 @@ TEST(FollowUp, WordsThatAreAsideAreNotLookedUp) {
 
 // The introduction is as good a span as the fact by its score, and "Barnaby" stands in it; but it
 // holds less of the question.
-TEST(FollowUp, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
+TEST(MultiHop, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
   const std::vector<std::string> lines = {
       "Many silver things that Barnaby saw are described below.",
       "Barnaby went to Wexcombe by barge.",
@@ -344,7 +344,7 @@ TEST(FollowUp, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
     ASSERT_GE(m.plan.spans.size(), 2u);
     for (PlannedSpan& span : m.plan.spans) span.score = 1;
     const std::vector<AskedWord> asked = AskedWords(words, m.plan.words, tokens, m.Pieces());
-    FollowUp follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens,
+    MultiHop follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens,
                     std::span(asked).first(weighed ? asked.size() : 0), 0);
     ASSERT_TRUE(follow.Extend(&m.plan, m.plan.spans).ok());
     EXPECT_EQ(m.HopsTo(lines[1]), weighed ? -1 : 1);
@@ -353,7 +353,7 @@ TEST(FollowUp, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
 
 // A lead into a span that the plan has already: no second span, but the span is moved up, and read
 // on from there.
-TEST(FollowUp, ALeadIntoASpanOfThePlanRaisesIt) {
+TEST(MultiHop, ALeadIntoASpanOfThePlanRaisesIt) {
   WordMemory m(With(kHandedOn));
   RecallQuery query;
   query.words = m.vocabulary.Words(m.Tokens(kAstrolabe));
@@ -367,7 +367,7 @@ TEST(FollowUp, ALeadIntoASpanOfThePlanRaisesIt) {
   ASSERT_THAT(m.TextOf(second.spans[0]), HasSubstr(kHandedOn[1]));
   second.spans[0].score = 0.2;
   plan.spans.push_back(second.spans[0]);
-  FollowUp follow = m.For(kAstrolabe);
+  MultiHop follow = m.For(kAstrolabe);
   ASSERT_TRUE(follow.Extend(&plan, plan.spans).ok());
   m.plan = plan;
   ASSERT_EQ(plan.spans.size(), 4u);
@@ -380,7 +380,7 @@ TEST(FollowUp, ALeadIntoASpanOfThePlanRaisesIt) {
 
 // Says `text` token by token, as an answer is generated; what After gives joins the plan. The
 // texts' spans, by how many tokens were out.
-std::vector<std::pair<size_t, std::string>> Say(WordMemory& m, FollowUp& follow,
+std::vector<std::pair<size_t, std::string>> Say(WordMemory& m, MultiHop& follow,
                                                 const std::string& text) {
   std::vector<std::pair<size_t, std::string>> found;
   const std::vector<TokenId> tokens = m.Tokens(text);
@@ -399,16 +399,16 @@ std::vector<std::pair<size_t, std::string>> Say(WordMemory& m, FollowUp& follow,
   return found;
 }
 
-TEST(FollowUp, ARefreshComesAtAWordsEndAndNotForWhatIsInView) {
+TEST(MultiHop, ARefreshComesAtAWordsEndAndNotForWhatIsInView) {
   const std::vector<std::string> lines = {"The lamp of Ottoline was lit at dawn.",
                                           "Some say Quillon has the rope.",
                                           "The key is with Fenwick now."};
   const std::string said = "It is Ottoline, or maybe Quillon, or else Fenwick. I do not know more.";
   WordMemory m(With(lines));
   {
-    FollowUp follow = m.For("Who had it?");
+    MultiHop follow = m.For("Who had it?");
     const auto found = Say(m, follow, said);
-    ASSERT_EQ(found.size(), 2u) << "follow_refreshes";
+    ASSERT_EQ(found.size(), 2u) << "generation_spans";
     EXPECT_THAT(found[0].second, HasSubstr(lines[0]));
     EXPECT_THAT(found[1].second, HasSubstr(lines[1]));
     for (const auto& [n, text] : found) EXPECT_EQ(n % 8, 0u) << "it looks every eight tokens";
@@ -421,7 +421,7 @@ TEST(FollowUp, ARefreshComesAtAWordsEndAndNotForWhatIsInView) {
   {
     // The plan shows the first already, and the question named the second.
     m.plan.spans.resize(1);
-    FollowUp follow = m.For("Was it Quillon?");
+    MultiHop follow = m.For("Was it Quillon?");
     const auto found = Say(m, follow, said);
     ASSERT_EQ(found.size(), 1u);
     EXPECT_THAT(found[0].second, HasSubstr(lines[2]));
@@ -430,15 +430,15 @@ TEST(FollowUp, ARefreshComesAtAWordsEndAndNotForWhatIsInView) {
     // Words that are no names: the lines with them are left alone, as is a word that begins a
     // sentence.
     m.plan.spans.clear();
-    FollowUp follow = m.For("Who had it?");
+    MultiHop follow = m.For("Who had it?");
     EXPECT_THAT(Say(m, follow,
                     "He lit the lamp with a rope. Lamp, rope: all the same to me, he said then."),
                 IsEmpty());
   }
   {
     m.plan.spans.clear();
-    m.profile.follow_refreshes = 0;
-    FollowUp follow = m.For("Who had it?");
+    m.profile.generation_spans = 0;
+    MultiHop follow = m.For("Who had it?");
     EXPECT_THAT(Say(m, follow, said), IsEmpty());
   }
 }

@@ -24,7 +24,7 @@ struct World {
   std::vector<std::string> pieces;
   std::vector<float> vectors;
   std::unique_ptr<LexicalVocabulary> vocabulary;
-  std::unique_ptr<RelatedWords> related;
+  std::unique_ptr<QueryExpansion> related;
   LexicalIndex index;
 
   explicit World(float common = 30) {
@@ -66,7 +66,7 @@ struct World {
       add(random(1));
     }
     vocabulary = std::make_unique<LexicalVocabulary>(pieces);
-    related = std::make_unique<RelatedWords>(
+    related = std::make_unique<QueryExpansion>(
         *vocabulary, kWidth, [this](std::span<const TokenId> tokens, float* out) {
           for (const TokenId t : tokens)
             out = std::copy_n(vectors.begin() + static_cast<ptrdiff_t>(t) * kWidth, kWidth, out);
@@ -92,25 +92,26 @@ struct World {
         LexicalSegment::Build(*vocabulary, DocumentId{1}, 0, {}, Tokens(text)));
     ASSERT_TRUE(index.Add(segment).ok());
   }
-  std::vector<RelatedWord> Find(std::string_view question,
-                                const ParallelFor& parallel = SerialFor) const {
+  std::vector<ExpansionWord> Find(std::string_view question,
+                                  const ParallelFor& parallel = SerialFor) const {
     const std::vector<TokenId> tokens = Tokens(question);
     return related->Find(vocabulary->Words(tokens), tokens, index, parallel);
   }
   std::vector<std::string> Found(std::string_view question) const {
     std::vector<std::string> out;
-    for (const RelatedWord& r : Find(question)) out.push_back(pieces[static_cast<size_t>(r.token)]);
+    for (const ExpansionWord& r : Find(question))
+      out.push_back(pieces[static_cast<size_t>(r.token)]);
     std::sort(out.begin(), out.end());
     return out;
   }
 };
 
-TEST(RelatedWords, AreThoseNearWhichTheMemoryHolds) {
+TEST(QueryExpansion, AreThoseNearWhichTheMemoryHolds) {
   World world;
   world.Hold(" physician saw the vessel, and the monarch");
   EXPECT_THAT(world.Found("Who is a doctor?"), ElementsAre(" physician"));
   EXPECT_THAT(world.Found("a ship of the king"), ElementsAre(" monarch", " vessel"));
-  const std::vector<RelatedWord> found = world.Find(" doctor");
+  const std::vector<ExpansionWord> found = world.Find(" doctor");
   ASSERT_THAT(found, SizeIs(1));
   EXPECT_EQ(found[0].of, world.vocabulary->Words(world.Tokens(" doctor"))[0].Stem());
   EXPECT_EQ(found[0].stem, world.vocabulary->Words(world.Tokens(" physician"))[0].Stem());
@@ -118,7 +119,7 @@ TEST(RelatedWords, AreThoseNearWhichTheMemoryHolds) {
   EXPECT_LT(found[0].weight, 1);
 }
 
-TEST(RelatedWords, AreNeitherTheQuestionsOwnNorFunctionWordsNorNumbers) {
+TEST(QueryExpansion, AreNeitherTheQuestionsOwnNorFunctionWordsNorNumbers) {
   World world;
   world.Hold(" the doctor and the doctors of which 12345");
   EXPECT_THAT(world.Found(" doctor"), IsEmpty()) << "an inflection is the word itself";
@@ -127,7 +128,7 @@ TEST(RelatedWords, AreNeitherTheQuestionsOwnNorFunctionWordsNorNumbers) {
   EXPECT_THAT(world.Found(" physician, doctor"), IsEmpty()) << "the question has both";
 }
 
-TEST(RelatedWords, OfNothingAreNothing) {
+TEST(QueryExpansion, OfNothingAreNothing) {
   World world;
   EXPECT_THAT(world.Found(" doctor"), IsEmpty()) << "an empty memory";
   world.Hold(" vessel");
@@ -138,7 +139,7 @@ TEST(RelatedWords, OfNothingAreNothing) {
 
 // What all vectors share says nothing of what words mean: where it is not taken off, everything is
 // near everything.
-TEST(RelatedWords, ACommonDirectionMakesNoWordsNear) {
+TEST(QueryExpansion, ACommonDirectionMakesNoWordsNear) {
   for (const float common : {0.0f, 5.0f, 100.0f}) {
     World world(common);
     world.Hold(" physician and monarch and vessel and school and qabcx qbbx");
@@ -149,7 +150,7 @@ TEST(RelatedWords, ACommonDirectionMakesNoWordsNear) {
 
 // A word that the vocabulary has in another form only, and one that is several tokens: "surgeon"
 // after a line break has no space.
-TEST(RelatedWords, ReadWordsOfOtherFormsAndCapitals) {
+TEST(QueryExpansion, ReadWordsOfOtherFormsAndCapitals) {
   World world;
   world.Hold(" surgeon");
   EXPECT_THAT(world.Found("DOCTORS"), ElementsAre(" surgeon"));
@@ -157,13 +158,13 @@ TEST(RelatedWords, ReadWordsOfOtherFormsAndCapitals) {
   EXPECT_THAT(world.Found("zzyzx"), IsEmpty()) << "letters without a word near them";
 }
 
-TEST(RelatedWords, AreTheSameOnEveryNumberOfThreads) {
+TEST(QueryExpansion, AreTheSameOnEveryNumberOfThreads) {
   World world;
   std::string text;
   for (const std::string& piece : std::span(world.pieces).subspan(256)) text += piece + ",";
   world.Hold(text);
-  const std::vector<RelatedWord> one = world.Find(" doctor king of ship"),
-                                 two = world.Find(" doctor king of ship", ThreadsFor);
+  const std::vector<ExpansionWord> one = world.Find(" doctor king of ship"),
+                                   two = world.Find(" doctor king of ship", ThreadsFor);
   ASSERT_THAT(one, SizeIs(testing::Gt(3)));
   ASSERT_EQ(one.size(), two.size());
   for (size_t i = 0; i < one.size(); ++i) {

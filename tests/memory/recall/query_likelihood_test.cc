@@ -103,32 +103,32 @@ TEST(WorkingSet, AppendHeadGivesTheSameAttentionAsTheOriginal) {
 PlannedSpan Looked(double score, std::vector<float> logs) {
   PlannedSpan span;
   span.score = score;
-  span.look = Sum(logs);
-  span.look_logs = std::move(logs);
+  span.question_gain = Sum(logs);
+  span.token_gains = std::move(logs);
   return span;
 }
 
 RecallProfile Profile() {
   RecallProfile profile;
-  profile.look_prior = 4;
-  profile.look_scale = 8;
+  profile.rerank_prior = 4;
+  profile.rerank_scale = 8;
   return profile;
 }
 
-TEST(RankByLook, WeighsThePlansScoreAndTheLook) {
+TEST(RankByLikelihood, WeighsThePlansScoreAndTheLook) {
   std::vector<PlannedSpan> spans = {Looked(1, {1, 1}), Looked(0.5, {3, 4}), Looked(0.25, {3, 3})};
-  RankByLook(Profile(), std::vector<double>{0, 0}, &spans);
+  RankByLikelihood(Profile(), std::vector<double>{0, 0}, &spans);
   // 4 ln 1 + 2, 4 ln 0.5 + 7, 4 ln 0.25 + 6.
   const double a = 2, b = 4 * std::log(0.5) + 7, c = 4 * std::log(0.25) + 6;
   ASSERT_GT(b, a);
   ASSERT_GT(a, c);
-  EXPECT_FLOAT_EQ(static_cast<float>(spans[0].look), 7);
+  EXPECT_FLOAT_EQ(static_cast<float>(spans[0].question_gain), 7);
   EXPECT_DOUBLE_EQ(spans[0].score, 1);
   EXPECT_NEAR(spans[1].score, std::exp((a - b) / 8), 1e-12);
   EXPECT_NEAR(spans[2].score, std::exp((c - b) / 8), 1e-12);
 }
 
-TEST(RankByLook, LiftsASpanThatExplainsWhatTheOthersDoNot) {
+TEST(RankByLikelihood, LiftsASpanThatExplainsWhatTheOthersDoNot) {
   // Tokens: three around the keys, then one for each of two keys. The third span is about the first
   // key too.
   const std::vector<double> weights = {0.5, 0.5, 0.5, 8, 8};
@@ -137,31 +137,31 @@ TEST(RankByLook, LiftsASpanThatExplainsWhatTheOthersDoNot) {
                                     Looked(0.9, {8, 8, 8, 6.25, -1})};
   };
   std::vector<PlannedSpan> spans = spans_of();
-  RankByLook(Profile(), weights, &spans);
+  RankByLikelihood(Profile(), weights, &spans);
   const auto with = [&](float last) {
     return *std::find_if(spans.begin(), spans.end(),
-                         [&](const PlannedSpan& s) { return s.look_logs[4] == last; });
+                         [&](const PlannedSpan& s) { return s.token_gains[4] == last; });
   };
-  EXPECT_DOUBLE_EQ(with(0).look_gain, 1);
-  EXPECT_NEAR(with(5).look_gain, 8 * 5 / (13.5 + 48), 1e-9);
-  EXPECT_DOUBLE_EQ(with(5).score, with(5).look_gain) << "26 nats behind, and needed";
-  EXPECT_NEAR(with(-1).look_gain, 8 * 0.25 / (13.5 + 48), 1e-9);
+  EXPECT_DOUBLE_EQ(with(0).coverage_gain, 1);
+  EXPECT_NEAR(with(5).coverage_gain, 8 * 5 / (13.5 + 48), 1e-9);
+  EXPECT_DOUBLE_EQ(with(5).score, with(5).coverage_gain) << "26 nats behind, and needed";
+  EXPECT_NEAR(with(-1).coverage_gain, 8 * 0.25 / (13.5 + 48), 1e-9);
   EXPECT_NEAR(with(-1).score, std::exp((4 * std::log(0.9) + 29.25 - 33) / 8), 1e-9) << "as without";
   for (size_t i = 1; i < spans.size(); ++i) EXPECT_GE(spans[i - 1].score, spans[i].score);
 
   std::vector<PlannedSpan> unweighed = spans_of();
-  RankByLook(Profile(), std::vector<double>(5, 1.0), &unweighed);
-  EXPECT_LT(unweighed.back().look_gain, 0.2) << "the words around the keys hide it";
+  RankByLikelihood(Profile(), std::vector<double>(5, 1.0), &unweighed);
+  EXPECT_LT(unweighed.back().coverage_gain, 0.2) << "the words around the keys hide it";
 }
 
-TEST(RankByLook, TakesNoSpansAndSpansThatExplainNothing) {
+TEST(RankByLikelihood, TakesNoSpansAndSpansThatExplainNothing) {
   std::vector<PlannedSpan> none;
-  RankByLook(Profile(), {}, &none);
+  RankByLikelihood(Profile(), {}, &none);
   EXPECT_TRUE(none.empty());
   std::vector<PlannedSpan> worse = {Looked(1, {-1, -2}), Looked(0.5, {-1, -1})};
-  RankByLook(Profile(), std::vector<double>{1, 1}, &worse);
+  RankByLikelihood(Profile(), std::vector<double>{1, 1}, &worse);
   EXPECT_DOUBLE_EQ(worse[0].score, 1);
-  EXPECT_DOUBLE_EQ(worse[0].look_gain, 0);
+  EXPECT_DOUBLE_EQ(worse[0].coverage_gain, 0);
 }
 
 }  // namespace

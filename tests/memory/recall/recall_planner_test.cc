@@ -349,8 +349,8 @@ TEST(RecallPlanner, ARelatedWordFindsASpanAndSaysSo) {
   const RecallPlan plan = made.Plan(query);
   ASSERT_FALSE(plan.spans.empty());
   EXPECT_TRUE(holds(plan.spans[0]));
-  EXPECT_GT(plan.spans[0].related_score, 0);
-  EXPECT_LE(plan.spans[0].related_score, plan.spans[0].lexical_score);
+  EXPECT_GT(plan.spans[0].expansion_score, 0);
+  EXPECT_LE(plan.spans[0].expansion_score, plan.spans[0].lexical_score);
 }
 
 TEST(RecallPlanner, SpansComeFromAllDocuments) {

@@ -55,7 +55,7 @@ DocumentRecord SomeDocument() {
   d.committed_tokens = 99968;
   d.chunk_tokens = {0, 8000, 60000};
   d.pass_tokens = 1024;
-  d.own_words = 3;
+  d.assistant_begin = 3;
   d.aliases = {"copy", "é"};
   return d;
 }
@@ -153,7 +153,7 @@ TEST(Records, DocumentComesBackAsItWas) {
   EXPECT_EQ(r->committed_tokens, d.committed_tokens);
   EXPECT_EQ(r->chunk_tokens, d.chunk_tokens);
   EXPECT_EQ(r->pass_tokens, d.pass_tokens);
-  EXPECT_EQ(r->own_words, d.own_words);
+  EXPECT_EQ(r->assistant_begin, d.assistant_begin);
   EXPECT_EQ(r->aliases, d.aliases);
   EXPECT_FALSE(r->complete());
   EXPECT_TRUE(r->HasName("copy") && r->HasName(d.name) && !r->HasName("cop"));
@@ -308,7 +308,8 @@ TEST(Records, ContradictionsInsideARecordAreDataLoss) {
             StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.committed_tokens = d.tokens - 1; }),
             StatusCode::kDataLoss);
-  EXPECT_EQ(document([](DocumentRecord& d) { d.own_words = d.tokens + 1; }), StatusCode::kDataLoss);
+  EXPECT_EQ(document([](DocumentRecord& d) { d.assistant_begin = d.tokens + 1; }),
+            StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 500; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 32; }), StatusCode::kDataLoss);
   EXPECT_EQ(document([](DocumentRecord& d) { d.pass_tokens = 8192; }), StatusCode::kDataLoss);

@@ -51,13 +51,13 @@ AskReply Reply() {
 
 TEST(AskJson, HasExactlyTheKeysOfTheContract) {
   const boost::json::value json = boost::json::parse(AskJson(Reply()));
-  EXPECT_THAT(Keys(json), ElementsAre("answer", "citations", "coverage", "evidence", "abstained",
+  EXPECT_THAT(Keys(json), ElementsAre("answer", "citations", "coverage", "token_gain", "abstained",
                                       "plan", "usage", "timings"));
   EXPECT_THAT(Keys(json.at("citations").at(0)),
               ElementsAre("index", "document", "byte_start", "byte_end", "line_start", "line_end",
                           "text", "score", "reasons"));
   EXPECT_THAT(Keys(json.at("plan")), ElementsAre("candidates", "spans", "tokens_recalled", "hops",
-                                                 "refreshes", "blocks_read", "bytes_read"));
+                                                 "generation_spans", "blocks_read", "bytes_read"));
   EXPECT_THAT(Keys(json.at("usage")),
               ElementsAre("memory_tokens", "prompt_tokens", "completion_tokens"));
   EXPECT_THAT(Keys(json.at("timings")), ElementsAre("plan_ms", "recall_ms", "prompt_ms",
@@ -74,14 +74,14 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   reply.plan_ms = 12.5;
   const boost::json::value json = boost::json::parse(RecallJson(reply));
   EXPECT_THAT(Keys(json),
-              ElementsAre("spans", "coverage", "evidence", "abstained", "hops", "timings"));
+              ElementsAre("spans", "coverage", "token_gain", "abstained", "hops", "timings"));
   EXPECT_THAT(Keys(json.at("spans").at(0)),
               ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end",
                           "line_start", "line_end", "text", "score", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
   EXPECT_EQ(
       RecallJson({}),
-      R"({"spans":[],"coverage":null,"evidence":0,"abstained":false,"hops":0,"timings":{"plan_ms":0}})");
+      R"({"spans":[],"coverage":null,"token_gain":0,"abstained":false,"hops":0,"timings":{"plan_ms":0}})");
 }
 
 TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
@@ -139,11 +139,11 @@ TEST(Abstention, IsSaidWithTheClosestPlaceAndHowToForceAnAnswer) {
   AskReply reply;
   reply.answer = kAbstention;
   reply.abstained = true;
-  reply.evidence = 0.25;
+  reply.token_gain = 0.25;
   reply.closest = {Span("And Noah")};
   EXPECT_THAT(
       AskJson(reply),
-      HasSubstr("\"citations\":[],\"coverage\":null,\"evidence\":0.25,\"abstained\":true,"));
+      HasSubstr("\"citations\":[],\"coverage\":null,\"token_gain\":0.25,\"abstained\":true,"));
   EXPECT_EQ(CitationsText(reply, "", "m"), "") << "the answer says it already";
   EXPECT_THAT(ClosestText(reply),
               testing::AllOf(HasSubstr("genesis.txt:123-125"), HasSubstr("--no-abstain")));
@@ -168,10 +168,10 @@ RecallReply Explained() {
   kept.planned_rank = 3;
   kept.rank = 1;
   kept.head_score = 0.5;
-  kept.look = 1.25;
+  kept.token_gain = 1.25;
   kept.support = 0.75;
   kept.found = {true, false, true};
-  kept.word_look = {0.1, -0.5, 2};
+  kept.word_gains = {0.1, -0.5, 2};
   kept.kept = true;
   ExplainedSpan left = kept;
   left.span.document = std::string(100, 'd');
@@ -201,16 +201,16 @@ TEST(ExplainText, ShowsRanksScoresWordsAndWhyNotOnAScreen) {
 
 TEST(RecallJson, ExplainsOnlyWhenAsked) {
   const boost::json::value json = boost::json::parse(RecallJson(Explained()));
-  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "evidence", "abstained", "hops",
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "token_gain", "abstained", "hops",
                                       "timings", "words", "candidates_explained"));
   EXPECT_THAT(Keys(json.at("words").at(0)),
               ElementsAre("word", "blocks", "weight", "function_word", "related"));
   const boost::json::value& first = json.at("candidates_explained").at(0);
-  EXPECT_THAT(
-      Keys(first),
-      ElementsAre("document", "token_begin", "token_end", "line_start", "line_end", "text",
-                  "rank_planned", "rank", "head_score", "lexical_score", "score_planned", "look",
-                  "support", "score", "words_found", "words_missing", "words_look", "kept", "why"));
+  EXPECT_THAT(Keys(first),
+              ElementsAre("document", "token_begin", "token_end", "line_start", "line_end", "text",
+                          "rank_planned", "rank", "head_score", "lexical_score", "score_planned",
+                          "token_gain", "support", "score", "words_found", "words_missing",
+                          "words_token_gain", "kept", "why"));
   EXPECT_EQ(boost::json::serialize(first.at("words_found")), R"(["Which","Pilate"])");
   EXPECT_EQ(boost::json::serialize(first.at("words_missing")), R"(["newspaper"])");
   EXPECT_TRUE(json.at("candidates_explained").at(1).at("rank").is_null());

@@ -96,7 +96,7 @@ TEST_F(ApiTest, TellsOfWhatTheServerRefuses) {
   ApiKeys keys(home_ / "h");
   const std::string anna = "Bearer " + *keys.Add("anna", Scope::kWrite, UnixSeconds(), 0);
   std::vector<std::string> log;
-  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .home = home_ / "h",
                      .note = [](std::string_view) {},

@@ -126,7 +126,7 @@ class ApiTest : public testing::Test {
         engine_({.home = home_ / "h"}) {
     RecallProfile profile;
     profile.name = "toy";
-    profile.look_spans = 0;
+    profile.rerank_spans = 0;
     EXPECT_TRUE(engine_.UseModel(&model_, &profile).ok());
     EXPECT_TRUE(engine_
                     .Ingest("tales",
@@ -134,7 +134,7 @@ class ApiTest : public testing::Test {
                             nullptr, nullptr)
                     .ok());
     queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{});
-    api_ = std::make_unique<Api>(queue_.get(), &errands_, &readers_, &metrics_,
+    api_ = std::make_unique<Api>(queue_.get(), &jobs_, &readers_, &metrics_,
                                  ApiOptions{.model = "toy",
                                             .fingerprint = model_.info().fingerprint,
                                             .home = home_ / "h",
@@ -193,7 +193,7 @@ class ApiTest : public testing::Test {
   Metrics metrics_;
   std::unique_ptr<EngineQueue> queue_;
   std::unique_ptr<Api> api_;
-  Errands errands_, readers_;
+  JobPool jobs_, readers_;
 };
 
 class TenantTest : public ApiTest {

@@ -57,7 +57,7 @@ TEST_F(ApiTest, AForgedImportIsRefusedAndNothingOfItStays) {
        "application/octet-stream");
 }
 
-// Clients that take nothing of their copies: these wait without a thread, and everybody's errands
+// Clients that take nothing of their copies: these wait without a thread, and everybody's jobs
 // go on.
 TEST_F(TenantTest, SlowCopiesKeepNobodyWaiting) {
   const std::vector<std::string> slow = {

@@ -171,11 +171,11 @@ TEST_F(ApiTest, SessionsAreAnsweredSideBySide) {
   SharedModel shared(&model_);
   RecallProfile profile;
   profile.name = "toy";
-  profile.look_spans = 0;
+  profile.rerank_spans = 0;
   queue_.reset();
   ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
   queue_ = std::make_unique<EngineQueue>(&engine_, EngineQueueOptions{.model = &shared});
-  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .fingerprint = model_.info().fingerprint,
                      .home = home_ / "h",
@@ -465,7 +465,7 @@ TEST_F(ApiTest, TakesUploadsInParts) {
   EXPECT_EQ(Start("POST", {"v1", "memories", "doors", "documents"}, use)->Reply().status, 409u)
       << "not whole";
   // A server that began anew knows it still.
-  Api later(queue_.get(), &errands_, &readers_, &metrics_,
+  Api later(queue_.get(), &jobs_, &readers_, &metrics_,
             ApiOptions{.model = "toy",
                        .home = home_ / "h",
                        .without_keys = Scope::kAdmin,
@@ -541,7 +541,7 @@ TEST_F(ApiTest, ReadsFilesBeneathTheRootAndNoOthers) {
   ASSERT_EQ(mkfifo(std::string(home_ / "root/pipe").c_str(), 0600), 0);
   // without a root
   Call(400, "POST", {"v1", "memories", "files", "documents"}, R"({"path":"sub/a.txt"})");
-  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .home = home_ / "h",
                      .ingest_root = home_ / "root",
@@ -649,7 +649,7 @@ TEST_F(ApiTest, AuditsWhoDidWhatToWhichMemory) {
   Result<std::unique_ptr<AuditLog>> opened = AuditLog::Open(path, nullptr);
   ASSERT_TRUE(opened.ok());
   const std::unique_ptr<AuditLog> audit = std::move(*opened);
-  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .fingerprint = model_.info().fingerprint,
                      .home = home_ / "h",
@@ -846,10 +846,10 @@ TEST_F(ApiTest, CitesInCharactersAndTellsHowFarItIs) {
             std::string::npos);
 }
 
-TEST_F(ApiTest, MarksWhatASentenceRestsOn) {
+TEST_F(ApiTest, CitesBehindTheSentenceWhatItRestsOn) {
   Answer("The first sentence is long. And so is the second one!\nIt ends");
   const json::value reply =
-      Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("citations":"marks")"));
+      Call(200, "POST", {"v1", "chat", "completions"}, With(kChat, R"("citations":"inline")"));
   const std::string text(reply.at("choices").at(0).at("message").at("content").as_string());
   EXPECT_THAT(text, testing::MatchesRegex("The first sentence is long\\. \\[1\\] And so is the "
                                           "second one! \\[[12]\\]\nIt ends \\[[123]\\]"));
@@ -858,16 +858,16 @@ TEST_F(ApiTest, MarksWhatASentenceRestsOn) {
   EXPECT_EQ(citations[0].at("index"), 1);
   const json::value asked =
       Call(200, "POST", {"v1", "memories", "tales", "ask"},
-           R"({"question":"What is the number?","abstain":false,"marks":true})");
-  EXPECT_THAT(std::string(asked.at("marked").as_string()), HasSubstr("long. [1] And"));
+           R"({"question":"What is the number?","abstain":false,"inline_citations":true})");
+  EXPECT_THAT(std::string(asked.at("cited_answer").as_string()), HasSubstr("long. [1] And"));
   EXPECT_THAT(std::string(asked.at("answer").as_string()), HasSubstr("long. And"));
   const std::string stream = Start("POST", {"v1", "chat", "completions"},
-                                   With(kChat, R"("stream":true,"citations":"marks")"))
+                                   With(kChat, R"("stream":true,"citations":"inline")"))
                                  ->Stream();
   EXPECT_THAT(stream, HasSubstr("[1]"));
   // What is remembered of a conversation has none.
   Call(200, "POST", {"v1", "chat", "completions"},
-       With(kChat, R"("session":"s","citations":"marks")"));
+       With(kChat, R"("session":"s","citations":"inline")"));
   const std::string kept =
       json::serialize(Call(200, "POST", {"v1", "memories", "tales", "recall"},
                            R"({"query":"the first sentence is long","abstain":false})"));
@@ -1100,7 +1100,7 @@ class CountingEmbedder final : public TextEmbedder {
 TEST_F(ApiTest, EmbedsTexts) {
   Call(404, "POST", {"v1", "embeddings"}, R"({"model":"letters","input":"abc"})");
   CountingEmbedder embedder;
-  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .embedder = &embedder,
                      .embedder_name = "letters",
@@ -1174,7 +1174,7 @@ TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
 TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   queue_ = std::make_unique<EngineQueue>(&engine_,
                                          EngineQueueOptions{.questions_max = 1, .ingests_max = 0});
-  Api api(queue_.get(), &errands_, &readers_, &metrics_,
+  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .home = home_ / "h",
                      .without_keys = Scope::kAdmin,

@@ -90,7 +90,7 @@ TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
 }
 
 TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
-  SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomBeside(); }});
+  SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomForAnother(); }});
   RecallProfile profile;
   profile.name = "toy";
   ASSERT_TRUE(engine_.UseModel(&shared, &profile).ok());
@@ -145,12 +145,12 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   queue_.reset();
   EXPECT_TRUE(all_before);
   EXPECT_EQ(beside, alone);
-  EXPECT_GE(model_.each_texts_max(), 2u);
+  EXPECT_GE(model_.each_sequences_max(), 2u);
 }
 
 // As sessions do: asked beside others, and what was said is written to the memory then.
 TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
-  SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomBeside(); }});
+  SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomForAnother(); }});
   ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
   for (const char* memory : {"a", "b"})
     ASSERT_TRUE(engine_.Ingest(memory, {"text", PlainText(3000, 1)}, nullptr, nullptr).ok());
@@ -161,7 +161,7 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
   std::atomic<int> asking{0}, kept_beside{0}, kept_while_others_ask{0};
   const auto name = [](int i) { return i % 3 == 0 ? "a" : "b"; };
   for (int i = 0; i < kTurns; ++i) {
-    const Question keep = [&, i](Engine& engine, bool alone) -> Remainder {
+    const Question keep = [&, i](Engine& engine, bool alone) -> Continuation {
       const Status kept = engine
                               .Ingest(name(i),
                                       {"turn/" + std::to_string(i),
@@ -177,7 +177,7 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
     ASSERT_TRUE(
         queue_
             ->AskBeside(
-                [&, i, keep](Engine& engine, bool) -> Remainder {
+                [&, i, keep](Engine& engine, bool) -> Continuation {
                   ++asking;
                   AskOptions options{.answer_prefix = "It is",
                                      .max_tokens = 10u + 10u * static_cast<uint32_t>(i)};
@@ -220,7 +220,7 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
   std::atomic<bool> said{false}, tried{false};
   ASSERT_TRUE(queue_
                   ->AskBeside(
-                      [&](Engine& engine, bool) -> Remainder {
+                      [&](Engine& engine, bool) -> Continuation {
                         AskOptions options{.answer_prefix = "It is", .max_tokens = 5000};
                         std::atomic<bool> stop{false};
                         options.stop = &stop;
@@ -238,10 +238,10 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
   while (!said) std::this_thread::sleep_for(1ms);
   ASSERT_TRUE(queue_
                   ->AskBeside(
-                      [&](Engine& engine, bool alone) -> Remainder {
+                      [&](Engine& engine, bool alone) -> Continuation {
                         wrote.emplace_back(alone, write(engine));
                         tried = true;
-                        return {.run = [&](Engine& again, bool alone_now) -> Remainder {
+                        return {.run = [&](Engine& again, bool alone_now) -> Continuation {
                                   wrote.emplace_back(alone_now, write(again));
                                   return {};
                                 },

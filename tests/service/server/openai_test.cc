@@ -131,7 +131,7 @@ AskReply Reply() {
   reply.citations[0].span.bytes = {10, 20};
   reply.prompt_tokens = 7;
   reply.tokens_recalled = 100;
-  reply.tokens_reread = 3;
+  reply.tokens_reencoded = 3;
   reply.completion_tokens = 5;
   return reply;
 }
