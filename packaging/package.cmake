@@ -1,4 +1,4 @@
-# What a package holds beside the program, and how cpack makes a .deb of it (scripts/package).
+# The files of the Debian package, and the settings with which cpack builds it (scripts/package).
 set(package_dir ${CMAKE_BINARY_DIR}/packaging)
 file(MAKE_DIRECTORY ${package_dir})
 set(package_files ${package_dir}/longhold.1.gz ${package_dir}/longhold.bash ${package_dir}/_longhold ${package_dir}/longhold.fish ${package_dir}/config.toml)
@@ -19,6 +19,8 @@ install(FILES ${package_dir}/longhold.fish DESTINATION share/fish/vendor_complet
 install(FILES ${package_dir}/config.toml DESTINATION /etc/longhold)
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/longhold.service DESTINATION lib/systemd/system)
 install(FILES README.md CHANGELOG.md DESTINATION share/doc/longhold)
+install(FILES LICENSE SECURITY.md DESTINATION share/doc/longhold)
+install(FILES NOTICE DESTINATION share/doc/longhold RENAME copyright)  # the place where Debian expects licences
 install(FILES docs/api.md docs/openapi.json docs/security.md DESTINATION share/doc/longhold/docs)
 install(DIRECTORY docs/monitoring DESTINATION share/doc/longhold/docs)
 
@@ -31,7 +33,7 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "python3-pip, libopenblas0-serial")  # 'model get' fetches weights with pip; the reference BLAS is slow
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "python3-pip, libopenblas0-serial")  # 'model get' downloads weights with pip; the reference BLAS is slow
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA "${CMAKE_CURRENT_LIST_DIR}/conffiles;${CMAKE_CURRENT_LIST_DIR}/postinst;${CMAKE_CURRENT_LIST_DIR}/prerm")
 include(CPack)
