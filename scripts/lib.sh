@@ -366,12 +366,38 @@ ensure_test_clients() {
   fi
 }
 
+# clang-format, pinned: another version would lay out some code differently. tests/tidy/tidy_test.py looks for it here, or
+# for the same version in PATH, such as Debian's clang-format-14, which formats our code alike.
+CLANG_FORMAT_VERSION=14.0.6
+CLANG_FORMAT_SHA256=d7c1c5e404c58e55f0170f01b3c5611dce6c119e62b5d1020347e0ad97d5a047  # of the wheel for Linux on x86-64
+clang_format_dir() { printf '%s\n' "$LONGHOLD_CACHE/clang-format-$CLANG_FORMAT_VERSION"; }
+
+# ensure_clang_format: without it the tidy test fails and says how to get it; all other tests run.
+ensure_clang_format() {
+  local dir log="$LONGHOLD_CACHE/log/pip-clang-format.log"
+  dir="$(clang_format_dir)"
+  [[ ! -x "$dir/clang_format/data/bin/clang-format" ]] || return 0
+  rm -rf "$dir" "$dir.new"
+  mkdir -p "$dir.new"
+  printf 'clang-format==%s --hash=sha256:%s\n' "$CLANG_FORMAT_VERSION" "$CLANG_FORMAT_SHA256" >"$dir.new/requirements.txt"
+  if "$LONGHOLD_PYTHON" -m pip install -q --no-cache-dir --no-deps --only-binary :all: --require-hashes \
+    -r "$dir.new/requirements.txt" --target "$dir.new" >"$log" 2>&1 </dev/null; then
+    mv "$dir.new" "$dir"
+  else
+    rm -rf "$dir.new"
+    note "      clang-format $CLANG_FORMAT_VERSION could not be installed: the tidy test will fail (see $log)"
+  fi
+}
+
 # setup_all [--tests]: two steps: Debian packages, libllama.
 setup_all() {
   local packages=("${APT_BUILD[@]}")
   [[ "${1:-}" != --tests ]] || packages+=("${APT_TEST[@]}")
   ensure_packages "${packages[@]}"
-  [[ "${1:-}" != --tests ]] || ensure_test_clients
+  if [[ "${1:-}" == --tests ]]; then
+    ensure_test_clients
+    ensure_clang_format
+  fi
   ensure_llama
 }
 

@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
-"""Checks what no compiler checks: layers, third-party confinement, headers that stand alone, banned names, links.
+"""Checks what no compiler checks: layers, where third-party headers may be used, headers that stand alone, banned names,
+formatting, and that documentation names what exists.
 
-Every finding is one line "file:line: what is wrong; the better way". Exit code 1 when there is any.
-Usage: tidy_test.py [--no-compile] [ROOT]     (ROOT defaults to the repository this file is in)
+Every finding is one line "file:line: what is wrong; the better way". The exit code is 1 when there is any.
+Usage: tidy_test.py [--no-compile] [ROOT]   all checks; ROOT is the repository of this file unless given
+       tidy_test.py --format [ROOT]         formats all C++ files in place
+       tidy_test.py --sizes [ROOT]          prints the largest files and functions; a guide, never a failure
 
-Only the Python standard library is used. Compiling the headers takes most of the time (about 15 s on two cores).
+Only the Python standard library is used, and clang-format. Compiling the headers takes most of the time (about 15 s on
+two cores).
 """
 
 import concurrent.futures
@@ -15,26 +19,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-# Which of our folders a folder may include, design section 4: only lower lines, and itself.
-LAYERS = {
-    "base": [],
-    "proto": [],
-    "store": ["base", "proto"],
-    "attention": ["base"],
-    "memory": ["attention", "store", "base", "proto"],
-    "model": ["memory", "attention", "store", "base", "proto"],
-    "eval": ["model", "memory", "attention", "store", "base", "proto"],
-    "service": ["eval", "model", "memory", "attention", "store", "base", "proto"],
-}
-TOP_FOLDERS = ["clients", "bench", "tests"]  # may include everything
-for top in TOP_FOLDERS:
-    LAYERS[top] = ["service", "eval", "model", "memory", "attention", "store", "base", "proto", top]
-LAYERS["bench"].append("tests")  # benchmarks measure the very cases that the tests prove (attention_cases.h)
+sys.dont_write_bytecode = True  # leaves no __pycache__ in the source tree
 
-# Third-party header (prefix of the include path) -> where it may be included, and why.
-# A value is a list of path patterns; "one" means: any single .cc file of ours outside the tests.
+from tidy_docs import check_docs
+from tidy_layers import check_layers, includes
+from tidy_sizes import print_sizes
+from tidy_tree import Tree, line_of, matches, without_comments
+
+# Third-party header (prefix of the include path), where it may be included, and the better way.
+# "one" in place of the paths means: in any single .cc file of ours outside tests/ and bench/.
 CONFINED = [
     (r"rocksdb/", ["store/rocks_store.cc", "tests/store/*"], "go through ColdStore"),
+    (r"store/rocks_", ["store/*", "service/cli/main.cc", "tests/*", "bench/*"], "take a StoreProvider; only main.cc chooses the store"),
     (r"(llama|ggml|gguf)[\w-]*\.h$", ["model/*", "tests/model/*", "bench/*"], "go through LlamaHost"),
     (r"zstd", "one", "go through the codec that owns it"),
     (r"xxhash", "one", "use the checksum function of base/"),
@@ -44,16 +40,15 @@ CONFINED = [
     (r"boost/json", ["memory/model/recall_profile.cc", "model/bert_gguf.cc", "service/*", "tests/*", "eval/*", "bench/*"],
      "pass our own types; JSON is read and written at the edge"),
     (r"toml\+\+/|toml\.hpp", ["service/*"], "only service/ knows the config file"),
-    (r"faiss/", ["memory/index/ivf_index.cc", "eval/embed_retriever.cc", "bench/*"], "go through RelevanceIndex or Retriever"),
+    (r"faiss/", ["memory/index/ivf_build.cc", "eval/embed_retriever.cc", "bench/*"], "go through RelevanceIndex or Retriever"),
     (r"prometheus/", ["service/server/metrics.cc"], "go through Metrics"),
     (r"(librsvg|cairo)", ["eval/chart_png.cc"], "hand over SVG text; go through RenderPng"),
     (r"(gtest|gmock)/", ["tests/*"], "test code belongs in tests/"),
     (r"benchmark/", ["bench/*"], "benchmarks belong in bench/"),
-    (r"(avx\w*|immintrin|x86intrin|emmintrin)\.?\w*$", ["attention/*", "memory/*_kernels*.cc", "base/cpu*", "bench/*"],
-     "use the KernelTable"),
+    (r"(avx\w*|immintrin|x86intrin|emmintrin)\.?\w*$", ["attention/*", "bench/*"], "use the KernelTable"),
 ]
 
-# Regular expression, where it is allowed, the better way. Searched in code with comments and strings blanked.
+# Regular expression, where it is allowed, the better way. Applied to code without comments and literals.
 BANNED = [
     (r"\bstd::j?thread\b(?!::)", ["base/*", "tests/*", "bench/*"], "use the pools of base/"),
     (r"\bstd::async\b", ["base/*"], "use the pools of base/"),
@@ -69,10 +64,9 @@ BANNED = [
     (r"#\s*include\s*<(format|expected|ranges|bits/)", [], "GCC 12 and clang 14 must both accept it"),
 ]
 
-CODE_SUFFIXES = {".h", ".cc", ".c", ".cpp", ".hpp"}
 LINES_MAX = 1000
-# Assembled, so that this file does not contain what it forbids. A machine's own paths and package hosts have no place
-# in the tree: they hold on one machine only.
+# The patterns are put together from parts, so that this file does not contain what it forbids. Paths of one machine and
+# addresses of package hosts hold on that machine only.
 FORBIDDEN_TEXT = [
     (re.compile(r"(?<![\w./$}~-])/" + r"(work|root|home/\w)(?=[/\s\"'`)]|$)"), "a path of one machine; use a relative path or an environment variable"),
     (re.compile("|".join(re.escape(a + b) for a, b in [
@@ -80,131 +74,62 @@ FORBIDDEN_TEXT = [
         ("registry.npmjs", ".org"), ("crates", ".io"), ("proxy.golang", ".org"), ("huggingface", ".co/"),
         ("repo1.maven", ".org")])), "a package host; leave the address to the package client's configuration"),
 ]
-SKIP_FOLDERS = {".git", "build", "third_party", "__pycache__", "node_modules"}
+
+CLANG_FORMAT_VERSION = "14.0.6"  # the same as in scripts/lib.sh
 
 
-class Checker:
-    def __init__(self, root):
-        self.root = root
-        self.findings = []
-        self.files = sorted(self._list_files())
-
-    def _list_files(self):
-        for folder, folders, names in os.walk(self.root):
-            folders[:] = [f for f in folders if f not in SKIP_FOLDERS]
-            for name in names:
-                path = Path(folder, name)
-                if path.is_file() and not path.is_symlink():
-                    yield path.relative_to(self.root)
-
-    def say(self, path, line, what):
-        self.findings.append(f"{path}:{line}: {what}")
-
-    def text(self, path):
-        """The file's text, or None for a binary file."""
-        data = (self.root / path).read_bytes()
-        if b"\0" in data:
-            return None
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
+def is_third_party(header):
+    return any(re.match(pattern, header) for pattern, _, _ in CONFINED)
 
 
-def matches(path, patterns):
-    return any(path.match(pattern) or str(path).startswith(pattern.rstrip("*")) and pattern.endswith("/*")
-               for pattern in patterns)
-
-
-def blank(text):
-    """Code with comments and literals replaced by spaces, lines kept."""
-    def spaces(match):
-        return re.sub(r"[^\n]", " ", match.group(0))
-    pattern = re.compile(
-        r'R"([^()\\\s]{0,16})\([\s\S]*?\)\1"|//[^\n]*|/\*[\s\S]*?\*/|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])+\'')
-    return pattern.sub(spaces, text)
-
-
-INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"\n]+)[>"]', re.M)
-
-
-def includes(text):
-    for match in INCLUDE.finditer(text):
-        yield text.count("\n", 0, match.start()) + 1, match.group(1), match.group(2)
-
-
-def code_files(checker):
-    for path in checker.files:
-        if path.suffix in CODE_SUFFIXES and path.parts[0] in LAYERS:
-            yield path
-
-
-def check_layers(checker):
-    for path in code_files(checker):
-        folder = path.parts[0]
-        allowed = LAYERS[folder] + [folder]
-        for line, quote, target in includes(checker.text(path) or ""):
-            first = target.split("/")[0]
-            third_party = any(re.match(pattern, target) for pattern, _, _ in CONFINED)
-            if quote == '"' and "/" not in target and not third_party:
-                checker.say(path, line, f'"{target}" has no folder; write the path from the root, like "base/status.h"')
-            elif quote == '"' and target.startswith("."):
-                checker.say(path, line, f'"{target}" is relative; write the path from the root, like "base/status.h"')
-            elif first in LAYERS and first not in allowed and "/" in target:
-                below = ", ".join(LAYERS[folder]) or "nothing of ours"
-                checker.say(path, line, f"{folder}/ includes {target}, but may only include {below}; "
-                                        f"move the shared part down or pass it in from above")
-
-
-def check_confinement(checker):
+def check_confinement(tree):
     owners = {}
-    for path in code_files(checker):
-        for line, _, target in includes(checker.text(path) or ""):
+    for path in tree.code:
+        for line, _, header in includes(tree.text(path)):
             for pattern, where, better in CONFINED:
-                if not re.match(pattern, target):
+                if not re.match(pattern, header):
                     continue
                 if where == "one":
-                    if path.parts[0] not in TOP_FOLDERS:
-                        owners.setdefault(pattern, []).append((path, line, target, better))
+                    if path.parts[0] not in ("tests", "bench"):
+                        owners.setdefault(pattern, []).append((path, line, header, better))
                 elif not matches(path, where):
-                    checker.say(path, line, f"<{target}> belongs in {' or '.join(where[:2])}; {better}")
+                    tree.find(path, line, f"<{header}> belongs in {' or '.join(where[:2])}; {better}")
     for uses in owners.values():
-        for path, line, target, better in uses:
+        for path, line, header, better in uses:
             others = sorted({str(use[0]) for use in uses} - {str(path)})
             if path.suffix == ".h":
-                checker.say(path, line, f"<{target}> in a header; third-party types stop at one .cc file: {better}")
+                tree.find(path, line, f"<{header}> in a header; third-party types stop at one .cc file: {better}")
             elif others:
-                checker.say(path, line, f"<{target}> is also included by {', '.join(others)}; keep it in one .cc file: {better}")
+                tree.find(path, line, f"<{header}> is also included by {', '.join(others)}; keep it in one .cc file: {better}")
 
 
-def check_banned(checker):
-    for path in code_files(checker):
-        code = blank(checker.text(path) or "")
+def check_banned(tree):
+    for path in tree.code:
+        code = without_comments(tree.text(path))
         for pattern, allowed, better in BANNED:
             if matches(path, allowed):
                 continue
             for match in re.finditer(pattern, code):
-                line = code.count("\n", 0, match.start()) + 1
-                checker.say(path, line, f"{match.group(0).strip()}...; {better}")
+                tree.find(path, line_of(code, match.start()), f"{match.group(0).strip()}...; {better}")
 
 
-def check_headers(checker, compile_headers):
-    headers = [path for path in code_files(checker) if path.suffix == ".h"]
+def check_headers(tree, compile_headers):
+    headers = [path for path in tree.code if path.suffix == ".h"]
     for path in headers:
-        if not re.search(r"^#pragma once$", checker.text(path) or "", re.M) and not path.name.endswith("_impl.h"):
-            checker.say(path, 1, "no #pragma once; put it above the includes")
+        if not re.search(r"^#pragma once$", tree.text(path), re.M) and not path.name.endswith("_impl.h"):
+            tree.find(path, 1, "no #pragma once; put it above the includes")
     compiler = shutil.which("g++") or shutil.which("c++")
     if not compile_headers or not compiler:
         return
-    # X_impl.h is a template in the old sense: several .cc files include it, each after defining what it is built from
-    # (the vector type of an instruction set). It has no meaning alone.
+    # Several .cc files include X_impl.h, each after it has defined what the code is built from, such as the vector type
+    # of an instruction set. It has no meaning alone.
     headers = [path for path in headers if not path.name.endswith("_impl.h")]
-    # Generated headers (proto/) exist in a build directory only; headers must not need them (style 28).
+    # Generated headers (proto/) exist in a build directory only, so no header may need them.
 
     def compile_one(path):
         command = [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers",
-                   "-I", str(checker.root), "-x", "c++", "-"]
-        # Included twice: once shows that it stands alone, twice that it guards itself.
+                   "-I", str(tree.root), "-x", "c++", "-"]
+        # The first include shows that the header stands alone, the second that it guards itself.
         source = f'#include "{path}"\n#include "{path}"\n'
         done = subprocess.run(command, input=source, capture_output=True, text=True, check=False,
                               env={**os.environ, "LC_ALL": "C"})
@@ -214,80 +139,95 @@ def check_headers(checker, compile_headers):
         for path, code, errors in pool.map(compile_one, headers):
             if code != 0:
                 first = next((l for l in errors.splitlines() if "error:" in l), errors.strip()[:300])
-                checker.say(path, 1, f"does not compile on its own; include what it uses ({first.strip()})")
+                tree.find(path, 1, f"does not compile on its own; include what it uses ({first.strip()})")
 
 
-LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
-
-
-def anchors(text):
-    """The anchors that a Markdown page offers, as the common renderers make them."""
-    found = set()
-    for match in re.finditer(r"^#{1,6}\s+(.+?)\s*#*$", re.sub(r"```[\s\S]*?```", "", text), re.M):
-        title = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", match.group(1)).lower()
-        found.add(re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", title)))
-    return found
-
-
-def check_links(checker):
-    for path in checker.files:
-        if path.suffix != ".md":
+def clang_format():
+    """The pinned clang-format, or one of the same version in PATH; None when there is neither."""
+    cache = os.environ.get("LONGHOLD_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or "/tmp", ".cache"), "longhold")
+    pinned = os.path.join(cache, f"clang-format-{CLANG_FORMAT_VERSION}", "clang_format", "data", "bin", "clang-format")
+    for program in (pinned, shutil.which("clang-format-14"), shutil.which("clang-format")):
+        if not program or not os.access(program, os.X_OK):
             continue
-        text = checker.text(path) or ""
-        prose = re.sub(r"```[\s\S]*?```|`[^`\n]*`", lambda m: re.sub(r"[^\n]", " ", m.group(0)), text)
-        for match in LINK.finditer(prose):
-            target = match.group(1) or match.group(2)
-            line = prose.count("\n", 0, match.start()) + 1
-            if re.match(r"[a-z]+:", target):
-                continue
-            name, _, anchor = target.partition("#")
-            goal = (checker.root / path.parent / name).resolve() if name else checker.root / path
-            if not goal.exists():
-                checker.say(path, line, f"link to {target}, which is not there; correct it or write the page")
-            elif checker.root.resolve() not in [goal.resolve(), *goal.resolve().parents]:
-                checker.say(path, line, f"link to {target} leaves the repository; quote what matters instead")
-            elif anchor and goal.suffix == ".md" and anchor not in anchors(goal.read_text(encoding="utf-8")):
-                checker.say(path, line, f"link to {target}: that page has no such heading; correct the anchor")
+        version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+        if f"version {CLANG_FORMAT_VERSION}" in version:
+            return program
+    return None
 
 
-def check_files(checker):
-    for path in checker.files:
-        text = checker.text(path)
-        if text is None:
-            continue
-        written = path.parts[0] not in ("tests",) or "data" not in path.parts and "golden" not in path.parts
+def run_clang_format(tree, arguments):
+    """The output of clang-format for all C++ files; None when it is missing, which is a finding."""
+    settings = Path(".clang-format")
+    program = clang_format()
+    if not (tree.root / settings).exists():
+        tree.find(settings, 1, "is missing; it holds the settings that all code is formatted with")
+        return None
+    if not program:
+        tree.find(settings, 1, f"no clang-format {CLANG_FORMAT_VERSION} to check with; scripts/setup --tests fetches it")
+        return None
+    files = [str(path) for path in tree.code]
+    groups = [files[i::os.cpu_count() or 2] for i in range(os.cpu_count() or 2)]
+
+    def run(group):
+        command = [program, "--style=file", *arguments, *group]
+        return subprocess.run(command, cwd=tree.root, capture_output=True, text=True, check=False).stderr if group else ""
+
+    with concurrent.futures.ThreadPoolExecutor(len(groups)) as pool:
+        return "".join(pool.map(run, groups))
+
+
+def check_format(tree):
+    places = {}
+    for line in (run_clang_format(tree, ["--dry-run", "-Werror"]) or "").splitlines():
+        match = re.match(r"(.+?):(\d+):\d+: error: ", line)
+        if match:
+            places.setdefault(match.group(1), []).append(int(match.group(2)))
+    for path, lines in places.items():
+        tree.find(path, min(lines), f"not formatted as .clang-format says, in {len(lines)} places; tests/tidy/tidy_test.py --format does it")
+
+
+def check_files(tree):
+    for path in tree.files:
+        text = tree.text(path)
+        written = path.parts[0] != "tests" or "data" not in path.parts and "golden" not in path.parts
         lines = text.count("\n") + 1
         if lines > LINES_MAX and written:
-            checker.say(path, lines, f"{lines} lines, the limit is {LINES_MAX}; ask which noun is missing and split it off")
+            tree.find(path, lines, f"{lines} lines, the limit is {LINES_MAX}; ask which noun is missing and split it off")
         for pattern, what in FORBIDDEN_TEXT:
             for match in pattern.finditer(text):
-                checker.say(path, text.count("\n", 0, match.start()) + 1, f"{match.group(0)}: {what}")
+                tree.find(path, line_of(text, match.start()), f"{match.group(0)}: {what}")
 
 
-def check_names(checker):
-    for path in code_files(checker):
+def check_names(tree):
+    for path in tree.code:
         if path.suffix not in (".h", ".cc", ".c"):
-            checker.say(path, 1, f"suffix {path.suffix}; headers are .h and sources .cc")
+            tree.find(path, 1, f"suffix {path.suffix}; headers are .h and sources .cc")
         if not re.fullmatch(r"[a-z0-9_]+\.(h|cc|c)", path.name):
-            checker.say(path, 1, "file names are snake_case")
+            tree.find(path, 1, "file names are snake_case")
 
 
 def main(arguments):
-    compile_headers = "--no-compile" not in arguments
-    roots = [a for a in arguments if not a.startswith("--")]
-    checker = Checker(Path(roots[0] if roots else Path(__file__).resolve().parents[2]))
-    check_layers(checker)
-    check_confinement(checker)
-    check_banned(checker)
-    check_names(checker)
-    check_links(checker)
-    check_files(checker)
-    check_headers(checker, compile_headers)
-    for finding in sorted(set(checker.findings)):
+    roots = [argument for argument in arguments if not argument.startswith("--")]
+    tree = Tree(Path(roots[0] if roots else Path(__file__).resolve().parents[2]))
+    if "--sizes" in arguments:
+        print_sizes(tree)
+        return 0
+    if "--format" in arguments:
+        run_clang_format(tree, ["-i"])
+    else:
+        check_layers(tree, is_third_party)
+        check_confinement(tree)
+        check_banned(tree)
+        check_names(tree)
+        check_files(tree)
+        check_docs(tree)
+        check_format(tree)
+        check_headers(tree, "--no-compile" not in arguments)
+    for finding in sorted(set(tree.findings)):
         print(finding)
-    code = list(code_files(checker))
-    print(f"tidy: {len(checker.files)} files, {len(code)} of C and C++, {len(set(checker.findings))} findings")
-    return 1 if checker.findings else 0
+    print(f"tidy: {len(tree.files)} files, {len(tree.code)} of C and C++, {len(set(tree.findings))} findings")
+    return 1 if tree.findings else 0
 
 
 if __name__ == "__main__":
