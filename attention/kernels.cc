@@ -21,7 +21,7 @@ void Attend(const AttendCall& call) {
   LH_CHECK(call.rows <= kAttendRowsMax);
   LH_CHECK(call.group > 0 && call.rows % call.group == 0);
   LH_CHECK(call.head_dim > 0 && call.head_dim % 4 == 0 && call.head_dim <= kMaxHeadDim);
-  LH_CHECK(call.blocks.size() <= UINT32_MAX / kBlockTokens);  // keys are counted in 32 bits
+  LH_CHECK(call.blocks.size() <= UINT32_MAX / kBlockTokens);  // key indices are 32 bits
   LH_CHECK(call.q != nullptr && call.visible != nullptr && call.out != nullptr &&
            call.scratch != nullptr);
   isa.attend({.q = call.q,
@@ -84,7 +84,7 @@ constexpr KernelTable kScalarTable = Table<kScalarKernels>("scalar");
 constexpr KernelTable kAvx2Table = Table<kAvx2Kernels>("avx2");
 constexpr KernelTable kAvx512Table = Table<kAvx512Kernels>("avx512");
 
-// clang 14's __builtin_cpu_supports does not know this one.
+// clang 14's __builtin_cpu_supports does not know F16C.
 bool HasF16c() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
@@ -94,9 +94,9 @@ bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 
-// All that kernels_avx512.cc is compiled for. Processors with AVX-512 but without VNNI (Skylake-SP)
-// run the avx2 table. AMX is left alone on purpose: its tile state needs a permission from the
-// kernel per process and is large to save.
+// All features that kernels_avx512.cc is compiled for. Processors with AVX-512 but without VNNI
+// (Skylake-SP) use the avx2 table. AMX is not used on purpose: a process needs the kernel's
+// permission for its tile state, and that state is large to save.
 bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -128,7 +128,7 @@ const KernelTable& Choose() {
     if (table->name == wanted) return *table;
   }
   std::fprintf(stderr,
-               "LONGHOLD_KERNELS=%s: this processor does not run such kernels; using %.*s\n",
+               "LONGHOLD_KERNELS=%s: this processor does not support these kernels; using %.*s\n",
                wanted, static_cast<int>(tables.back()->name.size()), tables.back()->name.data());
   return *tables.back();
 }
@@ -137,7 +137,7 @@ const KernelTable& Choose() {
 
 size_t AttendScratchFloats(uint32_t rows, uint32_t head_dim) {
   LH_CHECK(rows <= kAttendRowsMax && head_dim <= kMaxHeadDim);
-  return kScratchFloats;  // one register tile's worth: independent of the call
+  return kScratchFloats;  // the size of one register tile's data, whatever the call
 }
 
 const KernelTable& Kernels() {

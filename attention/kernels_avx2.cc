@@ -1,5 +1,5 @@
-// AVX2 with FMA and F16C (Haswell, Zen 1 and later). Only entered after kernels.cc has probed the
-// processor.
+// AVX2 with FMA and F16C (Haswell, Zen 1 and later). Runs only after kernels.cc has
+// checked the processor.
 #include <immintrin.h>
 
 #include "attention/kernels_isa.h"
@@ -7,9 +7,9 @@
 namespace longhold {
 namespace {
 
-// 6 x 2 accumulators, 2 vectors of B and the broadcast: 15 of 16 registers.
+// 6 x 2 accumulators, 2 vectors of B and the broadcast weight: 15 of 16 registers.
 constexpr int kTileVectors = 2;
-constexpr float kExpMin = -87.0f;  // exp of it is still a normal float
+constexpr float kExpMin = -87.0f;  // exp(kExpMin) is still a normal float
 
 struct Vec {
   static constexpr int kLanes = 8;
@@ -28,7 +28,7 @@ struct Vec {
   void Store(float* p) const { _mm256_storeu_ps(p, v); }
   void StorePartial(float* p, uint32_t n) const { _mm256_maskstore_ps(p, First(n), v); }
   static Vec Set1(float x) { return {_mm256_set1_ps(x)}; }
-  // reloading is free here: the arithmetic is half as wide and the registers are few
+  // Reloading costs nothing here: the arithmetic is half as wide, and registers are few.
   void KeepInRegister() {}
   static Vec Add(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   static Vec Sub(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
@@ -42,8 +42,8 @@ struct Vec {
     return {_mm256_round_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
   static Vec ScaleOrZero(Vec p, Vec n, Vec x) {
-    // p is in [1/2, 2) and n in [-126, 127] where the result is kept, so adding n to the exponent
-    // bits cannot carry over.
+    // Where the result is kept, p is in [1/2, 2) and n in [-126, 127]. Adding n to the exponent
+    // bits therefore cannot carry over.
     const __m256i shift = _mm256_slli_epi32(_mm256_cvtps_epi32(n.v), 23);
     const __m256 scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p.v), shift));
     return {_mm256_and_ps(_mm256_cmp_ps(x.v, _mm256_set1_ps(kExpMin), _CMP_GE_OQ), scaled)};
@@ -66,9 +66,9 @@ struct Vec {
   }
 };
 
-// Keys and queries are widened to 16 bits: maddubs would be twice as fast but saturates (255 * 127
-// * 2 > 32767), and a recall ranking must not depend on the processor. The keys' offset of 128 is
-// taken back by adding -128 sum(q).
+// Keys and queries are widened to 16 bits. maddubs would be twice as fast but saturates (255 * 127
+// * 2 > 32767), and the ranking of recalled spans must not depend on the processor. The keys'
+// offset of 128 is removed by adding -128 sum(q).
 template <int R>
 struct Int8Query {
   int16_t rows[R][kQueryStride];
@@ -87,8 +87,8 @@ struct Int8Query {
     }
   }
 
-  // Eight keys at a time: two vectors of four keys x four dims in 16 bits. madd leaves two partial
-  // sums per key.
+  // Eight keys at a time: two vectors of four keys x four dimensions in 16 bits. madd leaves two
+  // partial sums per key.
   __attribute__((noinline)) void Dots(const uint8_t* keys, const float* key_scale,
                                       float (*out)[64]) const {
     for (uint32_t j = 0; j < 64; j += 8) {
@@ -108,15 +108,15 @@ struct Int8Query {
           const __m256i q = _mm256_set1_epi64x(four);
           acc[r][0] = _mm256_add_epi32(acc[r][0], _mm256_madd_epi16(low, q));
           acc[r][1] = _mm256_add_epi32(acc[r][1], _mm256_madd_epi16(high, q));
-          // Empty, but ordered: without it GCC 12 computes all products before the first sum and
-          // spills the sums.
+          // An empty asm that fixes the order. Without it, GCC 12 computes all products before the
+          // first sum and spills the sums.
           asm volatile("" : "+x"(acc[r][0]), "+x"(acc[r][1]));
         }
       }
       const __m256 scale = _mm256_loadu_ps(key_scale + j);
       LH_UNROLL
       for (int r = 0; r < R; ++r) {
-        // hadd works within 128-bit halves: keys come out as 0 1 4 5 | 2 3 6 7.
+        // hadd works within 128-bit halves, so the keys come out as 0 1 4 5 | 2 3 6 7.
         const __m256i mixed = _mm256_hadd_epi32(acc[r][0], acc[r][1]);
         const __m256i dots =
             _mm256_add_epi32(_mm256_permute4x64_epi64(mixed, 0xD8), _mm256_set1_epi32(start[r]));

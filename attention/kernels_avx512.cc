@@ -1,8 +1,8 @@
-// AVX-512 with VNNI (Ice Lake server, Zen 4 and later). Only entered after kernels.cc has probed
-// the processor.
+// AVX-512 with VNNI (Ice Lake server, Zen 4 and later). Runs only after kernels.cc has
+// checked the processor.
 #if defined(__GNUC__) && !defined(__clang__)
-// GCC 12's own AVX-512 header passes an undefined register where every lane is replaced (GCC bug
-// 105593).
+// GCC 12's AVX-512 header passes an undefined register to operations that replace every lane
+// (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
@@ -13,10 +13,10 @@
 namespace longhold {
 namespace {
 
-// 6 x 4 accumulators, 4 vectors of B and the broadcast: 29 of 32 registers, 24 independent
-// multiply-adds in flight.
+// 6 x 4 accumulators, 4 vectors of B and the broadcast weight: 29 of 32 registers, with 24
+// independent multiply-adds in flight.
 constexpr int kTileVectors = 4;
-constexpr float kExpMin = -87.0f;  // exp of it is still a normal float
+constexpr float kExpMin = -87.0f;  // exp(kExpMin) is still a normal float
 
 struct Vec {
   static constexpr int kLanes = 16;
@@ -58,8 +58,9 @@ struct Vec {
   static __mmask16 First(uint32_t n) { return static_cast<__mmask16>((1u << n) - 1); }
 };
 
-// dpbusd takes unsigned times signed bytes, four products per 32-bit lane, without saturation: the
-// keys' layout. Their offset of 128 is taken back by starting each sum at -128 sum(q).
+// dpbusd multiplies unsigned by signed bytes and adds four products per 32-bit lane without
+// saturation, which fits the layout of the keys. The keys' offset of 128 is removed by starting
+// each sum at -128 sum(q).
 template <int R>
 struct Int8Query {
   const int8_t* rows;
@@ -78,8 +79,8 @@ struct Int8Query {
 
   __attribute__((noinline)) void Dots(const uint8_t* keys, const float* key_scale,
                                       float (*out)[64]) const {
-    // Sums as 16 ints, not as the 8 long longs of __m512i: GCC 12 would keep each sum twice, once
-    // per type, and spill.
+    // The sums are 16 ints, not the 8 long longs of __m512i. Otherwise GCC 12 keeps each sum twice,
+    // once per type, and spills.
     typedef int32_t Sums __attribute__((vector_size(64)));
     Sums acc[R][4];
     LH_UNROLL

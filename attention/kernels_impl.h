@@ -1,26 +1,31 @@
-// The kernels, once, over a small vector type. Included by each kernels_<isa>.cc after it has
-// defined, in an unnamed namespace of longhold (see kernels_isa.h for why nothing here may have a
-// linkable name):
+// The kernels, written once over a small vector type. Each kernels_<isa>.cc includes this file
+// after it has defined the following in an unnamed namespace of longhold. (kernels_isa.h says why
+// nothing here may have a linkable name.)
 //
-//   constexpr int kTileVectors       vectors side by side in a register tile of up to kTileRows
-//   rows struct Vec                       kLanes floats (4, 8 or 16):
-//     Load(p) Set1(x) Store(p)       any alignment
-//     LoadPartial(p, n) StorePartial(p, n)   the first n lanes, 0 < n <= kLanes; other lanes load
-//     as 0 Load, LoadPartial of const uint16_t*   IEEE halves, widened Add Sub Mul Div Max Min per
-//     lane Fma(a, b, c) = a b + c         Fnma(a, b, c) = c - a b Round(x)                       to
-//     the nearest whole number ScaleOrZero(p, n, x)           p 2^n where x >= kExpMin, else 0;
-//     whatever p and n hold elsewhere (also NaN) ReduceMax ReduceAdd            over the lanes
-//     KeepInRegister()               do not load it again at each use, as GCC 12 does: with 3 or 4
-//     rows, loads would be
-//                                    the bottleneck
-//   template <int R> struct Int8Query   R int8 query rows made ready for one instruction set:
-//     void Prepare(const int8_t* q, head_dim)
-//     void Dots(const uint8_t* keys, const float* key_scale, float (*out)[64]) const      not
-//     inline: its tile needs
-//                                    all registers, and beside the constants of Exp the compiler
-//                                    spills half of it out[r][j] = key_scale[j] * sum_c q[r][c] *
-//                                    (keys[c, j] - 128)
-//   void HalfToFloat8(in, out), FloatToHalf8(in, out)    8 numbers
+// constexpr int kTileVectors: vectors per row in a register tile, which has up to kTileRows rows.
+//
+// struct Vec, kLanes floats (4, 8 or 16):
+//   Load(p), Set1(x), Store(p)              any alignment
+//   LoadPartial(p, n), StorePartial(p, n)   the first n lanes, 0 < n <= kLanes; LoadPartial sets
+//                                           the others to 0
+//   Load, LoadPartial of const uint16_t*    fp16, widened
+//   Add, Sub, Mul, Div, Max, Min            per lane
+//   Fma(a, b, c), Fnma(a, b, c)             a b + c, c - a b
+//   Round(x)                                to the nearest integer
+//   ScaleOrZero(p, n, x)                    p 2^n where x >= kExpMin, else 0; there p and n may be
+//                                           anything, also NaN
+//   ReduceMax, ReduceAdd                    over the lanes
+//   KeepInRegister()                        stops GCC 12 from reloading the vector at each use; the
+//                                           loads would be the bottleneck with 3 or 4 rows
+//
+// template <int R> struct Int8Query, R int8 query rows prepared for one instruction set:
+//   void Prepare(const int8_t* q, head_dim)
+//   void Dots(const uint8_t* keys, const float* key_scale, float (*out)[64]) const
+//       out[r][j] = key_scale[j] * sum_c q[r][c] * (keys[c, j] - 128)
+//       Not inline: its tile needs all registers. If the constants of Exp were live as well, the
+//       compiler would spill half of the tile.
+//
+// void HalfToFloat8(in, out), FloatToHalf8(in, out): 8 elements.
 #pragma once
 
 #include "attention/kernels_isa.h"
@@ -34,11 +39,12 @@ constexpr float kNegInfinity = -__builtin_inff();
 
 LH_INLINE uint32_t MinOf(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-// exp(x) for x <= 88, relative error below 3e-7; exactly 1 at 0 and exactly 0 below kExpMin,
-// -infinity included, so that hidden keys have no weight at all. With x = n ln 2 + r, |r| <= ln(2)
-// / 2: exp(x) = 2^n exp(r). The polynomial is the degree-5 minimax fit of exp(r) with the constant
-// held at 1 (relative error 9.2e-8); ln 2 is subtracted in two parts because n ln 2 would otherwise
-// carry its rounding into r.
+// exp(x) for x <= 88, with a relative error below 3e-7. Exactly 1 at 0, and exactly 0 below kExpMin
+// and at -infinity, so that hidden keys have no weight at all.
+//
+// Method: with x = n ln 2 + r and |r| <= ln(2) / 2, exp(x) = 2^n exp(r). The polynomial is the
+// degree-5 minimax fit of exp(r) with the constant fixed at 1 (relative error 9.2e-8). ln 2 is
+// subtracted in two parts; otherwise the rounding error of n ln 2 would enter r.
 LH_INLINE Vec Exp(Vec x) {
   const Vec n = Vec::Round(Vec::Mul(x, Vec::Set1(1.44269504f)));
   Vec r = Vec::Fnma(n, Vec::Set1(0.693145752f), x);
@@ -52,16 +58,17 @@ LH_INLINE Vec Exp(Vec x) {
   return Vec::ScaleOrZero(p, n, x);
 }
 
-// tanh(x) with absolute error below 3e-7, which is all a softcap needs: beyond 9.5 it is 1 in
-// float.
+// tanh(x) with an absolute error below 3e-7, which is enough for a softcap. Beyond 9.5, tanh is
+// 1 in float.
 LH_INLINE Vec Tanh(Vec x) {
   const Vec y = Vec::Max(Vec::Min(x, Vec::Set1(9.5f)), Vec::Set1(-9.5f));
   const Vec e = Exp(Vec::Add(y, y));
   return Vec::Div(Vec::Sub(e, Vec::Set1(1.0f)), Vec::Add(e, Vec::Set1(1.0f)));
 }
 
-// The softmax of one row of logits in place, relative to its own maximum: x = exp(x - max). Returns
-// max and sum; an all-hidden row has max -infinity, sum 0 and zeros. `count` is a multiple of 64.
+// Computes the softmax of one row of logits in place, relative to its own maximum:
+// x = exp(x - max). Returns max and sum. A row whose keys are all hidden has max -infinity, sum 0
+// and zeros. Must hold: `count` is a multiple of 64.
 struct RowSum {
   float max;
   float sum;
@@ -77,7 +84,7 @@ LH_INLINE RowSum ExpRow(float* x, uint32_t count) {
     for (int i = 0; i < kStep; ++i) max[i] = Vec::Max(max[i], Vec::Load(x + j + i * Vec::kLanes));
   }
   const float top = Vec::ReduceMax(Vec::Max(Vec::Max(max[0], max[1]), Vec::Max(max[2], max[3])));
-  // -infinity minus -infinity is not a number; any finite origin makes the exponentials 0 instead.
+  // -infinity minus -infinity is NaN. Any finite origin makes the exponentials 0 instead.
   const Vec origin = Vec::Set1(top == kNegInfinity ? 0.0f : top);
   Vec sum[kStep];
   LH_UNROLL
@@ -94,10 +101,10 @@ LH_INLINE RowSum ExpRow(float* x, uint32_t count) {
   return {top, Vec::ReduceAdd(Vec::Add(Vec::Add(sum[0], sum[1]), Vec::Add(sum[2], sum[3])))};
 }
 
-// acc[r, :] += sum_k a[r, k] b[k, :]: a [R, depth] with rows a_stride apart, b [depth, NV vectors]
-// with rows b_stride apart. Per step NV loads of b and R broadcasts of a feed R NV multiply-adds,
-// so the arithmetic is the bottleneck. With kTail, the last vector of b has only `tail` numbers. B:
-// float, or uint16_t for halves.
+// acc[r, :] += sum_k a[r, k] b[k, :], where a is [R, depth] with rows a_stride apart, and b is
+// [depth, NV vectors] with rows b_stride apart. Each step needs NV loads of b and R broadcasts of a
+// for R NV multiply-adds, so arithmetic is the bottleneck. With kTail, the last vector of b has
+// only `tail` elements. B is float, or uint16_t for fp16.
 template <int R, int NV, bool kTail, size_t a_stride, typename B>
 LH_INLINE void MultiplyAdd(const float* a, const B* b, size_t b_stride, uint32_t depth,
                            uint32_t tail, Vec (&acc)[R][NV]) {
@@ -118,14 +125,14 @@ LH_INLINE void MultiplyAdd(const float* a, const B* b, size_t b_stride, uint32_t
   }
 }
 
-// What the call has summed for one row over the chunks so far: sum = sum_j exp(logit - max); `out`
-// is relative to max.
+// What the call has accumulated for one row over the chunks so far: sum = sum_j exp(logit - max).
+// The row of `out` is relative to the same max.
 struct RowState {
   float max;
   float sum;
 };
 
-// R rows of a call, walked through one chunk of blocks at a time.
+// R rows of a call, processed one chunk of blocks at a time.
 template <int R>
 class RowTile {
  public:
@@ -161,8 +168,9 @@ class RowTile {
     if (column < args_.head_dim) WeighLast<kTileVectors>(column, args_.head_dim - column, keep);
   }
 
-  // key_mass += this chunk's probabilities, with states final. Reuses the scores where Attend left
-  // them, which holds when the call is a single chunk; else computes them again.
+  // Adds this chunk's probabilities to key_mass. Must hold: the states are final. If
+  // scores_are_current, the scores are still those that Attend left, which is the case if the call
+  // has a single chunk. Otherwise they are computed again.
   void AddKeyMass(uint32_t first, uint32_t last, bool scores_are_current) {
     if (!scores_are_current) {
       ListVisible(first, last);
@@ -186,7 +194,7 @@ class RowTile {
   }
 
  private:
-  // list_ = the blocks of [first, last) of which some row sees some key.
+  // list_ = the blocks of [first, last) in which at least one row sees a key.
   void ListVisible(uint32_t first, uint32_t last) {
     count_ = 0;
     for (uint32_t b = first; b < last; ++b) {
@@ -248,8 +256,8 @@ class RowTile {
     }
   }
 
-  // Row r sees [0, head) and [begin, end): of the block that starts at key `lo`, it does not see
-  // [head, begin) and [max(head, end), 64). head <= end always.
+  // Row r sees [0, head) and [begin, end), where head <= end. In the block that starts at key `lo`,
+  // it therefore does not see [head, begin) and [max(head, end), 64).
   void HideKeys(float* row, uint32_t lo, int r) const {
     const uint32_t head = InBlock(head_[r], lo);
     const uint32_t begin = InBlock(begin_[r], lo);
@@ -262,9 +270,9 @@ class RowTile {
     return key <= lo ? 0 : MinOf(key - lo, kKeys);
   }
 
-  // Online softmax: adds a chunk to the row's state, and returns what the row's `out` has to be
-  // multiplied with. When the chunk does not raise the maximum, its weights in `row` are scaled
-  // down instead, so both share one origin.
+  // Online softmax: adds a chunk to the row's state. Returns the factor by which the row's `out`
+  // must be multiplied. If the chunk does not raise the maximum, its weights in `row` are scaled
+  // down instead, so that both share one origin.
   LH_INLINE float Merge(RowState& state, RowSum chunk, float* row) const {
     if (chunk.max == kNegInfinity) return 1.0f;
     if (state.max == kNegInfinity) {
@@ -284,7 +292,7 @@ class RowTile {
     return 1.0f;
   }
 
-  // out[r, column ...] = keep[r] out[r, column ...] + sum_j scores[r, j] v[j, column ...] for NV
+  // out[r, column ...] = keep[r] out[r, column ...] + sum_j scores[r, j] v[j, column ...], for NV
   // vectors of columns.
   template <int NV, bool kTail>
   void Weigh(uint32_t column, uint32_t tail, const float* keep) {
@@ -321,8 +329,8 @@ class RowTile {
     }
   }
 
-  // The last `columns` columns, fewer than a full tile: the least number of vectors that covers
-  // them.
+  // The last `columns` columns, fewer than a full tile. Uses the smallest number of vectors
+  // that covers them.
   template <int NV>
   void WeighLast(uint32_t column, uint32_t columns, const float* keep) {
     if constexpr (NV > 1) {
@@ -358,8 +366,8 @@ void RunTile(const AttendArgs& args, uint32_t row0, RowState* states, const Chun
   if (step.key_mass) tile.AddKeyMass(step.first, step.last, step.attend);
 }
 
-// Calls F<R>(row0) for row tiles of nearly equal height: 8 rows are 4 + 4, not 6 + 2, which is one
-// FMA chain of 8 and one of 24 instead of two of 16.
+// Calls F<R>(row0) for row tiles of nearly equal height. 8 rows become 4 + 4, not 6 + 2: two FMA
+// chains of 16 instead of one of 24 and one of 8.
 #define LH_FOR_ROW_TILES(rows, F, ...)                              \
   do {                                                              \
     const uint32_t lh_tiles = ((rows) + kTileRows - 1) / kTileRows; \
@@ -383,8 +391,8 @@ void AttendImpl(const AttendArgs& args) {
   for (uint32_t r = 0; r < args.rows; ++r) states[r] = {kNegInfinity, 0.0f};
   for (size_t i = 0; i < size_t{args.rows} * args.head_dim; ++i) args.out[i] = 0.0f;
 
-  // Chunks outside, row tiles inside: a chunk's keys and values come from memory once and from
-  // cache for all later tiles.
+  // Outer loop over chunks, inner loop over row tiles: a chunk's keys and values come from memory
+  // once, and from the cache for all later tiles.
   const bool one_chunk = args.block_count <= kChunkBlocks;
   const bool want_mass = args.key_mass != nullptr;
   for (uint32_t first = 0; first < args.block_count; first += kChunkBlocks) {
@@ -394,9 +402,9 @@ void AttendImpl(const AttendArgs& args) {
                             .key_mass = want_mass && one_chunk};
     LH_FOR_ROW_TILES(args.rows, RunTile, args, lh_row, states, step);
   }
-  // A key's probability needs the final sum. Keeping every chunk's weights until then would take
-  // rows x keys floats, so long calls compute the logits a second time; calls of one chunk, the
-  // usual ones, do not.
+  // A key's probability needs the final sum. Keeping the weights of all chunks until then would
+  // take rows x keys floats. So calls with several chunks compute the logits a second time; the
+  // usual calls have one chunk and do not.
   for (uint32_t first = 0; want_mass && !one_chunk && first < args.block_count;
        first += kChunkBlocks) {
     const ChunkStep step = {.first = first,
@@ -416,11 +424,11 @@ void AttendImpl(const AttendArgs& args) {
   }
 }
 
-// Blocks whose keys stay in the first-level cache while all row tiles pass over them, and over
-// which a tile's preparation is spread.
+// Number of blocks per step. Their keys stay in the L1 cache while all row tiles pass over them,
+// and the cost of preparing a tile is spread over them.
 constexpr size_t kScanBlocks = 8;
 
-// Adding the 64 numbers from `From(count)` hides all keys but the first `count`.
+// Adding the 64 elements that `From(count)` points to hides all keys except the first `count`.
 struct HiddenTail {
   float addends[2 * kKeys];
 
@@ -431,8 +439,8 @@ struct HiddenTail {
 };
 constexpr HiddenTail kHiddenTail;
 
-// ExpRow for one block whose numbers are used once: nothing is written back, and at least one key
-// is there.
+// ExpRow for one block whose weights are not needed: nothing is written back.
+// Must hold: count >= 1.
 LH_INLINE RowSum SumBlock(const float* dots, float scale, uint32_t count) {
   constexpr int kVectors = kKeys / Vec::kLanes;
   Vec x[kVectors];
@@ -538,7 +546,7 @@ void MultiplyLast(const MultiplyCall& call, const float* a, uint32_t row0, uint3
                                columns - (NV - 1) * Vec::kLanes);
 }
 
-// Depth that a tile's rows are copied for: as many as fit kQueryStride's rows.
+// Depth of one step: a tile's rows are copied, and each copy must fit kQueryStride.
 constexpr uint32_t kMultiplyDepth = 256;
 
 template <int R>
@@ -558,7 +566,7 @@ void MultiplyTile(const MultiplyCall& call, uint32_t row0, uint32_t first, uint3
 }
 
 void MultiplyAddImpl(const MultiplyCall& call) {
-  // Depth outside: the part of `b` that all row tiles pass over stays in the second-level cache.
+  // Outer loop over depth: the part of `b` that all row tiles read stays in the L2 cache.
   for (uint32_t first = 0; first < call.depth; first += kMultiplyDepth) {
     const uint32_t depth = MinOf(call.depth - first, kMultiplyDepth);
     LH_FOR_ROW_TILES(call.rows, MultiplyTile, call, lh_row, first, depth);

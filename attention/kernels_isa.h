@@ -1,10 +1,13 @@
 // What kernels.cc and the instruction-set files share: plain structs only. Internal to attention/.
 //
-// The kernels_<isa>.cc files are compiled for processors that may be newer than ours. If such a
-// file instantiated an inline function that other files instantiate too (any of std::), the linker
-// could keep its copy and run new instructions everywhere. So those files see pointers and numbers,
-// call no library template, and keep everything they define in an unnamed namespace; kernels.cc
-// unpacks the public calls for them.
+// The kernels_<isa>.cc files may be compiled for processors newer than the one that runs the
+// program. If such a file instantiated an inline function that other files also instantiate (any of
+// std::), the linker could keep its copy. Newer instructions would then run everywhere, also on
+// processors that lack them. Therefore these files
+//   - see only pointers and numbers, and call no library template,
+//   - define everything in an unnamed namespace.
+//
+// kernels.cc unpacks the public calls for them.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +15,8 @@
 
 #include "attention/kernels.h"
 
-// Register tiles are arrays of vectors: they live in registers only if every loop over them is
-// unrolled.
+// A register tile is an array of vectors. The compiler keeps it in registers only if every loop
+// over it is unrolled.
 #if defined(__clang__)
 #define LH_UNROLL _Pragma("unroll")
 #else
@@ -23,8 +26,8 @@
 
 namespace longhold {
 
-// AttendCall with the span taken apart. Same meaning, same shapes; rows, group and head_dim have
-// been checked.
+// AttendCall without the span. Same meaning and shapes; kernels.cc has checked rows,
+// group and head_dim.
 struct AttendArgs {
   const float* q;
   uint32_t rows;
@@ -43,7 +46,7 @@ struct AttendArgs {
   float* scratch;
 };
 
-// One instruction set's entry points; KernelTable's functions without the checks.
+// Entry points of one instruction set: KernelTable's functions without the checks.
 struct IsaKernels {
   void (*attend)(const AttendArgs& args);
   void (*scan)(const ScanCall& call);
@@ -57,14 +60,16 @@ extern const IsaKernels kScalarKernels;
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 
-// Query rows that one register tile holds. More would spill: 6 rows x 4 vectors are 24 of AVX-512's
-// 32 registers.
+// Query rows of one register tile. More rows would spill: 6 rows x 4 vectors take 24 of the
+// 32 AVX-512 registers.
 inline constexpr int kTileRows = 6;
 
-// A call's scratch: [kTileRows, kScoreStride] scores of one chunk, then [kTileRows, kQueryStride]
-// scaled queries. The strides are constants, so that a tile's rows are one base register and six
-// displacements; 16 floats more than a power of two, so that the rows do not compete for the same
-// cache set.
+// A call's scratch: the scores of one chunk, [kTileRows, kScoreStride], then the scaled
+// queries, [kTileRows, kQueryStride].
+//
+// The strides are constants, so the addresses of a tile's rows are one base register plus six
+// constant offsets. They are 16 floats above a power of two, so the rows do not compete for the
+// same cache set.
 inline constexpr size_t kScoreStride = kAttendChunkKeys + 16;
 inline constexpr size_t kQueryStride = 256 + 16;
 inline constexpr size_t kScratchFloats = kTileRows * (kScoreStride + kQueryStride);

@@ -1,6 +1,6 @@
-// The kernels without any instruction-set promise: four floats at a time in the compiler's portable
-// vectors, which every processor of the architecture runs. The level that others are forced down to
-// when comparing results.
+// Kernels that assume no instruction-set extension. They use the compiler's portable vectors of
+// four floats, which every processor of the architecture runs. LONGHOLD_KERNELS=scalar selects this
+// level to compare results across machines.
 #include "attention/kernels_isa.h"
 #include "base/half.h"
 
@@ -8,7 +8,7 @@ namespace longhold {
 namespace {
 
 constexpr int kTileVectors = 2;
-constexpr float kExpMin = -87.0f;  // exp of it is still a normal float
+constexpr float kExpMin = -87.0f;  // exp(kExpMin) is still a normal float
 
 struct Vec {
   static constexpr int kLanes = 4;
@@ -37,7 +37,7 @@ struct Vec {
   }
   void StorePartial(float* p, uint32_t n) const { __builtin_memcpy(p, &v, n * sizeof(float)); }
   static Vec Set1(float x) { return {Floats{x, x, x, x}}; }
-  void KeepInRegister() {}  // too few registers to insist
+  void KeepInRegister() {}  // there are too few registers to enforce it
   static Vec Add(Vec a, Vec b) { return {a.v + b.v}; }
   static Vec Sub(Vec a, Vec b) { return {a.v - b.v}; }
   static Vec Mul(Vec a, Vec b) { return {a.v * b.v}; }
@@ -46,8 +46,8 @@ struct Vec {
   static Vec Min(Vec a, Vec b) { return Select((Bits)(a.v < b.v), a, b); }
   static Vec Fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
   static Vec Fnma(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
-  // Adding 1.5 * 2^23 leaves no bits for a fraction; the low bits of the sum are then the whole
-  // number itself.
+  // Adding 1.5 * 2^23 leaves no bits for a fraction. The low bits of the sum are then
+  // the integer itself.
   static Vec Round(Vec x) { return {(x.v + kWhole) - kWhole}; }
   static Vec ScaleOrZero(Vec p, Vec n, Vec x) {
     const Bits shift = (Bits)(n.v + kWhole) << 23;

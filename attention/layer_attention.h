@@ -1,4 +1,4 @@
-// The seam between a model's forward pass and longhold's attention.
+// The interface between a model's forward pass and longhold's attention.
 #pragma once
 
 #include <cstddef>
@@ -6,21 +6,26 @@
 
 namespace longhold {
 
-// One batch of one layer's numbers as the model computes them. Rows are tokens; strides are in
-// floats.
+// Queries, keys or values of one batch in one layer, as the model computes them. One row per token;
+// strides are in floats.
 struct LayerRows {
   const float* data = nullptr;  // [tokens, heads, head_dim], un-rotated
-  size_t token_stride = 0;      // floats from one token to the next; heads lie head_dim apart
+  // floats from one token to the next; the heads of a token are head_dim apart
+  size_t token_stride = 0;
 };
 
-// Attends in the model's place. During one forward pass of `tokens` tokens the model calls, per
-// tapped layer and in this order: StoreKeys and StoreValues (in either order), then Attend. Each
-// call is made by every worker at the same time with its own `worker` of `workers`, which share the
-// work between them; all workers have left one call before any enters the next, so a call sees
-// everything that the calls before it wrote.
+// Computes attention in the model's place. Pure interface; memory/ implements it.
 //
-// `slot` counts the tapped layers from 0 (KvGeometry::layers gives the model's layer numbers).
-// Thread use: *confined* to one forward pass at a time, whose workers call as above.
+// During a forward pass of `tokens` tokens, the model calls for each tapped layer: StoreKeys
+// and StoreValues (in either order), then Attend. All workers make each call at the same time,
+// each with its own `worker` < `workers`, and divide the work among themselves. All workers
+// have returned from one call before any enters the next. So a call sees everything that
+// earlier calls wrote.
+//
+// `slot` is the index of the tapped layer, counted from 0. KvGeometry::layers has the
+// model's layer numbers.
+//
+// Thread use: *confined* to one forward pass at a time, whose workers call as described above.
 class LayerAttention {
  public:
   virtual ~LayerAttention() = default;
@@ -29,7 +34,7 @@ class LayerAttention {
                          uint32_t workers) = 0;
   virtual void StoreValues(uint32_t slot, LayerRows values, uint32_t tokens, uint32_t worker,
                            uint32_t workers) = 0;
-  // Writes out [tokens, q_heads, head_dim].
+  // Writes out[tokens, q_heads, head_dim].
   virtual void Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float* out,
                       uint32_t worker, uint32_t workers) = 0;
 };

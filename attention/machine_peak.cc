@@ -9,12 +9,13 @@
 namespace longhold {
 namespace {
 
-// Twelve sums in flight hide the latency of two units with up to five cycles each; a sum is never
-// read but at the end.
+// Twelve independent sums hide the latency of two units with up to five cycles each. No sum is read
+// before the end.
 constexpr int kSums = 12;
 
-// Each loop is a function with instructions of its own (target), entered only where PeakLoops has
-// found them. `asm` keeps a sum in its register and the compiler from seeing through it.
+// Each loop is a function compiled for its own instruction set (target). It is called only if
+// PeakLoops has found that set. The asm keeps each sum in its register and hides its value
+// from the compiler.
 #define LH_PEAK_LOOP(NAME, TARGET, TYPE, ZERO, STEP)                                             \
   __attribute__((target(TARGET))) void NAME(uint64_t rounds) {                                   \
     TYPE s0 = ZERO, s1 = ZERO, s2 = ZERO, s3 = ZERO, s4 = ZERO, s5 = ZERO, s6 = ZERO, s7 = ZERO, \
@@ -45,8 +46,8 @@ LH_PEAK_LOOP(Fma512, "avx512f", __m512, _mm512_setzero_ps(), LH_FMA512)
 LH_PEAK_LOOP(Fma256, "avx2,fma", __m256, _mm256_setzero_ps(), LH_FMA256)
 #define LH_DOT512(s) _mm512_dpbusd_epi32(s, x, x)
 LH_PEAK_LOOP(Dot512, "avx512f,avx512vnni", __m512i, _mm512_setzero_si512(), LH_DOT512)
-// Without VNNI four products take three instructions: multiply to pairs, widen the pairs, add. The
-// inner asm keeps the products, which are equal, from being made once for all sums.
+// Without VNNI, four products take three instructions: multiply to pairs, widen the pairs, add. All
+// products are equal; the inner asm stops the compiler from computing them once for all sums.
 #define LH_DOT256(s)                                                                          \
   ({                                                                                          \
     asm volatile("" : "+v"(x));                                                               \
@@ -107,8 +108,7 @@ std::span<const PeakLoop> PeakLoops() {
 }
 
 uint64_t SumWords(std::span<const uint64_t> words) {
-  // Portable vectors, four of them, so that neither the adds nor their latency stand in the
-  // memory's way.
+  // Four portable vectors, so that neither the additions nor their latency limit the memory reads.
   typedef uint64_t Words __attribute__((vector_size(32)));
   Words sum[4] = {};
   size_t i = 0;

@@ -12,9 +12,9 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Number i of a KeyBlockView's array, which is there as floats or as halves.
-double Number(const float* floats, const uint16_t* halves, size_t i) {
-  return halves != nullptr ? double{FromHalf(halves[i])} : double{floats[i]};
+// Element i of a KeyBlockView's array, which is stored as float or as fp16.
+double Number(const float* floats, const uint16_t* fp16, size_t i) {
+  return fp16 != nullptr ? double{FromHalf(fp16[i])} : double{floats[i]};
 }
 
 bool IsVisible(const VisibleKeys& v, uint32_t shared, size_t key) {
@@ -104,8 +104,8 @@ void ReferenceRotate(const RopeSpec& spec, const float* in, float* out, uint32_t
     double theta = spec.freq_scale * plain;
     double magnitude = spec.attn_factor;
     if (spec.ext_factor != 0) {
-      // The ramp's ends are whole numbers: float, as the engine rounds them, or a value next to a
-      // whole number could fall on the other side.
+      // The ends of the ramp are integers. They are computed in float, as the engine does: in
+      // double, a value close to an integer could round the other way.
       const auto pair_turning = [&](float turns) {
         const float span = static_cast<float>(spec.ctx_orig) / (turns * 2.0f * 3.14159265358979f);
         return static_cast<float>(spec.rotary_dims) * std::log(span) /

@@ -1,4 +1,4 @@
-// The attention that every kernel is held against: plain loops in double precision, nothing clever.
+// Reference implementations that every kernel is tested against: plain loops in double precision.
 #pragma once
 
 #include "attention/geometry.h"
@@ -6,13 +6,14 @@
 
 namespace longhold {
 
-// Computes AttendCall's outputs (out, lse, key_mass) by its formulas in double. Ignores `scratch`.
+// Computes AttendCall's outputs (out, lse, key_mass) by its formulas, in double. Ignores `scratch`.
 void ReferenceAttend(const AttendCall& call);
 
-// ScanCall's outputs by its formulas in double.
+// Computes ScanCall's outputs by its formulas, in double.
 void ReferenceScan(const ScanCall& call);
 
-// out = in rotated to `position` by RopeSpec's formula, in double. [head_dim], may alias.
+// out = in rotated to `position` by RopeSpec's formula, in double. Both are [head_dim]
+// and may alias.
 void ReferenceRotate(const RopeSpec& spec, const float* in, float* out, uint32_t head_dim,
                      uint64_t position);
 

@@ -9,22 +9,22 @@
 namespace longhold {
 namespace {
 
-// YaRN keeps the angle of pairs that turn often within the trained context, interpolates that of
-// pairs that turn rarely, and ramps between: weight 1 (keep) up to pair `low`, 0 (interpolate) from
-// pair `high`.
+// YaRN keeps the angles of pairs that turn often within the trained context, and interpolates those
+// of pairs that turn rarely. Between them is a ramp: weight 1 (keep) up to pair `low`, weight 0
+// (interpolate) from pair `high`.
 struct YarnRamp {
   double low = 0;
   double high = 0;
 
   double Weight(uint32_t pair) const {
-    // 0.001 only keeps the division defined when both ends meet.
+    // 0.001 only keeps the division defined if both ends are equal.
     return 1.0 - std::clamp((pair - low) / std::max(0.001, high - low), 0.0, 1.0);
   }
 };
 
-// The (fractional) pair that turns `turns` times within the trained context. In float, because the
-// engine rounds this number to a whole one in float: in double, a value next to a whole number
-// could round the other way.
+// The (fractional) pair that turns `turns` times within the trained context. Computed in float,
+// because the engine rounds this number to an integer in float. In double, a value close to an
+// integer could round the other way.
 float PairTurning(const RopeSpec& spec, float turns) {
   const float span = static_cast<float>(spec.ctx_orig) / (turns * 2 * std::numbers::pi_v<float>);
   return static_cast<float>(spec.rotary_dims) * std::log(span) / (2 * std::log(spec.freq_base));
@@ -36,7 +36,7 @@ YarnRamp MakeYarnRamp(const RopeSpec& spec) {
                            std::ceil(PairTurning(spec, spec.beta_slow)))};
 }
 
-// Radians per position of each pair.
+// Radians per position, for each pair.
 std::vector<double> PairSpeeds(const RopeSpec& spec) {
   std::vector<double> speeds(spec.rotary_dims / 2);
   for (uint32_t i = 0; i < speeds.size(); ++i) {
@@ -79,7 +79,7 @@ void RopeTable::Rotate(const float* in, float* out, uint32_t head_dim, uint32_t 
   LH_CHECK(spec_.rotary_dims <= head_dim);
   const float* cos = Cos(position);
   const float* sin = Sin(position);
-  // Both elements of a pair are read before either is written, so `out` may be `in`.
+  // Both elements of a pair are read before either is written, so `out` may alias `in`.
   const uint32_t step = spec_.neox ? 1 : 2;
   const uint32_t partner = spec_.neox ? pairs_ : 1;
   for (uint32_t i = 0; i < pairs_; ++i) {

@@ -1,9 +1,10 @@
-// Rotary positions: cosine and sine of one layer's angles at small virtual positions, and the
-// rotation itself.
+// Rotary positions: the cosines and sines of one layer's angles at small virtual positions, and
+// the rotation itself.
 //
-// Purpose: keys are stored un-rotated; at attention time sinks, recalled spans and window get
-// contiguous virtual positions, and are rotated to those. Owner: whoever builds panels (memory/).
-// Thread use: *immutable* after construction.
+// Keys are stored un-rotated. When they are attended to, sinks, recalled spans and window get
+// contiguous virtual positions, and their keys are rotated to these.
+//
+// Owner: whoever builds panels (memory/). Thread use: *immutable* after construction.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +16,8 @@ namespace longhold {
 
 class RopeTable {
  public:
-  // Angles for positions [0, positions). Computed in double, stored as float: cos and sin carry the
-  // magnitude factor.
+  // Angles for positions [0, positions). Computed in double and stored as float. The magnitude
+  // factor is multiplied into cos and sin.
   RopeTable(const RopeSpec& spec, uint32_t positions);
 
   const RopeSpec& spec() const { return spec_; }
@@ -25,8 +26,8 @@ class RopeTable {
   const float* Cos(uint32_t position) const { return cos_.data() + size_t{position} * pairs_; }
   const float* Sin(uint32_t position) const { return sin_.data() + size_t{position} * pairs_; }
 
-  // out = in rotated to `position`; [head_dim] each, may alias. Elements past rotary_dims are
-  // copied.
+  // out = in rotated to `position`; both are [head_dim] and may alias. Elements past
+  // rotary_dims are copied.
   void Rotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const;
 
  private:
@@ -37,8 +38,8 @@ class RopeTable {
   std::vector<float> sin_;
 };
 
-// The tables of all tapped layers: layers that rotate alike share one. *immutable* after
-// construction.
+// The tables of all tapped layers. Layers with the same RopeSpec share one table. Thread use:
+// *immutable* after construction.
 class RopeTables {
  public:
   RopeTables(const KvGeometry& geometry, uint32_t positions);

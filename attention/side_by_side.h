@@ -1,4 +1,4 @@
-// Several texts in one pass of the model, a token of each, none of which sees another.
+// Several sequences in one forward pass, one token of each. No sequence sees another.
 #pragma once
 
 #include <cstddef>
@@ -9,11 +9,11 @@
 
 namespace longhold {
 
-// Row i of the pass belongs to `each[i]`, which takes it for a pass of one token. Owner: who runs
-// the pass. Borrows `each`. Thread use: as LayerAttention's.
+// Row i of the pass belongs to `each[i]`, which handles it as a pass of one token. Owner: whoever
+// runs the pass. Borrows `each`. Thread use: as LayerAttention.
 class SideBySide final : public LayerAttention {
  public:
-  // `query_width`: q_heads * head_dim.
+  // `query_width` is q_heads * head_dim.
   SideBySide(std::span<LayerAttention* const> each, size_t query_width)
       : each_(each), query_width_(query_width) {}
 

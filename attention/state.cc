@@ -20,10 +20,10 @@ AttentionState Merge(const AttentionState& a, const AttentionState& b) {
   AttentionState merged = AttentionState::Empty(a.rows, a.head_dim);
   for (uint32_t r = 0; r < a.rows; ++r) {
     const double max = std::max(a.lse[r], b.lse[r]);
-    // both sides empty: infinity - infinity is not a number
+    // Both sides are empty: infinity - infinity would be NaN.
     if (std::isinf(max) && max < 0) continue;
-    // Weights relative to the larger side. They are 1 and 0 exactly when the other side is empty,
-    // which makes the empty state an identity to the last bit.
+    // Weights relative to the larger side. If one side is empty, they are exactly 1 and 0. So the
+    // empty state is the identity to the last bit.
     const double wa = std::exp(a.lse[r] - max);
     const double wb = std::exp(b.lse[r] - max);
     const double sum = wa + wb;

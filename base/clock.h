@@ -1,7 +1,6 @@
-// The time of day, where a record or a reply names it. Durations are measured with
-// std::chrono::steady_clock.
+// The time of day, for records and replies. Durations are measured with std::chrono::steady_clock.
 //
-// Thread use: pure function.
+// Thread use: free functions, safe to call concurrently.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +8,9 @@
 
 namespace longhold {
 
-// Seconds since 1970 in UTC.
+// Seconds since 1970-01-01 00:00 UTC.
 int64_t UnixSeconds();
-// "2026-11-27T05:01:02.345Z"
+// The time now, in this form: "2026-11-27T05:01:02.345Z".
 std::string UtcTime();
 
 }  // namespace longhold

@@ -1,4 +1,4 @@
-// CRC-32C (Castagnoli), the checksum of RocksDB's files. It finds accidents, not forgeries.
+// CRC-32C (Castagnoli), the checksum of RocksDB's files. It detects accidental damage, not forgery.
 #pragma once
 
 #include <cstdint>
@@ -6,12 +6,12 @@
 
 namespace longhold {
 
-// The checksum of the bytes that had the checksum `before`, and of `bytes` behind them; 0 is that
-// of no bytes. With the processor's own instruction where it has one: several times as fast as
-// without.
+// The checksum of a stream. `before` is the checksum of all earlier bytes (0 if there are none),
+// and `bytes` are the next ones. Uses the processor's CRC instruction if it has one, which is
+// several times as fast.
 uint32_t Crc32c(std::string_view bytes, uint32_t before = 0);
 
-// What Crc32c does on processors without that instruction. For tests.
+// The fallback for processors without that instruction. For tests.
 uint32_t Crc32cByTable(std::string_view bytes, uint32_t before = 0);
 
 }  // namespace longhold

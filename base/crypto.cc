@@ -1,4 +1,4 @@
-// What base/hash.h, base/secret.h and base/seal.h declare.
+// Implements base/hash.h, base/secret.h and base/seal.h.
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -46,7 +46,7 @@ struct Hash64Stream::State {
   ~State() { (void)XXH3_freeState(xxh); }
 };
 
-// xxHash fails here only without memory.
+// xxHash fails here only if memory is exhausted.
 Hash64Stream::Hash64Stream() : state_(std::make_unique<State>()) {
   state_->xxh = XXH3_createState();
   LH_CHECK(state_->xxh != nullptr && XXH3_64bits_reset(state_->xxh) == XXH_OK);
@@ -65,7 +65,8 @@ struct Sha256::Context {
   ~Context() { EVP_MD_CTX_free(md); }
 };
 
-// OpenSSL fails here only without memory or without its own SHA-256: neither has a way forward.
+// OpenSSL fails here only if memory is exhausted or its SHA-256 is missing. Neither can
+// be recovered from.
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
   context_->md = EVP_MD_CTX_new();
   LH_CHECK(context_->md != nullptr);
@@ -120,7 +121,7 @@ Result<std::string> Sha256File(const std::string& path) {
 std::string RandomHex(size_t bytes) {
   std::string random = RandomBytes(bytes);
   std::string hex = Hex({reinterpret_cast<const unsigned char*>(random.data()), random.size()});
-  Wipe(&random);  // a key, sometimes
+  Wipe(&random);  // may be a key
   return hex;
 }
 
@@ -160,7 +161,7 @@ std::string_view Secret::view() const {
 void Wipe(std::span<char> bytes) { OPENSSL_cleanse(bytes.data(), bytes.size()); }
 
 void Wipe(std::string* text) {
-  text->resize(text->capacity());  // what is behind the end was the text's, too
+  text->resize(text->capacity());  // the bytes past the end belonged to the string, too
   Wipe(*text);
   text->clear();
 }
@@ -172,7 +173,7 @@ namespace {
 constexpr size_t kNonceBytes = 12, kTagBytes = 16;
 constexpr size_t kKeyFileBytesMax = 256;
 static_assert(kNonceBytes + kTagBytes == kSealExtraBytes);
-// OpenSSL counts in int. A multiple of the cipher's 16 bytes.
+// OpenSSL counts bytes in an int. The size of a piece is a multiple of the cipher's 16 bytes.
 constexpr size_t kPieceBytes = 1 << 20;
 
 struct FreeCipher {
@@ -185,8 +186,8 @@ const unsigned char* Bytes(std::string_view text) {
 }
 unsigned char* Bytes(std::string& text) { return reinterpret_cast<unsigned char*>(text.data()); }
 
-// Passes `in` through the cipher to `out`, or, where that is null, adds it to what is
-// authenticated. Must hold: it is not above kSealBytesMax, so that OpenSSL has nothing to refuse.
+// Encrypts or decrypts `in` to `out`. If `out` is null, authenticates `in` without encrypting it.
+// Must hold: in.size() <= kSealBytesMax, so that OpenSSL cannot fail.
 void Update(EVP_CIPHER_CTX* cipher, std::string_view in, unsigned char* out) {
   while (!in.empty()) {
     const std::string_view piece = in.substr(0, kPieceBytes);
@@ -201,7 +202,7 @@ void Update(EVP_CIPHER_CTX* cipher, std::string_view in, unsigned char* out) {
 
 std::string RandomBytes(size_t bytes) {
   std::string out(bytes, '\0');
-  // without randomness there is no way forward
+  // There is no safe way to go on without randomness.
   LH_CHECK(RAND_bytes(Bytes(out), static_cast<int>(bytes)) == 1);
   return out;
 }
@@ -248,10 +249,10 @@ Result<std::string> Seal::Close(std::string_view plain, std::string_view context
 }
 
 Result<std::string> Seal::Open(std::string_view sealed, std::string_view context) const {
-  if (sealed.size() < kSealExtraBytes) return DataLoss("sealed bytes are cut off");
+  if (sealed.size() < kSealExtraBytes) return DataLoss("sealed bytes are truncated");
   const size_t size = sealed.size() - kSealExtraBytes;
   if (size > kSealBytesMax || context.size() > kSealBytesMax)
-    return DataLoss("sealed bytes are more than there can be");
+    return DataLoss("sealed bytes exceed the limit");
   std::string plain(size, '\0'), tag(sealed.substr(kNonceBytes + size));
   const Cipher cipher(EVP_CIPHER_CTX_new());
   LH_CHECK(cipher != nullptr && EVP_DecryptInit_ex(cipher.get(), EVP_aes_256_gcm(), nullptr,
@@ -268,7 +269,7 @@ Result<std::string> Seal::Open(std::string_view sealed, std::string_view context
 
 Result<Secret> ReadSealKey(const std::string& path) {
   const std::string what = "encryption key " + path + ": ";
-  // A FIFO would be waited for.
+  // O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0) {
     const std::string why = std::strerror(errno);
@@ -276,9 +277,9 @@ Result<Secret> ReadSealKey(const std::string& path) {
   }
   struct stat state {};
   if (fstat(file.get(), &state) != 0 || !S_ISREG(state.st_mode))
-    return InvalidArgument(what + "is no regular file");
+    return InvalidArgument(what + "is not a regular file");
   if ((state.st_mode & 077) != 0)
-    return InvalidArgument(what + "others may read it; take that from them with chmod 600");
+    return InvalidArgument(what + "other users have access to it; run 'chmod 600' on it");
 
   std::array<char, kKeyFileBytesMax + 1> buffer{};
   const ssize_t n = read(file.get(), buffer.data(), buffer.size());
@@ -297,8 +298,8 @@ Result<Secret> ReadSealKey(const std::string& path) {
   Wipe(key);
   Wipe(buffer);
   if (!good)
-    return InvalidArgument(what +
-                           "must be 64 hexadecimal digits; 'openssl rand -hex 32' makes some");
+    return InvalidArgument(
+        what + "must hold 64 hexadecimal digits; 'openssl rand -hex 32' generates a key");
   return secret;
 }
 

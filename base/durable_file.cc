@@ -21,7 +21,7 @@ bool WriteAll(int fd, std::string_view bytes) {
   return true;
 }
 
-// The name is the directory's.
+// A file's name is stored in its directory, so the directory must be synced as well.
 bool SyncDirectory(const std::string& path) {
   const std::filesystem::path parent = std::filesystem::path(path).parent_path();
   const int fd = open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

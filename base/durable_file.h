@@ -1,4 +1,4 @@
-// A file that is there whole or not at all, also after a crash of the machine.
+// Files that survive a crash of the machine either complete or not at all.
 #pragma once
 
 #include <initializer_list>
@@ -10,16 +10,19 @@
 
 namespace longhold {
 
-// Writes the parts one after the other beside `path` and gives them its name once the disk has
-// them. A file that was there stays as it is until then, and when it fails. `mode` is a new file's,
-// as open(2) takes it. The directory must be there. Thread use: safe to call concurrently for
-// different paths. Errors: resource_exhausted (the disk is full), invalid_argument; both name
-// `what`.
+// Writes `parts`, concatenated, to the file at `path`, atomically and durably.
+//
+// The bytes go to a temporary file in the same directory. Once they are on the disk, that file is
+// renamed to `path`. Until then, and if the call fails, an existing file at `path` is unchanged.
+// The directory must exist. `mode` applies to a new file, as in open(2).
+//
+// Thread use: safe to call concurrently for different paths. Errors: resource_exhausted (the disk
+// is full), invalid_argument. Both messages name `what`.
 Status WriteFileDurably(const std::string& path, std::initializer_list<std::string_view> parts,
                         unsigned mode, const std::string& what);
 
-// Makes the directory, and those above it, for its owner alone. One that is there keeps the mode
-// that it has.
+// Creates the directory and its missing parents, accessible to the owner only. An existing
+// directory keeps its mode.
 std::error_code MakePrivateDirectory(const std::string& path);
 
 }  // namespace longhold

@@ -1,4 +1,4 @@
-// A file descriptor that is closed with its owner.
+// A file descriptor that its owner closes.
 #pragma once
 
 #include <unistd.h>
@@ -7,7 +7,7 @@
 
 namespace longhold {
 
-// Move-only; a negative one is none. Thread use: *external*.
+// Move-only. A negative value means no file. Thread use: *external*.
 class FileDescriptor {
  public:
   explicit FileDescriptor(int fd) : fd_(fd) {}

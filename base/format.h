@@ -1,6 +1,6 @@
 // Numbers as text for people.
 //
-// Thread use: pure functions.
+// Thread use: free functions, safe to call concurrently.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace longhold {
 
-// `format` is printf's for one double, and gives at most 63 bytes.
+// `format` is a printf format for one double. The result is cut to 63 bytes.
 std::string Format(const char* format, double value);
 std::string FormatCount(uint64_t value);  // "1,048,576"
 

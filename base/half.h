@@ -1,5 +1,5 @@
-// IEEE 754 binary16 and float32, one number at a time. attention/kernels.h has the fast ones for
-// many.
+// Conversion between fp16 (IEEE 754 binary16) and float32, one element at a time.
+// attention/kernels.h has fast conversions of arrays.
 #pragma once
 
 #include <bit>
@@ -7,8 +7,8 @@
 
 namespace longhold {
 
-// Both conversions do to NaN what F16C does: keep the sign and the upper payload, set the quiet
-// bit.
+// Both conversions treat NaN as the F16C instructions do: they keep the sign and the upper payload,
+// and set the quiet bit.
 inline float FromHalf(uint16_t half) {
   const uint32_t sign = (half & 0x8000u) << 16;
   const uint32_t exponent = (half >> 10) & 31;
@@ -22,7 +22,7 @@ inline float FromHalf(uint16_t half) {
                               (fraction != 0 ? 0x400000u : 0));
 }
 
-// To nearest, ties to even.
+// Rounds to nearest, ties to even.
 inline uint16_t ToHalf(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t sign = (bits >> 16) & 0x8000u;
@@ -32,12 +32,12 @@ inline uint16_t ToHalf(float x) {
     half = 0x7E00u | ((magnitude >> 13) & 0x3FFu);
   } else if (magnitude >= 0x47800000u) {  // 65536 and up, infinity included
     half = 0x7C00u;
-    // below 2^-14: in [0.5, 1) a float's last bit is 2^-24, a subnormal half's unit
+    // Below 2^-14: in [0.5, 1), a float's last bit is 2^-24, which is the unit of a subnormal fp16.
   } else if (magnitude < 0x38800000u) {
     half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) -
            std::bit_cast<uint32_t>(0.5f);
-    // to nearest even in the 13 bits that go; a carry runs into the exponent, up to infinity, as it
-    // should
+    // Rounds the 13 dropped bits to nearest even. A carry runs into the exponent, up to infinity,
+    // which is correct.
   } else {
     half = (magnitude + 0xFFFu + ((magnitude >> 13) & 1) - (uint32_t{127 - 15} << 23)) >> 13;
   }

@@ -1,6 +1,7 @@
-// Hashes of bytes: a fast one that finds damage, and SHA-256 that names things.
+// Hashes of bytes: a fast one that detects damage, and SHA-256 for names and checksums that
+// must resist forgery.
 //
-// Third-party types (xxHash, OpenSSL) stop at crypto.cc.
+// Third-party types (xxHash, OpenSSL) appear in crypto.cc only.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +13,10 @@
 
 namespace longhold {
 
-// XXH3-64 with seed 0, the same on every machine. Finds damage; is no defence against a forger.
+// XXH3-64 with seed 0, the same on every machine. Detects damage; does not resist forgery.
 uint64_t Hash64(std::string_view bytes);
 
-// The same of a stream of bytes. Thread use: *external*.
+// XXH3-64 of a stream of bytes. Thread use: *external*.
 class Hash64Stream {
  public:
   Hash64Stream();
@@ -24,7 +25,7 @@ class Hash64Stream {
   Hash64Stream& operator=(const Hash64Stream&) = delete;
 
   void Update(std::string_view bytes);
-  // Of everything so far; the stream may go on.
+  // The hash of all bytes so far. More bytes may follow.
   uint64_t Digest() const;
 
  private:
@@ -41,8 +42,8 @@ class Sha256 {
   Sha256& operator=(Sha256&&) noexcept;
 
   void Update(std::string_view bytes);
-  // 64 lower-case hexadecimal digits of everything so far. Ends the stream: call nothing but the
-  // destructor afterwards.
+  // The SHA-256 of all bytes so far, as 64 lower-case hexadecimal digits. Ends the stream: nothing
+  // but the destructor may be called afterwards.
   std::string HexDigest();
 
  private:
@@ -52,15 +53,15 @@ class Sha256 {
 
 std::string Sha256Hex(std::string_view bytes);
 
-// Reads the file in pieces of 1 MiB. Errors: not_found, invalid_argument (no permission, or a
-// directory), data_loss (the disk failed while reading); each names the path.
+// Hashes a file, reading 1 MiB at a time. Errors: not_found, invalid_argument (no permission, or a
+// directory), data_loss (a read failed). Each message names the path.
 Result<std::string> Sha256File(const std::string& path);
 
-// `bytes` bytes that nobody can guess, as lower-case hexadecimal digits: for keys, never for what a
-// test has to repeat.
+// `bytes` cryptographically random bytes, as lower-case hexadecimal digits. For keys. Not for
+// tests, which must be repeatable.
 std::string RandomHex(size_t bytes);
 
-// Whether two texts are equal, in a time that depends on their lengths only.
+// Whether two strings are equal. The time depends only on their lengths.
 bool EqualInConstantTime(std::string_view a, std::string_view b);
 
 }  // namespace longhold

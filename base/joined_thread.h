@@ -1,7 +1,7 @@
-// A thread that cannot outlive its owner.
+// A thread that cannot outlive its owner: the destructor waits for it.
 //
-// Owner: who starts it. Thread use: *confined*; `run` has the thread to itself and must return by
-// itself.
+// Owner: whoever starts it. Thread use: *confined*. `run` is called once, on the new thread, and
+// must return by itself.
 #pragma once
 
 #include <functional>

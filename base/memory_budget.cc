@@ -6,7 +6,7 @@
 namespace longhold {
 namespace {
 
-// Rounded up for what is needed, so that "needs 3, 3 are free" cannot be.
+// A needed amount is rounded up, so that a message never says "needs 3 MiB, 3 MiB are free".
 std::string MebibytesUp(uint64_t bytes) {
   return std::to_string((bytes + (1 << 20) - 1) >> 20) + " MiB";
 }

@@ -1,9 +1,9 @@
-// The memory that a process may take beside a model's weights, as one number: whatever grows with a
-// text, a question or a memory is reserved here before it is allocated, so that a refusal is an
-// ordinary Status and never the kernel's.
+// The memory budget of a process, in addition to a model's weights. Whatever grows with a document,
+// a question or a memory is reserved here before it is allocated. So a lack of memory is an
+// ordinary Status, not an out-of-memory kill by the kernel.
 //
-// What is not reserved is small and does not grow: the program and its libraries, a file's buffers,
-// replies. 64 MiB cover it.
+// Some memory is not reserved because it is small and does not grow: the program and its libraries,
+// file buffers, replies. 64 MiB cover it.
 #pragma once
 
 #include <atomic>
@@ -17,8 +17,8 @@ namespace longhold {
 
 class MemoryBudget;
 
-// A part of a budget, given back with this object. Move-only; an empty one holds nothing. Thread
-// use: *confined*.
+// A part of a budget, returned when this object is destroyed. Move-only; an empty reservation holds
+// nothing. Thread use: *confined*.
 class MemoryReservation {
  public:
   MemoryReservation() = default;
@@ -27,8 +27,8 @@ class MemoryReservation {
   ~MemoryReservation() { Release(); }
 
   uint64_t bytes() const { return bytes_; }
-  // Grows or shrinks to `bytes`. Shrinking always works. Errors: resource_exhausted, and then it is
-  // as it was. Must hold: it came from a budget.
+  // Grows or shrinks the reservation to `bytes`. Shrinking always succeeds. Must hold: it came from
+  // a budget. Errors: resource_exhausted; the reservation is then unchanged.
   Status Resize(uint64_t bytes);
   void Release();
 
@@ -42,17 +42,18 @@ class MemoryReservation {
   std::string what_;
 };
 
-// Owner: the engine, or whoever puts a process together. Thread use: *synchronised*.
+// Owner: the engine, or whoever sets up a process. Thread use: *synchronised*.
 class MemoryBudget {
  public:
   explicit MemoryBudget(uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
   MemoryBudget(const MemoryBudget&) = delete;
   MemoryBudget& operator=(const MemoryBudget&) = delete;
 
-  // `what` says what it is for in the error: "the indexes of memory bible". Errors:
-  // resource_exhausted, with how much it takes and how much is free.
+  // Reserves `bytes`. `what` says what they are for and appears in the error, for example "the
+  // indexes of memory bible". Errors: resource_exhausted; the message says how much is needed and
+  // how much is free.
   Result<MemoryReservation> Reserve(uint64_t bytes, std::string_view what);
-  // How many of `count` pieces of `each_bytes` there is room for now.
+  // How many of `count` pieces of `each_bytes` fit now.
   uint64_t RoomFor(uint64_t count, uint64_t each_bytes) const;
 
   uint64_t limit_bytes() const { return limit_bytes_; }
@@ -61,7 +62,7 @@ class MemoryBudget {
 
  private:
   friend class MemoryReservation;
-  // Take keeps what is used within the limit
+  // Never negative: Take keeps used_bytes_ within the limit.
   uint64_t FreeBytes() const { return limit_bytes_ - used_bytes_; }
   bool Take(uint64_t bytes);
   void Give(uint64_t bytes) { used_bytes_ -= bytes; }

@@ -1,7 +1,7 @@
-// Loops whose turns may run at the same time, as values that are passed to who has such a loop.
+// Parallel loops as values, which are passed to whoever has such a loop.
 //
-// Thread use: the functions are safe to call concurrently; fn is called by several threads at once,
-// and must not throw.
+// Thread use: the functions are safe to call concurrently. They may call `fn` on several threads at
+// once. `fn` must not throw.
 #pragma once
 
 #include <cstddef>
@@ -9,14 +9,15 @@
 
 namespace longhold {
 
-// Runs fn(i) for i in [0, count), possibly on several threads; returns when all are done.
+// Runs fn(i) for i in [0, count), possibly on several threads. Returns when all calls are done.
 using ParallelFor = std::function<void(size_t count, const std::function<void(size_t)>& fn)>;
 
-// Runs them in order on the calling thread.
+// Runs the calls in order on the calling thread.
 void SerialFor(size_t count, const std::function<void(size_t)>& fn);
 
-// Runs them on as many threads as the machine has processors, the calling one included: for long
-// turns, where there is no model whose workers could be had. The threads live for the call.
+// Runs the calls on as many threads as the machine has processors, including the calling thread.
+// For long iterations, if no model is loaded whose workers could run them. The threads exist only
+// during the call.
 void ThreadsFor(size_t count, const std::function<void(size_t)>& fn);
 
 }  // namespace longhold

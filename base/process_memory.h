@@ -1,4 +1,4 @@
-// What the kernel says about this process's memory.
+// What the kernel reports about this process's memory.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +6,12 @@
 
 namespace longhold {
 
-// Bytes of a line of /proc/self/status: "VmHWM" (most that was ever resident), "RssAnon"
-// (allocated), "RssFile" (mapped files, as weights are), "VmData" (private memory, touched or not).
-// 0 where the kernel does not say.
+// The value of one line of /proc/self/status, in bytes; 0 if the kernel does not report it.
+// Examples of `key`:
+//   - "VmHWM": peak resident memory
+//   - "RssAnon": resident memory of allocations
+//   - "RssFile": resident memory of mapped files, such as model weights
+//   - "VmData": private memory, touched or not
 uint64_t ProcessStatusBytes(std::string_view key);
 
 }  // namespace longhold

@@ -1,6 +1,6 @@
-// Bytes that are gone from memory once nobody needs them.
+// Bytes that are erased from memory when nobody needs them any more.
 //
-// OpenSSL stops at crypto.cc.
+// OpenSSL appears in crypto.cc only.
 #pragma once
 
 #include <memory>
@@ -10,31 +10,32 @@
 
 namespace longhold {
 
-// An immutable string of secret bytes, as a key is. Copies share it; the last owner overwrites it
-// before its memory is given back. There is no conversion to a string and no operator<<, so that it
-// is copied or printed by nobody who does not mean to. Value type. Thread use: *immutable*.
+// An immutable string of secret bytes, such as a key. Value type. Copies share the bytes;
+// the last one to be destroyed overwrites them before it frees the memory. There is no
+// conversion to std::string and no operator<<, so a secret is not copied or printed by
+// accident. Thread use: *immutable*.
 //
-// What it does not reach: copies that others make of view(), registers, and pages that were swapped
-// out before.
+// Not erased: copies that others make of view(), registers, and pages that were
+// swapped out earlier.
 class Secret {
  public:
   Secret() = default;  // no bytes
-  // Copies `bytes`; whoever has them wipes them. The memory comes from
-  // std::pmr::get_default_resource().
+  // Copies `bytes`. The caller must wipe its own copy. The memory
+  // comes from std::pmr::get_default_resource().
   explicit Secret(std::string_view bytes);
 
-  // Valid as long as any copy of this.
+  // Valid as long as any copy of this Secret exists.
   std::string_view view() const;
   bool empty() const { return bytes_ == nullptr; }
 
  private:
   class Bytes;
-  std::shared_ptr<const Bytes> bytes_;  // shared by the copies; null: none
+  std::shared_ptr<const Bytes> bytes_;  // shared by all copies; null if empty
 };
 
-// Overwrites the bytes, in such a way that no compiler leaves it out.
+// Overwrites the bytes in a way that the compiler cannot optimise away.
 void Wipe(std::span<char> bytes);
-// The same for all that `text` has in memory, which is empty then.
+// Wipes everything that `text` has allocated, and leaves it empty.
 void Wipe(std::string* text);
 
 }  // namespace longhold

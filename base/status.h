@@ -1,4 +1,4 @@
-// Status and Result: how every folder reports failure. No exception crosses a folder boundary.
+// Status and Result: how functions report errors. No exception crosses a folder boundary.
 //
 // Thread use: value types; *immutable* once built.
 #pragma once
@@ -11,27 +11,27 @@
 
 namespace longhold {
 
-// A subset of Abseil's canonical codes. New situations get a message, not a code.
+// A subset of Abseil's canonical codes. New situations get a message, not a new code.
 enum class StatusCode : uint8_t {
   kOk = 0,
-  kInvalidArgument,     // the caller's input is wrong, whatever the state
-  kNotFound,            // the named thing does not exist
-  kAlreadyExists,       // the named thing exists and must not
-  kFailedPrecondition,  // right input, wrong state (another model's memory, a second writer)
-  kResourceExhausted,   // disk, memory or quota
+  kInvalidArgument,     // the caller's input is wrong in any state
+  kNotFound,            // the named object does not exist
+  kAlreadyExists,       // the named object exists but must not
+  kFailedPrecondition,  // valid input, wrong state (another model's memory, a second writer)
+  kResourceExhausted,   // disk, memory or quota is exhausted
   kDeadlineExceeded,
   kCancelled,    // the caller asked to stop
-  kUnavailable,  // try again later
+  kUnavailable,  // may succeed later; try again
   kDataLoss,     // bytes are corrupt or missing
   kUnimplemented,
-  kInternal,  // our bug
+  kInternal,  // a bug in longhold
 };
 
-// "data_loss" and so on; stable, used in JSON.
+// The code's name, such as "data_loss". The names are stable; JSON uses them.
 std::string_view StatusCodeName(StatusCode code);
 
-// Ok, or a code with one line that names what was being done to which object, and the next step
-// where there is one.
+// Ok, or a code with a message of one line. The message names the operation and the object, and the
+// next step if there is one.
 class [[nodiscard]] Status {
  public:
   Status() = default;
@@ -69,17 +69,17 @@ inline Status DataLoss(std::string m) { return {StatusCode::kDataLoss, std::move
 inline Status Unimplemented(std::string m) { return {StatusCode::kUnimplemented, std::move(m)}; }
 inline Status Internal(std::string m) { return {StatusCode::kInternal, std::move(m)}; }
 
-// Aborts with file, line and the expression. For our own bugs, never for input or disk. On in
-// release builds.
+// Aborts with file, line and the expression. For bugs in longhold, never for input or disk
+// contents. Also active in release builds.
 [[noreturn]] void CheckFailed(const char* file, int line, const char* expression);
 #define LH_CHECK(expression) \
   ((expression) ? (void)0 : ::longhold::CheckFailed(__FILE__, __LINE__, #expression))
 
-// A value or a Status that is not ok.
+// A value, or a Status that is not ok.
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  // NOLINT: implicit on purpose, so `return value;` works
+  // NOLINT: implicit on purpose, so that `return value;` works
   Result(T value) : value_(std::move(value)) {}
   Result(Status status) : status_(std::move(status)) { LH_CHECK(!status_.ok()); }  // NOLINT
 
@@ -108,7 +108,7 @@ class [[nodiscard]] Result {
   std::optional<T> value_;
 };
 
-// Returns the Status of `expression` to the caller when it is not ok.
+// Evaluates `expression`, and returns its Status from the calling function if it is not ok.
 #define LH_RETURN_IF_ERROR(expression)            \
   do {                                            \
     ::longhold::Status lh_status_ = (expression); \
@@ -117,7 +117,8 @@ class [[nodiscard]] Result {
 
 #define LH_CONCAT_INNER_(a, b) a##b
 #define LH_CONCAT_(a, b) LH_CONCAT_INNER_(a, b)
-// LH_ASSIGN_OR_RETURN(auto x, F()): x is F()'s value, or the Status goes to the caller.
+// LH_ASSIGN_OR_RETURN(auto x, F()) sets x to F()'s value, or returns its Status from
+// the calling function.
 #define LH_ASSIGN_OR_RETURN(lhs, expression)                                                    \
   auto LH_CONCAT_(lh_result_, __LINE__) = (expression);                                         \
   if (!LH_CONCAT_(lh_result_, __LINE__).ok()) return LH_CONCAT_(lh_result_, __LINE__).status(); \

@@ -1,6 +1,6 @@
-// What the bytes of a text are, in every locale alike.
+// Classification and encoding of the bytes of a text, independent of the locale.
 //
-// Thread use: pure functions.
+// Thread use: free functions, safe to call concurrently.
 #pragma once
 
 #include <cstddef>
@@ -12,26 +12,26 @@ namespace longhold {
 
 inline bool IsSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
-// A letter, a digit or a byte of a character beyond ASCII.
+// Whether the byte is an ASCII letter or digit, or part of a non-ASCII character.
 inline bool IsWordByte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
          static_cast<uint8_t>(c) >= 0x80;
 }
 
-// What names of memories and keys are made of.
+// Whether the byte may appear in the name of a memory or key.
 inline bool IsNameByte(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
          c == '_' || c == '-';
 }
 
-// Characters (Unicode code points) of valid UTF-8.
+// The number of characters (Unicode code points) of valid UTF-8.
 inline size_t CountCharacters(std::string_view text) {
   size_t characters = 0;
   for (const char c : text) characters += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
   return characters;
 }
 
-// What a hexadecimal digit stands for; -1 where it is none.
+// The value of a hexadecimal digit; -1 if `c` is not one.
 inline int HexDigit(char c) {
   return c >= '0' && c <= '9'   ? c - '0'
          : c >= 'a' && c <= 'f' ? c - 'a' + 10
@@ -39,7 +39,7 @@ inline int HexDigit(char c) {
                                 : -1;
 }
 
-// RFC 4648, with padding.
+// Base64 (RFC 4648), with padding.
 inline std::string Base64(std::string_view bytes) {
   static constexpr char kDigits[] =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -54,7 +54,7 @@ inline std::string Base64(std::string_view bytes) {
   return out;
 }
 
-// Bytes of `text`, which is UTF-8, that end with a whole character.
+// The length of the longest prefix of `text` (UTF-8) that ends with a complete character.
 inline size_t WholeCharacters(std::string_view text) {
   for (size_t back = 1; back <= 4 && back <= text.size(); ++back) {
     const uint8_t byte = static_cast<uint8_t>(text[text.size() - back]);

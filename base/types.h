@@ -1,4 +1,4 @@
-// The engine's small value types: tokens, blocks, spans, documents. Used by every folder above.
+// The engine's small value types: tokens, blocks, spans, documents. All other folders use them.
 //
 // Thread use: value types; *immutable* use.
 #pragma once
@@ -8,18 +8,18 @@
 
 namespace longhold {
 
-// An id in the model's vocabulary.
+// A token id in the model's vocabulary.
 using TokenId = int32_t;
 
-// Tokens are grouped into blocks of this many; a block holds the keys and values of all layers. The
-// number is a contract of the on-disk formats.
+// Tokens per block. A block holds the keys and values of all tapped layers for these tokens. The
+// on-disk formats depend on this number.
 inline constexpr uint32_t kBlockTokens = 64;
 
-// A document within its memory. Ids are never used twice in one memory, so a forgotten document's
-// id stays dead.
+// A document within its memory. An id is never reused in a memory, even after its
+// document was forgotten.
 enum class DocumentId : uint32_t {};
 
-// A half-open range of token indices within one document.
+// A half-open range of token indices in one document.
 struct TokenSpan {
   uint64_t begin = 0;
   uint64_t end = 0;
@@ -30,7 +30,7 @@ struct TokenSpan {
   friend auto operator<=>(const TokenSpan&, const TokenSpan&) = default;
 };
 
-// Names one block: tokens [64 * block, 64 * block + 64) of a document.
+// Identifies one block: tokens [64 * block, 64 * block + 64) of a document.
 struct BlockKey {
   DocumentId document{};
   uint32_t block = 0;
@@ -38,7 +38,7 @@ struct BlockKey {
   friend auto operator<=>(const BlockKey&, const BlockKey&) = default;
 };
 
-// A half-open range of bytes within one document's text.
+// A half-open range of bytes in one document's text.
 struct ByteSpan {
   uint64_t begin = 0;
   uint64_t end = 0;

@@ -1,27 +1,32 @@
-// What may stand for the blocks that attention does not read: on real keys, for the output of
-// attention and for next-token loss.
+// Compares approximations for the blocks that sparse attention does not read: their error in the
+// output of attention, and in the next-token loss. Keys are real.
 //
-//   attention_bench output GGUF TEXT TOKENS [LAYER_STEP]      error of the output, queries of every
-//   512th token, every LAYER_STEP-th layer attention_bench loss GGUF TEXT TOKENS EVERY MODE...
-//   next-token loss over every EVERY-th piece of 64 tokens
+//   attention_bench output GGUF TEXT TOKENS [LAYER_STEP]
+//       the error of the output, for the queries of every 512th token in every LAYER_STEP-th layer
+//   attention_bench loss GGUF TEXT TOKENS EVERY MODE...
+//       the next-token loss on every EVERY-th piece of 64 tokens
 //
-// `output` reads TEXT as an ingest does and holds each way against exact attention over the stored
-// keys, at their true positions. Blocks but the sinks' and the last 256 tokens' are ranked by their
-// estimated mass; a share of them, the budget, is attended to exactly, the rest
+// `output` reads TEXT as an ingest does. It compares each approximation with exact attention over
+// the stored keys at their true positions. Sinks and the last 256 tokens are attended to exactly.
+// All other blocks are ranked by their estimated attention mass. A share of them, the budget, is
+// attended to exactly, and the rest is approximated:
 //   dropped      not at all
-//   centroid     as one key and value, their means: log n + q.mean
-//   variance     with half the variance of q.k, from the keys' diagonal covariance in the block's
-//   own frame capped       the same, at most what n numbers of that variance can reach: sigma
-//   sqrt(2 ln n) - ln n beyond (the random energy model's
-//                frozen phase, B. Derrida, Phys. Rev. B 24, 2613)
-//   true mass    with the block's own mass, as if the estimate were perfect, and its mean value
-// `loss` runs the model with, MODE:
-//   full         every key                       window       sinks and the last 256
-//   pick:B:C     and a share B of the blocks, which each 16 tokens and KV head pick by summaries of
-//   C means a block stand:B:C    and the other blocks' means, too; stand:B:C:v with their variance
-//   ask:B:C      what `longhold ask --attend faithful` does: the text is read with sinks and
-//   window; each KV head picks once, by what the
-//                piece's first tokens ask for beside these
+//   centroid     by one key and one value, their means; log mass = log n + q.mean
+//   variance     as centroid, plus half the variance of q.k, computed from the diagonal covariance
+//                of the keys in the block's own positions
+//   capped       as variance, but at most the largest log mass that n normal samples of variance
+//                sigma^2 reach: above sigma^2 = 2 ln n it is q.mean + sigma sqrt(2 ln n) (the
+//                frozen phase of the random energy model, B. Derrida, Phys. Rev. B 24, 2613)
+//   true mass    by the exact mass of the block (a perfect estimate) and its mean value
+//
+// `loss` runs the model with one of these attention modes:
+//   full         every key
+//   window       sinks and the last 256 tokens
+//   pick:B:C     window, and a share B of the blocks. Each KV head picks them for every 16 tokens,
+//                by summaries of C means per block.
+//   stand:B:C    as pick, and the means of all other blocks; stand:B:C:v with their variance
+//   ask:B:C      as `longhold ask --attend faithful`: the text is read with sinks and window. Then
+//                each KV head picks blocks once, by the queries of the piece's first tokens.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -51,7 +56,8 @@ int Fail(const Status& status) {
   return 1;
 }
 
-// head_dim is a multiple of 4: four sums, which the compiler keeps in one register.
+// Dot product with four partial sums, which the compiler keeps in one register. Must hold: n is a
+// multiple of 4.
 float Dot(const float* a, const float* b, uint32_t n) {
   float sum[4] = {};
   for (uint32_t c = 0; c < n; c += 4) {
@@ -60,15 +66,16 @@ float Dot(const float* a, const float* b, uint32_t n) {
   return sum[0] + sum[1] + (sum[2] + sum[3]);
 }
 
-// Both elements of a rotated pair.
+// The indices of both elements of a rotated pair.
 std::pair<uint32_t, uint32_t> PairOf(const RopeSpec& spec, uint32_t i) {
   return spec.neox ? std::pair(i, i + spec.rotary_dims / 2) : std::pair(2 * i, 2 * i + 1);
 }
 
-// ---- output
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------------
+// output
 
-// An ingest's window that keeps every key and value, and some tokens' queries.
+// The attention of an ingest. It also records all keys and values, and the queries of every
+// `query_every`-th token.
 class Tape final : public LayerAttention {
  public:
   Tape(const KvGeometry& geometry, size_t tokens, uint32_t query_every)
@@ -130,7 +137,7 @@ constexpr const char* kWayNames[kWays] = {"dropped", "centroid", "variance", "ca
 constexpr double kBudgets[] = {0, 0.01, 0.03, 0.1};
 constexpr size_t kBudgetCount = std::size(kBudgets);
 
-// Adds exp(logit - origin) and that times the value.
+// Unnormalised attention: the sum of the weights exp(logit - origin) and of weight * value.
 struct Sum {
   double mass = 0;
   std::vector<double> out;
@@ -181,7 +188,7 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
       for (uint32_t q_head = h * g.group(); q_head < (h + 1) * g.group(); ++q_head) {
         for (size_t i = 0; i < tape.positions.size(); ++i) {
           const uint32_t p = tape.positions[i], first = kSinks / kBlockTokens;
-          // blocks [first, last) are ranked
+          // Blocks [first, last) are ranked.
           const uint32_t last = p + 1 > kSinks + kWindow ? (p + 1 - kWindow) / kBlockTokens : 0;
           if (last < first + 3) continue;
           const float* query = tape.queries[slot].data() + (i * g.q_heads + q_head) * d;
@@ -198,7 +205,7 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
             if (t < first * kBlockTokens || t >= last * kBlockTokens)
               fixed.Add(weight, row_of(tape.values[slot], t));
           }
-          // log mass of each block, by each way
+          // [approximations] of [blocks] estimated log mass
           std::vector<std::vector<double>> mass(kWays, std::vector<double>(last, -1e30));
           std::vector<uint32_t> order;
           for (uint32_t b = first; b < last; ++b) {
@@ -254,11 +261,11 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
   }
   const auto mean = [&](double x) { return x / static_cast<double>(rows); };
   std::printf(
-      "%s, %u tokens, %llu query rows; relative error of the output (of the softmax's sum)\n\n| "
+      "%s, %u tokens, %llu query rows; relative error of the output (of the softmax sum)\n\n| "
       "budget |",
       model.info().name.c_str(), n, static_cast<unsigned long long>(rows));
   for (const char* name : kWayNames) std::printf(" %s |", name);
-  std::printf(" mass of the rest |\n|---|---|---|---|---|---|---|\n");
+  std::printf(" mass of other blocks |\n|---|---|---|---|---|---|---|\n");
   for (size_t b = 0; b < kBudgetCount; ++b) {
     std::printf("| %.0f %% |", 100 * kBudgets[b]);
     for (int way = 0; way < kWays; ++way)
@@ -268,8 +275,8 @@ int Output(LanguageModel& model, std::span<const TokenId> text, uint32_t layer_s
   return 0;
 }
 
-// ---- loss
-// -------------------------------------------------------------------------------------------------
+// ------------------------------------------------------------------------------------------------
+// loss
 
 struct Mode {
   std::string name;
@@ -277,7 +284,7 @@ struct Mode {
   bool ask = false;
   bool stand = false, variance = false;
   double budget = 0;
-  int means = 0;  // summaries of a block; 0: none are wanted
+  int means = 0;  // means per block; 0: no summaries
 };
 
 Result<Mode> ParseMode(const std::string& text) {
@@ -289,17 +296,17 @@ Result<Mode> ParseMode(const std::string& text) {
   m.ask = std::sscanf(text.c_str(), "ask:%lf:%d", &m.budget, &m.means) == 2;
   if (!m.ask && std::sscanf(text.c_str(), "pick:%lf:%d", &m.budget, &m.means) != 2) {
     if (std::sscanf(text.c_str(), "stand:%lf:%d:%c", &m.budget, &m.means, &v) < 2)
-      return InvalidArgument(text + ": no mode");
+      return InvalidArgument(text + ": is not a mode");
     m.stand = true;
     m.variance = v == 'v';
   }
   if (m.budget < 0 || m.budget > 1 || m.means < 1 || m.means > 64)
-    return InvalidArgument(text + ": a budget of 0 to 1 and 1 to 64 means");
+    return InvalidArgument(text + ": the budget must be 0 to 1 and the number of means 1 to 64");
   return m;
 }
 
-// All keys and values of a text at their true positions, attended to as a mode says. Token `begin`
-// is the first of the pass.
+// Keeps all keys and values of a text at their true positions and attends to them by a mode. Begin
+// sets the position of the first token of the next pass.
 class Chosen final : public LayerAttention {
  public:
   Chosen(const KvGeometry& geometry, uint32_t tokens, const Mode& mode)
@@ -321,8 +328,8 @@ class Chosen final : public LayerAttention {
       scratch_.push_back(std::make_unique<AlignedFloats>());
   }
   void Begin(uint32_t begin) { begin_ = begin; }
-  // With Mode::ask: until Pick nothing is picked, and what is asked for is kept; from then on what
-  // was picked stays, until Unpick.
+  // Used with Mode::ask. Listen starts to record the blocks' shares for the queries. Pick selects
+  // the best blocks. They are attended to until Unpick.
   void Listen() { asked_.assign(kWorkersMax, std::vector<std::vector<double>>(panels_.size())); }
   void Pick() {
     picked_.assign(panels_.size(), {});
@@ -337,7 +344,7 @@ class Chosen final : public LayerAttention {
     asked_.clear();
   }
   void Unpick() { picked_.clear(); }
-  // Block `b` is whole.
+  // Summarises block `b`. Must hold: the block is complete.
   void Seal(uint32_t b) {
     if (mode_.means == 0) return;
     for (uint32_t slot = 0; slot < g_.layers.size(); ++slot) {
@@ -380,7 +387,7 @@ class Chosen final : public LayerAttention {
  private:
   struct Summary {
     float n = 0;
-    // variance: the same for both elements of a rotated pair, so no frame matters
+    // `variance` is equal for both elements of a rotated pair, so it does not depend on positions.
     std::vector<float> key, value, variance;
   };
 
@@ -392,8 +399,8 @@ class Chosen final : public LayerAttention {
     return Keys(slot, h, b) + size_t{kBlockTokens} * d_;
   }
 
-  // k means of the block's keys, begun with the first key and then with whatever is farthest from
-  // all chosen.
+  // k-means of the block's keys. The initial centres are the first key, then repeatedly the key
+  // that is farthest from all chosen ones.
   void Summarise(uint32_t slot, uint32_t h, uint32_t b) {
     const float* panel = Keys(slot, h, b);
     const float* values = Values(slot, h, b);
@@ -457,7 +464,7 @@ class Chosen final : public LayerAttention {
     }
   }
 
-  // As SummarySegment keeps a mean; its scales' own rounding is left out.
+  // Rounds a mean as SummarySegment does, without the rounding of its scales.
   void RoundAsStored(float* mean) const {
     for (uint32_t first = 0; first < d_; first += kSummaryGroup) {
       const uint32_t end = std::min(first + kSummaryGroup, d_);
@@ -478,7 +485,8 @@ class Chosen final : public LayerAttention {
     return logit;
   }
 
-  // [window] share of the rows' mass that the summaries give each block, summed over the rows.
+  // [window] the share of attention mass that the summaries estimate for each block, summed over
+  // the rows.
   std::vector<double> Shares(const std::vector<std::vector<Summary>>& summaries,
                              const std::vector<float>& q, uint32_t rows, uint32_t window) const {
     std::vector<double> share(window, 0);
@@ -497,7 +505,7 @@ class Chosen final : public LayerAttention {
     }
     return share;
   }
-  // The blocks with the most of it, as many as the budget has; never block 0.
+  // The blocks with the largest shares, as many as the budget allows; never block 0.
   std::vector<uint32_t> Best(const std::vector<double>& share) const {
     std::vector<uint32_t> order;
     for (uint32_t b = 1; b < share.size(); ++b) order.push_back(b);
@@ -599,7 +607,7 @@ class Chosen final : public LayerAttention {
   // [slots * kv_heads] of [blocks]
   std::vector<std::vector<std::vector<Summary>>> summaries_;
   std::vector<std::unique_ptr<AlignedFloats>> scratch_;  // [workers]
-  // [workers] of [slots * kv_heads] of [blocks]; empty: nobody listens
+  // [workers] of [slots * kv_heads] of [blocks]; empty: shares are not recorded
   std::vector<std::vector<std::vector<double>>> asked_;
   std::vector<std::vector<uint32_t>> picked_;  // [slots * kv_heads]
 };
@@ -609,8 +617,8 @@ int Loss(LanguageModel& model, std::span<const TokenId> text, uint32_t every,
   const size_t judged =
       kBlockTokens - std::min<size_t>(kBlockTokens - 1, model.scored_tokens_max());
   std::printf(
-      "%s, %zu tokens, the last %zu of every %u pieces of 64\n\n| mode | loss, nats a token | in "
-      "the second half |\n|---|---|---|\n",
+      "%s, %zu tokens, the last %zu tokens of every %u pieces of 64\n\n| mode | loss, nats per "
+      "token | in the second half |\n|---|---|---|\n",
       model.info().name.c_str(), text.size(), kBlockTokens - judged, every);
   for (const Mode& mode : modes) {
     Chosen attention(model.info().geometry, static_cast<uint32_t>(text.size()), mode);
@@ -674,7 +682,7 @@ int main(int argc, char** argv) {
   const size_t count = std::strtoul(argv[4], nullptr, 10) / kPass * kPass;
   if (count < 2 * kPass || tokens->size() < count) {
     return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) +
-                                " tokens; name a number from 1024 to that"));
+                                " tokens; give a number from 1024 to that"));
   }
   const auto number = [&](int i) {
     return static_cast<uint32_t>(argc > i ? std::max(1l, std::strtol(argv[i], nullptr, 10)) : 1);

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How much of its quiet speed longhold keeps beside busy processes: reading, the first token and decoding.
+"""The speed of longhold while other processes use the CPU: ingest, time to first token and decoding.
 
   bench/beside_busy.py TEXT QUESTION [--model smollm2] [--busy 1] [--rounds 3] [--binary build/release/longhold] [--against OTHER]
 
-Each round reads TEXT into a new memory and asks QUESTION of it, quietly and then beside --busy processes that compute without end, by turns; with
---against another program does the same in the same round. Prints medians and what is kept of the quiet speed. Sessions of their own, so that a scheduler
-that shares out time by session gives each its due.
+Each round ingests TEXT into a new memory and asks QUESTION: first on an idle machine, then with --busy processes that compute all the
+time. --against names another program that does the same in each round, for comparison. The script prints medians, and the share of the
+idle speed that is kept. Every process has its own POSIX session, so that a scheduler that shares time by session treats them equally.
 """
 import argparse
 import json
@@ -29,7 +29,7 @@ def measure(binary, options):
     with tempfile.TemporaryDirectory() as home:
         read = run(binary, ["ingest", options.text, "--into", "m", "--model", options.model], home)
         asked = run(binary, ["ask", "m", options.question, "--model", options.model, "--no-abstain", "--max-tokens", "64"], home)["timings"]
-    return {"reading tok/s": read["tokens_per_s"], "first token ms": asked["first_token_ms"], "decoding tok/s": asked["decode_tok_s"]}
+    return {"ingest tok/s": read["tokens_per_s"], "first token ms": asked["first_token_ms"], "decode tok/s": asked["decode_tok_s"]}
 
 
 def main():
@@ -61,7 +61,7 @@ def main():
         quiet, beside = (statistics.median(values[busy]) for busy in (0, options.busy))
         kept = quiet / beside if what.endswith("ms") else beside / quiet
         spread = ", ".join(f"{min(values[b]):.0f}-{max(values[b]):.0f}" for b in (0, options.busy))
-        print(f"{binary}: {what} {quiet:.1f} quietly, {beside:.1f} beside {options.busy} busy: {kept:.2f} kept ({spread})")
+        print(f"{binary}: {what} {quiet:.1f} idle, {beside:.1f} with {options.busy} busy: {kept:.2f} kept ({spread})")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""First-token times of `longhold serve` beside llama.cpp's own server, over the same 8K tokens of text.
+"""Time to first token: compares `longhold serve` with llama.cpp's own server on the same text of 8K tokens.
 
   bench/beside_llama_server.py TEXT [--tokens 8192] [--model smollm2] [--binary build/release/longhold] [--rounds 5]
 
-llama.cpp's server is built once from the source that longhold is built from (scripts/lib.sh), with the same instruction sets, into the cache. It gets the text in
-the prompt; longhold has it in a memory. Both answer greedily through a stream; the time is from the request to the first piece of text. Prints a
-table and, last, one JSON object (medians, seconds):
+llama.cpp's server is built once, into the cache, from the same source as longhold's libllama (scripts/lib.sh) and for the same
+instruction sets. It gets the text in the prompt; longhold has it in a memory. Both answer with greedy decoding and stream the answer.
+The time is measured from the request to the first piece of text. The script prints a table, then one JSON object (medians, seconds):
 
-  first      the text is new: llama.cpp reads the prompt, longhold ingests the text and is asked
-  again      the same request once more: llama.cpp has all of it in its cache
-  other      another question on the same text: llama.cpp has the text in its cache
-  restarted  the first question after the server was started anew
+  first      the text is new: llama.cpp reads the prompt; longhold ingests the text and answers
+  again      the same request again: llama.cpp has the whole prompt in its prefix cache
+  other      another question about the same text: llama.cpp has the text in its prefix cache
+  restarted  the first question after a restart of the server
 """
 import argparse
 import http.client
@@ -47,7 +47,7 @@ def run(*command, **more):
 
 
 def first_piece(port, path, body, has_text):
-    """Seconds until the first piece of the stream that `has_text`."""
+    """Seconds until the first piece of the stream for which `has_text` is true."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=900)
     start = time.monotonic()
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
@@ -76,7 +76,7 @@ def wait_until_up(port):
         except OSError:
             pass
         time.sleep(0.1)
-    raise SystemExit("a server did not come up")
+    raise SystemExit("a server did not start within a minute")
 
 
 class LlamaServer:
@@ -102,7 +102,7 @@ class LlamaServer:
         return first_piece(self.port, "/v1/chat/completions", body, lambda piece: piece["choices"] and piece["choices"][0]["delta"].get("content"))
 
     def read(self):
-        return 0.0  # with the first question
+        return 0.0  # it reads the text with the first question
 
 
 class Longhold:
@@ -134,7 +134,7 @@ class Longhold:
             connection.request("GET", f"/v1/ingests/{job['id']}")
             job = json.loads(connection.getresponse().read())
         if job["state"] != "done":
-            raise SystemExit(f"the text was not read: {job}")
+            raise SystemExit(f"the ingest failed: {job}")
         return time.monotonic() - start
 
 
@@ -161,7 +161,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        # Nearly so many tokens: what the ingest counts decides.
+        # Cut the text to nearly --tokens tokens, by the ratio that an ingest of a sample counts.
         text = options.text.read_text(encoding="utf-8")
         environment = {**os.environ, "LONGHOLD_HOME": home}
         sample = Path(home) / "sample.txt"

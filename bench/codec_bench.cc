@@ -1,15 +1,15 @@
-// What a block codec costs and what it loses, on real keys: bytes a token, time, and the change of
-// next-token loss.
+// Measures block codecs on real keys: bytes per token, time, and the change of the next-token loss.
 //
 //   codec_bench GGUF TEXT TOKENS [KEY_STEP,VALUE_STEP | archive,STEP]...
 //
-// The first TOKENS tokens of TEXT are read with all tokens in the softmax, 64 at a time. Every 64
-// are then judged again, token by token, with the tokens before them attended to as each codec
-// gives them back; keys and values of these come from the exact run, as in a memory, where what is
-// recalled was computed from the exact window. Named codecs are measured, rounded ones of the given
-// steps, and transforming ones, whose basis is learned from the 4,096 tokens of TEXT that follow.
-// The interval is the bootstrap's, 95 %, of the mean difference to 16 bits over pieces of 64
-// tokens.
+// Reads the first TOKENS tokens of TEXT, 64 at a time, with all tokens in the softmax. Then it
+// measures the loss of each piece of 64 tokens for each codec: the keys and values before the piece
+// are encoded and decoded by the codec. They come from the exact run, as in a memory, where
+// recalled keys were computed from the exact window.
+//
+// It measures all named codecs, rounding codecs with the given steps, and transform codecs with the
+// given step. The basis of a transform codec is learned from the next 4,096 tokens of TEXT. The
+// interval is the 95 % bootstrap interval of the mean difference to 16 bits over pieces.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -40,7 +40,7 @@ int Fail(const Status& status) {
   return 1;
 }
 
-// Attends through a working set and keeps the keys and values of one pass as a block.
+// Attends through a working set and records the keys and values of a pass as a block.
 class Recorder final : public LayerAttention {
  public:
   explicit Recorder(WorkingSet& set) : set_(set) {
@@ -82,11 +82,11 @@ struct Candidate {
   std::unique_ptr<const BlockCodec> owned;
   const BlockCodec* codec = nullptr;
   std::string name;
-  float share = 0;                               // of a codec whose basis is yet to be learned
-  std::vector<std::unique_ptr<WorkingSet>> set;  // one
+  float share = 0;  // step of a transform codec, whose basis LearnBases learns; else 0
+  std::vector<std::unique_ptr<WorkingSet>> set;  // one element
   uint64_t bytes = 0;
   double encode_ms = 0, decode_ms = 0;
-  std::vector<double> loss;  // [pieces] mean nats a token
+  std::vector<double> loss;  // [pieces] mean nats per token
 };
 
 double Mean(const std::vector<double>& x) {
@@ -103,7 +103,7 @@ void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_
       {.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
 }
 
-// Blocks of a text as an ingest makes them.
+// The blocks of a text, as an ingest computes them.
 Result<std::vector<KvBlock>> Read(LanguageModel& model, std::span<const TokenId> text) {
   const KvGeometry& g = model.info().geometry;
   constexpr uint32_t kPass = 512;
@@ -126,7 +126,7 @@ Result<std::vector<KvBlock>> Read(LanguageModel& model, std::span<const TokenId>
       }
     }
   }
-  blocks.erase(blocks.begin());  // the sinks
+  blocks.erase(blocks.begin());  // the block of the sinks
   return blocks;
 }
 
@@ -157,13 +157,13 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
   for (Candidate& c : candidates) c.set.push_back(std::make_unique<WorkingSet>(g, capacity));
   model.NativeForget(0, UINT32_MAX);
   const size_t pieces = text.size() / kBlockTokens;
-  // and what follows it
+  // The loss is measured from this token of a piece on.
   const size_t judged =
       std::max<size_t>(1, kBlockTokens - std::min(kBlockTokens, model.scored_tokens_max()));
   for (size_t piece = 0; piece < pieces; ++piece) {
     const auto tokens = text.subspan(piece * kBlockTokens, kBlockTokens);
     const auto position = static_cast<uint32_t>(piece * kBlockTokens);
-    // With nothing before it a piece says nothing about a codec.
+    // The first piece has no tokens before it, so it does not depend on the codec.
     for (Candidate& c : candidates) {
       if (piece == 0) break;
       const uint32_t size = c.set[0]->size();
@@ -178,7 +178,7 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
     exact.BeginPass(kBlockTokens);
     if (const Status s = model.Forward(tokens, position, &recorder, false); !s.ok()) return Fail(s);
     for (Candidate& c : candidates) {
-      // The sinks are exact in every memory.
+      // Every memory stores the sinks exactly.
       const BlockCodec& codec = piece == 0 ? ExactCodec() : *c.codec;
       const Clock::time_point begin = Clock::now();
       const std::string bytes = codec.Encode(recorder.block());
@@ -198,8 +198,8 @@ int Run(LanguageModel& model, std::span<const TokenId> text, std::vector<Candida
   }
   const auto blocks = static_cast<double>(pieces - 1);
   std::printf(
-      "| codec | bytes a token | of 16 bits | encode, ms a block | decode | loss, nats a token | "
-      "change, %% |\n|---|---|---|---|---|---|---|\n");
+      "| codec | bytes per token | of 16 bits | encode, ms per block | decode | loss, nats per "
+      "token | change, %% |\n|---|---|---|---|---|---|---|\n");
   std::mt19937 random(1);
   for (const Candidate& c : candidates) {
     std::vector<double> change;
@@ -244,7 +244,7 @@ int main(int argc, char** argv) {
     if (std::sscanf(argv[i], "%f,%f", &options.key_step, &options.value_step) != 2 ||
         !(options.key_step > 0) || !(options.value_step > 0)) {
       return Fail(
-          InvalidArgument(c.name + ": give two steps as in 0.1,0.25, or one as in archive,0.7"));
+          InvalidArgument(c.name + ": give two steps, as in 0.1,0.25, or one, as in archive,0.7"));
     }
     c.owned = NewRoundedCodec(c.name, options);
     c.codec = c.owned.get();
@@ -263,10 +263,10 @@ int main(int argc, char** argv) {
   const size_t count = std::strtoul(argv[3], nullptr, 10) / kBlockTokens * kBlockTokens;
   if (count < 2 * kBlockTokens || tokens->size() < count) {
     return Fail(InvalidArgument("the text has " + std::to_string(tokens->size()) +
-                                " tokens; name a number from 128 to that"));
+                                " tokens; give a number from 128 to that"));
   }
   if (tokens->size() < count + kLearnedTokens)
-    return Fail(InvalidArgument("the text has no 4,096 tokens behind those to learn from"));
+    return Fail(InvalidArgument("the text needs 4,096 more tokens after those, to learn a basis"));
   const Status learned =
       LearnBases(**model, std::span(*tokens).subspan(count, kLearnedTokens), candidates);
   if (!learned.ok()) return Fail(learned);

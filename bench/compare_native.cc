@@ -1,11 +1,15 @@
-// Holds longhold against libllama's own full attention: the comparisons of docs/figures.md that
+// Compares longhold with libllama's own full attention: the comparisons of docs/figures.md that
 // need both in one process.
 //
-//   compare_native speed GGUF                 prefill and decode of the engine alone, empty context
-//   (ratios' denominator) compare_native equality GGUF TEXT         logits, all tokens in the
-//   softmax: longhold, engine fused, engine exact compare_native widen GGUF OUT             the
-//   same weights as float32, for `equality` to the last digits compare_native needles GGUF TEXT TSV
-//   keyed needles through the engine's full attention (TSV: key, value)
+//   compare_native speed GGUF
+//       prefill and decode speed of libllama alone, with an empty context
+//   compare_native equality GGUF TEXT
+//       logits with all tokens in the softmax: longhold, libllama with fused attention, and
+//       libllama with exact attention
+//   compare_native widen GGUF OUT
+//       writes the weights as float32, so that `equality` agrees to the last digits
+//   compare_native needles GGUF TEXT TSV
+//       keyed needles with libllama's full attention; TSV has the columns key and value
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -32,7 +36,7 @@ std::string ReadFile(const char* path) {
   return text.str();
 }
 
-// Whether `text` holds the token `value` as the model wrote it.
+// Whether the text of `tokens` contains `value`.
 bool Holds(const LanguageModel& model, const std::vector<TokenId>& tokens,
            const std::string& value) {
   std::string text;
@@ -53,8 +57,8 @@ int Speed(LanguageModel& model, const std::vector<TokenId>& text) {
   std::sort(prefill.begin(), prefill.end());
   std::sort(decode.begin(), decode.end());
   std::printf(
-      "engine alone, empty context: prefill %.0f tok/s (%.0f to %.0f), decode %.1f tok/s (%.1f to "
-      "%.1f), 5 runs\n",
+      "libllama alone, empty context: prefill %.0f tok/s (%.0f to %.0f), decode %.1f tok/s (%.1f "
+      "to %.1f), 5 runs\n",
       prefill[2], prefill.front(), prefill.back(), decode[decode.size() / 2], decode.front(),
       decode.back());
   return 0;
@@ -66,15 +70,14 @@ int Equality(LanguageModel& model, const std::vector<TokenId>& text) {
         CompareLogits(model, std::span(text).subspan(0, std::min(n, text.size())));
     if (!e.ok()) return Fail(e.status());
     std::printf(
-        "%4zu tokens: longhold - exact %.2e, engine fused - exact %.2e, same greedy token: %s\n", n,
-        e->error, e->engine_error, e->same_greedy ? "yes" : "no");
+        "%4zu tokens: longhold - exact %.2e, libllama fused - exact %.2e, same greedy token: %s\n",
+        n, e->error, e->engine_error, e->same_greedy ? "yes" : "no");
   }
   return 0;
 }
 
 int Needles(LanguageModel& model, const std::string& text, const char* tsv) {
-  // The same layout as longhold's own prompt, with the whole text where the recalled spans would
-  // stand.
+  // The layout of longhold's own prompt, with the whole text at the place of the recalled spans.
   std::vector<TokenId> prefix;
   std::vector<std::vector<TokenId>> tails;
   std::vector<std::string> values;

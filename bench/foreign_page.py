@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Whether a web page of another origin can do anything to `longhold serve` without a key, in a real browser.
+"""Tests in a real browser whether a web page of another origin can use `longhold serve` without a key.
 
   bench/foreign_page.py [--model smollm2] [--binary build/release/longhold] [--chromium chromium]
 
-Makes a home of its own with one document, serves it, and serves a page from another port of the loopback. Headless Chromium opens the page, which tries
-what a page may send without asking: texts posted to documents, memories made, uploads promised, recalls and chat turns (fetch with mode no-cors, forms,
-beacons), addresses loaded as images, scripts, frames and event streams, a WebSocket; and what a browser asks for first (DELETE, JSON). The page is opened
-under 127.0.0.1, the server's own host (another origin of the same site), under localhost and under a name of the attacker's that leads to this address
-(other sites), and in a frame without an origin. Last, the attacker's name leads to the server itself, as after DNS rebinding.
+The script makes a temporary home with one document and starts the server. It also serves a page from another loopback port, which
+headless Chromium opens. The page tries all requests that a page may send without a CORS preflight:
+  - posting documents, creating memories, starting uploads, recall and chat turns, by fetch with mode no-cors, forms and beacons
+  - loading addresses as images, scripts, frames and event streams, and opening a WebSocket
+It also tries requests that need a preflight (DELETE, JSON). The page is opened under 127.0.0.1, which is the server's host (another
+origin of the same site). Then it is opened under localhost and under a name of the attacker that resolves to this address (other
+sites), and in a frame without an origin. Last, the attacker's name resolves to the server itself, as in DNS rebinding.
 
-Prints which requests arrived and how they were answered, and what the memories, ingests and uploads are before and after. Exits with 1 where a request
-was not refused, or anything has changed.
+The script prints which requests arrived and the status of the replies, and the memories, ingests and uploads before and after. It
+exits with 1 if a request was not refused or anything has changed.
 """
 import argparse
 import collections
@@ -70,7 +72,7 @@ window.onload = attack;
 
 
 class Longhold:
-    """The server under attack, with a home of its own, and what it has logged."""
+    """The server under attack, with a temporary home, and its request log."""
 
     def __init__(self, options, home):
         environment = {**os.environ, "LONGHOLD_HOME": home}
@@ -103,7 +105,7 @@ class Longhold:
         assert job["state"] == "done", job
 
     def state(self):
-        """What a write would change. Texts that were accepted are waited for."""
+        """All state that a write would change. Waits for accepted texts to be ingested."""
         while any(job["state"] in ("queued", "running") for job in self.call("GET", "/v1/ingests")["ingests"]):
             time.sleep(0.1)
         memories = {m["memory"]: m["tokens"] for m in self.call("GET", "/v1/memories")["memories"]}
@@ -112,7 +114,7 @@ class Longhold:
 
 
 class Pages(http.server.ThreadingHTTPServer):
-    """The attacker's pages, and what they have told."""
+    """Serves the attacker's pages and collects their reports."""
 
     def __init__(self, server_port, model):
         super().__init__(("127.0.0.1", 0), PageHandler)
@@ -151,7 +153,7 @@ class PageHandler(http.server.BaseHTTPRequestHandler):
 
 
 def browse(options, url, pages, profile):
-    """Opens the page and waits until it has told what it tried; the browser is closed then."""
+    """Opens the page, waits for its report, and closes the browser."""
     arguments = [options.chromium, "--headless=new", "--disable-gpu", "--no-first-run", "--no-sandbox", "--user-data-dir=" + profile,
                  f"--host-resolver-rules=MAP {ATTACKER} 127.0.0.1", url]
     before = len(pages.told)
@@ -159,8 +161,8 @@ def browse(options, url, pages, profile):
     try:
         with pages.changed:
             if not pages.changed.wait_for(lambda: len(pages.told) > before, timeout=120):
-                raise SystemExit(f"{url}: the page has told nothing in two minutes; does '{options.chromium}' run here?")
-        time.sleep(1)  # beacons that are still under way
+                raise SystemExit(f"{url}: no report from the page within two minutes; check that '{options.chromium}' runs")
+        time.sleep(1)  # wait for the last beacons
     finally:
         browser.send_signal(signal.SIGTERM)
         browser.wait(timeout=30)
@@ -168,7 +170,7 @@ def browse(options, url, pages, profile):
 
 
 def dump(options, url, profile):
-    """What the browser shows of an address."""
+    """The DOM that the browser shows for an address."""
     return subprocess.run([options.chromium, "--headless=new", "--disable-gpu", "--no-first-run", "--no-sandbox", "--user-data-dir=" + profile,
                            f"--host-resolver-rules=MAP {ATTACKER} 127.0.0.1", "--dump-dom", url], capture_output=True, text=True, timeout=120, check=True).stdout
 
@@ -196,16 +198,16 @@ def main():
             good &= bool(log) and not let_in
             print(f"{name}: {len(told)} attempts, {len(log)} requests arrived: " + ", ".join(f"{method} {status} ({n})" for (method, status), n in sorted(counts.items(), key=str)))
             for entry in let_in:
-                print("  let in: " + json.dumps({key: entry[key] for key in ("method", "route", "status")}))
+                print("  accepted: " + json.dumps({key: entry[key] for key in ("method", "route", "status")}))
         shown = dump(options, f"http://{ATTACKER}:{server.port}/v1/memories", os.path.join(home, "profile"))
         statuses = {entry["status"] for entry in server.take_log()}
         good &= statuses == {421} and "diary" not in shown
-        print(f"the attacker's name leads to the server: {sorted(statuses)}")
+        print(f"DNS rebinding, replies: {sorted(statuses)}")
         after = server.state()
         good &= before == after
         print("before: " + json.dumps(before))
         print("after:  " + json.dumps(after))
-        print("nothing arrived" if good else "A WEB PAGE WAS HEARD")
+        print("ok: every request was refused" if good else "FAILED: a request of the page was accepted, or the state has changed")
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(timeout=60)
     return 0 if good else 1

@@ -1,11 +1,15 @@
-// Speed of the attention kernels, one core, every table this processor runs. Report the median of
-// several repetitions:
+// Speed of the attention kernels on one core, for every kernel table that this processor supports.
+// Report the median of several repetitions:
 //   kernel_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
 //   [--benchmark_filter=avx2/attend]
-// Counters: flops counts 4 x rows x visible keys x head_dim for attend (two products) and 2 a
-// multiply-add of multiply_add; ops likewise for the scan's bytes; bytes is what a call has to read
-// at least once, and write where it converts. of_peak and of_bandwidth are their shares of what one
-// core was measured to do at best when the program began (attention/machine_peak.h).
+// Counters:
+//   flops          4 x rows x visible keys x head_dim for attend (two products); 2 per multiply-add
+//                  for multiply_add
+//   ops            the same for the scan of int8 keys
+//   bytes          the bytes that a call must read at least once; for conversions also those
+//   written of_peak, of_bandwidth
+//                  the share of the peak speed of one core, measured when the program starts
+//                  (attention/machine_peak.h)
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -27,7 +31,7 @@ double SecondsOf(auto&& work) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// The best of five runs of some 20 ms each.
+// The best of five runs of about 20 ms each.
 double Best(double work_per_run, auto&& run) {
   double best = 0;
   for (int i = 0; i < 5; ++i) best = std::max(best, work_per_run / SecondsOf(run));
@@ -35,7 +39,7 @@ double Best(double work_per_run, auto&& run) {
 }
 
 struct Machine {
-  double f32 = 0, int8 = 0, bandwidth = 0;  // operations and bytes a second
+  double f32 = 0, int8 = 0, bandwidth = 0;  // operations and bytes per second
 };
 
 const Machine& MeasuredMachine() {
@@ -75,7 +79,7 @@ void Attend(benchmark::State& state, const KernelTable* table, AttendShape shape
   for (auto _ : state) table->attend(call);
   const double numbers = 2.0 * shape.blocks * kBlockTokens * shape.head_dim;
   Count(state, "flops", 2.0 * shape.rows * numbers, MeasuredMachine().f32,
-        numbers * (shape.halves == 3 ? 2 : 4));
+        numbers * (shape.fp16 == 3 ? 2 : 4));
 }
 
 void Scan(benchmark::State& state, const KernelTable* table, ScanShape shape) {
@@ -103,16 +107,16 @@ void Multiply(benchmark::State& state, const KernelTable* table, uint32_t rows, 
 }
 
 void Widen(benchmark::State& state, const KernelTable* table, size_t count) {
-  const std::vector<uint16_t> halves(count, 0x3C01);
+  const std::vector<uint16_t> fp16(count, 0x3C01);
   std::vector<float> floats(count);
-  for (auto _ : state) table->half_to_float(halves.data(), floats.data(), count);
+  for (auto _ : state) table->half_to_float(fp16.data(), floats.data(), count);
   Count(state, "", 0, 0, static_cast<double>(count) * 6);
 }
 
 void Narrow(benchmark::State& state, const KernelTable* table, size_t count) {
   const std::vector<float> floats(count, 1.0005f);
-  std::vector<uint16_t> halves(count);
-  for (auto _ : state) table->float_to_half(floats.data(), halves.data(), count);
+  std::vector<uint16_t> fp16(count);
+  for (auto _ : state) table->float_to_half(floats.data(), fp16.data(), count);
   Count(state, "", 0, 0, static_cast<double>(count) * 6);
 }
 
@@ -122,8 +126,9 @@ void Register() {
     const auto add = [&](const std::string& name, auto function, auto... arguments) {
       benchmark::RegisterBenchmark((level + "/" + name).c_str(), function, table, arguments...);
     };
-    // 16 tokens of a group of 3 that see sinks and a window; then one token with the same, with a
-    // full recall panel, and with more keys than the caches hold, as floats and as halves.
+    // Prefill: 16 tokens with a group of 3 query heads that see sinks and window. Decode: one token
+    // with the same keys, with recalled blocks, and with more keys than the caches hold. Keys are
+    // fp32, or fp16 where the name says so.
     add("attend/prefill_r48_d64_b7", Attend,
         AttendShape{.rows = 48, .group = 3, .head_dim = 64, .blocks = 7});
     add("attend/prefill_r48_d64_b40", Attend,
@@ -132,16 +137,16 @@ void Register() {
         AttendShape{.rows = 48, .group = 3, .head_dim = 128, .blocks = 7});
     add("attend/decode_r3_d64_b7", Attend,
         AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7});
-    add("attend/decode_halves_r3_d64_b7", Attend,
-        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7, .halves = 3});
+    add("attend/decode_fp16_r3_d64_b7", Attend,
+        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 7, .fp16 = 3});
     add("attend/decode_r4_d128_b20", Attend,
         AttendShape{.rows = 4, .group = 4, .head_dim = 128, .blocks = 20});
     add("attend/decode_r4_d256_b40", Attend,
         AttendShape{.rows = 4, .group = 4, .head_dim = 256, .blocks = 40});
     add("attend/decode_r3_d64_b4096", Attend,
         AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096});
-    add("attend/decode_halves_r3_d64_b4096", Attend,
-        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096, .halves = 3});
+    add("attend/decode_fp16_r3_d64_b4096", Attend,
+        AttendShape{.rows = 3, .group = 3, .head_dim = 64, .blocks = 4096, .fp16 = 3});
     add("scan/r90_d64_b4096", Scan, ScanShape{.rows = 90, .head_dim = 64, .blocks = 4096});
     add("scan/r3_d64_b4096", Scan, ScanShape{.rows = 3, .head_dim = 64, .blocks = 4096});
     add("scan/r90_d128_b4096", Scan, ScanShape{.rows = 90, .head_dim = 128, .blocks = 4096});

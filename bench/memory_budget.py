@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Peak resident memory of `longhold ask` under memory budgets, against what a budget allows: itself, the weights and 64 MiB.
+"""Checks the peak resident memory of `longhold ask` against the allowed maximum: memory budget + weights + 64 MiB.
 
   bench/memory_budget.py bible --model smollm2 --question "Who was the mother of Solomon?" 384MiB 512MiB 1GiB
 
-One line per budget and question. Exit code 1 when a peak is above what is allowed. An ask that is refused is no failure: it says how much
-it lacks. $LONGHOLD_BINARY is the program (build/release/longhold).
+The script prints one line per budget and question. It exits with 1 if a peak is above the maximum. A refused ask is no failure: its
+message says how much memory is missing. $LONGHOLD_BINARY names the program (default: build/release/longhold).
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ def main():
     binary = os.environ.get("LONGHOLD_BINARY", os.path.join(root, "build/release/longhold"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("memory")
-    parser.add_argument("budgets", nargs="+", help="such as 512MiB")
+    parser.add_argument("budgets", nargs="+", help="memory budgets such as 512MiB")
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--question", action="append", required=True)
     arguments = parser.parse_args()

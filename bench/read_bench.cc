@@ -1,13 +1,13 @@
-// What reading a block from the store costs, and of that the checksum.
+// The time to read a block from the store, and the share of the checksum.
 //
 //   read_bench DIR [BLOCKS]
 //
-// Makes a store in DIR, which must not be there, with BLOCKS (400) blocks of SmolLM2's shape, of
-// normal numbers, in each of the codecs exact and k5v4; reads all of them in random order from the
-// page cache, eleven times; and decodes them. Beside it the CRC-32C of as many bytes, which each of
-// these reads includes: with the processor's instruction (base/crc32c.h), and as librocksdb has it
-// itself. Prints medians of the thread's processor time, which is all there is of it when the page
-// cache has the file, and the range.
+// Creates a store in DIR, which must not exist, for each of the codecs exact and k5v4. The store
+// has BLOCKS (default 400) blocks of SmolLM2's shape with normally distributed elements. The
+// program reads all blocks in random order from the page cache, eleven times, and decodes blocks.
+// It also times the CRC-32C of as many bytes, which every read computes: with the processor's
+// instruction (base/crc32c.h), and with librocksdb's own code. It prints median and range of the
+// thread's CPU time. A read from the page cache takes CPU time only.
 #include <dlfcn.h>
 #include <malloc.h>
 #include <time.h>
@@ -58,7 +58,8 @@ double Microseconds() {
   return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) / 1e3;
 }
 
-// Runs `work` for each value, kRounds times; its time for one, in microseconds.
+// Runs `work` on each value, kRounds times. Returns median and range of the time per value, in
+// microseconds.
 std::string Times(size_t values, const std::function<void(size_t)>& work) {
   std::vector<double> rounds;
   for (int round = 0; round < kRounds; ++round) {
@@ -77,10 +78,10 @@ std::string Times(size_t values, const std::function<void(size_t)>& work) {
 
 int main(int argc, char** argv) {
   if (argc < 2 || std::filesystem::exists(argv[1])) {
-    std::fprintf(stderr, "usage: read_bench DIR [BLOCKS]; DIR must not be there\n");
+    std::fprintf(stderr, "usage: read_bench DIR [BLOCKS]; DIR must not exist\n");
     return 2;
   }
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // as the program does
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // as in service/cli/main.cc
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   const size_t blocks = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 400;
   void* const library = dlopen("librocksdb.so.7.8", RTLD_NOW | RTLD_NOLOAD);
@@ -88,7 +89,7 @@ int main(int argc, char** argv) {
       library == nullptr ? nullptr : dlsym(library, "_ZN7rocksdb6crc32c6ExtendEjPKcm"));
   std::mt19937_64 random(1);
   std::printf(
-      "| codec | bytes | read, us | decode | of the read: CRC-32C | librocksdb's own instead "
+      "| codec | bytes | read, us | decode | CRC-32C, part of read | CRC-32C of librocksdb "
       "|\n|---|---|---|---|---|---|\n");
   for (const std::string name : {"exact", "k5v4"}) {
     const BlockCodec& codec = *FindCodec(name);
@@ -112,12 +113,12 @@ int main(int argc, char** argv) {
     auto store = OpenRocksStore({.path = std::string(argv[1]) + "/" + name, .read_only = true});
     if (!store.ok()) return Fail(store.status());
     std::shuffle(keys.begin(), keys.end(), random);
-    uint64_t sum = 0;  // of what is worked out, so that it has to be
+    uint64_t sum = 0;  // uses all results, so that the compiler cannot drop the work
     const std::string read =
         Times(blocks, [&](size_t i) { sum += (*store)->Get(Table::kBlocks, keys[i])->size(); });
     const std::string decode =
         Times(20, [&](size_t) { sum += codec.Decode(value, kShape)->tokens; });
-    std::vector<std::string> values(16, value);  // more than the caches hold
+    std::vector<std::string> values(16, value);  // larger than the caches
     const std::string crc = Times(values.size(), [&](size_t i) { sum += Crc32c(values[i]); });
     const std::string theirs = own == nullptr ? "not found" : Times(values.size(), [&](size_t i) {
       sum += own(0, values[i].data(), values[i].size());

@@ -1,21 +1,22 @@
-// Lists (IvfIndex) against the exact scan: time, bytes, agreement, planted needles.
+// Compares inverted lists (IvfIndex) with the exact scan: time, bytes, agreement, and the ranks of
+// planted needles.
 //
 //   relevance_bench GGUF MEMORY QUESTIONS HEAD TOKENS [SHARE [SAMPLES [KIND]]]
 //
-// MEMORY is a store's directory (HOME/memories/NAME), QUESTIONS a file with one question in the
-// second tab-separated column, HEAD an index of the memory's recall heads, or "plan": then
-// PlanRecall is asked of the memory as it is, by the exact scan and by lists that are made for this
-// run, whatever its size. Each question goes through the model, so queries are what recall heads
-// really ask.
+// MEMORY is the directory of a store (HOME/memories/NAME). QUESTIONS is a file with a question in
+// the second tab-separated column of each line. HEAD is an index into the memory's recall heads, or
+// "plan". With "plan" the program compares PlanRecall on the memory by exact scan and by inverted
+// lists, which it builds for this run at any size. Every question goes through the model, so the
+// queries are those of real recall heads.
 //
-// TOKENS 0: the memory's own keys. Otherwise a memory of that many keys that look like them: blocks
-// of the real one drawn at random, each key moved by a quarter of its channels' standard deviation.
-// The blocks that hold a question's evidence, that is, the first eight of the exact scan of the
-// real keys, are not drawn; the first of them is planted once (the needle), with eight of its keys
-// moved so that one row each of the question finds them 8 nats better.
+// TOKENS 0 uses the memory's own keys. Otherwise it generates a memory of that many similar keys:
+// random blocks of the real memory, each key moved by a quarter of the standard deviation of its
+// channels. The evidence blocks of a question, which are the first eight of the exact scan of the
+// real keys, are not drawn. The first of them is planted once, as the needle. Eight of its keys are
+// moved so that each raises the logit of one row of the question by 8 nats.
 //
-// KIND sq8, sq4 or fp16 instead measures faiss::IndexIVFScalarQuantizer with as many lists and 16
-// probes, searching for 1,024 keys a row.
+// KIND sq8, sq4 or fp16 measures faiss::IndexIVFScalarQuantizer instead, with the same number of
+// lists and 16 probes, searching for 1,024 keys per row.
 #include <faiss/IndexFlat.h>
 #include <faiss/IndexScalarQuantizer.h>
 
@@ -37,9 +38,9 @@
 #include "memory/core/memory.h"
 #include "memory/index/ivf_index.h"
 #include "memory/recall/prompt.h"
-#include "memory/recall/recall_planner.h"
 #include "model/llama_host.h"
 #include "store/rocks_store.h"
+#include "tests/support/fused_plan.h"
 #include "tests/support/two_threads.h"
 
 using namespace longhold;
@@ -70,7 +71,7 @@ double Median(std::vector<double> v, double at = 0.5) {
   return v.empty() ? 0 : v[static_cast<size_t>(at * static_cast<double>(v.size() - 1))];
 }
 
-// The questions of a file: the second tab-separated column.
+// The questions of a file, which are in the second tab-separated column.
 std::vector<std::string> Questions(const char* path) {
   std::vector<std::string> all;
   std::ifstream lines(path);
@@ -82,7 +83,7 @@ std::vector<std::string> Questions(const char* path) {
   return all;
 }
 
-// What recall head `head` asks for on each question: one query a question.
+// The query of recall head `head` for each question.
 std::vector<ScanQuery> Queries(LanguageModel& model, const Memory& memory, const char* questions,
                                uint32_t head) {
   std::vector<ScanQuery> queries;
@@ -116,7 +117,8 @@ std::vector<float> Keys(std::span<const std::shared_ptr<const ScanSegment>> segm
 
 constexpr DocumentId kDocument{1};
 
-// Hands a memory of `tokens` keys to `add`, segment by segment; row(t, out) writes a key.
+// Generates a memory of `tokens` keys and passes it to `add` segment by segment. row(t, out) writes
+// key t.
 template <typename Row, typename Add>
 void Segments(uint64_t tokens, uint32_t d, Row row, Add add) {
   std::vector<float> key(d);
@@ -136,7 +138,7 @@ struct Needles {
   std::vector<uint32_t> place;   // [questions] block of the large one
   const std::vector<ScanQuery>* queries;
 
-  // Moves a key of question i's needle.
+  // Moves key `t` of the needle of question i.
   void Sharpen(size_t i, uint64_t t, float* key) const {
     const ScanQuery& q = (*queries)[i];
     if (t % 8 != 4) return;
@@ -147,7 +149,7 @@ struct Needles {
   }
 };
 
-// A large memory like the real one; see the top of this file.
+// Generates a large memory that resembles the real one, as described at the top of this file.
 void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens,
                  const std::set<uint32_t>& held_out, const Needles& needles, IvfIndex* index) {
   std::mt19937 rng(1);
@@ -180,7 +182,7 @@ void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens,
           else
             do source = static_cast<uint32_t>(rng() % real_blocks);
             while (held_out.contains(source));
-          if (t == 0) source = 0;  // the sink
+          if (t == 0) source = 0;  // block 0 holds the sinks
         }
         const float* from = real.data() + (size_t{source} * kBlockTokens + t % kBlockTokens) * d;
         const float* moved = noise.data() + rng() % (noise.size() - d);
@@ -191,7 +193,7 @@ void AddLikeReal(const std::vector<float>& real, uint32_t d, uint64_t tokens,
       [&](std::shared_ptr<const ScanSegment> s) { Must(index->Add(std::move(s))); });
 }
 
-// Real questions one after the other until there are `rows` rows: a long question, for its time.
+// Joins real questions into queries of `rows` rows, to time long questions.
 std::vector<ScanQuery> Joined(const std::vector<ScanQuery>& queries, uint32_t rows) {
   std::vector<ScanQuery> out;
   ScanQuery next{.head = 0, .head_dim = queries[0].head_dim, .scale = queries[0].scale};
@@ -268,7 +270,7 @@ void Compare(const ScanIndex& exact, const IvfIndex& lists, const std::vector<Sc
   std::fflush(stdout);
 }
 
-// FAISS's own scanner with the same lists; two threads of its own, which is its best.
+// Measures FAISS's own scanner with the same number of lists, on two OpenMP threads.
 void CompareIvf(const IvfIndex& index, uint32_t d, uint32_t lists, uint32_t probes,
                 const std::string& kind, const std::vector<ScanQuery>& queries) {
   omp_set_num_threads(2);
@@ -286,7 +288,7 @@ void CompareIvf(const IvfIndex& index, uint32_t d, uint32_t lists, uint32_t prob
   const auto n = static_cast<faiss::Index::idx_t>(keys.size() / d);
   ivf.train(n, keys.data());
   ivf.add(n, keys.data());
-  std::printf("  faiss %s: built in %.1f s, %zu bytes a key\n", kind.c_str(), Ms(start) / 1000,
+  std::printf("  faiss %s: built in %.1f s, %zu bytes per key\n", kind.c_str(), Ms(start) / 1000,
               ivf.code_size + 8);
   constexpr int kTop = 1024;
   std::vector<double> ms;
@@ -297,15 +299,15 @@ void CompareIvf(const IvfIndex& index, uint32_t d, uint32_t lists, uint32_t prob
     ivf.search(queries[i].rows, queries[i].q.data(), kTop, distances.data(), labels.data());
     ms.push_back(Ms(start));
   }
-  std::printf("  faiss %s: search of %u rows %.1f ms (%.1f to %.1f), before any score\n",
+  std::printf("  faiss %s: search of %u rows %.1f ms (%.1f to %.1f), without scoring blocks\n",
               kind.c_str(), queries[0].rows, Median(ms), Median(ms, 0), Median(ms, 1));
 }
 
-// What each question asks of the memory: its words, and its rows at every head.
-std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memory,
-                                       const char* questions) {
+// The query of each question: its words, and its rows at every head.
+std::vector<HandQuery> RecallQueries(LanguageModel& model, const Memory& memory,
+                                     const char* questions) {
   const LexicalVocabulary vocabulary(TokenPieces(model));
-  std::vector<RecallQuery> all;
+  std::vector<HandQuery> all;
   for (uint32_t h = 0; h < memory.manifest().scan_layers.size(); ++h) {
     std::vector<ScanQuery> of_head = Queries(model, memory, questions, h);
     all.resize(of_head.size());
@@ -320,26 +322,26 @@ std::vector<RecallQuery> RecallQueries(LanguageModel& model, const Memory& memor
   return all;
 }
 
-// The same plans from the exact scan and from lists, with the profile's fusion and with its heads
-// alone.
+// Compares the plans from the exact scan with those from inverted lists: with the profile's
+// weights, and with the heads only.
 void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char* questions,
                   IvfSearch search) {
-  const std::vector<RecallQuery> queries = RecallQueries(model, exact, questions);
+  const std::vector<HandQuery> queries = RecallQueries(model, exact, questions);
   RecallProfile profile = RecallProfile::For(model.info());
   std::printf("%llu keys, %zu heads, share %.3f, %u samples, %zu questions\n",
               static_cast<unsigned long long>(exact.committed_tokens()),
               exact.manifest().scan_layers.size(), search.share, search.sample_tokens,
               queries.size());
   for (const bool words : {true, false}) {
-    if (!words) profile.lexical_weight = 0;
+    if (!words) profile.signals[std::string(kWordSignal)] = 0;
     size_t same = 0, same_order = 0, same_first = 0, shared = 0, of = 0;
     std::vector<double> exact_ms, lists_ms;
-    for (const RecallQuery& query : queries) {
+    for (const HandQuery& query : queries) {
       Clock::time_point start = Clock::now();
-      const RecallPlan a = Must(PlanRecall(exact, profile, query, 8, TwoThreads));
+      const RecallPlan a = Must(FusedPlan(exact, model, profile, query, 8));
       exact_ms.push_back(Ms(start));
       start = Clock::now();
-      const RecallPlan b = Must(PlanRecall(lists, profile, query, 8, TwoThreads));
+      const RecallPlan b = Must(FusedPlan(lists, model, profile, query, 8));
       lists_ms.push_back(Ms(start));
       using Place = std::tuple<DocumentId, uint64_t, uint64_t>;
       const auto places = [](const RecallPlan& plan) {
@@ -357,10 +359,10 @@ void ComparePlans(LanguageModel& model, Memory& exact, Memory& lists, const char
       for (const Place& p : set_b) shared += set_a.contains(p);
     }
     std::printf(
-        "  %s: first eight spans the same for %zu, in the same order for %zu, first span for %zu; "
-        "%zu of %zu spans shared; "
+        "  %s: first eight spans equal for %zu questions, in equal order for %zu, first span equal "
+        "for %zu; %zu of %zu spans shared; "
         "exact %.1f ms, lists %.1f ms\n",
-        words ? "heads and words" : "heads alone", same, same_order, same_first, shared, of,
+        words ? "heads and words" : "heads only", same, same_order, same_first, shared, of,
         Median(exact_ms), Median(lists_ms));
     std::fflush(stdout);
   }
@@ -416,7 +418,7 @@ int main(int argc, char** argv) {
       for (const auto& b : result.blocks) held_out.insert(b.block.block);
       const auto place =
           static_cast<uint32_t>((i + 1) * (tokens / kBlockTokens) / (queries.size() + 1));
-      // The last block of the real memory is not whole, the first holds the sink.
+      // The last block of the real memory may be incomplete, and the first holds the sinks.
       size_t k = 0;
       const auto whole = [&](uint32_t block) {
         return block > 0 && (block + 1) * uint64_t{kBlockTokens} * d <= real.size();
@@ -440,7 +442,7 @@ int main(int argc, char** argv) {
   start = Clock::now();
   lists[0] = Must(IvfSegment::Decode(bytes));
   Must(index.AddLists(lists));
-  std::printf("stored as %.2f bytes a key, made ready in %.2f s\n",
+  std::printf("stored as %.2f bytes per key, loaded in %.2f s\n",
               static_cast<double>(bytes.size()) / static_cast<double>(index.token_count()),
               Ms(start) / 1000);
   std::fflush(stdout);

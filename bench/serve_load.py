@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Load on `longhold serve`: requests a second and their times, overload, idle connections, stops under load.
+"""Load test of `longhold serve`: throughput and latency, overload, idle connections, and shutdown under load.
 
   bench/serve_load.py MEMORY [--model smollm2] [--binary build/release/longhold] [--seconds 20] [--drains 20]
 
-The server is started on a free port over the memories that LONGHOLD_HOME names, and everything runs on this machine, so that clients take their
-share of its processors. `GET /healthz` is driven by wrk where it is installed. Prints a table and, last, one JSON object. What each part does:
+The server runs on a free port with the memories in LONGHOLD_HOME. Clients run on the same machine and share its processors. If wrk is
+installed, it drives `GET /healthz`. The script prints a table, then one JSON object. The parts are:
 
-  load      1, 8 and 32 clients, each asking one request after the other: /healthz, recall, ask (16 tokens) and long (answers of 128 tokens, which are
-            written side by side), questions in turn; session (turns of conversations, which are kept in one memory)
-  overload  ask, first with as many clients as the best of the rows above, then ten times as many: answers a second, what else they got, and how
-            long after the end of it a question takes to be answered
-  idle      RAM of 500 connections that have asked for /healthz once and wait
-  drains    SIGTERM with eight streams open and texts just accepted: streams that did not end, and accepted texts that are not read after a restart
+  load      1, 8 and 32 clients; each sends one request after the other. Requests: /healthz, recall, ask (16 tokens), long (answers of
+            128 tokens, generated concurrently) and session (turns of conversations, stored in one memory). Questions are used in turn.
+  overload  ask with ten times as many clients as in the row of ask with the highest throughput: throughput, the other statuses, and the
+            time until a question is answered again after the overload
+  idle      RAM per connection of 500 connections that have sent one /healthz request each
+  drains    SIGTERM with eight open streams and texts just accepted: the number of streams that were cut off, and of accepted texts that
+            are not ingested after a restart
 """
 import argparse
 import collections
@@ -47,7 +48,7 @@ class Server:
 
 
 def request(connection, path, body):
-    """Status and body; a connection that fails counts as status 0."""
+    """The status and body of the reply. Status 0 if the connection fails."""
     try:
         if body is None:
             connection.request("GET", path)
@@ -61,7 +62,7 @@ def request(connection, path, body):
 
 
 def drive(port, path, make_body, clients, seconds):
-    """What `clients` got in `seconds`: times of answers with 200, and how often each status came."""
+    """Runs `clients` clients for `seconds`. Returns the times of replies with status 200, the count of each status, and the duration."""
     end = time.monotonic() + seconds
     times, statuses, lock = [], collections.Counter(), threading.Lock()
 
@@ -78,7 +79,7 @@ def drive(port, path, make_body, clients, seconds):
                 if status == 200:
                     times.append(took)
             if status in (429, 503):
-                time.sleep(1)  # what Retry-After says
+                time.sleep(1)  # the value of Retry-After
         connection.close()
 
     start = time.monotonic()
@@ -110,7 +111,7 @@ def measure_load(server, memory, seconds):
     recall = lambda turn: {"query": QUESTIONS[turn % len(QUESTIONS)]}
     ask = lambda turn: {"question": QUESTIONS[turn % len(QUESTIONS)], "max_tokens": 16, "abstain": False}
     long = lambda turn: {**ask(turn), "max_tokens": 128, "answer_prefix": "Here is all that is told about it:"}
-    # A turn of a conversation: asked of all that was said before, and kept.
+    # A turn of a conversation: it recalls earlier turns, and it is stored.
     session = lambda turn: {"model": server.model, "memory": "load-sessions", "session": f"client-{turn % 32}", "max_tokens": 16,
                             "messages": [{"role": "user", "content": f"My number {turn} is {turn * 7919 % 10007}. " + QUESTIONS[turn % len(QUESTIONS)]}]}
     out = {}
@@ -152,7 +153,7 @@ def measure_idle(server, _):
 
 
 def drain_once(options, number):
-    """Streams that did not end properly, accepted texts that are lost, and how the server ended."""
+    """Stops a server under load. Returns the number of begun and of cut-off streams, the accepted texts, and the exit code."""
     server = Server(options)
     cut, begun, accepted, lock = [], [], [], threading.Lock()
 
@@ -216,7 +217,7 @@ def main():
     options = parser.parse_args()
     out = {}
     for name, measure in (("idle", measure_idle), ("load", lambda server, memory: measure_load(server, memory, options.seconds))):
-        server = Server(options)  # each its own: what a question has used and given back would hold the connections
+        server = Server(options)  # a new server per part: freed memory of earlier questions would be reused by the idle connections
         try:
             out[name] = measure(server, options.memory)
         finally:

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Whether anything of one tenant's reaches another through `longhold serve`: planted words, mixed requests, and how long it took.
+"""Tests the isolation of tenants in `longhold serve`: plants a unique word per tenant and looks for it in the replies to others.
 
   bench/tenant_canaries.py [--model smollm2] [--binary build/release/longhold] [--tenants 16] [--requests 2000] [--asked 0.02]
 
-Makes a home of its own. Each tenant ingests a document whose name and text hold a word that nobody else has, under a memory's name that all have. Then every tenant
-sends so many requests at the same time as the others: mostly lists, memories, models, ingests and documents of its own and, by guess, of others' names; a share
-of them, --asked, are questions, recalls and streams, half of which ask for another one's word. A reply that holds another one's word is a crossing. Last, one tenant
-sends as fast as it can while another asks one question after the other: how long those take, beside how long they take alone.
+The script makes a temporary home. All tenants use the same memory name. Each ingests a document whose name and text contain a word that
+no other tenant has. Then all tenants send --requests requests each, concurrently. Most list or read memories, models, ingests and
+documents, their own and, by guessed names, those of others. A share --asked of them are asks, recalls and streams; half of these ask for
+another tenant's word. A reply that contains another tenant's word is a leak, counted as "crossed".
+
+Last, it measures fairness: one tenant sends as fast as it can while another asks one question after the other. The script compares the
+latency of the latter with its latency alone.
 """
 import argparse
 import collections
@@ -53,7 +56,7 @@ def plant(client, tenant):
 
 
 def mixed(client, tenant, options, ids, rng):
-    """One request, as method, path and body."""
+    """A random request: method, path and body."""
     other = rng.randrange(options.tenants)
     if rng.random() < options.asked:
         question = f"What is the bird {word(other)} called?" if rng.random() < 0.5 else "What is the bird of this house called?"
@@ -101,7 +104,7 @@ def main():
                 for _ in range(options.requests):
                     method, path, body = mixed(client, tenant, options, ids, rng)
                     status, reply = client.send(method, path, body)
-                    sent = path + ("" if path.endswith("/recall") else json.dumps(body))  # what an error, or the model, may say again
+                    sent = path + ("" if path.endswith("/recall") else json.dumps(body))  # an error or the model may repeat the request's text
                     with lock:
                         statuses[status] += 1
                         own[0] += word(tenant) in reply and word(tenant) not in sent
@@ -114,7 +117,7 @@ def main():
             seconds = time.monotonic() - start
             out = {"tenants": options.tenants, "requests": sum(statuses.values()), "seconds": round(seconds, 1), "statuses": dict(statuses),
                    "replies_with_their_own_word": own[0], "crossed": len(crossed), "examples": crossed[:3]}
-            # Fairness: one who asks as much as it can, and one who asks one thing after the other.
+            # Fairness: one tenant sends as fast as it can, another asks one question after the other.
             alone = ask_times(clients[1], 10)
             stop = threading.Event()
 

@@ -11,7 +11,7 @@ namespace {
 // ------------------------------------------------------------------------------------------------
 // stemmer
 
-// The word under the knife. Porter's m is the number of vowel-consonant sequences of a stem.
+// The word being stemmed. Porter's m is the number of vowel-consonant sequences of a stem.
 class Stem {
  public:
   explicit Stem(std::string_view word) : w_(word) {}
@@ -38,7 +38,7 @@ class Stem {
       default: return true;
     }
   }
-  // m of the first `length` letters.
+  // Porter's m of the first `length` letters.
   int Measure(size_t length) const {
     int m = 0;
     bool vowel = false;
@@ -62,7 +62,7 @@ class Stem {
     const size_t n = w_.size();
     return n >= 2 && w_[n - 1] == w_[n - 2] && Consonant(n - 1);
   }
-  // consonant, vowel, consonant other than w, x, y, at the end of the first `length` letters.
+  // Whether the first `length` letters end in consonant, vowel, consonant, the last not w, x or y.
   bool Cvc(size_t length) const {
     if (length < 3 || !Consonant(length - 3) || Consonant(length - 2) || !Consonant(length - 1))
       return false;
@@ -79,7 +79,8 @@ struct Rule {
   std::string_view suffix, by;
 };
 
-// The first rule whose suffix fits decides; it acts when what is left has m > `measure`.
+// Applies the first rule whose suffix matches, if the remaining stem has m > `measure`. Later rules
+// are not tried.
 void Apply(Stem* w, const std::vector<Rule>& rules, int measure) {
   for (const Rule& rule : rules) {
     if (!w->Ends(rule.suffix)) continue;
@@ -123,7 +124,7 @@ void Endings(Stem* w) {
   static const std::vector<Rule> third = {{"icate", "ic"}, {"ative", ""},  {"alize", "al"},
                                           {"iciti", "ic"}, {"ical", "ic"}, {"ful", ""},
                                           {"ness", ""}};
-  // Longer suffixes stand before those that they end with.
+  // A suffix comes before every shorter suffix of itself, because the first match wins.
   static const std::vector<std::string_view> fourth = {
       "al",  "ance", "ence", "er",  "ic",  "able", "ible", "ant", "ement", "ment",
       "ent", "ion",  "ou",   "ism", "ate", "iti",  "ous",  "ive", "ize"};
@@ -253,7 +254,7 @@ Result<std::vector<Passage>> Bm25Retriever::Retrieve(std::string_view question, 
 
 uint64_t Bm25Retriever::ram_bytes() const {
   uint64_t bytes = passages_.size() * (sizeof(ByteSpan) + sizeof(uint32_t));
-  // A node of the map holds the word, its list and a link.
+  // A node of the map holds the word, its posting list and a link.
   for (const auto& [word, list] : postings_)
     bytes += word.size() + sizeof(word) + sizeof(list) + 2 * sizeof(void*) +
              list.capacity() * sizeof(Posting);

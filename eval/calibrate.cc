@@ -15,7 +15,6 @@
 #include "eval/rng.h"
 #include "memory/engine.h"
 #include "memory/index/lexical_index.h"
-#include "store/rocks_store.h"
 
 namespace longhold {
 namespace {
@@ -24,28 +23,28 @@ namespace json = boost::json;
 using Clock = std::chrono::steady_clock;
 
 constexpr char kMemory[] = "calibration";
-// Heads that a profile may name, and how many are tried: those best by themselves.
+// The number of heads that a profile may name, and the number that are tried: the best single ones.
 constexpr size_t kHeadsMax = 8;
 constexpr size_t kHeadPool = 16;
-// Shares of the time: reading the text, and answering for the gate.
+// Shares of the time limit: the end of reading, of answering for the gate, and of abstaining.
 constexpr double kReadingShare = 0.35;
 constexpr double kAnsweringUntil = 0.75;
 constexpr double kAbstainingUntil = 0.95;
-// The default first: it stays unless another does better.
+// The default comes first. Another value replaces it only if it scores higher.
 constexpr double kGates[] = {2, 1, 4};
-// Tokens of sentences that are read again before the question (docs/decisions/0007).
+// Values tried for RecallProfile::reencode_tokens (docs/decisions/0007).
 constexpr uint32_t kReencodes[] = {192, 0};
-// Two, four and twelve spans are some 4, 8 and 32 blocks.
+// Span budgets. 2, 4 and 12 spans are about 4, 8 and 32 blocks.
 constexpr uint32_t kBudgets[] = {2, 4, 12};
 constexpr size_t kGateCases = 28;
 constexpr uint32_t kAnswerTokens = 40;
-// Questions with and without an answer that the mark for abstaining is learned from and judged by,
-// half and half.
+// Number of questions for the abstention threshold; half have an answer. One half of them chooses
+// the threshold, the other half judges it.
 constexpr size_t kAbstainQuestions = 96;
-// Spans that the model reranks for it.
+// Number of spans that the model reranks for each of these questions.
 constexpr uint32_t kRerankedSpans = 16;
-// Of questions with an answer at most this share may be turned down, and of those without this
-// share is to be.
+// The threshold may abstain on at most kWronglyMax of the questions with an answer. It need not
+// abstain on more than kRightly of those without one.
 constexpr double kWronglyMax = 0.02;
 constexpr double kRightly = 0.9;
 
@@ -53,7 +52,7 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Tells how far it is, and knows when to stop.
+// Reports progress and holds the stop flag.
 struct Course {
   const std::atomic<bool>* stop;
   const std::function<void(const CalibrateProgress&)>& on_progress;
@@ -79,10 +78,10 @@ RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
   return p;
 }
 
-// Reads the corpus's text into a memory without recall heads, as far as the time allows.
+// Ingests the corpus text into a memory without recall heads, until the time share is used up.
 Status ReadText(LanguageModel& model, const CalibrateSettings& settings,
                 const CalibrationCorpus& corpus, const Course& course) {
-  Engine engine({.home = settings.home, .codec = std::string(ExactCodec().name())});
+  Engine engine(settings.stores, {.codec = std::string(ExactCodec().name())});
   RecallProfile bare = ProfileFor(model.info(), settings.name);
   LH_RETURN_IF_ERROR(engine.UseModel(&model, &bare));
   std::atomic<bool> enough = false;
@@ -101,11 +100,8 @@ Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& sett
                              const CalibrationCorpus& corpus, const Course& course,
                              uint64_t* tokens) {
   const LexicalVocabulary vocabulary(TokenPieces(model));
-  LH_ASSIGN_OR_RETURN(
-      auto store,
-      OpenRocksStore(
-          {.path = (std::filesystem::path(settings.home) / "memories" / kMemory).string(),
-           .read_only = true}));
+  LH_ASSIGN_OR_RETURN(auto store, settings.stores->Open(kMemory, StoreMode::kRead,
+                                                        EngineOptions().memory_budget_bytes));
   LH_ASSIGN_OR_RETURN(const auto memory, Memory::Open(std::move(store), kMemory, &model.info()));
   memory->UseVocabulary(&vocabulary);
   LH_RETURN_IF_ERROR(memory->LoadIndexes());
@@ -115,7 +111,7 @@ Result<SignalTable> ProbeAll(LanguageModel& model, const CalibrateSettings& sett
 }
 
 // ------------------------------------------------------------------------------------------------
-// what is learned
+// heads and weights
 
 using Cases = std::vector<const CaseSignals*>;
 
@@ -128,10 +124,10 @@ Cases Choose(const SignalTable& table, const CalibrationCorpus& corpus,
   return chosen;
 }
 
-// A profile's sum as weights over the table's heads.
+// The score of a profile, as weights over the heads of the table.
 SignalWeights WeightsOf(const RecallProfile& p, const SignalTable& table) {
   SignalWeights w;
-  w.lexical = p.lexical_weight;
+  w.lexical = p.WeightOf(kWordSignal);
   double sum = 0;
   for (const RecallHead& head : p.heads) sum += head.weight;
   for (size_t i = 0; i < table.heads.size(); ++i) {
@@ -139,14 +135,15 @@ SignalWeights WeightsOf(const RecallProfile& p, const SignalTable& table) {
       if (head.layer != table.heads[i].layer || head.kv_head != table.heads[i].kv_head || sum <= 0)
         continue;
       w.heads.push_back(i);
-      w.weights.push_back(p.head_weight * head.weight / sum);
+      w.weights.push_back(p.WeightOf(kHeadSignal) * head.weight / sum);
     }
   }
   return w;
 }
 
-// The planner takes the heads' mean by weight: the sum of a profile is that of the learned weights,
-// scaled so that the larger of words and heads weighs 1.
+// Writes the learned weights into a profile. The planner takes the weighted mean of the heads and
+// multiplies it by the weight of the head signal. So the profile's score equals the learned one up
+// to a factor, which makes the larger weight of word and head signal 1.
 void PutWeights(const SignalWeights& w, const SignalTable& table, RecallProfile* p) {
   double sum = 0, largest = 0;
   for (const double x : w.weights) {
@@ -160,8 +157,11 @@ void PutWeights(const SignalWeights& w, const SignalTable& table, RecallProfile*
     head.weight = w.weights[i] / largest;
     p->heads.push_back(head);
   }
-  p->head_weight = scale > 0 ? sum / scale : 1;
-  p->lexical_weight = scale > 0 ? w.lexical / scale : 1;
+  const double words = scale > 0 ? w.lexical / scale : 1;
+  // Other signals keep the weights that they have.
+  p->signals[std::string(kHeadSignal)] = scale > 0 ? sum / scale : 1;
+  p->signals[std::string(kWordSignal)] = words;
+  p->signals[std::string(kExpansionSignal)] = words;
 }
 
 std::vector<double> Doubles(const std::vector<float>& x) { return {x.begin(), x.end()}; }
@@ -179,7 +179,7 @@ std::vector<HeadScore> RankHeads(const SignalTable& table, const Cases& learned)
   return heads;
 }
 
-// Which of the table's heads is best in some respect, on the learned cases.
+// The index of the head whose `signal` ranks the training cases best.
 size_t BestHead(const SignalTable& table, const Cases& learned,
                 std::vector<std::vector<float>> CaseSignals::*signal) {
   size_t best = 0;
@@ -195,8 +195,8 @@ size_t BestHead(const SignalTable& table, const Cases& learned,
   return best;
 }
 
-// One mean over all forms would hide that a head helps where words are of no use, and harms where
-// they suffice.
+// Scores per form. One mean over all forms would hide that a head helps where words do not match
+// and harms where they suffice.
 std::vector<FormScore> ScoreForms(const SignalTable& table, const CalibrationCorpus& corpus,
                                   const BlockScorer& words, const BlockScorer& head,
                                   const BlockScorer& calibrated) {
@@ -214,9 +214,9 @@ std::vector<FormScore> ScoreForms(const SignalTable& table, const CalibrationCor
 }
 
 // ------------------------------------------------------------------------------------------------
-// how it answers
+// gate and re-encoding
 
-// The cases that answers are judged by: needles that were learned from, of all forms in turn.
+// The cases used to choose the gate: needles of the training set, evenly from all forms.
 std::vector<const CalibrationCase*> GateCases(const CalibrationCorpus& corpus,
                                               const SignalTable& table) {
   std::vector<const CalibrationCase*> all, chosen;
@@ -239,14 +239,14 @@ std::vector<std::pair<double, uint32_t>> Variants() {
   return variants;
 }
 
-// Answers with every gate, rereading and budget, until the time is over: each case with all of
-// them, so that they stay comparable.
+// Answers each case with every combination of gate, re-encoding and budget, until the time is over.
+// All combinations see the same cases, so their scores are comparable.
 Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSettings& settings,
                                         const RecallProfile& profile,
                                         const std::vector<const CalibrationCase*>& cases,
                                         const Course& course) {
   {
-    Engine writer({.home = settings.home});
+    Engine writer(settings.stores, {});
     LH_RETURN_IF_ERROR(writer.UseModel(&model, &profile));
     LH_RETURN_IF_ERROR(writer.Reindex(kMemory, course.stop).status());
   }
@@ -256,7 +256,7 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
     RecallProfile tried = profile;
     tried.gate = gate;
     tried.reencode_tokens = reread;
-    engines.push_back(std::make_unique<Engine>(EngineOptions{.home = settings.home}));
+    engines.push_back(std::make_unique<Engine>(settings.stores, EngineOptions{}));
     LH_RETURN_IF_ERROR(engines.back()->UseModel(&model, &tried));
     for (const uint32_t spans : kBudgets)
       scores.push_back({.gate = gate, .reread = reread, .spans = spans});
@@ -269,8 +269,8 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
       for (const uint32_t spans : kBudgets) {
         AskOptions options;
         options.max_tokens = kAnswerTokens;
-        options.recall.spans_max = spans;
-        options.recall.abstain = false;
+        options.focused().recall.spans_max = spans;
+        options.focused().recall.abstain = false;
         options.stop = course.stop;
         LH_ASSIGN_OR_RETURN(const AskReply reply,
                             engine->Ask(kMemory, cases[i]->question, options));
@@ -284,9 +284,10 @@ Result<std::vector<GateScore>> TryGates(LanguageModel& model, const CalibrateSet
   return scores;
 }
 
-// Puts in the gate and the rereading with the most right answers over all budgets; of equals the
-// one whose budgets differ least, then the one that stands first: rereading, which won wherever
-// more than these few answers were counted (docs/decisions/0007), the default gate.
+// Sets gate and reencode_tokens to the combination with the most correct answers over all budgets,
+// minus a tenth of the difference between its best and worst budget. Ties go to the first
+// combination: with re-encoding and the default gate. Re-encoding won in every larger measurement
+// (docs/decisions/0007).
 void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
   double best = -1;
   for (const auto& [gate, reread] : Variants()) {
@@ -309,25 +310,25 @@ void ChooseGate(const std::vector<GateScore>& scores, RecallProfile* profile) {
 }
 
 // ------------------------------------------------------------------------------------------------
-// when not to answer
+// abstention threshold
 
-// How much the best span speaks for an answer (memory/recall/abstention.h).
-// For questions whose spans the model reranks; for others the mark is about words, and the same for
-// every model.
+// The largest support of any span, with reranking (memory/recall/abstention.h). Questions without
+// reranking use another threshold, on matched words, which is the same for every model.
 Result<double> SupportOf(Engine& engine, const std::string& question) {
-  // A model some of whose layers keep no keys of the document sees each branch of a look in turn,
-  // at twice the cost.
+  // If some layers store no keys of the document, reranking runs its branches one after another, at
+  // twice the cost.
   const uint32_t spans =
       engine.model_info().native_window > 0 ? kRerankedSpans / 2 : kRerankedSpans;
   LH_ASSIGN_OR_RETURN(
       const RecallReply reply,
       engine.Recall(kMemory, question, {.abstain = false, .explain = true, .rerank_spans = spans}));
   double support = 0;
-  for (const ExplainedSpan& e : reply.candidates_explained) support = std::max(support, e.support);
+  for (const ExplainedSpan& e : reply.explained) support = std::max(support, e.support);
   return support;
 }
 
-// Learns the mark from the even questions and judges it by the odd ones, drawn from all forms.
+// Learns the abstention threshold from the even questions and judges it by the odd ones. Questions
+// are drawn from all forms.
 Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& settings,
                                const RecallProfile& profile, const CalibrationCorpus& corpus,
                                const SignalTable& table, const Course& course,
@@ -338,7 +339,7 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
   rng.Shuffle(&with);
   rng.Shuffle(&without);
   rng.Shuffle(&keys);
-  Engine engine({.home = settings.home});
+  Engine engine(settings.stores, {});
   LH_RETURN_IF_ERROR(engine.UseModel(&model, &profile));
   std::vector<double> support[3][2];  // [answerable, unanswerable, other keys][judged]
   const std::vector<std::string>* const kinds[] = {&with, &without, &keys};
@@ -348,8 +349,8 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
     if (course.Stopped()) return Cancelled("calibrate: stopped");
     if (SecondsSince(course.start) > settings.minutes * 60 * kAbstainingUntil) break;
     for (size_t kind = 0; kind < 3; ++kind) {
-      // Keys that are not there choose nothing: no support tells them from keys that are
-      // (docs/decisions/0006).
+      // Questions for absent keys do not choose the threshold: their support is as high as that of
+      // present keys (docs/decisions/0006).
       if (kind == 2 && (i % 4 != 0 || i >= keys.size())) continue;
       LH_ASSIGN_OR_RETURN(const double value, SupportOf(engine, (*kinds[kind])[i]));
       support[kind][kind == 2 ? 1 : i % 2].push_back(value);
@@ -371,7 +372,7 @@ Result<double> LearnAbstaining(LanguageModel& model, const CalibrateSettings& se
 }
 
 // ------------------------------------------------------------------------------------------------
-// the record
+// the calibration record
 
 double Rounded(double x) { return std::round(x * 1000) / 1000; }
 
@@ -456,7 +457,7 @@ Result<CalibrationReport> Calibrate(
   const Cases fresh = Choose(table, corpus, [](const CalibrationCase& c) { return c.new_form; });
   if (learned.size() < 20) {
     return InvalidArgument("calibrate: only " + std::to_string(learned.size()) +
-                           " cases fit into the time; allow more with --minutes");
+                           " cases fit into the time limit; raise it with --minutes");
   }
   const SignalWeights weights = LearnWeights(learned, table.heads.size(), kHeadsMax, kHeadPool);
   report.profile = ProfileFor(model.info(), settings.name);

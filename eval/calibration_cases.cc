@@ -12,8 +12,8 @@
 namespace longhold {
 namespace {
 
-// One wording of a hidden fact. {A} an adjective, {N} {M} nouns, {P} a name, {D} digits, {U} a
-// UUID, {I} an identifier, {S} and {Q} two words for one thing.
+// One wording of a hidden fact. Blanks: {A} an adjective, {N} {M} nouns, {P} a name, {D} digits,
+// {U} a UUID, {I} an identifier, {S} and {Q} two synonyms.
 struct Form {
   std::string_view name;
   std::string_view statement, question;
@@ -40,7 +40,7 @@ constexpr std::array<Form, 17> kForms = {{
      "Under what did {P} hide the {N}?", "{M}", true},
     {"deed", "In the year of the {A} {N}, {P} bought the old {M}.",
      "Which old building did {P} buy in the year of the {A} {N}?", "{M}", true},
-    // In other words: only what the model knows of their meaning leads from one to the other.
+    // Statement and question use synonyms, so only the meaning of the words connects them.
     {"meaning-owner", "The {S} belongs to {P}.", "Who owns the {Q}?", "{P}", true},
     {"meaning-lost", "{P} lost a {S} on the way to town.",
      "Which person can no longer find a certain {Q}?", "{P}", true},
@@ -77,7 +77,7 @@ constexpr std::array<Synonym, 40> kSynonyms = {{
     {"bandit", "robber"},
 }};
 
-// What a form's blanks are filled with.
+// The words that fill the blanks of a form.
 struct Fill {
   std::string adjective, noun, other, person, digits, uuid, identifier;
   Synonym synonym;
@@ -106,8 +106,8 @@ std::string Put(std::string_view text, const Fill& fill) {
   return out;
 }
 
-// Fills that differ in what is asked by: pairs of adjective and noun, and whole names, are drawn
-// once only, and the pairs of words for one thing in turn.
+// Draws fills whose questions differ. Each pair of adjective and noun and each full name is drawn
+// at most once. Pairs of synonyms are used in turn.
 class Filler {
  public:
   explicit Filler(EvalRng* rng) : rng_(*rng) {}
@@ -173,13 +173,13 @@ std::string Bare(const std::string& word) {
   return word.substr(begin, end - begin);
 }
 
-// The sentence's first part as it stands: what a reader quotes to find the place again.
+// The first three fifths of the sentence, unchanged, as a reader would quote it to find the place.
 std::string RepeatCue(const std::vector<std::string>& words) {
   return Join(words, 0, words.size() * 3 / 5);
 }
 
-// The sentence without what it says at its end, and without a third of the other words: half
-// remembered.
+// The first two thirds of the sentence without a random third of their words: a half-remembered
+// sentence.
 std::string ObjectCue(const std::vector<std::string>& words, EvalRng* rng) {
   std::vector<std::string> kept;
   for (size_t i = 0; i < words.size() * 2 / 3; ++i) {
@@ -188,7 +188,7 @@ std::string ObjectCue(const std::vector<std::string>& words, EvalRng* rng) {
   return Join(kept, 0, kept.size()) + " what?";
 }
 
-// Its longest words alone.
+// A question with the three longest words of the sentence.
 std::string WordsCue(const std::vector<std::string>& words) {
   std::vector<std::string> longest;
   for (const std::string& word : words) longest.push_back(Bare(word));
@@ -209,6 +209,65 @@ bool FitsCue(std::string_view sentence) {
   return words >= 9 && words <= 40;
 }
 
+// A statement that is added to the text, and the question about it.
+struct Needle {
+  size_t before;  // index of the sentence that follows it
+  std::string statement;
+  CalibrationCase asked;
+};
+
+// Statements of each form at random places between the sentences `first` and `last`, in the order
+// of the text. Adds questions about things that no statement mentions to `corpus`.
+std::vector<Needle> MakeNeedles(const CorpusRequest& request, size_t first, size_t last,
+                                EvalRng* rng, CalibrationCorpus* corpus) {
+  Filler filler(rng);
+  std::vector<Needle> needles;
+  for (const Form& form : kForms) {
+    const bool in_other_words = form.name.starts_with("meaning");
+    for (uint32_t i = 0; i < request.per_form; ++i) {
+      const Fill fill = filler.Next(in_other_words);
+      needles.push_back({.before = first + rng->Below(last - first),
+                         .statement = Put(form.statement, fill),
+                         .asked = {.form = std::string(form.name),
+                                   .question = Put(form.question, fill),
+                                   .answer = Put(form.answer, fill),
+                                   .evidence = {},
+                                   .learned = form.learned && i % 2 == 0,
+                                   .new_form = !form.learned}});
+    }
+    if (in_other_words) continue;  // the source may mention any of these things itself
+    for (uint32_t i = 0; i < (request.per_form + 3) / 4; ++i)
+      corpus->other_keys.push_back(Put(form.question, filler.Next(false)));
+  }
+  std::stable_sort(needles.begin(), needles.end(),
+                   [](const Needle& a, const Needle& b) { return a.before < b.before; });
+  return needles;
+}
+
+// Writes the sentences from `first` to `last` and the needles between them to the text of `corpus`,
+// and the questions about the needles to its cases. Returns where each sentence is.
+std::vector<ByteSpan> WriteText(const std::vector<std::string_view>& sentences, size_t first,
+                                size_t last, const std::vector<Needle>& needles,
+                                CalibrationCorpus* corpus) {
+  std::vector<ByteSpan> place(sentences.size());
+  size_t next = 0;
+  for (size_t i = first; i < last; ++i) {
+    for (; next < needles.size() && needles[next].before == i; ++next) {
+      CalibrationCase asked = needles[next].asked;
+      asked.evidence.begin = corpus->text.size();
+      corpus->text += needles[next].statement;
+      asked.evidence.end = corpus->text.size();
+      corpus->text += ' ';
+      corpus->cases.push_back(std::move(asked));
+    }
+    place[i].begin = corpus->text.size();
+    corpus->text += sentences[i];
+    place[i].end = corpus->text.size();
+    corpus->text += (i - first) % 5 == 4 ? '\n' : ' ';  // paragraphs
+  }
+  return place;
+}
+
 }  // namespace
 
 Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source,
@@ -220,43 +279,18 @@ Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source,
         " sentences, and calibration needs 200 or more; name more text with --text");
   }
   EvalRng rng(request.seed, "calibration");
-  // The text is cut from the source; a fifth of the source at least stays out of it, for questions
-  // that it does not answer.
+  // The text is a part of the source. At least a fifth of the sentences after `first` stays out of
+  // it, for questions without an answer.
   uint64_t own_bytes = 0;
   size_t first = rng.Below(sentences.size() / 10 + 1), last = first;
   const size_t last_max = first + (sentences.size() - first) * 4 / 5;
   for (; last < last_max && own_bytes < request.bytes; ++last)
     own_bytes += sentences[last].size() + 1;
 
-  Filler filler(&rng);
   CalibrationCorpus corpus;
-  struct Needle {
-    size_t before;  // the sentence that it stands before
-    std::string statement;
-    CalibrationCase asked;
-  };
-  std::vector<Needle> needles;
-  for (const Form& form : kForms) {
-    const bool in_other_words = form.name.starts_with("meaning");
-    for (uint32_t i = 0; i < request.per_form; ++i) {
-      const Fill fill = filler.Next(in_other_words);
-      needles.push_back({.before = first + rng.Below(last - first),
-                         .statement = Put(form.statement, fill),
-                         .asked = {.form = std::string(form.name),
-                                   .question = Put(form.question, fill),
-                                   .answer = Put(form.answer, fill),
-                                   .evidence = {},
-                                   .learned = form.learned && i % 2 == 0,
-                                   .new_form = !form.learned}});
-    }
-    if (in_other_words) continue;  // the source may speak of any of these things
-    for (uint32_t i = 0; i < (request.per_form + 3) / 4; ++i)
-      corpus.other_keys.push_back(Put(form.question, filler.Next(false)));
-  }
-  std::stable_sort(needles.begin(), needles.end(),
-                   [](const Needle& a, const Needle& b) { return a.before < b.before; });
+  const std::vector<Needle> needles = MakeNeedles(request, first, last, &rng, &corpus);
 
-  std::vector<size_t> quoted;  // which sentences are asked for
+  std::vector<size_t> quoted;  // sentences that cues ask for
   for (size_t i = first; i < last; ++i) {
     if (FitsCue(sentences[i])) quoted.push_back(i);
   }
@@ -267,21 +301,7 @@ Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source,
   }
   rng.Shuffle(&outside);
 
-  std::vector<ByteSpan> place(sentences.size());
-  size_t next = 0;
-  for (size_t i = first; i < last; ++i) {
-    for (; next < needles.size() && needles[next].before == i; ++next) {
-      needles[next].asked.evidence.begin = corpus.text.size();
-      corpus.text += needles[next].statement;
-      needles[next].asked.evidence.end = corpus.text.size();
-      corpus.text += ' ';
-      corpus.cases.push_back(needles[next].asked);
-    }
-    place[i].begin = corpus.text.size();
-    corpus.text += sentences[i];
-    place[i].end = corpus.text.size();
-    corpus.text += (i - first) % 5 == 4 ? '\n' : ' ';  // paragraphs
-  }
+  const std::vector<ByteSpan> place = WriteText(sentences, first, last, needles, &corpus);
   for (size_t form = 0; form < kCueForms.size(); ++form) {
     for (uint32_t n = 0; n < request.cues; ++n) {
       const size_t at = form * request.cues + n;
@@ -294,7 +314,7 @@ Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source,
                               .learned = form < 2 && n % 2 == 0,
                               .new_form = form == 2});
     }
-    if (form == 0) continue;  // a question quotes nothing word by word that was never there
+    if (form == 0) continue;  // a verbatim quote of an absent sentence is no realistic question
     for (uint32_t n = 0; n < request.cues; ++n) {
       const size_t at = form * request.cues + n;
       if (at < outside.size()) corpus.unanswerable.push_back(Cue(form, outside[at], &rng));

@@ -1,10 +1,10 @@
-// The cases that a calibration learns from: made from plain text, without labels and without
-// another model.
+// The cases that a calibration learns from. They are generated from plain text, without labels and
+// without another model.
 //
-// Some facts of our own are hidden in the text and asked for (needles of many forms); some of the
-// text's own sentences are asked for by what they say (cues). The wordings are none of those that
-// `longhold eval` asks with, and some forms are kept out of learning, so that what is learned is
-// judged on wordings that it has not seen.
+// There are two kinds. Needles are generated facts, hidden in the text in many forms. Cues ask for
+// sentences of the text itself by parts of their wording. `longhold eval` uses none of these
+// wordings. Some forms are kept out of training, so that the profile is also judged on wordings
+// that it was not trained on.
 #pragma once
 
 #include <cstdint>
@@ -21,32 +21,32 @@ namespace longhold {
 struct CalibrationCase {
   std::string form;  // "locker", "cue-words", ...
   std::string question;
-  // what an answer must hold; empty for cues: their answers are not judged
+  // The value that a correct answer contains. Empty for cues, whose answers are not judged.
   std::string answer;
-  ByteSpan evidence;      // of the corpus's text
-  bool learned = false;   // learned from; else judged by
-  bool new_form = false;  // of a form that nothing is learned from
+  ByteSpan evidence;      // in CalibrationCorpus::text
+  bool learned = false;   // a training case; else a test case
+  bool new_form = false;  // its form is not in the training set
 };
 
 // Value type.
 struct CalibrationCorpus {
   std::string text;
   std::vector<CalibrationCase> cases;
-  // Questions that the text does not answer: cues of sentences that the source holds and the text
-  // does not, and questions for needles that were not hidden, beside others of their form that
-  // were.
+  // Questions that the text does not answer. `unanswerable`: cues from sentences of the source that
+  // are not in the text. `other_keys`: questions for needles that were not hidden, while other
+  // needles of the same form were.
   std::vector<std::string> unanswerable, other_keys;
 };
 
 struct CorpusRequest {
-  uint64_t bytes = 96 << 10;  // of the text, about
-  uint32_t per_form = 12;     // needles of each form
-  uint32_t cues = 40;         // of each kind of cue
+  uint64_t bytes = 96 << 10;  // approximate size of the text
+  uint32_t per_form = 12;     // number of needles per form
+  uint32_t cues = 40;         // number of cues per form
   uint64_t seed = 1;
 };
 
-// The same request and source give the same corpus on every machine. Errors: invalid_argument when
-// the source has fewer than 200 sentences.
+// Generates the corpus. The same request and source give the same corpus on every machine. Errors:
+// invalid_argument (the source has fewer than 200 sentences).
 Result<CalibrationCorpus> BuildCalibrationCorpus(const Haystack& source,
                                                  const CorpusRequest& request);
 

@@ -9,12 +9,13 @@ namespace {
 
 constexpr double kRidge = 0.01;
 constexpr int kSteps = 300;
-constexpr int kTrialSteps = 80;  // while heads are tried: enough to tell them apart
+constexpr int kTrialSteps = 80;  // for the selection of heads: enough to compare them
 constexpr double kStepSize = 0.25;
-// The start: a share of one is worth e^4 of nothing. Learned weights were between 3 and 40.
+// The starting weight: a block with share 1 is e^4 times as likely as one with share 0. Learned
+// weights were between 3 and 40.
 constexpr double kStart = 4;
 
-// The features of a case: words, then heads.
+// Feature f of a block: words for 0, else heads[f - 1].
 float Feature(const CaseSignals& c, const std::vector<size_t>& heads, size_t f, size_t block) {
   return f == 0 ? c.lexical[block] : c.head_share[heads[f - 1]][block];
 }
@@ -74,7 +75,7 @@ std::vector<double> Descend(std::span<const CaseSignals* const> cases,
   return w;
 }
 
-// The mean loss on each half with weights from the other.
+// Two-fold cross-validation: the mean loss on each half with weights fitted on the other half.
 double HeldOutLoss(std::span<const CaseSignals* const> cases, const std::vector<size_t>& heads) {
   constexpr size_t kFolds = 2;
   double total = 0;
@@ -105,7 +106,8 @@ RankScore Judge(std::span<const CaseSignals* const> cases, const BlockScorer& sc
       equal += s[b] == best;
     }
     for (const uint32_t e : c->evidence) right += s[e] == best;
-    // Where the first of `right` stands among `equal` in any order, on average.
+    // The expected rank of the first of `right` evidence blocks among `equal` tied blocks in random
+    // order.
     const double rank = static_cast<double>(above) +
                         static_cast<double>(equal + 1) / static_cast<double>(right + 1);
     score.hit1 += rank <= 1;

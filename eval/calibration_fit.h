@@ -1,4 +1,4 @@
-// The arithmetic of a calibration: which heads, at which weights, and how well it does. Pure
+// The arithmetic of a calibration: choosing heads, fitting weights and scoring rankings. Pure
 // functions.
 #pragma once
 
@@ -13,18 +13,18 @@
 
 namespace longhold {
 
-// How well a signal ranks the blocks. Value type.
+// The quality of a ranking of blocks. Value type.
 struct RankScore {
   size_t cases = 0;
-  // share of the cases with a block of the evidence among the first k
+  // hit@k: share of the cases with a block of the evidence among the first k
   double hit1 = 0, hit4 = 0, hit8 = 0;
-  double mrr = 0;  // mean of 1 / rank of its first block
+  double mrr = 0;  // mean reciprocal rank of the first evidence block
 };
 
-// Scores one case's blocks: [blocks], more is better.
+// Scores the blocks of one case: [blocks], higher is better.
 using BlockScorer = std::function<std::vector<double>(const CaseSignals&)>;
 
-// Of those cases; equal scores share their ranks.
+// Scores the ranking by `scorer` on `cases`. Blocks with equal scores share their mean rank.
 RankScore Judge(std::span<const CaseSignals* const> cases, const BlockScorer& scorer);
 
 // A learned sum of signals: score = lexical * words + sum of weights[i] * share of heads[i].
@@ -35,24 +35,24 @@ struct SignalWeights {
   std::vector<double> Score(const CaseSignals& signals) const;
 };
 
-// Weights that make a block of the evidence likeliest, over all cases: the mean of -ln(sum over
-// evidence of softmax(score)) plus 0.01 / 2 * (sum of squares / cases), by projected gradient steps
-// (Adam; Kingma and Ba, arXiv:1412.6980) from one start, weights >= 0. A head whose weight ends at
-// 0 is left out. The same on every machine up to the last bits. `loss` (may be null) is what was
-// reached.
+// Fits nonnegative weights that maximise the likelihood of the evidence blocks. The loss is the
+// mean over cases of -ln(sum over evidence of softmax(score)), plus 0.01 / 2 * (sum of squared
+// weights / cases). The optimiser is projected Adam (Kingma and Ba, arXiv:1412.6980) from a fixed
+// start. Heads whose weight ends at 0 are dropped. Results are the same on every machine up to the
+// last bits. `loss` may be null; it receives the final loss.
 SignalWeights FitWeights(std::span<const CaseSignals* const> cases,
                          const std::vector<size_t>& heads, double* loss);
 
-// Picks heads one at a time, each that lowers the loss on either half with weights from the other
-// most, until none lowers it by 1% or `heads_max` are there; candidates are the `pool` best by
-// themselves. Then fits over all cases.
+// Greedy forward selection of heads. The candidates are the `pool` best single heads. Each step
+// adds the head that lowers the two-fold cross-validated loss most. It stops when no head lowers
+// the loss by 1%, or at `heads_max` heads. Then it fits the weights on all cases.
 SignalWeights LearnWeights(std::span<const CaseSignals* const> cases, size_t head_count,
                            size_t heads_max, size_t pool);
 
-// The threshold of a quantity that is high where there is an answer: the largest at which at most
-// `wrong_max` of `answerable` fall below it, but no larger than needed to turn down `enough` of
-// `unanswerable`. 0 where nothing separates them: less than half of `unanswerable` would be turned
-// down.
+// The threshold for abstaining, on a quantity that is high if there is an answer. It is the largest
+// value with at most a share `wrong_max` of `answerable` below it, but no larger than needed to
+// have a share `enough` of `unanswerable` below it. 0 if it does not separate the two: less than
+// half of `unanswerable` is below it.
 double AbstainBelow(std::vector<double> answerable, std::vector<double> unanswerable,
                     double wrong_max, double enough);
 

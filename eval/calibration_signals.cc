@@ -10,8 +10,8 @@
 namespace longhold {
 namespace {
 
-// Exact scans over the keys of all heads: one index per layer, since an index holds at most
-// kScanHeadsMax heads.
+// Exact scans over the keys of all heads. There is one index per layer, because an index holds at
+// most kScanHeadsMax heads.
 struct AllHeads {
   std::vector<ScanIndex> layers;              // [layers]
   std::vector<std::vector<float>> mean_keys;  // [layers] of [blocks, kv_width]
@@ -57,7 +57,7 @@ Result<AllHeads> LoadHeads(LanguageModel& model, Memory& memory, const DocumentR
   return all;
 }
 
-// mean over rows of q by the block's mean key, for every block.
+// For every block, the dot product of the mean query row and the block's mean key.
 std::vector<float> ByMeanKey(const ScanQuery& query, const std::vector<float>& means,
                              uint32_t kv_width, uint32_t kv_head, uint32_t blocks) {
   const uint32_t d = query.head_dim;

@@ -11,14 +11,14 @@
 namespace longhold {
 namespace {
 
-constexpr double kWidth = 420;  // of curves and bars, and the least of a heatmap with its title
+constexpr double kWidth = 420;  // width of curves and bars; minimum width of a heatmap
 constexpr double kPad = 10;
 constexpr double kTitleSize = 13, kLabelSize = 11;
 constexpr std::string_view kInk = "#222", kSoft = "#555", kGrid = "#e4e4e4", kAxis = "#888";
 
 struct Rgb {
-  double r, g, b;
-};  // 0..255
+  double r, g, b;  // 0..255
+};
 
 std::string Hex(const Rgb& c) {
   static constexpr char kDigits[] = "0123456789abcdef";
@@ -34,8 +34,8 @@ Rgb Mix(const Rgb& a, const Rgb& b, double t) {
   return {a.r + (b.r - a.r) * t, a.g + (b.g - a.g) * t, a.b + (b.b - a.b) * t};
 }
 
-// viridis (matplotlib, CC0) at every tenth: even steps in lightness, also for colour-blind eyes and
-// in grey.
+// The colour map viridis (matplotlib, CC0) at every tenth. Its lightness grows evenly, so it also
+// works for colour-blind readers and in grey.
 Rgb Viridis(double score) {
   static constexpr std::array<Rgb, 11> kStops = {{{68, 1, 84},
                                                   {72, 36, 117},
@@ -53,8 +53,8 @@ Rgb Viridis(double score) {
   return Mix(kStops[i], kStops[i + 1], at - static_cast<double>(i));
 }
 
-// Black or white, whichever has the higher contrast (WCAG 2 relative luminance; the two meet at
-// 0.179).
+// Black or white, whichever has the higher contrast on `c`. By WCAG 2 relative luminance both are
+// equal at 0.179.
 std::string_view InkOn(const Rgb& c) {
   const auto linear = [](double v) {
     return v <= 0.04045 * 255 ? v / 255 / 12.92 : std::pow((v / 255 + 0.055) / 1.055, 2.4);
@@ -68,8 +68,7 @@ std::optional<double> Clean(std::optional<double> score) {
   return std::clamp(*score, 0.0, 1.0);
 }
 
-// Two decimals that never round up to a perfect score or down to none: only exactly 1 and 0 are "1"
-// and "0".
+// The score with two decimals. Only exactly 1 is shown as "1" and only exactly 0 as "0".
 std::string ScoreLabel(double score) {
   if (score <= 0) return "0";
   if (score >= 1) return "1";
@@ -83,12 +82,12 @@ std::string Join(std::string_view a, std::string_view b) {
                                 : std::string(a) + " \u00b7 " + std::string(b);
 }
 
-// Title and, below it, what was measured, on one line where both parts fit; returns the y where the
+// Draws the title, then model and detail below it, on one line if they fit. Returns the y where the
 // plot may begin.
 double DrawHead(SvgPage* page, double width, std::string_view title, std::string_view model,
                 std::string_view detail) {
   double y = kPad;
-  // bold runs wider
+  // Bold text is wider.
   for (const std::string& line : WrapText(title, kTitleSize * 1.08, width - 2 * kPad, 2)) {
     y += kTitleSize + 2;
     page->Text(kPad, y, line, {.size = kTitleSize, .fill = kInk, .bold = true});
@@ -133,7 +132,7 @@ void DrawCells(SvgPage* page, const HeatmapChart& chart, double left, double top
 void DrawColourBar(SvgPage* page, double x, double top, double height) {
   constexpr int kSteps = 50;
   const double step = height / kSteps;
-  for (int i = 0; i < kSteps; ++i) {  // each a little taller than its step: no seams
+  for (int i = 0; i < kSteps; ++i) {  // each is a little taller than its step, to avoid seams
     const double overlap = i + 1 < kSteps ? 0.5 : 0;
     page->Rect(x, top + i * step, 10, step + overlap, Hex(Viridis(1 - (i + 0.5) / kSteps)));
   }
@@ -151,7 +150,7 @@ std::string TokensLabel(uint64_t tokens) {
   const auto scaled = [&](double unit) {
     return SvgNumber(std::round(static_cast<double>(tokens) / unit * 10) / 10);
   };
-  // the next smaller one rounds to 1023.9K
+  // The largest value that is shown in K is 1023.9K.
   if (tokens >= 1024 * 1024 - 51) return scaled(1024 * 1024) + "M";
   if (tokens >= 1024) return scaled(1024) + "K";
   return std::to_string(tokens);
@@ -188,7 +187,7 @@ std::string HeatmapSvg(const HeatmapChart& chart) {
   page.Text(16, top + bar_height / 2, "depth (%)", {.anchor = "middle", .rotate = -90});
   DrawColourBar(&page, left + plot_width + 14, top, bar_height);
   double bottom = top + std::max(plot_height + 32, bar_height + 22);
-  const bool centred = plot_width > 140;  // else the words are wider than the plot
+  const bool centred = plot_width > 140;  // else the caption is wider than the plot
   page.Text(centred ? left + plot_width / 2 : left, bottom, "context length (tokens)",
             {.anchor = centred ? "middle" : "start"});
   const bool missing = std::any_of(chart.scores.begin(), chart.scores.end(),
@@ -207,15 +206,15 @@ std::string HeatmapSvg(const HeatmapChart& chart) {
 
 namespace {
 
-// Okabe and Ito's palette without its yellow, which paper swallows; the dashes and markers tell
-// modes apart without colour.
+// The palette of Okabe and Ito without its yellow, which is too light on paper. Dashes and markers
+// distinguish the modes without colour.
 constexpr std::array<std::string_view, 6> kColours = {"#0072b2", "#d55e00", "#009e73",
                                                       "#cc79a7", "#56b4e9", "#000000"};
 constexpr std::array<std::string_view, 6> kDashes = {"",        "6 3",  "2 2.5",
                                                      "9 3 2 3", "12 3", "4 2 1.5 2 1.5 2"};
 constexpr size_t kCurvesMax = 12;
 
-// Six shapes; from the seventh curve on the same, hollow.
+// Six marker shapes. From the seventh curve on the same shapes are hollow.
 std::string Marker(size_t curve, double x, double y) {
   const auto path = [&](std::initializer_list<std::pair<double, double>> points) {
     std::string d;
@@ -258,7 +257,7 @@ std::string Stroke(size_t curve) {
          (dash.empty() ? "" : " stroke-dasharray=\"" + std::string(dash) + "\"");
 }
 
-// Where lengths and scores lie on the page.
+// Maps lengths and scores to positions on the page.
 struct Frame {
   double left, top, width, height, log_min, log_max;
   double X(uint64_t length) const {
@@ -279,7 +278,7 @@ std::vector<uint64_t> AllLengths(const std::vector<Curve>& curves) {
   return lengths;
 }
 
-// A tenth of the range is left free at both ends; one length alone stands in the middle of two
+// Leaves a tenth of the range free at both ends. A single length is centred in a range of two
 // octaves.
 Frame MakeFrame(const std::vector<uint64_t>& lengths, double left, double top, double width,
                 double height) {
@@ -294,7 +293,7 @@ void DrawAxes(SvgPage* page, const Frame& f, const std::vector<uint64_t>& length
     page->Line(f.left, f.Y(tick), f.left + f.width, f.Y(tick), tick == 0 ? kAxis : kGrid, 1);
     page->Text(f.left - 6, f.Y(tick) + 3.6, SvgNumber(tick), {.size = 10, .anchor = "end"});
   }
-  // The measured lengths are the ticks; labels that would touch the one before, or the last, are
+  // The ticks are the measured lengths. A label that would touch the previous or the last one is
   // left out.
   double last_end = -1e9;
   for (size_t i = 0; i < lengths.size(); ++i) {
@@ -322,7 +321,7 @@ std::vector<CurvePoint> CleanPoints(const Curve& curve) {
   return points;
 }
 
-// The interval: a band, or whiskers where a band would have no width.
+// Draws the interval as a band, or as whiskers if there is one point only.
 void DrawInterval(SvgPage* page, const Frame& f, const std::vector<CurvePoint>& points,
                   size_t curve) {
   const std::string colour(kColours[curve % 6]);
@@ -350,7 +349,7 @@ void DrawCurve(SvgPage* page, const Frame& f, const std::vector<CurvePoint>& poi
   for (const CurvePoint& p : points) page->Raw(Marker(curve, f.X(p.length), f.Y(p.score)));
 }
 
-// Samples of line and marker with their names, in rows; returns the last base line.
+// Draws line and marker of each mode with its name, in rows. Returns the y of the last base line.
 double DrawLegend(SvgPage* page, const std::vector<Curve>& curves, double left, double y,
                   double width) {
   constexpr double kSample = 30;
@@ -384,8 +383,8 @@ std::string CurvesSvg(const CurvesChart& chart) {
   std::vector<std::vector<CurvePoint>> curves;
   for (const Curve& curve : chart.curves) curves.push_back(CleanPoints(curve));
   for (size_t i = 0; i < curves.size(); ++i) DrawInterval(&page, frame, curves[i], i);
-  // The first is solid and lies lowest, so that a dashed line of the same scores shows on top of
-  // it.
+  // The first curve is solid and drawn first, so that a dashed curve with the same scores stays
+  // visible.
   for (size_t i = 0; i < curves.size(); ++i) DrawCurve(&page, frame, curves[i], i);
   double bottom = frame.Y(0) + 38;
   if (!chart.curves.empty())
@@ -430,7 +429,7 @@ std::string HitSvg(const HitChart& chart) {
     const HitBars& mode = chart.modes[m];
     LH_CHECK(mode.hits.size() == chart.ks.size());
     const double y0 = top + kGap / 2 + static_cast<double>(m) * (group + kGap);
-    // a line a bar
+    // One line of the name per bar.
     const std::vector<std::string> lines = WrapText(mode.mode, kLabelSize, kNames, chart.ks.size());
     double y = y0 + group / 2 + 4 - 6.5 * static_cast<double>(lines.size() - 1);
     for (const std::string& line : lines) {
@@ -440,7 +439,7 @@ std::string HitSvg(const HitChart& chart) {
     for (size_t k = 0; k < chart.ks.size(); ++k) {
       const double bar = y0 + static_cast<double>(k) * kBar;
       const std::optional<double> hit = Clean(mode.hits[k]);
-      // From dark to light with k; the label beside each bar does not need the shade.
+      // Shades go from dark to light with k. Each bar also has a label.
       const double shade = chart.ks.size() == 1
                                ? 0
                                : static_cast<double>(k) / static_cast<double>(chart.ks.size() - 1);

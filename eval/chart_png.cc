@@ -9,7 +9,7 @@
 namespace longhold {
 namespace {
 
-constexpr double kPixelsMax = 64e6;  // 256 MB of image
+constexpr double kPixelsMax = 64e6;  // an image of 256 MB
 
 struct Free {
   void operator()(RsvgHandle* h) const { g_object_unref(h); }
@@ -47,7 +47,7 @@ Result<std::string> RenderPng(std::string_view svg, double scale) {
   const std::unique_ptr<cairo_surface_t, Free> surface(cairo_image_surface_create(
       CAIRO_FORMAT_RGB24, static_cast<int>(columns), static_cast<int>(rows)));
   const std::unique_ptr<cairo_t, Free> cairo(cairo_create(surface.get()));
-  cairo_set_source_rgb(cairo.get(), 1, 1, 1);  // paper
+  cairo_set_source_rgb(cairo.get(), 1, 1, 1);  // white background
   cairo_paint(cairo.get());
   const RsvgRectangle viewport = {0, 0, columns, rows};
   if (!rsvg_handle_render_document(handle.get(), cairo.get(), &viewport, &error)) {

@@ -1,4 +1,4 @@
-// An SVG text as a PNG image, by librsvg. The types of librsvg and cairo stop at chart_png.cc.
+// Renders SVG text as a PNG image with librsvg. Only chart_png.cc uses types of librsvg and cairo.
 #pragma once
 
 #include <string>
@@ -8,9 +8,9 @@
 
 namespace longhold {
 
-// The image's bytes, `scale` pixels for each unit of the SVG's size. Text is drawn in the machine's
-// sans-serif font. Must hold: 0 < scale <= 16. Errors: invalid_argument (no SVG, or one without a
-// size), resource_exhausted (above 64 million pixels, or no memory).
+// The bytes of the PNG, with `scale` pixels per unit of the SVG. Text uses the machine's sans-serif
+// font. Must hold: 0 < scale <= 16. Errors: invalid_argument (not an SVG, or without a size),
+// resource_exhausted (above 64 million pixels, or out of memory).
 Result<std::string> RenderPng(std::string_view svg, double scale);
 
 }  // namespace longhold

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Whether a long conversation holds together: facts are told in the course of many turns of `longhold chat`, and asked for at its end.
+"""Measures recall in long conversations: facts are stated during many turns of `longhold chat` and asked for at the end.
 
-With --serve the turns are requests to `longhold serve` with a session, --sessions of them at a time, which share one memory; the server is started anew before the questions.
-These are asked twice: first so that they are not kept (right_unkept), then in sessions, where each lies in the memory with its answer when the next one is asked.
+With --serve the turns are requests to `longhold serve` with a session. --sessions sessions run at the same time and share one memory.
+The server is restarted before the questions. Then each question is asked twice: first without a session, so that the turn is not stored
+(right_unkept). The second time it has a session of its own, so that question and answer are stored before the next one.
 
-Facts are drawn from a seed: what somebody's code, favourite, place or date is. Between them stand remarks of the same words about
-nothing in particular. Then every fact is asked for, by a new process. Right is an answer that holds the value.
+The facts are generated from a seed: the code, key place, birthplace or dinner day of a person. Between them are unrelated remarks with
+similar words. A new process then asks for every fact. An answer is right if it contains the value.
 
   eval/chat_turns.py --turns 300 --facts 30 --seed 1 --model smollm2 [--serve [--sessions 4]]
 """
@@ -23,7 +24,7 @@ COLOURS = "red blue green yellow white black silver golden purple orange".split(
 THINGS = "bicycle kettle lantern umbrella piano suitcase blanket clock ladder mirror".split()
 PLACES = "Lisbon Oslo Vienna Dublin Naples Krakow Geneva Bergen Toledo Riga".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-# Told, asked, and what the value is drawn from.
+# Statement, question, and a function that draws the value.
 FORMS = [
     ("{who}'s locker code is {value}.", "What is {who}'s locker code?", lambda r: str(r.randrange(10000, 100000))),
     ("{who} keeps the spare key under the {value}.", "Where does {who} keep the spare key?", lambda r: r.choice(COLOURS) + " " + r.choice(THINGS)),
@@ -36,7 +37,7 @@ REMARKS = ["The {thing} in the hall looks {colour} today.", "I saw a {colour} {t
 
 
 def conversation(turns, facts, seed):
-    """The messages, and (question, value) of each fact."""
+    """The messages, and a list of (question, value) with one entry per fact."""
     rng = random.Random(seed)
     pairs = rng.sample([(who, form) for who in PEOPLE for form in FORMS], facts)
     told, asked = [], []
@@ -46,14 +47,14 @@ def conversation(turns, facts, seed):
         asked.append((question.format(who=who), value))
     remark = lambda: rng.choice(REMARKS).format(thing=rng.choice(THINGS), colour=rng.choice(COLOURS), day=rng.choice(DAYS), place=rng.choice(PLACES))
     messages = [remark() for _ in range(turns - facts)]
-    # Spread evenly, the last one well before the end.
+    # Spread the facts evenly, but keep the last turns free of facts.
     for i, statement in enumerate(told):
         messages.insert(int((i + 0.5) * (turns - 20) / facts), statement)
     return messages, asked
 
 
 class CommandLine:
-    """Turns of `longhold chat`; each call is a process of its own."""
+    """Turns of `longhold chat`. Each call runs a new process."""
 
     def __init__(self, args, home):
         self.args, self.home = args, home
@@ -67,7 +68,7 @@ class CommandLine:
         pass
 
     def answers(self, questions, tokens):
-        # A process for each question: nothing but the memory is left of what was told.
+        # A new process per question, so that only the memory holds the facts.
         return [self.turns([question], tokens)[0] for question in questions]
 
     def stop(self):
@@ -75,7 +76,7 @@ class CommandLine:
 
 
 class Server:
-    """Requests with a session to `longhold serve`."""
+    """Requests to `longhold serve`, with a session except in unkept()."""
 
     def __init__(self, args, home):
         self.args, self.home = args, home
@@ -129,8 +130,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
-    parser.add_argument("--serve", action="store_true", help="over HTTP")
-    parser.add_argument("--sessions", type=int, default=1, help="at a time, with --serve")
+    parser.add_argument("--serve", action="store_true", help="use the HTTP server instead of `longhold chat`")
+    parser.add_argument("--sessions", type=int, default=1, help="number of concurrent sessions, with --serve")
     parser.add_argument("--answers", action="store_true", help="print each answer")
     args = parser.parse_args()
     messages, asked = conversation(args.turns, args.facts, args.seed)

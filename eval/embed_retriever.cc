@@ -23,7 +23,7 @@ class EmbedRetriever final : public Retriever {
         index_(static_cast<faiss::Index::idx_t>(embedder.dim())) {}
 
   Status Fill(std::string_view text, const EmbedRetrieverOptions& options) {
-    // grown step by step, it would be copied and held twice
+    // Without this, growing the index would copy it and hold it twice.
     index_.codes.reserve(passages_.size() * index_.code_size);
     std::vector<std::string_view> batch;
     for (size_t begin = 0; begin < passages_.size(); begin += kBatchPassages) {
@@ -47,7 +47,7 @@ class EmbedRetriever final : public Retriever {
     std::vector<float> scores(k);
     std::vector<faiss::Index::idx_t> ids(k);
     try {
-      // One question is one scan; OpenMP's workers would only spin beside it.
+      // One question is one scan. More OpenMP threads would only spin.
       omp_set_num_threads(1);
       index_.search(1, query.data(), static_cast<faiss::Index::idx_t>(k), scores.data(),
                     ids.data());
@@ -78,7 +78,7 @@ Result<std::unique_ptr<Retriever>> BuildEmbedRetriever(std::string_view text,
                                                        TextEmbedder& embedder,
                                                        const EmbedRetrieverOptions& options) {
   std::vector<ByteSpan> passages = CutPassages(text, options.passages);
-  if (passages.empty()) return InvalidArgument("embed passages: the text has none");
+  if (passages.empty()) return InvalidArgument("embed passages: the text has no passages");
   const std::string what = std::to_string(passages.size()) + " passages";
   try {
     auto retriever = std::make_unique<EmbedRetriever>(embedder, std::move(passages));

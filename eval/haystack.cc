@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kTextBytesMax = 1ull << 30;
 
-// What `argv` prints on its standard output. No shell takes part.
+// Runs `argv` without a shell and returns its standard output.
 Result<std::string> RunProgram(const std::vector<std::string>& argv) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0)
@@ -67,8 +67,7 @@ Result<std::string> ReadFile(const fs::path& path) {
   if (ec || !file)
     return NotFound("haystack " + path.string() + ": cannot be read; check the path");
   if (bytes > kTextBytesMax)
-    return ResourceExhausted("haystack " + path.string() +
-                             ": larger than 1 GiB; take a part of it");
+    return ResourceExhausted("haystack " + path.string() + ": larger than 1 GiB; use a part of it");
   std::string text(bytes, '\0');
   file.read(text.data(), static_cast<std::streamsize>(bytes));
   text.resize(static_cast<size_t>(std::max<std::streamsize>(0, file.gcount())));
@@ -89,7 +88,7 @@ Result<std::string> ReadDirectory(const std::string& path) {
                            "); check its permissions");
   if (files.empty())
     return InvalidArgument("haystack " + path +
-                           ": holds no .txt, .md or .text file; name another directory or a file");
+                           ": contains no .txt, .md or .text file; name another directory or file");
   std::sort(files.begin(), files.end());
   std::string all;
   for (const fs::path& file : files) {
@@ -97,7 +96,7 @@ Result<std::string> ReadDirectory(const std::string& path) {
     if (!all.empty()) all += "\n\n";
     all += text;
     if (all.size() > kTextBytesMax)
-      return ResourceExhausted("haystack " + path + ": larger than 1 GiB; take a part of it");
+      return ResourceExhausted("haystack " + path + ": larger than 1 GiB; use a part of it");
   }
   return all;
 }
@@ -122,8 +121,8 @@ std::string Collapse(std::string_view text, bool labels) {
   return out;
 }
 
-// Ends after ".", "!" or "?" before a space, but not within the first 20 bytes: "Mr. X" is no
-// sentence.
+// Splits prose into sentences. A sentence ends after ".", "!" or "?" before a space, but has at
+// least 20 bytes, so that "Mr. X" is not split.
 std::vector<std::string_view> Sentences(std::string_view prose) {
   std::vector<std::string_view> out;
   size_t begin = 0;
@@ -144,7 +143,8 @@ Haystack MakeHaystack(std::string name, std::string text, bool labels) {
   haystack.name = std::move(name);
   haystack.prose = Collapse(text, labels);
   haystack.verbatim = std::move(text);
-  // A short string lives inside its object, and views into it would not survive a move.
+  // Forces heap storage: views into a short string, stored inside the object, would not survive a
+  // move.
   haystack.prose.reserve(64);
   haystack.sentences = Sentences(haystack.prose);
   return haystack;
@@ -168,10 +168,10 @@ Result<Haystack> LoadHaystack(const std::string& source) {
     LH_ASSIGN_OR_RETURN(text, ReadFile(source));
   }
   if (text.find('\0') != std::string::npos)
-    return InvalidArgument("haystack " + source + ": is binary; name a text");
+    return InvalidArgument("haystack " + source + ": is binary; name a text file");
   Haystack haystack = MakeHaystack(source, std::move(text), bible);
   if (haystack.prose.empty())
-    return InvalidArgument("haystack " + source + ": holds no text; name another");
+    return InvalidArgument("haystack " + source + ": contains no text; name another");
   return haystack;
 }
 

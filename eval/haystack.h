@@ -1,4 +1,4 @@
-// The text that needles are hidden in.
+// The background text in which needles are hidden.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +10,13 @@
 
 namespace longhold {
 
-// Value type; `sentences` point into `prose`, so it moves but does not copy.
+// Value type. Move-only, because `sentences` points into `prose`.
 struct Haystack {
   std::string name;      // as the user gave it: "bible", a file, a directory
-  std::string verbatim;  // with its lines and their labels, for question files
-  // white space collapsed, the Bible's verse labels left out: what RULER does to its essays
+  std::string verbatim;  // the text with its lines and their labels, for question files
+  // The text with white space collapsed, as RULER does with its essays. Verse labels are removed.
   std::string prose;
-  std::vector<std::string_view> sentences;  // of `prose`, in order, without the space between them
+  std::vector<std::string_view> sentences;  // sentences of `prose`, in order, without separators
 
   Haystack() = default;
   Haystack(Haystack&&) = default;
@@ -25,12 +25,14 @@ struct Haystack {
   Haystack& operator=(const Haystack&) = delete;
 };
 
-// `source` is a file, a directory (its .txt, .md and .text files by path, joined by a blank line)
-// or "bible": what Debian's program prints for `bible -f gen1:1-rev22:21`. A file named "bible" is
-// ./bible. Errors: not_found (no such file, or no program `bible`; the message says what to do),
-// invalid_argument (nothing to read in it, not UTF-8 text), resource_exhausted (over 1 GiB).
+// Loads a haystack. `source` is a file, a directory (its .txt, .md and .text files in path order,
+// joined by a blank line) or "bible": the output of Debian's program `bible -f gen1:1-rev22:21`.
+// Write "./bible" for a file of that name. Errors: not_found (no such file, or no program `bible`;
+// the message names the next step), invalid_argument (no text, or not UTF-8), resource_exhausted
+// (larger than 1 GiB).
 Result<Haystack> LoadHaystack(const std::string& source);
-// Of a text in hand. `labels`: each line begins with a label that is no part of the prose.
+// A haystack from a text in memory. `labels`: each line begins with a label, which `prose` leaves
+// out.
 Haystack MakeHaystack(std::string name, std::string text, bool labels);
 
 }  // namespace longhold

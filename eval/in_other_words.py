@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Questions that share no content word with the sentence that answers them: hit@k of `longhold recall`, by set.
+"""hit@k of `longhold recall` for paraphrased questions, which share no content word with the sentence that answers them.
 
-Hides the sentences of in_other_words.tsv in a haystack, reads it into a memory "in-other-words" (anew, unless --keep), and asks each
-question once, without abstaining. A span hits when it holds the sentence's first or last 40 characters. Sets: `task`, the sentences of eval's task paraphrase;
-`written`, for this; `synonym`, calibration's forms with one word exchanged.
+Hides the sentences of in_other_words.tsv in a haystack, reads it into the memory "in-other-words", and asks each question once, without
+abstaining. With --keep it uses the memory of the previous run. A span is a hit if it contains the first or last 40 characters of the
+sentence. The result is given per set: `task` has the sentences of eval's task paraphrase, `written` has sentences written for this
+script, and `synonym` has forms of the calibration with one word replaced by a synonym.
 
   eval/in_other_words.py --haystack ../shared/data/essays --model smollm2
-  ... --keep --profile FILE     asks the same memory again, with another recall profile
+  ... --keep --profile FILE     asks the same memory with another recall profile
 """
 import argparse
 import json
@@ -45,14 +46,14 @@ def plain(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    parser.add_argument("--haystack", required=True, help="a text, or a directory of .txt files")
-    parser.add_argument("--bytes", type=int, default=120000, help="of the haystack")
+    parser.add_argument("--haystack", required=True, help="a text file, or a directory of .txt files")
+    parser.add_argument("--bytes", type=int, default=120000, help="number of bytes of the haystack to use")
     parser.add_argument("--cases", default=os.path.join(root, "eval/in_other_words.tsv"))
     parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--profile")
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--keep", action="store_true", help="ask the memory of the run before")
+    parser.add_argument("--keep", action="store_true", help="use the memory of the previous run")
     args = parser.parse_args()
     cases = [line.rstrip("\n").split("\t") for line in open(args.cases, encoding="utf-8") if not line.startswith("#")]
     longhold = [args.binary, "-q", "--model", args.model] + (["--profile", args.profile] if args.profile else [])
@@ -64,7 +65,7 @@ def main():
         return done.stdout
 
     if not args.keep:
-        subprocess.run([*longhold, "forget", MEMORY], capture_output=True)  # if there is one
+        subprocess.run([*longhold, "forget", MEMORY], capture_output=True)  # fails if it does not exist
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as text:
             text.write(hide(haystack(args.haystack, args.bytes), cases, args.seed))
             text.flush()

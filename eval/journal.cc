@@ -53,7 +53,7 @@ Result<Journal> Journal::Create(const std::string& directory, const EvalSettings
   journal.fd_ =
       open(journal.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
   if (journal.fd_ < 0 && errno == EEXIST) {
-    return AlreadyExists(directory + ": holds a run already; go on with it by --resume " +
+    return AlreadyExists(directory + ": already contains a run; resume it with --resume " +
                          directory + ", or name another directory");
   }
   if (journal.fd_ < 0)
@@ -72,10 +72,10 @@ Result<Journal> Journal::Open(const std::string& directory) {
   if (file) bytes << file.rdbuf();
   if (!file)
     return NotFound(directory +
-                    ": holds no run to resume (no results.jsonl); start one with --out " +
+                    ": contains no run to resume (no results.jsonl); start one with --out " +
                     directory);
   const std::string text = bytes.str();
-  // What follows the last line break was being written when the machine stopped.
+  // Text after the last line break is an incomplete write. Drop it.
   const size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
   uint64_t number = 0;
   for (size_t at = 0; at < whole;) {

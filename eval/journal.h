@@ -1,4 +1,4 @@
-// What a run has done so far, on disk.
+// The journal of an evaluation run: its finished rows on disk.
 #pragma once
 
 #include <string>
@@ -8,21 +8,24 @@
 
 namespace longhold {
 
-// A run's rows on disk: directory/results.jsonl, settings and environment first, then a row a line,
-// each written before the next question is asked. A line that a crash cut short is dropped when the
-// file is opened. Thread use: *confined*.
+// The file directory/results.jsonl. Its first line holds settings and environment, each further
+// line one row. A row is written before the next question is asked. Open drops an incomplete last
+// line, which a crash may leave. Thread use: *confined*.
 class Journal {
  public:
-  // Makes the directory. Errors: already_exists (there is one: resume it, or name another
-  // directory), invalid_argument (cannot be written).
+  // Starts a run and creates the directory if needed. Errors: already_exists (the directory holds a
+  // run: resume it, or name another directory), invalid_argument (cannot be written),
+  // resource_exhausted (disk full).
   static Result<Journal> Create(const std::string& directory, const EvalSettings& settings,
                                 const EvalEnvironment& environment);
-  // Errors: not_found, data_loss with the line.
+  // Opens a run to resume it. Errors: not_found, data_loss naming the line, invalid_argument
+  // (cannot be written).
   static Result<Journal> Open(const std::string& directory);
   ~Journal();
   Journal(Journal&& other) noexcept;
   Journal& operator=(Journal&&) = delete;
 
+  // Writes a row. Errors: invalid_argument (cannot be written), resource_exhausted (disk full).
   Status Append(const EvalRow& row);
   const EvalSettings& settings() const { return settings_; }
   const EvalEnvironment& environment() const { return environment_; }

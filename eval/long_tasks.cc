@@ -1,5 +1,5 @@
-// Tasks beside RULER's. Each names where its form comes from; sentences are our own unless said
-// otherwise.
+// The tasks that are not RULER's. Each names the source of its form. Sentences are our own unless
+// stated otherwise.
 
 #include <algorithm>
 #include <numeric>
@@ -22,7 +22,7 @@ std::string Replace(std::string text, std::string_view what, std::string_view by
   return text;
 }
 
-// Questions in prose: what each hides and asks. `evidence` are indices into `hidden`.
+// A question about facts hidden in prose. `evidence` holds indices into `hidden`.
 struct ProseQuestion {
   EvalQuestion question;
   std::vector<size_t> evidence;
@@ -49,7 +49,7 @@ Result<EvalText> BuildInProse(const TextRequest& request, const TokenCounter& co
 // ------------------------------------------------------------------------------------------------
 // pass key
 
-// Mohtashami and Jaggi 2023, "Landmark Attention", arXiv 2305.16300; their wording.
+// Mohtashami and Jaggi 2023, "Landmark Attention", arXiv 2305.16300. The wording is theirs.
 Result<EvalText> BuildPasskey(const TextRequest& request, const TokenCounter& count) {
   EvalRng rng = Stream(request, "key");
   const std::string key = RandomNumber(&rng, 5);
@@ -77,7 +77,7 @@ Result<EvalText> BuildPasskey(const TextRequest& request, const TokenCounter& co
 // ------------------------------------------------------------------------------------------------
 // keys and values
 
-// InfiniteBench's Retrieve.KV (Zhang et al. 2024, arXiv 2402.13718), after Liu et al. 2023, "Lost
+// Retrieve.KV of InfiniteBench (Zhang et al. 2024, arXiv 2402.13718), after Liu et al. 2023, "Lost
 // in the Middle".
 Result<EvalText> BuildKeyValues(const TextRequest& request, const TokenCounter& count) {
   EvalRng rng = Stream(request, "pairs");
@@ -113,10 +113,10 @@ Result<EvalText> BuildKeyValues(const TextRequest& request, const TokenCounter& 
 }
 
 // ------------------------------------------------------------------------------------------------
-// facts in a book
+// BABILong: facts in a book
 
-// The form of BABILong (Kuratov et al. 2024, arXiv 2406.10149): bAbI's kind of facts (Weston et al.
-// 2015) among a book's sentences.
+// The form of BABILong (Kuratov et al. 2024, arXiv 2406.10149): facts as in bAbI (Weston et al.
+// 2015) between the sentences of a book.
 Result<EvalText> BuildBabi(const TextRequest& request, const TokenCounter& count) {
   static const std::vector<std::string_view> places = {
       "bathroom", "bedroom", "kitchen", "office",    "hallway",    "library",
@@ -151,8 +151,8 @@ Result<EvalText> BuildBabi(const TextRequest& request, const TokenCounter& count
     double before[2] = {depth * rng.Unit(), depth * rng.Unit()};
     std::sort(before, before + 2);
     if (carries) {
-      // Two moves, then the thing is taken at the grid's depth, then one more move: the thing is
-      // where that leads.
+      // Two moves, then the object is picked up at the grid's depth, then one more move. The object
+      // is at the place of the last move.
       move(before[0]);
       move(before[1]);
       q.evidence.push_back(hidden.size());
@@ -184,8 +184,8 @@ struct Paraphrase {
   std::string_view needle, question;
 };
 
-// NoLiMa's idea (Modarressi et al. 2025, arXiv 2502.05167): the question shares no content word
-// with its needle. Tests hold this.
+// The idea of NoLiMa (Modarressi et al. 2025, arXiv 2502.05167): a question shares no content word
+// with its needle. A test checks this.
 constexpr Paraphrase kParaphrases[] = {
     {"{name} is up at three every morning to knead dough and light the ovens.",
      "Who works as a baker?"},
@@ -251,7 +251,7 @@ Result<EvalText> BuildParaphrase(const TextRequest& request, const TokenCounter&
 
 namespace {
 
-// The questions whose evidence stands in `text`, and those without.
+// The questions whose evidence is in `text`, and the questions without evidence.
 std::vector<EvalQuestion> QuestionsOn(std::string_view text, const TextRequest& request) {
   const LabelledLines lines(text);
   std::vector<EvalQuestion> out;
@@ -292,7 +292,7 @@ Result<EvalText> BuildFileQuestions(const TextRequest& request, const TokenCount
     text.questions = QuestionsOn(text.text, request);
   } else {
     LH_ASSIGN_OR_RETURN(text, FitLength(request, count, whole.size(), 1, [&](uint64_t units) {
-                          // Whole lines, and of the last one whole words.
+                          // Cut at the end of a line or, in a long line, of a word.
                           size_t end = static_cast<size_t>(units);
                           if (end < whole.size()) {
                             const size_t line = whole.rfind('\n', end),
@@ -308,10 +308,10 @@ Result<EvalText> BuildFileQuestions(const TextRequest& request, const TokenCount
                         }));
   }
   if (text.questions.empty()) {
-    return InvalidArgument("questions: the evidence of none of the " +
-                           std::to_string(request.questions->size()) + " stands in the first " +
-                           std::to_string(text.tokens) + " tokens of " + request.haystack->name +
-                           "; take a longer text, or check that its lines begin with the labels");
+    return InvalidArgument("questions: none of the " + std::to_string(request.questions->size()) +
+                           " questions has evidence in the first " + std::to_string(text.tokens) +
+                           " tokens of " + request.haystack->name +
+                           "; use a longer text, or check that its lines begin with the labels");
   }
   return text;
 }

@@ -25,7 +25,7 @@ size_t CountHeld(std::string_view answer, const std::vector<std::string>& expect
   return held;
 }
 
-// Bytes of `range` that the first `count` of `found` hold together; overlaps count once.
+// The number of bytes of `range` that the first `count` of `found` cover. Overlaps count once.
 uint64_t BytesHeld(const std::vector<ByteSpan>& found, size_t count, const ByteSpan& range) {
   std::vector<ByteSpan> parts;
   for (size_t i = 0; i < std::min(count, found.size()); ++i) {

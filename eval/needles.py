@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Keyed needles through the command line: one text, many needles, exact answers and citations counted.
+"""Keyed needles through the command line: hides needles in a text, asks for each, and counts exact answers and citations.
 
-Each needle is a sentence of RULER's form (arXiv:2404.06654), "One of the special magic numbers for KEY is: VALUE.", put
-between two sentences of a haystack. Every needle is asked for by RULER's question with RULER's answer prefix. An answer is
-exact when it holds the value; a needle is cited when the text of any citation holds the value.
+A needle is a sentence of RULER's form (arXiv:2404.06654), "One of the special magic numbers for KEY is: VALUE.", between
+two sentences of a haystack. The script asks RULER's question with RULER's answer prefix. An answer is exact if it contains
+the value. A needle is cited if the text of a citation contains the value.
 
   eval/needles.py --model smollm2 --tokens 8192 --needles 20
-  eval/needles.py --model smollm2 --tokens 1024 --offsets 64     one short ingest for each offset modulo 64
+  eval/needles.py --model smollm2 --tokens 1024 --offsets 64     one short text for each block offset from 0 to 63
 """
 import argparse
 import json
@@ -38,7 +38,7 @@ PREFIX = " The special magic number for {key} mentioned in the provided text is"
 
 
 def sentences(haystack):
-    """The haystack as sentences: every file of a directory, or the Bible."""
+    """The sentences of the haystack: a file, all .txt files of a directory, or "bible"."""
     if haystack == "bible":
         text = subprocess.run(["bible", "-f", "gen1:1-rev22:21"], check=True, capture_output=True, text=True).stdout
         text = re.sub(r"^\S+ ", "", text, flags=re.M)
@@ -51,7 +51,7 @@ def sentences(haystack):
 
 
 def build(parts, length_bytes, needles):
-    """A text of about that many bytes with the needles at even depths."""
+    """A text of about `length_bytes` bytes, with the needles at even depths."""
     body, size, i = [], 0, 0
     while size < length_bytes:
         body.append(parts[i % len(parts)])
@@ -104,13 +104,13 @@ def main():
     parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--haystack", default="bible", help="'bible', a directory of .txt files, or a file")
-    parser.add_argument("--tokens", type=int, default=8192, help="about this many tokens")
+    parser.add_argument("--tokens", type=int, default=8192, help="approximate length of the text")
     parser.add_argument("--needles", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--offsets", type=int, default=0, help="instead: this many short texts, the needle one token further each")
+    parser.add_argument("--offsets", type=int, default=0, help="instead: N short texts, in each the needle is one token later than in the previous one")
     parser.add_argument("--no-prefix", action="store_true", help="ask without RULER's answer prefix")
-    parser.add_argument("--full", metavar="GGUF", default="", help="also through libllama's own full attention (compare_native)")
-    parser.add_argument("--home", default="", help="keep the memories here")
+    parser.add_argument("--full", metavar="GGUF", default="", help="also ask with libllama's own full attention (compare_native)")
+    parser.add_argument("--home", default="", help="directory to keep the memories in (default: temporary)")
     args = parser.parse_args()
 
     rng = random.Random(args.seed)
@@ -123,7 +123,7 @@ def main():
             exact = cited = 0
             for offset in range(args.offsets):
                 needle = make_needles(rng, 1)[0]
-                # One more short word moves everything after it by one token.
+                # Each "so " moves the rest of the text by one token.
                 text = "so " * offset + build(parts, args.tokens * 4, [needle])
                 path = os.path.join(home, f"offset-{offset}.txt")
                 open(path, "w", encoding="utf-8").write(text)

@@ -9,20 +9,20 @@ namespace {
 
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 
-// Where the unit that begins at `begin` ends, within a line that ends at `line_end`: there, when
-// the line is short; else after a sentence, or where it gets too long.
+// The end of the unit that begins at `begin`, in a line that ends at `line_end`. It is the end of
+// the line or, with `sentences`, of the first sentence, but at most `bytes_max` bytes away.
 size_t UnitEnd(std::string_view text, size_t begin, size_t line_end, bool sentences,
                size_t bytes_max) {
   size_t last_space = 0;
   for (size_t i = begin; i < line_end; ++i) {
     const bool ends = text[i] == '.' || text[i] == '!' || text[i] == '?';
-    // "Mr. X" is no sentence
+    // At least 20 bytes, so that "Mr. X" is not cut.
     if (sentences && ends && i + 1 < line_end && IsSpace(text[i + 1]) && i - begin >= 20)
       return i + 1;
     if (IsSpace(text[i])) last_space = i + 1;
     if (i - begin >= bytes_max) {
       if (last_space > begin) return last_space;
-      // not inside a character
+      // Do not cut inside a UTF-8 character.
       while (i < line_end && (static_cast<unsigned char>(text[i]) & 0xC0) == 0x80) ++i;
       return i;
     }

@@ -54,7 +54,7 @@ std::string CleanUtf8(std::string_view text) {
                                                   : 0;
     bool whole = length > 0;
     for (size_t k = 1; k < length; ++k) whole = whole && (byte(k) & 0xC0) == 0x80;
-    // Overlong forms, surrogates and what lies beyond Unicode.
+    // Overlong encodings, surrogates and codes above U+10FFFF are invalid.
     whole = whole && !(b == 0xE0 && byte(1) < 0xA0) && !(b == 0xED && byte(1) > 0x9F) &&
             !(b == 0xF0 && byte(1) < 0x90) && !(b == 0xF4 && byte(1) > 0x8F);
     if (whole)

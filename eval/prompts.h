@@ -1,5 +1,5 @@
-// Prompts for the model's own attention, laid out as the engine lays out its own: what is given
-// stands where recalled spans would.
+// Prompts for libllama's own full attention, in the layout of the engine. The given text stands at
+// the place of the recalled spans.
 #pragma once
 
 #include <cstdint>
@@ -13,27 +13,30 @@
 
 namespace longhold {
 
-// `given` and what comes before it, and the question with what leads to its answer: a text that
-// several questions share is read once.
+// A prompt in two parts. Questions about the same text share the prefix, which is then read once.
+// Value type.
 struct NativePrompt {
-  std::vector<TokenId> prefix;
-  std::vector<TokenId> tail;
+  std::vector<TokenId> prefix;  // begin of the chat template and the given text
+  std::vector<TokenId> tail;    // question, end of the template, first words of the answer
   size_t size() const { return prefix.size() + tail.size(); }
 };
-NativePrompt JoinPrompt(NativePrompt prompt);  // all of it as prefix
+NativePrompt JoinPrompt(NativePrompt prompt);  // moves the tail into the prefix
+// Errors: those of BuildPrompt.
 Result<NativePrompt> BuildNativePrompt(const LanguageModel& model, std::span<const TokenId> given,
                                        std::string_view question, std::string_view answer_prefix);
 
-// A text's tokens as an ingest of it reads them, without BOS, and the bytes of each.
+// The tokens of a text, as an ingest tokenizes it, without BOS. Value type.
 struct TokenizedText {
   std::vector<TokenId> tokens;
-  std::vector<uint16_t> bytes;  // [tokens]; they add up to the text's size
+  std::vector<uint16_t> bytes;  // [tokens] bytes of each token; their sum is the text's size
 };
+// Errors: those of TokenizeText.
 Result<TokenizedText> TokenizeForPrompt(const LanguageModel& model, std::string_view text);
 
-// The answer in what a model wrote: trimmed, of a model without chat template the first line (it
-// goes on with questions of its own), bytes that are no UTF-8 as "?".
+// The answer in the text that a model generated, trimmed and with CleanUtf8. For a model without
+// chat template it is the first line, because such a model continues with questions of its own.
 std::string CutAnswer(const LanguageModel& model, std::string_view written);
+// Replaces bytes that are not valid UTF-8 by "?".
 std::string CleanUtf8(std::string_view text);
 
 }  // namespace longhold

@@ -13,7 +13,7 @@ std::string_view Trim(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") + 1 - begin);
 }
 
-// Non-empty trimmed parts.
+// Splits a text and trims the parts. Empty parts are dropped.
 std::vector<std::string> Split(std::string_view text, char separator) {
   std::vector<std::string> parts;
   for (size_t at = 0; at <= text.size();) {
@@ -61,13 +61,13 @@ Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const st
       return InvalidArgument(where + "no question; write it in the second column");
     if (question.answers.empty() && !question.unanswerable)
       return InvalidArgument(
-          where + "no answer; write the accepted ones in the third column, separated by '|'");
+          where + "no answer; write accepted answers in the third column, separated by '|'");
     questions.push_back(std::move(question));
   }
   if (questions.empty())
     return InvalidArgument(
         name +
-        ": holds no question; write lines of evidence, question and answers, separated by tabs");
+        ": contains no question; write lines of evidence, question and answers, separated by tabs");
   return questions;
 }
 
@@ -75,7 +75,7 @@ Result<std::vector<FileQuestion>> LoadQuestions(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string text;
   std::array<char, 1u << 16> piece;
-  while (file && text.size() <= kQuestionFileBytesMax) {  // a device has no end
+  while (file && text.size() <= kQuestionFileBytesMax) {  // a device may never end
     file.read(piece.data(), piece.size());
     text.append(piece.data(), static_cast<size_t>(file.gcount()));
   }

@@ -1,4 +1,5 @@
-// Files of questions on a text: evidence, question, answers; one line each, separated by tabs.
+// Question files: questions about a text, with evidence and accepted answers. The format is
+// tab-separated, one question per line.
 #pragma once
 
 #include <cstdint>
@@ -11,33 +12,35 @@
 
 namespace longhold {
 
-// A line of the file.
+// One line of the file, for example:
 //   Ge4:8,Ge4:9 <tab> Who killed Abel? <tab> Cain|the brother
-// Evidence are labels of the text's lines, separated by commas, any one of which suffices. "-": the
-// text does not answer the question, and what is right is to say so; the same where both evidence
-// and answers are empty. "" with answers: it is not known where they stand. Answers are separated
-// by "|", any one is right, letter case does not matter; "-" is none. Empty lines and lines that
-// begin with "#" are passed over.
+// Column 1, evidence: labels of lines of the text, separated by commas. Any one of them holds the
+// answer. "-" means that the text does not answer the question, so that abstaining is correct.
+// Empty evidence and empty answers mean the same. Empty evidence with answers means that the place
+// of the answer is not known. Column 3, answers: separated by "|". Any one is correct, letter case
+// is ignored. "-" is no answer. Empty lines and lines that begin with "#" are skipped. Value type.
 struct FileQuestion {
   std::vector<std::string> evidence;
   std::string question;
   std::vector<std::string> answers;
-  bool unanswerable = false;  // then there are neither evidence nor answers
-  uint64_t line = 0;          // 1-based, in the file
+  bool unanswerable = false;  // if true, `evidence` and `answers` are empty
+  uint64_t line = 0;          // line number in the file, 1-based
 };
 
-// Errors: invalid_argument with `name` and the line: not three columns, no question, no answer; no
-// question at all.
+// Parses a file's text. Errors: invalid_argument naming `name` and the line (not three columns, no
+// question, or no answer), or `name` alone (the file holds no question).
 Result<std::vector<FileQuestion>> ParseQuestions(std::string_view text, const std::string& name);
 inline constexpr size_t kQuestionFileBytesMax = 64u << 20;
-// Errors: not_found; invalid_argument (longer than that); ParseQuestions'.
+// Reads and parses a file. Errors: not_found, invalid_argument (longer than kQuestionFileBytesMax),
+// and those of ParseQuestions.
 Result<std::vector<FileQuestion>> LoadQuestions(const std::string& path);
 
-// The lines of a text by their labels: what stands before a line's first white space.
+// Finds lines of a text by their label, which is the text before the first white space of a line.
+// Must hold: the text outlives this object. Thread use: *immutable*.
 class LabelledLines {
  public:
   explicit LabelledLines(std::string_view text);
-  // The bytes of the first line with that label, without its line break; empty where there is none.
+  // The first line with that label, without its line break. Empty if there is none.
   ByteSpan Find(std::string_view label) const;
 
  private:
@@ -45,7 +48,7 @@ class LabelledLines {
     std::string_view label;
     ByteSpan bytes;
   };
-  std::vector<Line> lines_;  // by label, then by place
+  std::vector<Line> lines_;  // sorted by label, then by position
 };
 
 }  // namespace longhold

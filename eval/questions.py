@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""hit@k of a question file against a memory that is there already: `longhold recall` for each question, no answers.
+"""hit@k of a question file on an existing memory: runs `longhold recall` for each question, without answers.
 
-A question file has lines of evidence labels (any one suffices, separated by commas), a question and accepted answers, separated
-by tabs; # begins a comment. A span hits when a line of its text begins with an evidence label.
+A line of a question file has evidence labels (separated by commas, any one suffices), a question and accepted answers, separated
+by tabs. Lines that begin with # are comments. A span is a hit if a line of its text begins with an evidence label.
 
   eval/questions.py bible eval/kjv_questions.tsv --model smollm2
-  eval/questions.py bible eval/unanswerable_questions.tsv   "-" instead of labels: abstaining is right
-  ... --evidence                                            also prints each question's rank, abstention, evidence and coverage
+  eval/questions.py bible eval/unanswerable_questions.tsv   "-" instead of labels: abstaining is correct
+  ... --evidence                                            also prints rank, abstention, token gain and coverage per question
 """
 import argparse
 import json
@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--binary", default=os.path.join(root, "build/release/longhold"))
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--spans", default="8")
-    parser.add_argument("--evidence", action="store_true", help="print each question's rank and coverage")
+    parser.add_argument("--evidence", action="store_true", help="print rank, abstention, token gain and coverage per question")
     args = parser.parse_args()
     ranks, plan_ms = [], []
     abstained, unanswerable, abstained_wrongly = 0, 0, 0

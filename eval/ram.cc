@@ -15,7 +15,7 @@ RamMeter::RamMeter() {
 
 void RamMeter::Begin() {
   malloc_trim(0);
-  std::ofstream("/proc/self/clear_refs") << "5";  // sets the peak back to what is resident now
+  std::ofstream("/proc/self/clear_refs") << "5";  // resets the kernel's peak to the current size
 }
 
 uint64_t RamMeter::Bytes() const {

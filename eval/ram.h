@@ -1,18 +1,18 @@
-// How much memory a part of this process takes, as the kernel counts it.
+// Measures the RAM that a part of the program uses, as counted by the Linux kernel.
 #pragma once
 
 #include <cstdint>
 
 namespace longhold {
 
-// Most anonymous memory since Begin beside what there was when the meter was made: mapped weights
-// do not count, and what a model had allocated before does not either. 0 where the kernel does not
-// say. Thread use: *confined*; one meter at a time.
+// Measures the peak of anonymous memory after Begin, minus the anonymous memory at construction.
+// Mapped weights, and allocations that a model made before construction, are not counted. 0 if the
+// kernel does not report it. Thread use: *confined*; only one meter may be in use at a time.
 class RamMeter {
  public:
   RamMeter();
-  void Begin();
-  uint64_t Bytes() const;
+  void Begin();            // resets the peak
+  uint64_t Bytes() const;  // the peak since Begin
 
  private:
   uint64_t base_bytes_ = 0;

@@ -61,7 +61,8 @@ json::object SettingsObject(const EvalSettings& s) {
           {"keep", s.keep}};
 }
 
-// Reads an object's members and remembers the first that is not as it should be.
+// Reads the members of a JSON object. Remembers the first member that is missing or has the wrong
+// type.
 class Reader {
  public:
   Reader(const json::object& object, const char* what) : object_(object), what_(what) {}
@@ -93,7 +94,7 @@ class Reader {
     for (const json::value& e : v->as_array())
       e.is_string() ? void(out->emplace_back(e.as_string())) : Fail(key);
   }
-  // The member, or nullptr with the failure noted.
+  // The member. If it is missing, records the failure and returns nullptr.
   const json::value* Get(const char* key) {
     const json::value* v = object_.if_contains(key);
     if (v == nullptr) Fail(key);
@@ -101,8 +102,8 @@ class Reader {
   }
   void Fail(const char* key) {
     if (status_.ok())
-      status_ =
-          InvalidArgument(std::string(what_) + ": \"" + key + "\" is missing or of the wrong kind");
+      status_ = InvalidArgument(std::string(what_) + ": \"" + key +
+                                "\" is missing or has the wrong type");
   }
   const Status& status() const { return status_; }
 
@@ -134,7 +135,7 @@ Result<EvalSettings> SettingsFrom(const json::object& object) {
   reader.Read("window_tokens", &s.window_tokens);
   reader.Read("max_tokens", &s.max_tokens);
   reader.Read("answer_prefix", &s.answer_prefix);
-  // Runs of before there was a choice.
+  // Runs of older versions have neither of the two.
   if (object.contains("keep")) reader.Read("keep", &s.keep);
   if (object.contains("codec")) {
     reader.Read("codec", &s.codec);
@@ -159,7 +160,7 @@ Result<EvalSettings> SettingsFrom(const json::object& object) {
   }
   LH_RETURN_IF_ERROR(reader.status());
   if (s.depths == 0 || s.questions == 0 || s.texts == 0)
-    return InvalidArgument("settings: depths, questions and texts are 1 or more");
+    return InvalidArgument("settings: depths, questions and texts must be 1 or more");
   return s;
 }
 
@@ -279,7 +280,7 @@ std::string AbstentionLine(const EvalSummary& s) {
     return std::to_string(count) + " of " + std::to_string(all) +
            (all == 0 ? "" : " (" + Format("%.1f", 100.0 * count / all) + "%)");
   };
-  // Above, the first word of a line is its mode.
+  // Indented, because the first column of the table is the mode.
   std::string out(kWidths[0] + 1, ' ');
   out += "abstained: ";
   if (s.unanswerable > 0) out += share(s.abstained, s.unanswerable) + " without an answer";
@@ -305,7 +306,7 @@ Result<EvalMode> ParseEvalMode(std::string_view name) {
     if (n == name) return mode;
     known += (known.empty() ? "" : ", ") + std::string(n);
   }
-  return InvalidArgument("mode \"" + std::string(name) + "\": take " + known);
+  return InvalidArgument("mode \"" + std::string(name) + "\": unknown; choose one of " + known);
 }
 
 Result<uint64_t> ParseLength(std::string_view text) {
@@ -319,7 +320,7 @@ Result<uint64_t> ParseLength(std::string_view text) {
   if (ec != std::errc() || end != digits.data() + digits.size() || value == 0 ||
       value > (1ull << 40) / unit) {
     return InvalidArgument("length \"" + std::string(text) +
-                           "\": write tokens as 4096, 4k, 1m, or 'whole'");
+                           "\": write a number of tokens such as 4096, 4k or 1m, or 'whole'");
   }
   return value * unit;
 }
@@ -391,7 +392,7 @@ Result<EvalRow> ParseRow(std::string_view text) {
   reader.Read("read_seconds", &row.read_seconds);
   reader.Read("ram_bytes", &row.ram_bytes);
   reader.Read("coverage", &row.coverage);
-  // Journals from before abstention have none of these.
+  // Journals of versions without abstention have none of these.
   if (object.contains("abstained")) {
     reader.Read("token_gain", &row.token_gain);
     reader.Read("unanswerable", &row.unanswerable);

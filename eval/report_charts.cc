@@ -10,13 +10,13 @@
 namespace longhold {
 namespace {
 
-constexpr double kPngScale = 3;  // pixels per unit: sharp at a column's width in print
+constexpr double kPngScale = 3;  // pixels per unit: sharp in print at the width of a column
 
 void AddOnce(uint64_t value, std::vector<uint64_t>* list) {
   if (std::find(list->begin(), list->end(), value) == list->end()) list->push_back(value);
 }
 
-// What was asked, without what was skipped.
+// The summaries of a task that have at least one answer.
 std::vector<const EvalSummary*> Answered(const EvalReport& report, const std::string& task) {
   std::vector<const EvalSummary*> out;
   for (const EvalSummary& s : report.results) {
@@ -128,7 +128,7 @@ Status WriteCharts(const EvalReport& report, const std::string& directory) {
   for (const ReportChart& chart : DrawReport(report)) {
     const std::filesystem::path base = std::filesystem::path(directory) / chart.name;
     LH_RETURN_IF_ERROR(WriteReportFile(base.string() + ".svg", chart.svg));
-    // The SVG is the figure; a machine without fonts still has it.
+    // A machine without fonts cannot render the PNG; the SVG is enough.
     if (const Result<std::string> png = RenderPng(chart.svg, kPngScale); png.ok())
       LH_RETURN_IF_ERROR(WriteReportFile(base.string() + ".png", *png));
   }

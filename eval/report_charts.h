@@ -1,4 +1,4 @@
-// The charts of a report: from summaries and rows to the figures of eval/chart.h.
+// The charts of a report: converts summaries and rows to the charts of eval/chart.h.
 #pragma once
 
 #include <string>
@@ -9,19 +9,19 @@
 
 namespace longhold {
 
-// One file's name without its ending, and the picture.
+// A chart and its file name without extension.
 struct ReportChart {
   std::string name;
   std::string svg;
 };
 
-// For each task: score by length as curves, and hit@k of its longest length as bars where evidence
-// was looked for; for each task and mode with answers at more than one depth or length: score by
-// length and depth as a heatmap. Pure.
+// For each task: curves of the score by length and, if hit@k was measured, bars of hit@k for the
+// longest length. For each task and mode with answers at more than one depth or length: a heatmap
+// of the score by length and depth. Pure.
 std::vector<ReportChart> DrawReport(const EvalReport& report);
 
-// Each chart as NAME.svg and NAME.png in `directory`. Errors: those of the file system; a PNG that
-// cannot be drawn is left out.
+// Writes each chart as NAME.svg and NAME.png into `directory`. A PNG that cannot be rendered is
+// left out. Errors: those of WriteReportFile.
 Status WriteCharts(const EvalReport& report, const std::string& directory);
 
 }  // namespace longhold

@@ -1,5 +1,5 @@
-// What a user would otherwise put in front of a model: retrieval over passages of the text.
-// Baselines of the evaluation only.
+// Retrieval over passages of a text: the baselines that eval compares longhold with. Used by the
+// evaluation only.
 #pragma once
 
 #include <cstddef>
@@ -11,20 +11,20 @@
 
 namespace longhold {
 
-// A passage of the text that a retriever was built over: bytes [byte_begin, byte_end).
+// A passage of the retriever's text: bytes [byte_begin, byte_end). Value type.
 struct Passage {
   uint64_t byte_begin = 0;
   uint64_t byte_end = 0;
-  double score = 0;  // higher is better; comparable within one answer only
+  double score = 0;  // higher is better; comparable within one Retrieve call only
 };
 
-// Owner: an evaluation run. Thread use: *confined*. The text outlives the retriever.
+// Owner: an evaluation run. Thread use: *confined*. Must hold: the text outlives the retriever.
 class Retriever {
  public:
   virtual ~Retriever() = default;
-  // At most `count` passages, best first.
+  // At most `count` passages, best first. Errors: those of the implementation.
   virtual Result<std::vector<Passage>> Retrieve(std::string_view question, size_t count) = 0;
-  // Of the retriever's own index, without the text and without a model's weights.
+  // RAM of the retriever's index, without the text and the weights of a model.
   virtual uint64_t ram_bytes() const = 0;
 };
 

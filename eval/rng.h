@@ -1,5 +1,5 @@
-// Randomness that is the same on every machine: <random>'s distributions differ between libraries,
-// these do not.
+// Random numbers that are the same on every machine. The distributions of <random> differ between
+// standard libraries; these do not.
 #pragma once
 
 #include <algorithm>
@@ -13,13 +13,13 @@
 
 namespace longhold {
 
-// SplitMix64 (Steele, Lea and Flood 2014). Value type; copies go on independently from the same
-// place.
+// SplitMix64 (Steele, Lea and Flood 2014). Value type. A copy continues independently from the same
+// state.
 class EvalRng {
  public:
   explicit EvalRng(uint64_t seed) : state_(seed) {}
-  // A stream of its own for each `purpose`, so that drawing more in one place changes nothing in
-  // another.
+  // A separate stream for each `purpose`, so that drawing more numbers for one purpose does not
+  // change the others.
   EvalRng(uint64_t seed, std::string_view purpose)
       : state_(seed * 0x9E3779B97F4A7C15ull ^ Hash64(purpose)) {}
 
@@ -32,7 +32,7 @@ class EvalRng {
   // Uniform in [0, n). Must hold: n >= 1.
   uint64_t Below(uint64_t n) {
     LH_CHECK(n >= 1);
-    const uint64_t skip = -n % n;  // 2^64 mod n: drawing again below it leaves whole multiples of n
+    const uint64_t skip = -n % n;  // 2^64 mod n; values below it are rejected to avoid bias
     for (;;) {
       const uint64_t x = Next();
       if (x >= skip) return x % n;

@@ -1,7 +1,7 @@
 // RULER's tasks (Hsieh et al. 2024, "RULER: What's the Real Context Size of Your Long-Context
 // Language Models?", arXiv 2404.06654; repository NVIDIA/RULER, scripts/data/synthetic). Wording,
-// counts and needle forms are those of its templates; what differs is said in docs/evaluation.md. A
-// template's part before the text's end is the text, the rest the question.
+// counts and needle forms follow its templates; docs/evaluation.md lists the differences. The part
+// of a template up to the end of the context is our text, the rest is the question.
 
 #include <algorithm>
 #include <set>
@@ -19,12 +19,12 @@ namespace {
 enum class NiahHaystack : uint8_t { kNoise, kProse, kNeedles };
 enum class NiahType : uint8_t { kNumbers, kWords, kUuids };
 
-// RULER's synthetic.yaml.
+// The settings of a task in RULER's synthetic.yaml.
 struct NiahSpec {
   std::string_view task;
   NiahHaystack haystack;
   NiahType keys, values;
-  // num_needle_k: of one question, those that are not asked for are distractors
+  // num_needle_k: keys per question; those that are not asked for are distractors.
   uint32_t keys_in_text;
   uint32_t values_per_key;  // num_needle_v
   uint32_t keys_asked;      // num_needle_q
@@ -54,16 +54,16 @@ std::string NeedleText(const std::string& type, const std::string& key, const st
   return "One of the special magic " + type + " for " + key + " is: " + value + ".";
 }
 
-// One question with all its needles; needles[0..evidence) answer it, the others distract.
+// One question with all its needles. needles[0, evidence) answer it, the others are distractors.
 struct NiahQuestion {
-  std::vector<std::string> asked;  // keys
+  std::vector<std::string> asked;  // the keys that it asks for
   std::vector<std::string> answers;
   std::vector<Hidden> needles;
   size_t evidence = 0;
   uint32_t cell = 0;
 };
 
-// Keys are distinct over the whole text.
+// Draws a question and its needles. All keys of a text are distinct.
 NiahQuestion DrawQuestion(const NiahSpec& spec, const TextRequest& request, uint32_t index,
                           const std::string& type, std::set<std::string>* keys, EvalRng* rng) {
   NiahQuestion question;
@@ -76,7 +76,7 @@ NiahQuestion DrawQuestion(const NiahSpec& spec, const TextRequest& request, uint
     for (uint32_t v = 0; v < spec.values_per_key; ++v) {
       const std::string value = Draw(spec.values, rng);
       if (asked) question.answers.push_back(value);
-      // The first needle stands where the grid wants it, the others anywhere.
+      // The first needle is at the depth of the grid, the others at random depths.
       question.needles.push_back(
           {NeedleText(type, key, value), question.needles.empty() ? depth : rng->Unit(), {}});
       if (asked) question.evidence = question.needles.size();
@@ -99,7 +99,7 @@ Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count
   const NiahSpec& spec = *std::find_if(std::begin(kNiah), std::end(kNiah),
                                        [&](const NiahSpec& s) { return s.task == request.task; });
   const std::string types = spec.values == NiahType::kUuids ? "uuids" : "numbers";
-  // RULER turns the template into the singular where there is one value to find.
+  // As in RULER, the template is in the singular if there is one value to find.
   const bool one = spec.keys_asked * spec.values_per_key == 1;
   const std::string type = one ? types.substr(0, types.size() - 1) : types;
   EvalRng rng(request.seed, request.task + " needles " + std::to_string(request.text_index));
@@ -165,8 +165,8 @@ namespace {
 
 constexpr uint32_t kHops = 4;
 
-// Statements of one chain: VAR A = 12345, VAR B = VAR A, ... RULER's have a space after the name
-// they copy.
+// The statements of one chain: VAR A = 12345, VAR B = VAR A, ... As in RULER, a copied name is
+// followed by a space.
 struct Chain {
   std::vector<std::string> names, statements;
   std::string value;
@@ -197,13 +197,13 @@ std::string TrackQuestion(const std::string& value) {
   return "Question: Find all variables that are assigned the value " + value +
          " in the text above.";
 }
-// The spelling is RULER's.
+// The misspelling "assgined" is RULER's.
 std::string TrackPrefix(const std::string& value) {
   return " Answer: According to the chain(s) of variable assignment in the text above, " +
          std::to_string(kHops + 1) + " variables are assgined the value " + value + ", they are: ";
 }
 
-// RULER's one solved example before the text: three-letter names and some noise.
+// The solved example that RULER puts before the text: three-letter names in some noise.
 std::string TrackExample(std::set<std::string>* taken, EvalRng* rng) {
   const Chain chain = DrawChain(3, taken, rng);
   std::vector<Hidden> hidden;
@@ -230,7 +230,7 @@ Result<EvalText> BuildVariables(const TextRequest& request, const TokenCounter& 
   std::vector<uint32_t> cells(request.question_count);
   for (uint32_t i = 0; i < request.question_count; ++i) {
     chains.push_back(DrawChain(5, &taken, &rng));
-    // The first statement stands where the grid wants it, the others after it in their order.
+    // The first statement is at the depth of the grid, the others follow in order at random depths.
     std::vector<double> d = {QuestionDepth(request, i, &cells[i])};
     for (uint32_t hop = 0; hop < kHops; ++hop) d.push_back(d[0] + (1 - d[0]) * rng.Unit());
     std::sort(d.begin(), d.end());
@@ -281,8 +281,8 @@ std::string Numbered(const std::vector<std::string>& words) {
   return out;
 }
 
-// All words in an order of the seed's. Where our lists end, pairs of words go on: a million tokens
-// need some 80 thousand.
+// Word number `index` of the shuffled pool. After the single words of our lists come pairs of
+// words, because a million tokens need about 80 thousand words.
 std::string PoolWord(const std::vector<std::string_view>& pool, uint64_t index) {
   if (index < pool.size()) return std::string(pool[index]);
   const uint64_t pair = index - pool.size();
@@ -291,7 +291,7 @@ std::string PoolWord(const std::vector<std::string_view>& pool, uint64_t index) 
          std::string(pool[second + (second >= first % pool.size())]);
 }
 
-// `uncommon` words beside the ten common ones, each as often as said, shuffled.
+// A shuffled list of the ten common words and `uncommon` other words, each repeated as given.
 std::string CommonList(const std::vector<std::string_view>& pool, uint64_t from, uint64_t uncommon,
                        uint32_t common_repeats, uint32_t uncommon_repeats, EvalRng rng,
                        std::vector<std::string>* common) {
@@ -315,8 +315,8 @@ Result<EvalText> BuildCommonWords(const TextRequest& request, const TokenCounter
   pool.insert(pool.end(), EvalAdjectives().begin(), EvalAdjectives().end());
   pool.insert(pool.end(), EvalVerbs().begin(), EvalVerbs().end());
   rng.Shuffle(&pool);
-  // RULER's counts: 30 and 3, below 4,096 tokens 6 and 1; its solved example 10 and 3 of 40 words,
-  // or 3 and 1 of 20.
+  // Repeats of common and uncommon words as in RULER: 30 and 3, or 6 and 1 below 4,096 tokens. In
+  // the solved example: 10 and 3 with 40 words, or 3 and 1 with 20.
   const bool small = request.length < 4096;
   const uint64_t example_words = small ? 20 : 40;
   std::vector<std::string> example_common;
@@ -351,7 +351,7 @@ constexpr double kZeta = 1.6449340668482264;  // zeta(2): RULER's alpha is 2
 Result<EvalText> BuildFrequentWords(const TextRequest& request, const TokenCounter& count) {
   const std::string stream = "fwe " + std::to_string(request.text_index);
   EvalRng rng(request.seed, stream + " vocabulary");
-  std::vector<std::string> vocabulary = {"..."};  // the most frequent one is noise
+  std::vector<std::string> vocabulary = {"..."};  // the most frequent word is noise
   std::set<std::string> taken;
   const uint64_t size = std::max<uint64_t>(8, request.length / 50);
   while (vocabulary.size() < size) {
@@ -362,7 +362,7 @@ Result<EvalText> BuildFrequentWords(const TextRequest& request, const TokenCount
   return FitLength(request, count, 1ull << 32, 5, [&](uint64_t units) {
     std::vector<std::string_view> words;
     for (size_t k = 1; k <= vocabulary.size(); ++k) {
-      // not pow: the same on every machine
+      // Not std::pow, so that the result is the same on every machine.
       const double share = 1 / (static_cast<double>(k) * static_cast<double>(k)) / kZeta;
       words.insert(words.end(), static_cast<size_t>(static_cast<double>(units) * share),
                    vocabulary[k - 1]);

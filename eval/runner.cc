@@ -14,19 +14,19 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr uint32_t kSinkTokens = 64;  // of the window mode, as an ingest's
-constexpr size_t kFoundMax = 32;      // the largest of kHitRanks
-// Before anything was measured: questions and tokens a second on two cores.
+constexpr uint32_t kSinkTokens = 64;  // first tokens in the window mode; as many as in an ingest
+constexpr size_t kFoundMax = 32;      // the largest value of kHitRanks
+// Estimates before the first measurement: seconds per question and tokens per second on two cores.
 constexpr double kQuestionSecondsGuess = 1.5, kReadTokensPerSecondGuess = 400;
 
 double Since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A text that is still to be made.
+// A text that is not generated yet.
 struct PlannedText {
   TextRequest request;
-  uint32_t questions = 0;  // expected; a question file may turn out to have fewer on this text
+  uint32_t questions = 0;  // expected number; a question file may have fewer for this text
 };
 
 std::vector<PlannedText> PlanTexts(const EvalSettings& settings, const EvalParts& parts) {
@@ -58,7 +58,7 @@ std::vector<PlannedText> PlanTexts(const EvalSettings& settings, const EvalParts
   return plan;
 }
 
-// Speeds seen so far, and with them the time that is left.
+// Measures speeds and estimates the remaining time.
 class Estimate {
  public:
   void Plan(EvalMode mode, uint64_t questions, uint64_t tokens) {
@@ -120,7 +120,7 @@ class Runner {
 
   Result<std::vector<std::string>> Run() {
     for (const PlannedText& planned : plan_) {
-      // a question file's count is known once its text is
+      // For a question file the number of questions is known only after the text is generated.
       const bool known = planned.request.task != "questions";
       const bool whole =
           known && std::all_of(settings_.modes.begin(), settings_.modes.end(), [&](EvalMode mode) {
@@ -135,11 +135,11 @@ class Runner {
   }
 
  private:
-  // A text at work.
+  // The text in progress.
   struct Current {
     const TextRequest& request;
     EvalText text;
-    std::vector<size_t> pending;  // questions that the mode has not answered
+    std::vector<size_t> pending;  // questions without a row in the current mode
   };
 
   static EvalRow RowFor(const TextRequest& request, size_t question, EvalMode mode) {
@@ -176,12 +176,12 @@ class Runner {
     Report();
     const auto count = [this](std::string_view text) -> Result<uint64_t> {
       LH_ASSIGN_OR_RETURN(const TokenizedText tokens, TokenizeForPrompt(parts_.model, text));
-      // an ingest's text begins with it
+      // An ingest puts BOS before the text.
       return uint64_t{tokens.tokens.size()} + (parts_.model.Bos() >= 0 ? 1 : 0);
     };
     Result<EvalText> text = BuildText(planned.request, count);
     if (!text.ok() && text.status().code() == StatusCode::kInvalidArgument) {
-      // One task that does not fit a length does not end the others.
+      // A task that does not fit a length does not end the run.
       if (std::find(notes_.begin(), notes_.end(), text.status().message()) == notes_.end())
         notes_.push_back(text.status().message());
       if (first_failure_.ok()) first_failure_ = text.status();
@@ -191,8 +191,7 @@ class Runner {
     if (!text.ok()) return text.status();
     if (text->questions.size() < planned.questions) {
       notes_.push_back(label_ + ": " + std::to_string(text->questions.size()) + " of " +
-                       std::to_string(planned.questions) +
-                       " questions have their evidence in the text");
+                       std::to_string(planned.questions) + " questions have evidence in the text");
       total_ -= (planned.questions - text->questions.size()) * settings_.modes.size();
     }
     Current current{planned.request, std::move(*text), {}};
@@ -209,7 +208,8 @@ class Runner {
       ram_.Begin();
       LH_RETURN_IF_ERROR(RunMode(mode, current));
     }
-    // Also where an earlier run answered the engine's questions and was stopped in another mode.
+    // Forget the memory also if this run asked no question in the mode longhold: an earlier run may
+    // have left it.
     const bool engine = std::find(settings_.modes.begin(), settings_.modes.end(),
                                   EvalMode::kLonghold) != settings_.modes.end();
     if (parts_.keep_memories || !engine) return OkStatus();
@@ -228,7 +228,7 @@ class Runner {
         return AskRetrieved(mode, &retriever, Since(start), current);
       }
       case EvalMode::kRagEmbed: {
-        if (!parts_.embed) return Skip(mode, current, "no embedding model at hand");
+        if (!parts_.embed) return Skip(mode, current, "no embedding model");
         const auto start = Clock::now();
         LH_ASSIGN_OR_RETURN(const std::unique_ptr<Retriever> retriever,
                             parts_.embed(current.text.text));
@@ -261,8 +261,8 @@ class Runner {
       if (Stopped()) return StoppedStatus();
       const auto asked = Clock::now();
       const EvalQuestion& question = current.text.questions[q];
-      // The plan for an answer has fewer spans than hit@32 looks at; more of them do not change
-      // which come first.
+      // The plan of an answer has fewer than 32 spans, so recall 32 spans for hit@32. More spans do
+      // not change the order of the first ones.
       LH_ASSIGN_OR_RETURN(const RecallReply recall,
                           parts_.engine.Recall(memory, question.question,
                                                {.spans_max = kFoundMax, .abstain = false}));
@@ -272,11 +272,11 @@ class Runner {
       options.stop = parts_.stop;
       LH_ASSIGN_OR_RETURN(const AskReply reply,
                           parts_.engine.Ask(memory, question.question, options));
-      if (Stopped()) return StoppedStatus();  // the answer may be half of one
+      if (Stopped()) return StoppedStatus();  // the answer may be incomplete
       std::vector<ByteSpan> found;
       for (const RecalledSpan& span : recall.spans) found.push_back(span.bytes);
       EvalRow row = NewRow(EvalMode::kLonghold, current, q, CleanUtf8(reply.answer), &found);
-      row.first_token_ms = reply.first_token_ms;
+      row.first_token_ms = reply.timings.first_token_ms;
       row.tokens_read = reply.tokens_recalled + reply.prompt_tokens;
       row.coverage = reply.coverage.value_or(0);
       row.token_gain = reply.token_gain;
@@ -288,8 +288,8 @@ class Runner {
     return OkStatus();
   }
 
-  // --------------------------------------------------------------------------------------- the
-  // model's own attention
+  // ----------------------------------------------------------------------------------------------
+  // libllama's own attention
 
   Result<std::vector<TokenId>> TokensOf(std::string_view text) const {
     LH_ASSIGN_OR_RETURN(TokenizedText tokenized, TokenizeForPrompt(parts_.model, text));
@@ -316,7 +316,7 @@ class Runner {
            std::to_string(parts_.model.info().context_length);
   }
 
-  // One question over a prompt of its own.
+  // Asks one question with its own prompt.
   Status AskPrompt(EvalMode mode, const Current& current, size_t q, std::span<const TokenId> given,
                    const std::vector<ByteSpan>* found, double before_ms, double read_seconds) {
     const auto start = Clock::now();
@@ -335,7 +335,7 @@ class Runner {
     return Finish(std::move(row), Since(start));
   }
 
-  // The text is read once, with full attention; every question goes on from there.
+  // Reads the text once with full attention. Every question continues from that state.
   Status AskFull(const Current& current) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, TokensOf(current.text.text));
     std::vector<TokenId> prefix;
@@ -397,7 +397,7 @@ class Runner {
     return OkStatus();
   }
 
-  // The best passages, as far as they are new, without what better ones hold already.
+  // The best passages without overlaps: a passage loses the bytes that better passages contain.
   std::vector<ByteSpan> ChunksFrom(const std::vector<ByteSpan>& ranked) const {
     std::vector<ByteSpan> chunks;
     for (ByteSpan passage : ranked) {
@@ -412,8 +412,8 @@ class Runner {
     return chunks;
   }
 
-  // Chunks as the engine orders spans: the best one last, next to the question. As many as the
-  // model can read.
+  // The tokens of the chunks, in the order in which the engine places spans: the best one last,
+  // next to the question. Drops the worst chunks if the model's context is too short.
   Result<std::vector<TokenId>> GiveChunks(const Current& current, const EvalQuestion& question,
                                           std::vector<ByteSpan> chunks) const {
     for (;; chunks.pop_back()) {

@@ -1,4 +1,4 @@
-// Asks every question of an evaluation in every mode.
+// Runs an evaluation: asks every question in every mode.
 #pragma once
 
 #include <atomic>
@@ -20,38 +20,40 @@ namespace longhold {
 struct EvalProgress {
   std::string label;             // "niah_single_2 4k longhold"
   uint64_t done = 0, total = 0;  // questions times modes, over the whole run
-  double seconds_left = 0;       // a guess from what was measured so far; 0 until something was
+  double seconds_left = 0;       // estimate from the speed so far; 0 before the first measurement
   IngestProgress reading;        // tokens_total > 0 while a text is read
 };
 
-// RunNativeEach of a model, for several prompts that begin alike.
+// Runs prompts with a shared prefix through libllama's own attention, as RunNativeEach does.
 using NativeRunner = std::function<Result<std::vector<NativeRun>>(
     std::span<const TokenId> prefix, const std::vector<std::vector<TokenId>>& tails,
     uint32_t max_tokens)>;
-// That of `model`, as samplers choose by default. Both are borrowed; `stop` as RunNativeEach's.
+// RunNativeEach for `model` with the default sampler. Must hold: `model` and `stop` outlive the
+// result.
 NativeRunner NativeRunnerOf(LanguageModel& model, const std::atomic<bool>* stop);
-// A retriever over a text that outlives it.
+// Makes a retriever over a text. Must hold: the text outlives the retriever.
 using RetrieverMaker = std::function<Result<std::unique_ptr<Retriever>>(std::string_view text)>;
 
-// What a run works with. Borrowed for the call.
+// The parts that a run works with. Borrowed for the call.
 struct EvalParts {
   LanguageModel& model;
-  // uses that model; the texts' memories live in its home, named TASK-LENGTH-TEXT
+  // Uses `model`. The memories of the texts are in its home, named TASK-LENGTH-TEXT.
   Engine& engine;
   NativeRunner native;
-  RetrieverMaker embed;                                  // empty: rag-embed is skipped, saying so
-  const Haystack* haystack = nullptr;                    // where a task needs one
+  RetrieverMaker embed;                // empty: questions of rag-embed are skipped
+  const Haystack* haystack = nullptr;  // required if a task needs one
   const std::vector<FileQuestion>* questions = nullptr;  // for the task `questions`
-  bool keep_memories = false;  // else a text's memory goes when its last question is answered
+  bool keep_memories = false;  // false: a memory is deleted after the last question of its text
   const std::atomic<bool>* stop = nullptr;
   std::function<void(const EvalProgress&)> on_progress;
-  std::function<Status(const EvalRow&)> on_row;  // before the next question is asked
+  std::function<Status(const EvalRow&)> on_row;  // called before the next question is asked
 };
 
-// Runs what `settings` say and `done` does not hold yet. Returns notes for the report: what could
-// not be asked, and why. A memory that an interrupted run left in the engine's home is read on, or
-// taken as it is. Errors: cancelled after `stop` (all rows were given to on_row), invalid_argument
-// (no task could make its text), and what engine, model and retrievers report.
+// Asks all questions of `settings` that have no row in `done`. Returns notes for the report: the
+// questions that could not be asked, and why. If an interrupted run left a memory in the engine's
+// home, its ingest is resumed, or a complete one is used directly. Errors: cancelled after `stop`
+// (on_row has received all finished rows), invalid_argument (no task could generate its text), and
+// those of engine, model and retrievers.
 Result<std::vector<std::string>> RunEval(const EvalSettings& settings,
                                          const std::vector<EvalRow>& done, const EvalParts& parts);
 

@@ -18,16 +18,17 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// More than any cache of two cores holds, so that memory is what is measured.
+// Larger than the caches, so that the reads come from memory.
 constexpr size_t kReadBytes = size_t{256} << 20;
 constexpr double kPeakSeconds = 0.1;
-// The engine alone is measured on what it reads at once, and decodes from a short prompt: an empty
-// context.
+// libllama alone starts with an empty context. Prefill is measured on one batch, decoding after a
+// short prompt.
 constexpr size_t kAlonePrompt = 512, kAloneStart = 16;
 constexpr uint32_t kAloneTokens = 64;
-// A shorter answer is over before its speed means anything.
+// The speed of shorter answers is too noisy.
 constexpr uint64_t kDecodeTokensMin = 8;
-// Of a piece of reading whose speed is noted by itself; progress comes several times in it.
+// Length of a piece of an ingest whose speed is recorded separately. Progress is reported several
+// times per piece.
 constexpr double kPieceSeconds = 2;
 
 double Since(Clock::time_point start) {
@@ -46,7 +47,7 @@ std::string LineOf(const char* path, std::string_view key) {
   return "";
 }
 
-// The flags that decide which kernels run, of all that the processor has.
+// The processor's flags that decide which kernels run.
 std::vector<std::string> Flags() {
   std::vector<std::string> out;
   std::istringstream flags(LineOf("/proc/cpuinfo", "flags"));
@@ -78,7 +79,7 @@ PeakSpeed MeasurePeak(LanguageModel& model, const PeakLoop& loop, uint32_t threa
   PeakSpeed peak{
       .name = std::string(loop.name), .instruction = std::string(loop.instruction), .giga_ops = {}};
   if (loop.run == nullptr) return peak;
-  // Rounds that take long enough for the clock, found by doubling.
+  // Double the number of rounds until they take long enough to be timed.
   uint64_t rounds = 1 << 16;
   for (double seconds = 0; seconds < kPeakSeconds / 2; rounds *= 2) {
     const auto start = Clock::now();
@@ -96,8 +97,8 @@ PeakSpeed MeasurePeak(LanguageModel& model, const PeakLoop& loop, uint32_t threa
   return peak;
 }
 
-// Questions that make a model speak about the text: by the two longest words of sentences from all
-// over it.
+// Questions about the text. Each names the two longest words near a random place; the places are
+// spread over the whole text.
 std::vector<std::string> Questions(std::string_view text, uint32_t count, uint64_t seed) {
   std::vector<std::string> out;
   EvalRng rng(seed, "speed questions");
@@ -106,7 +107,7 @@ std::vector<std::string> Questions(std::string_view text, uint32_t count, uint64
     const size_t at = low + rng.Below(std::max<size_t>(1, high - low));
     std::istringstream words(std::string(text.substr(at, 200)));
     std::string cut, first, second;
-    words >> cut;  // the middle of a word
+    words >> cut;  // may begin in the middle of a word
     for (std::string word; words >> word;) {
       std::erase_if(word, [](char c) { return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z'); });
       if (word.size() > first.size()) {
@@ -163,13 +164,13 @@ class Runner {
 
     LengthSpeed speed{.length = length, .tokens = text.tokens};
     std::vector<double> prefill, decode;
-    Report(name + ": the engine alone");
+    Report(name + ": libllama alone");
     LH_RETURN_IF_ERROR(RunAlone(tokenized.tokens, &prefill, &decode));
     const std::string memory = "bench-" + std::to_string(length);
     Status status = ReadText(memory, text.text, name, &speed);
     if (status.ok()) status = Ask(memory, questions, name, &speed);
     if (status.ok()) {
-      Report(name + ": the engine alone, again");
+      Report(name + ": libllama alone, again");
       status = RunAlone(tokenized.tokens, &prefill, &decode);
     }
     const Status forgotten = parts_.engine.Forget(memory, "", false);
@@ -237,16 +238,16 @@ class Runner {
       Report(name + ": longhold answers");
       AskOptions options;
       options.max_tokens = settings_.max_tokens;
-      // every question is answered, so that there is something to time
-      options.recall.abstain = false;
+      // Do not abstain: an answer is needed to measure its speed.
+      options.focused().recall.abstain = false;
       options.stop = parts_.stop;
       LH_ASSIGN_OR_RETURN(const AskReply reply, parts_.engine.Ask(memory, question, options));
-      plan.push_back(reply.plan_ms);
-      scan.push_back(reply.scan_ms);
-      recall.push_back(reply.recall_ms);
-      prompt.push_back(reply.prompt_ms);
-      first.push_back(reply.first_token_ms);
-      if (reply.completion_tokens >= kDecodeTokensMin) decode.push_back(reply.decode_tok_s);
+      plan.push_back(reply.timings.plan_ms);
+      scan.push_back(reply.timings.scan_ms);
+      recall.push_back(reply.timings.recall_ms);
+      prompt.push_back(reply.timings.prompt_ms);
+      first.push_back(reply.timings.first_token_ms);
+      if (reply.completion_tokens >= kDecodeTokensMin) decode.push_back(reply.timings.decode_tok_s);
       attended.push_back(static_cast<double>(reply.tokens_recalled + reply.prompt_tokens) /
                          static_cast<double>(std::max<uint64_t>(1, reply.memory_tokens)));
     }
@@ -268,7 +269,7 @@ class Runner {
       return OkStatus();
     }
     if (Stopped()) return StoppedStatus();
-    Report(name + ": the model's own full attention");
+    Report(name + ": libllama's full attention");
     std::vector<TokenId> prefix;
     std::vector<std::vector<TokenId>> tails;
     for (const std::string& question : questions) {
@@ -304,7 +305,7 @@ class Runner {
 Spread Spread::Of(std::vector<double> values) {
   if (values.empty()) return {};
   std::sort(values.begin(), values.end());
-  // Between two values, as far as the rank lies between them.
+  // Interpolates linearly between the two nearest ranks.
   const auto at = [&](double share) {
     const double rank = share * static_cast<double>(values.size() - 1);
     const size_t low = static_cast<size_t>(rank), high = std::min(low + 1, values.size() - 1);

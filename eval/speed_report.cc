@@ -1,4 +1,4 @@
-// A speed report as JSON and as tables of at most 80 columns. Boost.JSON stops here.
+// A speed report as JSON and as tables of at most 80 columns. Boost.JSON is used in this file only.
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cstdio>
@@ -12,12 +12,12 @@ namespace {
 
 namespace json = boost::json;
 
-// Lengths that one table shows side by side: the name's column and four more fill a line.
+// Number of lengths in one table: the column of names and four more fill a line.
 constexpr size_t kColumnsMax = 4;
 constexpr size_t kLineWidth = 80;
 constexpr int kNameWidth = 27, kCellWidth = 12;
 
-// Three digits or more, and no point where it would only say that the number is large.
+// A number with at least three digits; without decimals from 100 on.
 std::string Number(double value) {
   return Format(value >= 100 ? "%.0f" : value >= 10 ? "%.1f" : "%.2f", value);
 }
@@ -79,7 +79,7 @@ json::object LengthObject(const LengthSpeed& s) {
           {"full", std::move(full)}};
 }
 
-// The name of a figure and how a length shows it; "" where it has none.
+// One row of the table: its name and the text of a cell, "" if the value was not measured.
 struct Row {
   const char* name;
   std::string (*cell)(const LengthSpeed& speed);
@@ -96,38 +96,36 @@ std::string Megabytes(uint64_t bytes) {
 
 constexpr Row kRows[] = {
     {"tokens", [](const LengthSpeed& s) { return FormatCount(s.tokens); }},
-    {"engine alone, prefill tok/s",
-     [](const LengthSpeed& s) { return Median(s.alone_prefill_tok_s); }},
+    {"libllama prefill, tok/s", [](const LengthSpeed& s) { return Median(s.alone_prefill_tok_s); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.alone_prefill_tok_s); }},
-    {"reading, tok/s", [](const LengthSpeed& s) { return Number(s.read_tok_s); }},
+    {"ingest, tok/s", [](const LengthSpeed& s) { return Number(s.read_tok_s); }},
     {"  quartiles of pieces", [](const LengthSpeed& s) { return Quartiles(s.read_pieces_tok_s); }},
-    {"  of the engine alone",
+    {"  ratio to libllama",
      [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.alone_prefill_tok_s.median)); }},
-    {"  last 64K of first 64K",
+    {"  last 64K / first 64K",
      [](const LengthSpeed& s) {
        return s.tokens < 131072 ? "" : Times(Ratio(s.last_64k_tok_s, s.first_64k_tok_s));
      }},
-    {"  RAM beside weights, MB", [](const LengthSpeed& s) { return Megabytes(s.read_ram_bytes); }},
-    {"  disk, bytes a token",
+    {"  RAM without weights, MB", [](const LengthSpeed& s) { return Megabytes(s.read_ram_bytes); }},
+    {"  disk, bytes per token",
      [](const LengthSpeed& s) {
        return FormatCount(s.disk_bytes / std::max<uint64_t>(1, s.tokens));
      }},
-    {"question, first token ms", [](const LengthSpeed& s) { return Median(s.first_token_ms); }},
+    {"time to first token, ms", [](const LengthSpeed& s) { return Median(s.first_token_ms); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.first_token_ms); }},
     {"  plan", [](const LengthSpeed& s) { return Median(s.plan_ms); }},
-    {"    of it the heads' scan", [](const LengthSpeed& s) { return Median(s.scan_ms); }},
-    {"  recall, second look", [](const LengthSpeed& s) { return Median(s.recall_ms); }},
+    {"    of which head scan", [](const LengthSpeed& s) { return Median(s.scan_ms); }},
+    {"  recall and rerank", [](const LengthSpeed& s) { return Median(s.recall_ms); }},
     {"  prompt", [](const LengthSpeed& s) { return Median(s.prompt_ms); }},
-    {"  RAM beside weights, MB", [](const LengthSpeed& s) { return Megabytes(s.ask_ram_bytes); }},
+    {"  RAM without weights, MB", [](const LengthSpeed& s) { return Megabytes(s.ask_ram_bytes); }},
     {"attended, % of the text",
      [](const LengthSpeed& s) {
        return s.attended_share.count == 0 ? "" : Number(100 * s.attended_share.median);
      }},
-    {"engine alone, decode tok/s",
-     [](const LengthSpeed& s) { return Median(s.alone_decode_tok_s); }},
+    {"libllama decode, tok/s", [](const LengthSpeed& s) { return Median(s.alone_decode_tok_s); }},
     {"decode, tok/s", [](const LengthSpeed& s) { return Median(s.decode_tok_s); }},
     {"  quartiles", [](const LengthSpeed& s) { return Quartiles(s.decode_tok_s); }},
-    {"  of the engine alone",
+    {"  ratio to libllama",
      [](const LengthSpeed& s) {
        return Times(Ratio(s.decode_tok_s.median, s.alone_decode_tok_s.median));
      }},
@@ -135,14 +133,14 @@ constexpr Row kRows[] = {
      [](const LengthSpeed& s) {
        return s.full.skipped.empty() ? Number(s.full.prefill_tok_s) : "not run";
      }},
-    {"  longhold reads x faster",
+    {"  ingest / full attention",
      [](const LengthSpeed& s) { return Times(Ratio(s.read_tok_s, s.full.prefill_tok_s)); }},
     {"  decode", [](const LengthSpeed& s) { return Median(s.full.decode_tok_s); }},
-    {"  longhold writes x faster",
+    {"  decode / full attention",
      [](const LengthSpeed& s) {
        return Times(Ratio(s.decode_tok_s.median, s.full.decode_tok_s.median));
      }},
-    {"  question behind text, ms", [](const LengthSpeed& s) { return Median(s.full.tail_ms); }},
+    {"  time to first token, ms", [](const LengthSpeed& s) { return Median(s.full.tail_ms); }},
 };
 
 std::string Line(const std::string& name, const std::vector<std::string>& cells) {
@@ -162,7 +160,7 @@ std::string MachineText(const SpeedReport& report) {
                     Format("%.0f GiB", static_cast<double>(m.memory_bytes) / (1ull << 30)) +
                     "; kernels " + report.environment.kernels + ", " + std::to_string(m.threads) +
                     (m.threads == 1 ? " thread\n" : " threads\n");
-  // Some processors have more of them than a line holds.
+  // Some processors have more flags than fit on a line.
   std::string line = "flags:";
   for (const std::string& flag : m.flags) {
     if (line.size() + 1 + flag.size() > kLineWidth) {
@@ -171,13 +169,13 @@ std::string MachineText(const SpeedReport& report) {
     }
     line += " " + flag;
   }
-  out += line + (m.flags.empty() ? " none that matter" : "") + "\n";
+  out += line + (m.flags.empty() ? " none that longhold uses" : "") + "\n";
   out += "memory read: " + Number(m.read_gb_s.median) + " GB/s (" + Number(m.read_gb_s.low) +
          " to " + Number(m.read_gb_s.high) + ")\n";
   for (const PeakSpeed& p : m.peaks) {
     out += "peak " + p.name + ": " +
            (p.instruction.empty()
-                ? "no instruction for it"
+                ? "not supported by this processor"
                 : Number(p.giga_ops.median) + " G operations/s (" + Number(p.giga_ops.low) +
                       " to " + Number(p.giga_ops.high) + "; " + p.instruction + ")") +
            "\n";

@@ -14,7 +14,7 @@ constexpr std::string_view kEllipsis = "\u2026";
 struct Character {
   uint32_t code = 0;
   size_t bytes = 1;
-  bool valid = false;  // UTF-8, and allowed in XML 1.0
+  bool valid = false;  // valid UTF-8 and allowed in XML 1.0
 };
 
 Character CharacterAt(std::string_view text, size_t at) {
@@ -28,7 +28,7 @@ Character CharacterAt(std::string_view text, size_t at) {
                                      : 0;
   if (bytes == 0 || at + bytes > text.size()) return {};
   static constexpr uint32_t kLeadMask[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-  // longer encodings of smaller codes are forged
+  // Smaller codes in a longer encoding (overlong encodings) are invalid.
   static constexpr uint32_t kSmallest[] = {0, 0, 0x80, 0x800, 0x10000};
   uint32_t code = lead & kLeadMask[bytes];
   for (size_t i = 1; i < bytes; ++i) {
@@ -42,7 +42,7 @@ Character CharacterAt(std::string_view text, size_t at) {
   return valid ? Character{code, bytes, true} : Character{};
 }
 
-// Widths in ems of DejaVu Sans, the widest of the usual sans-serif fonts.
+// Character widths in ems of DejaVu Sans, the widest of the usual sans-serif fonts.
 double Em(const Character& c) {
   if (!c.valid) return 1.0;
   if (c.code >= 0x1100) return 1.0;
@@ -75,7 +75,7 @@ std::string XmlEscaped(std::string_view text) {
 }
 
 std::string SvgNumber(double value) {
-  const double rounded = std::round(value * 100) / 100 + 0.0;  // + 0.0: no "-0"
+  const double rounded = std::round(value * 100) / 100 + 0.0;  // + 0.0 avoids "-0"
   char buffer[64];
   const auto end =
       std::to_chars(buffer, buffer + sizeof(buffer), rounded, std::chars_format::fixed, 2).ptr;
@@ -97,7 +97,7 @@ double TextWidth(std::string_view text, double size) {
 
 std::string FitText(std::string_view text, double size, double width) {
   if (TextWidth(text, size) <= width) return std::string(text);
-  const double room = width - size;  // the ellipsis
+  const double room = width - size;  // room for the ellipsis
   double used = 0;
   size_t at = 0;
   while (at < text.size()) {
@@ -120,7 +120,7 @@ std::vector<std::string> WrapText(std::string_view text, double size, double wid
       if (TextWidth(text.substr(0, space), size) > width) break;
       cut = space;
     }
-    if (cut == 0) break;  // one long word: the ellipsis has to do
+    if (cut == 0) break;  // one long word: FitText cuts it
     lines.emplace_back(text.substr(0, cut));
     text.remove_prefix(cut + 1);
   }

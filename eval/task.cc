@@ -9,11 +9,11 @@
 namespace longhold {
 namespace {
 
-constexpr double kFitShare = 0.98;   // a text has at least this share of the asked length
-constexpr double kAimShare = 0.991;  // and this is tried for: in the middle of what is allowed
+constexpr double kFitShare = 0.98;   // minimum length of a text, as a share of the request
+constexpr double kAimShare = 0.991;  // target length: near the middle of the allowed range
 constexpr int kFitTries = 40;
-// A needle sentence of RULER's has some 25 tokens with a number and 60 with two UUIDs, by SmolLM2's
-// tokenizer.
+// Upper bounds in tokens. A needle sentence of RULER has about 25 tokens of SmolLM2 with a number,
+// and 60 with two UUIDs.
 constexpr uint32_t kNeedle = 32, kUuidNeedle = 70;
 
 const std::string_view kNoise =
@@ -42,22 +42,21 @@ const std::vector<TaskInfo>& EvalTasks() {
       {"niah_single_1", "RULER: a number in repeated noise", false, 1000, kNeedle},
       {"niah_single_2", "RULER: a number in prose", true, 1000, kNeedle},
       {"niah_single_3", "RULER: a UUID in prose", true, 1000, kUuidNeedle},
-      {"niah_multikey_1", "RULER: a number in prose, beside three needles of other keys", true,
-       1000, 4 * kNeedle},
-      {"niah_multikey_2", "RULER: a number in a text of nothing but other needles", false, 1000,
-       kNeedle},
+      {"niah_multikey_1", "RULER: a number in prose, with three needles of other keys", true, 1000,
+       4 * kNeedle},
+      {"niah_multikey_2", "RULER: a number in a text of needles only", false, 1000, kNeedle},
       {"niah_multikey_3", "RULER: the same with UUIDs as keys and values", false, 1000,
        kUuidNeedle},
       {"niah_multivalue", "RULER: four numbers of one key in prose", true, 1000, 4 * kNeedle},
       {"niah_multiquery", "RULER: the numbers of four keys in prose", true, 1000, 4 * kNeedle},
-      {"vt", "RULER: five variables of one chain of assignments in noise", false, 200, 70},
-      {"cwe", "RULER: the ten most common words of a list", false, 1, 0},
-      {"fwe", "RULER: the three most frequent words of a coded text", false, 1, 0},
+      {"vt", "RULER: variable tracking, five variables of a chain in noise", false, 200, 70},
+      {"cwe", "RULER: the ten most common words in a list", false, 1, 0},
+      {"fwe", "RULER: the three most frequent words in a coded text", false, 1, 0},
       {"passkey", "a pass key in repeated noise (Mohtashami and Jaggi 2023)", false, 1, 0},
       {"kv_retrieval", "the value of a UUID in a JSON object (InfiniteBench)", false, 1000, 60},
-      {"babilong_qa1", "where somebody is, last move in a book (after BABILong)", true, 50, 40},
-      {"babilong_qa2", "where a thing is that somebody carries (after BABILong)", true, 24, 40},
-      {"paraphrase", "a fact that shares no word with the question (after NoLiMa)", true, 24, 24},
+      {"babilong_qa1", "the place of a person, facts in a book (after BABILong)", true, 50, 40},
+      {"babilong_qa2", "the place of a carried object (after BABILong)", true, 24, 40},
+      {"paraphrase", "a fact without words of the question (after NoLiMa)", true, 24, 24},
   };
   return tasks;
 }
@@ -88,8 +87,8 @@ Result<std::vector<std::string>> ExpandTasks(const std::vector<std::string>& nam
     } else {
       std::string known;
       for (const TaskInfo& task : EvalTasks()) known += std::string(task.name) + ", ";
-      return InvalidArgument("task " + name + ": there is none of that name; take " + known +
-                             "ruler, all, or --questions FILE");
+      return InvalidArgument("task " + name + ": unknown; choose from " + known +
+                             "ruler, all, or use --questions FILE");
     }
   }
   return tasks;
@@ -176,8 +175,8 @@ Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count
   EvalText best;
   bool found = false;
   uint64_t low = 0, high = units_max + 1;   // `low` fits or was not tried, `high` does not fit
-  double last_units = 0, last_tokens = -1;  // of the try before
-  // About four bytes a token, until it is known better.
+  double last_units = 0, last_tokens = -1;  // of the previous try
+  // The first try assumes about four bytes per token.
   uint64_t units =
       std::clamp<uint64_t>(static_cast<uint64_t>(3.8 * aim / unit_bytes), 0, units_max);
   for (int t = 0; t < kFitTries; ++t) {
@@ -194,7 +193,7 @@ Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count
     if (high - low <= 1) {
       if (found || low == 0) break;
     }
-    // Along the line through the last two tries, later by halves: both ends close in.
+    // The secant method; from the ninth try on bisection, which always converges.
     const double n = static_cast<double>(units), k = static_cast<double>(tokens);
     const bool line = last_tokens >= 0 && std::abs(n - last_units) >= 1 &&
                       (k - last_tokens) / (n - last_units) > 0;
@@ -212,7 +211,7 @@ Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count
     return InvalidArgument("task " + request.task + ": " + std::to_string(request.length) +
                            " tokens are too short for " + std::to_string(request.question_count) +
                            (request.question_count == 1 ? " question" : " questions") +
-                           " of it; ask for a longer text");
+                           "; give a larger length");
   }
   return best;
 }
@@ -222,12 +221,12 @@ std::vector<std::string_view> Prose(const TextRequest& request, uint64_t bytes) 
   std::vector<std::string_view> out;
   if (sentences.empty()) return out;
   EvalRng rng(request.seed, request.task + " prose " + std::to_string(request.text_index));
-  // The first text begins where the haystack does, as RULER's do.
+  // The first text starts at the begin of the haystack, as in RULER.
   size_t i = request.text_index == 0 ? 0 : rng.Below(sentences.size());
   for (uint64_t used = 0; used < bytes; ++i) {
     std::string_view sentence = sentences[i % sentences.size()];
     if (used + sentence.size() > bytes) {
-      // At a word's end; a first word that is longer than the room goes whole.
+      // Cut at the end of a word. If not even the first word fits, drop the sentence.
       const size_t space = sentence.rfind(' ', bytes - used);
       if (space == std::string_view::npos || space == 0) break;
       sentence = sentence.substr(0, space);

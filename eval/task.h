@@ -1,7 +1,7 @@
-// The evaluation's tasks: texts with something to find in them, and the questions that ask for it.
+// The tasks of the evaluation: texts with facts to find, and the questions that ask for them.
 //
-// Every text comes from its request alone: the same request gives the same bytes on every machine,
-// and a longer list of questions or another length draws from streams of its own (rng.h).
+// A text depends on its request only. The same request gives the same bytes on every machine. The
+// parts of a text draw from separate random streams (rng.h).
 #pragma once
 
 #include <cstdint>
@@ -17,117 +17,121 @@
 
 namespace longhold {
 
-// How an answer is judged, by RULER's names (metrics.h).
+// The metric of an answer, with RULER's names (metrics.h).
 enum class MatchRule : uint8_t {
-  kAll,   // string_match_all: the share of the expected strings that the answer holds
-  kPart,  // string_match_part: 1 when it holds any of them
+  kAll,   // string_match_all: the share of the expected strings that the answer contains
+  kPart,  // string_match_part: 1 if the answer contains any of them
 };
 
+// Value type.
 struct EvalQuestion {
   std::string question;
-  // the first words of the answer, given; empty where the task has none
+  // The first words of the answer, given to the model. Empty if the task has none.
   std::string answer_prefix;
   std::vector<std::string> answers;
   MatchRule match = MatchRule::kAll;
-  // of the text; empty where all of it is the evidence, or none is known
+  // Byte ranges of the text. Empty if the whole text is the evidence, or if it is not known.
   std::vector<ByteSpan> evidence;
-  // any one range of the evidence holds the answer; else all are needed
+  // true: any one range of the evidence holds the answer. false: all are needed.
   bool one_suffices = false;
-  bool evidence_known = true;  // false: a question file gave none
-  bool unanswerable = false;   // the text does not hold the answer: abstaining is right
-  // where the first range of the evidence begins, as a share of the text
+  bool evidence_known = true;  // false: the question file names no evidence
+  bool unanswerable = false;   // true: the text has no answer, so abstaining is correct
+  // Begin of the first range of the evidence, as a share of the text.
   double depth = 0;
-  uint32_t depth_cell = 0;    // [0, depths): its row in the grid
-  uint32_t max_tokens = 128;  // of the answer, RULER's tokens_to_generate
+  uint32_t depth_cell = 0;    // [0, depths): row in the depth grid
+  uint32_t max_tokens = 128;  // length limit of the answer, RULER's tokens_to_generate
 };
 
+// Value type.
 struct EvalText {
   std::string text;
-  uint64_t tokens = 0;  // of the model under test
+  uint64_t tokens = 0;  // tokens of the model under test
   std::vector<EvalQuestion> questions;
 };
 
 using TokenCounter = std::function<Result<uint64_t>(std::string_view)>;
 
-// What is to be generated. Borrowed pointers outlive the call.
+// A request to generate a text. Must hold: the pointers stay valid during the call.
 struct TextRequest {
   std::string task;
-  uint64_t length = 0;  // tokens; 0: the whole haystack (only `questions`)
+  uint64_t length = 0;  // tokens; 0: the whole haystack (task `questions` only)
   uint64_t seed = 1;
-  uint32_t text_index = 0;  // texts of one task and length differ
-  // the questions of this text among the `question_total` of the task and length:
+  uint32_t text_index = 0;  // texts of one task and length differ by it
+  // This text gets question_count of the question_total questions of the task and length, from
+  // question_first on. The numbers decide the depths.
   uint32_t question_first = 0;
-  uint32_t question_count = 1;  // they decide about depths
+  uint32_t question_count = 1;
   uint32_t question_total = 1;
   uint32_t depths = 10;
   const Haystack* haystack = nullptr;                    // for tasks that need one
-  const std::vector<FileQuestion>* questions = nullptr;  // for `questions`
+  const std::vector<FileQuestion>* questions = nullptr;  // for the task `questions`
 };
 
-// Facts about a task.
+// The properties of a task.
 struct TaskInfo {
   std::string_view name;
-  std::string_view about;  // one line
+  std::string_view about;  // one line of help; starts with "RULER" for tasks of RULER
   bool needs_haystack = false;
-  uint32_t questions_max = 1;    // of one text; 1 where the text has one question by its nature
-  uint32_t question_tokens = 0;  // about how many tokens each question adds to the text
+  uint32_t questions_max = 1;    // questions per text; 1 if a text can have one question only
+  uint32_t question_tokens = 0;  // approximate number of tokens that a question adds to the text
 };
 
-// All tasks but `questions`, in the order in which a run goes through them.
+// All tasks except `questions`, in the order in which a run uses them.
 const std::vector<TaskInfo>& EvalTasks();
-// nullptr where there is no such task. Knows `questions` too.
+// Finds a task, also `questions`. nullptr if there is none of that name.
 const TaskInfo* FindTask(std::string_view name);
-// Names to tasks: "ruler" stands for RULER's eleven, "all" for all. Errors: invalid_argument,
-// listing the names.
+// Expands names to tasks: "ruler" means RULER's eleven tasks, "all" means all of EvalTasks. Errors:
+// invalid_argument, listing the names.
 Result<std::vector<std::string>> ExpandTasks(const std::vector<std::string>& names);
 
-// How many questions of `task` share a text of that length: their needles take at most half of it.
-// At least 1.
+// The number of questions of `task` that share a text of that length, at least 1. Their needles
+// take at most half of the text.
 uint32_t QuestionsPerText(const TaskInfo& task, uint64_t length);
 
-// The text and its questions. It has at most `length` tokens by `count`, and at least 98% of that
-// where the task's smallest piece is not larger than the difference. `questions` takes lines of the
-// haystack from its beginning, and of the file's questions those whose evidence stands in them.
-// Errors: invalid_argument (too short for the task), and the counter's.
+// Generates a text and its questions. The text has at most `length` tokens by `count`. It has at
+// least 98% of that unless the smallest unit of the task is larger than the difference. The task
+// `questions` takes lines from the begin of the haystack, and the questions whose evidence is in
+// them. Errors: invalid_argument (the length is too short for the task), and those of `count`.
 Result<EvalText> BuildText(const TextRequest& request, const TokenCounter& count);
 
-// ------------------------------------------------------------------------------------ what the
-// tasks' own files share
+// ------------------------------------------------------------------------------------------------
+// Shared by the files that implement the tasks.
 
-// A text before its length is known to be right.
+// A text whose length is not checked yet.
 struct TextDraft {
   std::string text;
   std::vector<EvalQuestion> questions;
 };
 
-// Something to hide at `depth` (0 the text's beginning, 1 its end); `depth` is set to where it came
-// to stand.
+// A piece of text to hide at `depth`: 0 is the begin of the text, 1 its end.
 struct Hidden {
   std::string text;
   double depth = 0;
-  ByteSpan bytes;  // set by Weave
+  ByteSpan bytes;  // its place in the text; set by Weave
 };
 
-// Appends `pieces` to `text` with `separator` between them and `hidden` where its depth says,
-// between two pieces, earlier of equal depth first. Sets the bytes of each.
+// Appends `pieces` to `text` with `separator` between them. Inserts each of `hidden` between two
+// pieces, as close to its depth as possible; at one place in the order of depths. Sets the bytes
+// of each.
 void Weave(const std::vector<std::string_view>& pieces, std::string_view separator,
            std::vector<Hidden>* hidden, std::string* text);
 
-// The depth of question `index` of a text: cells of the grid in turn, and within a cell side by
-// side.
+// The depth of question `index` of a text. Questions take the cells of the grid in turn; questions
+// in the same cell are spread evenly over it. Sets `cell`.
 double QuestionDepth(const TextRequest& request, uint32_t index, uint32_t* cell);
 
-// Finds how many units (>= 0, <= units_max) `draft` needs for the length. `unit_bytes` is a guess
-// of a unit's size. The builder of `questions` may get a text that is the whole haystack: FitLength
-// then returns it although it is shorter than asked.
+// Finds the number of units, 0 to units_max, with which `draft` gives a text of the requested
+// length. `unit_bytes` is an estimate of the size of a unit. The whole haystack may be shorter than
+// requested: the text with units_max units is then the result. Errors: invalid_argument (even 0
+// units are too long), and those of `count`.
 Result<EvalText> FitLength(const TextRequest& request, const TokenCounter& count,
                            uint64_t units_max, double unit_bytes,
                            const std::function<TextDraft(uint64_t units)>& draft);
 
-// Sentences of the haystack, `bytes` of them with single spaces, beginning at a place that the
-// request's text index decides; repeated where it is too short.
+// Sentences of the haystack with `bytes` bytes in total, single spaces included. The text index
+// decides where they begin. A haystack that is too short is repeated.
 std::vector<std::string_view> Prose(const TextRequest& request, uint64_t bytes);
-// RULER's noise, five sentences a line; `sentences` of them.
+// `sentences` sentences of RULER's noise, five per line.
 std::vector<std::string_view> Noise(uint64_t sentences);
 
 Result<EvalText> BuildNiah(const TextRequest& request, const TokenCounter& count);
@@ -140,11 +144,11 @@ Result<EvalText> BuildBabi(const TextRequest& request, const TokenCounter& count
 Result<EvalText> BuildParaphrase(const TextRequest& request, const TokenCounter& count);
 Result<EvalText> BuildFileQuestions(const TextRequest& request, const TokenCounter& count);
 
-// 32 hexadecimal digits in five groups, version 4.
+// A version 4 UUID: 32 hexadecimal digits in five groups.
 class EvalRng;
 std::string RandomUuid(EvalRng* rng);
 std::string RandomNumber(EvalRng* rng, uint32_t digits);
-// "quiet-lantern"
+// An adjective and a noun: "quiet-lantern".
 std::string RandomKey(EvalRng* rng);
 
 }  // namespace longhold

@@ -1,4 +1,4 @@
-// Words that generated tasks are made of. Our own lists; RULER draws from the Python package
+// Word lists for generated tasks. They are our own lists; RULER uses the Python package
 // wonderwords.
 #pragma once
 
@@ -11,7 +11,7 @@ namespace longhold {
 const std::vector<std::string_view>& EvalAdjectives();
 const std::vector<std::string_view>& EvalNouns();
 const std::vector<std::string_view>& EvalVerbs();
-// of people; none is also a noun of these lists
+// First names of people. None is also in EvalNouns.
 const std::vector<std::string_view>& EvalFirstNames();
 
 }  // namespace longhold

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A line of the record: its key, a space and the rest.
+// Each line of a record is one of these keys, followed by the value.
 constexpr std::string_view kPath = "path ", kBytes = "bytes ", kArchitecture = "architecture ";
 constexpr size_t kNameBytesMax = 64;
 
@@ -37,7 +37,7 @@ Result<AddedModel> AddedModels::Add(const std::string& name, const std::string& 
   std::error_code ec;
   const fs::path absolute = fs::absolute(path, ec);
   if (ec || absolute.string().find('\n') != std::string::npos)
-    return InvalidArgument("model " + path + ": its path cannot be kept; rename the file");
+    return InvalidArgument("model " + path + ": its path cannot be stored; rename the file");
   AddedModel model{
       .name = name, .path = absolute.lexically_normal().string(), .bytes = 0, .architecture = ""};
   LH_ASSIGN_OR_RETURN(model.architecture, CheckGgufFile(model.path));
@@ -48,7 +48,7 @@ Result<AddedModel> AddedModels::Add(const std::string& name, const std::string& 
   fs::create_directories(dir_, ec);
   if (ec)
     return InvalidArgument("create " + dir_ + ": " + ec.message() +
-                           "; make it writable, or name another directory by LONGHOLD_CACHE");
+                           "; make it writable, or set LONGHOLD_CACHE to another directory");
   LH_RETURN_IF_ERROR(WriteFileDurably(PathOf(name),
                                       {kPath, model.path, "\n", kBytes, std::to_string(model.bytes),
                                        "\n", kArchitecture, model.architecture, "\n"},

@@ -1,7 +1,8 @@
-// Models that a user has named: `longhold model add NAME FILE`. The file stays where it is.
+// Models that a user has named with `longhold model add NAME FILE`. The file stays where it is.
 //
-// A name is one small record, DIR/NAME, with the file's absolute path, its size and its
-// architecture. Records appear by rename, whole or not at all.
+// Each name is one small record in the file DIR/NAME: the model file's absolute path, its size
+// and its architecture. A record is written to a temporary file and renamed, so it is either
+// complete or absent.
 #pragma once
 
 #include <cstdint>
@@ -19,29 +20,29 @@ namespace longhold {
 struct AddedModel {
   std::string name;
   std::string path;          // absolute
-  uint64_t bytes = 0;        // the file's, when it was added
-  std::string architecture;  // as its metadata has it
+  uint64_t bytes = 0;        // size of the file when it was added
+  std::string architecture;  // from the file's metadata
 };
 
-// Thread use: *immutable*; safe to call concurrently.
+// The records in one directory. Thread use: *immutable*; safe to call concurrently.
 class AddedModels {
  public:
-  // `dir` is made by the first Add.
+  // The first Add creates `dir`.
   explicit AddedModels(std::string dir) : dir_(std::move(dir)) {}
 
-  // 1 to 64 of [A-Za-z0-9._-], starting with a letter or digit, not ending in ".gguf": that is a
-  // path. Errors: invalid_argument.
+  // A name has 1 to 64 of [A-Za-z0-9._-] and starts with a letter or digit. It must not end in
+  // ".gguf", because that would be a path. Errors: invalid_argument.
   static Status CheckName(std::string_view name);
 
-  // Gives the GGUF file at `path` the name, also when another file has it. Of the file only the
-  // header is read. Errors: invalid_argument (the name; no GGUF, or one whose metadata is refused),
-  // not_found (no such file), resource_exhausted.
+  // Names the GGUF file at `path`. If another file has the name, this one replaces it. Reads only
+  // the file's header. Errors: invalid_argument (the name is invalid, or the file is not a GGUF
+  // file or has invalid metadata), not_found (no such file), resource_exhausted.
   Result<AddedModel> Add(const std::string& name, const std::string& path) const;
-  // Takes the name away. Errors: not_found, invalid_argument (no permission).
+  // Removes a name, not the file. Errors: not_found, invalid_argument (no permission).
   Status Remove(const std::string& name) const;
-  // None where there is no such name, or its record cannot be read.
+  // Empty if there is no such name, or if its record cannot be read.
   std::optional<AddedModel> Find(std::string_view name) const;
-  std::vector<AddedModel> List() const;  // by name
+  std::vector<AddedModel> List() const;  // sorted by name
 
  private:
   std::string PathOf(std::string_view name) const { return dir_ + "/" + std::string(name); }

@@ -8,21 +8,21 @@
 namespace longhold {
 namespace {
 
-// The tensor that owns the memory a view looks at.
+// Follows views to the tensor that owns the memory.
 const ggml_tensor* Root(const ggml_tensor* t) {
   while (t->view_src != nullptr) t = t->view_src;
   return t;
 }
 
-// "cache_k_l17" -> 17; -1 when `t` is not the cache of that kind.
+// Parses a cache tensor's name: "cache_k_l17" gives 17. -1 if `t` is not a cache of that kind.
 int CacheLayer(const ggml_tensor* t, const char* format) {
   int layer = -1;
   if (t == nullptr || std::sscanf(t->name, format, &layer) != 1) return -1;
   return layer;
 }
 
-// Walks up from an attention input, through reshapes and scales, to the node that rotates it. Null
-// when there is none.
+// Walks from an attention input up to the node that rotates it, through reshapes and scales. Null
+// if there is none.
 ggml_tensor* FindRope(ggml_tensor* t) {
   while (t != nullptr) {
     switch (t->op) {
@@ -38,8 +38,8 @@ ggml_tensor* FindRope(ggml_tensor* t) {
   return nullptr;
 }
 
-// ggml keeps a custom operation's function in the node's op_params in a private layout. A node made
-// through the public call shows that layout, so we copy from one.
+// Turns `node` into a custom operation. ggml keeps such an operation's function in op_params, in a
+// private layout. So we create a custom node through the public API and copy its op_params.
 void MakeCustom(ggml_tensor* node, ggml_custom_op_t function, void* userdata) {
   alignas(16) char arena[4096];
   ggml_context* ctx = ggml_init({sizeof(arena), arena, /*no_alloc=*/true});
@@ -51,14 +51,15 @@ void MakeCustom(ggml_tensor* node, ggml_custom_op_t function, void* userdata) {
   ggml_free(ctx);
 }
 
-// The rotation becomes a copy, or nothing when it was in place.
+// Turns the rotation into a copy, or into nothing if it is in place.
 void MakeCopy(ggml_tensor* rope) {
   rope->op = rope->data == rope->src[0]->data ? GGML_OP_NONE : GGML_OP_DUP;
 }
 
+// Reads a RoPE node. Returns what is not supported, or "".
 std::string ReadRope(const ggml_tensor* node, RopeSpec* spec) {
-  // op_params of ROPE, as ggml_rope_ext writes them: 1 n_dims, 2 mode, 4 n_ctx_orig, 5.. the
-  // floats, 15 first dimension.
+  // op_params of ROPE, as ggml_rope_ext writes them: 1 n_dims, 2 mode, 4 n_ctx_orig, 5 to 10 the
+  // floats, 15 the first dimension.
   const int32_t* p = node->op_params;
   const int32_t mode = p[2];
   if (mode != GGML_ROPE_TYPE_NORMAL && mode != GGML_ROPE_TYPE_NEOX)
@@ -108,7 +109,7 @@ void AttentionTap::Replace(LayerAttention* attention) {
 
 Status AttentionTap::CheckReplaced() const {
   if (!missing_.empty()) return Internal(missing_);
-  const size_t found = replaced_ + reused_nodes_ / 3;  // three nodes a layer
+  const size_t found = replaced_ + reused_nodes_ / 3;  // three nodes per layer
   if (found != slots_.size()) {
     return Internal("attention tap: " + std::to_string(found) + " of " +
                     std::to_string(slots_.size()) + " layers were found in the model's graph");
@@ -126,7 +127,7 @@ bool AttentionTap::OnNode(ggml_tensor* node, bool ask) {
     writes_[Root(node)] = node;
     return false;
   }
-  if (node->op == GGML_OP_CUSTOM) {  // libllama reused the last graph, with our changes in it
+  if (node->op == GGML_OP_CUSTOM) {  // libllama reused the last graph, which has our changes
     ++reused_nodes_;
     return false;
   }
@@ -200,7 +201,7 @@ void AttentionTap::ReplaceLayer(ggml_tensor* node, uint32_t layer) {
 }
 
 namespace {
-// [heads * head_dim, tokens] as SET_ROWS gets it.
+// Rows [tokens, heads * head_dim], as SET_ROWS gets them.
 LayerRows RowsOf(const ggml_tensor* t) {
   return {static_cast<const float*>(t->data), t->nb[1] / sizeof(float)};
 }
@@ -221,7 +222,7 @@ void AttentionTap::StoreValuesOp(ggml_tensor* dst, int ith, int nth, void* slot)
 
 void AttentionTap::AttendOp(ggml_tensor* dst, int ith, int nth, void* slot) {
   const Slot& s = *static_cast<Slot*>(slot);
-  // [head_dim, tokens, q_heads]: nb[1] from token to token, nb[2] from head to head
+  // [head_dim, tokens, q_heads]: nb[1] is the stride between tokens, nb[2] that between heads.
   const ggml_tensor* q = dst->src[0];
   LH_CHECK(q->nb[2] == s.head_dim * sizeof(float));
   s.tap->attention_->Attend(s.slot, {static_cast<const float*>(q->data), q->nb[1] / sizeof(float)},

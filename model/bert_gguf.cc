@@ -23,14 +23,14 @@ constexpr uint64_t kSourceBytesMax = 1ull << 30;  // read into memory as a whole
 constexpr uint64_t kHeaderBytesMax = 16ull << 20;
 constexpr uint32_t kLayersMax = 64;
 
-using Shape = std::vector<int64_t>;  // slowest first, as safetensors writes it
+using Shape = std::vector<int64_t>;  // slowest dimension first, as in safetensors
 
 struct Tensor {
   Shape shape;
   std::string_view bytes;  // float32, little-endian, not aligned
 };
 
-// The parsed source. Views into `content`.
+// The parsed source. The views point into `content`.
 struct Source {
   std::string content;
   std::map<std::string, Tensor, std::less<>> tensors;
@@ -52,7 +52,7 @@ Result<std::string> ReadWhole(const std::string& path) {
   return content;
 }
 
-// [begin, end) of a tensor within `data`, which the entry's offsets count from.
+// Parses the entry of one tensor. Its offsets are relative to the start of `data`.
 Result<Tensor> ParseTensor(std::string_view name, const json::value& entry, std::string_view data) {
   const Status odd = InvalidArgument("tensor " + std::string(name) +
                                      ": its entry has no dtype, shape and data_offsets");
@@ -65,7 +65,7 @@ Result<Tensor> ParseTensor(std::string_view name, const json::value& entry, std:
     return odd;
   }
   Tensor tensor;
-  // of other types only the place is looked at
+  // For other types, only the position is checked.
   uint64_t bytes = dtype->get_string() == "F32" ? sizeof(float) : 0;
   for (const json::value& size : shape->get_array()) {
     boost::system::error_code ec;
@@ -80,7 +80,7 @@ Result<Tensor> ParseTensor(std::string_view name, const json::value& entry, std:
   if (ec_begin || ec_end) return odd;
   if (begin > end || end > data.size() || (bytes > 0 && end - begin != bytes)) {
     return DataLoss("tensor " + std::string(name) +
-                    ": lies beyond the file's end or has another size than its shape");
+                    ": lies beyond the end of the file, or its size does not match its shape");
   }
   if (bytes > 0)
     tensor.bytes = data.substr(begin, end - begin);
@@ -101,11 +101,11 @@ std::vector<std::string_view> Lines(std::string_view text) {
   return lines;
 }
 
-// safetensors: 8 bytes length of the header, the header (JSON), the tensors; ours goes on with the
-// vocabulary.
+// Parses safetensors: the length of the header in 8 bytes, the header (JSON), the tensors. In our
+// files, the vocabulary follows.
 Status Parse(Source* source) {
   const std::string_view all = source->content;
-  uint64_t header_bytes = 0;  // little-endian, as every machine that this runs on
+  uint64_t header_bytes = 0;  // little-endian, as on every machine that we build for
   if (all.size() < sizeof(header_bytes))
     return InvalidArgument("not a safetensors file: shorter than its header");
   std::memcpy(&header_bytes, all.data(), sizeof(header_bytes));
@@ -116,7 +116,7 @@ Status Parse(Source* source) {
   boost::system::error_code ec;
   const json::value header = json::parse(all.substr(sizeof(header_bytes), header_bytes), ec);
   if (ec || !header.is_object())
-    return InvalidArgument("not a safetensors file: its header is no JSON object");
+    return InvalidArgument("not a safetensors file: its header is not a JSON object");
   const std::string_view data = all.substr(sizeof(header_bytes) + header_bytes);
   uint64_t data_end = 0;
   for (const auto& [key, entry] : header.get_object()) {
@@ -132,8 +132,8 @@ Status Parse(Source* source) {
   return OkStatus();
 }
 
-// Writes GGUF metadata and tensors. Converted data lives as long as the object: GGUF only points to
-// it.
+// Writes GGUF metadata and tensors. GGUF only points to the converted data, which lives as long
+// as this object.
 class Writer {
  public:
   Writer()
@@ -141,7 +141,7 @@ class Writer {
         tensors_(ggml_init({kTensorsMax * ggml_tensor_overhead(), nullptr, /*no_alloc=*/true})) {}
   gguf_context* meta() { return gguf_.get(); }
 
-  // `name_to` becomes source tensor `name_from`, which must have `shape`.
+  // Adds the source tensor `name_from`, which must have `shape`, as `name_to`.
   Status Add(const Source& source, const std::string& name_from, const std::string& name_to,
              const Shape& shape, ggml_type type) {
     const auto found = source.tensors.find(name_from);
@@ -257,7 +257,7 @@ Status AddVocabulary(const Source& source, gguf_context* meta) {
   static constexpr Special kSpecials[] = {{"[PAD]", "tokenizer.ggml.padding_token_id"},
                                           {"[UNK]", "tokenizer.ggml.unknown_token_id"},
                                           {"[CLS]", "tokenizer.ggml.cls_token_id"},
-                                          // so spelt in the format
+                                          // The format spells it this way.
                                           {"[SEP]", "tokenizer.ggml.seperator_token_id"},
                                           {"[MASK]", "tokenizer.ggml.mask_token_id"}};
   constexpr int32_t kNormal = 1, kControl = 3;

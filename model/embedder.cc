@@ -13,9 +13,9 @@
 namespace longhold {
 namespace {
 
-// One pass; a cut text fills it. Attention is dense over the pass with foreign tokens masked, so
-// its cost grows with the square: 228 tokens a pass run at 6,030 tokens/s on two cores, 456 at
-// 5,760, 57 at 3,640.
+// Tokens of one pass. A text of the maximum length fills it. Attention is dense over the pass, with
+// the tokens of other texts masked, so its cost grows with the square of the pass. Measured on two
+// cores: 6,030 tokens/s with 228 tokens per pass, 5,760 with 456, 3,640 with 57.
 constexpr uint32_t kPassTokens = kEmbedTokensMax;
 constexpr uint32_t kPassTexts = 64;
 constexpr size_t kTextBytesMax = 1 << 20;
@@ -42,7 +42,7 @@ class LlamaEmbedder final : public TextEmbedder {
 
  private:
   Result<std::vector<llama_token>> Tokenize(std::string_view text);
-  // Embeds texts [first, first + pass_.size()), whose tokens pass_ holds, and empties pass_.
+  // Embeds the texts [first, first + pass_.size()), whose tokens are in pass_. Clears pass_.
   Status RunPass(size_t first, std::vector<float>* out);
 
   std::string path_;
@@ -78,25 +78,25 @@ Status LlamaEmbedder::Open(const EmbedderOptions& options) {
       Meta(model_.get(), architecture + ".attention.causal") != "false" ||
       llama_vocab_type(vocab_) != LLAMA_VOCAB_TYPE_WPM) {
     return Unimplemented("model " + path_ + ": architecture " + architecture +
-                         " is no WordPiece encoder with mean pooling; longhold embeds with "
-                         "'minilm-l6' and its like");
+                         " is not a WordPiece encoder with mean pooling; use 'minilm-l6' or a "
+                         "similar model");
   }
 
   llama_context_params params = llama_context_default_params();
-  // an encoder reads a batch in one pass
+  // An encoder processes a batch in one pass.
   params.n_ctx = params.n_batch = params.n_ubatch = kPassTokens;
   params.n_seq_max = kPassTexts;
   params.n_threads = params.n_threads_batch = static_cast<int32_t>(options.threads);
   params.embeddings = true;
   params.pooling_type = LLAMA_POOLING_TYPE_MEAN;
-  params.kv_unified = true;  // one mask for the pass; there is no cache to divide
+  params.kv_unified = true;  // one mask for the whole pass; there is no cache to divide
   params.no_perf = true;
   context_.reset(llama_init_from_model(model_.get(), params));
   if (context_ == nullptr)
-    return ResourceExhausted("model " + path_ + ": no context: " + TakeLlamaError());
+    return ResourceExhausted("model " + path_ + ": cannot create its context: " + TakeLlamaError());
   ggml_threadpool_params pool_params =
       ggml_threadpool_params_default(static_cast<int>(options.threads));
-  pool_params.poll = 1;  // spin only shortly between passes
+  pool_params.poll = 1;  // spin only briefly between passes
   pool_.reset(ggml_threadpool_new(&pool_params));
   governor_.emplace(options.threads);
   if (pool_ == nullptr)
@@ -108,14 +108,15 @@ Status LlamaEmbedder::Open(const EmbedderOptions& options) {
 Result<std::vector<llama_token>> LlamaEmbedder::Tokenize(std::string_view text) {
   const std::string what = "embed a text of " + std::to_string(text.size()) + " bytes";
   if (text.size() > kTextBytesMax) return InvalidArgument(what + ": longer than 1 MiB");
-  std::vector<llama_token> tokens(text.size() + 2);  // a byte or more each, beside [CLS] and [SEP]
+  // each token has at least one byte, except [CLS] and [SEP]
+  std::vector<llama_token> tokens(text.size() + 2);
   const auto tokenize = [&] {
     return llama_tokenize(vocab_, text.data(), static_cast<int32_t>(text.size()), tokens.data(),
                           static_cast<int32_t>(tokens.size()), /*add_special=*/true,
                           /*parse_special=*/false);
   };
   int32_t n = tokenize();
-  // Unicode decomposition can yield more characters than bytes
+  // Unicode decomposition can give more characters than bytes.
   if (n < 0 && n > -static_cast<int32_t>(8 * kTextBytesMax)) {
     tokens.resize(static_cast<size_t>(-n));
     n = tokenize();
@@ -124,7 +125,7 @@ Result<std::vector<llama_token>> LlamaEmbedder::Tokenize(std::string_view text) 
   tokens.resize(static_cast<size_t>(n));
   if (tokens.size() > tokens_max_) {
     ++cut_count_;
-    tokens[tokens_max_ - 1] = tokens.back();  // [SEP] ends the text wherever it ends
+    tokens[tokens_max_ - 1] = tokens.back();  // the last token is always [SEP]
     tokens.resize(tokens_max_);
   }
   token_count_ += tokens.size();
@@ -156,7 +157,7 @@ Status LlamaEmbedder::RunPass(size_t first, std::vector<float>* out) {
     double square = 0;
     for (uint32_t i = 0; i < dim_; ++i) square += static_cast<double>(row[i]) * row[i];
     if (!std::isfinite(square) || square <= 0)
-      return Internal("model " + path_ + ": an embedding that is no direction");
+      return Internal("model " + path_ + ": an embedding is zero or not finite");
     const double scale = 1 / std::sqrt(square);
     for (uint32_t i = 0; i < dim_; ++i)
       (*out)[(first + text) * dim_ + i] = static_cast<float>(row[i] * scale);

@@ -25,8 +25,8 @@
 namespace longhold {
 namespace {
 
-// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Numbers are little-endian, and so is
-// every machine we build for.
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Integers are little-endian, as on
+// every machine that we build for.
 static_assert(std::endian::native == std::endian::little);
 
 enum ValueType : uint32_t {
@@ -45,31 +45,31 @@ enum ValueType : uint32_t {
   kF64,
   kTypeCount
 };
-// 0: of no fixed size
+// Bytes of one value; 0 for types without a fixed size.
 constexpr size_t kTypeBytes[kTypeCount] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 constexpr uint32_t kVersionMin = 2, kVersionMax = 3;
 constexpr uint64_t kKeysMax = 1u << 16, kTensorsMax = 1u << 20, kKeyBytesMax = 1u << 16;
 constexpr uint32_t kDimsMax = 4;
 constexpr size_t kNameBytesMax = 63;
 
-// libllama's own limits, in its assertions.
+// libllama asserts these limits.
 constexpr uint64_t kLayersMax = 512, kExpertsMax = 1024;
-// Far beyond every model that there is, and small enough for products of three to fit 64 bits.
+// Far above every existing model. Small enough that a product of three fits 64 bits.
 constexpr uint64_t kWidthMax = 1u << 20, kHeadsMax = 1u << 12, kHeadDimMax = 1u << 12,
                    kTokensMax = 1u << 24, kPositionsMax = 1u << 30;
-// The cache of a layer with a window has twice its tokens, all at once.
+// A layer with a sliding window allocates a cache of twice this many tokens at once.
 constexpr uint64_t kWindowMax = 1u << 18;
 
 struct Array {
   uint32_t type = 0;
-  std::vector<std::string_view> strings;  // of kString
-  std::string_view numbers;               // of others, as they lie
+  std::vector<std::string_view> strings;  // elements if `type` is kString
+  std::string_view numbers;               // bytes of the elements of other types
   uint64_t count = 0;
 };
 using Value = std::variant<std::monostate, int64_t, double, std::string_view, Array>;
 
 struct Tensor {
-  std::vector<uint64_t> shape;  // fastest first
+  std::vector<uint64_t> shape;  // fastest dimension first
   uint32_t type = 0;
 };
 
@@ -113,7 +113,7 @@ T NumberAt(std::string_view bytes, size_t at) {
   return value;
 }
 
-// A number of any type; whole ones beyond int64 are its largest.
+// Converts a number of any type. Integers above int64 become its maximum.
 Value NumberOf(uint32_t type, std::string_view bytes) {
   switch (type) {
     case kU8:
@@ -143,7 +143,8 @@ std::optional<Value> TakeArray(Reader* in) {
     array.numbers = *in->TakeBytes(*count * kTypeBytes[*type]);
     return array;
   }
-  if (*count > in->left() / sizeof(uint64_t)) return std::nullopt;  // each has its length
+  // each string has a length of 8 bytes
+  if (*count > in->left() / sizeof(uint64_t)) return std::nullopt;
   array.strings.reserve(*count);
   for (uint64_t i = 0; i < *count; ++i) {
     const auto text = in->TakeString(in->left());
@@ -165,7 +166,7 @@ std::optional<Value> TakeValue(Reader* in) {
   return bytes.has_value() ? std::optional<Value>(NumberOf(*type, *bytes)) : std::nullopt;
 }
 
-// What stands before the tensors' data. An error says what is wrong with it.
+// Reads everything before the tensor data. The error says what is wrong.
 Result<Header> ReadHeader(std::string_view bytes) {
   Reader in(bytes);
   const auto cut = [](const std::string& what) {
@@ -177,7 +178,8 @@ Result<Header> ReadHeader(std::string_view bytes) {
   const auto tensors = in.Take<uint64_t>(), keys = in.Take<uint64_t>();
   if (!keys.has_value()) return cut("its counts");
   if (*version < kVersionMin || *version > kVersionMax)
-    return InvalidArgument("it cannot be loaded (GGUF version " + std::to_string(*version) + ")");
+    return InvalidArgument("it cannot be loaded: GGUF version " + std::to_string(*version) +
+                           " is not supported");
   if (*keys > kKeysMax || *tensors > kTensorsMax)
     return cut(std::to_string(*keys) + " keys, " + std::to_string(*tensors) + " tensors");
   Header header;
@@ -186,7 +188,7 @@ Result<Header> ReadHeader(std::string_view bytes) {
     auto value = key.has_value() ? TakeValue(&in) : std::nullopt;
     if (!value.has_value()) return cut("key " + std::to_string(i));
     if (!header.metadata.emplace(*key, std::move(*value)).second)
-      return cut("key " + std::to_string(i) + " is there twice");
+      return cut("key " + std::to_string(i) + " appears twice");
   }
   for (uint64_t i = 0; i < *tensors; ++i) {
     const auto name = in.TakeString(kNameBytesMax);
@@ -204,12 +206,12 @@ Result<Header> ReadHeader(std::string_view bytes) {
       return cut("tensor " + std::to_string(i));
     tensor.type = *type;
     if (!header.tensors.emplace(*name, std::move(tensor)).second)
-      return cut("tensor " + std::to_string(i) + " is there twice");
+      return cut("tensor " + std::to_string(i) + " appears twice");
   }
   return header;
 }
 
-// A name from the file, for a message: it can be any bytes.
+// A name from the file, made printable for a message: it may contain any bytes.
 std::string Shown(std::string_view name) {
   std::string shown(name.substr(0, 100));
   std::replace_if(
@@ -217,15 +219,15 @@ std::string Shown(std::string_view name) {
   return shown;
 }
 
-// Holds the metadata against what libllama asserts. A key that is missing, or of another type, is
-// libllama's to refuse: it does so by name.
+// Checks the metadata that libllama's assertions are about. A key that is missing or has another
+// type is left to libllama, which refuses it with its name.
 class Metadata {
  public:
   explicit Metadata(const Header& header) : header_(header) {
     if (const auto* name = Find<std::string_view>("general.architecture")) architecture_ = *name;
   }
 
-  // Only a plain word is one that a model of any kind has.
+  // Empty unless it is a plain word, as every real architecture's name is.
   std::string architecture() const {
     const bool word = architecture_.size() <= kNameBytesMax &&
                       std::all_of(architecture_.begin(), architecture_.end(), IsNameByte);
@@ -253,7 +255,7 @@ class Metadata {
     if (status_.ok()) status_ = InvalidArgument(key + " " + why);
   }
 
-  // The numbers under a key: one, those of an array, or none.
+  // The integers under a key: one, those of an array, or none.
   std::vector<int64_t> Elements(const std::string& key) const {
     if (const auto* one = Find<int64_t>(key)) return {*one};
     std::vector<int64_t> all;
@@ -288,8 +290,8 @@ class Metadata {
     Between(Own("embedding_length"), 1, kWidthMax);
     Between(Own("embedding_length_out"), 0, kWidthMax);
     Between(Own("feed_forward_length"), 0, kTokensMax);
-    // Layers without attention have none; that the model has no other is for whoever loads it to
-    // say.
+    // Layers without attention have 0 heads. If no layer has attention, the loader
+    // refuses the model.
     Between(Own("attention.head_count"), 0, kHeadsMax);
     Between(Own("attention.head_count_kv"), 0, kHeadsMax);
     for (const char* key :
@@ -298,15 +300,15 @@ class Metadata {
       Between(Own(key), 1, kHeadDimMax);
     }
     Between(Own("attention.sliding_window"), 0, kWindowMax);
-    // Every how many layers one has no window; or which have one. Where all are alike there is no
-    // pattern.
+    // The pattern is either a number n (every nth layer has no window) or one flag per layer. A
+    // pattern that makes all layers the same is invalid.
     const std::vector<int64_t> pattern = Elements(Own("attention.sliding_window_pattern"));
     const bool alike = pattern.size() == 1
                            ? pattern[0] < 2
                            : std::all_of(pattern.begin(), pattern.end(),
                                          [](int64_t window) { return window == 0; });
     if (!pattern.empty() && alike)
-      Bad(Shown(Own("attention.sliding_window_pattern")), "makes all layers alike");
+      Bad(Shown(Own("attention.sliding_window_pattern")), "makes all layers the same");
     Between(Own("vocab_size"), 1, kTokensMax);
     CheckHeads();
   }
@@ -330,14 +332,14 @@ class Metadata {
       const uint64_t head_dim = size("attention.key_length"),
                      value_dim = size("attention.value_length");
       if (head_dim != value_dim)
-        return Bad(
-            Shown(Own("attention.key_length" + swa)),
-            "is " + std::to_string(head_dim) + " beside values of " + std::to_string(value_dim));
+        return Bad(Shown(Own("attention.key_length" + swa)), "is " + std::to_string(head_dim) +
+                                                                 ", but values have size " +
+                                                                 std::to_string(value_dim));
       if (head_dim == 0)
         return Bad(Shown(Own("embedding_length")),
-                   "is less than a head for each of " + std::to_string(heads[0]));
+                   "is too small for " + std::to_string(heads[0]) + " heads");
       Between(Own("rope.dimension_count" + swa), 1, head_dim);
-      // Where it is not said, all of a head is rotated, in pairs.
+      // If the key is missing, the whole head is rotated, in pairs.
       if (Number(Own("rope.dimension_count" + swa)).value_or(head_dim) % 2 != 0)
         Bad(Shown(Own("rope.dimension_count" + swa)), "is odd");
     }
@@ -374,7 +376,7 @@ class Metadata {
     const auto* type = Find<std::string_view>(Own("rope.scaling.type"));
     if (type != nullptr && *type != "none" && *type != "linear" && *type != "yarn" &&
         *type != "longrope") {
-      Bad(Shown(Own("rope.scaling.type")), "is none of none, linear, yarn, longrope");
+      Bad(Shown(Own("rope.scaling.type")), "must be one of none, linear, yarn, longrope");
     }
   }
 
@@ -386,7 +388,7 @@ class Metadata {
       return Bad(kTokens, "has " + std::to_string(tokens->count) + " tokens");
     std::unordered_set<std::string_view> seen(tokens->count);
     for (uint64_t i = 0; i < tokens->count; ++i) {
-      // An empty one becomes a name of its own.
+      // libllama gives an empty token a name of its own.
       if (!tokens->strings[i].empty() && !seen.insert(tokens->strings[i]).second)
         return Bad(kTokens, "has token " + std::to_string(i) + " twice");
     }
@@ -394,13 +396,13 @@ class Metadata {
     if (embeddings != header_.tensors.end() &&
         (embeddings->second.shape.size() != 2 || embeddings->second.shape[1] != tokens->count)) {
       return Bad(kTokens, "has " + std::to_string(tokens->count) +
-                              " tokens, and token_embd.weight another number of rows");
+                              " tokens, but token_embd.weight has another number of rows");
     }
     CheckSpecialTokens(tokens->count);
     CheckTokenizer(seen);
   }
 
-  // SentencePiece falls back on a token for each byte.
+  // SentencePiece falls back to one token per byte, so all of these must exist.
   void CheckTokenizer(const std::unordered_set<std::string_view>& tokens) {
     const char* const kModel = "tokenizer.ggml.model";
     const auto* model = Find<std::string_view>(kModel);
@@ -408,7 +410,7 @@ class Metadata {
     static constexpr std::string_view kKnown[] = {"llama",  "gpt2", "bert",
                                                   "gemma4", "none", "no_vocab"};
     if (std::find(std::begin(kKnown), std::end(kKnown), *model) == std::end(kKnown))
-      return Bad(kModel, "is " + Shown(*model) + ", which longhold does not read");
+      return Bad(kModel, "is " + Shown(*model) + ", which longhold does not support");
     if (*model != "llama") return;
     for (int byte = 0; byte < 256; ++byte) {
       char name[8];
@@ -419,8 +421,8 @@ class Metadata {
     }
   }
 
-  // What libllama takes without being told, and asserts to be there. Ids that are none it passes
-  // over.
+  // Some tokens have defaults, which libllama asserts to exist. It ignores ids that are
+  // out of range.
   void CheckSpecialTokens(uint64_t tokens) {
     const auto* model = Find<std::string_view>("tokenizer.ggml.model");
     const auto needs = [&](const std::string& key, uint64_t otherwise) {
@@ -431,23 +433,23 @@ class Metadata {
       needs("tokenizer.ggml.eos_token_id", 11);
     } else if (model != nullptr && *model == "bert") {
       needs("tokenizer.ggml.bos_token_id", 101);
-      needs("tokenizer.ggml.seperator_token_id", 102);  // so spelt in the format
+      needs("tokenizer.ggml.seperator_token_id", 102);  // the format spells it this way
     }
   }
 
-  // Products are written for weights in floats and for what quantises them; norms and biases are
-  // floats in every file.
+  // Matrix products exist for weights in float and in quantised types only. Norms and biases are
+  // float in every file.
   void CheckTensorTypes() {
     constexpr uint32_t kFloat = 0;
-    // The types that only hold whole numbers, doubles, and what a product makes of its other
-    // factor: Q8_1, Q8_K, I8 to I64, F64.
+    // Types that cannot be weights: integers, doubles, and the types of a product's other operand.
+    // They are Q8_1, Q8_K, I8 to I64, F64.
     static constexpr uint32_t kNoWeights[] = {9, 15, 24, 25, 26, 27, 28};
     for (const auto& [name, tensor] : header_.tensors) {
       const bool known = std::find(std::begin(kNoWeights), std::end(kNoWeights), tensor.type) ==
                          std::end(kNoWeights);
       if (!known || (tensor.shape.size() == 1 && tensor.type != kFloat))
         return Bad("tensor " + Shown(name),
-                   "has a type (" + std::to_string(tensor.type) + ") that it cannot have");
+                   "has type " + std::to_string(tensor.type) + ", which is invalid here");
     }
   }
 
@@ -456,7 +458,7 @@ class Metadata {
   Status status_;
 };
 
-// A file's bytes, read as they are looked at.
+// A file in memory; pages are read when they are accessed.
 class MappedFile {
  public:
   MappedFile(int fd, size_t size)
@@ -487,11 +489,11 @@ Result<std::string> CheckGguf(std::string_view bytes, const std::string& path) {
   if (checked.ok()) return metadata.architecture();
   return named(InvalidArgument(
       checked.message() +
-      "; the file is damaged, or was made to harm: fetch it again from whom you trust"));
+      "; the file is damaged or malicious: get it again from a source that you trust"));
 }
 
 Result<std::string> CheckGgufFile(const std::string& path) {
-  // Not of a pipe: it would wait for somebody to write to it.
+  // O_NONBLOCK: opening a FIFO would otherwise wait for a writer.
   const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (file.get() < 0 && (errno == ENOENT || errno == ENOTDIR)) {
     return NotFound("model " + path +
@@ -503,7 +505,7 @@ Result<std::string> CheckGgufFile(const std::string& path) {
   if (S_ISDIR(info.st_mode))
     return InvalidArgument("model " + path + ": is a directory; name a GGUF file");
   if (!S_ISREG(info.st_mode))
-    return InvalidArgument("model " + path + ": is no regular file; name a GGUF file");
+    return InvalidArgument("model " + path + ": is not a regular file; name a GGUF file");
   if (info.st_size == 0) return CheckGguf({}, path);
   const MappedFile mapped(file.get(), static_cast<size_t>(info.st_size));
   if (!mapped.ok())

@@ -1,10 +1,10 @@
-// What is looked at in a GGUF file before libllama reads it.
+// Checks the metadata of a GGUF file before libllama reads the file.
 //
-// libllama's reader of the container holds (it was given 1,700 damaged files), but what the numbers
-// mean it asserts, and a failed assertion ends the process: a layer count of 2^31, a token that the
-// vocabulary has twice, a negative epsilon. So the metadata that its assertions are about are
-// checked here, and a hostile file is refused by name. The rest is libllama's: docs/security.md
-// says what that leaves.
+// libllama parses the container safely (tested with 1,700 damaged files). But it checks the values
+// of the metadata with assertions, and a failed assertion ends the process. Examples: a layer count
+// of 2^31, a token that the vocabulary contains twice, a negative epsilon. So this file checks the
+// metadata that these assertions are about, and refuses a hostile file with a message that names
+// the metadata. docs/security.md says which risks remain.
 //
 // Thread use: free functions, safe to call concurrently.
 #pragma once
@@ -16,12 +16,13 @@
 
 namespace longhold {
 
-// `bytes` are the whole file's; `path` is for messages. Gives the architecture as below. Errors:
-// invalid_argument, which names the file and the metadata.
+// Checks a whole file in memory. `path` is used in messages only. Returns the model's architecture;
+// empty if the file does not name a valid one. Errors: invalid_argument; the message names the file
+// and the metadata.
 Result<std::string> CheckGguf(std::string_view bytes, const std::string& path);
 
-// The same of a file, of which only the header is read; gives the model's architecture, empty where
-// the file names none. Errors: also not_found.
+// Checks a file on disk, of which it reads only the header. Returns and errors: as
+// above, and not_found.
 Result<std::string> CheckGgufFile(const std::string& path);
 
 }  // namespace longhold

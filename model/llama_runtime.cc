@@ -33,7 +33,7 @@ Status CheckCpu() {
   if (ok) return OkStatus();
   return FailedPrecondition(
       "this longhold was built for " + std::string(level) +
-      " and this processor lacks it: run scripts/build again on this machine");
+      ", which this processor lacks; run scripts/build again on this machine");
 }
 
 }  // namespace

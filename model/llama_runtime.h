@@ -1,5 +1,5 @@
-// What every user of libllama in model/ shares: its start, and its last complaint. Third-party
-// types stop at the .cc files of model/.
+// Shared by all users of libllama in model/: its initialisation and its last error message.
+// Third-party types appear in the .cc files of model/ only.
 //
 // Thread use: *synchronised*.
 #pragma once
@@ -10,12 +10,12 @@
 
 namespace longhold {
 
-// Starts libllama once per process and keeps it from printing. failed_precondition when this
-// processor lacks the instruction set that libllama was built for.
+// Initialises libllama once per process and suppresses its output. Errors: failed_precondition
+// (this processor lacks the instruction set that libllama was built for).
 Status StartLlama();
 
-// The first error that libllama reported since the last call, "" when there was none: later ones
-// only say "failed to load".
+// Returns the first error that libllama reported since the last call, or "". Later errors only say
+// "failed to load".
 std::string TakeLlamaError();
 
 }  // namespace longhold

@@ -22,8 +22,8 @@ double Seconds(clockid_t clock) {
 
 }  // namespace
 
-// Lines "cpuN user nice system idle iowait irq softirq steal guest guest_nice" (proc(5)); guest
-// time is part of user's.
+// A line is "cpuN user nice system idle iowait irq softirq steal guest guest_nice" (proc(5)). Guest
+// time is included in user time.
 std::optional<CpuTimes> ReadCpuTimes() {
   cpu_set_t allowed;
   if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return std::nullopt;

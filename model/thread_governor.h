@@ -1,9 +1,10 @@
-// How many threads a pass of the model gets, by what other processes leave of the cores.
+// Chooses the number of threads for a forward pass, so that it fits the cores that other
+// processes leave free.
 //
-// libllama's threads meet at a barrier after every operation and spin there. When another process
-// takes half of one thread's time, the others spin for as long, and a pass on two cores beside one
-// busy process takes five times as long as alone. One thread less than there are free cores does
-// not wait for anybody (docs/decisions/0028).
+// libllama's threads wait for each other at a barrier after every operation, and they spin while
+// they wait. If another process takes half of one thread's time, the other threads spin during that
+// time. On two cores, one busy process then makes a pass five times as slow. With one thread fewer,
+// no thread waits for another process (docs/decisions/0028).
 #pragma once
 
 #include <cstdint>
@@ -12,35 +13,36 @@
 
 namespace longhold {
 
-// Seconds since some moment, each counted up. Value type.
+// Times in seconds, counted from some fixed moment. Each only grows. Value type.
 struct CpuTimes {
   double wall = 0;
-  // that the cores which this process may use were busy with anything, summed over them
+  // Time for which cores were busy with any process: the sum over the cores that this
+  // process may use.
   double busy = 0;
-  double own = 0;  // processor time of this process
-  uint32_t cores = 0;
+  double own = 0;      // processor time of this process
+  uint32_t cores = 0;  // cores that this process may use
 };
 
-// Linux's, from /proc/stat and the process's affinity; none where they cannot be read, or count
-// nothing. Thread use: safe to call concurrently.
+// Reads the times from /proc/stat, for the cores in this process's affinity mask (Linux). Empty if
+// the times cannot be read or are always zero. Thread use: safe to call concurrently.
 std::optional<CpuTimes> ReadCpuTimes();
 
-// Thread use: *confined*.
+// Owner: whoever runs the passes. Thread use: *confined*.
 class ThreadGovernor {
  public:
-  // Between 1 and `threads_max`, which is at least 1.
+  // Threads() will return 1 to `threads_max`, which is at least 1. `read` is replaced in tests.
   explicit ThreadGovernor(uint32_t threads_max,
                           std::function<std::optional<CpuTimes>()> read = ReadCpuTimes);
 
-  // To be asked before each pass. Looks at the times anew where the last look is at least
-  // kWindowSeconds old:
-  //   threads = floor(cores - processor seconds that others took per second + kSlack), at least 1
-  //   and at most threads_max
-  // Without times it is threads_max.
+  // Returns the number of threads for the next pass. Call it before each pass. Measures again if
+  // the last measurement is at least kWindowSeconds old:
+  //   threads = floor(cores - other processes' processor seconds per second + kSlack)
+  // limited to 1..threads_max. Returns threads_max if the times cannot be read.
   uint32_t Threads();
 
-  // A process that would use a whole core gets half of one, or a little more, while a thread of
-  // ours wants it too.
+  // A process that needs a whole core gets only half of one, or a little more, while one of
+  // our threads competes for it. That load must still cost us a thread; a load of 0.4 cores or
+  // less must not.
   static constexpr double kSlack = 0.4;
   static constexpr double kWindowSeconds = 0.2;  // /proc/stat counts in steps of 10 ms
 

@@ -10,8 +10,8 @@
 namespace longhold {
 namespace {
 
-// docs/formats/block.md has the layout. Numbers are little-endian, and so is every machine we build
-// for.
+// docs/formats/block.md specifies the layout. Integers are little-endian, as on every machine that
+// we build for.
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[4] = {'L', 'H', 'K', 'V'};
@@ -33,7 +33,7 @@ T Load(std::string_view in, size_t offset) {
   return value;
 }
 
-// What a value says about itself, once it is known to be whole.
+// The header fields and payload of a value, after the checksum was verified.
 struct Frame {
   uint16_t codec = 0;
   uint32_t tokens = 0;
@@ -43,7 +43,7 @@ struct Frame {
 Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
   if (bytes.size() < kHeaderBytes + kChecksumBytes) {
     return DataLoss("decode block: " + std::to_string(bytes.size()) +
-                    " bytes are shorter than any block");
+                    " bytes are too few for a block");
   }
   if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0)
     return DataLoss("decode block: wrong magic");
@@ -51,14 +51,15 @@ Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
   if (Hash64(body) != Load<uint64_t>(bytes, body.size()))
     return DataLoss("decode block: checksum mismatch");
 
-  // From here on the bytes are what some writer wrote; it may be a newer, a broken or a hostile
-  // one.
+  // From here on, the bytes are what some writer wrote. That writer may be newer, buggy or hostile.
   if (const auto version = Load<uint16_t>(body, 4); version != kVersion) {
-    return DataLoss("decode block: version " + std::to_string(version) + ", this build reads 1");
+    return DataLoss("decode block: version " + std::to_string(version) +
+                    "; this build reads version 1");
   }
   const size_t header_bytes = Load<uint16_t>(body, 6);
   if (header_bytes < kHeaderBytes || header_bytes > kHeaderBytesMax || header_bytes > body.size()) {
-    return DataLoss("decode block: header of " + std::to_string(header_bytes) + " bytes");
+    return DataLoss("decode block: invalid header size of " + std::to_string(header_bytes) +
+                    " bytes");
   }
   if (Load<uint16_t>(body, 10) != 0) return DataLoss("decode block: unknown flags");
   const BlockShape shape{.layers = Load<uint32_t>(body, 12), .kv_width = Load<uint32_t>(body, 16)};
@@ -71,7 +72,7 @@ Result<Frame> OpenFrame(std::string_view bytes, const BlockShape& expected) {
   frame.codec = Load<uint16_t>(body, 8);
   frame.tokens = Load<uint32_t>(body, 20);
   if (frame.tokens < 1 || frame.tokens > kBlockTokens) {
-    return DataLoss("decode block: " + std::to_string(frame.tokens) + " tokens");
+    return DataLoss("decode block: invalid token count " + std::to_string(frame.tokens));
   }
   frame.payload = body.substr(header_bytes);
   if (Load<uint64_t>(body, 24) != frame.payload.size()) {
@@ -108,7 +109,7 @@ class ExactBlockCodec final : public BlockCodec {
                       " bytes, expected " +
                       std::to_string(size_t{block->shape.layers} * 2 * rows_bytes));
     }
-    if (rows_bytes == 0) return OkStatus();  // nothing to copy, and no data() to copy it to
+    if (rows_bytes == 0) return OkStatus();  // kv_width is 0: data() may be null
     const char* rows = payload.data();
     for (uint32_t layer = 0; layer < block->shape.layers; ++layer, rows += 2 * rows_bytes) {
       std::memcpy(block->Keys(layer), rows, rows_bytes);
@@ -118,8 +119,8 @@ class ExactBlockCodec final : public BlockCodec {
   }
 };
 
-// Every codec that can be named, the exact one first. Of those that share a format the first one
-// decodes for all.
+// Every codec that has a name, the exact one first. If several codecs share a format, the first one
+// decodes for all of them.
 const std::vector<const BlockCodec*>& Codecs() {
   static const auto k5v4 = NewRoundedCodec("k5v4", {}),
                     k4v4 = NewRoundedCodec("k4v4", {.key_step = 0.25f, .value_step = 0.33f});
@@ -200,7 +201,7 @@ std::string CodecList() {
 
 Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected,
                             const BlockCodec* own) {
-  // The id stands where OpenFrame finds it again; what it names checks everything.
+  // Reads the codec id without checking the frame. The chosen codec then checks everything.
   const uint16_t id = bytes.size() >= kHeaderBytes ? Load<uint16_t>(bytes, 8) : kCodecExact;
   if (own != nullptr && own->id() == id) return own->Decode(bytes, expected);
   for (const BlockCodec* codec : Codecs()) {
@@ -208,8 +209,9 @@ Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected,
   }
   LH_ASSIGN_OR_RETURN(const Frame frame, OpenFrame(bytes, expected));
   return DataLoss("decode block: codec " + std::to_string(frame.codec) +
-                  (frame.codec == kCodecTransform ? ", whose basis is damaged or missing"
-                                                  : ", which this longhold lacks"));
+                  (frame.codec == kCodecTransform
+                       ? ", whose basis is damaged or missing"
+                       : ", which this version of longhold does not support"));
 }
 
 }  // namespace longhold

@@ -1,4 +1,5 @@
-// A block's keys and values as bytes: 64 tokens, all tapped layers, in one self-describing value.
+// Encodes the keys and values of one block as bytes: 64 tokens, all tapped layers, in
+// one self-describing value.
 #pragma once
 
 #include <cstdint>
@@ -12,16 +13,17 @@
 
 namespace longhold {
 
-// Shape of a block's numbers. Value type.
+// Shape of a block's keys and values. Value type.
 struct BlockShape {
   uint32_t layers = 0;
   uint32_t kv_width = 0;  // kv_heads * head_dim
-  // of a whole block
+  // Elements of a full block.
   size_t Elements() const { return size_t{layers} * 2 * kBlockTokens * kv_width; }
   friend bool operator==(const BlockShape&, const BlockShape&) = default;
 };
 
-// Keys (un-rotated) and values of up to 64 tokens as IEEE halves. Value type; owns its numbers.
+// Keys (un-rotated) and values of up to 64 tokens in fp16 (IEEE binary16). Value type;
+// owns its data.
 //   data: [layers, 2 (K, V), 64, kv_width]; rows past `tokens` are zero.
 struct KvBlock {
   BlockShape shape;
@@ -37,38 +39,44 @@ struct KvBlock {
   const uint16_t* Values(uint32_t layer) const { return const_cast<KvBlock*>(this)->Values(layer); }
 };
 
-// Encodes and decodes blocks. Implementations are *immutable* and stateless. The format is
-// docs/formats/block.md: header (magic, version, codec id, shape, tokens), payload, XXH3-64 of
-// everything before.
+// Encodes and decodes blocks. Implementations are *immutable* and stateless.
+//
+// docs/formats/block.md specifies the format: a header (magic, version, codec id, shape, tokens),
+// the payload, and the XXH3-64 of everything before it.
 class BlockCodec {
  public:
   virtual ~BlockCodec() = default;
   virtual std::string_view name() const = 0;  // "exact"
 
-  // Must hold: block.tokens is in 1..64 and its data has its shape.
+  // Must hold: block.tokens is in 1..64, and block.data has the size of block.shape.
   std::string Encode(const KvBlock& block) const;
-  // Errors: data_loss for wrong magic, version, checksum, length, another codec, or a shape other
-  // than `expected`. Never crashes on hostile bytes and never allocates more than `expected` needs.
+  // Errors: data_loss for a wrong magic, version, checksum or length, another codec, or a
+  // shape other than `expected`. Never crashes on hostile bytes, and never allocates more
+  // than `expected` needs.
   Result<KvBlock> Decode(std::string_view bytes, const BlockShape& expected) const;
 
  private:
   friend Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected,
                                      const BlockCodec* own);
-  virtual uint16_t id() const = 0;  // of the format of the payload
+  virtual uint16_t id() const = 0;  // identifies the payload's format
   virtual void AppendPayload(const KvBlock& block, std::string* out) const = 0;
-  // `block` has shape and tokens, and zeros, which the payload's numbers replace.
+  // Fills in the payload's keys and values. `block` has its shape and tokens set; its
+  // data is zeros.
   virtual Status ReadPayload(std::string_view payload, KvBlock* block) const = 0;
 };
 
-// Sixteen-bit, lossless: the numbers as they are; only the used rows are stored.
+// Lossless: stores fp16 unchanged. Only the used rows are stored.
 const BlockCodec& ExactCodec();
 
-// Keys and values rounded to a step and coded by how often each multiple of it occurs
-// (docs/formats/block.md, codec 2; why this way: docs/decisions/0015). The step is the share
-// `key_step` or `value_step` of what a token's keys or values deviate, in the root mean square,
-// from the block's mean; one step for a layer's keys (values) in 64 neighbouring channels. Error:
-// no finite number moves by more than half of its step and half a unit in its own last place;
-// infinities and NaNs stay what they are.
+// Rounds keys and values to multiples of a step, and entropy-codes the multiples.
+// docs/formats/block.md, codec 2, specifies the format; docs/decisions/0015 gives the reasons.
+//
+// A layer's keys (values) in 64 neighbouring channels share one step. The step is `key_step`
+// (`value_step`) times the root-mean-square deviation of a typical token's keys (values) from
+// the block's mean.
+//
+// Error: no finite number moves by more than half a step plus half a unit in its own last place.
+// Infinities and NaNs are stored unchanged.
 struct RoundedCodecOptions {
   float key_step = 0.125f;
   float value_step = 0.25f;
@@ -77,28 +85,28 @@ std::unique_ptr<const BlockCodec> NewRoundedCodec(std::string name,
                                                   const RoundedCodecOptions& options);
 
 // The codec of that name, or null. It lives as long as the process.
-//   exact  16 bits
-//   k5v4   steps of 0.125 and 0.25: some 5 and 4 bits a number
-//   k4v4   steps of 0.25 and 0.33: some 4 bits a number, keys and values
-// `archive`, some 1.6 bits a number, is none of them: it belongs to a memory
-// (store/transform_codec.h).
+//   exact  16 bits per element
+//   k5v4   steps of 0.125 (keys) and 0.25 (values): about 5 and 4 bits per element
+//   k4v4   steps of 0.25 (keys) and 0.33 (values): about 4 bits per element
+// `archive`, about 1.6 bits per element, is not found here, because each memory has its own basis
+// for it (store/transform_codec.h).
 const BlockCodec* FindCodec(std::string_view name);
-// What a memory's codec can be: the names that FindCodec knows, and `archive`.
+// The names that a memory's codec may have: those that FindCodec knows, and `archive`.
 std::vector<std::string_view> CodecNames();
 bool IsCodecName(std::string_view name);
-std::string CodecList();  // the same for people: "exact, k5v4, ..."
-// Of new memories. docs/figures.md, "Codecs", has what it costs.
+std::string CodecList();  // the names for messages: "exact, k5v4, ..."
+// The codec of new memories. docs/figures.md, "Codecs", has its cost.
 inline constexpr std::string_view kDefaultCodec = "k5v4";
 
-// What became of a memory's blocks when they were coded anew. Value type.
+// The result of re-encoding a memory's blocks. Value type.
 struct RecodeReport {
-  uint64_t blocks = 0;        // of complete documents, without the sinks'
-  uint64_t blocks_coded = 0;  // by this call
+  uint64_t blocks = 0;        // in complete documents, without the blocks of the sinks
+  uint64_t blocks_coded = 0;  // re-encoded by this call
   uint64_t blocks_lost = 0;   // unreadable
 };
 
-// Decodes what any of them wrote, or `own`, a codec of the memory's, where there is one. Errors:
-// those of BlockCodec::Decode.
+// Decodes a block of any of these codecs, or of `own`, the memory's own codec, if it has one.
+// Errors: as BlockCodec::Decode.
 Result<KvBlock> DecodeBlock(std::string_view bytes, const BlockShape& expected,
                             const BlockCodec* own = nullptr);
 

@@ -1,4 +1,4 @@
-// ZSTD, for text and tokens. Third-party types stop at compress.cc.
+// zstd compression, for text and tokens. Third-party types appear in compress.cc only.
 #pragma once
 
 #include <string>
@@ -8,9 +8,10 @@
 
 namespace longhold {
 
-// Level 1: on our data the higher ones gain nothing.
+// Compresses at level 1: on our data, higher levels gain nothing.
 std::string Compress(std::string_view bytes);
-// Errors: data_loss when `bytes` is not one whole frame or holds more than `limit` bytes.
+// Errors: data_loss if `bytes` is not exactly one zstd frame, or if it holds more
+// than `limit` bytes.
 Result<std::string> Decompress(std::string_view bytes, size_t limit);
 
 }  // namespace longhold

@@ -6,7 +6,7 @@
 namespace longhold {
 namespace {
 
-// SplitMix64's output function: a well mixed number from a counter.
+// The output function of SplitMix64: maps a counter to a well-mixed number.
 uint64_t Mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;

@@ -1,4 +1,4 @@
-// A cold store that fails on purpose: for tests of everything above.
+// A cold store that injects faults. For tests.
 #pragma once
 
 #include <cstdint>
@@ -8,18 +8,18 @@
 
 namespace longhold {
 
-// What to break; counts are of calls since construction (a MultiGet is a Get per key), 0 means
-// never. Value type.
+// Which faults to inject. Counts are of calls since construction; a MultiGet counts as one Get per
+// key. 0 means never. Value type.
 struct FaultPlan {
-  // this Write and all later ones return resource_exhausted, nothing applied
+  // This Write and all later ones return resource_exhausted and apply nothing.
   uint64_t fail_write_after = 0;
   uint64_t fail_get_after = 0;  // this Get and all later ones return data_loss
-  // every nth Get/MultiGet value of kBlocks comes back with one flipped bit
+  // In every nth value that is read from kBlocks, one bit is flipped.
   uint64_t corrupt_get_every = 0;
   uint64_t seed = 1;
 };
 
-// Forwards to `base`, which must outlive it. Thread use: *synchronised*, as `base` is.
+// Forwards to `base`, which must outlive it. Thread use: *synchronised*, if `base` is.
 std::unique_ptr<ColdStore> NewFaultyStore(ColdStore* base, const FaultPlan& plan);
 
 }  // namespace longhold

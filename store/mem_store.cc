@@ -8,8 +8,8 @@
 namespace longhold {
 namespace {
 
-// Values are shared with the Scans that are under way: a Scan sees the state at its start and holds
-// no lock while it visits, so that a visitor may call the store, as with RocksDB.
+// Values are shared with running Scans. A Scan sees the state at its start and holds no lock while
+// it visits, so the visitor may call the store, as with RocksDB.
 using Value = std::shared_ptr<const std::string>;
 using Rows = std::map<std::string, Value, std::less<>>;
 

@@ -1,4 +1,4 @@
-// The in-memory twin of the cold store: the same contract on a map. For tests and scratch memories.
+// A cold store in RAM: the same contract, implemented on a map. For tests and temporary memories.
 #pragma once
 
 #include <memory>

@@ -1,15 +1,10 @@
 #include "store/rocks_store.h"
 
-#include <fcntl.h>
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -18,7 +13,6 @@
 #include <cstring>
 #include <filesystem>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <shared_mutex>
 #include <system_error>
@@ -26,17 +20,20 @@
 #include <utility>
 
 #include "base/crc32c.h"
-#include "base/file_descriptor.h"
+#include "store/rocks_files.h"
 #include "store/sync_mark.h"
 
 #if defined(__x86_64__)
 namespace rocksdb::crc32c {
 
-// RocksDB's checksum of logs and blob files. Debian builds it without SSE 4.2: at 1 GB/s it takes
-// longer than everything else about reading a block (docs/figures.md, "Checksums of reads"). The
-// dynamic linker takes this definition in the program for the one in librocksdb, as it takes a
-// program's malloc for libc's. Where it would not, all works as well, but slower.
-uint32_t Extend(uint32_t before, const char* data, size_t size);  // its header is not installed
+// RocksDB's checksum of logs and blob files. Debian builds RocksDB without SSE 4.2. Its checksum
+// then runs at 1 GB/s and takes longer than everything else about reading a block (docs/figures.md,
+// "Checksums of reads").
+//
+// The dynamic linker prefers this definition in the program to the one in librocksdb, just as it
+// prefers a program's malloc to libc's. If it did not, everything would still work, but slower.
+// RocksDB's header for this is not installed
+uint32_t Extend(uint32_t before, const char* data, size_t size);
 uint32_t Extend(uint32_t before, const char* data, size_t size) {
   return longhold::Crc32c({data, size}, before);
 }
@@ -50,62 +47,29 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kTableNames[kTableCount] = {"meta", "text", "index", "blocks"};
-// Ours, beside RocksDB's LOCK: flock names the holder's absence without string matching, also
-// between two stores of one process, and stays held while Compact closes and reopens the database.
-constexpr const char* kWriterLockName = "WRITER";
 
 constexpr uint64_t kWalBytesMax = 256ull << 20;
 constexpr uint64_t kBlobFileBytes = 256ull << 20;
 constexpr uint64_t kBlobValueBytesMin = 4096;
 constexpr int kOpenFilesMax = 512;
-// The free space is asked for once per this many bytes written.
+// The free disk space is checked once per this many written bytes.
 constexpr uint64_t kDiskCheckBytes = 8ull << 20;
-// A batch that deletes and puts no more than this passes the reserve: forgetting must work on a
-// full disk.
+// A batch that deletes and puts at most this much is exempt from the reserve: forgetting must work
+// on a full disk.
 constexpr uint64_t kSmallBatchBytes = 64ull << 10;
-// A reader that finds the writer in the middle of a change looks again, at most this often.
+// How often a reader retries if it finds the writer in the middle of a change.
 constexpr int kReaderAttemptsMax = 50;
 constexpr std::chrono::milliseconds kReaderPause{20};
 
-uint64_t FreeBytes(const std::string& path) {
-  struct statvfs info;
-  if (statvfs(path.c_str(), &info) != 0) return 0;
-  return uint64_t{info.f_bavail} * info.f_frsize;
-}
-
-Status DiskFull(const std::string& doing, const std::string& path, const std::string& why) {
-  return ResourceExhausted(doing + ": " + why + "; " + std::to_string(FreeBytes(path)) +
-                           " bytes are free: free some space, then open it again");
-}
-
-Status NoPermission(const std::string& doing, const std::string& why) {
-  return InvalidArgument(doing + ": " + why +
-                         "; change the permissions of this directory or name another one");
-}
-
-Status FromErrno(const std::string& doing, const std::string& path, int error) {
-  const std::string why = std::strerror(error);
-  switch (error) {
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return DiskFull(doing, path, why);
-    case EMFILE:
-    case ENFILE:
-    case ENOMEM: return ResourceExhausted(doing + ": " + why);
-    case EIO: return DataLoss(doing + ": " + why);
-    case ENOENT: return NotFound(doing + ": " + why);
-    default: return NoPermission(doing, why);
-  }
-}
-
-// What RocksDB said, as ours. `doing` names the operation and the path; RocksDB's own text names
-// the file. Must hold: !s.ok().
+// Converts RocksDB's status to ours. `doing` names the operation and the path; RocksDB's message
+// names the file. Must hold: !s.ok().
 Status FromRocks(const std::string& doing, const std::string& path, const rocksdb::Status& s) {
   const std::string why = s.ToString();
   const auto says = [&](const char* words) { return why.find(words) != std::string::npos; };
   if (s.IsNotFound()) return NotFound(doing + ": no such key");
   if (s.IsMemoryLimit()) return ResourceExhausted(doing + ": " + why);
-  // RocksDB keeps a subcode for some errors only; the rest has strerror's words, in the C locale.
+  // RocksDB sets a subcode for some errors only. The others contain strerror's text, in
+  // the C locale.
   if (s.IsNoSpace() || says(std::strerror(ENOSPC)) || says(std::strerror(EFBIG)) ||
       says(std::strerror(EDQUOT))) {
     return DiskFull(doing, path, why);
@@ -122,129 +86,14 @@ Status FromRocks(const std::string& doing, const std::string& path, const rocksd
   return Internal(doing + ": " + why);
 }
 
-// Runs `body` and turns what RocksDB or the allocator throws into a Status.
-template <typename Body>
-auto Guarded(const std::string& doing, const Body& body) -> decltype(body()) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return ResourceExhausted(doing + ": out of memory");
-  } catch (const std::exception& e) {
-    return Internal(doing + ": " + e.what());
-  }
-}
-
 rocksdb::Slice ToSlice(std::string_view s) { return {s.data(), s.size()}; }
 std::string_view ToView(const rocksdb::Slice& s) { return {s.data(), s.size()}; }
 
-// The right to write to one store: an flock, held from Take to destruction. Thread use: *confined*.
-class WriterLock {
- public:
-  WriterLock() = default;
-  ~WriterLock() {
-    if (fd_ >= 0) close(fd_);
-  }
-  WriterLock(const WriterLock&) = delete;
-  WriterLock& operator=(const WriterLock&) = delete;
-
-  Status Take(const std::string& store_path) {
-    const std::string path = store_path + "/" + kWriterLockName;
-    fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (fd_ < 0) return FromErrno("open memory store " + store_path, store_path, errno);
-    if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return OkStatus();
-    if (errno == EWOULDBLOCK) {
-      return FailedPrecondition("memory store " + store_path +
-                                " is in use by another process; wait for it or stop it");
-    }
-    return FromErrno("lock memory store " + store_path, store_path, errno);
-  }
-
- private:
-  int fd_ = -1;
-};
-
-// Readers leave no log: theirs would displace the writer's.
+// Discards log messages. Readers must not log: their log would replace the writer's.
 class NullLogger final : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
   void Logv(const char*, va_list) override {}
-};
-
-// CURRENT and IDENTITY hold a name each.
-constexpr uint64_t kNameFileBytesMax = 256;
-
-// The first line of CURRENT; empty when there is none, or when it is no file that RocksDB can have
-// written.
-Result<std::string> ReadCurrent(const std::string& path) {
-  // Without waiting for whoever has the other end of a FIFO.
-  const FileDescriptor file(
-      open((path + "/CURRENT").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-  if (file.get() < 0 && (errno == ENOENT || errno == ELOOP)) return std::string();
-  if (file.get() < 0) return FromErrno("open memory store " + path, path, errno);
-  struct stat info;
-  if (fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return std::string();
-  char bytes[kNameFileBytesMax];
-  const ssize_t n = read(file.get(), bytes, sizeof bytes);
-  if (n < 0) return FromErrno("open memory store " + path, path, errno);
-  const std::string_view text(bytes, static_cast<size_t>(n));
-  return std::string(text.substr(0, text.find('\n')));
-}
-
-// A store that somebody else has made may hold what RocksDB would follow, wait for or read into
-// memory as a whole.
-Status CheckFiles(const std::string& path) {
-  const std::string doing = "open memory store " + path;
-  std::error_code error;
-  for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-    const std::string name = it->path().filename();
-    struct stat info;
-    if (lstat(it->path().c_str(), &info) != 0) continue;  // files come and go under us
-    if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
-      return DataLoss(doing + ": " + name +
-                      " is a link or a device, and a store has none; put the file itself in its "
-                      "place, or import a copy");
-    }
-    if ((name == "CURRENT" || name == "IDENTITY") &&
-        info.st_size > static_cast<off_t>(kNameFileBytesMax)) {
-      return DataLoss(doing + ": the file " + name + " is damaged: it has " +
-                      std::to_string(info.st_size) + " bytes; restore it or import a copy");
-    }
-  }
-  return error && error != std::errc::no_such_file_or_directory
-             ? FromErrno(doing, path, error.value())
-             : OkStatus();
-}
-
-bool HasSuffix(const std::string& s, std::string_view suffix) {
-  return s.size() >= suffix.size() &&
-         std::string_view(s).substr(s.size() - suffix.size()) == suffix;
-}
-
-// What changes in a store's directory when data moves between its files. Value type.
-struct DirectoryState {
-  std::string manifest;
-  uint64_t manifest_bytes = 0;
-  std::vector<std::string> logs;  // sorted
-  bool has_data = false;          // a table, blob or log file
-  friend bool operator==(const DirectoryState&, const DirectoryState&) = default;
-
-  // `manifest` is empty when there is no store.
-  static Result<DirectoryState> Of(const std::string& path) {
-    DirectoryState state;
-    std::error_code error;
-    for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-      const std::string name = it->path().filename();
-      if (HasSuffix(name, ".log")) state.logs.push_back(name);
-      if (HasSuffix(name, ".log") || HasSuffix(name, ".sst") || HasSuffix(name, ".blob"))
-        state.has_data = true;
-    }
-    if (error) return FromErrno("open memory store " + path, path, error.value());
-    std::sort(state.logs.begin(), state.logs.end());
-    LH_ASSIGN_OR_RETURN(state.manifest, ReadCurrent(path));
-    const auto bytes = fs::file_size(path + "/" + state.manifest, error);
-    state.manifest_bytes = error ? 0 : bytes;
-    return state;
-  }
 };
 
 std::atomic<uint64_t> stalls{0};
@@ -261,11 +110,11 @@ class RocksStore final : public ColdStore {
   explicit RocksStore(const RocksOptions& options) : options_(options) {}
 
   ~RocksStore() override {
-    // An empty log at rest makes the next open quick and spares readers its replay.
+    // Empties the log, so that the next open is quick and readers need not replay it.
     if (db_ != nullptr && sync_mark_.has_value() && Failure().ok()) {
       const uint64_t last = db_->GetLatestSequenceNumber();
       const Status flushed = Guarded("close " + Name(), [&] { return FlushAll(); });
-      if (flushed.ok()) sync_mark_->Raise(last);  // otherwise the log has it all
+      if (flushed.ok()) sync_mark_->Raise(last);  // otherwise the log still has everything
     }
     CloseDatabase();
   }
@@ -287,7 +136,8 @@ class RocksStore final : public ColdStore {
       rocksdb::WriteBatch rocks_batch = ToRocks(&batch);
       rocksdb::WriteOptions write;
       write.sync = durability == Durability::kSynced;
-      // Others may write between this and Write, so it is no higher than this batch's last change.
+      // Computed before Write: other threads may write meanwhile, so it is never above this batch's
+      // last sequence number.
       const uint64_t last = db_->GetLatestSequenceNumber() + rocks_batch.Count();
       const rocksdb::Status s = db_->Write(write, &rocks_batch);
       if (s.ok() && write.sync) sync_mark_->Raise(last);
@@ -303,8 +153,8 @@ class RocksStore final : public ColdStore {
     return GetLocked(table, key);
   }
 
-  // One Get after another: each is one pread of a whole value, so RocksDB's MultiGet has nothing to
-  // merge here, and it would hold all values twice.
+  // One Get per key. Each is one pread of a whole value, so RocksDB's MultiGet could not merge
+  // anything, and it would hold all values twice.
   std::vector<Result<std::string>> MultiGet(Table table,
                                             const std::vector<std::string>& keys) override {
     std::shared_lock lock(mutex_);
@@ -351,8 +201,8 @@ class RocksStore final : public ColdStore {
         return OkStatus();
       }));
       std::unique_lock lock(mutex_);
-      // The manifest still names deleted keys as bounds of dead files; opening writes a new one and
-      // removes the rest.
+      // The manifest still contains deleted keys, as bounds of dead files. Reopening writes a new
+      // manifest and removes the old one.
       CloseDatabase();
       const Status opened = OpenDatabase(0);
       if (!opened.ok()) SetFailure(opened);
@@ -365,7 +215,7 @@ class RocksStore final : public ColdStore {
     uint64_t bytes = 0;
     for (fs::directory_iterator it(options_.path, error), end; !error && it != end;
          it.increment(error)) {
-      std::error_code gone;  // files come and go under us
+      std::error_code gone;  // files may appear and disappear meanwhile
       const auto size = it->file_size(gone);
       if (!gone) bytes += size;
     }
@@ -399,7 +249,7 @@ class RocksStore final : public ColdStore {
     LH_RETURN_IF_ERROR(CheckFiles(options_.path));
     LH_ASSIGN_OR_RETURN(const DirectoryState state, DirectoryState::Of(options_.path));
     if (state.manifest.empty()) {
-      // RocksDB would begin afresh and remove the files it does not know.
+      // RocksDB would create a new database and remove the files that it does not know.
       if (state.has_data)
         return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
       if (!options_.create_if_missing) return NotFound(doing + ": it does not exist");
@@ -415,10 +265,11 @@ class RocksStore final : public ColdStore {
     return OkStatus();
   }
 
-  // Opening reads the manifest, then the logs it does not cover. A writer that flushes in between
-  // moves data from a log into a table this reader does not know of, removes the log, and the
-  // reader would miss the data silently: so what was opened counts only if no log has gone
-  // meanwhile. (Logs go oldest first, so one that came and went took these along.)
+  // RocksDB reads the manifest first, then the logs that the manifest does not cover. If a writer
+  // flushes in between, it moves data from a log to a table that this reader does not know, and
+  // removes the log. The reader would miss that data silently. So the result counts only if no log
+  // disappeared meanwhile. (Logs are removed oldest first, so a log that appeared and disappeared
+  // meanwhile would have taken the older ones with it.)
   Status OpenForReading() {
     const std::string doing = "open " + Name();
     LH_RETURN_IF_ERROR(CheckFiles(options_.path));
@@ -431,7 +282,7 @@ class RocksStore final : public ColdStore {
           return DataLoss(doing + ": the file CURRENT is missing; restore it or import a copy");
         return NotFound(doing + ": it does not exist");
       }
-      // what is synced later, this reader need not see
+      // Read before opening: this reader need not see what is synced later.
       LH_ASSIGN_OR_RETURN(const uint64_t synced, Synced());
       opened = OpenDatabase(synced);
       LH_ASSIGN_OR_RETURN(const DirectoryState after, DirectoryState::Of(options_.path));
@@ -456,12 +307,12 @@ class RocksStore final : public ColdStore {
                                 "open " + Name() + ": " + synced.status().message());
   }
 
-  // Must hold: db_ == nullptr, and for a writer the lock. `synced`: how many changes the store must
-  // have.
+  // Must hold: db_ == nullptr, and a writer holds the lock. `synced` is the sequence number that
+  // the store must have reached.
   Status OpenDatabase(uint64_t synced) {
     const std::string doing = "open " + Name();
     std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
-    // must exist; unused
+    // RocksDB requires this column family; we do not use it.
     descriptors.emplace_back(rocksdb::kDefaultColumnFamilyName, FamilyOptions(Table::kMeta));
     for (int table = 0; table < kTableCount; ++table) {
       descriptors.emplace_back(kTableNames[table], FamilyOptions(static_cast<Table>(table)));
@@ -474,15 +325,16 @@ class RocksStore final : public ColdStore {
                                            &db)
             : rocksdb::DB::Open(DatabaseOptions(), options_.path, descriptors, &handles, &db);
     const auto incomplete = [&](const std::string& what) {
-      return DataLoss(doing + ": what was written last is missing (" + what +
-                      "), so a log or manifest was removed or cut; restore it or import a copy, " +
-                      "or remove the file " + kSyncMarkName + " in it to go on with what is left");
+      return DataLoss(doing + ": the last writes are missing (" + what +
+                      "), because a log or manifest was removed or truncated; restore it or "
+                      "import a copy, or remove the file " +
+                      kSyncMarkName + " in it to go on with the data that is left");
     };
     if (s.IsInvalidArgument() && synced > 0) return incomplete(s.ToString());
     if (s.IsInvalidArgument()) {
       return FailedPrecondition(
-          doing +
-          ": not a store of this version of longhold, or not completely created: " + s.ToString());
+          doing + ": not a store of this version of longhold, or its creation was interrupted: " +
+          s.ToString());
     }
     if (!s.ok()) return FromRocks(doing, options_.path, s);
     db_.reset(db);
@@ -499,7 +351,7 @@ class RocksStore final : public ColdStore {
       for (auto* family : families_) static_cast<void>(db_->DestroyColumnFamilyHandle(family));
       families_.clear();
       static_cast<void>(db_->Close());
-      // nothing is left to be saved: acknowledged data is in the log
+      // Nothing can be lost here: acknowledged data is in the log.
     } catch (const std::exception&) {
     }
     db_.reset();
@@ -510,22 +362,22 @@ class RocksStore final : public ColdStore {
     db.listeners.push_back(std::make_shared<StallCounter>());
     db.create_if_missing = !options_.read_only && options_.create_if_missing;
     db.create_missing_column_families = !options_.read_only;
-    // Not -1: with it, a read-only database of fully compacted blobs answers NotFound to every key
-    // (7.8.3).
+    // Not -1: with -1, a read-only database of fully compacted blobs answers NotFound to every
+    // key (RocksDB 7.8.3).
     db.max_open_files = kOpenFilesMax;
-    // A torn tail is what kill -9 leaves; damage anywhere else fails the open rather than dropping
-    // what follows.
+    // kill -9 leaves a torn tail of the log, which is tolerated. Damage anywhere else fails the
+    // open; otherwise RocksDB would drop everything after it.
     db.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
     db.track_and_verify_wals_in_manifest = true;
     db.paranoid_checks = true;
     db.max_total_wal_size = kWalBytesMax;
-    db.recycle_log_file_num = 0;  // a recycled log keeps deleted bytes
+    db.recycle_log_file_num = 0;  // a recycled log would keep deleted bytes
     db.db_write_buffer_size = options_.write_buffers_bytes_max;
     db.max_background_jobs = 2;
     db.max_subcompactions = 1;
-    // after a failed write nothing more is written until the store is opened again
+    // After a failed write, nothing is written until the store is opened again.
     db.max_bgerror_resume_count = 0;
-    // spreads the flush's writeback, so that its fsync does not stall the next
+    // Spreads the writeback of a flush, so that its fsync does not stall the next flush.
     db.bytes_per_sync = 4 << 20;
     db.skip_stats_update_on_db_open = true;
     db.stats_dump_period_sec = 0;
@@ -543,7 +395,7 @@ class RocksStore final : public ColdStore {
     family.max_write_buffer_number = 2;
     family.compression = rocksdb::kNoCompression;
     family.bottommost_compression = rocksdb::kDisableCompressionOption;
-    family.paranoid_file_checks = true;  // blobs are not read back, only the keys: cheap
+    family.paranoid_file_checks = true;  // reads back the keys only, not the blobs: cheap
     rocksdb::BlockBasedTableOptions format;
     format.block_cache = block_cache_;
     format.checksum = rocksdb::kXXH3;
@@ -553,7 +405,7 @@ class RocksStore final : public ColdStore {
       family.min_blob_size = kBlobValueBytesMin;
       family.blob_file_size = kBlobFileBytes;
       family.blob_compression_type = rocksdb::kNoCompression;
-      family.enable_blob_garbage_collection = false;  // Compact does it, on demand
+      family.enable_blob_garbage_collection = false;  // Compact collects garbage on demand
     }
     return family;
   }
@@ -572,7 +424,7 @@ class RocksStore final : public ColdStore {
     rocksdb::WriteBatch out(BytesOf(*batch) + 64);
     for (auto& change : batch->changes()) {
       auto* family = Family(change.table);
-      // These fail only for keys or batches above 4 GiB.
+      // These calls fail only for keys or batches above 4 GiB.
       switch (change.kind) {
         case WriteBatch::Change::Kind::kPut:
           LH_CHECK(out.Put(family, change.key, change.value).ok());
@@ -610,17 +462,17 @@ class RocksStore final : public ColdStore {
       unchecked_bytes_ = 0;
       return OkStatus();
     }
-    unchecked_bytes_ = kDiskCheckBytes;  // asks again next time
+    unchecked_bytes_ = kDiskCheckBytes;  // check again at the next write
     return ResourceExhausted(
-        "write " + Name() + ": " + std::to_string(free) + " bytes are free, " +
-        std::to_string(bytes) + " are wanted and " + std::to_string(options_.disk_reserve_bytes) +
+        "write " + Name() + ": " + std::to_string(free) + " bytes are free, but " +
+        std::to_string(bytes) + " are needed and " + std::to_string(options_.disk_reserve_bytes) +
         " are kept in reserve; nothing was written: free some space and try again");
   }
 
   // Must hold: mutex_ is held, db_ is open.
   Status FlushAll() {
     const std::vector<rocksdb::ColumnFamilyHandle*> tables(families_.begin() + 1, families_.end());
-    for (auto* family : tables) {  // one by one: no parallel flushes
+    for (auto* family : tables) {  // one by one, to avoid parallel flushes
       const rocksdb::Status s = db_->Flush(rocksdb::FlushOptions(), family);
       if (!s.ok()) {
         const Status failure = FromRocks("flush " + Name(), options_.path, s);
@@ -631,7 +483,8 @@ class RocksStore final : public ColdStore {
     return OkStatus();
   }
 
-  // Runs `work` on the files of all that was written; reads and writes go on meanwhile.
+  // Flushes everything that was written, then runs `work` on the files. Reads and writes
+  // go on meanwhile.
   template <typename Work>
   Status WhenFlushed(Work work) {
     std::shared_lock lock(mutex_);
@@ -648,14 +501,14 @@ class RocksStore final : public ColdStore {
     compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kDisable;
     return compact;
   }
-  // Keys, and values that stand with them.
+  // Rewrites the keys, and the small values that are stored with them.
   Status CompactKeys(Table table) {
     const rocksdb::Status s = db_->CompactRange(KeysOnly(), Family(table), nullptr, nullptr);
     return s.ok() ? OkStatus() : FailCompact("compact " + Name(table), s);
   }
-  // First the keys, which tells what part of each blob file is garbage and removes those that are
-  // nothing else; then the values, from the oldest blob file up to the newest one with garbage.
-  // Without garbage the values stay where they are.
+  // First compacts the keys. This determines how much of each blob file is garbage, and removes
+  // blob files that contain nothing else. Then rewrites the values, from the oldest blob file up to
+  // the newest one with garbage. Without garbage, the values stay where they are.
   Status CompactTable(Table table) {
     const std::string doing = "compact " + Name(table);
     LH_RETURN_IF_ERROR(CompactKeys(table));
@@ -675,12 +528,12 @@ class RocksStore final : public ColdStore {
     const uint64_t free = FreeBytes(options_.path);
     if (free < dirty_live_bytes) {
       return ResourceExhausted(doing + ": needs " + std::to_string(dirty_live_bytes) +
-                               " bytes for a while, " + std::to_string(free) +
+                               " bytes temporarily, but only " + std::to_string(free) +
                                " are free; nothing is lost: free some space and try again");
     }
     rocksdb::CompactRangeOptions compact = KeysOnly();
     compact.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
-    // RocksDB takes the integer part of cutoff * files.
+    // RocksDB uses the integer part of cutoff * files.
     compact.blob_garbage_collection_age_cutoff =
         std::min(1.0, (static_cast<double>(dirty_count) + 0.5) /
                           static_cast<double>(meta.blob_files.size()));
@@ -709,8 +562,8 @@ class RocksStore final : public ColdStore {
     });
   }
 
-  // A reader's files may be removed by the writer: that is no damage, unless the writer did
-  // nothing.
+  // The writer may remove a reader's files. That is no damage, unless the writer
+  // has changed nothing.
   Status ReadError(const std::string& doing, const rocksdb::Status& s) const {
     if (options_.read_only && !s.IsNotFound() &&
         s.ToString().find(std::strerror(ENOENT)) != std::string::npos) {
@@ -731,11 +584,11 @@ class RocksStore final : public ColdStore {
 
   Status CheckOpen() {
     if (db_ != nullptr) return OkStatus();
-    return Failure();  // Compact could not open it again
+    return Failure();  // Compact could not reopen it
   }
 
-  // The first failed write ends all writing: what reached the log is unknown until it is opened and
-  // replayed.
+  // The first failed write ends all writing. What reached the log is unknown until the store is
+  // opened again and the log replayed.
   void SetFailure(const Status& failure) {
     std::lock_guard lock(failure_mutex_);
     if (failure_.ok()) failure_ = failure;
@@ -748,22 +601,22 @@ class RocksStore final : public ColdStore {
   const RocksOptions options_;
   const std::shared_ptr<rocksdb::Cache> block_cache_ = rocksdb::NewLRUCache(options_.cache_bytes);
   WriterLock writer_lock_;
-  std::optional<SyncMark> sync_mark_;  // of a writer whose store is whole
-  DirectoryState state_at_open_;       // of a reader
+  std::optional<SyncMark> sync_mark_;  // set for a writer whose store is complete
+  DirectoryState state_at_open_;       // set for a reader
 
-  // Order: compact_mutex_, mutex_, failure_mutex_. mutex_ is held shared by every use of the
-  // database, exclusively by Compact while it closes and opens. A Scan's visitor takes it twice,
-  // which glibc's reader-preferring lock allows.
+  // Lock order: compact_mutex_, mutex_, failure_mutex_. Every use of the database holds mutex_
+  // shared; Compact holds it exclusively while it closes and reopens. A Scan's visitor takes it a
+  // second time, which glibc's reader-preferring lock allows.
   std::mutex compact_mutex_;
   std::shared_mutex mutex_;
   std::unique_ptr<rocksdb::DB> db_;  // guarded by mutex_
-  // "default", then one per Table; guarded by mutex_
+  // "default", then one per Table; guarded by mutex_.
   std::vector<rocksdb::ColumnFamilyHandle*> families_;
 
   std::mutex failure_mutex_;
   Status failure_;  // guarded by failure_mutex_
 
-  // written since the free space was last asked for
+  // Bytes written since the free space was last checked.
   std::atomic<uint64_t> unchecked_bytes_{kDiskCheckBytes};
 };
 
@@ -775,24 +628,6 @@ Result<std::unique_ptr<ColdStore>> OpenRocksStore(const RocksOptions& options) {
   auto store = std::make_unique<RocksStore>(options);
   LH_RETURN_IF_ERROR(store->Open());
   return std::unique_ptr<ColdStore>(std::move(store));
-}
-
-Status RemoveRocksStore(const std::string& path) {
-  const std::string doing = "remove memory store " + path;
-  return Guarded(doing, [&]() -> Status {
-    LH_ASSIGN_OR_RETURN(const DirectoryState state, DirectoryState::Of(path));
-    // A directory of somebody else's is not ours to remove.
-    if (state.manifest.empty() && !state.has_data) return NotFound(doing + ": it does not exist");
-    WriterLock lock;
-    LH_RETURN_IF_ERROR(lock.Take(path));
-    const fs::path from(path);
-    const fs::path doomed = from.parent_path() / (".forgotten-" + from.filename().string());
-    std::error_code error;
-    fs::remove_all(doomed, error);
-    fs::rename(from, doomed, error);
-    if (!error) fs::remove_all(doomed, error);
-    return error ? FromErrno(doing, path, error.value()) : OkStatus();
-  });
 }
 
 }  // namespace longhold

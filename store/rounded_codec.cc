@@ -12,22 +12,23 @@ namespace longhold {
 namespace {
 
 constexpr uint16_t kCodecRounded = 2;
-// Channels that share a step.
+// Number of channels that share a step.
 constexpr uint32_t kStepChannels = 64;
-// A symbol is how many steps a number is away from its channel's mean; this one stands for a number
-// that is too far or not finite.
+// A symbol is the distance of an element from its channel's mean, in steps. This symbol is an
+// escape: the element is too far from the mean or not finite, and is stored unchanged.
 constexpr int kEscape = -128;
-// Symbols of channels that spread alike are coded together, by one table of frequencies each. Fewer
-// symbols than this are not worth one.
+// Channels whose symbols have a similar spread form a class. The symbols of a class are coded
+// together, with one table of frequencies. With fewer symbols than kClassSymbolsMin, a separate
+// table does not pay off.
 constexpr size_t kClassesMax = 16;
 constexpr size_t kClassSymbolsMin = 16384;
-// A step is at least this share of the largest number, so that multiples of it are exact in a
-// float, and a half's last place.
+// A step is at least this share of the largest element, so that its multiples are exact in a float.
+// It is also at least kStepMin, the smallest positive fp16.
 constexpr float kStepShareMin = 0x1p-20f;
 constexpr float kStepMin = 0x1p-24f;
 constexpr float kHalfMax = 65504.0f;
 
-// The payload's parts, in this order; a part of symbols for each class follows.
+// The parts of the payload, in this order. After them, each class has one part with its symbols.
 enum Part : size_t { kSteps, kClasses, kMeanLow, kMeanHigh, kEscapes, kSymbols };
 constexpr size_t kPartsMax = kSymbols + kClassesMax;
 
@@ -35,7 +36,7 @@ uint32_t Groups(const BlockShape& shape) {
   return (shape.kv_width + kStepChannels - 1) / kStepChannels;
 }
 
-// One layer's keys or values in up to 64 channels: [tokens, channels].
+// The keys or values of one layer in up to 64 channels: [tokens, channels].
 class ChannelGroup {
  public:
   ChannelGroup(const uint16_t* rows, uint32_t tokens, uint32_t width, uint32_t begin)
@@ -58,8 +59,8 @@ class ChannelGroup {
   float mean(uint32_t c) const { return mean_[c]; }
   float& at(uint32_t t, uint32_t c) { return x_[t * kStepChannels + c]; }
 
-  // A few tokens deviate ten times as much as all others; the median keeps the step from being
-  // theirs.
+  // `share` times the deviation of the median token. A few tokens deviate ten times as much as the
+  // others; the median keeps them from determining the step.
   float Step(float share) {
     std::array<float, kBlockTokens> deviation{};
     float all = 0;
@@ -82,7 +83,7 @@ class ChannelGroup {
   std::array<float, kStepChannels> mean_{};
 };
 
-// How widely a channel's symbols are spread, in half octaves.
+// How widely a channel's symbols spread, in half octaves: the initial class of the channel.
 uint8_t Spread(const int8_t* symbols, uint32_t tokens) {
   int64_t squares = 0;
   for (uint32_t t = 0; t < tokens; ++t) squares += int{symbols[t]} * symbols[t];
@@ -91,7 +92,7 @@ uint8_t Spread(const int8_t* symbols, uint32_t tokens) {
       std::clamp<long>(rms > 0 ? std::lround(2 * std::log2(rms)) + 4 : 0, 0, kClassesMax - 1));
 }
 
-// Spreads elements anew so that each has symbols enough; returns how many are left.
+// Merges neighbouring classes until each has enough symbols. Returns the number of classes.
 size_t MergeClasses(std::vector<uint8_t>* classes, uint32_t tokens) {
   std::array<size_t, kClassesMax> symbols{};
   for (const uint8_t c : *classes) symbols[c] += tokens;
@@ -104,15 +105,16 @@ size_t MergeClasses(std::vector<uint8_t>* classes, uint32_t tokens) {
     ++count;
     pending = 0;
   }
-  if (pending > 0 && count > 0) {  // the widest ones are too few: they go with those before
+  // the widest class has too few symbols: merge it into the one before it
+  if (pending > 0 && count > 0) {
     for (uint8_t& m : merged) m = std::min<uint8_t>(m, static_cast<uint8_t>(count - 1));
   }
   for (uint8_t& c : *classes) c = merged[c];
   return std::max<size_t>(count, 1);
 }
 
-// (mean + symbols[i]) * step, to the nearest half and no farther than the largest. True when one of
-// the symbols is the escape.
+// out[i] = (mean + symbols[i]) * step, rounded to the nearest fp16 and limited to the largest
+// finite fp16. Returns whether any symbol is the escape.
 bool ToFp16(const int8_t* symbols, uint32_t count, float mean, float step, uint16_t* out) {
   bool escaped = false;
   for (uint32_t i = 0; i < count; ++i) {
@@ -121,6 +123,57 @@ bool ToFp16(const int8_t* symbols, uint32_t count, float mean, float step, uint1
         ToHalf(std::clamp((mean + static_cast<float>(symbols[i])) * step, -kHalfMax, kHalfMax));
   }
   return escaped;
+}
+
+Status PayloadError(const char* what) { return DataLoss(std::string("decode block: ") + what); }
+
+// Decompresses the parts of a payload and checks that their sizes fit each other and the block.
+// Returns their number.
+Result<uint32_t> ReadParts(std::string_view payload, const KvBlock& block,
+                           std::array<std::string, kPartsMax>* parts) {
+  const uint32_t tokens = block.tokens;
+  const size_t channels = size_t{block.shape.layers} * 2 * block.shape.kv_width;
+  const size_t steps = size_t{block.shape.layers} * 2 * Groups(block.shape);
+  uint32_t count = 0;
+  if (payload.size() < sizeof(count)) return DataLoss("decode block: the payload is truncated");
+  std::memcpy(&count, payload.data(), sizeof(count));
+  if (count <= kSymbols || count > kPartsMax || payload.size() / sizeof(uint32_t) <= count) {
+    return DataLoss("decode block: invalid part count " + std::to_string(count));
+  }
+  size_t at = sizeof(count) * (1 + size_t{count});
+  const auto read = [&](size_t part, size_t limit) -> Status {
+    uint32_t bytes;
+    std::memcpy(&bytes, payload.data() + sizeof(count) * (1 + part), sizeof(bytes));
+    if (bytes > payload.size() - at)
+      return DataLoss("decode block: part " + std::to_string(part) + " is truncated");
+    LH_ASSIGN_OR_RETURN((*parts)[part], Decompress(payload.substr(at, bytes), limit));
+    at += bytes;
+    if (part + 1 == count && at != payload.size())
+      return DataLoss("decode block: extra bytes after the last part");
+    return OkStatus();
+  };
+
+  LH_RETURN_IF_ERROR(read(kSteps, steps * sizeof(float)));
+  LH_RETURN_IF_ERROR(read(kClasses, channels));
+  LH_RETURN_IF_ERROR(read(kMeanLow, channels));
+  LH_RETURN_IF_ERROR(read(kMeanHigh, 3 * channels));
+  LH_RETURN_IF_ERROR(read(kEscapes, channels * tokens * sizeof(uint16_t)));
+  if ((*parts)[kSteps].size() != steps * sizeof(float) || (*parts)[kClasses].size() != channels ||
+      (*parts)[kMeanLow].size() != channels || (*parts)[kMeanHigh].size() != 3 * channels ||
+      (*parts)[kEscapes].size() % sizeof(uint16_t) != 0) {
+    return PayloadError("a part has the wrong size");
+  }
+  const auto* classes = reinterpret_cast<const uint8_t*>((*parts)[kClasses].data());
+  std::array<size_t, kClassesMax> symbols{};
+  for (size_t i = 0; i < channels; ++i) {
+    if (kSymbols + classes[i] >= count) return PayloadError("a class has no symbols");
+    symbols[classes[i]] += tokens;
+  }
+  for (size_t p = kSymbols; p < count; ++p) {
+    LH_RETURN_IF_ERROR(read(p, symbols[p - kSymbols]));
+    if ((*parts)[p].size() != symbols[p - kSymbols]) return PayloadError("wrong number of symbols");
+  }
+  return count;
 }
 
 class RoundedBlockCodec final : public BlockCodec {
@@ -138,7 +191,7 @@ class RoundedBlockCodec final : public BlockCodec {
     std::vector<int8_t> symbols(channels * tokens);  // [layers, 2, kv_width, tokens]
     std::vector<uint8_t> classes(channels);
     std::vector<uint32_t> means(channels);
-    std::vector<std::pair<size_t, uint16_t>> escapes;  // where in symbols, which half
+    std::vector<std::pair<size_t, uint16_t>> escapes;  // index in `symbols`, the original fp16
     std::array<std::string, kPartsMax> parts;
     for (uint32_t layer = 0; layer < block.shape.layers; ++layer) {
       for (const bool keys : {true, false}) {
@@ -189,50 +242,9 @@ class RoundedBlockCodec final : public BlockCodec {
   Status ReadPayload(std::string_view payload, KvBlock* block) const override {
     const uint32_t width = block->shape.kv_width, tokens = block->tokens;
     const size_t channels = size_t{block->shape.layers} * 2 * width;
-    const size_t steps = size_t{block->shape.layers} * 2 * Groups(block->shape);
-    uint32_t count = 0;
-    if (payload.size() < sizeof(count)) return DataLoss("decode block: no parts");
-    std::memcpy(&count, payload.data(), sizeof(count));
-    if (count <= kSymbols || count > kPartsMax || payload.size() / sizeof(uint32_t) <= count) {
-      return DataLoss("decode block: " + std::to_string(count) + " parts");
-    }
     std::array<std::string, kPartsMax> parts;
-    size_t at = sizeof(count) * (1 + size_t{count});
-    const auto read = [&](size_t part, size_t limit) -> Status {
-      uint32_t bytes;
-      std::memcpy(&bytes, payload.data() + sizeof(count) * (1 + part), sizeof(bytes));
-      if (bytes > payload.size() - at)
-        return DataLoss("decode block: part " + std::to_string(part) + " is cut off");
-      LH_ASSIGN_OR_RETURN(parts[part], Decompress(payload.substr(at, bytes), limit));
-      at += bytes;
-      if (part + 1 == count && at != payload.size())
-        return DataLoss("decode block: bytes behind the last part");
-      return OkStatus();
-    };
-    const auto wrong = [](const char* what) {
-      return DataLoss(std::string("decode block: ") + what);
-    };
-
-    LH_RETURN_IF_ERROR(read(kSteps, steps * sizeof(float)));
-    LH_RETURN_IF_ERROR(read(kClasses, channels));
-    LH_RETURN_IF_ERROR(read(kMeanLow, channels));
-    LH_RETURN_IF_ERROR(read(kMeanHigh, 3 * channels));
-    LH_RETURN_IF_ERROR(read(kEscapes, channels * tokens * sizeof(uint16_t)));
-    if (parts[kSteps].size() != steps * sizeof(float) || parts[kClasses].size() != channels ||
-        parts[kMeanLow].size() != channels || parts[kMeanHigh].size() != 3 * channels ||
-        parts[kEscapes].size() % sizeof(uint16_t) != 0) {
-      return wrong("parts of another shape");
-    }
+    LH_ASSIGN_OR_RETURN(const uint32_t count, ReadParts(payload, *block, &parts));
     const auto* classes = reinterpret_cast<const uint8_t*>(parts[kClasses].data());
-    std::array<size_t, kClassesMax> symbols{};
-    for (size_t i = 0; i < channels; ++i) {
-      if (kSymbols + classes[i] >= count) return wrong("a class without symbols");
-      symbols[classes[i]] += tokens;
-    }
-    for (size_t p = kSymbols; p < count; ++p) {
-      LH_RETURN_IF_ERROR(read(p, symbols[p - kSymbols]));
-      if (parts[p].size() != symbols[p - kSymbols]) return wrong("symbols of another shape");
-    }
 
     std::array<const char*, kClassesMax> next{};
     for (size_t p = kSymbols; p < count; ++p) next[p - kSymbols] = parts[p].data();
@@ -247,7 +259,7 @@ class RoundedBlockCodec final : public BlockCodec {
                       parts[kSteps].data() +
                           (side * Groups(block->shape) + c / kStepChannels) * sizeof(step),
                       sizeof(step));
-          if (!(step > 0) || !std::isfinite(step)) return wrong("a step that is none");
+          if (!(step > 0) || !std::isfinite(step)) return PayloadError("invalid step");
         }
         const size_t channel = side * width + c;
         const auto plane = [&](size_t p) {
@@ -258,19 +270,18 @@ class RoundedBlockCodec final : public BlockCodec {
                                         plane(0) << 8 | plane(1) << 16 | plane(2) << 24));
         const auto* own = reinterpret_cast<const int8_t*>(next[classes[channel]]);
         next[classes[channel]] += tokens;
-        std::array<uint16_t, kBlockTokens> halves;
-        const bool escaped = ToFp16(own, tokens, mean, step, halves.data());
+        std::array<uint16_t, kBlockTokens> fp16;
+        const bool escaped = ToFp16(own, tokens, mean, step, fp16.data());
         for (uint32_t t = 0; escaped && t < tokens; ++t) {
           if (own[t] != kEscape) continue;
-          if (escape == escapes_end) return wrong("too few numbers beside the symbols");
-          std::memcpy(&halves[t], escape, sizeof(uint16_t));
+          if (escape == escapes_end) return PayloadError("too few escaped numbers");
+          std::memcpy(&fp16[t], escape, sizeof(uint16_t));
           escape += sizeof(uint16_t);
         }
-        for (uint32_t t = 0; t < tokens; ++t) rows[size_t{t} * width + c] = halves[t];
+        for (uint32_t t = 0; t < tokens; ++t) rows[size_t{t} * width + c] = fp16[t];
       }
     }
-    return escape == escapes_end ? OkStatus()
-                                 : wrong("more numbers beside the symbols than they name");
+    return escape == escapes_end ? OkStatus() : PayloadError("too many escaped numbers");
   }
 
   std::string name_;

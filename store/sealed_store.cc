@@ -7,15 +7,15 @@
 namespace longhold {
 namespace {
 
-// In kMeta, not sealed itself: a byte of version, the salt, and something sealed that tells whether
-// a key is the right one: the memory's name, or nothing in version 1. A zero byte is in front of
-// all other keys.
+// The encryption record, stored in kMeta and not sealed itself: a version byte, the salt, and a
+// sealed text that tells whether a key is the right one. The text is the memory's name, or empty in
+// version 1. The zero byte sorts this key before all others.
 constexpr std::string_view kRecordKey{"\0seal", 5};
 constexpr char kUnnamed = 1, kNamed = 2;
 constexpr std::string_view kPurpose = "longhold store";
 constexpr std::string_view kCheck = "key check", kNameCheck = "name of the memory";
 
-// A value belongs to its table and key.
+// The context of a value is its table and key, so a value cannot be moved to another key.
 std::string ContextOf(Table table, std::string_view key) {
   return std::string(1, static_cast<char>(table)) + std::string(key);
 }
@@ -41,7 +41,7 @@ class SealedStore final : public ColdStore {
           break;
         }
         case WriteBatch::Change::Kind::kDelete: sealed.Delete(change.table, change.key); break;
-        // A range that begins in front of all keys must leave the record.
+        // A range that includes the record's key must not delete the record.
         case WriteBatch::Change::Kind::kDeleteRange:
           if (change.table == Table::kMeta && change.key <= kRecordKey &&
               change.value > kRecordKey) {
@@ -86,7 +86,7 @@ class SealedStore final : public ColdStore {
 
  private:
   Result<std::string> Opened(Table table, std::string_view key, Result<std::string> value) const {
-    if (IsRecord(table, key)) return NotFound("no such value");
+    if (IsRecord(table, key)) return NotFound("no such key");
     if (!value.ok()) return value;
     return seal_.Open(*value, ContextOf(table, key));
   }
@@ -115,8 +115,9 @@ Status WriteRecord(ColdStore& base, std::string_view salt, const Seal& seal,
 
 Status IsAnotherMemory(const std::string& was, const std::string& name) {
   return FailedPrecondition("it was sealed as memory " + was +
-                            "; rename its directory back to that, and for a memory " + name +
-                            " export and import it");
+                            "; rename its directory back to that name, or use export and import to "
+                            "make a memory " +
+                            name);
 }
 
 }  // namespace
@@ -138,7 +139,7 @@ Result<OpenedStore> OpenSealed(std::unique_ptr<ColdStore> base, const SealedOpti
   }
   const std::string_view bytes = *record;
   if (bytes.size() < 1 + kSealSaltBytes + kSealExtraBytes)
-    return DataLoss("the record of its encryption is damaged");
+    return DataLoss("its encryption record is damaged");
   if (bytes[0] != kUnnamed && bytes[0] != kNamed)
     return FailedPrecondition("it was encrypted by another version of longhold");
   if (options.master.empty())
@@ -149,7 +150,7 @@ Result<OpenedStore> OpenSealed(std::unique_ptr<ColdStore> base, const SealedOpti
       seal.Open(bytes.substr(1 + kSealSaltBytes), bytes[0] == kNamed ? kNameCheck : kCheck);
   if (!opened.ok())
     return FailedPrecondition(
-        "it is encrypted with another key, or the record of its encryption is damaged");
+        "it is encrypted with another key, or its encryption record is damaged");
   if (bytes[0] == kNamed)
     return *opened == options.name ? Result<OpenedStore>(sealed(std::move(seal)))
                                    : IsAnotherMemory(*opened, options.name);

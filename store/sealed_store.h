@@ -1,6 +1,6 @@
-// A store whose values are sealed with AES-256-GCM before they reach the one beneath, so that its
-// files hold nothing that can be read or changed unnoticed. Keys stay as they are: numbers of
-// documents and blocks. docs/formats/sealed.md.
+// A store that encrypts values with AES-256-GCM before it passes them to the store beneath. Without
+// the key, nobody can read a value, or change it without detection. Keys are not encrypted; they
+// hold numbers of documents and blocks. docs/formats/sealed.md specifies the format.
 #pragma once
 
 #include <functional>
@@ -14,25 +14,29 @@ namespace longhold {
 
 // Value type.
 struct SealedOptions {
-  Secret master;           // kSealKeyBytes, or empty for none
-  std::string name;        // the memory's, with its tenant
-  bool read_only = false;  // as `base` was opened
-  // The name that the memory in the store says it has: for records of version 1, which do not hold
-  // it. Errors: not_found (it says none).
+  Secret master;           // kSealKeyBytes, or empty if there is no key
+  std::string name;        // the memory's name, with its tenant
+  bool read_only = false;  // how `base` was opened
+  // Reads the name that the memory inside the store has. Needed for records of version 1, which do
+  // not hold the name. Errors: not_found (the memory has no name).
   std::function<Result<std::string>(ColdStore& store)> name_inside;
 };
 
 // Value type; move-only.
 struct OpenedStore {
   std::unique_ptr<ColdStore> store;  // *synchronised*
-  bool sealed = false;               // otherwise it is what OpenSealed was given
+  bool sealed = false;               // if false, `store` is the one that OpenSealed was given
 };
 
-// An empty store becomes a sealed one where there is a key; one that holds values already stays as
-// it is. A sealed store opens under the name that it was sealed with only: whoever gives its
-// directory another memory's name is found out. A record of version 1 becomes one of version 2
-// unless read_only. Errors: failed_precondition (it is sealed, and there is no key, or another one,
-// or it was sealed as another memory), data_loss, those of `base` and of name_inside.
+// Opens `base`, encrypted or not.
+//   - An empty store becomes a sealed one if there is a key.
+//   - A store that holds values and is not sealed stays unsealed.
+//   - A sealed store opens only under the name that it was sealed with. So a directory that was
+//     renamed to another memory's name is refused.
+//   - A record of version 1 is replaced by one of version 2, unless read_only.
+//
+// Errors: failed_precondition (it is sealed, but the key is missing or wrong, or it was sealed as
+// another memory), data_loss, and the errors of `base` and name_inside.
 Result<OpenedStore> OpenSealed(std::unique_ptr<ColdStore> base, const SealedOptions& options);
 
 }  // namespace longhold

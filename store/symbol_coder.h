@@ -1,9 +1,8 @@
-// Symbols of one kind as few bits: an entropy coder for bytes whose frequencies are skewed, below
-// one bit a symbol where they are.
+// An entropy coder for bytes with skewed frequencies. It can use less than one bit per symbol.
 //
-// Asymmetric numeral systems (J. Duda, arXiv:1311.2540) in the range variant: frequencies of 12
-// bits, four states of 32 bits that take turns, a byte at a time. Bytes: docs/formats/block.md,
-// "Symbols".
+// Method: asymmetric numeral systems (J. Duda, arXiv:1311.2540) in the range variant, with 12-bit
+// frequencies and four interleaved 32-bit states, one byte of output at a time.
+// docs/formats/block.md, "Symbols", specifies the bytes.
 //
 // Thread use: free functions, safe to call concurrently.
 #pragma once
@@ -17,11 +16,12 @@
 
 namespace longhold {
 
-// Appends the symbols' frequencies and codes. Nothing is appended for no symbols.
+// Appends the symbols' frequencies and codes. Appends nothing if there are no symbols.
 void EncodeSymbols(std::span<const uint8_t> symbols, std::string* out);
 
-// Fills `symbols` with what EncodeSymbols made of as many. Errors: data_loss where `bytes` are not
-// exactly theirs; then `symbols` hold anything. Never reads outside of `bytes`.
+// Decodes exactly symbols.size() symbols from the output of EncodeSymbols. Errors: data_loss if
+// `bytes` are not the code of that many symbols; `symbols` then holds unspecified values. Never
+// reads outside `bytes`.
 Status DecodeSymbols(std::string_view bytes, std::span<uint8_t> symbols);
 
 }  // namespace longhold

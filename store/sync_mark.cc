@@ -12,7 +12,7 @@ namespace longhold {
 namespace {
 
 constexpr size_t kNumberBytes = 8, kMarkBytes = 16;
-// A reader may come between two halves of a write.
+// A reader may read while the mark is being written.
 constexpr int kReadAttemptsMax = 10;
 constexpr std::chrono::milliseconds kReadPause{1};
 
@@ -45,9 +45,9 @@ Result<uint64_t> ReadSyncMark(const std::string& directory) {
     if (bytes == static_cast<ssize_t>(kMarkBytes) && mark == MarkOf(number)) return number;
   }
   return DataLoss(std::string("its file ") + kSyncMarkName +
-                  " is damaged, so nothing tells whether what was written last is there; restore "
-                  "it or import a copy, or remove that file to "
-                  "go on with what is left");
+                  " is damaged, so it is unknown whether the last writes are there; restore the "
+                  "memory or import a copy, or remove that file to go on with the data that is "
+                  "left");
 }
 
 SyncMark::SyncMark(const std::string& directory)
@@ -59,7 +59,7 @@ void SyncMark::Raise(uint64_t number) {
   if (number <= number_) return;
   number_ = number;
   const std::string mark = MarkOf(number);
-  // Within one page: a reader sees all of it or nothing.
+  // The mark lies within one page, so a reader sees either all of it or nothing of it.
   static_cast<void>(!pwrite(file_.get(), mark.data(), mark.size(), 0));
 }
 

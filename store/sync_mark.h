@@ -1,11 +1,14 @@
-// How much of a store was on the disk once: a number in a file of its own, the last write's that
-// was acknowledged as synced. RocksDB takes a log that was removed, emptied or cut, or a manifest
-// that was cut between two of its records, for an older state of the store, and opens it without a
-// word. With the number beside them that is found out.
+// Detects lost writes. The mark is a small file next to a store's own files. It holds the sequence
+// number of the last write that was acknowledged as synced.
 //
-// The file: the number (8 bytes, little-endian) and Hash64 of these bytes (8). One that is missing,
-// or has nothing but zeros, as a crash of the machine leaves a file that was just made, says 0. Any
-// other is damaged: what it guards may be, too (it may have changed places with a log).
+// RocksDB alone does not detect such losses. If a log was removed, emptied or truncated, or a
+// manifest was truncated between two records, RocksDB opens the store in an older state and reports
+// nothing. The mark reveals this: the store's last sequence number is then below it.
+//
+// The file: the number (8 bytes, little-endian) and the Hash64 of these bytes (8 bytes). If
+// it is missing or all zeros, the number is 0; a crash of the machine can leave a new file
+// as zeros. Anything else is damage. The store may then be damaged, too (for example, two
+// files were swapped).
 #pragma once
 
 #include <cstdint>
@@ -19,17 +22,18 @@ namespace longhold {
 
 inline constexpr const char* kSyncMarkName = "SYNCED";
 
-// Of a store in `directory`; 0 where there is none. Thread use: safe to call concurrently, also
-// with a SyncMark of any process. Errors: data_loss.
+// The number for the store in `directory`; 0 if there is no mark. Thread use: safe to call
+// concurrently, also with a SyncMark in any process. Errors: data_loss.
 Result<uint64_t> ReadSyncMark(const std::string& directory);
 
-// The writer's. Thread use: *synchronised*.
+// The mark of a store that is open for writing. Thread use: *synchronised*.
 class SyncMark {
  public:
   explicit SyncMark(const std::string& directory);
 
-  // Must hold: all writes up to `number` are on the disk. The mark itself is not synced: what a
-  // crash of the machine leaves is too low, if anything. For the same reason a failure is none.
+  // Sets the mark to `number` if that is higher. Must hold: all writes up to `number` are on the
+  // disk. The mark itself is not synced, so after a crash of the machine it can only be too low. A
+  // failed write is ignored for the same reason.
   void Raise(uint64_t number);
 
  private:

@@ -13,9 +13,9 @@ constexpr uint32_t kVersion = 1;
 constexpr uint8_t kValue = 1, kEnd = 2;
 constexpr size_t kKeyBytesMax = 4096;
 constexpr size_t kPieceBytes = 1u << 20;
-constexpr size_t kExportBytes = 64u << 10;  // that are read at a time, or one value
+constexpr size_t kExportBytes = 64u << 10;  // read at a time; a longer value is returned on its own
 
-// What stands before each key. Little-endian, as every machine we build for.
+// Stands before each key. Little-endian, as on every machine that we build for.
 struct FrameHead {
   uint8_t kind = 0;
   uint8_t table = 0;
@@ -29,8 +29,8 @@ std::string_view BytesOf(const T& value) {
   return {reinterpret_cast<const char*>(&value), sizeof(value)};
 }
 
-// Exactly `count` bytes, given to `use` in pieces: a count that is not true allocates no more than
-// a piece too much.
+// Reads exactly `count` bytes and passes them to `use` in pieces. A false `count` therefore
+// allocates at most one piece.
 Status ReadPieces(const ByteSource& source, uint64_t count,
                   const std::function<void(std::string_view)>& use) {
   std::string piece(static_cast<size_t>(std::min<uint64_t>(count, kPieceBytes)), '\0');
@@ -38,7 +38,7 @@ Status ReadPieces(const ByteSource& source, uint64_t count,
     LH_ASSIGN_OR_RETURN(const size_t got,
                         source(std::span(piece.data(), static_cast<size_t>(std::min<uint64_t>(
                                                            count, piece.size())))));
-    if (got == 0) return DataLoss("import: the file is cut off");
+    if (got == 0) return DataLoss("import: the file is truncated");
     use(std::string_view(piece).substr(0, got));
     count -= got;
   }
@@ -58,8 +58,8 @@ Result<T> ReadNumber(const ByteSource& source) {
   return value;
 }
 
-// The checksum of a frame, which counts the one before: frames cannot be left out or change places.
-// It stands behind the frame in `body` then.
+// Replaces `before` by the checksum of the frame in `body` and of `before`, and appends it to
+// `body`. Because each checksum includes the previous one, frames cannot be removed or reordered.
 uint64_t AppendChain(uint64_t before, std::string* body) {
   const size_t frame_bytes = body->size();
   *body += BytesOf(before);
@@ -135,7 +135,7 @@ Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, cons
 
 Result<std::string> ReadExportName(const ByteSource& source) {
   const auto no_export = [] {
-    return InvalidArgument("import: this is no file that 'longhold export' wrote");
+    return InvalidArgument("import: this file was not written by 'longhold export'");
   };
   std::string head;
   if (Status s = ReadBytes(source, sizeof(kMagic) + sizeof(kVersion) + 1, &head); !s.ok())
@@ -145,7 +145,7 @@ Result<std::string> ReadExportName(const ByteSource& source) {
   std::memcpy(&version, head.data() + sizeof(kMagic), sizeof(version));
   if (version != kVersion)
     return InvalidArgument("import: the file has version " + std::to_string(version) +
-                           ", this longhold reads " + std::to_string(kVersion));
+                           "; this version of longhold reads " + std::to_string(kVersion));
   std::string name;
   LH_RETURN_IF_ERROR(ReadBytes(source, static_cast<uint8_t>(head.back()), &name));
   return name;
@@ -195,7 +195,7 @@ Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store,
       if (value != BytesOf(report.values)) return damaged();
       char more;
       LH_ASSIGN_OR_RETURN(const size_t behind, counted(std::span(&more, 1)));
-      if (behind != 0) return DataLoss("import: the file goes on behind its end");
+      if (behind != 0) return DataLoss("import: extra bytes after the end");
       LH_RETURN_IF_ERROR(store.Write(std::move(batch), Durability::kSynced));
       return report;
     }

@@ -1,5 +1,5 @@
-// A store's values as one stream of bytes, and back: what `longhold export` writes.
-// docs/formats/export.md.
+// Export and import: converts a store to one stream of bytes and back. `longhold export` writes
+// such a stream. docs/formats/export.md specifies the format.
 //
 // Thread use: *confined* to the store's owner.
 #pragma once
@@ -15,29 +15,31 @@
 
 namespace longhold {
 
-// Takes the next bytes of a stream. What it returns other than ok ends the export with that.
+// Receives the next bytes of a stream. If it returns an error, the export stops and
+// returns that error.
 using ByteSink = std::function<Status(std::string_view bytes)>;
-// Fills `out` with the next bytes, as many as there are; 0 at the end.
+// Fills `out` with the next bytes of a stream and returns how many there are. 0 means the end.
 using ByteSource = std::function<Result<size_t>(std::span<char> out)>;
 
+// What was exported or imported so far. Value type.
 struct TransferReport {
-  std::string name;  // of the memory
+  std::string name;  // the memory's name
   uint64_t values = 0;
-  uint64_t bytes = 0;     // of the stream
-  uint64_t left_out = 0;  // values that an import read past, as ImportRules::admit has it
+  uint64_t bytes = 0;     // length of the stream so far
+  uint64_t left_out = 0;  // values that the import skipped because of ImportRules::admit
 };
 
-// A store's values as a stream that is read a piece at a time, as fast as somebody takes it. Values
-// are taken as they are: damage is exported, and found by whoever reads the value.
+// Produces the stream piece by piece, as fast as the caller reads it. Values are copied without a
+// check. If one is damaged, whoever reads it after the import finds the damage.
 class ExportStream {
  public:
-  // Under the memory's `name` of at most 255 bytes. Borrows `store`, which nobody may write to
-  // until the stream's end.
+  // Exports `store` as the memory `name`, which has at most 255 bytes. Borrows `store`; nobody may
+  // write to it until the end of the stream.
   ExportStream(ColdStore* store, std::string_view name);
-  // The next bytes: some 64 KiB, or one value where that is longer. Empty at the end, and from then
-  // on. Errors: the store's; data_loss (a key or value is longer than the format has room for).
+  // Returns the next bytes: about 64 KiB, or one value if that is longer. Empty at the end and from
+  // then on. Errors: those of the store, and data_loss (a key or value is too long for the format).
   Result<std::string> Next();
-  // Of what was read so far.
+  // What was returned so far.
   const TransferReport& report() const { return report_; }
 
  private:
@@ -46,29 +48,32 @@ class ExportStream {
   ColdStore* const store_;
   TransferReport report_;
   uint64_t chain_ = 0;
-  // whose values are read; -1: the head comes first; kTableCount: the end was given
+  // The table that is being read. -1: nothing was returned yet. kTableCount: the end was returned.
   int table_ = -1;
-  std::string next_key_;  // not read yet
+  std::string next_key_;  // the first key that was not read yet
 };
 
-// All of it.
+// Exports the whole store to `sink`.
 Result<TransferReport> ExportStore(ColdStore& store, std::string_view name, const ByteSink& sink);
 
-// Reads the stream's beginning: the memory's name. Errors: invalid_argument (no export, or another
-// version's).
+// Reads the beginning of a stream and returns the memory's name. Call it before ImportStore.
+// Errors: invalid_argument (not an export, or another version).
 Result<std::string> ReadExportName(const ByteSource& source);
 
 struct ImportRules {
-  // Asked for each value before it is read: whether it is kept. One that is not is read past. An
-  // error ends the import. Empty: all are kept.
+  // Called for each value before it is read. Returns whether to keep the value; otherwise it is
+  // skipped. An error ends the import. If empty, all values are kept.
   std::function<Result<bool>(Table table, std::string_view key, uint64_t value_bytes)> admit;
-  size_t batch_bytes = 16u << 20;  // that are held before they are written
+  size_t batch_bytes = 16u << 20;  // values are collected up to this size, then written
 };
 
-// Reads all that follows it into an empty store. What it holds at a time is one value and
-// batch_bytes, some four times while they are written; how long a value may be is for `admit` to
-// say. Errors: data_loss (damaged or cut off), those of the rules, the store and the source; the
-// store then holds a part.
+// Reads the rest of the stream, after ReadExportName, into the empty `store`.
+//
+// Memory: one value plus batch_bytes, about four times that while they are written. A value has no
+// length limit here; `admit` must enforce one.
+//
+// Errors: data_loss (damaged or truncated), and the errors of the rules, the store and the source.
+// The store then holds a part of the values.
 Result<TransferReport> ImportStore(const ByteSource& source, ColdStore& store,
                                    const ImportRules& rules = {});
 

@@ -7,7 +7,8 @@
 #include "store/code_bytes.h"
 #include "store/transform_codec.h"
 
-// LAPACK: eigenvalues, ascending, and eigenvectors of a symmetric matrix, by divide and conquer.
+// LAPACK: the eigenvalues (ascending) and eigenvectors of a symmetric matrix, by
+// divide and conquer.
 extern "C" void dsyevd_(const char* jobz, const char* uplo, const int* n, double* a, const int* lda,
                         double* w, double* work, const int* lwork, int* iwork, const int* liwork,
                         int* info);
@@ -19,15 +20,15 @@ constexpr char kMagic[4] = {'L', 'H', 'K', 'B'};
 constexpr uint32_t kVersion = 1;
 constexpr uint32_t kStepChannels = 64;
 constexpr float kStepMin = 0x1p-24f;
-// A few tokens deviate ten times as much as all others; they would turn the basis towards
-// themselves. In norm, beside the median one.
+// A few tokens deviate ten times as much as the others and would dominate the basis. Their norm is
+// limited to this multiple of the median token's norm.
 constexpr float kOutlier = 3;
-// Components of the least variance are left out as long as all of them add less than this to the
-// squared error of rounding.
+// The components of least variance are dropped, as long as the total squared error that this adds
+// stays below this share of the squared rounding error.
 constexpr double kLeftOut = 0.02;
 constexpr double kRoundingError = 1.0 / 12;
 
-// Groups of the shape, without their numbers.
+// The groups of a shape, without data.
 std::vector<TransformBasis::Group> Layout(const BlockShape& shape) {
   std::vector<TransformBasis::Group> groups;
   const uint32_t count =
@@ -50,7 +51,7 @@ std::vector<TransformBasis::Group> Layout(const BlockShape& shape) {
   return groups;
 }
 
-// Appends the group's numbers of the tokens that have only finite ones.
+// Appends the group's elements of each token that has only finite ones.
 void AppendRows(const KvBlock& block, const TransformBasis::Group& group,
                 std::vector<float>* rows) {
   const uint32_t width = block.shape.kv_width;
@@ -72,7 +73,7 @@ float Median(std::vector<float> x) {
   return x[x.size() / 2];
 }
 
-// Means and steps of the group, and `rows` in steps from the mean.
+// Computes the group's means and steps. Converts `rows` to distances from the mean, in steps.
 void Normalise(float share, std::vector<float>* rows, TransformBasis::Group* group) {
   const size_t size = 2 * size_t{group->channels}, tokens = rows->size() / size;
   std::vector<double> sum(size, 0);
@@ -95,7 +96,7 @@ void Normalise(float share, std::vector<float>* rows, TransformBasis::Group* gro
       }
       deviation[t] = static_cast<float>(std::sqrt(squares / static_cast<double>(end - begin)));
     }
-    // Not so small that a float could not tell the multiples of it apart.
+    // At least so large that a float can hold all multiples of the step that occur.
     const float step = std::max({share * Median(deviation), largest * 0x1p-20f, kStepMin});
     for (size_t c = begin; c < end; ++c) group->step[c] = step;
     begin = end;
@@ -104,7 +105,7 @@ void Normalise(float share, std::vector<float>* rows, TransformBasis::Group* gro
     (*rows)[i] = ((*rows)[i] - group->mean[i % size]) / group->step[i % size];
 }
 
-// Shortens the rows of outliers.
+// Scales the rows of outliers down.
 void Tame(size_t size, std::vector<float>* rows) {
   const size_t tokens = rows->size() / size;
   std::vector<float> norm(tokens);
@@ -121,7 +122,7 @@ void Tame(size_t size, std::vector<float>* rows) {
   }
 }
 
-// Eigenvectors of rows' rows / tokens into group: components, rows, classes.
+// Writes the eigenvectors of rows^T rows / tokens to the group: components, rows, classes.
 Status Diagonalise(const std::vector<float>& rows, MultiplyAdd multiply,
                    TransformBasis::Group* group) {
   const size_t size = 2 * size_t{group->channels}, tokens = rows.size() / size;
@@ -150,7 +151,7 @@ Status Diagonalise(const std::vector<float>& rows, MultiplyAdd multiply,
   }
   group->components = static_cast<uint32_t>(size - left_out);
   for (size_t i = size; i-- > left_out;) {  // dsyevd's columns are contiguous
-    // Through the half that is stored, so that a basis is the same before it is stored and after.
+    // Rounded to fp16, as it will be stored, so that a basis is the same before and after storing.
     for (size_t c = 0; c < size; ++c)
       group->rows.push_back(FromHalf(ToHalf(static_cast<float>(a[i * size + c]))));
     const double half_octaves = variance[i] > 0 ? std::log2(variance[i]) : -100;
@@ -165,8 +166,8 @@ void AppendElements(std::string* out, const std::vector<T>& values) {
   out->append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
 }
 
-// Takes values off the front of bytes; after the first that is not there, all are zero and `ok` is
-// false.
+// Takes values from the front of `rest`. If too few bytes are left, `ok` becomes false, and this
+// and all later values are zero.
 struct Cursor {
   std::string_view rest;
   bool ok = true;
@@ -207,7 +208,7 @@ Result<TransformBasis> TransformBasis::Fit(std::span<const KvBlock> blocks, floa
     Tame(2 * size_t{group.channels}, &rows);
     LH_RETURN_IF_ERROR(Diagonalise(rows, multiply, &group));
   }
-  // The id is the checksum of what is stored.
+  // The id is the checksum of the encoded basis.
   const std::string bytes = basis.Encode();
   std::memcpy(&basis.id_, bytes.data() + bytes.size() - sizeof(basis.id_), sizeof(basis.id_));
   return basis;
@@ -257,33 +258,33 @@ Result<TransformBasis> TransformBasis::Decode(std::string_view bytes, const Bloc
   for (Group& group : basis.groups_) {
     const size_t size = 2 * size_t{group.channels};
     group.components = cursor.Take<uint32_t>();
-    // Before anything is sized by it.
+    // Checked before anything is sized by it.
     if (group.components > size || cursor.rest.size() / sizeof(uint16_t) / size < group.components)
-      return wrong("more components than numbers");
+      return wrong("too many components");
     group.mean.resize(size);
     group.step.resize(size);
     group.classes.resize(group.components);
     cursor.TakeInto(std::span(group.mean));
     cursor.TakeInto(std::span(group.step));
     cursor.TakeInto(std::span(group.classes));
-    std::vector<uint16_t> halves(group.components * size);
-    cursor.TakeInto(std::span(halves));
+    std::vector<uint16_t> fp16(group.components * size);
+    cursor.TakeInto(std::span(fp16));
     if (!cursor.ok) return wrong("cut off");
     for (const float x : group.mean) {
-      if (!std::isfinite(x)) return wrong("a mean that is none");
+      if (!std::isfinite(x)) return wrong("a mean is not finite");
     }
     for (const float x : group.step) {
-      if (!(x > 0) || !std::isfinite(x)) return wrong("a step that is none");
+      if (!(x > 0) || !std::isfinite(x)) return wrong("invalid step");
     }
     for (const uint8_t c : group.classes) {
-      if (c >= kClasses) return wrong("a class that is none");
+      if (c >= kClasses) return wrong("invalid class");
     }
-    for (const uint16_t h : halves) group.rows.push_back(FromHalf(h));
+    for (const uint16_t h : fp16) group.rows.push_back(FromHalf(h));
     for (const float x : group.rows) {
-      if (!std::isfinite(x)) return wrong("a component that is none");
+      if (!std::isfinite(x)) return wrong("a component is not finite");
     }
   }
-  if (!cursor.rest.empty()) return wrong("bytes behind the last group");
+  if (!cursor.rest.empty()) return wrong("extra bytes after the last group");
   return basis;
 }
 

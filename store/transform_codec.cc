@@ -13,19 +13,19 @@
 namespace longhold {
 namespace {
 
-// The payload's parts, in this order; the symbols of each class follow.
+// The parts of the payload, in this order. After them, each class has one part with its symbols.
 enum Part : size_t { kRaw, kEscapes, kSymbols };
 constexpr size_t kParts = kSymbols + TransformBasis::kClasses;
-// A symbol is a whole number of steps in zigzag form; this one stands for a number among the
-// escapes.
+// A symbol is an integer number of steps in zigzag form. This symbol is an escape: the integer is
+// in the part kEscapes.
 constexpr uint8_t kEscape = 255;
 constexpr float kHalfMax = 65504.0f;
-// Whole numbers beyond this have no place in a float; such a token is stored as it is.
+// A float cannot hold all integers above this. A token with such a component is stored unchanged.
 constexpr float kLargest = 0x1p23f;
-// The mean squared error in steps that a token may have.
+// The largest mean squared error that a token may have, in steps squared.
 constexpr double kErrorMax = 0.25;
 
-// Where a group's half of side `values` and token t begins in a block.
+// Address of a group's keys, or values, of token t in a block.
 uint16_t* RowOf(KvBlock& block, const TransformBasis::Group& group, bool values, uint32_t t) {
   return (values ? block.Values(group.layer) : block.Keys(group.layer)) +
          size_t{t} * block.shape.kv_width + group.begin;
@@ -45,8 +45,8 @@ class TransformBlockCodec final : public BlockCodec {
  private:
   uint16_t id() const override { return kCodecTransform; }
 
-  // [groups] of [2 * channels, components]: the basis as a writer needs it, which most processes
-  // never do.
+  // The basis vectors as columns, for each group: [2 * channels, components]. Only an encoder needs
+  // them, so they are computed on first use.
   const std::vector<std::vector<float>>& Columns() const {
     std::call_once(columns_once_, [this] {
       for (const TransformBasis::Group& group : basis_->groups()) {
@@ -87,8 +87,8 @@ class TransformBlockCodec final : public BlockCodec {
       y.assign(size_t{tokens} * components, 0.0f);
       multiply_(x.data(), columns[g].data(), y.data(), tokens, size, components);
       for (uint32_t t = 0; t < tokens; ++t) {
-        // What lies outside of the kept components is lost, and what rounding moves: the basis is
-        // orthonormal, so squares add up.
+        // The error has two parts: what lies outside the kept components, and what rounding
+        // changes. The basis is orthonormal, so their squares add up.
         double all = 0, kept = 0, moved = 0;
         for (uint32_t c = 0; c < size; ++c)
           all += double{x[size_t{t} * size + c]} * x[size_t{t} * size + c];
@@ -133,20 +133,20 @@ class TransformBlockCodec final : public BlockCodec {
     const uint32_t tokens = block->tokens;
     const auto groups = basis_->groups();
     constexpr size_t kHead = sizeof(uint64_t) + kParts * sizeof(uint32_t);
-    if (payload.size() < kHead) return wrong("no parts");
+    if (payload.size() < kHead) return wrong("the payload is truncated");
     uint64_t basis;
     std::memcpy(&basis, payload.data(), sizeof(basis));
-    if (basis != basis_->id()) return wrong("coded in another basis");
+    if (basis != basis_->id()) return wrong("encoded in another basis");
     std::array<std::string_view, kParts> parts;
     size_t at = kHead;
     for (size_t p = 0; p < kParts; ++p) {
       uint32_t bytes;
       std::memcpy(&bytes, payload.data() + sizeof(basis) + p * sizeof(bytes), sizeof(bytes));
-      if (bytes > payload.size() - at) return wrong("a part is cut off");
+      if (bytes > payload.size() - at) return wrong("a part is truncated");
       parts[p] = payload.substr(at, bytes);
       at += bytes;
     }
-    if (at != payload.size()) return wrong("bytes behind the last part");
+    if (at != payload.size()) return wrong("extra bytes after the last part");
 
     std::array<size_t, TransformBasis::kClasses> count{};
     for (const TransformBasis::Group& group : groups) {
@@ -170,7 +170,7 @@ class TransformBlockCodec final : public BlockCodec {
         for (uint32_t t = 0; t < tokens; ++t) {
           int32_t q = UnZigZag(own[t]);
           if (own[t] == kEscape) {
-            if (escapes.size() < sizeof(q)) return wrong("too few numbers beside the symbols");
+            if (escapes.size() < sizeof(q)) return wrong("too few escaped numbers");
             std::memcpy(&q, escapes.data(), sizeof(q));
             escapes.remove_prefix(sizeof(q));
           }
@@ -192,23 +192,23 @@ class TransformBlockCodec final : public BlockCodec {
         }
       }
     }
-    if (!escapes.empty()) return wrong("more numbers beside the symbols than they name");
+    if (!escapes.empty()) return wrong("too many escaped numbers");
     return ReadRaw(parts[kRaw], block);
   }
 
-  // The tokens that were stored as they are, over what the symbols gave.
+  // Copies the tokens that were stored unchanged over what the symbols gave.
   Status ReadRaw(std::string_view raw, KvBlock* block) const {
     while (!raw.empty()) {
       uint32_t index;
-      if (raw.size() < sizeof(index)) return DataLoss("decode block: a token is cut off");
+      if (raw.size() < sizeof(index)) return DataLoss("decode block: a raw token is truncated");
       std::memcpy(&index, raw.data(), sizeof(index));
       raw.remove_prefix(sizeof(index));
       const uint32_t g = index / kBlockTokens, t = index % kBlockTokens;
       if (g >= basis_->groups().size() || t >= block->tokens)
-        return DataLoss("decode block: a token that is none");
+        return DataLoss("decode block: a raw token has an invalid index");
       const TransformBasis::Group& group = basis_->groups()[g];
       const size_t bytes = group.channels * sizeof(uint16_t);
-      if (raw.size() < 2 * bytes) return DataLoss("decode block: a token is cut off");
+      if (raw.size() < 2 * bytes) return DataLoss("decode block: a raw token is truncated");
       for (const bool values : {false, true}) {
         std::memcpy(RowOf(*block, group, values, t), raw.data(), bytes);
         raw.remove_prefix(bytes);

@@ -9,23 +9,24 @@
 namespace longhold {
 namespace {
 
-// Words of fewer tokens are seldom miscopied, and often begin like others ("wild", "wilderness").
+// Words with fewer tokens are seldom miscopied and often begin like others ("wild", "wilderness").
 constexpr size_t kTokensMin = 4;
-constexpr size_t kBegunMin = 2;  // tokens
-// Nats for each token that was copied. After two a model that is sure of something else is right;
-// after ten the word is known.
+constexpr size_t kBegunMin = 2;  // tokens that must be copied already
+// Nats per copied token, and the limit. After two tokens, a model that is sure of something else
+// still wins. After ten, the word is certain.
 constexpr float kRaisePerToken = 1, kRaiseMax = 10;
-// An answer with so many of these words is a list of them, and its next word is rather another one
-// than something new.
+// An answer with at least this many of these words is enumerating them. Its next word is then
+// probably another one of them.
 constexpr size_t kListMin = 2;
 constexpr float kListRaise = 2;
-// Nats for what stands beside an identifier that was said, and is one itself, where the answer
-// begins: what is asked for is then as good as known, but a small model may not dare to begin it.
+// Nats for an identifier next to one of the prefix, at the start of the answer. It is probably what
+// is asked for, but a small model often fails to begin it.
 constexpr float kBesideRaise = 4;
-// Nats off the first token of what was said already.
+// Nats subtracted from the first token of words that are already written.
 constexpr float kLower = 6;
 
-// Inside of a word punctuation counts ("79f34d45-2a8a", "memory/engine.h"), around it it does not.
+// Punctuation inside a word belongs to it ("79f34d45-2a8a", "memory/engine.h"); punctuation around
+// it does not.
 bool InWord(char c) { return IsWordByte(c) || c == '_'; }
 
 bool HasDigit(std::string_view text) {
@@ -87,9 +88,9 @@ bool CopyBias::Guide(std::string_view answer, std::span<const float> logits,
     return word.parts[part].offset == begun.size() && word.text.starts_with(begun);
   };
   std::map<TokenId, float> change;
-  std::set<TokenId> wanted;         // of words that were not said
-  std::vector<const Word*> others;  // neither said before nor in the answer
-  size_t listed = 0;                // in the answer
+  std::set<TokenId> wanted;         // tokens of words that are not written yet
+  std::vector<const Word*> others;  // neither in the prefix nor in the answer
+  size_t listed = 0;                // words that are in the answer
   for (const Word& word : words_) {
     if (word.said) continue;
     if (Holds(before, word.text))

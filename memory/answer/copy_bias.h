@@ -1,9 +1,10 @@
-// Keeps numbers, identifiers and names whole: what an answer has begun to copy from a line read
-// again it copies to the word's end.
+// Helps the model to copy numbers, identifiers and names completely. Once an answer has begun to
+// copy a word from a re-encoded line, the tokens that continue the word get a higher logit.
 //
-// A small model loses digits or takes some from a neighbour while it copies (docs/decisions/0013),
-// and says a key again instead of what stands beside it (docs/decisions/0019). Nothing else of the
-// answer is touched: which word comes, and whether one comes at all, is the model's choice.
+// While copying, a small model loses digits or takes some from a neighbouring word
+// (docs/decisions/0013). It may also repeat the identifier of the question instead of the value
+// next to it (docs/decisions/0019). CopyBias changes nothing else: the model chooses which words to
+// write.
 #pragma once
 
 #include <span>
@@ -15,26 +16,28 @@
 
 namespace longhold {
 
-// Words of many tokens, as they stand in the lines that are read again. Confined.
+// The words of several tokens in the re-encoded lines. Confined.
 class CopyBias {
  public:
-  // `said` stands right before the answer and belongs to it: the first words that the model was
-  // given. What it holds is said already.
+  // `said` is the answer prefix that was given to the model. It stands right before the answer and
+  // is part of it, so its words count as already written.
   explicit CopyBias(std::string_view said = {}) : said_(said) {}
 
-  // `pieces` are the texts of the line's `tokens`.
+  // Adds the words of one line. `pieces` are the texts of its `tokens`.
   void Add(std::span<const TokenId> tokens, std::span<const std::string> pieces);
 
-  // Whether something is to be changed for the token after `answer`; `*guided` are then the
-  // `logits` with the change, else it is left as it is, since a vocabulary is large and most tokens
-  // are neither within such a word nor at its beginning.
+  // Returns whether the logits of the token after `answer` change. If so, `*guided` is `logits`
+  // with the changes; if not, it is not written, because a vocabulary is large and most tokens need
+  // no change.
   //
-  // Within a word that has begun like one of these by two tokens or more, the tokens that go on
-  // with it are raised, the more of them have been copied the more. Where the answer begins, and
-  // what was said before it names an identifier, those that stand in that one's lines are raised
-  // from their first token on; an identifier has digits. Words that were said already are not
-  // written again by this. Until the answer has one that was not, the tokens that begin what was
-  // said before it are lowered.
+  // The changes:
+  //   - If the answer ends with the first two or more tokens of such a word, the tokens that
+  //     continue it are raised. The more tokens are already copied, the higher.
+  //   - At the start of the answer, if the prefix names an identifier, the other identifiers in its
+  //     lines are raised from their first token on. An identifier is a word with digits.
+  //   - Words that are already written are not raised.
+  //   - Until the answer contains one such word that is not in the prefix, the tokens that begin
+  //     words of the prefix are lowered.
   bool Guide(std::string_view answer, std::span<const float> logits,
              std::vector<float>* guided) const;
 
@@ -46,9 +49,9 @@ class CopyBias {
   struct Word {
     std::string text;
     std::vector<Part> parts;
-    bool after_blank = false;  // its first token holds the blank before it
+    bool after_blank = false;  // its first token includes the space before it
     bool said = false;         // in said_
-    bool beside_said = false;  // it has digits, and so has a said word of its line
+    bool beside_said = false;  // it has digits, and its line has a word of said_ with digits
   };
   std::string said_;
   std::vector<Word> words_;

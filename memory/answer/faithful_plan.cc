@@ -10,7 +10,7 @@
 namespace longhold {
 namespace {
 
-// Means that are rotated at a time: they stay in the second-level cache.
+// Block means that are rotated at a time. They fit the second-level cache.
 constexpr size_t kBlocksAtATime = 256;
 
 struct HeadPicks {
@@ -18,14 +18,14 @@ struct HeadPicks {
   double coverage = 0;
 };
 
-// `queries` [tokens, q_heads, head_dim] of the layer.
+// `queries` [tokens, q_heads, head_dim] are those of the layer.
 HeadPicks PickForHead(const KvGeometry& g, const RopeTable& rope,
                       std::span<const SummarisedBlock> blocks, uint32_t slot, uint32_t kv_head,
                       std::span<const float> queries, uint64_t first_position, uint32_t count) {
   const uint32_t d = g.head_dim, group = g.group();
   const size_t width = size_t{g.q_heads} * d, tokens = queries.size() / width,
                rows = tokens * group, n = blocks.size();
-  // So far back from where they are do all positions move, but none below 0.
+  // All positions move back by this amount, but not below 0.
   const uint64_t last = first_position + tokens, limit = rope.positions(),
                  back = last > limit ? last - limit : 0;
   std::vector<float> q(rows * d);

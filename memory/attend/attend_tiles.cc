@@ -33,14 +33,14 @@ void SharedParts::Prepare(uint32_t rows, uint32_t blocks, uint32_t head_dim, boo
 
 namespace {
 
-// Tokens [begin, begin + count) of one KV head.
+// Query tokens [begin, begin + count) of one KV head.
 struct Tile {
   uint32_t kv_head;
   uint32_t begin;
   uint32_t count;
 };
 
-// The kernel's call for a tile over all keys, but for where results go.
+// The kernel call for a tile over all keys. The caller still sets the outputs.
 AttendCall CallOf(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
   const KvGeometry& g = *call.geometry;
   const uint32_t group = g.group(), d = g.head_dim, rows = tile.count * group;
@@ -74,7 +74,7 @@ float* MassOf(const LayerCall& call, uint32_t kv_head, TileScratch* scratch) {
   return scratch->mass.data() + (call.heads_apart ? kv_head * keys : 0);
 }
 
-// Where a tile's row goes in the call's output.
+// The place of a tile's row in the call's output.
 float* OutRow(const LayerCall& call, const Tile& tile, uint32_t row) {
   const KvGeometry& g = *call.geometry;
   const uint32_t group = g.group();
@@ -94,8 +94,8 @@ void AttendWhole(const LayerCall& call, const Tile& tile, TileScratch* scratch) 
   }
 }
 
-// out = sum_p exp(lse_p - lse) out_p with lse = log sum_p exp(lse_p), as in attention/state.h, and
-// each part's masses likewise.
+// Merges the parts of a tile: out = sum_p exp(lse_p - lse) out_p with lse = log sum_p exp(lse_p),
+// as in attention/state.h. The masses of the parts are weighted in the same way.
 void MergeParts(const LayerCall& call, const Tile& tile, TileScratch* scratch) {
   SharedParts& parts = *call.parts;
   const uint32_t count = parts.count(), d = call.geometry->head_dim,
@@ -169,14 +169,14 @@ void AttendPart(const LayerCall& call, const Tile& tile, uint32_t part, TileScra
 void AttendTiles(const LayerCall& call, TileScratch* scratch, uint32_t worker, uint32_t workers) {
   const KvGeometry& g = *call.geometry;
   if (call.parts != nullptr && call.parts->count() > 1) {
-    // Each worker's parts follow each other, as do the keys in memory.
+    // Each worker gets consecutive parts, so it reads consecutive keys in memory.
     const uint32_t count = g.kv_heads * call.parts->count();
     for (uint32_t i = count * worker / workers; i < count * (worker + 1) / workers; ++i) {
       AttendPart(call, {i / call.parts->count(), 0, call.tokens}, i % call.parts->count(), scratch);
     }
     return;
   }
-  // Short tiles: their logits over a window stay in the second-level cache.
+  // Tiles are short so that their logits over a window stay in the second-level cache.
   const uint32_t tile_tokens = std::max(1u, std::min(kAttendRowsMax, 48u) / g.group());
   const uint32_t tiles_per_head = (call.tokens + tile_tokens - 1) / tile_tokens;
   for (uint32_t i = worker; i < tiles_per_head * g.kv_heads; i += workers) {

@@ -68,7 +68,8 @@ void HotWindow::Restore(uint64_t position, const std::function<const KvBlock&(ui
   const uint64_t sinks = std::min<uint64_t>(position, options_.sink_tokens);
   const uint64_t recent = std::min<uint64_t>(position - sinks, options_.window_tokens);
   for (uint32_t b = 0; b < sinks / kBlockTokens; ++b) copy(b, b, true);
-  // The recent rows end at the buffer's end, so that a short window stands right before the pass.
+  // The recent rows end at the end of the buffer, so that a shorter window is still directly before
+  // the pass.
   const uint32_t first = static_cast<uint32_t>((position - recent) / kBlockTokens);
   const size_t offset = (options_.window_tokens - recent) / kBlockTokens;
   for (uint32_t b = 0; b < recent / kBlockTokens; ++b) copy(first + b, offset + b, false);
@@ -98,7 +99,7 @@ void HotWindow::EndPass() {
       std::copy_n(l.pass_values.begin(), rows * width,
                   l.sink_values.begin() + static_cast<ptrdiff_t>(position_ * width));
     }
-    // The last window_tokens rows of [recent, pass].
+    // The last window_tokens rows of [recent, pass] become the new window.
     const size_t shift = std::min(pass_tokens_, options_.window_tokens);
     for (auto [recent, pass] :
          {std::pair(&l.recent_keys, &l.pass_keys), std::pair(&l.recent_values, &l.pass_values)}) {
@@ -111,8 +112,8 @@ void HotWindow::EndPass() {
   position_ += pass_tokens_;
 }
 
-// Rounds the pass's rows to halves, then lays out all keys (or values) of the layer for the
-// kernels.
+// Rounds the pass's rows to fp16. Then writes all keys (or values) of the layer into the kernels'
+// layout.
 void HotWindow::Place(uint32_t slot, bool keys, LayerRows rows, uint32_t tokens, uint32_t worker,
                       uint32_t workers) {
   LH_CHECK(tokens == pass_tokens_ && workers <= kWorkersMax);
@@ -128,7 +129,7 @@ void HotWindow::Place(uint32_t slot, bool keys, LayerRows rows, uint32_t tokens,
   float* panels = panels_.Ensure(0);
   std::vector<float> row(width);
   float rotated[kMaxHeadDim];
-  // Workers take whole blocks of 64, so that no two write to one cache line.
+  // Each worker takes whole blocks of 64, so that no two workers write to one cache line.
   for (uint32_t b = worker; b < blocks; b += workers) {
     const uint32_t end = std::min(total, (b + 1) * kBlockTokens);
     for (uint32_t i = b * kBlockTokens; i < end; ++i) {

@@ -1,5 +1,5 @@
-// The ingest side of attention: sinks and the recent window, exact in RAM, while a document is read
-// from start to end.
+// Attention during ingest: sinks and a recent window, both exact and in RAM, while a document is
+// read from start to end.
 #pragma once
 
 #include <cstdint>
@@ -18,20 +18,20 @@
 namespace longhold {
 
 struct HotWindowOptions {
-  // the document's first tokens, seen by every later one; a multiple of 64
+  // The document's first tokens, which every later token attends to. A multiple of 64.
   uint32_t sink_tokens = 64;
-  // a token sees itself and this many - 1 before it; a multiple of 64
+  // A token attends to itself and to the window_tokens - 1 tokens before it. A multiple of 64.
   uint32_t window_tokens = 256;
   uint32_t pass_tokens = 512;  // most tokens of one forward pass; a multiple of 64
 };
 
 // A token at position p attends to tokens t with t <= p and (t < sink_tokens or t > p -
-// window_tokens). In one pass sinks, previous window and new tokens stand at contiguous virtual
-// positions from 0, whatever p is, so time and memory per token do not depend on how long the
-// document is.
+// window_tokens). In a pass, the sinks, the previous window and the new tokens have contiguous
+// virtual positions from 0, whatever p is. So time and RAM per token do not depend on the length of
+// the document.
 //
-// Keys and values are rounded to 16 bits as they come in, before anything attends to them. So a
-// window that is filled again from stored blocks is bit for bit the window that was there.
+// Attention keys and values are rounded to 16 bits before anything attends to them. So a window
+// restored from stored blocks equals the original window bit for bit.
 //
 // Owner: an ingest. Thread use: *confined*; the LayerAttention calls follow that interface's rule.
 class HotWindow final : public LayerAttention {
@@ -42,17 +42,18 @@ class HotWindow final : public LayerAttention {
   // Tokens read so far.
   uint64_t position() const { return position_; }
 
-  // Goes on at `position`, a multiple of 64, with what a window that read until there would hold.
-  // `block(b)` gives stored block b: the sinks' blocks and those of the window before `position`.
+  // Continues at `position`, a multiple of 64, in the state of a window that has read everything
+  // before it. `block(b)` returns stored block b. It is called for the blocks of the sinks and of
+  // the window before `position`.
   void Restore(uint64_t position, const std::function<const KvBlock&(uint32_t)>& block);
 
-  // Around each forward pass. `tokens` is at most pass_tokens; only the last pass of a document may
-  // not be a multiple of 64.
+  // Enclose each forward pass. `tokens` is at most pass_tokens. Only the last pass of a document
+  // may have a number of tokens that is not a multiple of 64.
   void BeginPass(uint32_t tokens);
   void EndPass();
 
-  // After EndPass: keys and values of the pass's tokens, [tokens, kv_width] halves, un-rotated.
-  // Valid until BeginPass.
+  // After EndPass: un-rotated attention keys and values of the pass's tokens, [tokens, kv_width] in
+  // fp16. Valid until the next BeginPass.
   const uint16_t* PassKeys(uint32_t slot) const;
   const uint16_t* PassValues(uint32_t slot) const;
 
@@ -74,11 +75,11 @@ class HotWindow final : public LayerAttention {
   RopeTables rope_;
   uint64_t position_ = 0;
   uint32_t pass_tokens_ = 0;
-  uint32_t sinks_ = 0;   // sink tokens that the pass's list starts with
+  uint32_t sinks_ = 0;   // sink tokens at the start of the pass's keys
   uint32_t recent_ = 0;  // window tokens before the pass
   std::vector<VisibleKeys> visible_;
   std::vector<Layer> layers_;
-  // One layer at a time is attended, so one set of panels serves all: [kv_heads, blocks, 2, 64 *
+  // Layers are attended one at a time, so all share one set of panels: [kv_heads, blocks, 2, 64 *
   // head_dim].
   AlignedFloats panels_;
   std::vector<std::unique_ptr<Scratch>> scratch_;

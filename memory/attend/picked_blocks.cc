@@ -26,9 +26,9 @@ PickedBlocks::PickedBlocks(const KvGeometry& geometry, const RopeTables& ropes,
   for (const auto& list : picks_)
     LH_CHECK(list.size() == count_ && std::is_sorted(list.begin(), list.end()) &&
              (list.empty() || list.back() < pickable_));
-  const size_t numbers = PanelOf(picks_.size(), 0);
-  float* floats = memory_.Ensure(std::max<size_t>(1, (numbers + 1) / 2));
-  std::memset(floats, 0, numbers * sizeof(uint16_t));  // unused keys must be finite
+  const size_t elements = PanelOf(picks_.size(), 0);
+  float* floats = memory_.Ensure(std::max<size_t>(1, (elements + 1) / 2));
+  std::memset(floats, 0, elements * sizeof(uint16_t));  // unused keys must be finite
   panels_ = static_cast<uint16_t*>(static_cast<void*>(floats));
   bias_.assign(picks_.size() * count_ * kBlockTokens, -std::numeric_limits<float>::infinity());
 }

@@ -9,11 +9,12 @@
 
 namespace longhold {
 
-// One worker's buffers. Padded apart by unique_ptr, so workers do not share cache lines.
+// One worker's buffers. They are allocated separately (unique_ptr), so that workers share no cache
+// lines.
 struct WorkingSet::Scratch {
   TileScratch tile;
   std::vector<std::vector<KeyBlockView>> blocks;
-  std::vector<float> own_mass;  // beside picked blocks: of the set's own keys
+  std::vector<float> own_mass;  // mass of the set's own keys, when there are picked blocks
 };
 
 WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens, uint32_t shift_max)
@@ -29,26 +30,26 @@ WorkingSet::WorkingSet(const KvGeometry& geometry, uint32_t capacity_tokens, uin
 
 WorkingSet::~WorkingSet() = default;
 
-// Blocks that are read one after the other lie one after the other: with each block's numbers of
-// all layers together, a token of the answer waits three times as long for memory, since the
-// processor's prefetch begins anew with each block.
+// A slab stores blocks that are read in sequence next to each other in memory, per layer and head.
+// The alternative, all layers of a block together, makes a token of the answer wait three times as
+// long for memory: the processor's prefetcher restarts with each block.
 class WorkingSet::Slab {
  public:
-  Slab(const KvGeometry& geometry, uint32_t blocks, bool halves)
+  Slab(const KvGeometry& geometry, uint32_t blocks, bool fp16)
       : per_block_(size_t{kBlockTokens} * geometry.head_dim),
         kv_heads_(geometry.kv_heads),
         blocks_(blocks),
-        fp16_(halves) {
-    bytes_ = BlockElements(geometry) * blocks * (halves ? sizeof(uint16_t) : sizeof(float));
+        fp16_(fp16) {
+    bytes_ = BlockElements(geometry) * blocks * (fp16 ? sizeof(uint16_t) : sizeof(float));
     floats_ = memory_.Ensure((bytes_ + sizeof(float) - 1) / sizeof(float));
     std::memset(floats_, 0, bytes_);  // unused keys must be finite
   }
 
-  bool halves() const { return fp16_; }
+  bool fp16() const { return fp16_; }
   uint64_t bytes() const { return bytes_; }
   float* Floats() { return floats_; }
   uint16_t* Fp16() { return static_cast<uint16_t*>(static_cast<void*>(floats_)); }
-  // Where a block's keys and values of one layer and KV head begin.
+  // The offset of a block's keys (or values) of one layer and KV head.
   size_t Keys(uint32_t slot, uint32_t kv_head, uint32_t index) const {
     return ((size_t{slot} * kv_heads_ + kv_head) * 2 * blocks_ + index) * per_block_;
   }
@@ -56,7 +57,7 @@ class WorkingSet::Slab {
     return Keys(slot, kv_head, index) + blocks_ * per_block_;
   }
 
-  // Block 0 becomes what block `index` of another slab is, which has the same format.
+  // Copies block `index` of `other`, which has the same format, into block 0.
   void CopyBlock(Slab& other, uint32_t index, uint32_t layers) {
     const size_t size = fp16_ ? sizeof(uint16_t) : sizeof(float);
     const auto copy = [&](size_t to, size_t from) {
@@ -90,7 +91,7 @@ KeyBlockView WorkingSet::View(uint32_t slot, uint32_t kv_head, uint32_t block) c
   const size_t keys = place.slab->Keys(slot, kv_head, place.index),
                values = place.slab->Values(slot, kv_head, place.index);
   KeyBlockView view;
-  if (place.slab->halves()) {
+  if (place.slab->fp16()) {
     view.half_keys_t = place.slab->Fp16() + keys;
     view.half_values = place.slab->Fp16() + values;
   } else {
@@ -103,10 +104,10 @@ KeyBlockView WorkingSet::View(uint32_t slot, uint32_t kv_head, uint32_t block) c
 
 uint64_t WorkingSet::Bytes(const KvGeometry& geometry, uint64_t passed, uint64_t stored) {
   const uint64_t blocks = (passed + stored + kBlockTokens - 1) / kBlockTokens;
-  // `stored` rows in a row that begin anywhere fill at least so many blocks.
-  const uint64_t halves = stored / kBlockTokens - std::min<uint64_t>(stored / kBlockTokens, 1);
+  // `stored` consecutive rows fill at least this many whole blocks, wherever they begin.
+  const uint64_t fp16 = stored / kBlockTokens - std::min<uint64_t>(stored / kBlockTokens, 1);
   return BlockElements(geometry) *
-         (blocks * sizeof(float) - halves * (sizeof(float) - sizeof(uint16_t)));
+         (blocks * sizeof(float) - fp16 * (sizeof(float) - sizeof(uint16_t)));
 }
 
 uint64_t WorkingSet::BytesWith(uint64_t tokens) const {
@@ -122,33 +123,33 @@ const std::shared_ptr<WorkingSet::Slab>& WorkingSet::Held(const Slab* slab) cons
                        [&](const auto& held) { return held.get() == slab; });
 }
 
-void WorkingSet::Provide(uint32_t begin, uint32_t end, bool halves) {
+void WorkingSet::Provide(uint32_t begin, uint32_t end, bool fp16) {
   if (begin == end) return;
-  slabs_.push_back(std::make_shared<Slab>(geometry_, end - begin, halves));
+  slabs_.push_back(std::make_shared<Slab>(geometry_, end - begin, fp16));
   places_.resize(std::max<size_t>(places_.size(), end));
   for (uint32_t b = begin; b < end; ++b) places_[b] = {slabs_.back().get(), b - begin};
 }
 
-void WorkingSet::Grow(uint32_t tokens, bool halves) {
+void WorkingSet::Grow(uint32_t tokens, bool fp16) {
   const uint32_t end = size_ + tokens;
   LH_CHECK(end <= capacity_);
   if (tokens == 0) return;
-  // What there is of the last block goes on in it.
+  // New rows first fill the rest of the last block.
   const uint32_t first = (size_ + kBlockTokens - 1) / kBlockTokens,
                  last = (end + kBlockTokens - 1) / kBlockTokens;
   if (first * kBlockTokens > size_ && Shared(places_[first - 1].slab)) {
     const Place old = places_[first - 1];
-    Provide(first - 1, first, old.slab->halves());
+    Provide(first - 1, first, old.slab->fp16());
     places_[first - 1].slab->CopyBlock(*old.slab, old.index,
                                        static_cast<uint32_t>(geometry_.layers.size()));
   }
-  // New blocks, in runs of those that are to be halves and those that are not. What was reserved
-  // before is used, and room left by what was forgotten, but not where halves are to take its
-  // place: the slab would stay for its other blocks.
-  const uint32_t whole_end = halves ? std::max(first, end / kBlockTokens) : first;
+  // Adds the new blocks, in runs of fp16 and of float blocks. Blocks that are already reserved are
+  // used again, and so is the room of truncated keys. But float blocks are not used again where
+  // fp16 blocks are wanted: their slab would be kept for its other blocks.
+  const uint32_t whole_end = fp16 ? std::max(first, end / kBlockTokens) : first;
   const auto fits = [&](uint32_t b) {
     return b < places_.size() && !Shared(places_[b].slab) &&
-           (places_[b].slab->halves() ? halves : whole_end == first);
+           (places_[b].slab->fp16() ? fp16 : whole_end == first);
   };
   for (uint32_t b = first; b < last;) {
     uint32_t run = b;
@@ -174,7 +175,7 @@ void WorkingSet::PutKey(uint32_t slot, uint32_t kv_head, uint32_t index, const f
   rope_.Of(slot).Rotate(key, rotated, d, index + shift_);
   const Place& place = places_[index / kBlockTokens];
   const size_t column = place.slab->Keys(slot, kv_head, place.index) + index % kBlockTokens;
-  if (place.slab->halves()) {
+  if (place.slab->fp16()) {
     uint16_t rounded[kMaxHeadDim];
     Kernels().float_to_half(rotated, rounded, d);
     uint16_t* at = place.slab->Fp16() + column;
@@ -190,7 +191,7 @@ void WorkingSet::PutValue(uint32_t slot, uint32_t kv_head, uint32_t index, const
   const Place& place = places_[index / kBlockTokens];
   const size_t row =
       place.slab->Values(slot, kv_head, place.index) + size_t{index % kBlockTokens} * d;
-  if (place.slab->halves()) {
+  if (place.slab->fp16()) {
     Kernels().float_to_half(value, place.slab->Fp16() + row, d);
   } else {
     std::memcpy(place.slab->Floats() + row, value, d * sizeof(float));
@@ -220,7 +221,7 @@ void WorkingSet::AppendHead(const WorkingSet& other, uint32_t tokens) {
   }
   if (tokens % kBlockTokens > 0) {
     const Place& last = other.places_[whole];
-    Provide(whole, whole + 1, last.slab->halves());
+    Provide(whole, whole + 1, last.slab->fp16());
     places_[whole].slab->CopyBlock(*last.slab, last.index,
                                    static_cast<uint32_t>(geometry_.layers.size()));
   }
@@ -251,7 +252,7 @@ void WorkingSet::CommitRows(uint32_t tokens, float bias) {
   size_ += tokens;
 }
 
-void WorkingSet::Beside(PickedBlocks* picked, uint32_t shift) {
+void WorkingSet::AttendAlso(PickedBlocks* picked, uint32_t shift) {
   LH_CHECK(shift <= shift_max_);
   picked_ = picked;
   shift_ = shift;
@@ -324,10 +325,11 @@ void WorkingSet::Attend(uint32_t slot, LayerRows queries, uint32_t tokens, float
   call.parts = &parts_;
   AttendTiles(call, &scratch.tile, worker, workers);
   if (picked_ == nullptr || !count_mass_) return;
-  // The next layer's heads have other blocks in the same places.
+  // Masses must be taken now, because the next layer's heads have other picked blocks at the same
+  // places.
   const size_t keys = scratch.blocks[0].size() * kBlockTokens,
                of_picked = size_t{picked_->count()} * kBlockTokens;
-  // this worker had no share of the call
+  // This worker had no share of the call.
   if (scratch.tile.mass.size() < geometry_.kv_heads * keys) return;
   scratch.own_mass.resize(std::max(scratch.own_mass.size(), keys - of_picked), 0.0f);
   for (uint32_t h = 0; h < geometry_.kv_heads; ++h) {

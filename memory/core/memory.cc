@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "memory/record/record_keys.h"
+#include "memory/text/sentences.h"
 
 namespace longhold {
 namespace {
@@ -17,11 +18,11 @@ std::string Name(const BlockKey& key) {
 
 DocumentId NextId(DocumentId id) { return DocumentId{static_cast<uint32_t>(id) + 1}; }
 
-// Of IEEE halves.
-bool AllFinite(std::span<const uint16_t> halves) {
+// Whether all fp16 elements are finite.
+bool AllFinite(std::span<const uint16_t> fp16) {
   constexpr uint16_t kExponent = 0x7c00;
   bool finite = true;
-  for (const uint16_t half : halves) finite &= (half & kExponent) != kExponent;
+  for (const uint16_t half : fp16) finite &= (half & kExponent) != kExponent;
   return finite;
 }
 
@@ -83,15 +84,15 @@ Status Memory::CheckModel(const ModelInfo& model) const {
     return FailedPrecondition("memory " + name_ + ": was written by model " + m.model_name + " (" +
                               m.model_fingerprint + ") and cannot be read by model " + model.name +
                               " (" + model.fingerprint +
-                              "); name the first one with --model, or ingest into another memory");
+                              "); use the first one with --model, or ingest into another memory");
   }
   const KvGeometry& g = model.geometry;
   if (m.layers == g.layers && m.q_heads == g.q_heads && m.kv_heads == g.kv_heads &&
       m.head_dim == g.head_dim)
     return OkStatus();
-  return DataLoss("memory " + name_ + ": its manifest names model " + m.model_name +
-                  ", but not that model's layers and heads: it is damaged, or a forged import; "
-                  "forget it");
+  return DataLoss("memory " + name_ +
+                  ": its manifest does not have the layers and heads of its model " + m.model_name +
+                  "; the memory is damaged or a forged import; forget it");
 }
 
 Status Memory::Write(WriteBatch batch, Durability durability) {
@@ -109,8 +110,7 @@ Status Memory::LoadRecords() {
   LH_ASSIGN_OR_RETURN(opened_bytes_, store_->DiskBytes());
   const Result<std::string> bytes = store_->Get(Table::kMeta, kManifestKey);
   if (bytes.status().code() == StatusCode::kNotFound) {
-    return NotFound("memory " + name_ +
-                    ": not found; 'longhold list' shows the memories there are");
+    return NotFound("memory " + name_ + ": not found; 'longhold list' shows all memories");
   }
   if (!bytes.ok()) return bytes.status();
   Result<Manifest> manifest = DecodeManifest(*bytes);
@@ -120,7 +120,7 @@ Status Memory::LoadRecords() {
   codec_ = FindCodec(manifest_.codec);
   if (!IsCodecName(manifest_.codec)) {
     return FailedPrecondition("memory " + name_ + ": its blocks use codec " + manifest_.codec +
-                              ", which this longhold lacks");
+                              ", which this version of longhold does not support");
   }
   LoadBasis();
   Status bad;
@@ -128,10 +128,11 @@ Status Memory::LoadRecords() {
       Table::kMeta, kDocumentPrefix, kDocumentEnd,
       [&](std::string_view key, std::string_view value) {
         Result<DocumentRecord> record = DecodeDocument(value);
-        // Ids are found by, and count up: one under another's key would be two documents.
+        // Records are found by id, and new ids count up, so a record under another id's key would
+        // appear as two documents.
         if (record.ok() && (key != DocumentKey(record->id) ||
                             static_cast<uint32_t>(record->id) >= manifest_.next_document)) {
-          record = DataLoss("document record: is another one's");
+          record = DataLoss("document record: belongs to another document");
         }
         if (!record.ok()) {
           bad = DataLoss("memory " + name_ + ": " + record.status().message());
@@ -183,14 +184,15 @@ Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
     return DataLoss("memory " + name_ + ": " + Name(key) + ": " + why);
   };
   if (!block.ok()) return damaged(block.status().message());
-  // The block that an unfinished ingest goes on from may hold more than is committed, never less.
+  // The last block of an unfinished ingest may hold more tokens than are committed, but never
+  // fewer.
   const uint64_t begin = uint64_t{key.block} * kBlockTokens,
                  committed = Get(key.document).committed_tokens;
   if (block->tokens < std::min<uint64_t>(kBlockTokens, committed - std::min(begin, committed))) {
-    return damaged("holds " + std::to_string(block->tokens) + " tokens");
+    return damaged("holds only " + std::to_string(block->tokens) + " tokens");
   }
-  // One infinite key makes all of an answer's numbers none.
-  if (!AllFinite(block->data)) return damaged("holds a number that is not finite");
+  // One infinite key would turn a whole answer into NaN.
+  if (!AllFinite(block->data)) return damaged("holds an element that is not finite");
   return block;
 }
 
@@ -212,7 +214,7 @@ Result<std::shared_ptr<const TextChunk>> Memory::LoadChunk(DocumentId document, 
       chunk + 1 < record.chunk_tokens.size() ? record.chunk_tokens[chunk + 1] : record.tokens;
   if (decoded->token_begin != record.chunk_tokens[chunk] ||
       decoded->token_begin + decoded->tokens.size() != end) {
-    return DataLoss(where() + ": is another one's");
+    return DataLoss(where() + ": does not match its document record");
   }
   const auto unknown = [&](TokenId token) {
     return token < 0 || static_cast<uint32_t>(token) >= vocabulary_->size();
@@ -275,7 +277,7 @@ Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
     place.bytes.end = chunk->byte_begin + end_byte;
     t = end;
   }
-  // A final newline belongs to the line it ends.
+  // A final newline belongs to the line that it ends.
   const size_t counted = place.text.size() - (place.text.ends_with('\n') ? 1 : 0);
   place.line_end =
       place.line_begin +
@@ -304,7 +306,7 @@ Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document,
 
 Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max) {
   const DocumentRecord& record = Get(document);
-  // Whether a line starts at token t, that is, whether the token before it ends with a newline.
+  // Whether a line begins at token t, that is, whether the token before it ends with a newline.
   const auto line_starts = [&](uint64_t t) -> Result<bool> {
     if (t == 0 || t >= record.tokens) return true;
     LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t - 1));
@@ -332,82 +334,11 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
   return grown;
 }
 
-namespace {
-
-// What ends with a token, the strongest of it; see Memory::SentenceAt.
-using Breaks = uint8_t;
-constexpr Breaks kItemBreak = 1, kObjectBreak = 2, kSentenceBreak = 3;
-// An end that falls into a word moves by so many tokens at most.
-constexpr size_t kWordTokensMax = 48;  // a UUID can take 36
-
-// The length of what stands at `at` if it ends a sentence in another script, whatever follows; else
-// 0.
-size_t WideMark(std::string_view text, size_t at) {
-  // Ideographic and full-width marks, the danda and double danda, Arabic and Urdu marks.
-  for (const std::string_view mark :
-       {"\u3002", "\uff01", "\uff1f", "\u0964", "\u0965", "\u061f", "\u06d4"}) {
-    if (text.substr(at).starts_with(mark)) return mark.size();
-  }
-  return 0;
-}
-
-// [tokens], by their texts.
-std::vector<Breaks> BreaksAfter(const std::vector<std::string>& texts) {
-  std::string text;
-  std::vector<size_t> token_of;  // [bytes]
-  for (size_t i = 0; i < texts.size(); ++i) {
-    text += texts[i];
-    token_of.resize(text.size(), i);
-  }
-  std::vector<Breaks> breaks(texts.size(), 0);
-  const auto closed = [&](size_t byte) {  // past what closes quotes and brackets
-    for (;;) {
-      size_t length =
-          byte < text.size() && std::string_view("\"')]").find(text[byte]) != std::string_view::npos
-              ? 1
-              : 0;
-      for (const std::string_view closer :
-           {"\u201d", "\u2019", "\u00bb", "\u300d", "\u300f", "\uff09"}) {
-        if (std::string_view(text).substr(byte).starts_with(closer)) length = closer.size();
-      }
-      if (length == 0) return byte;
-      byte += length;
-    }
-  };
-  const auto is = [&](size_t byte, std::string_view any) {
-    return any.find(text[byte]) != std::string_view::npos;
-  };
-  for (size_t i = 0; i < text.size(); ++i) {
-    size_t past = i + 1;
-    Breaks level = 0;
-    if (text[i] == '\n') {
-      level = kSentenceBreak;
-    } else if (is(i, ".!?")) {
-      past = closed(i + 1);
-      if (past == text.size() || is(past, " \t\n\r")) level = kSentenceBreak;
-    } else if (const size_t wide = WideMark(text, i); wide > 0) {
-      past = closed(i + wide);
-      level = kSentenceBreak;
-    } else if (i > 0 && is(i, ",;")) {
-      if (is(i - 1, "}]"))
-        level = kObjectBreak;
-      else if (is(i - 1, "\"'") ||
-               (text[i] == ';' && (text[i - 1] == ')' || past == text.size() || !is(past, " \t"))))
-        level = kItemBreak;
-    }
-    Breaks& here = breaks[token_of[past - 1]];
-    here = std::max(here, level);
-  }
-  return breaks;
-}
-
-}  // namespace
-
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
   uint64_t begin = at - std::min<uint64_t>(at, tokens_max),
            end = std::min(at + 1 + tokens_max, Get(document).tokens);
   const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
-  std::vector<std::string> texts;  // of tokens begin, begin + 1, ...
+  std::vector<std::string> texts;  // the texts of tokens begin, begin + 1, ...
   for (uint64_t t = begin; t < end;) {
     const Result<std::shared_ptr<const TextChunk>> loaded = ChunkOf(document, t);
     if (!loaded.ok()) {
@@ -435,44 +366,9 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
     }
     t = last;
   }
-  const std::vector<Breaks> ends = BreaksAfter(texts);
-  const size_t own = at - begin, size = texts.size();
-  const bool from_start = begin == 0, to_end = end == Get(document).tokens;
-  size_t first = 0, past = size;
-  for (const uint8_t level : {kSentenceBreak, kObjectBreak, kItemBreak}) {
-    first = own;
-    past = own;
-    while (first > 0 && ends[first - 1] < level) --first;
-    while (past < size && ends[past] < level) ++past;
-    if ((first > 0 || from_start) && (past < size || to_end))
-      return TokenSpan{begin + first, std::min(begin + past + 1, end)};
-  }
-  // None within reach: as far as it goes, and between words.
-  first = own;
-  past = own;
-  while (first > 0 && ends[first - 1] < kSentenceBreak) --first;
-  while (past < size && ends[past] < kSentenceBreak) ++past;
-  past = std::min(past + 1, size);
-  const auto begins_word = [&](size_t i) {
-    return texts[i].starts_with(' ') || texts[i - 1].ends_with(' ');
-  };
-  if (first == 0 && !from_start) {
-    for (size_t i = 1; i <= own && i <= kWordTokensMax; ++i) {
-      if (begins_word(i)) {
-        first = i;
-        break;
-      }
-    }
-  }
-  if (past == size && !to_end && ends[size - 1] < kSentenceBreak) {
-    for (size_t i = size - 1; i > own && size - i <= kWordTokensMax; --i) {
-      if (begins_word(i)) {
-        past = i;
-        break;
-      }
-    }
-  }
-  return TokenSpan{begin + first, begin + past};
+  const PieceRange found =
+      SentenceAround(texts, at - begin, begin == 0, end == Get(document).tokens);
+  return TokenSpan{begin + found.begin, begin + found.end};
 }
 
 Result<DocumentId> Memory::AddDocument(DocumentRecord record,
@@ -518,7 +414,7 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
                       std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume,
                       const DocumentId* retire, const SummarySegment* summaries) {
   DocumentRecord record = Get(document);
-  // The last commit was in the middle of this segment: an ingest that was stopped goes on.
+  // The last commit ended inside this segment, because the ingest was stopped there.
   const bool grows = record.committed_tokens % kCommitTokens != 0;
   LH_CHECK(tokens > record.committed_tokens && tokens <= record.tokens);
   const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
@@ -537,7 +433,8 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
     batch.Delete(Table::kMeta, ResumeKey(document));
   }
   if (retire != nullptr) AppendForget(*retire, record.name, &batch);
-  // The last commit of a document also survives the machine; those before it, the process.
+  // The last commit of a document is synced to disk. Earlier ones survive a crash of the process,
+  // but maybe not of the machine.
   LH_RETURN_IF_ERROR(
       Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
   for (DocumentRecord& d : documents_) {
@@ -546,8 +443,8 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   if (retire != nullptr) ForgetInRam(*retire, record.name);
   if (!indexes_loaded_) return OkStatus();
   if (grows) {
-    // The indexes hold its shorter version, which they do not replace by a longer one. Rare: they
-    // are read again.
+    // The indexes hold the segment's shorter version and would not replace it by a longer one. This
+    // is rare, so all indexes are loaded again.
     relevance_ = IvfIndex(ivf_search_);
     lexical_ = LexicalIndex();
     indexes_loaded_ = false;
@@ -586,7 +483,7 @@ Status Memory::Restart(DocumentId document) {
 
 namespace {
 
-// Takes `name` off a record. False: it was the only one.
+// Removes `name` from a record. Returns false, without a change, if it is the only name.
 bool DropName(DocumentRecord* record, const std::string& name) {
   if (record->name != name) {
     std::erase(record->aliases, name);
@@ -671,8 +568,8 @@ Status Memory::Rename(const std::string& name) {
 }
 
 Status Memory::Verify() {
-  // What is in RAM proves nothing: everything is read from the store, indexes into others that go
-  // away.
+  // Values in RAM prove nothing, so everything is read from the store. Index segments are decoded
+  // into temporaries.
   chunks_.clear();
   const auto damaged = [&](const Status& status) {
     return DataLoss("memory " + name_ + ": " + status.message());
@@ -684,7 +581,7 @@ Status Memory::Verify() {
   if (const Status basis = ReadBasis().status();
       !basis.ok() && basis.code() != StatusCode::kNotFound)
     return damaged(basis);
-  // One block at a time, as numbers and once more while it is decoded.
+  // One block at a time, encoded and decoded.
   LH_ASSIGN_OR_RETURN(
       const MemoryReservation reading,
       ReserveFor(2 * block_shape().Elements() * sizeof(uint16_t), "reading a block"));
@@ -694,7 +591,7 @@ Status Memory::Verify() {
     if (const Result<DocumentRecord> r = DecodeDocument(*record); !r.ok())
       return damaged(r.status());
     if (!d.complete() && d.committed_tokens > 0) {
-      // Without one the ingest begins anew.
+      // Without a resume state the ingest starts again.
       if (const Status resume = LoadResume(d.id).status();
           !resume.ok() && resume.code() != StatusCode::kNotFound)
         return resume;

@@ -1,8 +1,8 @@
-// One memory: a named set of documents over a cold store, with its indexes. Everything that is
-// stored goes through here.
+// One memory: a named set of documents in a cold store, with its indexes. Every stored value of a
+// memory is read and written through this class.
 //
-// Owner: Engine. Thread use: *confined*, except that LoadBlock may be called by several threads at
-// once.
+// Owner: Engine. Thread use: *confined*, except that several threads may call LoadBlock at the same
+// time.
 #pragma once
 
 #include <atomic>
@@ -29,11 +29,11 @@
 
 namespace longhold {
 
-// A word that crosses an index segment's edge is whole in the later one when it has at most this
-// many tokens.
+// A word that crosses the edge of an index segment is whole in the later segment if it has at most
+// this many tokens.
 inline constexpr uint64_t kPrecedingTokens = 16;
 
-// Where a token span stands in its document's text.
+// The place of a token span in its document's text.
 struct TextPlace {
   ByteSpan bytes;
   uint64_t line_begin = 1;  // 1-based
@@ -41,261 +41,269 @@ struct TextPlace {
   std::string text;
 };
 
-// What became of a memory's index segments when they were loaded or made again. Value type.
+// What happened to a memory's index segments when they were loaded or rebuilt. Value type.
 struct IndexReport {
-  uint64_t segments = 0;  // looked at
-  // damaged, missing or of another version, and built again from blocks or tokens
+  uint64_t segments = 0;  // segments that were checked
+  // Segments that were damaged, missing or of another version, and were rebuilt from blocks or
+  // tokens.
   uint64_t segments_rebuilt = 0;
-  // of those: written back, so the next one to open the memory finds them whole
+  // Rebuilt segments that were also written back, so that the next open finds them intact.
   uint64_t segments_stored = 0;
-  uint64_t segments_lost = 0;  // could not be built: what they cover is not found by this signal
-  // unreadable while scan segments were built: their tokens are found by their words only
+  // Segments that could not be rebuilt: this signal does not find their tokens.
+  uint64_t segments_lost = 0;
+  // Blocks that could not be read while scan segments were built. Their tokens are found only by
+  // their words.
   uint64_t blocks_lost = 0;
-  // documents that are to have lists and whose lists are damaged or missing: they are scanned
+  // Documents whose inverted lists are damaged or missing although the document should have some.
+  // They are scanned.
   uint64_t lists_lost = 0;
 };
 
 class Memory {
  public:
-  // Opens what `store` holds. With `model`, its fingerprint must be the memory's:
-  // failed_precondition names both otherwise; and then its layers, heads and head size must be,
-  // too, for all that is stored is read by them. Errors: not_found (the store holds no memory),
-  // data_loss.
+  // Opens the memory in `store`. With `model`, the memory must have the same fingerprint, or the
+  // error is failed_precondition and names both models. It must then also have the model's layers,
+  // heads and head size, because all stored values are read by them; otherwise data_loss. Other
+  // errors: not_found (the store holds no memory), data_loss.
   static Result<std::unique_ptr<Memory>> Open(std::unique_ptr<ColdStore> store,
                                               const std::string& name, const ModelInfo* model);
-  // Whether `store` holds a memory. A crash while one is made leaves a store without: it is as good
-  // as new.
+  // Whether `store` holds a memory. After a crash during Create it holds none and can be used as an
+  // empty store.
   static bool Exists(ColdStore& store);
-  // The name that the memory in `store` was made or imported under. Errors: not_found (there is
-  // none), data_loss.
+  // The name under which the memory in `store` was created or imported. Errors: not_found (the
+  // store holds no memory), data_loss.
   static Result<std::string> NameInside(ColdStore& store);
-  // Makes an empty memory for `model` in an empty store, with its blocks in `codec`, one of
-  // CodecNames'. Errors: already_exists.
+  // Creates an empty memory for `model` in an empty store. `codec` encodes its blocks and is one of
+  // CodecNames. Errors: already_exists.
   static Result<std::unique_ptr<Memory>> Create(std::unique_ptr<ColdStore> store,
                                                 const std::string& name, const ModelInfo& model,
                                                 const RecallProfile& profile,
                                                 std::string_view codec = ExactCodec().name());
 
-  // Whether `model` is the one that wrote the memory, and reads it by the shape that it was written
-  // in. Errors: as Open's.
+  // Checks that the memory was written by `model` and has its layers, heads and head size. Errors:
+  // as Open's.
   Status CheckModel(const ModelInfo& model) const;
 
   const std::string& name() const { return name_; }
   const Manifest& manifest() const { return manifest_; }
   const std::vector<DocumentRecord>& documents() const { return documents_; }  // ascending by id
-  // the newest of that name, or null
+  // The newest document of that name, or null.
   const DocumentRecord* Find(std::string_view document_name) const;
   const DocumentRecord& Get(DocumentId id) const;  // must exist
   ColdStore& store() { return *store_; }
-  // Of all blocks that are written from now on, but the sinks', which stay exact: most of every
-  // answer's attention rests there. In a memory whose codec is `archive` it is the default one
-  // until there is text enough to learn a basis from.
+  // The codec of all blocks written from now on, except the sinks'. Sinks stay exact because most
+  // of every answer's attention goes to them. In a memory with codec `archive`, this is the default
+  // codec until there is enough text to learn a basis from.
   const BlockCodec& codec() const;
   BlockShape block_shape() const;
   uint64_t committed_tokens() const;
-  // On the disk, as far as it counts: the files as they were when it was opened, and what was
-  // written since. A log that is not written into tables yet, and resume states, do not count
-  // twice.
+  // Bytes on the disk: those of the files when the memory was opened plus those written since.
+  // Neither a log that is not yet written into tables nor resume states are counted twice.
   uint64_t disk_bytes() const { return opened_bytes_ + written_bytes_; }
 
   // --- reading ---
-  // Lets lexical segments be built again; borrowed for as long as the memory lives. Without one, a
-  // damaged one is data_loss.
+  // Sets the vocabulary for rebuilding lexical segments; borrowed for the memory's lifetime.
+  // Without one, a damaged lexical segment is data_loss.
   void UseVocabulary(const LexicalVocabulary* vocabulary) { vocabulary_ = vocabulary; }
-  // What the indexes, the archive's basis and coding blocks anew take is reserved there before;
-  // borrowed for as long as the memory lives. Without one, nothing is. Errors: resource_exhausted
-  // (no room for the basis).
+  // From now on, RAM for the indexes, the archive codec's basis and recoding is first reserved in
+  // `budget`; borrowed for the memory's lifetime. Without a budget nothing is reserved. Errors:
+  // resource_exhausted (no room for the basis).
   Status UseBudget(MemoryBudget* budget);
-  // Loads the index segments of all committed tokens; later calls do nothing. One that cannot be
-  // used is built again from what it derives from, and written back where the store can be written;
-  // index_report() tells. Lists that are missing or damaged are no error: their document is
-  // scanned. resource_exhausted when the budget has no room for them.
+  // Loads the index segments of all committed tokens. Later calls do nothing. A segment that cannot
+  // be used is rebuilt from what it is derived from, and written back if the store is writable; see
+  // index_report(). Missing or damaged inverted lists are no error: their document is scanned.
+  // Errors: resource_exhausted when the budget has no room for the segments.
   Status LoadIndexes(const ParallelFor& parallel = SerialFor);
   const IndexReport& index_report() const { return index_report_; }
-  // Whether the scan index is over the heads that `profile` names; otherwise Reindex would bring
+  // Whether the scan index has the heads that `profile` names. If not, Reindex can rebuild it for
   // them.
   bool HasHeadsOf(const RecallProfile& profile) const;
   const LexicalIndex& lexical() const { return lexical_; }
-  // What a plan asks: lists where a document has them, the exact scan of all others.
+  // The index that planning uses: inverted lists of the documents that have them, and the exact
+  // scan of all others.
   const RelevanceIndex& relevance() const { return relevance_; }
-  // The exact scan of everything.
+  // The exact scan of all documents.
   const ScanIndex& scan() const { return relevance_.exact(); }
-  // A document's recall-head keys, ascending; empty when it has none.
+  // A document's scan segments, ascending. Empty when it has none.
   std::span<const std::shared_ptr<const ScanSegment>> ScanSegments(DocumentId document) const {
     return relevance_.Segments(document);
   }
   bool HasLists(DocumentId document) const { return relevance_.HasLists(document); }
-  // The summaries of all committed blocks of a document, segment after segment. What is not stored,
-  // is damaged or of another version is made from the blocks, and written back where the store can
-  // be written; blocks that cannot be read have a mean of 0 and are counted. Must hold: the
-  // geometry is the memory's model's.
+  // The summaries of all committed blocks of a document, one element per segment. Summaries that
+  // are missing, damaged or of another version are made from the blocks, and written back if the
+  // store is writable. Blocks that cannot be read get a mean of 0 and are counted in `blocks_lost`.
+  // Must hold: `geometry` is that of the memory's model.
   Result<std::vector<SummarySegment>> Summaries(DocumentId document, const KvGeometry& geometry,
                                                 const ParallelFor& parallel, uint64_t* blocks_lost);
-  // The same of one segment of kCommitTokens.
+  // The same for one segment of kCommitTokens tokens.
   Result<SummarySegment> SummariesOf(DocumentId document, uint32_t segment,
                                      const KvGeometry& geometry, const ParallelFor& parallel,
                                      uint64_t* blocks_lost);
-  // Holds as many tokens as count of the block, or more, and only finite numbers. Errors:
-  // data_loss. Must hold: the document is there.
+  // The block holds at least its committed tokens, and only finite elements. Errors: data_loss.
+  // Must hold: the document exists.
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
-  // How many characters of the document's text begin before each of these bytes, which ascend.
-  // Reads all text up to the last one. Errors: data_loss.
+  // For each of `bytes`, which ascend: how many characters of the document's text begin before it.
+  // Reads the text up to the last one. Errors: data_loss.
   Result<std::vector<uint64_t>> CharactersBefore(DocumentId document,
                                                  std::span<const uint64_t> bytes);
-  // Grows `span` to whole lines where each end moves by at most `tokens_max` tokens. Where the text
-  // is damaged it stays as it is.
+  // Extends `span` to whole lines where an end moves by at most `tokens_max` tokens. An end that
+  // cannot be extended, also because of damaged text, does not move.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
-  // The line that holds token `at`, or its sentence where that is shorter. A sentence ends at . !
-  // or ? (and what closes quotes or brackets) before white space, and at such marks of other
-  // scripts. Where one of its ends is farther than `tokens_max` tokens away, as in JSON or code
-  // without line breaks, it is the object (up to "}," or "],"), the item (up to a comma behind a
-  // quote, or a semicolon without a space), or else what is within reach, in whole words. Damaged
-  // text beside the token is out of reach.
+  // The line that contains token `at`, or its sentence if that is shorter. A sentence ends at . !
+  // or ? (and closing quotes or brackets) before white space, and at the equivalent punctuation of
+  // other scripts. If an end is more than `tokens_max` tokens away, as in JSON or code without line
+  // breaks, the result is smaller: the object (up to "}," or "],"), else the item (up to a comma
+  // after a quote, or a semicolon without a space), else the whole words within `tokens_max`.
+  // Damaged text limits the range in the same way.
   Result<TokenSpan> SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max);
   Result<std::vector<TokenId>> Tokens(DocumentId document, TokenSpan span);
 
   // --- writing ---
-  // Adds a document with its text and tokens, nothing committed yet. Chunks must follow each other.
-  // Atomic.
+  // Adds a document with its text and tokens. Nothing is committed yet. Must hold: each chunk
+  // begins where the one before it ends. Atomic.
   Result<DocumentId> AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks);
-  // Stores sealed blocks, the first of which is block `first` of the document. They count only once
-  // a Commit covers them.
+  // Stores sealed blocks. The first is block `first` of the document. They do not count before a
+  // Commit covers them.
   Status PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks,
                    const ParallelFor& parallel = SerialFor);
-  // Makes everything before `tokens` of a document count: index segments that hold (or end with)
-  // the newest tokens, cursor and resume state, in one atomic write. `retire` is the document that
-  // has had this one's name until now, or null: it loses the name in the same write, and goes when
-  // it has no other. Without `summaries` they are made when they are wanted.
+  // Commits everything before token `tokens` of the document: the index segments that contain or
+  // end with the newest tokens, the position and the resume state, in one atomic write. `retire` is
+  // the document that had this one's name until now, or null. It loses the name in the same write,
+  // and is removed if it has no other name. Without `summaries`, Summaries() makes them when they
+  // are needed.
   Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
                 std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume,
                 const DocumentId* retire, const SummarySegment* summaries = nullptr);
-  // Errors: not_found (an import leaves them out), data_loss.
+  // Errors: not_found (imports leave resume states out), data_loss.
   Result<ResumeRecord> LoadResume(DocumentId document);
-  // Takes back all that is committed of an unfinished document; its text stays. Atomic. What was
-  // committed is not recalled any more.
+  // Undoes all commits of an unfinished document. Its text stays, but its tokens are no longer
+  // recalled. Atomic.
   Status Restart(DocumentId document);
-  // Learns and stores the basis of a memory whose codec is `archive`, where it has none, 4,096
-  // committed tokens to learn from, and room in the budget; without room a later call may have it.
-  // Blocks that are there stay as they are.
+  // Learns and stores the basis of the codec `archive`. Does nothing if the memory has another
+  // codec, a basis, or fewer than 4,096 committed tokens. Without room in the budget it does
+  // nothing either; a later call may succeed. Stored blocks do not change.
   Status LearnBasis();
-  // Makes `codec`, one of CodecNames', the memory's, and codes the blocks of its complete documents
-  // with it, but for the sinks'. Killed or stopped at any moment it leaves a whole memory, and the
-  // next call goes on. A block that would not get smaller by a twentieth stays as it is: what was
-  // lost when it was coded does not come back. Blocks that cannot be read are left, too, and
-  // counted. Errors: cancelled; failed_precondition (too little text for a basis);
+  // Sets the memory's codec to `codec`, one of CodecNames, and recodes the blocks of its complete
+  // documents, except the sinks'. A kill or stop at any moment leaves a consistent memory, and the
+  // next call continues. A block is kept as it is unless recoding saves at least a twentieth of its
+  // bytes: what an earlier lossy codec removed does not come back. Unreadable blocks are kept and
+  // counted. Errors: cancelled; failed_precondition (too little text to learn a basis);
   // resource_exhausted.
   Result<RecodeReport> Recode(
       std::string_view codec, const ParallelFor& parallel, const std::atomic<bool>* stop,
       const std::function<void(uint64_t done, uint64_t total)>& on_progress);
-  // Lets `document`, which is complete, be known as `name` too, and takes that name off all others:
-  // in one atomic write.
+  // Adds `name` to the complete document `document` and removes it from all others, in one atomic
+  // write.
   Status AddName(DocumentId document, const std::string& name);
-  // Makes lists for the complete documents that are to have some and lack them, and stores them
-  // where the store can be written; where it cannot, or the disk is full, they serve for as long as
-  // this memory is open. A document whose lists the budget has no room for stays without. Does
-  // nothing, and loads nothing, in a memory below the limit. Errors: those of LoadIndexes and
+  // Builds inverted lists for the complete documents that should have some and have none. They are
+  // stored if possible. If the store is read-only or the disk is full, they are used while this
+  // memory is open. A document whose lists do not fit the budget has none. In a memory below the
+  // limit of UseLists this does nothing and loads nothing. Errors: those of LoadIndexes and
   // BuildIvfSegment.
   Status BuildLists(const ParallelFor& parallel);
-  // Which documents get and use lists, and how hard a query tries; before the first LoadIndexes.
+  // Sets which documents get and use inverted lists, and how much of them a query reads. Call
+  // before the first LoadIndexes.
   void UseLists(const IvfLimits& limits, const IvfSearch& search = {}) {
     ivf_limits_ = limits;
     ivf_search_ = search;
   }
-  // Takes a name off a document. Without any name left, it goes with all that belongs to it; its
-  // bytes leave the disk with the next Compact. Atomic.
+  // Removes a name from a document. A document without names is deleted with everything that
+  // belongs to it; the next Compact frees its disk space. Atomic.
   Status Forget(DocumentId document, const std::string& name);
-  // Builds the index for the heads of `profile` from what is stored, without reading the text
-  // again. When they are the heads that it has, only segments that cannot be used are built.
-  // Otherwise new scan segments are laid beside the old ones, and the last write makes them count
-  // and drops the old ones and their lists: a kill before it changes nothing. cancelled when `stop`
-  // is set, data_loss never: what cannot be built is told in the report. Lists are BuildLists' to
-  // make again. `on_progress` (may be null) hears tokens done and in all.
+  // Rebuilds the index for the heads of `profile` from stored data; the model does not read the
+  // text again. If the index already has these heads, only segments that cannot be used are
+  // rebuilt. Otherwise new scan segments are stored in addition to the old ones. The last write
+  // makes them valid and deletes the old ones and their inverted lists; a kill before it changes
+  // nothing. BuildLists builds new inverted lists. `on_progress` (may be null) gets the tokens done
+  // so far and in total. Errors: cancelled when `stop` is set; never data_loss: what cannot be
+  // rebuilt is counted in the report.
   Result<IndexReport> Reindex(
       const RecallProfile& profile, const ParallelFor& parallel, const std::atomic<bool>* stop,
       const std::function<void(uint64_t done, uint64_t total)>& on_progress);
-  // RAM that the indexes take now.
+  // RAM that the indexes use now.
   uint64_t index_bytes() const { return index_memory_.bytes(); }
-  // Writes another name into the manifest. Where the memory's store lies is Engine's to change.
+  // Writes another name into the manifest. Engine moves the store itself.
   Status Rename(const std::string& name);
-  // Reads every record, segment and block. Data_loss names the first bad one.
+  // Reads every record, segment and block. Errors: data_loss, which names the first damaged one.
   Status Verify();
 
  private:
   Memory(std::unique_ptr<ColdStore> store, std::string name)
       : store_(std::move(store)), name_(std::move(name)) {}
   Status LoadRecords();
-  // Every change goes through here, and is counted.
+  // Every change of the store goes through this function, which counts the bytes.
   Status Write(WriteBatch batch, Durability durability);
-  // Makes `next` the manifest, in the store and here.
+  // Stores `next` as the manifest, and then uses it.
   Status PutManifest(Manifest next);
 
   // --- the codec (memory_codec.cc) ---
-  // Reads the basis, where there is one. One that is damaged is told by the blocks that need it,
-  // and by Verify.
+  // Reads the basis, if there is one. Damage to it is reported by the blocks that need it and by
+  // Verify.
   void LoadBasis();
   void UseBasis(TransformBasis basis);
-  // Takes `bytes` from the budget for as long as the result lives. An empty one without a budget.
+  // Reserves `bytes` in the budget for the lifetime of the result. Without a budget the result is
+  // empty.
   Result<MemoryReservation> ReserveFor(uint64_t bytes, const std::string& what) const;
-  Result<TransformBasis> ReadBasis() const;  // as it is stored; not_found, data_loss
-  // Takes `name` off a document in `batch`; ForgetInRam does the same here, once the batch is
-  // written.
+  Result<TransformBasis> ReadBasis() const;  // as stored; not_found, data_loss
+  // AppendForget adds to `batch` the changes that remove `name` from a document. ForgetInRam makes
+  // the same change in RAM, after the batch is written.
   void AppendForget(DocumentId document, const std::string& name, WriteBatch* batch) const;
   void ForgetInRam(DocumentId document, const std::string& name);
 
   // --- index segments (memory_index.cc) ---
-  // Segment `n` of a document as it is stored. Errors: data_loss; failed_precondition where another
-  // version wrote it.
+  // Reads segment `n` of a document from the store. Errors: data_loss, also when another version
+  // wrote it; ReadSummaries also not_found.
   Result<std::shared_ptr<const ScanSegment>> ReadScan(const DocumentRecord& d, uint32_t n) const;
   Result<std::shared_ptr<const LexicalSegment>> ReadLexical(const DocumentRecord& d,
                                                             uint32_t n) const;
   Result<SummarySegment> ReadSummaries(const DocumentRecord& d, uint32_t n) const;
-  // Reads the blocks of a segment in order, several at a time; `fn` gets each, or null where it
-  // cannot be read, and how many of its tokens count.
+  // Reads the blocks of a segment, several at a time. Calls `fn` for each in order, with null for a
+  // block that cannot be read, and with the number of its tokens that count.
   void ForBlocks(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel,
                  const std::function<void(const KvBlock* block, uint32_t rows)>& fn);
-  // The same from blocks, for the heads of `manifest`, and from tokens. Blocks that cannot be read
+  // Build segment `n` from blocks (for the heads of `manifest`) or from tokens. Unreadable blocks
   // are counted in `blocks_lost`.
   std::shared_ptr<const ScanSegment> BuildScan(const Manifest& manifest, const DocumentRecord& d,
                                                uint32_t n, const ParallelFor& parallel,
                                                uint64_t* blocks_lost);
   Result<std::shared_ptr<const LexicalSegment>> BuildLexical(const DocumentRecord& d, uint32_t n);
-  // What was read, or where that is damaged, what is built and, where that works, written back.
-  // Null when it is lost.
+  // Return the stored segment. If that is damaged, they rebuild it and try to write it back. Null
+  // when the segment is lost.
   Result<std::shared_ptr<const ScanSegment>> ScanOrBuild(
       const DocumentRecord& d, uint32_t n, Result<std::shared_ptr<const ScanSegment>> stored,
       const ParallelFor& parallel, IndexReport* report);
   Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(
       const DocumentRecord& d, uint32_t n, Result<std::shared_ptr<const LexicalSegment>> stored,
       IndexReport* report);
-  // RAM of a document's segments, and of its lists.
+  // RAM of a document's segments, and of its inverted lists.
   uint64_t SegmentBytes(const DocumentRecord& d) const;
   uint64_t ListBytes(const DocumentRecord& d) const;
-  // Lets the indexes take `bytes` more.
+  // Reserves `bytes` more for the indexes.
   Status ReserveIndex(uint64_t bytes);
-  // Whether a document is to have lists.
+  // Whether a document should have inverted lists.
   bool WantsLists(const DocumentRecord& d) const;
-  // Lists of one head as they are stored. Errors: not_found; data_loss when they are damaged or of
-  // another version.
+  // Reads the stored inverted lists of one head. Errors: not_found; data_loss when they are damaged
+  // or of another version.
   Result<IvfSegment> ReadLists(const DocumentRecord& d, uint32_t head) const;
-  // Those of all heads.
+  // The lists of all heads.
   Result<std::vector<IvfSegment>> ReadAllLists(const DocumentRecord& d) const;
-  // Reads all segments and lists of a document and keeps none. Lists that are missing are no
-  // damage.
+  // Reads all segments and inverted lists of a document and discards them. Missing lists are no
+  // error.
   Status VerifySegments(const DocumentRecord& d) const;
-  // The chunk that holds a token; cached.
+  // The chunk that contains a token; cached.
   Result<std::shared_ptr<const TextChunk>> ChunkOf(DocumentId document, uint64_t token);
   Result<std::shared_ptr<const TextChunk>> LoadChunk(DocumentId document, uint32_t chunk);
 
   std::unique_ptr<ColdStore> store_;
   std::string name_;
   Manifest manifest_;
-  const BlockCodec* codec_ = &ExactCodec();  // null in a memory whose codec is `archive`
-  // where there is a basis; reads what it wrote whatever the codec is now
+  const BlockCodec* codec_ = &ExactCodec();  // null if the memory's codec is `archive`
+  // Set when there is a basis. It decodes archive blocks whatever the memory's codec is now.
   std::unique_ptr<const BlockCodec> archive_;
-  Status basis_status_ = NotFound("no basis");  // ok where archive_ is there, else why it is not
-  uint64_t basis_bytes_ = 0;                    // RAM of it
+  Status basis_status_ = NotFound("no basis");  // ok if archive_ is set, else why it is not
+  uint64_t basis_bytes_ = 0;                    // RAM of the basis
   MemoryReservation basis_memory_;
   uint64_t opened_bytes_ = 0;
   std::atomic<uint64_t> written_bytes_ = 0;
@@ -306,10 +314,10 @@ class Memory {
   LexicalIndex lexical_;
   IvfIndex relevance_;
   MemoryBudget* budget_ = nullptr;
-  MemoryReservation index_memory_;  // all that the indexes hold
+  MemoryReservation index_memory_;  // for all indexes
   IvfLimits ivf_limits_;
   IvfSearch ivf_search_;
-  // The chunks read last, newest at the end; at most kChunkCache of them.
+  // The most recently read chunks, newest at the end; at most kChunkCache.
   std::vector<std::pair<std::pair<DocumentId, uint32_t>, std::shared_ptr<const TextChunk>>> chunks_;
 };
 

@@ -1,4 +1,4 @@
-// How a memory's blocks are coded: the archive's basis, and coding blocks anew.
+// The codec of a memory's blocks: the basis of the archive codec, and recoding.
 #include <algorithm>
 
 #include "attention/kernels.h"
@@ -8,9 +8,9 @@
 namespace longhold {
 namespace {
 
-// Blocks that a basis is learned from, at most: 141 MB of them for SmolLM2.
+// The most blocks from which a basis is learned: 141 MB for SmolLM2.
 constexpr size_t kFitBlocksMax = 96;
-// Blocks that are coded at a time.
+// Blocks that are recoded at a time.
 constexpr size_t kBlocksAtATime = 16;
 
 void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_t depth,
@@ -19,7 +19,7 @@ void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_
       {.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
 }
 
-// RAM of a basis: a writer has it transposed, too.
+// RAM of a basis. Encoding also needs its transpose.
 uint64_t BasisBytes(const TransformBasis& basis) { return 2 * basis.ram_bytes(); }
 
 }  // namespace
@@ -46,7 +46,7 @@ void Memory::UseBasis(TransformBasis basis) {
                                std::make_shared<const TransformBasis>(std::move(basis)), Multiply);
 }
 
-// There is no budget yet: UseBudget reserves.
+// There is no budget yet; UseBudget reserves the RAM.
 void Memory::LoadBasis() {
   Result<TransformBasis> basis = ReadBasis();
   basis_status_ = basis.status();
@@ -59,22 +59,23 @@ Result<TransformBasis> Memory::ReadBasis() const {
 }
 
 Status Memory::LearnBasis() {
-  // One that cannot be read is not replaced: it may be whole all the same, and blocks need it.
+  // An unreadable basis is not replaced: it may be intact nevertheless, and blocks depend on it.
   if (manifest_.codec != kArchiveCodec || basis_status_.code() != StatusCode::kNotFound)
     return OkStatus();
-  // Whole blocks behind the sinks, in the order of the documents: the same ones whenever this is
-  // called after the same commit.
+  // Whole blocks after the sinks, in document order, so that every call after the same commit uses
+  // the same blocks.
   std::vector<BlockKey> candidates;
   for (const DocumentRecord& d : documents_) {
     const auto sinks = static_cast<uint32_t>(manifest_.sink_tokens / kBlockTokens);
     for (uint32_t b = sinks; (uint64_t{b} + 1) * kBlockTokens <= d.committed_tokens; ++b)
       candidates.push_back({d.id, b});
   }
-  // The sinks and a document's last tokens are in none of them.
+  // kFitBlocks blocks have 4,096 tokens. A few are missing: sinks and a document's last tokens are
+  // in no candidate.
   constexpr size_t kNeeded = TransformBasis::kFitBlocks - 4;
   if (candidates.size() < kNeeded) return OkStatus();
   size_t count = std::min(kFitBlocksMax, candidates.size());
-  // The blocks, and one group's numbers three times as floats.
+  // The blocks, and three float copies of one channel group.
   const uint64_t block_bytes = block_shape().Elements() * sizeof(uint16_t);
   const uint64_t group_bytes =
       uint64_t{3} * kBlockTokens * 2 * TransformBasis::kGroupChannelsMax * sizeof(float);
@@ -89,14 +90,14 @@ Status Memory::LearnBasis() {
   }
   if (blocks.size() < kNeeded) return OkStatus();
   Result<TransformBasis> basis = TransformBasis::Fit(blocks, kArchiveStep, Multiply);
-  // Blocks without a finite number have no basis; the default codec keeps them.
+  // No token of the blocks has only finite elements. The default codec stores such blocks.
   if (basis.status().code() == StatusCode::kInvalidArgument) return OkStatus();
   if (!basis.ok()) return basis.status();
   blocks = {};
   learning.Release();
   WriteBatch batch;
   batch.Put(Table::kMeta, kBasisKey, basis->Encode());
-  // Not used before it is stored, and not stored where it cannot be used.
+  // The basis is not used before it is stored, and not stored if there is no RAM to use it.
   LH_ASSIGN_OR_RETURN(basis_memory_, ReserveFor(BasisBytes(*basis), "the codec's basis"));
   LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
   UseBasis(std::move(*basis));
@@ -119,23 +120,24 @@ Result<RecodeReport> Memory::Recode(
     if (basis_status_.code() != StatusCode::kNotFound)
       return Status(basis_status_.code(), "memory " + name_ + ": " + basis_status_.message());
     if (committed_tokens() >= kCommitTokens) {
-      return ResourceExhausted("memory " + name_ +
-                               ": the archive's basis cannot be learned, for lack of memory or of "
-                               "readable blocks; give more with "
-                               "--memory-budget, or look with 'longhold verify " +
-                               name_ + "'");
+      return ResourceExhausted(
+          "memory " + name_ +
+          ": cannot learn the archive codec's basis: too little memory or too few "
+          "readable blocks; give more memory with --memory-budget, or check "
+          "the memory with 'longhold verify " +
+          name_ + "'");
     }
     return FailedPrecondition(
-        "memory " + name_ + ": has too little text to learn the archive's basis from (" +
-        std::to_string(kCommitTokens) + " tokens); it is archived as more is ingested");
+        "memory " + name_ + ": has too little text to learn the archive codec's basis (" +
+        std::to_string(kCommitTokens) + " tokens are needed); ingest more text first");
   }
-  // As bytes, as numbers, and as floats in two places.
+  // For each block: its bytes, its fp16 elements, and two float copies.
   const uint64_t block_bytes = block_shape().Elements() * sizeof(uint16_t);
   LH_ASSIGN_OR_RETURN(const MemoryReservation coding,
-                      ReserveFor(kBlocksAtATime * 4 * block_bytes, "coding the blocks"));
+                      ReserveFor(kBlocksAtATime * 4 * block_bytes, "recoding blocks"));
   std::vector<BlockKey> keys;
   for (const DocumentRecord& d : documents_) {
-    // An unfinished one goes on from its blocks as they are.
+    // An unfinished ingest continues from its blocks, so they must not change.
     if (!d.complete()) continue;
     for (uint32_t b = manifest_.sink_tokens / kBlockTokens; uint64_t{b} * kBlockTokens < d.tokens;
          ++b)
@@ -146,7 +148,7 @@ Result<RecodeReport> Memory::Recode(
   for (size_t begin = 0; begin < keys.size(); begin += kBlocksAtATime) {
     if (stop != nullptr && stop->load())
       return Cancelled("memory " + name_ +
-                       ": stopped; what is coded stays, and the same command goes on");
+                       ": stopped; recoded blocks are kept, and the same command continues");
     const size_t count = std::min(kBlocksAtATime, keys.size() - begin);
     std::vector<std::string> values(count);
     std::vector<uint8_t> lost(count, 0);
@@ -158,8 +160,7 @@ Result<RecodeReport> Memory::Recode(
       lost[i] = !block.ok();
       if (!block.ok()) return;
       std::string value = this->codec().Encode(*block);
-      // Nothing is won by as many bytes for the same numbers: a block that is coded like this
-      // already stays.
+      // Recoding a block that has this codec already saves nothing, so it is kept.
       if (value.size() * 20 <= bytes->size() * 19) values[i] = std::move(value);
     });
     WriteBatch batch;

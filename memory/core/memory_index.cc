@@ -1,5 +1,5 @@
-// The index segments of a memory: read, built again where they cannot be used, and made for other
-// recall heads.
+// The index segments of a memory: reading, rebuilding damaged ones, and reindexing for other recall
+// heads.
 #include <algorithm>
 
 #include "memory/core/memory.h"
@@ -9,7 +9,7 @@
 namespace longhold {
 namespace {
 
-// Blocks that are decoded at a time while a scan segment is built: 12 MB of them for SmolLM2.
+// Blocks that are decoded at a time while a scan segment is built: 12 MB for SmolLM2.
 constexpr uint32_t kBlocksAtATime = 8;
 
 uint32_t SegmentCount(const DocumentRecord& d) {
@@ -22,7 +22,8 @@ TokenSpan SegmentTokens(const DocumentRecord& d, uint32_t n) {
   return {begin, std::min(begin + kCommitTokens, d.committed_tokens)};
 }
 
-// Errors that are not damage (the writer has moved on, the disk is full) stay what they are.
+// Errors that are not damage keep their code: unavailable (another writer changed the store) and
+// resource_exhausted (the disk is full).
 Status Damaged(const std::string& memory, const DocumentRecord& d, uint32_t n, const Status& why) {
   if (why.code() == StatusCode::kUnavailable || why.code() == StatusCode::kResourceExhausted)
     return why;
@@ -54,7 +55,7 @@ Result<std::shared_ptr<const ScanSegment>> Memory::ReadScan(const DocumentRecord
   if (s->document != d.id || s->block_begin != span.begin / kBlockTokens ||
       s->token_count() != span.size() || s->heads != manifest_.scan_layers.size() ||
       s->head_dim != manifest_.head_dim) {
-    return Damaged(name_, d, n, DataLoss("is another one's"));
+    return Damaged(name_, d, n, DataLoss("belongs to another place or document"));
   }
   return std::make_shared<const ScanSegment>(std::move(*s));
 }
@@ -67,7 +68,7 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::ReadLexical(const Document
   if (!s.ok()) return Damaged(name_, d, n, s.status());
   const TokenSpan span = SegmentTokens(d, n);
   if (s->document != d.id || s->token_begin != span.begin || s->token_count != span.size()) {
-    return Damaged(name_, d, n, DataLoss("is another one's"));
+    return Damaged(name_, d, n, DataLoss("belongs to another place or document"));
   }
   return std::make_shared<const LexicalSegment>(std::move(*s));
 }
@@ -119,7 +120,7 @@ Result<SummarySegment> Memory::ReadSummaries(const DocumentRecord& d, uint32_t n
       s->block_count != (span.size() + kBlockTokens - 1) / kBlockTokens ||
       s->layers != manifest_.layers.size() || s->kv_heads != manifest_.kv_heads ||
       s->head_dim != manifest_.head_dim) {
-    return Damaged(name_, d, n, DataLoss("is another one's"));
+    return Damaged(name_, d, n, DataLoss("belongs to another place or document"));
   }
   return s;
 }
@@ -147,7 +148,8 @@ Result<SummarySegment> Memory::SummariesOf(DocumentId document, uint32_t segment
   if (*blocks_lost == lost_before) {
     WriteBatch batch;
     batch.Put(Table::kIndex, SummariesKey(document, segment), built.Encode());
-    // A reader cannot, a full disk will not: they serve all the same.
+    // The write fails with a read-only store or a full disk. The summaries can be used all the
+    // same.
     (void)Write(std::move(batch), Durability::kBuffered);
   }
   return built;
@@ -189,7 +191,7 @@ Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(
   ++report->segments_rebuilt;
   WriteBatch batch;
   batch.Put(Table::kIndex, ScanKey(d.id, n, manifest_.index_generation), built->Encode());
-  // A reader cannot, a full disk will not: the segment serves all the same.
+  // The write fails with a read-only store or a full disk. The segment can be used all the same.
   if (Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
   return built;
 }
@@ -201,7 +203,7 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(
   if (stored.ok() || stored.status().code() != StatusCode::kDataLoss || vocabulary_ == nullptr)
     return stored;
   Result<std::shared_ptr<const LexicalSegment>> built = BuildLexical(d, n);
-  if (!built.ok()) {  // its text is damaged too
+  if (!built.ok()) {  // its text is damaged as well
     ++report->segments_lost;
     return std::shared_ptr<const LexicalSegment>();
   }
@@ -214,11 +216,12 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(
 
 uint64_t Memory::SegmentBytes(const DocumentRecord& d) const {
   const uint64_t tokens = (d.committed_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  // A key and its scale for every head; and a word has 7 bytes and at least one token.
+  // A key and its scale for every head, and 7 bytes per word, which has at least one token.
   return tokens * (manifest_.scan_layers.size() * (manifest_.head_dim + sizeof(float)) + 7);
 }
 
-// IvfIndex keeps head_dim + 8 bytes, and 4 are what they are read from.
+// IvfIndex keeps head_dim + 8 bytes per token and head; 4 more are for the segment that it is built
+// from.
 uint64_t Memory::ListBytes(const DocumentRecord& d) const {
   return d.tokens * manifest_.scan_layers.size() * (manifest_.head_dim + 12);
 }
@@ -258,8 +261,8 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
       if (lexical != nullptr) LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
     }
     if (!WantsLists(d)) continue;
-    // An answer by the scan is slow and right: neither lack of memory nor anything that is wrong
-    // with lists is worth an error here.
+    // Scanning is slower but gives correct answers, so neither lack of memory nor damaged lists are
+    // an error.
     if (!ReserveIndex(ListBytes(d)).ok()) continue;
     const Result<std::vector<IvfSegment>> lists = ReadAllLists(d);
     if (!lists.ok() || !relevance_.AddLists(*lists).ok()) ++index_report_.lists_lost;
@@ -275,8 +278,9 @@ bool Memory::WantsLists(const DocumentRecord& d) const {
 
 Result<IvfSegment> Memory::ReadLists(const DocumentRecord& d, uint32_t head) const {
   const auto damaged = [&](const std::string& why) {
-    return DataLoss("memory " + name_ + ": lists of head " + std::to_string(head) + " of " +
-                    d.name + ": " + why + "; 'longhold reindex " + name_ + "' makes them again");
+    return DataLoss("memory " + name_ + ": inverted lists of head " + std::to_string(head) +
+                    " of " + d.name + ": " + why + "; 'longhold reindex " + name_ +
+                    "' builds them again");
   };
   const Result<std::string> bytes = store_->Get(Table::kIndex, ListsKey(d.id, head));
   if (!bytes.ok())
@@ -285,7 +289,7 @@ Result<IvfSegment> Memory::ReadLists(const DocumentRecord& d, uint32_t head) con
   Result<IvfSegment> lists = IvfSegment::Decode(*bytes);
   if (!lists.ok()) return damaged(lists.status().message());
   if (lists->document != d.id || lists->head != head || lists->tokens != d.tokens)
-    return damaged("are another one's");
+    return damaged("belong to another head or document");
   return lists;
 }
 
@@ -309,10 +313,11 @@ Status Memory::BuildLists(const ParallelFor& parallel) {
     for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
       LH_ASSIGN_OR_RETURN(IvfSegment segment,
                           BuildIvfSegment(relevance_.Segments(d.id), head, parallel));
-      // one a head: the store takes no batch of 2 GiB, and half of the heads are as good as none
+      // One write per head: the store accepts no batch of 2 GiB. Lists of only some heads are not
+      // used.
       WriteBatch batch;
       batch.Put(Table::kIndex, ListsKey(d.id, head), segment.Encode());
-      // As with a segment that was built again: what cannot be kept serves all the same.
+      // As with a rebuilt segment: lists that cannot be stored can be used all the same.
       (void)Write(std::move(batch), Durability::kBuffered);
       lists.push_back(std::move(segment));
     }
@@ -326,14 +331,15 @@ Status Memory::VerifySegments(const DocumentRecord& d) const {
   for (uint32_t n = 0; n < SegmentCount(d); ++n) {
     if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
     LH_RETURN_IF_ERROR(ReadLexical(d, n).status());
-    // A memory of an earlier version has none yet.
+    // A memory of an earlier version has no summaries yet.
     const Status summaries = ReadSummaries(d, n).status();
     if (!summaries.ok() && summaries.code() != StatusCode::kNotFound) return summaries;
   }
   if (!WantsLists(d)) return OkStatus();
   for (uint32_t head = 0; head < manifest_.scan_layers.size(); ++head) {
     const Status lists = ReadLists(d, head).status();
-    // The memory may have grown beyond the limit with its last document, or its builder was killed.
+    // Missing lists are no damage: the last document may have taken the memory beyond the limit, or
+    // building was interrupted.
     if (!lists.ok() && lists.code() != StatusCode::kNotFound) return lists;
   }
   return OkStatus();
@@ -360,9 +366,9 @@ Result<IndexReport> Memory::Reindex(
   for (const DocumentRecord& d : documents_) {
     for (uint32_t n = 0; n < SegmentCount(d); ++n) {
       if (stop != nullptr && stop->load())
-        return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is as it was");
+        return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is unchanged");
       LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, ReadLexical(d, n), &report).status());
-      // Who wants summaries makes them from the blocks where there are none.
+      // Damaged summaries are deleted. They are made from the blocks when they are needed.
       if (ReadSummaries(d, n).status().code() == StatusCode::kDataLoss)
         last.Delete(Table::kIndex, SummariesKey(d.id, n));
       if (other_heads) {

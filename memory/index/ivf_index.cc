@@ -1,487 +1,16 @@
 #include "memory/index/ivf_index.h"
 
-#include <faiss/Clustering.h>
-#include <faiss/IndexFlat.h>
-
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
-#include <mutex>
-#include <new>
 #include <utility>
 
 #include "attention/geometry.h"
 #include "attention/kernels.h"
-#include "base/hash.h"
-
-// Of libgomp, which comes with FAISS. Declared here because clang has no <omp.h> of its own.
-extern "C" void omp_set_num_threads(int);
-extern "C" int omp_get_max_threads(void);
-// Of the BLAS, which comes with FAISS too: c [m, n] = alpha * op(a) op(b) + beta * c, all column by
-// column.
-extern "C" int sgemm_(const char* op_a, const char* op_b, const int* m, const int* n, const int* k,
-                      const float* alpha, const float* a, const int* lda, const float* b,
-                      const int* ldb, const float* beta, float* c, const int* ldc);
+#include "memory/index/document_keys.h"
+#include "memory/index/ivf_lists.h"
 
 namespace longhold {
-namespace {
-
-using SharedSegment = std::shared_ptr<const ScanSegment>;
-
-// FAISS runs on the calling thread alone while one of these lives: it would otherwise start OpenMP
-// threads beside the workers.
-class OneOmpThread {
- public:
-  OneOmpThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneOmpThread() { omp_set_num_threads(before_); }
-  OneOmpThread(const OneOmpThread&) = delete;
-  OneOmpThread& operator=(const OneOmpThread&) = delete;
-
- private:
-  int before_;
-};
-
-// Held while a BLAS runs, in FAISS or for us. OpenBLAS's serial build is not to be entered twice:
-// two threads that multiplied 128 x 64 by 64 x 96 got wrong results in one call of twenty (Debian's
-// 0.3.21). Which BLAS a machine has is its administrator's choice, made at run time, so no build of
-// ours can rely on a better one.
-std::mutex& BlasMutex() {
-  static std::mutex mutex;
-  return mutex;
-}
-
-// Runs fn, which may call FAISS, and turns what it throws into a Status. One at a time.
-template <typename Fn>
-Status AtEdge(const char* what, Fn fn) {
-  try {
-    const std::lock_guard lock(BlasMutex());
-    const OneOmpThread one;
-    fn();
-    return OkStatus();
-  } catch (const std::bad_alloc&) {
-    return ResourceExhausted(std::string(what) + ": out of memory");
-  } catch (const std::exception& e) {
-    return Internal(std::string(what) + ": " + e.what());
-  }
-}
-
-// The scan keys of one head over one document, by token.
-class DocumentKeys {
- public:
-  // Must hold: not empty; one document, ascending, without gaps, from block 0.
-  DocumentKeys(std::span<const SharedSegment> segments, uint32_t head)
-      : segments_(segments), head_(head) {
-    LH_CHECK(!segments.empty() && head < segments[0]->heads);
-    uint64_t blocks = 0;
-    for (const SharedSegment& s : segments) {
-      LH_CHECK(s->document == segments[0]->document && s->block_begin == blocks &&
-               s->head_dim == segments[0]->head_dim);
-      blocks += s->block_count;
-    }
-    const uint64_t tokens =
-        uint64_t{segments.back()->block_begin} * kBlockTokens + segments.back()->token_count();
-    LH_CHECK(tokens <= kIvfTokensMax);
-    tokens_ = static_cast<uint32_t>(tokens);
-  }
-
-  uint32_t tokens() const { return tokens_; }
-  uint32_t head_dim() const { return segments_[0]->head_dim; }
-  // The bytes of a token's key, four by four: group g stands at Groups(t)[g * 64].
-  const uint32_t* Groups(uint32_t token, float* scale) const {
-    const ScanSegment& s = Of(token / kBlockTokens);
-    const uint32_t at = token - s.block_begin * kBlockTokens;
-    *scale = s.scales[head_][at];
-    // keys is a vector's own bytes and every block a multiple of 256 bytes long, so the groups are
-    // aligned.
-    return reinterpret_cast<const uint32_t*>(s.keys[head_].data() + size_t{at / kBlockTokens} *
-                                                                        kBlockTokens * s.head_dim) +
-           at % kBlockTokens;
-  }
-  // The key itself, [head_dim].
-  void Key(uint32_t token, float* out) const {
-    float scale = 0;
-    const uint32_t* groups = Groups(token, &scale);
-    for (uint32_t g = 0; g < head_dim() / 4; ++g) {
-      uint8_t bytes[4];
-      std::memcpy(bytes, groups + size_t{g} * kBlockTokens, 4);
-      for (uint32_t c = 0; c < 4; ++c)
-        out[4 * g + c] = scale * static_cast<float>(int{bytes[c]} - 128);
-    }
-  }
-  uint64_t Hash() const {
-    std::string hashes;
-    const auto add = [&](const void* data, size_t size) {
-      const uint64_t hash = Hash64({static_cast<const char*>(data), size});
-      hashes.append(reinterpret_cast<const char*>(&hash), sizeof hash);
-    };
-    for (const SharedSegment& s : segments_) {
-      add(s->keys[head_].data(), s->keys[head_].size());
-      add(s->scales[head_].data(), s->scales[head_].size() * sizeof(float));
-    }
-    return Hash64(hashes);
-  }
-
- private:
-  const ScanSegment& Of(uint32_t block) const {
-    // Memory's segments are all of one size but the last, so the first guess is right; any other
-    // sizes are found too.
-    const size_t guess = std::min<size_t>(block / segments_[0]->block_count, segments_.size() - 1);
-    const ScanSegment& s = *segments_[guess];
-    if (block >= s.block_begin && block - s.block_begin < s.block_count) return s;
-    const auto after =
-        std::upper_bound(segments_.begin(), segments_.end(), block,
-                         [](uint32_t b, const SharedSegment& of) { return b < of->block_begin; });
-    return **std::prev(after);
-  }
-
-  std::span<const SharedSegment> segments_;
-  uint32_t head_;
-  uint32_t tokens_ = 0;
-};
-
-// ---- Building
-// -------------------------------------------------------------------------------------------------
-
-// Sorting keys into lists costs keys * lists: with training 5 s a million keys and head on two
-// cores at this many, beside half an hour in which the model reads them.
-constexpr uint32_t kListsBuilt = 4096;
-
-// Twice the square root of the keys, up to a power of two: more lists find more within the same
-// share of keys. At most one list for 64 keys.
-uint32_t ListCount(uint32_t entries) {
-  const auto root = static_cast<uint32_t>(std::sqrt(static_cast<double>(entries)));
-  return std::clamp(std::bit_ceil(std::max(2 * root, 1u)), 1u,
-                    std::clamp(entries / kBlockTokens, 1u, kListsBuilt));
-}
-
-constexpr uint32_t kTrainKeysPerList = 64;
-constexpr int kTrainRounds = 8;
-
-// [lists, head_dim]. Keys are drawn evenly over the document: no randomness to carry along.
-std::vector<float> TrainCentroids(const DocumentKeys& keys, uint32_t entries, uint32_t lists) {
-  const uint32_t d = keys.head_dim();
-  const auto count =
-      static_cast<uint32_t>(std::min<uint64_t>(entries, uint64_t{lists} * kTrainKeysPerList));
-  std::vector<float> sample(size_t{count} * d);
-  for (uint32_t i = 0; i < count; ++i) {
-    keys.Key(1 + static_cast<uint32_t>(uint64_t{i} * entries / count),
-             sample.data() + size_t{i} * d);
-  }
-  faiss::ClusteringParameters parameters;
-  parameters.niter = kTrainRounds;
-  parameters.min_points_per_centroid = 1;  // else it writes to stderr
-  parameters.max_points_per_centroid = kTrainKeysPerList;
-  faiss::Clustering clustering(static_cast<int>(d), static_cast<int>(lists), parameters);
-  faiss::IndexFlatL2 assign(d);
-  clustering.train(count, sample.data(), assign);
-  return std::move(clustering.centroids);
-}
-
-// The place of the largest of values[i] - less[i], if that is larger than *largest, which it then
-// becomes; else `otherwise`.
-uint32_t ArgMax(const float* values, const float* less, uint32_t count, float* largest,
-                uint32_t otherwise) {
-  constexpr uint32_t kLanes = 16;  // maxima that do not wait for each other
-  float max[kLanes];
-  std::fill_n(max, kLanes, *largest);
-  uint32_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    for (uint32_t k = 0; k < kLanes; ++k) {
-      const float v = values[i + k] - less[i + k];
-      max[k] = v > max[k] ? v : max[k];
-    }
-  }
-  for (; i < count; ++i) max[0] = std::max(max[0], values[i] - less[i]);
-  const float best = *std::max_element(max, max + kLanes);
-  if (!(best > *largest)) return otherwise;
-  *largest = best;
-  for (i = 0; i + 1 < count && values[i] - less[i] != best;) ++i;
-  return i;
-}
-
-// The list of every token but token 0, [tokens - 1]: the centroid c nearest to key k, that is, with
-// the largest k.c - |c|^2 / 2. The scan kernels do it, with the centroids as rows in int8: they
-// read the segments as they are, on all workers at once. (FAISS's search needs a BLAS, which only
-// one worker may enter.)
-std::vector<uint32_t> AssignLists(std::span<const SharedSegment> segments, uint32_t head,
-                                  uint32_t entries, const std::vector<float>& centroids,
-                                  const ParallelFor& parallel) {
-  constexpr uint32_t kTile = 128;  // 32 KiB of products
-  const uint32_t d = segments[0]->head_dim, lists = static_cast<uint32_t>(centroids.size() / d);
-  const QuantisedRows rows({.rows = lists,
-                            .head_dim = d,
-                            .scale = 1,
-                            .q = centroids,
-                            .row_weight = std::vector<float>(lists, 1.0f)});
-  std::vector<float> half(lists, 0.0f);  // |c|^2 / 2 of the centroid that the kernels see
-  for (size_t i = 0; i < centroids.size(); ++i) {
-    const float x = rows.scales[i / d] * static_cast<float>(rows.codes[i]);
-    half[i / d] += x * x / 2;
-  }
-  std::vector<uint32_t> list_of(entries, 0);
-  parallel(segments.size(), [&](size_t i) {
-    const ScanSegment& s = *segments[i];
-    std::vector<float> products(size_t{kBlockTokens} * kTile);
-    for (uint32_t b = 0; b < s.block_count; ++b) {
-      float largest[kBlockTokens];
-      uint32_t nearest[kBlockTokens] = {};
-      std::fill_n(largest, kBlockTokens, -std::numeric_limits<float>::infinity());
-      for (uint32_t row = 0; row < lists; row += kTile) {
-        const uint32_t count = std::min(kTile, lists - row);
-        Kernels().scan_logits({.keys = s.keys[head].data() + size_t{b} * kBlockTokens * d,
-                               .key_scale = s.scales[head].data() + size_t{b} * kBlockTokens,
-                               .counts = s.counts.data() + b,
-                               .block_count = 1,
-                               .head_dim = d,
-                               .q = rows.codes.data() + size_t{row} * d,
-                               .q_scale = rows.scales.data() + row,
-                               .rows = count},
-                              products.data());
-        for (uint32_t t = 0; t < s.counts[b]; ++t) {
-          const uint32_t at = ArgMax(products.data() + size_t{t} * count, half.data() + row, count,
-                                     &largest[t], UINT32_MAX);
-          if (at != UINT32_MAX) nearest[t] = row + at;
-        }
-      }
-      for (uint32_t t = 0; t < s.counts[b]; ++t) {
-        const uint64_t token = (uint64_t{s.block_begin} + b) * kBlockTokens + t;
-        if (token > 0) list_of[token - 1] = nearest[t];
-      }
-    }
-  });
-  return list_of;
-}
-
-// Fills list_begin and order from the list of each token.
-void SortByList(const std::vector<uint32_t>& list_of, uint32_t lists, IvfSegment* segment) {
-  segment->list_begin.assign(lists + 1, 0);
-  for (const uint32_t list : list_of) ++segment->list_begin[list + 1];
-  for (uint32_t l = 0; l < lists; ++l) segment->list_begin[l + 1] += segment->list_begin[l];
-  std::vector<uint32_t> next(segment->list_begin.begin(), segment->list_begin.end() - 1);
-  segment->order.resize(list_of.size());
-  for (uint32_t i = 0; i < list_of.size(); ++i) segment->order[next[list_of[i]]++] = i + 1;
-}
-
-void SetMoments(const DocumentKeys& keys, const ParallelFor& parallel, IvfSegment* segment) {
-  const uint32_t d = keys.head_dim();
-  segment->mean.assign(size_t{segment->lists()} * d, 0.0f);
-  segment->variance.assign(size_t{segment->lists()} * d, 0.0f);
-  parallel(segment->lists(), [&](size_t list) {
-    std::vector<double> sum(d), square(d);
-    std::vector<float> key(d);
-    const uint32_t begin = segment->list_begin[list], end = segment->list_begin[list + 1];
-    for (uint32_t i = begin; i < end; ++i) {
-      keys.Key(segment->order[i], key.data());
-      for (uint32_t c = 0; c < d; ++c) {
-        sum[c] += key[c];
-        square[c] += double{key[c]} * key[c];
-      }
-    }
-    for (uint32_t c = 0; c < d && begin < end; ++c) {
-      const double n = end - begin, mean = sum[c] / n;
-      segment->mean[list * d + c] = static_cast<float>(mean);
-      segment->variance[list * d + c] =
-          static_cast<float>(std::max(0.0, square[c] / n - mean * mean));
-    }
-  });
-}
-
-}  // namespace
-
-Result<IvfSegment> BuildIvfSegment(std::span<const SharedSegment> segments, uint32_t head,
-                                   const ParallelFor& parallel) {
-  const DocumentKeys keys(segments, head);
-  IvfSegment segment;
-  segment.document = segments[0]->document;
-  segment.head = head;
-  segment.head_dim = keys.head_dim();
-  segment.tokens = keys.tokens();
-  segment.keys_hash = keys.Hash();
-  const uint32_t entries = keys.tokens() - 1;
-  const uint32_t lists = ListCount(entries);
-  std::vector<uint32_t> list_of(entries, 0);
-  if (lists > 1) {
-    std::vector<float> centroids;
-    LH_RETURN_IF_ERROR(
-        AtEdge("train lists", [&] { centroids = TrainCentroids(keys, entries, lists); }));
-    list_of = AssignLists(segments, head, entries, centroids, parallel);
-  }
-  SortByList(list_of, lists, &segment);
-  SetMoments(keys, parallel, &segment);
-  return segment;
-}
-
-// ---- Lists ready to search
-// --------------------------------------------------------------------------------------
-
-namespace {
-
-// a logarithm below all others, and finite so that sums stay numbers
-constexpr float kNothing = -1e30f;
-
-// Keys in blocks of 64 as KernelTable::scan reads them; unused slots hold 128 and scale 0, as in a
-// ScanSegment.
-struct KeyBlocks {
-  uint32_t head_dim = 0;
-  std::vector<uint8_t> keys;    // [blocks, head_dim / 4, 64, 4]
-  std::vector<float> scales;    // [blocks, 64]
-  std::vector<uint8_t> counts;  // [blocks]
-
-  void Resize(uint32_t dim, size_t blocks) {
-    head_dim = dim;
-    keys.assign(blocks * kBlockTokens * head_dim, uint8_t{128});
-    scales.assign(blocks * kBlockTokens, 0.0f);
-    counts.assign(blocks, 0);
-  }
-  // The place of group g of a slot's key is Groups(slot)[g * 64].
-  const uint32_t* Groups(size_t slot) const {
-    return reinterpret_cast<const uint32_t*>(keys.data() +
-                                             slot / kBlockTokens * kBlockTokens * head_dim) +
-           slot % kBlockTokens;
-  }
-  // Fills the next free slot of a block. Group g of the key stands at groups[g * stride].
-  void Put(size_t slot, const uint32_t* groups, size_t stride, uint32_t group_count, float scale) {
-    uint8_t* to =
-        keys.data() + slot / kBlockTokens * kBlockTokens * head_dim + slot % kBlockTokens * 4;
-    for (size_t g = 0; g < group_count; ++g)
-      std::memcpy(to + g * kBlockTokens * 4, groups + g * stride, 4);
-    scales[slot] = scale;
-    ++counts[slot / kBlockTokens];
-  }
-  ScanCall Call(size_t block, size_t count, const QuantisedRows& rows, uint32_t row_begin,
-                uint32_t row_count) const {
-    return {.keys = keys.data() + block * kBlockTokens * head_dim,
-            .key_scale = scales.data() + block * kBlockTokens,
-            .counts = counts.data() + block,
-            .block_count = count,
-            .head_dim = head_dim,
-            .q = rows.codes.data() + size_t{row_begin} * head_dim,
-            .q_scale = rows.scales.data() + row_begin,
-            .rows = row_count};
-  }
-};
-
-// log of a sum of exponentials, added up piece by piece.
-struct LogSum {
-  double max = -std::numeric_limits<double>::infinity();
-  double sum = 0;
-
-  // Adds factor * exp(log).
-  void Add(double log, double factor) {
-    if (!(factor > 0) || log == -std::numeric_limits<double>::infinity()) return;
-    if (log > max) {
-      sum = sum * std::exp(max - log) + factor;
-      max = log;
-    } else {
-      sum += factor * std::exp(log - max);
-    }
-  }
-  double Log() const {
-    return sum > 0 ? max + std::log(sum) : -std::numeric_limits<double>::infinity();
-  }
-};
-
-}  // namespace
-
-struct IvfIndex::HeadLists {
-  KeyBlocks blocks;                  // lists one after the other, each in whole blocks
-  std::vector<uint32_t> list_block;  // [lists + 1] a list's first block
-  std::vector<uint32_t> list_size;   // [lists] keys
-  std::vector<uint32_t> token;       // [blocks, 64] of the document
-  // The sample: keys at even distances in list order, so that every list has its share.
-  KeyBlocks sample;
-  std::vector<uint32_t> sample_list;  // [samples], ascending
-  double sample_weight = 0;           // keys that a sample stands for
-  std::vector<float> mean;            // [lists, head_dim]
-  std::vector<float> variance;        // [lists, head_dim]
-
-  HeadLists(const IvfSegment& segment, const DocumentKeys& keys, uint32_t samples);
-  uint32_t lists() const { return static_cast<uint32_t>(list_size.size()); }
-  // Logits that are likely among the largest of each list for rows [row, row + count): mean + 2
-  // standard deviations. [count, lists].
-  std::vector<float> LikelyLargest(const ScanQuery& query, uint32_t row, uint32_t count) const;
-  // The keys of the sample whose list is not `seen` [lists], of those blocks of the sample that
-  // hold others too. clean [sample blocks] says which blocks hold no other.
-  KeyBlocks Unseen(const std::vector<bool>& seen, std::vector<bool>* clean) const;
-};
-
-IvfIndex::HeadLists::HeadLists(const IvfSegment& segment, const DocumentKeys& keys,
-                               uint32_t samples)
-    : mean(segment.mean), variance(segment.variance) {
-  const uint32_t d = segment.head_dim, groups = d / 4;
-  list_block.assign(1, 0);
-  for (uint32_t l = 0; l < segment.lists(); ++l) {
-    list_size.push_back(segment.list_begin[l + 1] - segment.list_begin[l]);
-    list_block.push_back(list_block.back() + (list_size[l] + kBlockTokens - 1) / kBlockTokens);
-  }
-  blocks.Resize(d, list_block.back());
-  token.assign(size_t{list_block.back()} * kBlockTokens, 0);
-  const uint64_t entries = segment.order.size();
-  const uint64_t sample_count = std::min<uint64_t>(entries, samples);
-  sample_weight =
-      sample_count == 0 ? 0 : static_cast<double>(entries) / static_cast<double>(sample_count);
-  sample.Resize(d, (sample_count + kBlockTokens - 1) / kBlockTokens);
-  for (uint32_t l = 0; l < lists(); ++l) {
-    for (uint32_t i = 0; i < list_size[l]; ++i) {
-      const uint64_t entry = uint64_t{segment.list_begin[l]} + i;
-      const size_t slot = size_t{list_block[l]} * kBlockTokens + i;
-      token[slot] = segment.order[entry];
-      float scale = 0;
-      const uint32_t* key = keys.Groups(token[slot], &scale);
-      blocks.Put(slot, key, kBlockTokens, groups, scale);
-      // The j-th sample is the middle of the j-th of sample_count equal stretches.
-      if (const uint64_t next = sample_list.size();
-          next < sample_count && entry >= (2 * next + 1) * entries / (2 * sample_count)) {
-        sample.Put(next, key, kBlockTokens, groups, scale);
-        sample_list.push_back(l);
-      }
-    }
-  }
-}
-
-std::vector<float> IvfIndex::HeadLists::LikelyLargest(const ScanQuery& query, uint32_t row,
-                                                      uint32_t count) const {
-  const uint32_t d = blocks.head_dim;
-  std::vector<float> q(size_t{count} * d), square(size_t{count} * d);
-  for (size_t i = 0; i < q.size(); ++i) {
-    q[i] = query.scale * query.q[size_t{row} * d + i];
-    square[i] = q[i] * q[i];
-  }
-  std::vector<float> largest(size_t{count} * lists()), spread(largest.size());
-  const int m = static_cast<int>(lists()), n = static_cast<int>(count), k = static_cast<int>(d);
-  const float one = 1, zero = 0;
-  const std::lock_guard lock(BlasMutex());
-  const OneOmpThread alone;
-  sgemm_("T", "N", &m, &n, &k, &one, mean.data(), &k, q.data(), &k, &zero, largest.data(), &m);
-  sgemm_("T", "N", &m, &n, &k, &one, variance.data(), &k, square.data(), &k, &zero, spread.data(),
-         &m);
-  for (size_t i = 0; i < largest.size(); ++i) largest[i] += 2 * std::sqrt(spread[i]);
-  return largest;
-}
-
-KeyBlocks IvfIndex::HeadLists::Unseen(const std::vector<bool>& seen,
-                                      std::vector<bool>* clean) const {
-  const uint32_t d = blocks.head_dim;
-  clean->assign(sample.counts.size(), true);
-  for (size_t i = 0; i < sample_list.size(); ++i) {
-    if (seen[sample_list[i]]) (*clean)[i / kBlockTokens] = false;
-  }
-  std::vector<uint32_t> slots;
-  for (uint32_t i = 0; i < sample_list.size(); ++i) {
-    if (!(*clean)[i / kBlockTokens] && !seen[sample_list[i]]) slots.push_back(i);
-  }
-  KeyBlocks out;
-  out.Resize(d, (slots.size() + kBlockTokens - 1) / kBlockTokens);
-  for (size_t i = 0; i < slots.size(); ++i) {
-    out.Put(i, sample.Groups(slots[i]), kBlockTokens, d / 4, sample.scales[slots[i]]);
-  }
-  return out;
-}
-
-// ---- Index
-// -------------------------------------------------------------------------------------------------
 
 IvfIndex::IvfIndex(IvfSearch search) : search_(search) {}
 IvfIndex::~IvfIndex() = default;
@@ -552,13 +81,36 @@ Status IvfIndex::AddLists(const std::vector<IvfSegment>& heads) {
 
 namespace {
 
+// A logarithm below all others. It is finite so that sums do not become NaN.
+constexpr float kNothing = -1e30f;
+
 constexpr uint32_t kTileRows = 96;
 constexpr size_t kSampleBlocksPerPiece = 32;
-// A token counts towards finding its block when it holds more than this many times the mean share
-// of all tokens.
+// A token helps to find its block if its share is more than this many times the mean share of all
+// tokens.
 constexpr double kFindShare = 32;
 
-// The largest logits and sums of a call over all its blocks: [rows] each.
+// The log of a sum of exponentials, accumulated term by term.
+struct LogSum {
+  double max = -std::numeric_limits<double>::infinity();
+  double sum = 0;
+
+  // Adds factor * exp(log).
+  void Add(double log, double factor) {
+    if (!(factor > 0) || log == -std::numeric_limits<double>::infinity()) return;
+    if (log > max) {
+      sum = sum * std::exp(max - log) + factor;
+      max = log;
+    } else {
+      sum += factor * std::exp(log - max);
+    }
+  }
+  double Log() const {
+    return sum > 0 ? max + std::log(sum) : -std::numeric_limits<double>::infinity();
+  }
+};
+
+// Adds factor * the sum of exponentials over all blocks of the call to `sums` [rows].
 void AddBlocks(const ScanCall& call, double factor, std::vector<LogSum>* sums) {
   for (uint32_t r = 0; r < call.rows; ++r) {
     float max = kNothing;
@@ -579,7 +131,7 @@ void AddAll(const std::vector<std::vector<LogSum>>& partial, std::vector<LogSum>
   }
 }
 
-// One block of a scan segment.
+// The scan call for one block of a scan segment.
 ScanCall CallOf(const ScanSegment& s, uint32_t head, uint32_t block, const QuantisedRows& rows) {
   const size_t token = size_t{block - s.block_begin} * kBlockTokens;
   return {.keys = s.keys[head].data() + token * s.head_dim,
@@ -601,8 +153,8 @@ const ScanSegment& SegmentOf(std::span<const SharedSegment> segments, uint32_t b
 
 using SegmentMap = std::map<DocumentId, std::vector<SharedSegment>>;
 
-// log of the mean over documents of exp(logit of the document's first token), [rows]; -infinity
-// where there is none.
+// log of the mean over documents of exp(logit of the document's first token), [rows]. -infinity if
+// no document is wanted.
 template <typename Wanted>
 std::vector<double> MeanSinks(const SegmentMap& documents, uint32_t head, const QuantisedRows& rows,
                               Wanted wanted) {
@@ -631,35 +183,37 @@ double LogWithout(double all, double part) {
 
 }  // namespace
 
-// Rows [row, row + count) of a query over the lists of one document.
+// Rows [row, row + count) of a query over the inverted lists of one document.
 struct IvfIndex::Tile {
   const HeadLists& of;
   const QuantisedRows& rows;
   uint32_t row;
   uint32_t count;
   std::vector<float> sample_max, sample_sum;  // [sample blocks, count]
-  std::vector<uint32_t> lists;                // looked at, ascending
+  std::vector<uint32_t> lists;                // the lists that are read, ascending
   std::vector<std::vector<float>> block_max;  // [lists] of [the list's blocks, count]
 
-  // First pass, over the sample alone: what the whole document's sum of exponentials is likely to
-  // be, onto sums [count].
+  // First pass, over the sample only: adds an estimate of the whole document's sum of exponentials
+  // to `sums` [count].
   void SumSample(const ParallelFor& parallel, std::vector<LogSum>* sums);
-  // Chooses lists that hold a given share of the keys by how much of the rows' attention they may
-  // hold: the sum over rows of weight * min(1, exp(likely largest logit - log_sum)). Rows whose
-  // mass is at the sinks, or in what another row finds, then ask for little. (As many lists for
-  // each row by itself had to look at twice as many keys for the same first eight blocks.) The list
-  // of a sample's key that would stand for much of a row's sum is looked at in any case: the key is
-  // then counted for what it is instead of for the many that it is not.
+  // Chooses the lists to read, up to `share` of the keys. A list's worth estimates how much of the
+  // rows' attention it holds: the sum over rows of weight * min(1, exp(estimated largest logit -
+  // log_sum)). Rows whose mass is mostly at the sinks, or in lists that other rows need too, then
+  // cause few additional reads. (Choosing lists for each row separately read twice as many keys for
+  // the same first eight blocks.) A list also gets worth from outliers: sample keys that would
+  // contribute much to a row's sum. Reading the list counts such a key once, and not for all keys
+  // that it represents.
   void Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums, double share,
               const ParallelFor& parallel);
-  // The part of Choose that is about the sample's keys: adds to the worth [lists] of theirs.
+  // The part of Choose that handles outliers: adds their worth to that of their lists in `worth`
+  // [lists].
   void AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum,
                    const ParallelFor& parallel, std::vector<float>* worth) const;
-  // Second pass: the sum of exponentials over what is looked at, and the sample's estimate for the
-  // rest, onto sums [count].
+  // Second pass: adds the exact sum over the lists that are read, and the sample's estimate for the
+  // others, to `sums` [count].
   void Sum(const ParallelFor& parallel, std::vector<LogSum>* sums);
-  // Third pass, when lse [count] is known: adds weight * share of the tokens that stand out to the
-  // mass [blocks] of their blocks.
+  // Third pass, when lse [count] is known: adds weight * share of every token above the threshold
+  // to its block in `mass` [blocks].
   void Find(const float* weight, const double* lse, double log_share_min,
             const ParallelFor& parallel, std::vector<double>* mass) const;
 };
@@ -685,9 +239,9 @@ void IvfIndex::Tile::SumSample(const ParallelFor& parallel, std::vector<LogSum>*
 
 void IvfIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<float>& log_sum,
                                  const ParallelFor& parallel, std::vector<float>* worth) const {
-  // Of a row's sum, what a key must stand for. Without a threshold the lists that the sample
-  // favours by chance were looked at too, and the estimate, which then keeps only those that it
-  // disfavours, fell by 0.02 to 0.05.
+  // The share of a row's sum that an outlier must represent. Without this threshold, lists that the
+  // sample overestimates by chance were read too. The estimate for the others then kept only
+  // underestimates and was 0.02 to 0.05 too low.
   constexpr double kOutlier = 0.25;
   std::vector<float> least(count);
   for (uint32_t r = 0; r < count; ++r)
@@ -722,7 +276,7 @@ void IvfIndex::Tile::AddOutliers(const ScanQuery& query, const std::vector<float
 
 void IvfIndex::Tile::Choose(const ScanQuery& query, const std::vector<LogSum>& log_sums,
                             double share, const ParallelFor& parallel) {
-  constexpr float kNoMatter = -16;  // exponents below this add nothing that could matter
+  constexpr float kNoMatter = -16;  // smaller exponents do not change the sum noticeably
   const std::vector<float> largest = of.LikelyLargest(query, row, count);
   std::vector<float> log_sum(count);
   for (uint32_t r = 0; r < count; ++r) log_sum[r] = static_cast<float>(log_sums[r].Log());
@@ -828,8 +382,8 @@ bool Better(const ScanResult::BlockScore& a, const ScanResult::BlockScore& b) {
   return a.score != b.score ? a.score > b.score : a.block < b.block;
 }
 
-// The best of the blocks by mass ([blocks] of each document), at most max_blocks, in any order, and
-// every document's first.
+// The blocks with the most mass ([blocks] of each document), at most max_blocks, in any order, plus
+// the first block of every document.
 std::vector<ScanResult::BlockScore> BlocksThatStoodOut(
     const std::map<DocumentId, std::vector<double>>& mass, size_t max_blocks) {
   std::vector<ScanResult::BlockScore> found;
@@ -844,8 +398,8 @@ std::vector<ScanResult::BlockScore> BlocksThatStoodOut(
                      Better);
     found.resize(max_blocks);
   }
-  // What follows a sink is a little of one, and like no other keys: lists that a question chooses
-  // may pass it over, and it was the first block of 3 of 58 plans on Genesis.
+  // The tokens after a sink behave a little like sinks, and their keys differ from all others. The
+  // chosen lists may not contain them, but block 0 was the best block of 3 of 58 plans on Genesis.
   for (const auto& [document, blocks] : mass) {
     found.push_back({.block = {.document = document, .block = 0}, .score = 0});
   }
@@ -857,7 +411,7 @@ std::vector<float> BlockLogs(const ScanSegment& segment, uint32_t head, uint32_t
                              const QuantisedRows& rows) {
   ScanCall call = CallOf(segment, head, block, rows);
   std::vector<float> logs(call.rows);
-  // the sink may be nearly all of it: taking it out of a sum would leave rounding errors
+  // The sink may be nearly the whole sum, so subtracting it would leave mostly rounding errors.
   if (block == 0) {
     std::vector<float> logits(size_t{kBlockTokens} * call.rows);
     Kernels().scan_logits(call, logits.data());
@@ -877,8 +431,8 @@ std::vector<float> BlockLogs(const ScanSegment& segment, uint32_t head, uint32_t
   return logs;
 }
 
-// Scores the result's blocks from all of their tokens and keeps the best. row_lse rises to what
-// these blocks and the sinks [rows] hold, whatever the sample said: shares never add up to more
+// Scores the result's blocks exactly, from all of their tokens, and keeps the best. Raises row_lse
+// to at least the sum of these blocks and the sinks [rows], so that shares never add up to more
 // than 1.
 void ScoreAnew(const SegmentMap& documents, const ScanQuery& query, const QuantisedRows& rows,
                const std::vector<double>& sinks, size_t max_blocks, const ParallelFor& parallel,
@@ -919,7 +473,8 @@ ScanResult IvfIndex::Query(const ScanQuery& query, size_t max_blocks,
   const auto with_lists = [&](DocumentId d) { return lists_.contains(d); };
   const size_t candidates_max = 2 * std::min(max_blocks, SIZE_MAX / 4) + 32;
 
-  // What has no lists is scanned; its sinks are taken out again, to be averaged with all others.
+  // Documents without lists are scanned. Their sinks are subtracted again and averaged with all
+  // others.
   const ScanResult rest = rest_.Query(query, candidates_max, parallel);
   const std::vector<double> sinks =
       MeanSinks(segments_, query.head, rows, [](DocumentId) { return true; });
@@ -929,7 +484,7 @@ ScanResult IvfIndex::Query(const ScanQuery& query, size_t max_blocks,
   ScanResult result;
   result.weight_sum = rest.weight_sum;
   result.row_lse.assign(query.rows, -std::numeric_limits<double>::infinity());
-  // [blocks] of each document with lists, of what stood out
+  // [blocks] of each document with lists: mass of the tokens above the threshold.
   std::map<DocumentId, std::vector<double>> mass;
   for (const auto& [document, heads] : lists_) {
     const ScanSegment& last = *segments_.at(document).back();
@@ -963,7 +518,8 @@ ScanResult IvfIndex::Query(const ScanQuery& query, size_t max_blocks,
   }
 
   result.blocks = BlocksThatStoodOut(mass, candidates_max);
-  // Their scores are shares of the rest alone, so they all stay in until they are scored anew.
+  // Scores in `rest` are shares of the scanned documents only, so all of its blocks stay until
+  // ScoreAnew.
   result.blocks.insert(result.blocks.end(), rest.blocks.begin(), rest.blocks.end());
   ScoreAnew(segments_, query, rows, sinks, max_blocks, parallel, &result);
   return result;

@@ -1,4 +1,4 @@
-// The bytes of IvfSegment. No FAISS here: see faiss_index.cc.
+// The bytes of IvfSegment. This file does not use FAISS; ivf_build.cc does.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -14,7 +14,7 @@ namespace {
 constexpr char kMagic[4] = {'L', 'H', 'F', 'X'};
 constexpr uint32_t kFormatVersion = 1;
 
-// docs/formats/index.md. Every machine we build for is little-endian.
+// See docs/formats/index.md. All supported machines are little-endian.
 struct IvfHeader {
   char magic[4];
   uint32_t version;
@@ -47,23 +47,24 @@ const char* IvfSegment::Fault() const {
   if (head_dim == 0 || head_dim % 4 != 0 || head_dim > kMaxHeadDim)
     return "head_dim is out of range";
   if (tokens == 0 || tokens > kIvfTokensMax) return "tokens is out of range";
-  if (list_begin.size() < 2 || list_begin.size() > kIvfListsMax + 1) return "lists is out of range";
+  if (list_begin.size() < 2 || list_begin.size() > kIvfListsMax + 1)
+    return "number of lists is out of range";
   const size_t cells = size_t{lists()} * head_dim;
   if (order.size() != tokens - 1 || mean.size() != cells || variance.size() != cells)
     return "array sizes differ";
   if (list_begin.front() != 0 || list_begin.back() != order.size() ||
       !std::is_sorted(list_begin.begin(), list_begin.end())) {
-    return "lists do not follow each other";
+    return "lists are not contiguous";
   }
   std::vector<bool> seen(tokens, false);
   for (const uint32_t token : order) {
     if (token == 0 || token >= tokens || seen[token])
-      return "lists are no permutation of the tokens";
+      return "lists are not a permutation of the tokens";
     seen[token] = true;
   }
   for (size_t i = 0; i < cells; ++i) {
     if (!std::isfinite(mean[i]) || !std::isfinite(variance[i]) || variance[i] < 0)
-      return "a moment is out of range";
+      return "a mean or variance is out of range";
   }
   return nullptr;
 }
@@ -100,8 +101,7 @@ Result<IvfSegment> IvfSegment::Decode(std::string_view bytes) {
     return FailedPrecondition("decode lists: format " + std::to_string(header.version) +
                               "; this version reads format " + std::to_string(kFormatVersion));
   }
-  // Each factor is bounded before they are multiplied, and the sum is compared before anything is
-  // allocated.
+  // Each factor is checked before the multiplication, and the size before any allocation.
   if (header.lists == 0 || header.lists > kIvfListsMax || header.head_dim > kMaxHeadDim ||
       header.tokens == 0 || header.tokens > kIvfTokensMax) {
     return loss("a size is out of range");

@@ -1,426 +1,12 @@
 #include "memory/index/lexical_index.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <utility>
 
-#include "base/hash.h"
-#include "memory/index/segment_bytes.h"
-#include "memory/text/english_irregular.h"
-
 namespace longhold {
-namespace {
-
-// ---- Words
-// -------------------------------------------------------------------------------------------------
-
-constexpr size_t kWordBytesMax = 64;
-
-// What a code point does to the word before it.
-enum class Letter : uint8_t {
-  kBreak,   // ends it
-  kSkip,    // nothing: a combining mark
-  kLower,   // continues it, as any letter without upper case does
-  kUpper,   // continues it, but not after a lower-case letter
-  kDigit,   // continues digits
-  kSingle,  // is a word of its own
-};
-
-struct Folded {
-  Letter letter = Letter::kBreak;
-  uint32_t code = 0;  // in lower case, without accent
-};
-
-// Base letters of U+00C0 to U+017F; a blank where there is none.
-constexpr std::string_view kLatinBase =
-    "aaaaaaaceeeeiiiidnooooo ouuuuyts"
-    "aaaaaaaceeeeiiiidnooooo ouuuuyty"
-    "aaaaaaccccccccddddeeeeeeeeeegggggggghhhhiiiiiiiiiiiijj"
-    "kkkllllllllllnnnnnnnnnoooooooorrrrrrsssssssstttttt"
-    "uuuuuuuuuuuuwwyyyzzzzzzs";
-static_assert(kLatinBase.size() == 0x180 - 0xC0);
-
-uint32_t FoldGreekCyrillicArmenian(uint32_t c) {
-  switch (c) {
-    case 0x386:
-    case 0x3AC: return 0x3B1;
-    case 0x388:
-    case 0x3AD: return 0x3B5;
-    case 0x389:
-    case 0x3AE: return 0x3B7;
-    case 0x38A:
-    case 0x3AF:
-    case 0x3AA:
-    case 0x3CA:
-    case 0x390: return 0x3B9;
-    case 0x38C:
-    case 0x3CC: return 0x3BF;
-    case 0x38E:
-    case 0x3CD:
-    case 0x3AB:
-    case 0x3CB:
-    case 0x3B0: return 0x3C5;
-    case 0x38F:
-    case 0x3CE: return 0x3C9;
-    case 0x3C2: return 0x3C3;  // final sigma
-    case 0x401:
-    case 0x451: return 0x435;  // yo, often written as ye
-    default: break;
-  }
-  if ((c >= 0x391 && c <= 0x3A9) || (c >= 0x410 && c <= 0x42F)) return c + 32;
-  if (c >= 0x400 && c <= 0x40F) return c + 80;
-  if ((c >= 0x460 && c <= 0x481) || (c >= 0x48A && c <= 0x4BF) || (c >= 0x4D0 && c <= 0x52F))
-    return c | 1;
-  if (c >= 0x531 && c <= 0x556) return c + 48;
-  return c;
-}
-
-Folded Fold(uint32_t c) {
-  if (c >= 0xFF01 && c <= 0xFF5E) c -= 0xFEE0;  // full-width forms of ASCII
-  if (c < 0x80) {
-    if (c >= 'a' && c <= 'z') return {Letter::kLower, c};
-    if (c >= 'A' && c <= 'Z') return {Letter::kUpper, c + ('a' - 'A')};
-    if (c >= '0' && c <= '9') return {Letter::kDigit, c};
-    return {};
-  }
-  if (c < 0xC0) return c == 0xAD ? Folded{Letter::kSkip, c} : Folded{};  // soft hyphen
-  if (c < 0x180) {
-    const char base = kLatinBase[c - 0xC0];
-    return base == ' ' ? Folded{} : Folded{Letter::kLower, static_cast<uint32_t>(base)};
-  }
-  if (c >= 0x300 && c <= 0x36F) return {Letter::kSkip, c};
-  if (c >= 0x370 && c < 0x590) return {Letter::kLower, FoldGreekCyrillicArmenian(c)};
-  const bool unspaced = (c >= 0xE00 && c <= 0xEFF) || (c >= 0x1000 && c <= 0x109F) ||
-                        (c >= 0x1780 && c <= 0x17FF) || (c >= 0x2E80 && c <= 0xA4CF) ||
-                        (c >= 0xAC00 && c <= 0xD7AF) || (c >= 0xF900 && c <= 0xFAFF) ||
-                        (c >= 0xFF66 && c <= 0xFFDC) || (c >= 0x1F000 && c <= 0x1FAFF) ||
-                        (c >= 0x20000 && c <= 0x3FFFF);
-  const bool cjk_punctuation =
-      (c >= 0x3000 && c <= 0x3004) || (c >= 0x3008 && c <= 0x3020) || c == 0x3030 || c == 0x30FB;
-  if (cjk_punctuation) return {};
-  if (unspaced) return {Letter::kSingle, c};
-  if (c >= 0xFE00 && c <= 0xFE0F) return {Letter::kSkip, c};  // variation selectors
-  // joiners within a word
-  if (c == 0x200C || c == 0x200D || c == 0x2060) return {Letter::kSkip, c};
-  if ((c >= 0x2000 && c < 0x2C00) || (c >= 0xE000 && c <= 0xF8FF) || c >= 0xFE10) {
-    return c >= 0x10000 && c < 0x1F000 ? Folded{Letter::kLower, c} : Folded{};
-  }
-  return {Letter::kLower, c};
-}
-
-void AppendUtf8(uint32_t c, std::string& out) {
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-    return;
-  }
-  if (c >= 0x10000) out += static_cast<char>(0xF0 | (c >> 18));
-  if (c >= 0x800)
-    out += static_cast<char>(c >= 0x10000 ? 0x80 | ((c >> 12) & 63) : 0xE0 | (c >> 12));
-  out += static_cast<char>(c >= 0x800 ? 0x80 | ((c >> 6) & 63) : 0xC0 | (c >> 6));
-  out += static_cast<char>(0x80 | (c & 63));
-}
-
-bool EndsWith(std::string_view word, std::string_view ending) { return word.ends_with(ending); }
-
-// Whether `word` has a vowel, so that it may stand without its ending ("being" loses -ing, "string"
-// keeps it).
-bool HasVowel(std::string_view word) {
-  return word.find_first_of("aeiouy") != std::string_view::npos;
-}
-
-bool IsVowel(char c) { return c == 'a' || c == 'e' || c == 'i' || c == 'o' || c == 'u'; }
-
-// A light English stemmer: irregular forms, then endings that change number, tense or degree,
-// nothing that changes the kind of word. Light on purpose: a wrong merge costs a rare name its
-// weight, a missed one costs little. Words of other scripts stay as they are.
-std::string_view Stem(std::string& word) {
-  const bool letters =
-      std::all_of(word.begin(), word.end(), [](char c) { return c >= 'a' && c <= 'z'; });
-  if (!letters) return word;
-  if (const std::string_view base = EnglishBaseForm(word); !base.empty()) word = base;
-  if (word.size() < 3) return word;
-  if (EndsWith(word, "ies") || EndsWith(word, "ied")) {
-    word.resize(word.size() - (word.size() == 4 ? 1 : 2));  // "ties" are of "tie", "flies" of "fly"
-  } else if (EndsWith(word, "sses")) {
-    word.resize(word.size() - 2);
-  } else if (word.size() > 3 && EndsWith(word, "s") && !EndsWith(word, "ss") &&
-             !EndsWith(word, "us") && !EndsWith(word, "is")) {
-    word.pop_back();
-  }
-  const size_t size = word.size();
-  size_t cut = 0;
-  if (EndsWith(word, "ing") && size >= 6) {
-    cut = 3;
-  } else if (EndsWith(word, "ed") && !EndsWith(word, "eed") && size >= 5) {
-    cut = 2;
-  } else if ((EndsWith(word, "eth") || EndsWith(word, "est")) && size >= 7) {
-    cut = 3;
-  } else if (EndsWith(word, "ly") && size >= 6) {
-    cut = 2;
-  }
-  if (cut > 0 && HasVowel(std::string_view(word).substr(0, size - cut))) {
-    word.resize(size - cut);
-    const char last = word.back();
-    // "running" is of "run", but "adding" of "add" and "agreeing" of "agree".
-    const bool doubled = word.size() >= 4 && word[word.size() - 2] == last && !IsVowel(last);
-    if (doubled && last != 'l' && last != 's' && last != 'z') word.pop_back();
-  }
-  if (word.size() > 3 && word.back() == 'e') word.pop_back();
-  // "day" too, or "days" would be another word
-  if (word.size() > 2 && word.back() == 'y') word.back() = 'i';
-  return word;
-}
-
-uint32_t WordId(std::string& word) {
-  const uint64_t form = Hash64(word);
-  const uint64_t stem = Hash64(Stem(word));
-  return static_cast<uint32_t>(stem >> 38 << 6) | static_cast<uint32_t>(form & 63);
-}
-
-// Stems of words that say how a sentence is built rather than what it is about. Their frequency in
-// the memory alone is no guide: "what" and "did" are rare in a narrative, and frequent in questions
-// about it. Halving beats dropping (a phrase like "pillar of salt" keeps its link) and beats
-// trusting the frequency: 31 against 29 of 37 questions in the first four.
-const std::vector<uint32_t>& FunctionStems() {
-  static const std::vector<uint32_t> stems = [] {
-    std::vector<uint32_t> out;
-    for (const char* word :
-         {"the",  "a",     "an",    "of",   "and",   "or",     "in",    "on",    "at",   "to",
-          "for",  "from",  "by",    "with", "as",    "is",     "are",   "was",   "were", "be",
-          "been", "did",   "do",    "does", "done",  "has",    "have",  "had",   "what", "which",
-          "who",  "whom",  "whose", "when", "where", "why",    "how",   "many",  "much", "that",
-          "this", "these", "those", "it",   "its",   "he",     "his",   "him",   "she",  "her",
-          "they", "them",  "their", "i",    "you",   "your",   "my",    "we",    "our",  "us",
-          "me",   "not",   "no",    "if",   "then",  "so",     "but",   "there", "into", "out",
-          "up",   "will",  "would", "can",  "could", "should", "shall", "may"}) {
-      std::string copy = word;
-      out.push_back(WordId(copy) >> 6);
-    }
-    std::sort(out.begin(), out.end());
-    return out;
-  }();
-  return stems;
-}
-
-// Puts code points together into words.
-class WordBuilder {
- public:
-  explicit WordBuilder(std::vector<LexicalWord>& out) : out_(out) {}
-
-  // A code point that stands in tokens [begin, end).
-  void Put(uint32_t code, uint32_t begin, uint32_t end) {
-    const Folded folded = Fold(code);
-    if (folded.letter == Letter::kSkip) {
-      if (!text_.empty()) end_ = end;
-      return;
-    }
-    const bool digit = folded.letter == Letter::kDigit;
-    if (folded.letter == Letter::kBreak || folded.letter == Letter::kSingle ||
-        digit != (last_ == Letter::kDigit) ||
-        (folded.letter == Letter::kUpper && last_ == Letter::kLower) ||
-        text_.size() >= kWordBytesMax) {
-      Flush();
-    }
-    if (folded.letter == Letter::kBreak) return;
-    if (text_.empty()) begin_ = begin;
-    end_ = end;
-    AppendUtf8(folded.code, text_);
-    last_ = folded.letter;
-    if (folded.letter == Letter::kSingle) Flush();
-  }
-
-  void Flush() {
-    if (text_.empty()) return;
-    out_.push_back({.id = WordId(text_), .begin = begin_, .end = end_});
-    text_.clear();
-  }
-
- private:
-  std::vector<LexicalWord>& out_;
-  std::string text_;
-  uint32_t begin_ = 0;
-  uint32_t end_ = 0;
-  Letter last_ = Letter::kBreak;
-};
-
-}  // namespace
-
-bool IsFunctionWord(uint32_t stem) {
-  return std::binary_search(FunctionStems().begin(), FunctionStems().end(), stem);
-}
-
-LexicalVocabulary::LexicalVocabulary(std::vector<std::string> pieces)
-    : pieces_(std::move(pieces)) {}
-
-std::vector<LexicalWord> LexicalVocabulary::Words(std::span<const TokenId> tokens) const {
-  std::vector<LexicalWord> words;
-  words.reserve(tokens.size());
-  WordBuilder builder(words);
-  uint32_t code = 0;        // the character under way,
-  uint32_t code_begin = 0;  // the token it began in,
-  int missing = 0;          // and how many of its bytes are yet to come
-  for (uint32_t t = 0; t < tokens.size(); ++t) {
-    const TokenId id = tokens[t];
-    if (id < 0 || static_cast<size_t>(id) >= pieces_.size() || pieces_[id].empty()) {
-      builder.Flush();
-      missing = 0;
-      continue;
-    }
-    for (const char c : pieces_[id]) {
-      const auto byte = static_cast<uint8_t>(c);
-      if (missing > 0 && (byte & 0xC0) == 0x80) {
-        code = code << 6 | (byte & 63);
-        if (--missing == 0) builder.Put(code, code_begin, t + 1);
-        continue;
-      }
-      missing = 0;
-      if (byte < 0x80) {
-        builder.Put(byte, t, t + 1);
-      } else if (byte >= 0xC2 && byte < 0xF5) {
-        missing = byte >= 0xF0 ? 3 : byte >= 0xE0 ? 2 : 1;
-        code = byte & (0x3F >> missing);
-        code_begin = t;
-      }
-    }
-  }
-  builder.Flush();
-  return words;
-}
-
-// ---- Segments
-// -------------------------------------------------------------------------------------------------
-
-LexicalSegment LexicalSegment::Build(const LexicalVocabulary& vocabulary, DocumentId document,
-                                     uint64_t token_begin, std::span<const TokenId> preceding,
-                                     std::span<const TokenId> tokens) {
-  LH_CHECK(token_begin % kBlockTokens == 0);
-  LH_CHECK(!tokens.empty() && tokens.size() <= kLexicalSegmentTokensMax);
-  LH_CHECK(preceding.size() <= token_begin);
-  std::vector<TokenId> all(preceding.begin(), preceding.end());
-  all.insert(all.end(), tokens.begin(), tokens.end());
-
-  LexicalSegment segment{.document = document, .token_begin = token_begin};
-  segment.token_count = static_cast<uint32_t>(tokens.size());
-  const auto edge = static_cast<uint32_t>(preceding.size());
-  for (const LexicalWord& word : vocabulary.Words(all)) {
-    if (word.end <= edge) continue;
-    if (word.begin < edge) segment.continues = true;
-    const uint32_t begin = std::max(word.begin, edge);
-    segment.words.push_back(word.id);
-    segment.begins.push_back(static_cast<uint16_t>(begin - edge));
-    segment.lengths.push_back(static_cast<uint8_t>(std::min<uint32_t>(word.end - begin, 255)));
-  }
-  return segment;
-}
-
-namespace {
-
-constexpr char kMagic[4] = {'L', 'H', 'L', 'X'};
-constexpr uint32_t kFormatVersion = 1;
-
-// docs/formats/index.md. Every machine we build for is little-endian.
-struct SegmentHeader {
-  char magic[4];
-  uint32_t version;
-  uint32_t rules;
-  uint32_t document;
-  uint64_t token_begin;
-  uint32_t token_count;
-  uint32_t continues;  // 0 or 1
-  uint32_t word_count;
-  uint32_t reserved;  // 0
-};
-static_assert(sizeof(SegmentHeader) == 40);
-
-template <typename T>
-void AppendBytes(std::string& out, const std::vector<T>& values) {
-  out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
-}
-
-template <typename T>
-const char* TakeBytes(const char* in, size_t count, std::vector<T>& values) {
-  values.resize(count);
-  if (count > 0) std::memcpy(values.data(), in, count * sizeof(T));
-  return in + count * sizeof(T);
-}
-
-// What every reader of a segment relies on; null when it holds, else what is wrong.
-const char* SegmentFault(const LexicalSegment& s) {
-  if (s.token_begin % kBlockTokens != 0) return "token_begin is not a multiple of 64";
-  if (s.token_begin / kBlockTokens > UINT32_MAX - kLexicalSegmentTokensMax)
-    return "token_begin is out of range";
-  if (s.token_count == 0 || s.token_count > kLexicalSegmentTokensMax)
-    return "token_count is out of range";
-  if (s.begins.size() != s.words.size() || s.lengths.size() != s.words.size())
-    return "array sizes differ";
-  uint32_t begin = 0;
-  for (size_t w = 0; w < s.words.size(); ++w) {
-    if (s.begins[w] < begin) return "words are out of order";
-    begin = s.begins[w];
-    if (s.lengths[w] == 0 || begin + s.lengths[w] > s.token_count)
-      return "a word leaves the segment";
-  }
-  return nullptr;
-}
-
-}  // namespace
-
-std::string LexicalSegment::Encode() const {
-  SegmentHeader header{};
-  std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kFormatVersion;
-  header.rules = kLexicalRules;
-  header.document = static_cast<uint32_t>(document);
-  header.token_begin = token_begin;
-  header.token_count = token_count;
-  header.continues = continues ? 1 : 0;
-  header.word_count = static_cast<uint32_t>(words.size());
-  std::string out;
-  out.reserve(sizeof header + words.size() * 7 + 8);
-  out.append(reinterpret_cast<const char*>(&header), sizeof header);
-  AppendBytes(out, words);
-  AppendBytes(out, begins);
-  AppendBytes(out, lengths);
-  AppendChecksum(&out);
-  return out;
-}
-
-Result<LexicalSegment> LexicalSegment::Decode(std::string_view bytes) {
-  const auto loss = [](std::string_view why) {
-    return DataLoss("decode lexical segment: " + std::string(why));
-  };
-  SegmentHeader header;
-  LH_ASSIGN_OR_RETURN(const size_t body, ReadHeader(bytes, kMagic, "lexical segment",
-                                                    "not a lexical segment", &header));
-  if (header.version != kFormatVersion || header.rules != kLexicalRules) {
-    return FailedPrecondition("decode lexical segment: format " + std::to_string(header.version) +
-                              " with word rules " + std::to_string(header.rules) +
-                              "; this version reads format " + std::to_string(kFormatVersion) +
-                              " with rules " + std::to_string(kLexicalRules) +
-                              ": rebuild the index from the document's tokens");
-  }
-  if (header.continues > 1 || header.reserved != 0) return loss("unknown flags");
-  if (body - sizeof header != uint64_t{header.word_count} * 7)
-    return loss("word count does not fit the size");
-
-  LexicalSegment segment{.document = DocumentId{header.document},
-                         .token_begin = header.token_begin};
-  segment.token_count = header.token_count;
-  segment.continues = header.continues == 1;
-  const char* in = bytes.data() + sizeof header;
-  in = TakeBytes(in, header.word_count, segment.words);
-  in = TakeBytes(in, header.word_count, segment.begins);
-  TakeBytes(in, header.word_count, segment.lengths);
-  if (const char* fault = SegmentFault(segment)) return loss(fault);
-  return segment;
-}
-
-// ---- Index
-// -------------------------------------------------------------------------------------------------
 
 Status LexicalIndex::Add(std::shared_ptr<const LexicalSegment> segment) {
   LH_CHECK(segment != nullptr);
@@ -429,7 +15,7 @@ Status LexicalIndex::Add(std::shared_ptr<const LexicalSegment> segment) {
         "add lexical segment d=" + std::to_string(static_cast<uint32_t>(segment->document)) +
         " t=" + std::to_string(segment->token_begin) + ": " + std::string(why));
   };
-  if (const char* fault = SegmentFault(*segment)) return refuse(fault);
+  if (const char* fault = segment->Fault()) return refuse(fault);
   const auto key = [](const LexicalSegment& s) { return std::pair(s.document, s.token_begin); };
   auto at = std::lower_bound(segments_.begin(), segments_.end(), key(*segment),
                              [&](const auto& s, const auto& k) { return key(*s) < k; });
@@ -469,32 +55,32 @@ namespace {
 
 constexpr uint32_t kGramWordsMax = 4;
 constexpr uint32_t kHalfTokens = kBlockTokens / 2;
-// Block numbers left out between segments that do not touch: more than a straddling window and its
-// neighbourhood reach.
+// Block numbers left unused between segments that are not adjacent. Larger than the reach of a
+// straddling window and its neighbourhood.
 constexpr uint32_t kGapBlocks = 2;
 constexpr double kFunctionWordFactor = 0.5;
-// The factors below were chosen on 37 questions and 800 paraphrased verses over 1.2M tokens; each
-// optimum is flat.
+// The following factors were chosen on 37 questions and 800 paraphrased verses over 1.2M tokens.
+// Each optimum is flat.
 constexpr double kPhraseFactor = 0.6;
 constexpr double kOtherFormFactor = 0.7;
 constexpr double kNeighbourFactor = 0.3;
 constexpr double kSaturation = 0.4;
-// What stands in more than half of the blocks tells them apart hardly at all, and takes most of the
-// time.
+// N-grams in more than half of the blocks hardly distinguish them and would take most of the time.
 constexpr uint32_t kCommonBlocksMin = 64;
 
-// A segment's place in the whole memory. Blocks and words are numbered through; numbers are left
-// out wherever two segments do not touch, so that neighbours and phrases never reach across.
+// A segment's position in the whole memory. Blocks and words are numbered consecutively over all
+// segments. Numbers are skipped between segments that are not adjacent, so that neighbourhoods and
+// phrases do not cross.
 struct Placement {
   uint32_t first_block = 0;
   uint32_t first_word = 0;
-  uint32_t word_count = 0;  // without a last word that the next segment has whole
+  uint32_t word_count = 0;  // without a last word that the next segment holds whole
 };
 
-// A word of the memory whose stem the query has.
+// A word of the memory whose stem is in the query.
 struct Hit {
-  uint32_t word = 0;   // numbered through
-  uint32_t block = 0;  // numbered through
+  uint32_t word = 0;   // number within the memory
+  uint32_t block = 0;  // number within the memory
   uint16_t term = 0;
   uint8_t offset = 0;  // token within the block
   uint8_t same_form = 0;
@@ -510,12 +96,12 @@ struct GramHit {
 
 // A distinct sequence of stems in the query.
 struct Gram {
-  uint32_t first = 0;  // its first place in the query
+  uint32_t first = 0;  // its first position in the query
   uint32_t words = 0;
   uint32_t block_count = 0;
   double weight = 0;
-  double share = 1;  // of a related word's match
-  // of a related word: the gram of the query's word that it stands for
+  double share = 1;  // of an expansion word: ExpansionWord::weight
+  // Of an expansion word: the gram of the query word that it expands.
   uint16_t of = UINT16_MAX;
 };
 
@@ -523,16 +109,16 @@ struct Gram {
 struct QueryTerms {
   std::vector<uint16_t> term_of;  // [query words]
   std::vector<uint32_t> stems;    // [terms]
-  // [terms] bit f: the query has the form f
+  // [terms] bit f is set if the query has form f.
   std::vector<uint64_t> forms;
-  // [terms] query words; none of a related word
+  // [terms] positions in the query; empty for expansion words.
   std::vector<std::vector<uint32_t>> places;
-  // shorter before longer ones of the same place; then related words
+  // At each position shorter grams before longer ones; expansion words at the end.
   std::vector<Gram> grams;
-  // [terms] of a related word, else UINT16_MAX
+  // [terms] the gram of an expansion word, else UINT16_MAX.
   std::vector<uint16_t> related_gram;
-  size_t own_grams = 0;  // without the related words'
-  // [query words] gram of n words that begins here, n - 1
+  size_t own_grams = 0;  // grams without those of expansion words
+  // [query words] element n - 1: the gram of n words that begins here.
   std::vector<std::array<uint16_t, kGramWordsMax>> gram_at;
 
   QueryTerms(std::span<const LexicalWord> query, std::span<const ExpansionWord> related) {
@@ -564,7 +150,7 @@ struct QueryTerms {
     for (const ExpansionWord& r : related) {
       const auto of = term_of_stem.find(r.of);
       if (of == term_of_stem.end() || grams.size() >= UINT16_MAX) continue;
-      // the query's own, or related to a word before
+      // Skip a word of the query, or one that already expands an earlier word.
       if (!term_of_stem.emplace(r.stem, static_cast<uint16_t>(stems.size())).second) continue;
       related_gram.push_back(static_cast<uint16_t>(grams.size()));
       stems.push_back(r.stem);
@@ -582,7 +168,7 @@ bool Touches(const LexicalSegment& segment, const LexicalSegment* next) {
          next->token_begin == segment.token_end();
 }
 
-// Words of `segment` without a last one that `next` has whole.
+// Number of words of `segment`, without a last one that `next` holds whole.
 uint32_t WholeWords(const LexicalSegment& segment, const LexicalSegment* next) {
   const auto words = static_cast<uint32_t>(segment.words.size());
   const bool cut = Touches(segment, next) && next->continues && words > 0 &&
@@ -590,7 +176,7 @@ uint32_t WholeWords(const LexicalSegment& segment, const LexicalSegment* next) {
   return cut ? words - 1 : words;
 }
 
-// How rare it is to stand in `df` of `blocks` blocks.
+// Inverse document frequency: how rare it is to occur in `df` of `blocks` blocks.
 double IdfOf(uint64_t blocks, double df) {
   return std::log1p((static_cast<double>(blocks) - df + 0.5) / (df + 0.5));
 }
@@ -645,12 +231,12 @@ class Search {
   struct Scored {
     uint32_t block = 0;
     double score = 0;
-    double related = 0;  // of the score
+    double related = 0;  // part of the score from query expansion
   };
 
   void Place() {
     uint32_t block = 0;
-    uint64_t word = 0;  // 32 bits hold the numbers of 4 G words, far beyond what fits into RAM
+    uint64_t word = 0;  // 32 bits number 4 G words, far more than fit into RAM
     for (size_t s = 0; s < segments_.size(); ++s) {
       const LexicalSegment& segment = *segments_[s];
       const LexicalSegment* next = s + 1 < segments_.size() ? segments_[s + 1].get() : nullptr;
@@ -666,8 +252,8 @@ class Search {
   }
 
   void FindWords() {
-    // Terms by the low 12 bits of their stem, chained: 8 KiB that stay in the first-level cache
-    // turn most words away.
+    // A chained hash table of terms by the low 12 bits of their stem. Its 8 KiB stay in the
+    // first-level cache and reject most words.
     constexpr uint32_t kSlots = 4096;
     constexpr uint16_t kNone = UINT16_MAX;
     std::array<uint16_t, kSlots> slot;
@@ -694,8 +280,8 @@ class Search {
     }
   }
 
-  // Whether the words at hits_[x], hits_[x + 1], ... are the query's words from `place` on: true
-  // for the n-th of them.
+  // Whether the words at hits_[x], hits_[x + 1], ... are the query's words from `place` on. Checks
+  // only the n-th of them.
   bool Continues(size_t x, uint32_t place, uint32_t n) const {
     return x + n < hits_.size() && place + n < terms_.term_of.size() &&
            hits_[x + n].word == hits_[x].word + n && hits_[x + n].term == terms_.term_of[place + n];
@@ -718,7 +304,7 @@ class Search {
           same_form &= hits_[x + n - 1].same_form;
           const uint16_t g = terms_.gram_at[place][n - 1];
           Gram& gram = terms_.grams[g];
-          if (gram.first != place) continue;  // counted at its first place in the query
+          if (gram.first != place) continue;  // counted at its first position in the query
           gram_hits_.push_back(
               {.block = hit.block, .gram = g, .offset = hit.offset, .same_form = same_form});
           if (last_block[g] != hit.block) ++gram.block_count;
@@ -729,7 +315,7 @@ class Search {
   }
 
   void Weigh() {
-    // Single words first: a phrase's weight is bounded by theirs.
+    // Single words first: they bound the weight of phrases.
     const std::span<Gram> own(terms_.grams.data(), terms_.own_grams),
         related = std::span(terms_.grams).subspan(terms_.own_grams);
     for (Gram& gram : own) {
@@ -764,7 +350,7 @@ class Search {
   double Idf(const Gram& gram) const {
     if (gram.block_count > kCommonBlocksMin && gram.block_count > block_count_ / 2) return 0;
 
-    // What stands nowhere weighs, in query_score, as if it stood once.
+    // In query_score, an n-gram that is not in the memory weighs as if it were in one block.
     const double df = std::max(1.0, static_cast<double>(gram.block_count));
     return IdfOf(block_count_, df);
   }
@@ -775,8 +361,8 @@ class Search {
     return weights;
   }
 
-  // Greedy: the block that scores best, then the one that scores best over the n-grams which those
-  // before it do not have, ... `all` are the scores over all n-grams.
+  // Greedy: first the block with the best score, then repeatedly the one with the best score over
+  // the n-grams that the blocks before it lack. `all` are the scores over all n-grams.
   void Cover(const std::vector<Scored>& all, std::vector<double> weights,
              LexicalResult* result) const {
     if (result->blocks.empty()) return;
@@ -793,9 +379,9 @@ class Search {
                                 .score = whole->score,
                                 .peak_token = PeakToken(best->block, weights)},
                                best->score});
-      // Of related words one place is enough; the query's own may need several.
+      // One place is enough for expansion words. The query's own words may need several.
       std::fill(weights.begin() + static_cast<ptrdiff_t>(terms_.own_grams), weights.end(), 0);
-      // What stands in the block or half a block around it will be in its span.
+      // N-grams in the block or half a block around it will be in its span.
       for (const GramHit& hit :
            Hits(best->block > 0 ? 2 * best->block - 1 : 0, 2 * best->block + 3))
         weights[hit.gram] = 0;
@@ -803,13 +389,13 @@ class Search {
     }
   }
 
-  // Windows of 64 tokens begin at every 32: a window that is a block speaks for it, one that
-  // straddles an edge speaks for the block that holds more of the window's weight. A block's score
+  // Windows of 64 tokens begin at every 32nd token. A window that is a block counts for that block.
+  // A window across an edge counts for the block with more of the window's weight. A block's score
   // is the best of its windows. Ascending by block.
   std::vector<Scored> ScoreBlocks(const std::vector<double>& weights) const {
     std::vector<double> best(blocks_), best_expansion(blocks_);
     std::vector<double> frequency(terms_.grams.size());
-    // by the query's n-grams, and by what is related to them
+    // Scores by the query's own n-grams, and by expansion words.
     std::vector<double> given(terms_.own_grams), instead(terms_.own_grams);
     std::vector<uint16_t> touched;
     for (uint32_t half = 0; half < 2 * blocks_; ++half) {
@@ -875,8 +461,8 @@ class Search {
   }
   std::span<const GramHit> Hits(uint32_t half) const { return Hits(half, half + 1); }
 
-  // The token of `block` around which most of the query's weight stands: every n-gram counts once,
-  // by its nearest occurrence within 64 tokens, less the farther it is.
+  // The token of `block` with the densest weight around it. Every n-gram counts once, by its
+  // nearest occurrence within 64 tokens, and counts less with distance.
   uint64_t PeakToken(uint32_t block, const std::vector<double>& weights) const {
     const std::span<const GramHit> inside = Hits(2 * block, 2 * block + 2);
     const std::span<const GramHit> around = Hits(block > 0 ? 2 * block - 2 : 0, 2 * block + 4);
@@ -912,7 +498,7 @@ class Search {
       for (const uint32_t place : terms_.places[hits_[x].term]) {
         if (x > 0 && place > 0 && Continues(x - 1, place - 1, 1) &&
             hits_[x - 1].term == terms_.term_of[place - 1]) {
-          continue;  // part of the match that began before
+          continue;  // part of a match that began earlier
         }
         uint32_t words = 1;
         while (Continues(x, place, words)) ++words;
@@ -946,8 +532,8 @@ class Search {
     return match;
   }
 
-  // The segment that `block`, numbered through, is counted to: its own, or the one before a
-  // left-out number.
+  // The segment of `block` (numbered within the memory). A skipped number belongs to the segment
+  // before it.
   size_t SegmentOf(uint32_t block) const {
     const auto it =
         std::upper_bound(placements_.begin(), placements_.end(), block,
@@ -955,7 +541,7 @@ class Search {
     return static_cast<size_t>(it - placements_.begin()) - 1;
   }
 
-  // False for numbers that are left out between segments that do not touch.
+  // False for numbers skipped between segments that are not adjacent.
   bool IsBlock(uint32_t block) const {
     const size_t s = SegmentOf(block);
     return uint64_t{block - placements_[s].first_block} * kBlockTokens < segments_[s]->token_count;
@@ -972,10 +558,10 @@ class Search {
   uint64_t block_count_;
   QueryTerms terms_;
   std::vector<Placement> placements_;     // [segments]
-  uint32_t blocks_ = 0;                   // numbers given out, with the left-out ones
+  uint32_t blocks_ = 0;                   // numbers in use, including skipped ones
   std::vector<Hit> hits_;                 // in text order
   std::vector<GramHit> gram_hits_;        // ascending by block
-  std::vector<uint32_t> first_gram_hit_;  // [2 * blocks + 1] by half-blocks
+  std::vector<uint32_t> first_gram_hit_;  // [2 * blocks + 1] indexed by half-block
 };
 
 }  // namespace
@@ -989,7 +575,7 @@ LexicalResult LexicalIndex::Query(std::span<const LexicalWord> query,
 
 std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<LexicalWord>> keys,
                                                 uint32_t blocks_max) const {
-  // Keys by the low 12 bits of their first stem, chained, as in Search::FindWords.
+  // A chained hash table of keys by the low 12 bits of their first stem, as in Search::FindWords.
   constexpr uint32_t kSlots = 4096;
   constexpr uint32_t kNone = UINT32_MAX;
   std::vector<uint32_t> slot(kSlots, kNone), chain(keys.size(), kNone);
@@ -1013,7 +599,7 @@ std::vector<LexicalPlaces> LexicalIndex::Places(std::span<const std::vector<Lexi
       const uint32_t stem = segment.words[w] >> 6;
       for (uint32_t k = slot[stem % kSlots]; k != kNone; k = chain[k]) {
         if (keys[k][0].Stem() != stem || found[k].block_count > blocks_max) continue;
-        // The other words must follow, if need be in the next segments.
+        // The other words must follow, possibly in the next segments.
         size_t at_segment = s;
         uint32_t at_word = w;
         bool follows = true;

@@ -12,20 +12,20 @@
 
 namespace longhold {
 
-// ---- Segments
-// -------------------------------------------------------------------------------------------------
+// ---- Segments ----
 
 namespace {
 
-// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that turns the codes back;
-// 0 for a zero row, and for one that is not finite or whose factor would be larger than scale_max.
+// Writes round(127 * in / max|in|) and returns max|in| / 127, the factor that converts the codes
+// back. Writes zeros and returns 0 for a zero row, for one that is not finite, and if the factor
+// would exceed scale_max.
 float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out) {
   float max = 0, not_finite = 0;
   for (uint32_t c = 0; c < count; ++c) {
     max = std::max(max, std::abs(in[c]));
-    not_finite += in[c] * 0.0f;  // NaN of an infinity or a NaN, else 0
+    not_finite += in[c] * 0.0f;  // NaN if the element is infinite or NaN, else 0
   }
-  // 127 / max of a denormal is infinite.
+  // 127 / max is infinite if max is denormal.
   if (max == 0 || max / 127.0f > scale_max || !std::isfinite(127.0f / max) ||
       std::isnan(not_finite)) {
     std::fill_n(out, count, int8_t{0});
@@ -38,7 +38,8 @@ float QuantiseRow(const float* in, uint32_t count, float scale_max, int8_t* out)
   return max / 127.0f;
 }
 
-// What every reader of a segment relies on; null when it holds, else what is wrong.
+// Checks what every reader of a segment relies on. Returns null if all is well, else a description
+// of the fault.
 const char* SegmentFault(const ScanSegment& s) {
   if (s.block_count == 0 || s.block_count > kScanSegmentBlocksMax)
     return "block_count is out of range";
@@ -64,12 +65,12 @@ const char* SegmentFault(const ScanSegment& s) {
   return nullptr;
 }
 
-// A logit below all others, and finite so that differences stay numbers.
+// A logit below all others. It is finite so that differences do not become NaN.
 constexpr float kNothing = -1e30f;
 constexpr char kMagic[4] = {'L', 'H', 'S', 'C'};
 constexpr uint32_t kFormatVersion = 1;
 
-// docs/formats/index.md. Every machine we build for is little-endian.
+// See docs/formats/index.md. All supported machines are little-endian.
 struct SegmentHeader {
   char magic[4];
   uint32_t version;
@@ -151,8 +152,7 @@ Result<ScanSegment> ScanSegment::Decode(std::string_view bytes) {
                               "; this version reads format " + std::to_string(kFormatVersion) +
                               ": ingest the document again");
   }
-  // Each factor is bounded before they are multiplied, and the product is compared before anything
-  // is allocated.
+  // Each factor is checked before the multiplication, and the product before any allocation.
   if (header.block_count > kScanSegmentBlocksMax || header.heads > kScanHeadsMax ||
       header.head_dim > kMaxHeadDim) {
     return loss("a size is out of range");
@@ -184,8 +184,7 @@ Result<ScanSegment> ScanSegment::Decode(std::string_view bytes) {
   return segment;
 }
 
-// ---- Index
-// -------------------------------------------------------------------------------------------------
+// ---- Index ----
 
 Status ScanIndex::Add(std::shared_ptr<const ScanSegment> segment) {
   LH_CHECK(segment != nullptr);
@@ -245,7 +244,7 @@ QuantisedRows::QuantisedRows(const ScanQuery& query) : codes(query.q.size()), sc
 
 namespace {
 
-// Block masses, a float each, that a query holds at a time: 16 MiB.
+// Block masses (one float each) that a query holds at a time: 16 MiB.
 constexpr uint64_t kCellsMax = uint64_t{1} << 22;
 constexpr uint32_t kTileRowsMin = 16;
 
@@ -262,9 +261,8 @@ ScanCall CallOf(const ScanSegment& segment, uint32_t head, uint32_t block, size_
           .rows = row_count};
 }
 
-// Makes block_sum of a finished call relative to the largest logit of all its blocks, per row, so
-// that the rest of the query needs no exponential per block. max: [rows], sum: [rows] over the
-// blocks.
+// Rescales block_sum of a finished call to the row's largest logit over all its blocks. The rest of
+// the query then needs no exponential per block. max: [rows], sum: [rows] over the blocks.
 void Rebase(const ScanCall& call, float* max, double* sum) {
   std::fill_n(max, call.rows, -std::numeric_limits<float>::infinity());
   std::fill_n(sum, call.rows, 0.0);
@@ -285,8 +283,8 @@ void Rebase(const ScanCall& call, float* max, double* sum) {
 
 namespace {
 
-// Takes a document's first token out of its first block: that block's maximum and sum then hold the
-// other tokens only, and sink_logit [count] the first token's.
+// Separates a document's first token from its first block. Afterwards the block's maximum and sum
+// cover only the other tokens, and sink_logit [count] is the first token's logit.
 void SetSinkApart(const ScanSegment& segment, uint32_t head, const QuantisedRows& rows,
                   uint32_t row, uint32_t count, ScanCall* call, float* sink_logit) {
   std::vector<float> logits(size_t{kBlockTokens} * count);  // [64, count]
@@ -302,6 +300,32 @@ void SetSinkApart(const ScanSegment& segment, uint32_t head, const QuantisedRows
   }
 }
 
+// The `max_blocks` blocks with the highest scores, highest first; of equal ones the first.
+//   first_block: [segments] number of each segment's first block
+//   score: [blocks]
+std::vector<ScanResult::BlockScore> BestBlocks(
+    const std::vector<std::shared_ptr<const ScanSegment>>& segments,
+    const std::vector<size_t>& first_block, const std::vector<double>& score, size_t max_blocks) {
+  const size_t blocks = score.size();
+  std::vector<uint32_t> order(blocks);
+  for (uint32_t b = 0; b < blocks; ++b) order[b] = b;
+  const size_t kept = std::min(max_blocks, blocks);
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<ptrdiff_t>(kept), order.end(),
+      [&](uint32_t a, uint32_t b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
+  std::vector<ScanResult::BlockScore> best;
+  for (size_t i = 0; i < kept; ++i) {
+    const auto s =
+        static_cast<size_t>(std::upper_bound(first_block.begin(), first_block.end(), order[i]) -
+                            first_block.begin() - 1);
+    const auto block =
+        static_cast<uint32_t>(segments[s]->block_begin + (order[i] - first_block[s]));
+    best.push_back(
+        {.block = {.document = segments[s]->document, .block = block}, .score = score[order[i]]});
+  }
+  return best;
+}
+
 }  // namespace
 
 ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks,
@@ -313,7 +337,7 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks,
   if (segments_.empty() || query.rows == 0) return result;
   LH_CHECK(query.head < segments_[0]->heads && query.head_dim == segments_[0]->head_dim);
 
-  std::vector<size_t> first_block;  // [segments] in the numbering of all blocks
+  std::vector<size_t> first_block;  // [segments] first block, numbered over all segments
   size_t blocks = 0;
   for (const auto& segment : segments_) {
     first_block.push_back(blocks);
@@ -321,7 +345,7 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks,
   }
   const auto tile = static_cast<uint32_t>(
       std::min<uint64_t>(query.rows, std::max<uint64_t>(kTileRowsMin, kCellsMax / blocks)));
-  // [blocks, tile], see below
+  // [blocks, tile], defined below.
   const auto mass = std::make_unique_for_overwrite<float[]>(blocks * tile);
   std::vector<float> segment_max(segments_.size() * tile);  // [segments, tile]
   std::vector<double> segment_sum(segments_.size() * tile);
@@ -358,13 +382,14 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks,
         sum += segment_sum[s * tile + r] * std::exp(segment_max[s * tile + r] - max);
         sink_sum += std::exp(sink_logit[s * tile + r] - max);
       }
-      // A memory of a thousand documents has a thousand sinks, and a head needs but one.
+      // A memory of a thousand documents has a thousand sinks, but a head needs only one: take
+      // their mean.
       if (sinks > 0) sink_sum /= static_cast<double>(sinks);
       result.row_lse[row + r] = max + std::log(sum + sink_sum);
       result.sink_score += query.row_weight[row + r] * sink_sum / (sum + sink_sum);
     }
     parallel(segments_.size(), [&](size_t s) {
-      // what makes mass[b, r] a weighted share of the row's softmax
+      // Converts mass[b, r] to a weighted share of the row's softmax.
       std::vector<float> factor(count);
       for (uint32_t r = 0; r < count; ++r) {
         factor[r] =
@@ -379,21 +404,7 @@ ScanResult ScanIndex::Query(const ScanQuery& query, size_t max_blocks,
     });
   }
 
-  std::vector<uint32_t> order(blocks);
-  for (uint32_t b = 0; b < blocks; ++b) order[b] = b;
-  const size_t kept = std::min(max_blocks, blocks);
-  std::partial_sort(
-      order.begin(), order.begin() + static_cast<ptrdiff_t>(kept), order.end(),
-      [&](uint32_t a, uint32_t b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
-  for (size_t i = 0; i < kept; ++i) {
-    const auto s =
-        static_cast<size_t>(std::upper_bound(first_block.begin(), first_block.end(), order[i]) -
-                            first_block.begin() - 1);
-    const auto block =
-        static_cast<uint32_t>(segments_[s]->block_begin + (order[i] - first_block[s]));
-    result.blocks.push_back(
-        {.block = {.document = segments_[s]->document, .block = block}, .score = score[order[i]]});
-  }
+  result.blocks = BestBlocks(segments_, first_block, score, max_blocks);
   return result;
 }
 

@@ -1,5 +1,5 @@
-// What the bytes of every index segment have in common (docs/formats/index.md): a header that
-// begins with a magic, and at the end the XXH3-64 of everything before it.
+// The common frame of all index segments (docs/formats/index.md): a header that begins with a
+// magic, and at the end the XXH3-64 of everything before it.
 #pragma once
 
 #include <cstddef>
@@ -18,9 +18,10 @@ inline void AppendChecksum(std::string* out) {
   out->append(reinterpret_cast<const char*>(&checksum), sizeof checksum);
 }
 
-// Copies a segment's header, whose first member is `magic`, and gives the length of what stands
-// before the checksum. Looks at length, magic and checksum, in this order; everything else is the
-// caller's. Errors: data_loss, as "decode `what`: ..."; `other` says that it is something else.
+// Copies a segment's header, whose first member is `magic`, and returns the length of everything
+// before the checksum. Checks length, magic and checksum, in this order; the caller checks the
+// rest. Errors: data_loss, as "decode `what`: ..."; a wrong magic is reported with the text
+// `other`.
 template <typename Header, size_t kMagicSize>
 Result<size_t> ReadHeader(std::string_view bytes, const char (&magic)[kMagicSize],
                           std::string_view what, std::string_view other, Header* header) {

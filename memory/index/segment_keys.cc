@@ -70,7 +70,7 @@ std::shared_ptr<const ScanSegment> SegmentKeys::Build(DocumentId document, uint6
   for (const TokenSpan& span : lost_) known -= span.size();
   std::vector<std::vector<float>> mean(lost_.empty() ? 0 : slots_.size(),
                                        std::vector<float>(d, 0.0f));
-  for (size_t h = 0; h < mean.size(); ++h) {  // lost rows are zeros and add nothing
+  for (size_t h = 0; h < mean.size(); ++h) {  // lost rows are zeros and do not change the sum
     for (size_t i = 0; i < keys_[h].size(); ++i)
       mean[h][i % d] += keys_[h][i] / static_cast<float>(std::max<uint64_t>(known, 1));
   }

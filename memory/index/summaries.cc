@@ -68,7 +68,8 @@ void SummarySegment::Append(const KvBlock& block, uint32_t rows, const RopeTable
                                          std::min(kSummaryGroup, d - first));
         float largest = 0;
         for (const float x : own) largest = std::max(largest, std::abs(x));
-        // A model that overflows 16 bits gives infinite keys; such a block says nothing.
+        // A model whose keys overflow fp16 has infinite keys. Such a group gets scale 0, that is, a
+        // mean of 0.
         float scale = std::isfinite(largest) ? std::min(largest / kCodeMax, kHalfMax) : 0;
         scales.push_back(0);
         Kernels().float_to_half(&scale, &scales.back(), 1);
@@ -140,8 +141,7 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
     return FailedPrecondition("decode summaries: format " + std::to_string(header.version) +
                               "; this version reads format " + std::to_string(kFormatVersion));
   }
-  // Each factor is bounded before they are multiplied, and the product is compared before anything
-  // is allocated.
+  // Each factor is checked before the multiplication, and the product before any allocation.
   if (header.block_count == 0 || header.block_count > kBlocksMax || header.layers > kLayersMax ||
       header.kv_heads > kKvHeadsMax || header.head_dim > kMaxHeadDim) {
     return loss("a size is out of range");
@@ -163,12 +163,12 @@ Result<SummarySegment> SummarySegment::Decode(std::string_view bytes) {
   if (scale_bytes > 0) std::memcpy(s.scales.data(), bytes.data() + sizeof header, scale_bytes);
   const auto* codes = reinterpret_cast<const uint8_t*>(bytes.data()) + sizeof header + scale_bytes;
   s.codes.assign(codes, codes + means * header.head_dim / 2);
-  // Signs, infinities and NaNs have bits at or above that of 2^16.
+  // An fp16 value that is negative, infinite or NaN has a bit pattern of 0x7c00 or more.
   if (std::any_of(s.scales.begin(), s.scales.end(), [](uint16_t scale) { return scale >= 0x7c00; }))
-    return loss("a scale is no number");
+    return loss("a scale is not finite or is negative");
   if (std::any_of(s.codes.begin(), s.codes.end(),
                   [](uint8_t code) { return (code & 15) == 0 || code >> 4 == 0; }))
-    return loss("a code is none");
+    return loss("a code is out of range");
   return s;
 }
 

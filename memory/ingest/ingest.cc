@@ -14,18 +14,18 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Native positions stay below this: the engine's RoPE is float32 and is 0.004 rad off here. See
-// Reader::Position.
+// Native positions stay below twice this (Reader::NativePosition), because libllama computes RoPE
+// in float32. At this position it is 0.004 rad off.
 constexpr uint64_t kRebaseTokens = 32768;
-// Tokens of the two ends whose speed is compared.
+// Tokens at the start and at the end of a document over which speed is reported.
 constexpr uint64_t kSpeedTokens = 65536;
 
 double Seconds(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double>(to - from).count();
 }
 
-// Where text may be cut: after the last newline within the limit, else after the last space, else
-// between characters.
+// The length of the next chunk. Text is cut after the last newline within the limit, else after the
+// last space, else between characters.
 size_t ChunkEnd(std::string_view text) {
   if (text.size() <= kChunkBytesMax) return text.size();
   const std::string_view head = text.substr(0, kChunkBytesMax);
@@ -37,11 +37,11 @@ size_t ChunkEnd(std::string_view text) {
   return end;
 }
 
-// How many bytes of `text` each token stands for. Tokenizers that rewrite text (spaces, Unicode
-// forms) do not give it back byte for byte: a piece is then looked for a little further on, and
-// what no token claims goes to the one before. A piece that stands further on by chance must not
-// pull everything after it along, so skipping more than blanks or a rewritten character takes the
-// pieces after it as proof.
+// Returns how many bytes of `text` each token represents. Some tokenizers rewrite text (spaces,
+// Unicode forms), so the tokens' pieces do not always add up to it. A piece that does not match is
+// searched a little further on, and skipped bytes are assigned to the token before. A wrong match
+// further on would misalign everything after it. So a match that skips more than white space or one
+// rewritten character must be confirmed by the pieces after it.
 std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view text,
                                   const std::vector<TokenId>& tokens) {
   constexpr size_t kLookAhead = 64;
@@ -54,7 +54,7 @@ std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view t
   for (size_t i = 0; i < tokens.size(); ++i) {
     std::string_view piece = pieces[i];
     const std::string_view rest = text.substr(at);
-    // A space of the tokenizer's own, in front of the text or beside one that is there.
+    // A space that the tokenizer added at the start of the text or next to an existing space.
     if (piece.size() > 1 && piece[0] == ' ' && (at == 0 || text[at - 1] == ' ') &&
         !rest.starts_with(piece) && rest.starts_with(piece.substr(1))) {
       piece.remove_prefix(1);
@@ -79,8 +79,8 @@ std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view t
   return bytes;
 }
 
-// How much of 16 bits a number a codec's blocks take, at least and at most, before one was written:
-// docs/figures.md, "Codecs".
+// The least and most bytes that a codec's blocks take, relative to 16 bits per element. Used until
+// the first block is written. See docs/figures.md, "Codecs".
 struct StoredShare {
   double least = 1, most = 1;
 };
@@ -90,7 +90,7 @@ StoredShare StoredShareOf(const BlockCodec& codec) {
   return {0.22, 0.35};
 }
 
-// What the memory's owner may have on the disk, held against what there is and what comes next.
+// The disk quota of the memory's owner, compared with the bytes in use and the bytes still to come.
 class DiskAllowance {
  public:
   DiskAllowance(const IngestInput& input, const Memory& memory)
@@ -100,14 +100,14 @@ class DiskAllowance {
         exact_token_bytes_(static_cast<double>(memory.block_shape().Elements() / kBlockTokens *
                                                sizeof(uint16_t))) {}
 
-  // Asks anew what may be had.
+  // Asks again how many bytes the owner may use.
   Status Ask() {
     if (!input_.disk_bytes_max) return OkStatus();
     LH_ASSIGN_OR_RETURN(bytes_max_, input_.disk_bytes_max());
     return OkStatus();
   }
-  // Whether `tokens` more may be read. `all`: they are all that is left, and a text that cannot fit
-  // is not begun.
+  // Whether `tokens` more may be read. `all`: these are all remaining tokens; a text that cannot
+  // fit is not started.
   Status Admit(uint64_t tokens, bool all) const {
     if (bytes_max_ == UINT64_MAX) return OkStatus();
     const StoredShare share = StoredShareOf(memory_.codec());
@@ -117,11 +117,10 @@ class DiskAllowance {
     const double wanted =
         static_cast<double>(memory_.disk_bytes()) + each * static_cast<double>(tokens);
     if (wanted <= static_cast<double>(bytes_max_)) return OkStatus();
-    return FailedPrecondition("document " + input_.name +
-                              ": with it the memory takes more than the " +
+    return FailedPrecondition("document " + input_.name + ": the memory would exceed the " +
                               std::to_string(bytes_max_) +
-                              " bytes that its owner may have on the disk for it; forget some, or "
-                              "ask the operator for more");
+                              " bytes that its owner may have on the disk for it; forget some "
+                              "documents, or ask the operator for more");
   }
   void Read(uint64_t tokens) { read_ += tokens; }
 
@@ -133,14 +132,14 @@ class DiskAllowance {
   uint64_t bytes_max_ = UINT64_MAX, read_ = 0;
 };
 
-// The pass length for a new document: a power of two, so that commits fall on a pass's end.
+// The pass length for a new document: a power of two, so that commits fall on the end of a pass.
 uint32_t PassTokens(const LanguageModel& model) {
   uint32_t tokens = kBlockTokens;
   while (2 * tokens <= std::min(model.batch_tokens(), kCommitTokens)) tokens *= 2;
   return tokens;
 }
 
-// One document on its way into the memory.
+// Reads one document into the memory.
 class Reader {
  public:
   Reader(LanguageModel& model, Memory& memory, const LexicalVocabulary& vocabulary,
@@ -155,20 +154,20 @@ class Reader {
         ropes_(model.info().geometry, kBlockTokens),
         summaries_(SummarySegment::Of(document.id, 0, model.info().geometry)) {}
 
-  // Goes on where the last commit ended.
+  // Continues where the last commit ended.
   Status Restore(const DocumentRecord& record);
-  // Reads the next tokens: one forward pass, its blocks stored. Must hold: at most the document's
-  // pass_tokens.
+  // Reads the next tokens: runs one forward pass and stores its blocks. Must hold: at most the
+  // document's pass_tokens.
   Status Read(std::span<const TokenId> tokens);
-  // Commits what was read. `last`: nothing follows, so nothing is kept to go on with.
+  // Commits the tokens read so far. `last`: the document is complete, so no resume state is stored.
   Status Commit(bool last, const DocumentId* retire);
 
   uint64_t position() const { return window_.position(); }
   uint64_t committed() const { return committed_; }
 
  private:
-  // Native position of a token. Beyond kRebaseTokens it is folded back, keeping enough room behind
-  // for the native window.
+  // Native position of a token. Positions from 2 * kRebaseTokens on are folded back into
+  // [kRebaseTokens, 2 * kRebaseTokens). That leaves room before them for the native window.
   uint32_t NativePosition(uint64_t token) const {
     if (token < kRebaseTokens) return static_cast<uint32_t>(token);
     return static_cast<uint32_t>(token % kRebaseTokens + kRebaseTokens);
@@ -180,14 +179,15 @@ class Reader {
   DocumentId document_;
   HotWindow window_;
   uint64_t committed_ = 0;
-  // The open index segment: recall-head keys and tokens since the last multiple of kCommitTokens.
+  // The unfinished index segment: recall-head keys and tokens since the last multiple of
+  // kCommitTokens.
   uint64_t segment_begin_ = 0;
   SegmentKeys segment_keys_;
-  RopeTables ropes_;  // for places within a block
+  RopeTables ropes_;  // positions within a block
   SummarySegment summaries_;
   std::vector<TokenId> segment_tokens_;
-  std::vector<TokenId> preceding_;  // the last ones before the segment
-  std::deque<KvBlock> recent_;      // the window's blocks, exact
+  std::vector<TokenId> preceding_;  // the last tokens before the segment
+  std::deque<KvBlock> recent_;      // the window's blocks, not quantised
 };
 
 Status Reader::Restore(const DocumentRecord& record) {
@@ -223,8 +223,8 @@ Status Reader::Restore(const DocumentRecord& record) {
       segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
     }
   } else {
-    // Stored blocks are rounded; with those of the resume state nothing changes for what is read
-    // next.
+    // Stored blocks are quantised. The resume state has the exact ones, so that the following
+    // tokens get the same keys and values.
     const size_t bytes = resume.window.size() / window_blocks;
     for (uint64_t i = 0; i < window_blocks; ++i) {
       Result<KvBlock> block = ExactCodec().Decode(
@@ -241,7 +241,7 @@ Status Reader::Restore(const DocumentRecord& record) {
   window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
   const KvGeometry& geometry = model_.info().geometry;
   if (segment_begin_ < committed_) {
-    uint64_t lost = 0;  // a mean of 0 in its place
+    uint64_t lost = 0;  // lost blocks get a mean of 0
     LH_ASSIGN_OR_RETURN(
         summaries_,
         memory_.SummariesOf(document_, static_cast<uint32_t>(segment_begin_ / kCommitTokens),
@@ -262,8 +262,8 @@ Status Reader::Read(std::span<const TokenId> tokens) {
   const uint32_t count = static_cast<uint32_t>(tokens.size());
   const uint32_t native = NativePosition(begin);
   if (begin >= 2 * kRebaseTokens && begin % kRebaseTokens == 0) {
-    // Token `begin` would stand at 2 * kRebaseTokens: the window behind it moves back along with
-    // it.
+    // Token `begin` would have position 2 * kRebaseTokens, so it and the window before it move
+    // back.
     const uint32_t window = static_cast<uint32_t>(2 * kRebaseTokens);
     LH_RETURN_IF_ERROR(model_.NativeShift(0, window, -static_cast<int32_t>(kRebaseTokens)));
   }
@@ -324,7 +324,7 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
   return OkStatus();
 }
 
-// Speed over the last few seconds and over both ends of the document.
+// Ingest speed over the last few seconds, and at the start and end of the document.
 class Speedometer {
  public:
   Speedometer() { marks_.push_back({Clock::now(), 0}); }
@@ -373,7 +373,7 @@ Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::str
     chunk.text = std::string(rest.substr(0, ChunkEnd(rest)));
     LH_ASSIGN_OR_RETURN(chunk.tokens, model.Tokenize(chunk.text, /*special=*/false));
     if (chunk.tokens.empty()) {
-      return InvalidArgument("the model's tokenizer yields nothing for the text at byte " +
+      return InvalidArgument("the model's tokenizer produces no tokens for the text at byte " +
                              std::to_string(bytes));
     }
     chunk.token_bytes = AlignTokens(model, chunk.text, chunk.tokens);
@@ -394,21 +394,21 @@ uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window,
   const uint64_t pass_tokens = window.pass_tokens;
   const uint64_t listed = window.sink_tokens + window.window_tokens + pass_tokens;
   const uint64_t row_bytes = geometry.layers.size() * geometry.kv_width() * 2 * sizeof(uint16_t);
-  // The window keeps halves of all layers and one layer's floats. The pass's blocks are copied out
-  // of it, coded side by side (a block needs its numbers as floats for that, and its bytes) and
-  // given to the store; the last window's blocks stay, and go into the resume state. The open
-  // segment's keys and words are small beside these.
+  // The window holds fp16 rows of all layers and float panels of one layer. The pass's blocks are
+  // copied from it, encoded in parallel (each block needs its floats and its bytes) and stored. The
+  // last window's blocks are kept for the resume state. The keys and words of the unfinished
+  // segment are small compared with these.
   const uint64_t coding = pass_tokens * row_bytes + 2 * uint64_t{kBlockTokens} * row_bytes * 2;
   const uint64_t panels = listed * geometry.kv_width() * 2 * sizeof(float);
-  // The text is here as chunks too, with four bytes a token and two for its length, and twice while
-  // they are written.
+  // The text is also held as chunks, with six bytes per token, and twice while the chunks are
+  // written.
   return listed * row_bytes + panels + 2 * pass_tokens * row_bytes + coding +
          2 * window.window_tokens * row_bytes + 6 * text_bytes;
 }
 
 namespace {
 
-// Tokens that end within the first `bytes` of the text.
+// Number of tokens that end within the first `bytes` of the text.
 uint64_t TokensWithin(std::span<const TextChunk> chunks, uint64_t bytes) {
   uint64_t tokens = 0;
   for (const TextChunk& chunk : chunks) {
@@ -422,87 +422,137 @@ uint64_t TokensWithin(std::span<const TextChunk> chunks, uint64_t bytes) {
   return tokens;
 }
 
+// What a memory already holds of the name and the content of an input.
+struct HeldVersions {
+  std::optional<DocumentRecord> whole;       // complete, with this content, under any name
+  std::optional<DocumentRecord> unfinished;  // with this content and name
+  std::optional<DocumentRecord> older;       // complete, with this name and other content
+  // Unfinished documents whose file has changed since. They are deleted.
+  std::vector<DocumentId> abandoned;
+};
+
+HeldVersions FindHeldVersions(const Memory& memory, const std::string& name,
+                              const std::string& sha256) {
+  HeldVersions held;
+  for (const DocumentRecord& d : memory.documents()) {
+    if (d.sha256 == sha256 && d.complete()) {
+      held.whole = d;
+      return held;
+    }
+    if (!d.HasName(name)) continue;
+    if (d.sha256 == sha256)
+      held.unfinished = d;
+    else if (d.complete())
+      held.older = d;
+    else
+      held.abandoned.push_back(d.id);
+  }
+  return held;
+}
+
+// Adds the record and the text of a new document, of which no token has been read yet. Errors: the
+// tokenizer's; failed_precondition (the owner's disk quota).
+Result<DocumentId> AddDocument(const LanguageModel& model, Memory& memory, const IngestInput& input,
+                               const std::string& sha256, uint32_t version,
+                               const DiskAllowance& allowance) {
+  LH_ASSIGN_OR_RETURN(const std::vector<TextChunk> chunks, TokenizeText(model, input.text));
+  DocumentRecord record;
+  record.name = input.name;
+  record.sha256 = sha256;
+  record.version = version;
+  record.bytes = input.text.size();
+  record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
+  record.pass_tokens = PassTokens(model);
+  record.assistant_begin = TokensWithin(chunks, input.user_bytes);
+  if (record.assistant_begin == record.tokens) record.assistant_begin = 0;
+  LH_RETURN_IF_ERROR(allowance.Admit(record.tokens, /*all=*/true));
+  return memory.AddDocument(record, chunks);
+}
+
+// Errors: failed_precondition (`model` cannot continue the document's ingest).
+Status CheckPassTokens(const DocumentRecord& record, const LanguageModel& model,
+                       const Memory& memory) {
+  // Passes of another length would round differently, and the native cache would be cut at other
+  // tokens.
+  if (record.pass_tokens > model.batch_tokens() ||
+      record.pass_tokens < memory.manifest().sink_tokens) {
+    return FailedPrecondition("document " + record.name + ": its ingest began with passes of " +
+                              std::to_string(record.pass_tokens) + " tokens, and model " +
+                              model.info().name + " cannot continue it (at most " +
+                              std::to_string(model.batch_tokens()) +
+                              " tokens per pass); forget the document and ingest it again");
+  }
+  return OkStatus();
+}
+
+// After the last commit of a document: frees the space of its resume states, and indexes its blocks
+// unless `stop` is set.
+Status FinishDocument(LanguageModel& model, Memory& memory, uint64_t tokens,
+                      const std::atomic<bool>* stop) {
+  // Each commit's resume state has megabytes, and all of them are obsolete now. If reclaiming
+  // fails, no data is lost.
+  if (tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
+  // This takes seconds, ingest took up to hours. The document is committed already: if the user
+  // stops here, it is scanned until the next ingest or compact.
+  if (stop == nullptr || !stop->load()) {
+    const Status lists = memory.BuildLists(WorkersOf(model));
+    // Without room for the index there are no lists. The first question will report what is
+    // missing.
+    if (!lists.ok() && lists.code() != StatusCode::kResourceExhausted) return lists;
+  }
+  return OkStatus();
+}
+
 }  // namespace
 
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
                                     const LexicalVocabulary& vocabulary, const IngestInput& input,
                                     const std::atomic<bool>* stop,
-                                    const std::function<void(const IngestProgress&)>& on_progress) {
+                                    const OnIngestProgress& on_progress) {
   IngestReport report;
   const std::string sha256 = Sha256Hex(input.text);
   report.document = input.name;
-  // a kill may have come between a commit and what follows it
+  // An earlier process may have been killed between a commit and this step.
   LH_RETURN_IF_ERROR(memory.LearnBasis());
 
-  // The same content is never read twice, whatever its name: the document that holds it gets this
-  // name too, and whatever the name stood for until now loses it.
-  std::optional<DocumentRecord> unfinished, older;
-  // unfinished versions that the file has moved on from: of no use to anyone
-  std::vector<DocumentId> abandoned;
-  for (const DocumentRecord& d : memory.documents()) {
-    if (d.sha256 == sha256 && d.complete()) {
-      const DocumentRecord whole = d;
-      LH_RETURN_IF_ERROR(memory.AddName(whole.id, input.name));
-      report.outcome = IngestReport::Outcome::kUnchanged;
-      report.document = whole.name;
-      report.version = whole.version;
-      report.tokens = whole.tokens;
-      return report;
-    }
-    if (!d.HasName(input.name)) continue;
-    if (d.sha256 == sha256)
-      unfinished = d;
-    else if (d.complete())
-      older = d;
-    else
-      abandoned.push_back(d.id);
+  // The same content is never read twice, under whatever name. The document that holds it also gets
+  // this name, and any other document loses the name.
+  const HeldVersions held = FindHeldVersions(memory, input.name, sha256);
+  if (held.whole) {
+    LH_RETURN_IF_ERROR(memory.AddName(held.whole->id, input.name));
+    report.outcome = IngestReport::Outcome::kUnchanged;
+    report.document = held.whole->name;
+    report.version = held.whole->version;
+    report.tokens = held.whole->tokens;
+    return report;
   }
-  for (const DocumentId d : abandoned) LH_RETURN_IF_ERROR(memory.Forget(d, input.name));
+  for (const DocumentId d : held.abandoned) LH_RETURN_IF_ERROR(memory.Forget(d, input.name));
 
   DiskAllowance allowance(input, memory);
   LH_RETURN_IF_ERROR(allowance.Ask());
   DocumentId id;
   std::optional<DocumentId> retire;
-  if (older) retire = older->id;
-  if (unfinished) {
-    id = unfinished->id;
+  if (held.older) retire = held.older->id;
+  if (held.unfinished) {
+    id = held.unfinished->id;
     report.outcome = IngestReport::Outcome::kResumed;
   } else {
-    LH_ASSIGN_OR_RETURN(const std::vector<TextChunk> chunks, TokenizeText(model, input.text));
-    DocumentRecord record;
-    record.name = input.name;
-    record.sha256 = sha256;
-    record.version = older ? older->version + 1 : 1;
-    record.bytes = input.text.size();
-    record.tokens = chunks.back().token_begin + chunks.back().tokens.size();
-    record.pass_tokens = PassTokens(model);
-    record.assistant_begin = TokensWithin(chunks, input.user_bytes);
-    if (record.assistant_begin == record.tokens) record.assistant_begin = 0;
-    LH_RETURN_IF_ERROR(allowance.Admit(record.tokens, /*all=*/true));
-    LH_ASSIGN_OR_RETURN(id, memory.AddDocument(record, chunks));
+    const uint32_t version = held.older ? held.older->version + 1 : 1;
+    LH_ASSIGN_OR_RETURN(id, AddDocument(model, memory, input, sha256, version, allowance));
   }
-  // An import brings no resume state: what a stranger saved of a model's own cache is not given to
-  // the model.
-  if (unfinished && unfinished->committed_tokens > 0 &&
+  // An imported document has no resume state, because untrusted native cache data is never given to
+  // the model. Its ingest starts again.
+  if (held.unfinished && held.unfinished->committed_tokens > 0 &&
       memory.LoadResume(id).status().code() == StatusCode::kNotFound)
     LH_RETURN_IF_ERROR(memory.Restart(id));
   const DocumentRecord record = memory.Get(id);
   report.version = record.version;
   report.tokens = record.tokens;
-  // Passes of another length would round differently, and the native cache's tokens would be cut
-  // elsewhere.
-  if (record.pass_tokens > model.batch_tokens() ||
-      record.pass_tokens < memory.manifest().sink_tokens) {
-    return FailedPrecondition("document " + record.name + ": was begun in passes of " +
-                              std::to_string(record.pass_tokens) + " tokens, which model " +
-                              model.info().name + " cannot go on with (" +
-                              std::to_string(model.batch_tokens()) +
-                              " at most); forget the document and ingest it again");
-  }
+  LH_RETURN_IF_ERROR(CheckPassTokens(record, model, memory));
 
   Reader reader(model, memory, vocabulary, record);
   LH_RETURN_IF_ERROR(reader.Restore(record));
-  // Space may be short only later: RocksDB's refusal then carries the numbers.
+  // The disk may become full later; RocksDB's error then states the numbers.
   Speedometer speed;
   const auto stopped = [&] { return stop != nullptr && stop->load(); };
   uint64_t position = record.committed_tokens;
@@ -526,16 +576,7 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
   const bool complete = position == record.tokens;
   LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
   LH_RETURN_IF_ERROR(admitted);
-  // Each commit's resume state has megabytes, and all of them are dead now; were they not taken
-  // out, nothing would be lost.
-  if (complete && record.tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
-  // Beside the text's own hours these are seconds. The document is committed: whoever stops here
-  // has it scanned until the next ingest or compact.
-  if (complete && !stopped()) {
-    const Status lists = memory.BuildLists(WorkersOf(model));
-    // Without room for the index there are no lists, and a question will say what it lacks.
-    if (!lists.ok() && lists.code() != StatusCode::kResourceExhausted) return lists;
-  }
+  if (complete) LH_RETURN_IF_ERROR(FinishDocument(model, memory, record.tokens, stop));
   if (!complete) report.outcome = IngestReport::Outcome::kStopped;
   report.tokens_read = speed.tokens();
   report.seconds = speed.seconds();

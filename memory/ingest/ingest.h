@@ -3,14 +3,58 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
 
+#include "base/status.h"
 #include "memory/attend/hot_window.h"
 #include "memory/core/memory.h"
-#include "memory/engine.h"
-#include "memory/index/lexical_index.h"
+#include "memory/model/language_model.h"
+#include "memory/text/vocabulary.h"
 
 namespace longhold {
+
+// One text to ingest. `name` identifies the document within its memory.
+struct IngestInput {
+  std::string name;
+  std::string text;  // valid UTF-8, not empty
+  // Bytes of the user's words; what follows is assistant text, up to the end. When recalled, it
+  // gets a fifth of the attention that other words would (docs/decisions/0027). As many as the text
+  // has where there is no assistant text.
+  uint64_t user_bytes = UINT64_MAX;
+  // How many bytes the memory may have on the disk. Asked before the text is read and at each
+  // commit, from the thread that ingests; the ingest stays below the last reply. Empty: as many as
+  // the disk has.
+  std::function<Result<uint64_t>()> disk_bytes_max;
+};
+
+// Value type.
+struct IngestProgress {
+  std::string_view document;
+  uint64_t tokens_done = 0;  // of this document
+  uint64_t tokens_total = 0;
+  double tokens_per_s = 0;  // over the last few seconds
+};
+using OnIngestProgress = std::function<void(const IngestProgress&)>;
+
+// Value type.
+struct IngestReport {
+  enum class Outcome : uint8_t { kIngested, kResumed, kUnchanged, kStopped };
+  Outcome outcome = Outcome::kIngested;
+  // Under which name the content is held: another one when it was there already.
+  std::string document;
+  uint32_t version = 1;
+  uint64_t tokens = 0;       // of the document
+  uint64_t tokens_read = 0;  // by this call
+  double seconds = 0;
+  // Tokens per second over the first and the last 65,536 tokens that this call read (all, when
+  // fewer).
+  double first_64k_tok_s = 0;
+  double last_64k_tok_s = 0;
+};
 
 // Cuts `text` into chunks with their tokens; the first token of the first chunk is the model's BOS
 // where it has one.
@@ -20,10 +64,10 @@ Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::str
 uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window,
                      uint64_t text_bytes);
 
-// See Engine::Ingest. Goes on with an unfinished ingest of the same text.
+// See Ingestor::Ingest. Goes on with an unfinished ingest of the same text.
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
                                     const LexicalVocabulary& vocabulary, const IngestInput& input,
                                     const std::atomic<bool>* stop,
-                                    const std::function<void(const IngestProgress&)>& on_progress);
+                                    const OnIngestProgress& on_progress);
 
 }  // namespace longhold

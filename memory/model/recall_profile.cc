@@ -10,14 +10,24 @@ namespace {
 
 namespace json = boost::json;
 
-// Reads the keys of one JSON object and remembers which were asked for, so that the rest can be
-// refused.
+// The names that profile members had in earlier versions.
+constexpr std::pair<std::string_view, std::string_view> kFormerKeys[] = {
+    {"rerank_spans", "look_spans"},
+    {"rerank_prior", "look_prior"},
+    {"rerank_scale", "look_scale"},
+    {"reencode_tokens", "reread_tokens"},
+    {"hops_max", "follow_hops"},
+    {"hop_spans", "follow_spans"},
+    {"generation_spans", "follow_refreshes"}};
+
+// Reads the members of one JSON object. It remembers which ones were asked for, so that Finish can
+// refuse all others.
 class Reader {
  public:
   Reader(const json::object& object, std::string where)
       : object_(object), where_(std::move(where)) {}
 
-  void Number(const char* key, double* out, double low, double high) {
+  void Number(const std::string& key, double* out, double low, double high) {
     const json::value* v = Find(key);
     if (v == nullptr) return;
     if (!v->is_number()) return Bad(key, "must be a number");
@@ -39,7 +49,7 @@ class Reader {
     if (!v->is_string()) return Bad(key, "must be a string");
     *out = std::string(v->as_string());
   }
-  // As text, on one line.
+  // Serialised on one line.
   void Object(const char* key, std::string* out) {
     const json::value* v = Find(key);
     if (v == nullptr) return;
@@ -50,10 +60,19 @@ class Reader {
     const json::value* v = Find(key);
     if (v == nullptr) return nullptr;
     if (!v->is_array()) {
-      Bad(key, "must be a list");
+      Bad(key, "must be an array");
       return nullptr;
     }
     return &v->as_array();
+  }
+  const json::object* Members(const char* key) {
+    const json::value* v = Find(key);
+    if (v == nullptr) return nullptr;
+    if (!v->is_object()) {
+      Bad(key, "must be an object");
+      return nullptr;
+    }
+    return &v->as_object();
   }
   void Bad(const std::string& key, const std::string& why) {
     if (status_.ok())
@@ -62,15 +81,21 @@ class Reader {
   Status Finish() {
     for (const auto& member : object_) {
       if (!known_.count(std::string(member.key())))
-        Bad(std::string(member.key()), "is not a key of recall profiles");
+        Bad(std::string(member.key()), "is not a member of recall profiles");
     }
     return status_;
   }
 
  private:
-  const json::value* Find(const char* key) {
+  const json::value* Find(const std::string& key) {
     known_.insert(key);
-    return object_.if_contains(key);
+    const json::value* found = object_.if_contains(key);
+    for (const auto& [now, former] : kFormerKeys) {
+      if (found != nullptr || key != now) continue;
+      known_.insert(std::string(former));
+      found = object_.if_contains(std::string(former));
+    }
+    return found;
   }
   const json::object& object_;
   std::string where_;
@@ -78,7 +103,35 @@ class Reader {
   Status status_;
 };
 
+constexpr size_t kSignalsMax = 16;
+
+Status ReadSignals(Reader& r, const std::string& where, RecallProfile* p) {
+  // Weights of an earlier profile format: the weight of words applies to their expansions too.
+  double heads = 1, words = 1, expansion = 1;
+  r.Number("head_weight", &heads, 0, 1000);
+  r.Number("lexical_weight", &words, 0, 1000);
+  r.Number("related_weight", &expansion, 0, 1);
+  p->signals = {{std::string(kHeadSignal), heads},
+                {std::string(kWordSignal), words},
+                {std::string(kExpansionSignal), words * expansion}};
+  const json::object* signals = r.Members("signals");
+  if (signals == nullptr) return OkStatus();
+  if (signals->size() > kSignalsMax) r.Bad("signals", "has more than 16 entries");
+  p->signals.clear();
+  Reader weights(*signals, where + " signals");
+  for (const auto& member : *signals) {
+    const std::string name(member.key());
+    weights.Number(name, &p->signals[name], 0, 1000);
+  }
+  return weights.Finish();
+}
+
 }  // namespace
+
+double RecallProfile::WeightOf(std::string_view signal) const {
+  const auto found = signals.find(signal);
+  return found == signals.end() ? 0 : found->second;
+}
 
 bool RecallProfile::Matches(const ModelInfo& m) const {
   return architecture == m.architecture && layer_count == m.layer_count &&
@@ -101,9 +154,7 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Count("kv_heads", &p.kv_heads, 1, 1024);
   r.Count("head_dim", &p.head_dim, 4, 256);
   r.Count("vocab_size", &p.vocab_size, 1, 1u << 24);
-  r.Number("head_weight", &p.head_weight, 0, 1000);
-  r.Number("lexical_weight", &p.lexical_weight, 0, 1000);
-  r.Number("expansion_weight", &p.expansion_weight, 0, 1);
+  LH_RETURN_IF_ERROR(ReadSignals(r, where, &p));
   r.Number("gate", &p.gate, 0, 100);
   r.Count("rerank_spans", &p.rerank_spans, 0, 64);
   r.Number("rerank_prior", &p.rerank_prior, 0, 1000);
@@ -167,9 +218,12 @@ std::string RecallProfile::ToJson() const {
             ", \"weight\": " + number(head.weight) + "}";
   }
   member("heads", list + (heads.empty() ? "]" : "\n  ]"));
-  member("head_weight", number(head_weight));
-  member("lexical_weight", number(lexical_weight));
-  member("expansion_weight", number(expansion_weight));
+  std::string weights;
+  for (const auto& [signal, weight] : signals) {
+    weights += (weights.empty() ? "" : ", ") + json::serialize(json::string(signal)) + ": " +
+               number(weight);
+  }
+  member("signals", "{" + weights + "}");
   member("gate", number(gate));
   member("rerank_spans", std::to_string(rerank_spans));
   member("rerank_prior", number(rerank_prior));
@@ -198,8 +252,8 @@ RecallProfile RecallProfile::For(const ModelInfo& model) {
   }
   RecallProfile generic;
   generic.name = kGenericProfile;
-  // What it costs grows with the model: half a minute of one of 8B for a few points. Calibration
-  // switches it on where it pays (docs/decisions/0029).
+  // Reranking is off because its cost grows with the model: half a minute with a model of 8B, for a
+  // gain of a few points. Calibration turns it on where it pays (docs/decisions/0029).
   generic.rerank_spans = 0;
   generic.reencode_tokens = 0;
   generic.abstain_found = kAbstainFound;

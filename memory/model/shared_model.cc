@@ -12,16 +12,16 @@ namespace longhold {
 struct SharedModel::Answer {
   std::condition_variable changed;
   NextToken next;
-  bool given = false;  // `next` has been run
-  Status status;       // of that
+  bool given = false;  // the pass for `next` has run
+  Status status;       // of that pass
   std::vector<float> logits;
 };
 
 SharedModel::SharedModel(LanguageModel* model, SharedModelOptions options)
     : model_(model),
       options_(std::move(options)),
-      turns_max_(std::clamp(options_.turns_max, 1u, model->sequences_max())),
-      texts_(turns_max_) {}
+      answers_max_(std::clamp(options_.answers_max, 1u, model->sequences_max())),
+      sequences_(answers_max_) {}
 
 SharedModel::~SharedModel() { LH_CHECK(turns_ == 0); }
 
@@ -30,14 +30,14 @@ SharedModel::Answer* SharedModel::Begin() {
   std::unique_lock lock(mutex_);
   const uint64_t own = arrivals_++;
   may_begin_.wait(lock, [&] {
-    return begun_ == own && reading_ == nullptr && turns_ < turns_max_ &&
+    return begun_ == own && reading_ == nullptr && turns_ < answers_max_ &&
            (turns_ == 0 || !options_.room || options_.room());
   });
   ++begun_;
   ++turns_;
-  const auto text = std::find(texts_.begin(), texts_.end(), false);
-  *text = true;
-  answer->next.text = static_cast<uint32_t>(text - texts_.begin());
+  const auto sequence = std::find(sequences_.begin(), sequences_.end(), false);
+  *sequence = true;
+  answer->next.sequence = static_cast<uint32_t>(sequence - sequences_.begin());
   reading_ = answer.get();
   ready_.push_back(answer.get());
   if (running_ == nullptr) PassOn();
@@ -50,8 +50,8 @@ void SharedModel::End(Answer* answer) {
   const std::lock_guard lock(mutex_);
   LH_CHECK(running_ == answer);
   --turns_;
-  if (model_->info().native_window > 0) Own().NativeForget(0, UINT32_MAX);  // room for others
-  texts_[answer->next.text] = false;
+  if (model_->info().native_window > 0) Own().NativeForget(0, UINT32_MAX);  // makes room for others
+  sequences_[answer->next.sequence] = false;
   if (reading_ == answer) reading_ = nullptr;
   running_ = nullptr;
   PassOn();
@@ -75,26 +75,26 @@ void SharedModel::Await(std::unique_lock<std::mutex>& lock, Answer* answer) {
 }
 
 LanguageModel& SharedModel::Own() {
-  model_->UseSequence(running_ == nullptr ? 0 : running_->next.text);
+  model_->UseSequence(running_ == nullptr ? 0 : running_->next.sequence);
   return *model_;
 }
 
-void SharedModel::UseSequence(uint32_t text) { LH_CHECK(text == 0); }
+void SharedModel::UseSequence(uint32_t sequence) { LH_CHECK(sequence == 0); }
 
 Status SharedModel::RunPass(std::span<Answer* const> given) {
-  // Nothing may leave by an exception: the others would wait for ever.
+  // No exception may leave this function, or the other answers would wait for ever.
   try {
     if (given.size() == 1) {
       Answer& one = *given.front();
-      model_->UseSequence(one.next.text);
+      model_->UseSequence(one.next.sequence);
       LH_RETURN_IF_ERROR(model_->Forward(std::span(&one.next.token, 1), one.next.position,
                                          one.next.attention, true));
       one.logits.assign(model_->logits().begin(), model_->logits().end());
       return OkStatus();
     }
-    std::vector<NextToken> texts;
-    for (const Answer* answer : given) texts.push_back(answer->next);
-    return model_->ForwardEach(texts);
+    std::vector<NextToken> next;
+    for (const Answer* answer : given) next.push_back(answer->next);
+    return model_->ForwardEach(next);
   } catch (const std::bad_alloc&) {
     return ResourceExhausted("out of memory for the next token");
   } catch (const std::exception& error) {

@@ -1,15 +1,15 @@
-// One model, and what is confined along with it, for several answers at a time.
+// Shares one model, and the state confined with it, between several answers (continuous batching).
 //
-// Each answer is written by a thread of its own, of which one runs at a time. A thread that wants
-// its next token (a pass of one token with logits) waits until all others want theirs too or have
-// ended; then one pass gives each its own. Longer passes, of a question that is only being read,
-// let the others have a token each in between. So a model that is bound by reading its weights
-// gives several answers in little more time than one, and a short answer does not wait for the end
-// of a long one.
+// Each answer is written by its own thread. Only one of these threads runs at a time. A thread that
+// needs its next token (a pass of one token with logits) waits until every other thread needs one
+// too or has ended. Then one pass computes the next token of each answer. Before a longer pass,
+// such as one that reads a question, the waiting answers get one token each. If reading the weights
+// limits the model's speed, several answers therefore take little more time than one. A short
+// answer does not wait for a long one to end.
 //
-// A single answer goes through the model as it would without this. In a pass beside others its
-// logits differ in the last bits, as sums of products are then taken in another order. Where layers
-// stay with the engine each answer has a text of the model's native cache.
+// A single answer has the same results as without SharedModel. In a pass with other answers its
+// logits differ in the last bits, because sums of products are computed in another order. If the
+// model has layers that are not tapped, each answer uses its own sequence of the native cache.
 #pragma once
 
 #include <condition_variable>
@@ -28,13 +28,13 @@
 namespace longhold {
 
 struct SharedModelOptions {
-  uint32_t turns_max = 8;  // answers at a time; at most the model's sequences_max
-  // whether one more may begin beside those there are; called on any thread. Empty: always.
+  uint32_t answers_max = 8;  // most concurrent answers; at most the model's sequences_max
+  // Whether one more answer may begin while others run. Called on any thread. Empty: always.
   std::function<bool()> room;
 };
 
-// Owner: the composition root. Thread use: while there are turns, their threads' alone, each
-// between the begin and the end of its own; else *confined*, as the model it stands for.
+// Owner: the composition root. Thread use: while Turns exist, only their threads may use it, each
+// between the start and the end of its Share. Otherwise *confined*, like the model that it wraps.
 class SharedModel final : public LanguageModel {
   struct Answer;
 
@@ -43,21 +43,21 @@ class SharedModel final : public LanguageModel {
   explicit SharedModel(LanguageModel* model, SharedModelOptions options = {});
   ~SharedModel() override;
 
-  // Of one answer, on its thread. Begins when no other's question is still being read, in the order
-  // in which they came.
-  class Turn {
+  // One answer's use of the model, on the answer's thread. The constructor waits until no other
+  // question is being read. Turns begin in the order in which they were requested.
+  class Share {
    public:
-    explicit Turn(SharedModel* model) : model_(model), answer_(model->Begin()) {}
-    ~Turn() { model_->End(answer_); }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
+    explicit Share(SharedModel* model) : model_(model), answer_(model->Begin()) {}
+    ~Share() { model_->End(answer_); }
+    Share(const Share&) = delete;
+    Share& operator=(const Share&) = delete;
 
    private:
     SharedModel* const model_;
     Answer* const answer_;
   };
-  // How many turns there may be.
-  uint32_t turns_max() const { return turns_max_; }
+  // The most Turns at a time.
+  uint32_t answers_max() const { return answers_max_; }
 
   const ModelInfo& info() const override { return model_->info(); }
   Result<std::vector<TokenId>> Tokenize(std::string_view text, bool special) const override {
@@ -75,9 +75,7 @@ class SharedModel final : public LanguageModel {
   }
   Status Forward(std::span<const TokenId> tokens, uint32_t position, LayerAttention* attention,
                  bool want_logits) override;
-  Status ForwardEach(std::span<const NextToken> texts) override {
-    return model_->ForwardEach(texts);
-  }
+  Status ForwardEach(std::span<const NextToken> next) override { return model_->ForwardEach(next); }
   uint32_t sequences_max() const override { return model_->sequences_max(); }
   uint32_t batch_tokens() const override { return model_->batch_tokens(); }
   std::span<const float> logits() const override { return logits_; }
@@ -85,7 +83,7 @@ class SharedModel final : public LanguageModel {
                                                 LayerAttention* attention) override;
   uint32_t scored_tokens_max() const override { return model_->scored_tokens_max(); }
   uint32_t branches_max() const override { return model_->branches_max(); }
-  void UseSequence(uint32_t text) override;
+  void UseSequence(uint32_t sequence) override;
   void NativeForget(uint32_t begin, uint32_t end) override { Own().NativeForget(begin, end); }
   Status NativeShift(uint32_t begin, uint32_t end, int32_t delta) override {
     return Own().NativeShift(begin, end, delta);
@@ -100,37 +98,38 @@ class SharedModel final : public LanguageModel {
   }
 
  private:
-  // The model, with the native cache of whoever has it in use.
+  // The model, with the native cache of the running answer selected.
   LanguageModel& Own();
   Answer* Begin();
   void End(Answer* answer);
-  // The next of those that can run, or if all wait for a token the first of them, has the model
-  // from here on. Must hold: nobody has it.
+  // Makes the next answer that is ready run. If all answers wait for a token, the first of them
+  // runs. Must hold: no answer is running.
   void PassOn();
-  // Waits until `answer` has the model, which it has let go of.
+  // Waits until `answer` runs. Must hold: it does not run now.
   void Await(std::unique_lock<std::mutex>& lock, Answer* answer);
-  // A token for each.
+  // One pass that computes the next token of each answer in `given`.
   Status RunPass(std::span<Answer* const> given);
-  // Gives a token to all that wait for one. `lock` is held on entry and on return, not in between.
+  // Runs one pass for all answers that wait for a token. `lock` is held on entry and on return, but
+  // not during the pass.
   void GiveTokens(std::unique_lock<std::mutex>& lock);
-  // Before a pass of the answer that runs: the others have a token each.
+  // Called before a pass of the running answer: lets the waiting answers have one token each.
   void LetOthers();
 
   LanguageModel* const model_;
   const SharedModelOptions options_;
-  const uint32_t turns_max_;
-  std::span<const float> logits_;  // of whoever has the model
+  const uint32_t answers_max_;
+  std::span<const float> logits_;  // of the running answer
 
   std::mutex mutex_;
   std::condition_variable may_begin_;
-  // turns that were asked for, and that have begun: they begin in order
+  // Counts of Turns requested and begun. They begin in the order of their requests.
   uint64_t arrivals_ = 0, begun_ = 0;
-  Answer* reading_ = nullptr;     // whose question is being read
-  Answer* running_ = nullptr;     // who has the model
-  std::deque<Answer*> ready_;     // who could run
-  std::vector<Answer*> waiting_;  // for a token
+  Answer* reading_ = nullptr;     // the answer whose question is being read
+  Answer* running_ = nullptr;     // the answer that uses the model now
+  std::deque<Answer*> ready_;     // answers that are ready to run
+  std::vector<Answer*> waiting_;  // answers that wait for a token
   size_t turns_ = 0;
-  std::vector<bool> texts_;  // [turns_max_] which of the model's texts a turn has
+  std::vector<bool> sequences_;  // [answers_max_] whether the model's sequence is used by a Turn
 };
 
 }  // namespace longhold

@@ -7,18 +7,19 @@
 namespace longhold {
 namespace {
 
-// The peak knows the words' neighbourhood, which a sentence by itself does not: another must hold
-// twice as much of the question.
+// The peak takes the words around a sentence into account, which a sentence's own weight does not.
+// Another sentence must therefore have twice the peak sentence's weight.
 constexpr double kPeakFactor = 2;
 constexpr double kShareMin = 0.75;
 constexpr double kAddsMin = 0.2;
 constexpr double kLacksMin = 0.02;
-// Of shorter sentences the share of common words says nothing.
+// In shorter sentences the share of common words is not meaningful.
 constexpr size_t kFormWordsMin = 4;
 constexpr double kFormShareMin = 0.6;
 
-// The weight of the question's words that only `other` has, without those it holds by chance where
-// `about`; 0 where `sentence` has one that `other` has not.
+// The weight of the question's words that `other` has and `sentence` lacks. With `about`, words
+// that `other` contains only by chance are not counted. 0 if `sentence` has a word that `other`
+// lacks.
 double Lacks(std::span<const AskedWord> asked, const SpanSentence& sentence,
              const SpanSentence& other, bool about) {
   double lacks = 0;
@@ -39,8 +40,8 @@ double Weight(std::span<const AskedWord> asked, const SpanSentence& sentence) {
   return sum;
 }
 
-// Whether `sentence` is built like `other` and is about something else: what it shares with the
-// question the other has too, and more. Among lines of one form no word stands there by chance.
+// Whether `sentence` has the form of `other` but is about something else: `other` has all of its
+// question words, and more. Among lines of one form no word is there by chance.
 bool IsDistractor(std::span<const AskedWord> asked, const SpanSentence& sentence,
                   const SpanSentence& other) {
   if (sentence.form.size() < kFormWordsMin || other.form.size() < kFormWordsMin) return false;
@@ -55,7 +56,7 @@ bool IsDistractor(std::span<const AskedWord> asked, const SpanSentence& sentence
   return Lacks(asked, sentence, other, false) > kLacksMin * all;
 }
 
-// Whether nothing but ASCII stands from `word` to the `next` one, and no blank between them.
+// Whether the text from `word` to the end of `next` is ASCII, without a space between the two.
 bool StandTogether(const LexicalWord& word, const LexicalWord& next,
                    std::span<const TokenId> tokens, std::span<const std::string> pieces) {
   for (size_t t = word.begin; t < next.end; ++t) {

@@ -1,6 +1,7 @@
-// Which sentences of the planned spans go through the model again as text (docs/decisions/0007).
+// Selects excerpts: the sentences of the planned spans that are re-encoded as text before the
+// question (docs/decisions/0007).
 //
-// A pure function on words and scores; the engine reads the text and runs the model.
+// Pure functions of words and scores. The caller reads the text and runs the model.
 #pragma once
 
 #include <cstddef>
@@ -11,65 +12,72 @@
 
 #include "base/types.h"
 #include "memory/index/lexical_index.h"
-#include "memory/recall/abstention.h"
+#include "memory/recall/word_match.h"
 
 namespace longhold {
 
-// A planned span, as far as it matters here. Value type.
+// The properties of a planned span that matter here. Value type.
 struct ExcerptSpan {
-  double score = 0;  // PlannedSpan::score, or 1 where the question needs the span
-  // the question's own words found it; a follow-up is not measured by them
+  double score = 0;  // PlannedSpan::score, or 1 if the question needs the span
+  // Found by the question's words. False for spans of multi-hop retrieval, which are not compared
+  // with those words.
   bool by_question = true;
 };
 
 // A line or sentence of a planned span. Value type.
 struct SpanSentence {
-  size_t span = 0;        // which of the plan's, best first
+  size_t span = 0;        // index of the span in the plan, best first
   TokenSpan tokens;       // begins or ends in the span, or both
-  bool peak = false;      // holds the span's peak
-  std::vector<bool> has;  // [asked] the question's word stands in it
-  // [asked] how much the span is about the word, up to 1, where it stands in the sentence or, by
-  // its weight, a related one; else 0.
+  bool peak = false;      // contains the span's peak
+  std::vector<bool> has;  // [asked] whether it contains the question's word
+  // [asked] How much the span is about the word, up to 1, if the sentence contains the word. If it
+  // contains only an expansion of it: at most the weight of that. Otherwise 0.
   std::vector<double> about;
   std::vector<uint32_t> form;  // FormWords
-  double share = 0;            // of the heaviest sentence's weight; ChooseExcerpts sets it
+  double share = 0;            // share of the heaviest sentence's weight; set by ChooseExcerpts
 };
 
-// Distinct hashes, ascending, of the words by which sentences are compared: `words` by their stems,
-// but what stands together without a blank ("79f34d45-2a8a", "memory/engine.h") as one, or the
-// parts of two identifiers would outweigh the sentence. Scripts without blanks keep their
-// characters. The words were read from `tokens`, whose texts are pieces[token].
+// Hashes of the words by which the forms of sentences are compared, distinct and ascending. These
+// are the stems of `words`, but words without a space between them ("79f34d45-2a8a",
+// "memory/engine.h") get one common hash. Otherwise the parts of two identifiers would outweigh the
+// rest of the sentence. In scripts without spaces every character is a word. `words` were read from
+// `tokens`, whose texts are pieces[token].
 std::vector<uint32_t> FormWords(std::span<const LexicalWord> words, std::span<const TokenId> tokens,
                                 std::span<const std::string> pieces);
 
-// Spans below this share of the best one's score are not worth the time, and distract.
+// Spans below this share of the best span's score give no excerpts under rules 1 and 3: they cost
+// time and distract the model.
 inline constexpr double kExcerptScoreMin = 0.2;
 
-// The sentences to read, in the order of their spans and of the text, with at most `tokens_max`
-// tokens and a line break for each. A sentence's weight is that of the question's words in it that
-// its span is about, and its share that of the heaviest sentence's. Beside a sentence with a share
-// of 0.75 another span's with fewer of the question's words, and no other ones, is left out: it is
-// about something else of the same kind (docs/decisions/0013). So is any distractor of such a
-// sentence (below), also of the same span.
+// Returns the chosen sentences, in the order of their spans and of the text. Together they have at
+// most `tokens_max` tokens, counting one for a line break after each. The weight of a sentence is
+// that of the question's words in it that its span is about. Its share is its weight divided by
+// that of the heaviest sentence.
 //
-// 1. Every span gives the sentence with its peak, or one of twice its weight, if it has a share of
-// 0.75: among lines of the same form those
-//    about something else distract.
-// 2. Then come sentences with a share of 0.75, of spans of any score: the same thing may be said in
-// several places.
-// 3. Then those with words that no chosen one has, each counted by how much its span is about it,
-// while they add 0.2 of the heaviest's
-//    weight: what a question names beside each other may stand in one span.
-// Spans are served best first; what does not fit is left out.
+// Near-duplicate distractors are left out (docs/decisions/0013). Let a sentence have a share of
+// 0.75. A sentence of another span that has only some of its question words, and no others, is
+// about another thing of the same kind. The distractors that Distractors() describes are left out
+// too, also in the same span.
 //
-// `sentences` are all of the spans', ascending by span and token.
+//   1. Every span gives the sentence with its peak, or one of twice its weight, if that has a share
+//      of 0.75 (a span of multi-hop retrieval: any share). Among lines of the same form, those
+//      about another thing distract the model.
+//   2. Then sentences with a share of 0.75 follow, from spans of any score, because several places
+//      may state the same fact.
+//   3. Then sentences with words that no chosen sentence has follow, while they add 0.2 of the
+//      heaviest weight. Each word is weighted by how much the span is about it. One span may hold
+//      several of the things that a question names.
+// Spans are served best first. Sentences that do not fit are left out.
+//
+// `sentences` are those of all spans, ascending by span and token.
 std::vector<SpanSentence> ChooseExcerpts(std::span<const AskedWord> asked,
                                          std::span<const SpanSentence> sentences,
                                          std::span<const ExcerptSpan> spans, uint32_t tokens_max);
 
-// Sentences that are built like a chosen one and are about something else: 0.6 of their words stand
-// in it, and they have fewer of the question's words and no other ones. A model that sees them
-// beside it takes the answer from them (docs/decisions/0014).
+// Returns the near-duplicate distractors: sentences with the form of a chosen one but about
+// something else. At least 0.6 of their words are in the chosen one, and they have only some of its
+// question words, and no others. A model that sees them takes its answer from them
+// (docs/decisions/0014).
 std::vector<SpanSentence> Distractors(std::span<const AskedWord> asked,
                                       std::span<const SpanSentence> sentences,
                                       std::span<const SpanSentence> chosen);

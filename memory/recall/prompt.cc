@@ -9,7 +9,8 @@ namespace longhold {
 
 namespace {
 
-// The latest of `earlier` that have at most kEarlierTokensMax tokens, from a turn of the user's on.
+// The latest turns of `earlier` that have at most kEarlierTokensMax tokens. They begin with a turn
+// of the user.
 Result<std::span<const ChatTurn>> LatestTurns(const LanguageModel& model,
                                               std::span<const ChatTurn> earlier) {
   size_t first = earlier.size();
@@ -55,7 +56,7 @@ Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question
   LH_RETURN_IF_ERROR(append(context.answer_prefix, false));
 
   std::string text;
-  std::vector<size_t> ends;  // [Words()] in text
+  std::vector<size_t> ends;  // [Words()] end bytes in text
   for (const TokenId token : prompt.Words()) {
     text += model.Piece(token);
     ends.push_back(text.size());
@@ -67,7 +68,7 @@ Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question
         prompt.aside[t] = true;
     }
   }
-  bool asks = false;  // of anything else
+  bool asks = false;  // whether any other word remains
   for (size_t i = 0, t = 0; i < text.size(); ++i) {
     while (ends[t] <= i) ++t;
     asks |= !prompt.aside[t] && IsWordByte(text[i]);
@@ -106,7 +107,7 @@ Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& se
   if (heads.empty()) return std::vector<ScanQuery>{};
 
   QueryCapture capture;
-  std::vector<size_t> captured;  // [heads] which of the capture's slots
+  std::vector<size_t> captured;  // [heads] index in the capture's slots
   for (const RecallHead& head : heads) {
     const auto slot = static_cast<uint32_t>(
         std::find(g.layers.begin(), g.layers.end(), head.layer) - g.layers.begin());
@@ -124,7 +125,7 @@ Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& se
   model.NativeForget(head_tokens, UINT32_MAX);
 
   const uint32_t group = g.group(), d = g.head_dim, width = g.q_heads * d;
-  const auto assistant_begin = [&](size_t t) {
+  const auto is_query_token = [&](size_t t) {
     return (t >= prompt.words_begin && t < prompt.words_end && !prompt.Aside(t)) ||
            t >= prompt.prefix_begin;
   };
@@ -135,7 +136,7 @@ Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& se
     scan.head_dim = d;
     scan.scale = g.scale;
     for (size_t t = 0; t < prompt.tail.size(); ++t) {
-      if (!assistant_begin(t)) continue;
+      if (!is_query_token(t)) continue;
       const float* row =
           capture.queries[captured[h]].data() + t * width + size_t{heads[h].kv_head} * group * d;
       scan.q.insert(scan.q.end(), row, row + size_t{group} * d);

@@ -1,4 +1,4 @@
-// A question as the model reads it, and what its recall heads ask for when it reads it alone.
+// A question as tokens for the model, and the recall heads' queries for it.
 #pragma once
 
 #include <algorithm>
@@ -16,53 +16,55 @@
 
 namespace longhold {
 
-// A question as tokens: head before the recalled spans, tail after them, with the user's own words
-// marked. Value type.
+// A question as tokens: head before the recalled spans, tail after them. Also the range of the
+// user's own question within the tail. Value type.
 struct Prompt {
   std::vector<TokenId> head, tail;
-  size_t words_begin = 0, words_end = 0;  // of tail: the question
-  size_t prefix_begin = 0;                // of tail: the answer prefix, to the end
-  // [Words()] refers to the text itself (TextReferences): nothing to look for
+  size_t words_begin = 0, words_end = 0;  // range of the question within tail
+  size_t prefix_begin = 0;                // the answer prefix is tail from here on
+  // [Words()] whether the token refers to the text itself (TextReferences) and is not searched for.
   std::vector<bool> aside;
 
-  // What a second look reads beside a span, and from where on the model judges it: the first token
-  // has nothing before it.
+  // Query likelihood (memory/recall/query_likelihood.h) runs Asked() after a span and scores its
+  // tokens from JudgedBegin() on. The first token of the tail cannot be scored because no token
+  // precedes it.
   std::span<const TokenId> Asked() const { return std::span(tail).first(words_end); }
   size_t JudgedBegin() const { return std::max<size_t>(words_begin, 1); }
   size_t JudgedTokens() const { return words_end - JudgedBegin(); }
-  // of tail
+  // Of a token of tail.
   bool Aside(size_t t) const { return t >= words_begin && t < words_end && aside[t - words_begin]; }
-  // Judged tokens that count.
+  // Number of scored tokens that are not aside; at least 1.
   size_t CountedTokens() const;
   std::span<const TokenId> Words() const {
     return std::span(tail).subspan(words_begin, words_end - words_begin);
   }
 };
 
-// What surrounds a question. Borrows its texts.
+// The text around a question. Borrows its texts.
 struct PromptContext {
   std::string_view system;
-  // of the conversation; the oldest turns are left out where all have more than kEarlierTokensMax
+  // Earlier turns of the conversation. If they have more than kEarlierTokensMax tokens, the oldest
+  // ones are left out.
   std::span<const ChatTurn> earlier;
   std::string_view answer_prefix;
 };
-// An earlier turn is there so that the question can be understood; what a conversation is to
-// remember belongs into a memory.
+// Earlier turns are there only so that the question can be understood. Content that must be
+// remembered belongs in a memory.
 inline constexpr size_t kEarlierTokensMax = 1024;
 
-// Errors: the tokenizer's, and an unknown chat template.
+// Errors: those of the tokenizer, and of an unknown chat template.
 Result<Prompt> BuildPrompt(const LanguageModel& model, std::string_view question,
                            const PromptContext& context);
 
-// Runs `tokens` through the model over `set`, in batches, from native position `position`. Must
-// hold: there is room in the set.
+// Runs `tokens` through the model over `set` in batches, from native position `position` on. Must
+// hold: the set has room.
 Status RunTokens(LanguageModel& model, WorkingSet& set, std::span<const TokenId> tokens,
                  uint32_t position, bool want_logits);
 
-// The probe: the prompt alone runs through the model, and the queries of the question's own words
-// and of the answer prefix are kept, one ScanQuery per head with `head` its place in `heads` and
-// every row's weight 1. `set` must be empty; it is left with the prompt's head in it, and so is the
-// native cache. Without heads only the prompt's head is run.
+// The probe: runs only the prompt through the model, and records the queries of the question's
+// words and of the answer prefix. Returns one ScanQuery per head; its `head` is the index in
+// `heads`, and every row has weight 1. Must hold: `set` is empty. Afterwards `set` and the native
+// cache hold the prompt's head. Without `heads`, only the prompt's head is run.
 Result<std::vector<ScanQuery>> ProbeQueries(LanguageModel& model, WorkingSet& set,
                                             const Prompt& prompt,
                                             std::span<const RecallHead> heads);

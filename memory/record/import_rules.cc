@@ -10,7 +10,8 @@
 namespace longhold {
 namespace {
 
-// The kinds are one byte behind document and number; a scan segment's key has its generation, too.
+// Store key lengths: document and number have 4 bytes each. An index segment's kind is one more
+// byte, and a scan segment's generation 4 more.
 constexpr size_t kNumberedBytes = 8, kSegmentKeyBytes = 9, kGenerationKeyBytes = 13;
 
 bool IsDocumentKey(std::string_view key, std::string_view prefix) {
@@ -49,14 +50,14 @@ ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max) {
     const KeyKind kind = KindOf(table, key);
     if (kind == KeyKind::kUnknown)
       return DataLoss(
-          "import: the file holds a value of a kind that this longhold does not know; a newer one "
-          "may have written it");
+          "import: the file holds a value of a kind that this version of longhold does not know; a "
+          "newer version may have written it");
     if (kind == KeyKind::kResume) return false;
     if (kind == KeyKind::kLists && value_bytes > value_bytes_max) return false;
     const bool short_kind = kind == KeyKind::kText || kind == KeyKind::kManifest;
     if (short_kind && value_bytes > kTextRecordBytesMax)
-      return DataLoss("import: a record of " + std::to_string(value_bytes) +
-                      " bytes, more than any has; the file is damaged");
+      return DataLoss("import: a record has " + std::to_string(value_bytes) +
+                      " bytes, more than any valid one; the file is damaged");
     if (value_bytes > value_bytes_max) {
       return ResourceExhausted(
           "import: a value of " + std::to_string(value_bytes) +
@@ -65,15 +66,16 @@ ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max) {
     counts->bytes += key.size() + value_bytes;
     counts->documents += kind == KeyKind::kDocument;
     if (counts->bytes > limits.bytes_max) {
-      return FailedPrecondition("import: the memory is larger than the " +
-                                std::to_string(limits.bytes_max) +
-                                " bytes that its owner may still have on the disk; forget some, or "
-                                "ask the operator for more");
+      return FailedPrecondition(
+          "import: the memory is larger than the " + std::to_string(limits.bytes_max) +
+          " bytes that are left of its owner's disk quota; forget other memories "
+          "or documents, or ask the operator for more");
     }
     if (counts->documents > limits.documents_max) {
-      return FailedPrecondition(
-          "import: the memory has more than the " + std::to_string(limits.documents_max) +
-          " documents that its owner may still have; forget some, or ask the operator for more");
+      return FailedPrecondition("import: the memory has more than the " +
+                                std::to_string(limits.documents_max) +
+                                " documents that are left of its owner's quota; forget some, or "
+                                "ask the operator for more");
     }
     return true;
   };

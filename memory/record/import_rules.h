@@ -1,5 +1,5 @@
-// What an import may bring: each value is judged before it is read, so that a stranger's file can
-// neither fill the disk nor the memory.
+// The limits on what an import may contain. Each value is checked before it is read, so that an
+// untrusted file can fill neither the disk nor the RAM.
 #pragma once
 
 #include <cstdint>
@@ -9,24 +9,26 @@
 
 namespace longhold {
 
-// Value type; borrows the model's description.
+// Value type. Borrows `model`.
 struct ImportLimits {
-  // of all keys and values that are kept: what their owner may still have on the disk
+  // Limit on all store keys and values that are kept: the disk quota that their owner has left.
   uint64_t bytes_max = UINT64_MAX;
   uint64_t documents_max = UINT64_MAX;
-  // A memory of this model's fingerprint must have this model's layers and heads; null: its reader
-  // will see.
+  // If the memory has this model's fingerprint, it must also have its layers and heads. Null: not
+  // checked here; whoever opens the memory with a model checks it.
   const ModelInfo* model = nullptr;
 };
 
-// Which values are kept, and what ends the import:
-//   - a key that no longhold of this format writes: data_loss
-//   - a value longer than its kind may be: data_loss; longer than `value_bytes_max`:
-//   resource_exhausted
+// Decides which values are kept and what ends the import with an error:
+//   - a store key that longhold never writes in this format: data_loss
+//   - a value longer than its kind may be: data_loss
+//   - a value longer than `value_bytes_max`: resource_exhausted
 //   - more bytes or documents than the limits: failed_precondition
-// Left out are resume states, since libllama takes what they hold of its cache unchecked (the
-// ingest begins anew; Memory::Restart), and lists that are longer than `value_bytes_max` (a
-// document without lists is scanned; `reindex` makes them again).
+// Two kinds of values are left out:
+//   - Resume states, because libllama does not check the native cache data in them. The ingest
+//     begins again (Memory::Restart).
+//   - Inverted lists longer than `value_bytes_max`. A document without them is scanned, and
+//     `reindex` builds them again.
 ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max);
 
 }  // namespace longhold

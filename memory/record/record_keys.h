@@ -1,5 +1,5 @@
-// Under which keys a memory's values stand: docs/formats/records.md, "Keys". Only Memory and its
-// imports need them.
+// The store keys of a memory's values: docs/formats/records.md, "Keys". Used only by Memory and by
+// imports.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ inline constexpr char kDocumentPrefix[] = "document/";
 inline constexpr char kDocumentEnd[] = "document0";  // '0' follows '/'
 inline constexpr char kResumePrefix[] = "resume/";
 
-// What stands under a key. kUnknown: no key that a memory of this format has.
+// The kind of value that a store key belongs to. kUnknown: no memory of this format has such a key.
 enum class KeyKind : uint8_t {
   kUnknown,
   kManifest,
@@ -43,7 +43,7 @@ inline std::string ResumeKey(DocumentId id) {
   return key;
 }
 
-// Blocks and text chunks, and what the keys of index segments begin with.
+// The store key of a block or text chunk, and the prefix of an index segment's store key.
 inline std::string NumberedKey(DocumentId id, uint32_t number) {
   std::string key;
   AppendBigEndian32(&key, static_cast<uint32_t>(id));
@@ -55,7 +55,8 @@ inline std::string LexicalKey(DocumentId id, uint32_t segment) {
   return NumberedKey(id, segment) + 'L';
 }
 
-// Generation 0 is what a memory begins with; its keys stand as they did before there were others.
+// Generation 0 is that of a new memory. Its keys have no generation suffix, as in versions that had
+// no generations.
 inline std::string ScanKey(DocumentId id, uint32_t segment, uint32_t generation) {
   std::string key = NumberedKey(id, segment) + 'S';
   if (generation != 0) AppendBigEndian32(&key, generation);
@@ -66,9 +67,9 @@ inline std::string SummariesKey(DocumentId id, uint32_t segment) {
   return NumberedKey(id, segment) + 'M';
 }
 
-// Lists belong to a head and a whole document. Counted down, their numbers stay clear of the
-// segments' (at most 2^20). They know the scan keys that they were made from by hash, so they need
-// no generation.
+// Inverted lists belong to one head and a whole document. Their numbers count down from UINT32_MAX,
+// so they never meet those of segments (at most 2^20). The lists store a hash of the scan keys that
+// they were made from, so they need no generation.
 inline std::string ListsKey(DocumentId id, uint32_t head) {
   return NumberedKey(id, UINT32_MAX - head) + 'F';
 }

@@ -7,7 +7,6 @@
 
 #include "attention/geometry.h"
 #include "base/hash.h"
-#include "memory/index/scan_index.h"
 #include "memory/model/recall_profile.h"
 #include "proto/records_generated.h"
 #include "store/compress.h"
@@ -20,10 +19,10 @@ constexpr char kMagic[] = "LHR";
 constexpr char kPlain = '0';
 constexpr char kZstd = '1';
 constexpr size_t kHeaderBytes = 3 + 1 + 8;
-// The newest that is read. A manifest is written with the oldest that says it all, so that older
-// builds read what they can.
+// The newest format that this version reads. A manifest is written in the oldest format that can
+// express it, so that older versions can read it if possible.
 constexpr uint32_t kFormat = 2;
-// Documents from before the field: every reader of text used this length.
+// Document records without this field: the pass length was always 512.
 constexpr uint32_t kPassTokensBefore = 512;
 
 template <typename T>
@@ -39,7 +38,8 @@ std::string Finish(flatbuffers::FlatBufferBuilder& b, proto::Record type,
   return out + body;
 }
 
-// Checks everything and gives the record to `read`, whose views must not outlive the call.
+// Checks everything, then passes the record to `read`. The record's views are valid only during the
+// call.
 template <typename T, typename Read>
 auto Parse(std::string_view bytes, const char* what, Read read)
     -> Result<decltype(read(std::declval<const T&>()))> {
@@ -61,19 +61,19 @@ auto Parse(std::string_view bytes, const char* what, Read read)
                                  /*max_depth=*/8, /*max_tables=*/16);
   if (!proto::VerifyEnvelopeBuffer(verifier)) return bad("not a valid flatbuffer");
   const T* record = proto::GetEnvelope(raw.data())->template record_as<T>();
-  if (record == nullptr) return bad("of another kind");
+  if (record == nullptr) return bad("is of another kind");
   return read(*record);
 }
 
 std::string Text(const flatbuffers::String* s) { return s == nullptr ? "" : s->str(); }
 
-// Copied as bytes: the verifier looks at where a vector's length lies, and its numbers may lie at
-// any address behind it.
+// Copied as bytes, because the elements may be unaligned: the verifier only checks the alignment of
+// a vector's length.
 template <typename T>
 std::vector<T> Elements(const flatbuffers::Vector<T>* v) {
-  std::vector<T> numbers(v == nullptr ? 0 : v->size());
-  if (!numbers.empty()) std::memcpy(numbers.data(), v->Data(), numbers.size() * sizeof(T));
-  return numbers;
+  std::vector<T> elements(v == nullptr ? 0 : v->size());
+  if (!elements.empty()) std::memcpy(elements.data(), v->Data(), elements.size() * sizeof(T));
+  return elements;
 }
 
 std::string Bytes(const flatbuffers::Vector<uint8_t>* v) {
@@ -85,7 +85,8 @@ flatbuffers::Offset<flatbuffers::Vector<uint8_t>> Vector(flatbuffers::FlatBuffer
   return b.CreateVector(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 
-// What every reader of a manifest relies on; null when it holds, else what is wrong.
+// Checks what every reader of a manifest relies on. Returns null if all is well, else a description
+// of the fault.
 const char* ManifestFault(const Manifest& m) {
   if (m.layers.empty() || m.layers.size() > kTappedLayersMax) return "number of layers";
   if (std::adjacent_find(m.layers.begin(), m.layers.end(), std::greater_equal<>()) !=
@@ -96,7 +97,7 @@ const char* ManifestFault(const Manifest& m) {
     return "heads";
   if (m.head_dim == 0 || m.head_dim % 4 != 0 || m.head_dim > kMaxHeadDim) return "head size";
   if (uint64_t{m.kv_heads} * m.head_dim * m.layers.size() * 2 * kBlockTokens > kBlockElementsMax)
-    return "size of a block";
+    return "block size";
   if (m.sink_tokens % kBlockTokens != 0 || m.sink_tokens > kSinkTokensMax) return "sinks";
   if (m.window_tokens % kBlockTokens != 0 || m.window_tokens == 0 ||
       m.window_tokens > kWindowTokensMax)
@@ -112,7 +113,7 @@ const char* ManifestFault(const Manifest& m) {
   return nullptr;
 }
 
-// The same of a document.
+// The same for a document.
 const char* DocumentFault(const DocumentRecord& d) {
   const auto id = static_cast<uint32_t>(d.id);
   if (id == 0 || id >= kDocumentIdsMax) return "id";
@@ -129,7 +130,7 @@ const char* DocumentFault(const DocumentRecord& d) {
   if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens ||
       (d.pass_tokens & (d.pass_tokens - 1)) != 0)
     return "pass length";
-  if (d.assistant_begin > d.tokens) return "own words";
+  if (d.assistant_begin > d.tokens) return "start of the assistant text";
   return nullptr;
 }
 
@@ -208,7 +209,7 @@ Result<Manifest> DecodeManifest(std::string_view bytes) {
   }
   if (!result.ok()) return result;
   if (const char* fault = ManifestFault(*result))
-    return DataLoss(std::string("manifest record: ") + fault);
+    return DataLoss(std::string("manifest record: invalid ") + fault);
   return result;
 }
 
@@ -232,7 +233,7 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
   });
   if (!result.ok()) return result;
   if (const char* fault = DocumentFault(*result))
-    return DataLoss(std::string("document record: ") + fault);
+    return DataLoss(std::string("document record: invalid ") + fault);
   return result;
 }
 
@@ -251,7 +252,7 @@ Result<TextChunk> DecodeTextChunk(std::string_view bytes) {
   size_t sum = 0;
   for (uint16_t n : result->token_bytes) sum += n;
   if (result->tokens.size() > kChunkTokensMax || result->text.size() > kChunkBytesMax)
-    return DataLoss("text record: length");
+    return DataLoss("text record: invalid length");
   if (result->tokens.size() != result->token_bytes.size() || sum != result->text.size()) {
     return DataLoss("text record: tokens and bytes disagree");
   }

@@ -1,5 +1,5 @@
-// What a memory stores about itself and its documents, as values; the bytes are
-// docs/formats/records.md. Generated flatbuffers code stops at records.cc.
+// The records in which a memory describes itself and its documents, as value types. The bytes are
+// specified in docs/formats/records.md. Generated flatbuffers code is used only in records.cc.
 #pragma once
 
 #include <algorithm>
@@ -13,54 +13,57 @@
 
 namespace longhold {
 
-// Tokens between two commits, and of one index segment. A contract of the stored index.
+// A memory is indexed for at most so many recall heads.
+inline constexpr uint32_t kScanHeadsMax = 64;
+
+// Tokens between two commits, and of one index segment. The stored index depends on this number.
 inline constexpr uint32_t kCommitTokens = 4096;
 
-// What a stored number may be, at most. A reader refuses anything beyond as damage: these numbers
-// size what is allocated and indexed, and may come from a stranger's export.
+// Upper bounds of stored numbers. A reader reports a larger number as damage: these numbers decide
+// what is allocated and indexed, and they may come from an untrusted export.
 inline constexpr uint32_t kTappedLayersMax = 1024;
 inline constexpr uint32_t kKvHeadsMax = 1024;
-// keys and values of 64 tokens: 128 MiB as halves
+// Attention keys and values of 64 tokens: 128 MiB as fp16.
 inline constexpr uint64_t kBlockElementsMax = 1u << 26;
 inline constexpr uint32_t kDocumentIdsMax = 1u << 31;
-// text bytes of one chunk; chunks end at a line's end where there is one
+// Text bytes of one chunk. A chunk ends after the last newline within this limit, if there is one.
 inline constexpr size_t kChunkBytesMax = 32u << 10;
-// a tokenizer gives a byte one token, rarely a second one
+// A tokenizer produces one token for a byte, rarely two.
 inline constexpr uint64_t kChunkTokensMax = 2 * kChunkBytesMax;
-// a text chunk's record, also unpacked
+// A text chunk's record, also when decompressed.
 inline constexpr size_t kTextRecordBytesMax = 1u << 20;
 
-// Once per memory. Everything that later bytes depend on.
+// One per memory. All other stored bytes depend on it.
 struct Manifest {
   std::string name;
   std::string model_name, model_architecture, model_fingerprint;
   std::vector<uint32_t> layers;
   uint32_t q_heads = 0, kv_heads = 0, head_dim = 0;
   std::string codec;
-  std::string profile;                               // whose heads the scan index holds
+  std::string profile;                               // the profile whose heads the scan index holds
   std::vector<uint32_t> scan_layers, scan_kv_heads;  // [heads]
   uint32_t sink_tokens = 0, window_tokens = 0;
   uint32_t next_document = 1;
-  // which scan segments count; reindexing for other heads makes the next
+  // Scan segments of this generation are valid. Reindexing for other heads starts the next one.
   uint32_t index_generation = 0;
 };
 
 struct DocumentRecord {
   DocumentId id{};
   std::string name;
-  // other names under which the same content was ingested; only of complete documents
+  // Other names under which the same content was ingested. Only complete documents have any.
   std::vector<std::string> aliases;
   std::string sha256;  // of the text
   uint32_t version = 1;
   uint64_t bytes = 0;
   uint64_t tokens = 0;
-  // everything before is in the store: blocks, index segments, resume state
+  // Everything before this token is in the store: blocks, index segments, resume state.
   uint64_t committed_tokens = 0;
   std::vector<uint64_t> chunk_tokens;  // first token of each text chunk, ascending
-  // Tokens of one forward pass while it is read: a power of two in [64, kCommitTokens]. Keys and
-  // values depend on it a little.
+  // Tokens of one forward pass during ingest: a power of two in [64, kCommitTokens]. Attention keys
+  // and values depend slightly on it.
   uint32_t pass_tokens = 512;
-  // the first token of the model's own words, which end the text; 0: there are none
+  // The first token of assistant text, which is always at the document's end. 0: there is none.
   uint64_t assistant_begin = 0;
 
   bool complete() const { return committed_tokens == tokens; }
@@ -69,36 +72,35 @@ struct DocumentRecord {
   }
 };
 
-// A piece of a document's text with its tokens: the record from which everything else can be
-// rebuilt.
+// A part of a document's text with its tokens. Everything else can be rebuilt from these records.
 struct TextChunk {
   uint64_t byte_begin = 0;
-  uint64_t line_begin = 0;  // lines that ended before this chunk
+  uint64_t line_begin = 0;  // number of line ends before this chunk
   uint64_t token_begin = 0;
   std::string text;
   std::vector<TokenId> tokens;
-  std::vector<uint16_t> token_bytes;  // [tokens]; they add up to text.size()
+  std::vector<uint16_t> token_bytes;  // [tokens]; their sum is text.size()
 };
 
-// What a killed ingest needs beside the blocks.
+// What an interrupted ingest needs to continue, in addition to the stored blocks.
 struct ResumeRecord {
   uint64_t tokens = 0;
   std::string native;  // LanguageModel::NativeSave
-  // The blocks of the window before `tokens`, oldest first, each as the exact codec encodes it and
-  // all of one size; empty in a memory whose blocks are exact themselves.
+  // The blocks of the window before `tokens`, oldest first. Each is encoded by the exact codec; all
+  // have the same size. Empty in a memory whose codec is exact.
   std::string window;
-  // SegmentKeys::Save of the open index segment; empty where `window` is.
+  // SegmentKeys::Save of the unfinished index segment. Empty when `window` is empty.
   std::string keys;
 };
 
-// Bytes: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks).
+// Format: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks).
 std::string Encode(const Manifest& record);
 std::string Encode(const DocumentRecord& record);
 std::string Encode(const TextChunk& record);
 std::string Encode(const ResumeRecord& record);
-// Errors: data_loss on anything wrong, numbers out of the bounds above included; never crashes on
-// hostile bytes. Allocates a few times bytes.size(), and at most kTextRecordBytesMax for what is
-// packed.
+// Errors: data_loss on anything wrong, including numbers beyond the bounds above. Hostile bytes
+// never cause a crash. Allocates a few times bytes.size(), and at most kTextRecordBytesMax for
+// compressed data.
 Result<Manifest> DecodeManifest(std::string_view bytes);
 Result<DocumentRecord> DecodeDocument(std::string_view bytes);
 Result<TextChunk> DecodeTextChunk(std::string_view bytes);

@@ -7,9 +7,9 @@
 namespace longhold {
 namespace {
 
-// A base form, then its forms; groups are separated by semicolons. Forms that the stemmer's regular
-// endings bring to the base (memory/index/lexical_index.cc) are left out; short -eth, -est, -ing
-// and -ed, which it leaves alone, are here.
+// Groups separated by semicolons: a base form, then its irregular forms. Forms that the stemmer
+// reduces to the base anyway (memory/text/vocabulary.cc) are left out. Included are short forms in
+// -eth, -est, -ing and -ed, which the stemmer does not change.
 constexpr std::string_view kVerbs =
     "abide abode abidden;agree agreed agreeing;arise arose arisen ariseth;ask asketh askest;awake "
     "awoke awoken;"
@@ -86,14 +86,14 @@ constexpr std::string_view kVerbs =
     "withhold withheld withholden;withstand withstood;work wrought wroughtest;would wouldst "
     "wouldest;wring wrung;"
     "write wrote written writest;"
-    // Weak verbs that drop the vowel or the e.
+    // Weak verbs that drop their vowel or e.
     "add added adding;age aged ages aging ageing;ail ailed;aim aimed aimeth;axe axed;dye dyed dyes "
     "dyeing;err erred erring erreth;"
     "eye eyed eyeing;ice iced;singe singeing;"
-    // Verbs in -ly, which the stemmer takes for adverbs.
+    // Verbs in -ly, which the stemmer would treat as adverbs.
     "comply complied complies;multiply multiplied multiplies multiplieth;supply supplied supplies "
     "supplieth;"
-    // Old spellings of a present.
+    // Archaic forms of the present tense.
     "wot wotteth wist;wit witteth";
 
 constexpr std::string_view kNouns =
@@ -136,7 +136,7 @@ constexpr std::string_view kNouns =
     "vestryman vestrymen;washerwoman washerwomen;watchman watchmen;waterman watermen;welshman "
     "welshmen;woodman woodmen;"
     "woodsman woodsmen;workman workmen;yachtsman yachtsmen;yeoman yeomen;"
-    // Compounds of the others.
+    // Compounds of the nouns above.
     "forefoot forefeet;godchild godchildren;grandchild grandchildren;schoolchild "
     "schoolchildren;stepchild stepchildren;"
     "eyetooth eyeteeth;dormouse dormice;"
@@ -192,10 +192,11 @@ class Table {
   }
   void AddGroup(std::string_view group) {
     const std::string_view base = Take(group, ' ');
-    // a form of one word only
+    // Each form belongs to one base only.
     while (!group.empty()) LH_CHECK(base_of_.emplace(Take(group, ' '), base).second);
   }
-  // The text before the first `separator`, which is taken off `text` with it.
+  // Removes the text before the first `separator`, and the separator, from `text`. Returns that
+  // text.
   static std::string_view Take(std::string_view& text, char separator) {
     const size_t end = text.find(separator);
     const std::string_view part = text.substr(0, end);

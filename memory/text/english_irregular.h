@@ -1,4 +1,4 @@
-// Irregular English forms and the words they are forms of: "spake" is "speak", "children" are
+// Irregular English inflections and their base forms: "spake" is a form of "speak", "children" of
 // "child".
 #pragma once
 
@@ -7,18 +7,18 @@
 
 namespace longhold {
 
-// The base form of `word` (ASCII, lower case), or an empty view when the table does not know it as
-// another word's form. One step: a base form is no entry. Valid for the program's lifetime. Thread
-// use: safe to call concurrently.
+// Returns the base form of `word` (ASCII, lower case). The view is empty when the table does not
+// list `word` as an irregular form. One step is enough: no base form is itself an entry. The result
+// is valid for the program's lifetime. Thread use: safe to call concurrently.
 //
-// The table holds inflections alone (number, tense, person; also archaic ones, as books in print
-// for centuries are what long memories are made of), never another kind of word ("death" is not a
-// form of "die"), and none that is more often another word
-// ("left", "wound", "ground", "rent", "lay", "leaves"): a wrong merge costs a rare word its weight,
-// a missed one costs little. Its content is part of kLexicalRules.
+// The table holds only inflections (number, tense, person). It also holds archaic ones, because
+// long memories often contain books that were printed centuries ago. It does not hold derived words
+// ("death" is not a form of "die"). It also leaves out forms that are more often another word
+// ("left", "wound", "ground", "rent", "lay", "leaves"). A wrong merge takes the weight of a rare
+// word away; a missing entry costs little. The table's content is part of kLexicalRules.
 std::string_view EnglishBaseForm(std::string_view word);
 
-// Forms in the table.
+// The number of forms in the table.
 size_t EnglishIrregularCount();
 
 }  // namespace longhold

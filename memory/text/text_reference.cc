@@ -15,7 +15,7 @@ constexpr std::array kPrepositions = {"in", "from",   "within", "by",  "to",
                                       "of", "inside", "on",     "upon"};
 constexpr std::array kArticles = {"the",   "a",     "an", "this", "that",
                                   "these", "those", "my", "our",  "your"};
-// These say by themselves that it is the text before the model.
+// Words that alone show that the text given to the model is meant.
 constexpr std::array kPointing = {"provided",  "given",    "following", "above",    "below",
                                   "preceding", "previous", "attached",  "supplied", "quoted",
                                   "enclosed",  "included", "foregoing"};
@@ -23,22 +23,22 @@ constexpr std::array kOther = {"entire", "whole",  "full",     "long", "same",
                                "input",  "source", "original", "main"};
 constexpr std::array kNouns = {"text",      "texts",   "passage", "passages", "document",
                                "documents", "context", "excerpt", "excerpts"};
-// Things of which a text may speak.
+// Nouns that can also name things inside a text.
 constexpr std::array kThings = {
     "article", "articles", "paragraph", "paragraphs",   "content",    "story",  "book",  "novel",
     "chapter", "file",     "files",     "conversation", "transcript", "report", "paper", "essay"};
 
 struct Word {
-  size_t begin = 0, end = 0;  // bytes
+  size_t begin = 0, end = 0;  // byte range in the question
   std::string lower;
-  bool cite_after = false;  // no other word follows at once
+  bool punctuation_after = false;  // punctuation or the end of the question follows
 };
 
 std::vector<Word> WordsOf(std::string_view text) {
   std::vector<Word> words;
   for (size_t i = 0; i < text.size();) {
     if (!IsWordByte(text[i])) {
-      if (!words.empty() && !IsSpace(text[i])) words.back().cite_after = true;
+      if (!words.empty() && !IsSpace(text[i])) words.back().punctuation_after = true;
       ++i;
       continue;
     }
@@ -50,7 +50,7 @@ std::vector<Word> WordsOf(std::string_view text) {
     word.end = i;
     words.push_back(std::move(word));
   }
-  if (!words.empty()) words.back().cite_after = true;
+  if (!words.empty()) words.back().punctuation_after = true;
   return words;
 }
 
@@ -59,9 +59,10 @@ bool IsOne(const std::array<const char*, n>& list, const Word& word) {
   return std::find(list.begin(), list.end(), word.lower) != list.end();
 }
 
-// The words of the phrase whose preposition is words[at]: its end; `at` when it is none.
+// The phrase whose preposition is words[at]: returns the index after its last word, or `at` if
+// there is no such phrase.
 size_t PhraseEnd(const std::vector<Word>& words, size_t at) {
-  const auto more = [&](size_t i) { return i < words.size() && !words[i - 1].cite_after; };
+  const auto more = [&](size_t i) { return i < words.size() && !words[i - 1].punctuation_after; };
   size_t i = at + 1;
   bool pointing = false, article = false;
   if (more(i) && IsOne(kArticles, words[i])) {
@@ -79,7 +80,7 @@ size_t PhraseEnd(const std::vector<Word>& words, size_t at) {
     pointing = true;
     ++i;
   }
-  return words[i - 1].cite_after && (pointing || !thing) ? i : at;
+  return words[i - 1].punctuation_after && (pointing || !thing) ? i : at;
 }
 
 }  // namespace
@@ -93,7 +94,7 @@ std::vector<ByteSpan> TextReferences(std::string_view question) {
       ++i;
       continue;
     }
-    const bool verb = i > 0 && !words[i - 1].cite_after && IsOne(kVerbs, words[i - 1]);
+    const bool verb = i > 0 && !words[i - 1].punctuation_after && IsOne(kVerbs, words[i - 1]);
     spans.push_back({words[verb ? i - 1 : i].begin, words[end - 1].end});
     i = end;
   }

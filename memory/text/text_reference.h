@@ -1,8 +1,9 @@
-// Words of a question that say where the answer stands, not what it is about: "mentioned in the
-// provided text".
+// Finds the words of a question that refer to the text itself and not to its subject: "mentioned in
+// the provided text".
 //
-// Such words are of every question alike, and where the text itself has one of them, in its
-// introduction say, that place would look like the rarest match of all (docs/decisions/0014).
+// Such phrases can be part of any question. If the text contains one of their words, in its
+// introduction for example, that place would look like a rare and therefore strong match
+// (docs/decisions/0014).
 #pragma once
 
 #include <string_view>
@@ -12,11 +13,16 @@
 
 namespace longhold {
 
-// The phrases of an English question that refer to the text itself, ascending. A phrase is a
-// preposition, an article or "this", words like "provided" and a noun like "text", "passage" or
-// "document", perhaps after "mentioned" or the like and before "above" or the like; what follows is
-// a mark or the question's end ("in the book of Ruth" is none). Nouns that name things in stories
-// too, as "book" or "file", need a word like "provided" or "this". A pure function.
+// Returns the phrases of an English question that refer to the text itself, ascending. A phrase has
+// these parts, in order:
+//   - optional: "mentioned" or a similar word
+//   - a preposition
+//   - an article or "this", words like "provided", or both
+//   - a noun like "text", "passage" or "document"
+//   - optional: "above" or a similar word
+// A punctuation mark or the end of the question must follow: "in the book of Ruth" does not match.
+// Nouns that also name things in stories, such as "book" or "file", need a word like "provided" or
+// "this". A pure function.
 std::vector<ByteSpan> TextReferences(std::string_view question);
 
 }  // namespace longhold

@@ -1,4 +1,4 @@
-// `longhold bench`: puts a measurement of speed together and shows it.
+// `longhold bench`: runs a speed measurement and prints the report.
 
 #include "eval/speed.h"
 #include "service/cli/commands.h"
@@ -15,7 +15,8 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
   const std::atomic<bool>* stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
   LH_ASSIGN_OR_RETURN(const MemoryHome home, MemoryHome::Temporary());
-  Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
+  const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
+  Engine engine(stores.get(), {.memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
   LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
 
@@ -35,7 +36,7 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
                                    .on_progress = [&](const EvalProgress& p) {
                                      std::string line = "bench: " + p.label;
                                      if (p.reading.tokens_total > 0) {
-                                       line += " reads, " + FormatCount(p.reading.tokens_done) +
+                                       line += ", reading " + FormatCount(p.reading.tokens_done) +
                                                " of " + FormatCount(p.reading.tokens_total);
                                      }
                                      status.Show(p.label, line);

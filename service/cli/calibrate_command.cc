@@ -1,4 +1,4 @@
-// `longhold calibrate`: learns a recall profile, says what it learned and keeps it.
+// `longhold calibrate`: learns a recall profile, prints a report and stores the profile.
 
 #include <cstdio>
 #include <filesystem>
@@ -13,7 +13,7 @@
 namespace longhold {
 namespace {
 
-// English prose that every Debian machine has. Dull, and enough to learn which heads retrieve.
+// English prose that every Debian machine has. It suffices to learn which heads retrieve.
 constexpr char kLicences[] = "/usr/share/common-licenses";
 
 Result<Haystack> LoadTexts(const std::vector<std::string>& paths) {
@@ -40,8 +40,8 @@ std::string Text(const CalibrationReport& report) {
   char line[160];
   std::string out = FormatCount(report.cases) + " cases in " + FormatCount(report.text_tokens) +
                     " tokens, " + FormatDuration(report.seconds) + "\n\n";
-  out += "Evidence among the first 1 / 4 / 8 blocks, %:\n";
-  std::snprintf(line, sizeof line, "  %-22s %15s   %15s   %15s\n", "ranked by", "learned from",
+  out += "Evidence in the first 1 / 4 / 8 blocks, % of cases:\n";
+  std::snprintf(line, sizeof line, "  %-22s %15s   %15s   %15s\n", "ranked by", "training",
                 "held out", "new wordings");
   out += line;
   for (const AblationRow& row : report.ablation) {
@@ -50,7 +50,7 @@ std::string Text(const CalibrationReport& report) {
                   HitCells(row.fresh).c_str());
     out += line;
   }
-  out += "\nThe same by form, of what was not learned from (* a new wording):\n";
+  out += "\nThe same by form, on cases not used for training (* new wording):\n";
   std::snprintf(line, sizeof line, "  %-22s %15s   %15s   %15s\n", "form", "words", "best head",
                 "calibrated");
   out += line;
@@ -61,16 +61,17 @@ std::string Text(const CalibrationReport& report) {
     out += line;
   }
   const RecallProfile& p = report.profile;
-  std::snprintf(line, sizeof line, "\nWords weigh %.2f, heads %.2f together:", p.lexical_weight,
-                p.head_weight);
+  std::snprintf(line, sizeof line,
+                "\nWeights: words %.2f, heads %.2f in total:", p.WeightOf(kWordSignal),
+                p.WeightOf(kHeadSignal));
   out += line;
-  if (p.heads.empty()) out += " none helps beside the words";
+  if (p.heads.empty()) out += " no head improves on words alone";
   for (const RecallHead& head : p.heads) {
     std::snprintf(line, sizeof line, "\n  layer %2u, head %u: %.2f", head.layer, head.kv_head,
                   head.weight);
     out += line;
   }
-  out += "\n\nRight answers by gate and tokens read again, %, with";
+  out += "\n\nCorrect answers by gate and re-encoded tokens, %, with";
   std::vector<uint32_t> budgets;
   for (const GateScore& g : report.gates) {
     if (!budgets.empty() && g.spans <= budgets.back()) break;
@@ -92,15 +93,15 @@ std::string Text(const CalibrationReport& report) {
   }
   if (p.abstain_support > 0) {
     std::snprintf(line, sizeof line,
-                  "\nSays that there is nothing below a support of %.2f: %.0f%% of %u "
-                  "questions\nwithout an answer, and %.0f%% of %u with one.\n",
+                  "\nAbstains below a support of %.2f: on %.0f%% of %u questions without an\n"
+                  "answer, and wrongly on %.0f%% of %u with one.\n",
                   p.abstain_support, 100 * report.abstain.rightly, report.abstain.unanswerable,
                   100 * report.abstain.wrongly, report.abstain.answerable);
     out += line;
   } else {
     out +=
-        "\nNever says that there is nothing: no mark tells questions with an answer\nfrom those "
-        "without.\n";
+        "\nNever abstains: no threshold separates questions with an answer from those\nwithout "
+        "one.\n";
   }
   return out;
 }
@@ -112,8 +113,8 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
   if (texts.empty()) {
     std::error_code ec;
     if (!std::filesystem::is_directory(kLicences, ec)) {
-      return InvalidArgument(std::string("calibrate: there is no ") + kLicences +
-                             " to learn from; name some plain text with --text");
+      return InvalidArgument(std::string("calibrate: ") + kLicences +
+                             " does not exist; name some plain text with --text");
     }
     for (const char* name : {"GPL-3", "GPL-2", "LGPL-2.1", "MPL-2.0", "Apache-2.0", "GFDL-1.3",
                              "Artistic", "LGPL-3"}) {
@@ -121,8 +122,8 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
       if (std::filesystem::exists(path, ec)) texts.push_back(path);
     }
     c.terminal.Note(
-        "no --text: learning from this machine's licence texts; text of the kind that will be "
-        "asked about is better");
+        "no --text: learning from this machine's licence texts; text like that of your memories "
+        "gives a better profile");
   }
   LH_ASSIGN_OR_RETURN(const Haystack source, LoadTexts(texts));
   const std::atomic<bool>* stop = c.catch_signals();
@@ -132,12 +133,13 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
   const std::string path = command.out.empty() ? ProfilePath(c.config, model->info()) : command.out;
   std::string name = std::filesystem::path(path).stem().string();
   if (command.out.empty()) name = model->info().architecture + "-" + name;
+  const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
   const Result<CalibrationReport> report = [&] {
     StatusLine status(&c.terminal);
     return Calibrate(
         *model, source,
-        {.home = home.path(), .name = name, .seed = command.seed, .minutes = command.minutes}, stop,
-        [&](const CalibrateProgress& p) {
+        {.stores = stores.get(), .name = name, .seed = command.seed, .minutes = command.minutes},
+        stop, [&](const CalibrateProgress& p) {
           status.Show(
               p.step,
               "calibrate: " + p.step +
@@ -149,10 +151,11 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
   c.terminal.Out(c.json ? ProfileJson(report->profile) + "\n" : Text(*report));
   c.terminal.Note(
       "profile written to " + path +
-      (command.out.empty() ? "; it is used with this model from now on" : "; --profile uses it"));
+      (command.out.empty() ? "; this model uses it from now on" : "; use it with --profile"));
   if (!report->profile.heads.empty())
     c.terminal.Note(
-        "memories read before are indexed for other heads: 'longhold reindex NAME' brings these");
+        "existing memories are indexed for other heads; 'longhold reindex NAME' indexes one for "
+        "these");
   return OkStatus();
 }
 

@@ -1,5 +1,5 @@
-// `longhold chat`: questions and answers in turn. Each turn becomes a document of the memory when
-// it is over, so that the next ones recall it.
+// `longhold chat`: a conversation over a memory. Each finished turn (message and answer) is
+// ingested as a document, so that later turns can recall it.
 #include <unistd.h>
 
 #include <iostream>
@@ -10,6 +10,7 @@
 #include "service/common/render.h"
 #include "service/common/utf8.h"
 #include "service/server/conversation.h"
+#include "store/memory_name.h"
 
 namespace longhold {
 namespace {
@@ -26,7 +27,7 @@ class Conversation {
         began_(UnixSeconds()),
         name_("chat/" + TimeText(began_) + " " + RandomHex(4)) {}
 
-  // A new memory begins with the conversation.
+  // Creates the memory if it does not exist, with an opening document.
   Status Begin() {
     const Status exists = c_.engine.Exists(command_.memory);
     return exists.code() == StatusCode::kNotFound ? Keep(OpeningDocument(name_, began_)) : exists;
@@ -37,7 +38,7 @@ class Conversation {
                        .earlier = turns_,
                        .max_tokens = command_.max_tokens,
                        .sampler = command_.sampler};
-    options.answer_alone = true;
+    options.focused().answer_alone = true;
     options.stop = stop_;
     const Result<AskReply> reply = AskShown(c_, command_.memory, message, options);
     if (!reply.ok()) return reply.status();
@@ -65,7 +66,7 @@ class Conversation {
   const CommandContext& c_;
   const std::atomic<bool>* const stop_;
   const int64_t began_;
-  // its documents' names are never another conversation's, also of the same second
+  // Prefix of the document names. The random part keeps conversations of the same second apart.
   const std::string name_;
   std::vector<ChatTurn> turns_;
 };
@@ -73,14 +74,15 @@ class Conversation {
 }  // namespace
 
 Status RunChatCommand(const ChatCommand& command, const CommandContext& c) {
-  LH_RETURN_IF_ERROR(Engine::CheckName(command.memory));
+  LH_RETURN_IF_ERROR(CheckMemoryName(command.memory));
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model().status());
   Conversation conversation(command, c, stop);
   LH_RETURN_IF_ERROR(conversation.Begin());
   const bool asks = isatty(STDIN_FILENO) == 1 && c.terminal.error_is_terminal();
   if (asks)
-    c.terminal.Note("talking over " + command.memory + "; what is said is remembered; Ctrl-D ends");
+    c.terminal.Note("chatting with " + command.memory +
+                    "; the conversation is stored in it; Ctrl-D ends");
   std::string message;
   for (;;) {
     if (asks) c.terminal.Redraw("> ");
@@ -91,8 +93,7 @@ Status RunChatCommand(const ChatCommand& command, const CommandContext& c) {
     if (message.find_first_not_of(" \t") == std::string::npos) continue;
     const Status good = CheckQuestion("message", message);
     const Status said = good.ok() ? conversation.Say(message) : good;
-    // What is wrong with one message does not end the conversation; what is wrong with the memory
-    // does.
+    // An invalid message does not end the conversation. Any other error does.
     if (said.code() == StatusCode::kInvalidArgument) {
       c.terminal.Error(said.message());
     } else if (!said.ok()) {

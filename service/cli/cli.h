@@ -1,4 +1,4 @@
-// The command line as a value. CLI11 stops at cli.cc.
+// The command line as a value: one struct per command. Value types. CLI11 stops at cli_parser.h.
 #pragma once
 
 #include <cstdint>
@@ -27,19 +27,16 @@ struct ModelRemoveCommand {
 struct IngestCommand {
   std::vector<std::string> paths;
   std::string memory;
-  std::string codec;  // empty: the default, or the memory's
+  std::string codec;  // empty: the default, or the codec of an existing memory
 };
 struct AskCommand {
-  std::string memory, question;  // "-": standard input
+  std::string memory, question;  // question "-": read it from standard input
   std::string answer_prefix, system;
   uint32_t max_tokens = 128;
   SamplerOptions sampler;
-  uint32_t spans = 0;                        // 0: the profile's
-  std::optional<uint32_t> rerank, reencode;  // none: the profile's
-  bool abstain = true;
-  bool inline_citations = false;
-  std::string attend;  // AttendName
-  double attend_share = 0.1;
+  std::string attend;  // a name that FindAttend knows; empty: focused
+  FocusedOptions focused;
+  FaithfulOptions faithful;
 };
 struct ChatCommand {
   std::string memory;
@@ -49,9 +46,7 @@ struct ChatCommand {
 };
 struct RecallCommand {
   std::string memory, query;
-  uint32_t spans = 0;
-  std::optional<uint32_t> rerank;
-  bool abstain = true, explain = false;
+  RecallOptions options;
 };
 struct ListCommand {};
 struct ShowCommand {
@@ -63,14 +58,13 @@ struct ForgetCommand {
 };
 struct CompactCommand {
   std::string memory;
-  std::string codec;  // empty: the memory keeps its own
+  std::string codec;  // empty: the memory keeps its codec
 };
 struct ExportCommand {
-  std::string memory, file;
-};  // "-": standard output
-// "-": standard input; `into` empty: the name that it was exported under
+  std::string memory, file;  // file "-": standard output
+};
 struct ImportCommand {
-  std::string file, into;
+  std::string file, into;  // file "-": standard input; into empty: the exported name
 };
 struct VerifyCommand {
   std::string memory;
@@ -80,34 +74,35 @@ struct ReindexCommand {
 };
 struct EvalCommand {
   EvalSettings settings;
-  std::string out, resume;  // directories; with `resume` the settings are that run's
-  bool keep = false;        // keep the texts' memories in out/home
+  // Directories. With `resume` the settings are read from that run and `settings` is not used.
+  std::string out, resume;
+  bool keep = false;  // keep the memories of the texts in out/home
 };
 struct BenchCommand {
   SpeedSettings settings;
 };
 struct CalibrateCommand {
-  std::vector<std::string> texts;  // files and directories; empty: the texts of this machine
-  std::string out;                 // where the profile goes; empty: under the home, for this model
+  std::vector<std::string> texts;  // files and directories; empty: this machine's licence texts
+  std::string out;                 // the profile's file; empty: under the home, for this model
   double minutes = 15;
   uint32_t seed = 1;
 };
 struct ServeCommand {
-  std::string memory;              // of requests that name none
-  std::vector<std::string> hosts;  // names in a Host header beside loopback's
-  std::string embedder;            // of /v1/embeddings; empty: none
-  bool insecure = false;           // listen where others reach it, without TLS
-  // "json": a line for each request, and for what is to be told, on stderr
+  std::string memory;              // memory of requests that name none
+  std::vector<std::string> hosts;  // names accepted in a Host header, in addition to loopback names
+  std::string embedder;            // model for /v1/embeddings; empty: none
+  bool insecure = false;           // allow addresses beyond loopback without TLS
+  // "json": log each request and each note on stderr, one JSON object a line
   std::string log = "none";
 };
 struct KeyAddCommand {
   std::string name, scope = "read";
-  uint32_t days = 0;   // until it expires; 0: never
-  std::string tenant;  // whose memories it sees; empty: all
+  uint32_t days = 0;   // days until the key expires; 0: never
+  std::string tenant;  // the key sees only this tenant's memories; empty: all memories
 };
 struct KeyLimitCommand {
   std::string tenant;
-  // None: as it was. 0: no limit.
+  // nullopt: leave the limit unchanged. 0: no limit.
   std::optional<uint64_t> requests_per_minute, tokens_per_day, documents;
   std::optional<std::string> disk;
 };
@@ -135,13 +130,13 @@ struct Invocation {
   bool quiet = false;
 };
 
-// What to do instead of a command: help was asked for, or the line makes no sense.
+// The result when no command runs: the user asked for help, or the command line is invalid.
 struct EarlyExit {
-  int code = 0;  // 0: `text` goes to stdout; 2: one line that goes to stderr
+  int code = 0;  // 0: `text` goes to stdout; 2: `text` is one line for stderr
   std::string text;
 };
 
-// Global flags may stand before or after the command.
+// Parses the command line. Global flags may stand before or after the command.
 std::variant<Invocation, EarlyExit> ParseCommandLine(int argc, const char* const* argv);
 
 }  // namespace longhold

@@ -25,7 +25,7 @@ uint64_t PeakRssBytes() {
 
 void PrintJson(const CommandContext& c, const std::string& json) { c.terminal.Out(json + "\n"); }
 
-// The question itself, or standard input for "-", without line breaks at its end.
+// The question, or standard input if `argument` is "-". Line breaks at the end are removed.
 Result<std::string> QuestionText(const std::string& argument, const char* what) {
   std::string text = argument;
   if (argument == "-") {
@@ -58,7 +58,7 @@ Status Run(const ModelGetCommand& command, const CommandContext& c) {
     return c.catalog.Fetch(command.name, options);
   }();
   if (!path.ok() && path.status().code() == StatusCode::kCancelled) {
-    return Cancelled("model " + command.name + ": stopped; run the same command again to go on");
+    return Cancelled("model " + command.name + ": stopped; run the same command again");
   }
   if (!path.ok()) return path.status();
   if (c.json) {
@@ -92,7 +92,7 @@ Status Run(const ModelRemoveCommand& command, const CommandContext& c) {
   if (c.json) {
     PrintJson(c, ModelPathJson(command.name, ""));
   } else {
-    c.terminal.Out(command.name + ": is no name any more\n");
+    c.terminal.Out(command.name + ": name removed, the file is kept\n");
   }
   return OkStatus();
 }
@@ -100,15 +100,16 @@ Status Run(const ModelRemoveCommand& command, const CommandContext& c) {
 // ------------------------------------------------------------------------------------------------
 // ingest
 
-// "genesis.txt: read 54,012 tokens in 104 s": what became of one document.
+// The result for one document: "genesis.txt: read 54,012 tokens in 104 s".
 std::string OutcomeText(const std::string& name, const IngestReport& report) {
   const std::string tokens = FormatCount(report.tokens) + " tokens";
   switch (report.outcome) {
     case IngestReport::Outcome::kUnchanged:
-      return name + ": already there" + (report.document == name ? "" : " as " + report.document) +
-             " (" + tokens + "), skipped";
+      return name + ": already in the memory" +
+             (report.document == name ? "" : " as " + report.document) + " (" + tokens +
+             "), skipped";
     case IngestReport::Outcome::kResumed:
-      return name + ": went on, read the last " + FormatCount(report.tokens_read) + " of " +
+      return name + ": resumed, read the last " + FormatCount(report.tokens_read) + " of " +
              tokens + " in " + FormatDuration(report.seconds);
     default:
       return name + ": " +
@@ -129,7 +130,7 @@ void AddReport(const IngestReport& report, IngestSummary* summary) {
 
 Status Stopped(const std::string& what) {
   return Cancelled("ingest of " + what +
-                   ": stopped, what was read is kept; run the same command again to go on");
+                   ": stopped, the progress is saved; run the same command again to resume");
 }
 
 Result<IngestReport> IngestOne(const TextSource& source, const std::string& label,
@@ -171,25 +172,26 @@ Status Run(const IngestCommand& command, const CommandContext& c) {
 // ------------------------------------------------------------------------------------------------
 // asking
 
-// What the engine has to tell beside the result.
+// Prints the engine's notes.
 void ShowNotes(const CommandContext& c) {
   for (const std::string& note : c.engine.TakeNotes()) c.terminal.Note(note);
 }
 
-// Degraded is not failed, and is said even when quiet.
-void WarnOfLoss(uint64_t blocks_lost, uint64_t spans_lost, const std::string& memory,
-                const CommandContext& c) {
-  if (blocks_lost + spans_lost == 0) return;
-  std::string what = blocks_lost > 0 ? FormatCount(blocks_lost) + " blocks" : "";
-  if (spans_lost > 0)
-    what += (what.empty() ? "" : " and ") + ("the text of " + FormatCount(spans_lost) + " spans");
+// Prints a warning, also with --quiet, if data was lost. The command still succeeds.
+void WarnOfLoss(const Degradation& lost, const std::string& memory, const CommandContext& c) {
+  if (lost.blocks_lost + lost.spans_lost == 0) return;
+  std::string what = lost.blocks_lost > 0 ? FormatCount(lost.blocks_lost) + " blocks" : "";
+  if (lost.spans_lost > 0) {
+    what +=
+        (what.empty() ? "" : " and ") + ("the text of " + FormatCount(lost.spans_lost) + " spans");
+  }
   c.terminal.Warn("warning: " + what + " of " + memory +
                   " could not be read; run 'longhold verify " + memory + "'");
 }
 
 Status Run(const AskCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string question, QuestionText(command.question, "question"));
-  // Before the model is loaded: a misspelt name is answered at once.
+  // Checked before the model is loaded, so that a misspelt name fails at once.
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model().status());
@@ -198,17 +200,12 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   options.system = command.system;
   options.max_tokens = command.max_tokens;
   options.sampler = command.sampler;
-  options.recall.spans_max = command.spans;
-  options.recall.abstain = command.abstain;
-  options.recall.rerank_spans = command.rerank;
-  options.reencode_tokens = command.reencode;
-  options.attend = FindAttend(command.attend).value_or(Attend::kFocused);
-  options.attend_share = command.attend_share;
-  options.inline_citations = command.inline_citations;
+  options.attend = command.attend == AttendName(command.faithful) ? AttendOptions(command.faithful)
+                                                                  : AttendOptions(command.focused);
   options.stop = stop;
   const Result<AskReply> asked = AskShown(c, command.memory, question, options);
   if (*stop && (asked.ok() || asked.status().code() == StatusCode::kCancelled))
-    return Cancelled("ask: stopped; run it again for the whole answer");
+    return Cancelled("ask: stopped; run the command again for the whole answer");
   if (!asked.ok()) return asked.status();
   const AskReply& reply = *asked;
   if (c.json) {
@@ -221,12 +218,12 @@ Status Run(const AskCommand& command, const CommandContext& c) {
         CitationsText(reply, question + " " + reply.answer, command.memory);
     if (!citations.empty()) c.terminal.Out("\n" + citations);
   }
-  WarnOfLoss(reply.blocks_lost, reply.spans_lost, command.memory, c);
+  WarnOfLoss(reply.degradation, command.memory, c);
   if (!c.json) {
     if (const std::string closest = ClosestText(reply); !closest.empty()) c.terminal.Note(closest);
     if (reply.cut)
-      c.terminal.Note("the answer was cut at " + FormatCount(reply.completion_tokens) +
-                      " tokens; --max-tokens allows more");
+      c.terminal.Note("the answer was cut off after " + FormatCount(reply.completion_tokens) +
+                      " tokens; raise the limit with --max-tokens");
     std::string timings = TimingsText(reply);
     timings.pop_back();
     c.terminal.Note(timings);
@@ -238,19 +235,15 @@ Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   LH_RETURN_IF_ERROR(c.load_model().status());
-  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query,
-                                                       {.spans_max = command.spans,
-                                                        .abstain = command.abstain,
-                                                        .explain = command.explain,
-                                                        .rerank_spans = command.rerank});
+  const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, command.options);
   ShowNotes(c);
   if (!recalled.ok()) return recalled.status();
   const RecallReply& reply = *recalled;
-  c.terminal.Out(c.json            ? RecallJson(reply) + "\n"
-                 : command.explain ? ExplainText(reply)
-                                   : RecallText(reply, query, command.memory));
-  WarnOfLoss(0, reply.spans_lost, command.memory, c);
-  if (!c.json) c.terminal.Note("planned in " + FormatDuration(reply.plan_ms / 1000));
+  c.terminal.Out(c.json                    ? RecallJson(reply) + "\n"
+                 : command.options.explain ? ExplainText(reply)
+                                           : RecallText(reply, query, command.memory));
+  WarnOfLoss(reply.degradation, command.memory, c);
+  if (!c.json) c.terminal.Note("planned in " + FormatDuration(reply.timings.plan_ms / 1000));
   return OkStatus();
 }
 
@@ -262,8 +255,9 @@ Status Run(const ListCommand&, const CommandContext& c) {
   c.terminal.Out(c.json ? ListJson(memories) + "\n" : ListText(memories));
   if (memories.empty())
     c.terminal.Note("no memories in " + c.config.home.value +
-                    "; 'longhold ingest PATH --into NAME' makes one");
-  // Each damaged one gets its line; the exit code is that of damage where there is any.
+                    "; 'longhold ingest PATH --into NAME' creates one");
+  // Each unreadable memory gets a line on stderr. The exit code is that of one of them; data_loss
+  // takes precedence.
   const MemoryInfo* worst = nullptr;
   for (const MemoryInfo& memory : memories) {
     if (memory.status.ok()) continue;
@@ -283,7 +277,7 @@ Status Run(const ShowCommand& command, const CommandContext& c) {
 }
 
 Status Run(const ForgetCommand& command, const CommandContext& c) {
-  // The document may be given as it is shown, or as the path that was ingested.
+  // Accepts the name that `show` prints, and also the path that was ingested.
   const std::string document = DocumentName(command.document);
   LH_RETURN_IF_ERROR(c.engine.Forget(command.memory, document, command.compact));
   ShowNotes(c);
@@ -295,7 +289,8 @@ Status Run(const ForgetCommand& command, const CommandContext& c) {
                                      : CollapseSpace(document) + " of " + command.memory) +
                    "\n");
     if (!command.compact)
-      c.terminal.Note("its bytes leave the disk with 'longhold compact " + command.memory + "'");
+      c.terminal.Note("its bytes are still on the disk; run 'longhold compact " + command.memory +
+                      "' to remove them");
   }
   return OkStatus();
 }
@@ -310,9 +305,10 @@ Status Run(const CompactCommand& command, const CommandContext& c) {
     }();
     if (!report.ok()) return report.status();
     if (report->blocks_lost > 0) {
-      c.terminal.Warn(
-          "warning: " + FormatCount(report->blocks_lost) + " blocks of " + command.memory +
-          " could not be read and stay as they are; run 'longhold verify " + command.memory + "'");
+      c.terminal.Warn("warning: " + FormatCount(report->blocks_lost) + " blocks of " +
+                      command.memory +
+                      " could not be read and were not converted; run 'longhold verify " +
+                      command.memory + "'");
     }
   }
   LH_RETURN_IF_ERROR(c.engine.Compact(command.memory));
@@ -326,9 +322,9 @@ Status Run(const CompactCommand& command, const CommandContext& c) {
 Status Run(const VerifyCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
   LH_RETURN_IF_ERROR(c.engine.Verify(command.memory));
-  c.terminal.Out(c.json ? VerifyJson(info) + "\n"
-                        : command.memory + ": all good, " + FormatCount(info.tokens) +
-                              " tokens read back\n");
+  c.terminal.Out(c.json
+                     ? VerifyJson(info) + "\n"
+                     : command.memory + ": ok, " + FormatCount(info.tokens) + " tokens verified\n");
   return OkStatus();
 }
 
@@ -345,12 +341,12 @@ Status Run(const ReindexCommand& command, const CommandContext& c) {
                         : ReindexText(command.memory, *report));
   if (report->blocks_lost + report->segments_lost > 0) {
     c.terminal.Warn("warning: parts of " + command.memory +
-                    " could not be read and are not all found; run 'longhold verify " +
+                    " could not be read, so recall may miss them; run 'longhold verify " +
                     command.memory + "'");
   }
   if (report->other_heads && !c.json)
-    c.terminal.Note("the index before leaves the disk with 'longhold compact " + command.memory +
-                    "'");
+    c.terminal.Note("the old index is still on the disk; run 'longhold compact " + command.memory +
+                    "' to remove it");
   return OkStatus();
 }
 
@@ -409,7 +405,7 @@ Status CheckQuestion(const std::string& what, const std::string& text) {
   if (text.size() > kQuestionBytesMax)
     return InvalidArgument(what + ": longer than 1 MiB; shorten it, or ingest it as a document");
   if (text.find_first_not_of(" \t\r\n") == std::string::npos)
-    return InvalidArgument(what + ": is empty; say what you want to know");
+    return InvalidArgument(what + ": is empty; write what you want to know");
   return CheckText(what, text);
 }
 

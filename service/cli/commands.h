@@ -1,8 +1,9 @@
-// What each command does with the parts that main() put together.
+// The commands of the program. main() builds the parts; these functions run one command with them.
 #pragma once
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "base/secret.h"
@@ -15,30 +16,35 @@
 
 namespace longhold {
 
-// Borrowed for the call. `load_model` gives the engine its model, slowly, and returns it as the
-// engine has it; only commands that need one call it, after everything cheaper was checked.
+// The parts that a command works with. The caller owns them; they outlive the call.
 struct CommandContext {
   Engine& engine;
+  StoreProvider& stores;  // that `engine` uses
+  // Stores in another directory, for memories that a command makes for itself.
+  std::function<std::unique_ptr<StoreProvider>(const std::string& home)> stores_in;
   const ModelCatalog& catalog;
   const Config& config;
   Terminal& terminal;
   bool json = false;
-  Secret encryption_key;  // the engine's; empty: none
-  std::string python;     // for fetching models
+  Secret encryption_key;  // the key that `engine` uses; empty: none
+  std::string python;     // Python interpreter that runs pip to download models
+  // Loads the model, which is slow, gives it to `engine` and returns it. A command calls it only if
+  // it needs a model, after all cheaper checks.
   std::function<Result<SharedModel*>()> load_model;
-  // the same for an engine of the command's own; main's engine gets none
+  // Loads the model without giving it to `engine`, for commands that create an engine themselves.
   std::function<Result<LanguageModel*>()> load_model_only;
-  // from here on SIGINT and SIGTERM set the flag; a second one ends the process
+  // After this call SIGINT and SIGTERM set the returned flag. A second signal ends the process.
   std::function<const std::atomic<bool>*()> catch_signals;
 };
 
-// Errors as the engine's; cancelled after a signal, with what to do next.
+// Runs one command. Errors: the engine's; cancelled after a signal, with the next step in the
+// message.
 Status RunCommand(const Command& command, const CommandContext& context);
 
 // `longhold eval` (eval_command.cc).
 Status RunEvalCommand(const EvalCommand& command, const CommandContext& context);
 
-// What a report says about program, model and profile. `engine` uses `model`.
+// The program, model and profile that a report names. Must hold: `engine` uses `model`.
 EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine);
 
 // `longhold bench` (bench_command.cc).
@@ -61,16 +67,17 @@ Status RunKeyCommand(const KeyRemoveCommand& command, const CommandContext& cont
 // `longhold serve` (serve_command.cc).
 Status RunServeCommand(const ServeCommand& command, const CommandContext& context);
 
-// What `ask` and `chat` share. Ok when `text` can be asked; `what` names it in errors:
-// invalid_argument (too long, empty, or no text).
+// Used by `ask` and `chat`. Ok if `text` is a valid question. `what` names the text in errors.
+// Errors: invalid_argument (longer than 1 MiB, empty, or not valid text).
 Status CheckQuestion(const std::string& what, const std::string& text);
-// Whether answers are shown as they come: stdout is a terminal, and no JSON is wanted.
+// Whether answers are printed token by token: stdout is a terminal and --json is not given.
 bool StreamsAnswers(const CommandContext& context);
-// Asks, shows the answer as it comes where StreamsAnswers, and then what the engine has to tell.
+// Asks the engine. If StreamsAnswers, it prints the answer while the model generates it. Then it
+// prints the engine's notes.
 Result<AskReply> AskShown(const CommandContext& context, const std::string& memory,
                           std::string_view question, AskOptions options);
 
-// The documented exit code of a Status.
+// The process exit code for a Status, as documented in the manual page.
 int ExitCode(const Status& status);
 
 }  // namespace longhold

@@ -1,5 +1,4 @@
-// `longhold eval`: puts an evaluation's parts together, shows how far it is, and writes what came
-// of it.
+// `longhold eval`: runs an evaluation, prints its progress and writes its reports.
 
 #include <algorithm>
 #include <cstdio>
@@ -26,7 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Changes with anything that decides what is recalled.
+// A hash of the profile without its calibration record. It changes with every value that affects
+// recall.
 std::string ProfileFingerprint(RecallProfile profile) {
   profile.calibration.clear();
   char hex[17];
@@ -35,18 +35,17 @@ std::string ProfileFingerprint(RecallProfile profile) {
   return hex;
 }
 
-// A run that goes on must be the run that began.
+// Ok if a run that began in environment `then` may resume in `now`: same model and profile.
 Status SameRun(const EvalEnvironment& then, const EvalEnvironment& now,
                const std::string& directory) {
   if (then.model_fingerprint != now.model_fingerprint) {
-    return FailedPrecondition(directory + ": was begun with the model " + then.model + " (" +
+    return FailedPrecondition(directory + ": the run used the model " + then.model + " (" +
                               then.model_fingerprint + "), this is " + now.model + " (" +
                               now.model_fingerprint + "); give the same --model");
   }
   if (then.profile_fingerprint != now.profile_fingerprint) {
-    return FailedPrecondition(directory + ": was begun with another recall profile (" +
-                              then.profile + ", " + then.profile_fingerprint +
-                              "); start a new run");
+    return FailedPrecondition(directory + ": the run used another recall profile (" + then.profile +
+                              ", " + then.profile_fingerprint + "); start a new run");
   }
   return OkStatus();
 }
@@ -68,6 +67,35 @@ std::string Absolute(const std::string& path) {
   return ec ? path : absolute.string();
 }
 
+// Takes journal and settings of the run that is resumed; for a new run completes `*settings`.
+Status ResumeOrPrepare(const EvalCommand& command, std::optional<Journal>* journal,
+                       EvalSettings* settings) {
+  if (!command.resume.empty()) {
+    LH_ASSIGN_OR_RETURN(Journal opened, Journal::Open(command.resume));
+    journal->emplace(std::move(opened));
+    *settings = (*journal)->settings();
+  } else {
+    // Absolute paths, because a run may be resumed from another working directory.
+    if (settings->haystack != "bible") settings->haystack = Absolute(settings->haystack);
+    if (!settings->questions_file.empty())
+      settings->questions_file = Absolute(settings->questions_file);
+    settings->keep = command.keep;
+  }
+  return OkStatus();
+}
+
+// The embedder of the mode that retrieves by embeddings; null without that mode.
+Result<std::unique_ptr<TextEmbedder>> EmbedderFor(const EvalSettings& settings,
+                                                  const CommandContext& c) {
+  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) ==
+      settings.modes.end()) {
+    return std::unique_ptr<TextEmbedder>();
+  }
+  Result<std::string> path = c.catalog.Resolve("minilm-l6", ModelKind::kEmbedding);
+  if (!path.ok()) return path.status();
+  return LoadEmbedder({.path = *path, .threads = c.config.threads.value});
+}
+
 }  // namespace
 
 EvalEnvironment EnvironmentOf(const LanguageModel& model, const Engine& engine) {
@@ -83,17 +111,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   const std::string directory = command.resume.empty() ? command.out : command.resume;
   std::optional<Journal> journal;
   EvalSettings settings = command.settings;
-  if (!command.resume.empty()) {
-    LH_ASSIGN_OR_RETURN(Journal opened, Journal::Open(command.resume));
-    journal.emplace(std::move(opened));
-    settings = journal->settings();
-  } else {
-    // A run may go on from another directory.
-    if (settings.haystack != "bible") settings.haystack = Absolute(settings.haystack);
-    if (!settings.questions_file.empty())
-      settings.questions_file = Absolute(settings.questions_file);
-    settings.keep = command.keep;
-  }
+  LH_RETURN_IF_ERROR(ResumeOrPrepare(command, &journal, &settings));
   const bool keep = command.keep || settings.keep;
   std::vector<FileQuestion> questions;
   if (!settings.questions_file.empty()) {
@@ -108,8 +126,9 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
   LH_ASSIGN_OR_RETURN(MemoryHome home,
                       directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
-  if (journal) home.Keep();  // an error must not cost what was read before
-  Engine engine({.home = home.path(), .memory_budget_bytes = c.config.memory_budget_bytes.value});
+  if (journal) home.Keep();  // an error must not delete the memories of the resumed run
+  const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
+  Engine engine(stores.get(), {.memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
   LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
   EvalReport report{.environment = EnvironmentOf(*model, engine),
@@ -126,13 +145,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     home.Keep();
   }
 
-  std::unique_ptr<TextEmbedder> embedder;
-  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) !=
-      settings.modes.end()) {
-    Result<std::string> path = c.catalog.Resolve("minilm-l6", ModelKind::kEmbedding);
-    if (!path.ok()) return path.status();
-    LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = *path, .threads = c.config.threads.value}));
-  }
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder, EmbedderFor(settings, c));
   Result<std::vector<std::string>> notes = [&] {
     StatusLine status(&c.terminal);
     const std::vector<EvalRow> done = report.rows;
@@ -164,7 +177,7 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     return Cancelled(directory.empty()
                          ? "eval: stopped; with --out DIR a run can be resumed"
                          : "eval: stopped, " + FormatCount(report.rows.size()) +
-                               " answers are kept; go on with 'longhold eval --resume " +
+                               " answers are saved; resume with 'longhold eval --resume " +
                                directory + "'");
   }
   c.terminal.Out(c.json ? ReportJson(report) + "\n" : ReportText(report));

@@ -1,4 +1,4 @@
-// `longhold key`: the keys of the server.
+// `longhold key`: the API keys of the server.
 #include <boost/json.hpp>
 
 #include "base/clock.h"
@@ -34,9 +34,9 @@ Status RunKeyCommand(const KeyAddCommand& command, const CommandContext& c) {
   c.terminal.Out(shown);
   Wipe(&shown);
   Wipe(&key);
-  c.terminal.Note("scope " + command.scope +
-                  (command.tenant.empty() ? "" : ", tenant " + command.tenant) +
-                  ", expires: " + When(expires) + "; it is not kept and cannot be shown again");
+  c.terminal.Note(
+      "scope " + command.scope + (command.tenant.empty() ? "" : ", tenant " + command.tenant) +
+      ", expires: " + When(expires) + "; the key itself is not stored and cannot be shown again");
   return OkStatus();
 }
 
@@ -60,18 +60,18 @@ Status RunKeyCommand(const KeyLimitCommand& command, const CommandContext& c) {
   const auto line = [](const std::string& what, uint64_t limit, const std::string& shown) {
     return what + ": " + (limit == 0 ? "no limit" : shown) + "\n";
   };
-  c.terminal.Out(
-      c.json ? DumpJson(json::object{{"tenant", JsonString(limits.tenant)},
-                                     {"requests_per_minute", limits.requests_per_minute},
-                                     {"tokens_per_day", limits.tokens_per_day},
-                                     {"documents", limits.documents},
-                                     {"disk_bytes", limits.disk_bytes}}) +
-                   "\n"
-             : line("requests a minute", limits.requests_per_minute,
-                    FormatCount(limits.requests_per_minute)) +
-                   line("tokens a day", limits.tokens_per_day, FormatCount(limits.tokens_per_day)) +
-                   line("documents", limits.documents, FormatCount(limits.documents)) +
-                   line("disk", limits.disk_bytes, FormatBytes(limits.disk_bytes)));
+  c.terminal.Out(c.json ? DumpJson(json::object{{"tenant", JsonString(limits.tenant)},
+                                                {"requests_per_minute", limits.requests_per_minute},
+                                                {"tokens_per_day", limits.tokens_per_day},
+                                                {"documents", limits.documents},
+                                                {"disk_bytes", limits.disk_bytes}}) +
+                              "\n"
+                        : line("requests per minute", limits.requests_per_minute,
+                               FormatCount(limits.requests_per_minute)) +
+                              line("tokens per day", limits.tokens_per_day,
+                                   FormatCount(limits.tokens_per_day)) +
+                              line("documents", limits.documents, FormatCount(limits.documents)) +
+                              line("disk", limits.disk_bytes, FormatBytes(limits.disk_bytes)));
   return OkStatus();
 }
 
@@ -87,12 +87,12 @@ Status RunKeyCommand(const KeyListCommand&, const CommandContext& c) {
     if (!key.tenant.empty()) object["tenant"] = JsonString(key.tenant);
     list.push_back(std::move(object));
     text += key.name + "  " + std::string(ScopeName(key.scope)) +
-            (key.tenant.empty() ? "" : "  tenant " + key.tenant) + "  made " + When(key.created) +
-            "  expires " + When(key.expires) + "\n";
+            (key.tenant.empty() ? "" : "  tenant " + key.tenant) + "  created " +
+            When(key.created) + "  expires " + When(key.expires) + "\n";
   }
   c.terminal.Out(c.json ? DumpJson(list) + "\n" : text);
   if (keys.empty())
-    c.terminal.Note("no keys in " + c.config.home.value + "; 'longhold key add NAME' makes one");
+    c.terminal.Note("no keys in " + c.config.home.value + "; 'longhold key add NAME' creates one");
   return OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// The program: puts the parts together and runs one command. The only composition root.
+// The program's entry point: builds all parts and runs one command. No other file builds them.
 
 #include <malloc.h>
 #include <pwd.h>
@@ -24,6 +24,7 @@
 #include "service/cli/profile_file.h"
 #include "service/cli/terminal.h"
 #include "service/common/config.h"
+#include "store/rocks_provider.h"
 
 namespace {
 
@@ -57,7 +58,7 @@ std::string HomeDirectory() {
   return user == nullptr || user->pw_dir == nullptr ? "" : user->pw_dir;
 }
 
-// Runs the command and returns its Status; reports nothing.
+// Runs the command and returns its Status. The caller prints errors.
 Status Execute(const Invocation& invocation, Terminal& terminal) {
   LH_ASSIGN_OR_RETURN(const Config config,
                       LoadConfig(invocation.flags, GetEnvironment, HomeDirectory(),
@@ -69,9 +70,10 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
   if (!config.encryption_key.value.empty()) {
     LH_ASSIGN_OR_RETURN(encryption_key, ReadSealKey(config.encryption_key.value));
   }
-  Engine engine({.home = config.home.value,
-                 .memory_budget_bytes = config.memory_budget_bytes.value,
-                 .encryption_key = encryption_key});
+  // The one place that names the kind of store.
+  const std::unique_ptr<StoreProvider> stores = NewRocksProvider(config.home.value);
+  Engine engine(stores.get(), {.memory_budget_bytes = config.memory_budget_bytes.value,
+                               .encryption_key = encryption_key});
   const auto load_model_only = [&]() -> Result<LanguageModel*> {
     const std::string memory = std::visit(
         [](const auto& command) {
@@ -84,7 +86,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
     LH_ASSIGN_OR_RETURN(const std::string path, ChooseModel(config, catalog, engine, memory));
     const bool serves = std::holds_alternative<ServeCommand>(invocation.command);
     LlamaOptions options{.path = path, .threads = config.threads.value};
-    options.texts = serves ? SharedModelOptions().turns_max : 1;
+    options.sequences = serves ? SharedModelOptions().answers_max : 1;
     options.native_bytes = config.memory_budget_bytes.value / 8;
     LH_ASSIGN_OR_RETURN(model, LoadLlama(options));
     return model.get();
@@ -96,13 +98,15 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
     LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, &engine));
     if (engine.profile().name == kGenericProfile) {
       terminal.Note(loaded->info().name +
-                    ": has no recall profile, so places are found by their words alone; 'longhold "
-                    "calibrate' learns one");
+                    ": has no recall profile, so recall matches words only; 'longhold calibrate' "
+                    "learns one");
     }
     return &*shared;
   };
   LH_RETURN_IF_ERROR(RunCommand(invocation.command,
                                 {.engine = engine,
+                                 .stores = *stores,
+                                 .stores_in = NewRocksProvider,
                                  .catalog = catalog,
                                  .config = config,
                                  .terminal = terminal,
@@ -116,7 +120,7 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
 }
 
 int Main(int argc, const char* const* argv) {
-  signal(SIGPIPE, SIG_IGN);  // a reader that went away shows as EPIPE
+  signal(SIGPIPE, SIG_IGN);  // writes to a closed pipe return EPIPE instead
   const bool no_colour = GetEnvironment("NO_COLOR").has_value() || GetEnvironment("TERM") == "dumb";
   std::variant<Invocation, EarlyExit> parsed = ParseCommandLine(argc, argv);
   if (const auto* exit = std::get_if<EarlyExit>(&parsed)) {
@@ -129,7 +133,8 @@ int Main(int argc, const char* const* argv) {
   const Invocation& invocation = std::get<Invocation>(parsed);
   Terminal terminal({.quiet = invocation.quiet, .no_colour = no_colour});
   const Status status = Execute(invocation, terminal);
-  // end as a program that does not look after the signal does: quietly
+  // The reader of stdout closed the pipe: end by SIGPIPE, as a program that does not handle the
+  // signal.
   if (terminal.out_closed()) {
     signal(SIGPIPE, SIG_DFL);
     raise(SIGPIPE);
@@ -141,8 +146,8 @@ int Main(int argc, const char* const* argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Blocks are 1.5 MB: by default glibc maps each anew and the page faults cost more than the read
-  // (1.55 against 0.68 ms).
+  // A block has 1.5 MB. By default glibc uses a new mmap for each, and the page faults cost more
+  // than the read: 1.55 ms instead of 0.68 ms.
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 64 << 20);
   try {

@@ -1,4 +1,4 @@
-// Where commands keep memories of their own while they run.
+// A home directory for memories that a command creates for its own use while it runs.
 #pragma once
 
 #include <cstdlib>
@@ -10,26 +10,28 @@
 
 namespace longhold {
 
-// A directory for memories that a command makes for itself; gone with this object unless Keep is
-// called. Move-only.
+// A home directory that a command creates. The destructor deletes it and all its contents unless
+// Keep was called. Move-only.
 class MemoryHome {
  public:
+  // DIRECTORY/home. Errors: invalid_argument (cannot be created).
   static Result<MemoryHome> In(const std::string& directory) {
     MemoryHome home;
     home.path_ = std::filesystem::path(directory) / "home";
     std::error_code ec;
     std::filesystem::create_directories(home.path_, ec);
     if (ec)
-      return InvalidArgument(home.path_.string() + ": cannot be made (" + ec.message() +
+      return InvalidArgument(home.path_.string() + ": cannot be created (" + ec.message() +
                              "); name another directory");
     return home;
   }
+  // A new directory under TMPDIR. Errors: invalid_argument (cannot be created).
   static Result<MemoryHome> Temporary() {
     std::error_code ec;
     std::string pattern = (std::filesystem::temp_directory_path(ec) / "longhold-XXXXXX").string();
     if (ec || mkdtemp(pattern.data()) == nullptr)
       return InvalidArgument(
-          "temporary directory: cannot be made; set TMPDIR to one that can be written");
+          "temporary directory: cannot be created; set TMPDIR to a writable directory");
     MemoryHome home;
     home.path_ = pattern;
     return home;

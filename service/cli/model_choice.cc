@@ -9,7 +9,7 @@ Result<std::string> ChooseModel(const Config& config, const ModelCatalog& catalo
   if (config.model.origin != kDefaultOrigin || memory.empty() || !engine.Exists(memory).ok())
     return catalog.Resolve(config.model.value);
   const Result<MemoryInfo> info = engine.Show(memory);
-  // whoever opens it says what is wrong with it
+  // The command opens the memory later and reports the error then.
   if (!info.ok()) return catalog.Resolve(config.model.value);
   for (const ModelEntry& model : catalog.List()) {
     if (model.kind != ModelKind::kLanguage || model.state.kind != CatalogState::Kind::kReady)

@@ -10,9 +10,9 @@
 
 namespace longhold {
 
-// The GGUF file of the model that was chosen by flag, environment or configuration. Where none was,
-// and `memory` is there, that of the model which reads it: the catalog's, or one that was added,
-// with the memory's fingerprint. Else the default's. Errors: ModelCatalog::Resolve's.
+// The path of the model's GGUF file. A model chosen by flag, environment or configuration comes
+// first. Otherwise, if `memory` exists, it is the downloaded or added model whose fingerprint the
+// memory records. Otherwise it is the default model. Errors: those of ModelCatalog::Resolve.
 Result<std::string> ChooseModel(const Config& config, const ModelCatalog& catalog, Engine& engine,
                                 const std::string& memory);
 

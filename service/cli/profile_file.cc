@@ -41,8 +41,8 @@ Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const M
   if (!profile.Matches(model)) {
     return InvalidArgument("recall profile " + path + ": is for " + profile.architecture +
                            " with " + std::to_string(profile.layer_count) +
-                           " layers and another shape than " + model.name +
-                           "; calibrate this model, or leave the profile away");
+                           " layers and does not fit " + model.name +
+                           "; calibrate this model, or do not name a profile");
   }
   return std::optional<RecallProfile>(std::move(profile));
 }

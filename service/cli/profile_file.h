@@ -1,4 +1,4 @@
-// Recall profiles as files: the user's own, and those that `longhold calibrate` wrote.
+// Recall profiles as files: those that the user names and those that `longhold calibrate` wrote.
 #pragma once
 
 #include <optional>
@@ -12,20 +12,21 @@
 
 namespace longhold {
 
-// HOME/profiles/FINGERPRINT.json: where the profile of that very model is kept. Weights of other
-// quantisation have another.
+// HOME/profiles/FINGERPRINT.json: the path of the model's calibrated profile. The fingerprint
+// depends on the weights, so another quantisation of the same model has another profile.
 std::string ProfilePath(const Config& config, const ModelInfo& model);
 
-// The profile to use with `model`: the file named by --profile, or else the calibrated one under
-// the home. nullopt when there is neither: then a shipped one or the generic rule serves. Errors:
-// not_found, invalid_argument and resource_exhausted (above 1 MiB), with the file's name.
+// The profile to use with `model`: the file that --profile names, or else the calibrated one in the
+// home. nullopt if there is neither; the engine then uses a shipped profile or the generic one.
+// Errors, which name the file: not_found, invalid_argument, resource_exhausted (above 1 MiB).
 Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const ModelInfo& model);
 
-// Gives `engine` the model with the profile that ChooseProfile finds for it. Errors: both's.
+// Gives `engine` the model and the profile of ChooseProfile. Errors: those of ChooseProfile and
+// Engine::UseModel.
 Status UseModelWithProfile(const Config& config, LanguageModel* model, Engine* engine);
 
-// Writes it so that a reader sees all of it or what was there before. Errors: invalid_argument
-// (cannot be written).
+// Writes the profile atomically: a reader sees either the old file or the new one. Errors:
+// invalid_argument (cannot be written).
 Status WriteProfile(const RecallProfile& profile, const std::string& path);
 
 }  // namespace longhold

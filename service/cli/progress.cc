@@ -46,7 +46,7 @@ std::string ProgressBar(const std::string& label, const IngestProgress& p) {
                      FormatCount(p.tokens_total);
   const std::string speed = Join(Speed(p), "  ");
   if (!speed.empty()) tail += "  " + speed;
-  // The label gives way: its end tells files apart better than its beginning.
+  // Shorten the label. Keep its end: paths differ more often at the end than at the beginning.
   std::string name = CollapseSpace(label);
   const size_t room = kBarLineColumns - std::min(kBarLineColumns - 4, CountColumns(tail));
   if (CountColumns(name) > room) {

@@ -1,5 +1,5 @@
-// How far an ingest is, as lines for people. Decides what to show and when; the time is an
-// argument.
+// Progress of long calls as lines of text. These functions and classes decide what to print and
+// when. ProgressMeter takes the time as an argument.
 //
 // Thread use: *confined*.
 #pragma once
@@ -20,28 +20,29 @@ std::string ProgressBar(const std::string& label, const IngestProgress& progress
 // "genesis.txt: 22,528 of 54,012 tokens (42%), 512 tok/s, 1:02 left".
 std::string ProgressLine(const std::string& label, const IngestProgress& progress);
 
-// Seconds of a clock that never goes back.
+// Seconds of a monotonic clock.
 double SecondsNow();
 
+// Decides when to print the progress of one ingest. Value type.
 class ProgressMeter {
  public:
   enum class Style : uint8_t { kBar, kLines };
 
   ProgressMeter(Style style, std::string label) : style_(style), label_(std::move(label)) {}
 
-  // What to show now, nullopt for nothing new: a bar at most ten times a second, a line at most
-  // every five seconds. `now` in seconds from any origin, never falling.
+  // The text to print now; nullopt if it is too early. A bar is printed at most ten times a second,
+  // a line at most every five seconds. `now` is in seconds from any origin and never decreases.
   std::optional<std::string> Update(const IngestProgress& progress, double now);
 
  private:
   Style style_;
   std::string label_;
-  // when something was shown; for lines also the first call, which shows nothing
+  // Time of the last print. For kLines also the time of the first call, which prints nothing.
   std::optional<double> last_;
 };
 
-// The line of a long command that says what it is doing: redrawn on a terminal, else written now
-// and then. Gone with this object.
+// The status line of a long command. On a terminal the line is redrawn in place, and the destructor
+// erases it. Otherwise a new line is printed from time to time.
 class StatusLine {
  public:
   explicit StatusLine(Terminal* terminal) : terminal_(*terminal) {}
@@ -49,18 +50,18 @@ class StatusLine {
   StatusLine& operator=(const StatusLine&) = delete;
   ~StatusLine() { terminal_.Redraw(""); }
 
-  // `step` names what `line` is about: the first line of a step is shown at once, others ten times
-  // a second or, where they are written, every five seconds.
+  // Prints `line`. `step` names the step that it describes: the first line of each step is printed
+  // at once. Others are printed at most ten times a second on a terminal, else every five seconds.
   void Show(const std::string& step, const std::string& line);
 
  private:
   Terminal& terminal_;
   std::optional<std::string> step_;
-  double last_ = 0;  // when a line was shown
+  double last_ = 0;  // time of the last print
 };
 
-// A ProgressMeter on a terminal: a bar that is gone with this object, or lines where stderr is no
-// terminal.
+// Prints a ProgressMeter's output: a bar if stderr is a terminal, which the destructor erases, else
+// lines.
 class ShownProgress {
  public:
   ShownProgress(Terminal* terminal, const std::string& label);
@@ -68,7 +69,7 @@ class ShownProgress {
   ShownProgress& operator=(const ShownProgress&) = delete;
   ~ShownProgress() { terminal_.Redraw(""); }
 
-  // For the engine's long calls; valid as long as this object.
+  // The progress callback for the engine's long calls. Valid as long as this object lives.
   std::function<void(const IngestProgress&)> Listener();
 
  private:

@@ -1,4 +1,4 @@
-// `longhold serve`: the parts of the server put together.
+// `longhold serve`: builds the parts of the server and runs it.
 #include <boost/json.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -16,11 +16,12 @@
 namespace longhold {
 namespace {
 
-// Questions under way have so long after a signal; the longest answers take longer and are cut off.
+// After a signal, answers in progress have this much time to finish. The longest answers need more
+// and are cut off.
 constexpr std::chrono::seconds kDrain{30};
 constexpr uint64_t kDescriptorsMax = 65536;
 
-// By which name requests ask for the model: the catalog's, or a file's without its ending.
+// The model name in requests: the catalog's name, or the file name without its extension.
 std::string ServedName(const std::string& model) {
   return IsModelPath(model) ? std::filesystem::path(model).stem().string() : model;
 }
@@ -31,19 +32,19 @@ std::string Url(bool tls, const std::string& address, uint16_t port) {
          std::to_string(port);
 }
 
-// A line of its own, from any thread.
+// Writes one line to stderr. Safe to call from any thread.
 void LogLine(std::string_view line) {
   const std::string whole = std::string(line) + "\n";
   std::fwrite(whole.data(), 1, whole.size(), stderr);
 }
 
-}  // namespace
+using NoteFunction = std::function<void(std::string_view)>;
 
-Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
-  LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseListen(c.config.listen.value));
+// Checks the settings before anything slow happens: TLS, who can reach the address, the memory, and
+// the directory for documents.
+Status CheckServe(const ServeCommand& command, const CommandContext& c, const ListenAddress& listen,
+                  const TlsFiles& tls) {
   const bool local = IsLoopback(listen.address);
-  const TlsFiles tls{c.config.tls_certificate.value, c.config.tls_key.value,
-                     c.config.tls_client_ca.value};
   if (tls.certificate.empty() != tls.key.empty() ||
       (tls.certificate.empty() && !tls.client_ca.empty())) {
     return InvalidArgument(
@@ -53,23 +54,90 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   if (!local && tls.certificate.empty() && !command.insecure) {
     return InvalidArgument(
         "--listen " + listen.address +
-        ": others could reach it, and read what passes; give --tls-certificate and --tls-key, "
-        "listen on "
-        "127.0.0.1 behind a proxy, or say --insecure where the network between is your own");
+        ": other machines can reach this address and read the traffic; give --tls-certificate and "
+        "--tls-key, listen on 127.0.0.1 behind a proxy, or give --insecure if the network is your "
+        "own");
   }
   if (!local) {
     LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> keys, ApiKeys(c.config.home.value).List());
     if (keys.empty())
       return InvalidArgument(
           "--listen " + listen.address +
-          ": others could reach it, and there is no key; make one with 'longhold key add NAME'");
+          ": other machines can reach this address and there is no API key; create one with "
+          "'longhold key add NAME'");
   }
   if (!command.memory.empty()) LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::string& ingest_root = c.config.ingest_root.value;
   if (std::error_code ec; !ingest_root.empty() && !std::filesystem::is_directory(ingest_root, ec)) {
     return InvalidArgument("--ingest-root " + ingest_root +
-                           ": is no directory; name one that is there");
+                           ": is not a directory; name an existing directory");
   }
+  return OkStatus();
+}
+
+// Listens for `*api`, which is set before HttpServer::Run. The descriptor limit bounds the number
+// of connections; a note tells when it is below the server's default.
+Result<std::unique_ptr<HttpServer>> ListenFor(const std::unique_ptr<Api>* api,
+                                              const ServeCommand& command,
+                                              const ListenAddress& listen, const TlsFiles& tls,
+                                              const NoteFunction& note) {
+  const uint32_t wanted = HttpServerOptions().connections_max;
+  const uint64_t descriptors = RaiseDescriptorLimit(kDescriptorsMax);
+  const uint32_t connections = ConnectionsFor(descriptors, wanted);
+  LH_ASSIGN_OR_RETURN(
+      std::unique_ptr<HttpServer> server,
+      HttpServer::Listen({.address = listen.address,
+                          .port = listen.port,
+                          .connections_max = connections,
+                          .hosts = command.hosts,
+                          .tls = tls,
+                          .note = note,
+                          .refused = [api](const HttpRequest& head,
+                                           unsigned status) { (*api)->Refused(head, status); }},
+                         [api](const HttpRequest& head) { return (*api)->Admit(head); }));
+  if (connections < wanted) {
+    note("this process may have " + std::to_string(descriptors) + " open files, so it serves " +
+         std::to_string(connections) +
+         " connections at once; for more raise its hard limit (ulimit -Hn, or systemd's "
+         "LimitNOFILE=)");
+  }
+  return server;
+}
+
+// The model of the embeddings route; null without one.
+Result<std::unique_ptr<TextEmbedder>> ServedEmbedder(const ServeCommand& command,
+                                                     const CommandContext& c) {
+  if (command.embedder.empty()) return std::unique_ptr<TextEmbedder>();
+  LH_ASSIGN_OR_RETURN(const std::string path,
+                      c.catalog.Resolve(command.embedder, ModelKind::kEmbedding));
+  return LoadEmbedder({.path = path, .threads = c.config.threads.value});
+}
+
+// Takes the inbox of this home and returns the texts that an earlier run of the server accepted.
+// Sets `*kept` to whether this server keeps texts there; false: another server does.
+Result<std::vector<Inbox::Text>> TakeInbox(Inbox& inbox, const NoteFunction& note, bool* kept) {
+  LH_ASSIGN_OR_RETURN(*kept, inbox.Take());
+  std::vector<std::string> notes;
+  std::vector<Inbox::Text> texts = *kept ? inbox.Load(&notes) : std::vector<Inbox::Text>();
+  if (!*kept)
+    notes.push_back(
+        "another server uses the inbox of this home; this server does not keep accepted texts on "
+        "disk, so texts that it has not read are lost when it stops");
+  if (!texts.empty())
+    notes.push_back("reading " + std::to_string(texts.size()) +
+                    " texts that an earlier run of the server accepted");
+  for (const std::string& text : notes) note(text);
+  return texts;
+}
+
+}  // namespace
+
+Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseListen(c.config.listen.value));
+  const bool local = IsLoopback(listen.address);
+  const TlsFiles tls{c.config.tls_certificate.value, c.config.tls_key.value,
+                     c.config.tls_client_ca.value};
+  LH_RETURN_IF_ERROR(CheckServe(command, c, listen, tls));
   const bool json_log = command.log == "json";
   const auto note = [&c, json_log](std::string_view text) {
     if (!json_log) return c.terminal.Note(text);
@@ -84,62 +152,35 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
       audit->Write(
           DumpJson(boost::json::object{{"time", UtcTime()}, {"event", JsonString(event)}}));
   };
-  const uint32_t wanted = HttpServerOptions().connections_max;
-  const uint64_t descriptors = RaiseDescriptorLimit(kDescriptorsMax);
-  const uint32_t connections = ConnectionsFor(descriptors, wanted);
-  // The server outlives the queue, whose last jobs answer through it. It listens before the model
-  // is loaded, so that a port that is taken is told at once; who connects meanwhile waits.
+  // The server outlives the queue, because the queue's last jobs send their replies through it. The
+  // server listens before the model is loaded, so that a port in use is reported at once. Clients
+  // that connect meanwhile wait.
   std::unique_ptr<Api> api;
-  LH_ASSIGN_OR_RETURN(
-      const std::unique_ptr<HttpServer> server,
-      HttpServer::Listen({.address = listen.address,
-                          .port = listen.port,
-                          .connections_max = connections,
-                          .hosts = command.hosts,
-                          .tls = tls,
-                          .note = note,
-                          .refused = [&api](const HttpRequest& head,
-                                            unsigned status) { api->Refused(head, status); }},
-                         [&api](const HttpRequest& head) { return api->Admit(head); }));
-  if (connections < wanted) {
-    note("this process may have " + std::to_string(descriptors) +
-         " files open, so that it serves " + std::to_string(connections) +
-         " connections at once; for more raise its hard limit (ulimit -Hn, LimitNOFILE= of "
-         "systemd)");
-  }
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> server,
+                      ListenFor(&api, command, listen, tls, note));
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);
-  std::unique_ptr<TextEmbedder> embedder;
-  if (!command.embedder.empty()) {
-    LH_ASSIGN_OR_RETURN(const std::string path,
-                        c.catalog.Resolve(command.embedder, ModelKind::kEmbedding));
-    LH_ASSIGN_OR_RETURN(embedder, LoadEmbedder({.path = path, .threads = c.config.threads.value}));
-  }
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder, ServedEmbedder(command, c));
   Metrics metrics;
   Inbox inbox(c.config.home.value, c.encryption_key);
-  LH_ASSIGN_OR_RETURN(const bool kept, inbox.Take());
-  std::vector<std::string> notes;
-  std::vector<Inbox::Text> texts = kept ? inbox.Load(&notes) : std::vector<Inbox::Text>();
-  if (!kept)
-    notes.push_back(
-        "another server of this home keeps accepted texts on the disk; this one forgets those that "
-        "it has not read when it stops");
-  if (!texts.empty())
-    notes.push_back("reading " + std::to_string(texts.size()) + " texts that were accepted before");
-  for (const std::string& text : notes) note(text);
+  bool kept = false;
+  LH_ASSIGN_OR_RETURN(std::vector<Inbox::Text> texts, TakeInbox(inbox, note, &kept));
   EngineQueueOptions waits;
   waits.model = shared;
   waits.inbox = kept ? &inbox : nullptr;
-  // none that another run of the server gave
+  // Ids start at a value that no earlier run of the server has used.
   waits.first_id = static_cast<uint64_t>(UnixSeconds()) * 1000;
   waits.on_read = [&](const IngestReport& report) { metrics.Ingested(report); };
   EngineQueue queue(&c.engine, waits);
   queue.Resume(std::move(texts));
-  JobPool jobs;  // ends before the queue, to which it gives texts
-  // before both, to which it gives work
-  JobPool readers(
-      {.threads = 1, .tenant_threads = 1, .operator_threads = 1, .own_max = 64, .all_max = 1024});
+  JobPool jobs;  // gives texts to the queue, so it is destroyed before the queue
+  // Gives work to the queue and to `jobs`, so it is destroyed before both.
+  JobPool readers({.threads = 1,
+                   .tenant_threads = 1,
+                   .operator_threads = 1,
+                   .tenant_waiting_max = 64,
+                   .waiting_max = 1024});
   api = std::make_unique<Api>(
       &queue, &jobs, &readers, &metrics,
       ApiOptions{.model = model,
@@ -148,8 +189,9 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                  .embedder_name = command.embedder.empty() ? "" : ServedName(command.embedder),
                  .memory = command.memory,
                  .home = c.config.home.value,
+                 .stores = &c.stores,
                  .encryption_key = c.encryption_key,
-                 .ingest_root = ingest_root,
+                 .ingest_root = c.config.ingest_root.value,
                  .budget = &c.engine.budget(),
                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
                  .note = note,

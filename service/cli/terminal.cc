@@ -44,12 +44,12 @@ void Terminal::Out(std::string_view text) {
 Status Terminal::out_status() const {
   if (out_errno_ == 0) return OkStatus();
   if (out_errno_ == ENOSPC || out_errno_ == EDQUOT)
-    return ResourceExhausted("stdout: the disk is full; free some space and run it again");
+    return ResourceExhausted("stdout: the disk is full; free some space and run the command again");
   return InvalidArgument("stdout: cannot be written (" + std::string(std::strerror(out_errno_)) +
                          "); check where it goes");
 }
 
-// stderr that cannot be written has nobody to be told.
+// Ignores errors: if stderr cannot be written, there is no place to report that.
 void Terminal::WriteError(std::string_view text) { (void)WriteAll(options_.error_fd, text); }
 
 void Terminal::Note(std::string_view line) {

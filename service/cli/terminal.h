@@ -1,6 +1,4 @@
 // The two output streams of a command: data on stdout, progress and errors on stderr.
-//
-// Owner: main. Thread use: *confined*.
 #pragma once
 
 #include <string>
@@ -13,33 +11,34 @@ namespace longhold {
 struct TerminalOptions {
   int out_fd = 1;
   int error_fd = 2;
-  bool quiet = false;      // drops notes and progress; errors and warnings stay
-  bool no_colour = false;  // NO_COLOR is set, or TERM=dumb
+  bool quiet = false;      // no notes and no progress; errors and warnings are still printed
+  bool no_colour = false;  // the environment sets NO_COLOR, or TERM=dumb
 };
 
+// Owner: main. Thread use: *confined*.
 class Terminal {
  public:
   explicit Terminal(const TerminalOptions& options);
 
-  // Data. Writes at once, so that a streamed answer is seen. After a failure nothing more is
-  // written.
+  // Writes data to stdout without buffering, so that a streamed answer appears at once. After a
+  // failure nothing more is written.
   void Out(std::string_view text);
   bool out_is_terminal() const { return out_is_terminal_; }
   bool error_is_terminal() const { return error_is_terminal_; }
-  // The reader of stdout went away (`| head`): nobody to write for, and no error either.
+  // Whether the reader of stdout closed its end, as in `longhold ... | head`. This is no error.
   bool out_closed() const { return out_closed_; }
-  // Ok, or why stdout could not be written: resource_exhausted on a full disk. Not for a reader
-  // that went away.
+  // Ok unless a write to stdout failed. A reader that closed its end counts as ok. Errors:
+  // resource_exhausted (disk full), invalid_argument (all others).
   Status out_status() const;
 
-  // One line of progress, unless quiet. Dimmed on a terminal.
+  // Prints one line to stderr, unless quiet. Dimmed on a terminal.
   void Note(std::string_view line);
-  // One line that is shown even when quiet.
+  // Prints one line to stderr, also when quiet.
   void Warn(std::string_view line);
-  // Replaces the line that stands on the terminal's bottom; "" takes it away. Nothing when stderr
-  // is no terminal, or quiet.
+  // Replaces the status line at the bottom of the terminal; "" erases it. Does nothing if stderr is
+  // no terminal, or when quiet.
   void Redraw(std::string_view line);
-  // "longhold: message" as one printable line.
+  // Prints "longhold: message" to stderr as one printable line.
   void Error(std::string_view message);
 
  private:

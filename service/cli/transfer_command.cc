@@ -17,7 +17,7 @@
 namespace longhold {
 namespace {
 
-// Less is done before it could be read.
+// Progress is printed from this size on. Smaller transfers finish too quickly to need it.
 constexpr uint64_t kShownFrom = 64u << 20;
 
 struct CloseFile {
@@ -32,7 +32,8 @@ Status FileError(const std::string& path, int error) {
   return InvalidArgument(what);
 }
 
-// A file that has its name when it is whole. A pipe or a device is written as it comes.
+// An output file that appears under its name only when it is complete. Until then it is PATH.part,
+// which the destructor deletes. A pipe or a device is written directly.
 class OutputFile {
  public:
   static Result<OutputFile> Create(const std::string& path) {
@@ -42,7 +43,7 @@ class OutputFile {
     if (exists && S_ISDIR(there.st_mode))
       return InvalidArgument(path + ": is a directory; name a file");
     if (exists && S_ISREG(there.st_mode))
-      return AlreadyExists(path + ": is there already; name another file, or remove it first");
+      return AlreadyExists(path + ": already exists; name another file, or remove it first");
     out.path_ = path;
     out.part_ = exists ? path : path + ".part";
     out.file_.reset(std::fopen(out.part_.c_str(), "wb"));
@@ -61,7 +62,7 @@ class OutputFile {
   }
   Status Close() {
     if (std::fflush(file_.get()) != 0) return FileError(path_, errno);
-    // Devices cannot be synced, and need not be.
+    // Only regular files are synced: fsync fails on pipes and devices.
     if (part_ != path_ &&
         (::fsync(::fileno(file_.get())) != 0 || std::rename(part_.c_str(), path_.c_str()) != 0))
       return FileError(path_, errno);
@@ -86,7 +87,7 @@ Status RunExportCommand(const ExportCommand& command, const CommandContext& c) {
     LH_ASSIGN_OR_RETURN(OutputFile created, OutputFile::Create(command.file));
     file.emplace(std::move(created));
   } else if (c.terminal.out_is_terminal()) {
-    return InvalidArgument("export to a terminal: name a file, or send stdout into one");
+    return InvalidArgument("export to a terminal: name a file, or redirect stdout");
   }
   TransferReport report;
   {
@@ -99,7 +100,7 @@ Status RunExportCommand(const ExportCommand& command, const CommandContext& c) {
           if (to_stdout) {
             c.terminal.Out(bytes);
             if (c.terminal.out_closed())
-              return Cancelled("export of " + command.memory + ": nobody reads it");
+              return Cancelled("export of " + command.memory + ": the reader closed the pipe");
             LH_RETURN_IF_ERROR(c.terminal.out_status());
           } else {
             LH_RETURN_IF_ERROR(file->Write(bytes));
@@ -133,7 +134,7 @@ Status RunImportCommand(const ImportCommand& command, const CommandContext& c) {
         c.engine.Import(
             [&](std::span<char> out) -> Result<size_t> {
               if (stop != nullptr && stop->load())
-                return Cancelled("import of " + command.file + ": stopped, nothing is kept");
+                return Cancelled("import of " + command.file + ": stopped, nothing was imported");
               const size_t got = std::fread(out.data(), 1, out.size(), file);
               if (got == 0 && std::ferror(file) != 0) return FileError(command.file, errno);
               done += got;

@@ -2,9 +2,10 @@
 
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
-// toml++ 3.3.0 asserts what a file has not to be: "[{" as a table's name ends the process, and in a
-// release build is undefined behaviour, since the compiler is told that it cannot be. Without its
-// assertions the same bytes come to the parser's own errors.
+// toml++ 3.3.0 uses assertions for malformed input. For example "[{" as a table name aborts a debug
+// build. In a release build the same input is undefined behaviour, because the assertion macro
+// tells the compiler that the case cannot happen. This TOML_ASSERT evaluates nothing, so that such
+// input reaches the error handling of the parser.
 #pragma push_macro("NDEBUG")
 #undef NDEBUG
 #define TOML_ASSERT(expression) static_cast<void>(sizeof(!(expression)))
@@ -51,14 +52,14 @@ constexpr Unit kUnits[] = {{"", 1},
                            {"t", 1099511627776.0},
                            {"tib", 1099511627776.0}};
 
-// "~/x" is the user's; everything else stays.
+// Replaces a leading "~" with the home directory of the user.
 std::string ExpandHome(const std::string& path, const std::string& home_dir) {
   if (!home_dir.empty() && (path == "~" || path.starts_with("~/")))
     return home_dir + path.substr(1);
   return path;
 }
 
-// An XDG base directory: the specification ignores relative values.
+// Returns an XDG base directory. The XDG specification says that relative values are ignored.
 std::optional<std::string> XdgDir(const Environment& environment, const char* variable,
                                   const std::string& home_dir, const char* below_home) {
   const std::optional<std::string> value = environment(variable);
@@ -67,8 +68,7 @@ std::optional<std::string> XdgDir(const Environment& environment, const char* va
   return home_dir + "/" + below_home;
 }
 
-// What a config file may say. `shown` is what the sample has for it: the default, or what one would
-// look like.
+// The keys of a config file. `shown` is the value in the sample: the default, or an example.
 enum class KeyKind : uint8_t { kPath, kModel, kText, kInteger, kSize };
 struct ConfigKey {
   std::string_view name;
@@ -78,30 +78,32 @@ struct ConfigKey {
 };
 constexpr ConfigKey kKeys[] = {
     {"home", KeyKind::kPath, "\"~/.local/share/longhold\"",
-     "Where memories, keys of the server and recall profiles are kept."},
+     "Directory of the memories, the API keys and the recall profiles."},
     {"model", KeyKind::kModel, "\"qwen2.5-coder-1.5b\"",
      "A name from 'longhold model list', or the path of a GGUF file."},
     {"profile", KeyKind::kPath, "\"profile.json\"",
-     "A recall profile in place of the model's own."},
-    {"threads", KeyKind::kInteger, "2", "Compute threads; all processors when it is not given."},
-    {"memory_budget", KeyKind::kSize, "\"1GiB\"", "RAM beside the model's weights and 64 MiB."},
+     "A recall profile that replaces the model's own."},
+    {"threads", KeyKind::kInteger, "2", "Compute threads. Default: all processors."},
+    {"memory_budget", KeyKind::kSize, "\"1GiB\"",
+     "RAM limit, in addition to the model's weights and 64 MiB."},
     {"encryption_key", KeyKind::kPath, "\"memory.key\"",
-     "A file of 64 hexadecimal digits: memories that are made from now on are encrypted with it."},
+     "A file with a key of 64 hexadecimal digits. New memories are encrypted with it."},
     {"listen", KeyKind::kText, "\"127.0.0.1:8420\"",
-     "Of 'serve': address and port. Beyond this machine it needs TLS and keys."},
+     "For 'serve': address and port. An address that is not loopback needs TLS and API keys."},
     {"tls_certificate", KeyKind::kPath, "\"server.pem\"",
-     "Of 'serve': its certificate and those above it, PEM. Read again when it changes."},
+     "For 'serve': the certificate chain, PEM. It is reloaded when the file changes."},
     {"tls_key", KeyKind::kPath, "\"server.key\"",
-     "Of 'serve': the certificate's private key, PEM, without a password."},
+     "For 'serve': the private key of the certificate, PEM, without a password."},
     {"tls_client_ca", KeyKind::kPath, "\"clients.pem\"",
-     "Of 'serve': clients need a certificate that one of these signed."},
+     "For 'serve': CA certificates, PEM. Clients need a certificate that one of them signed."},
     {"ingest_root", KeyKind::kPath, "\"texts\"",
-     "Of 'serve': texts beneath this directory may be named by their path, by keys of no tenant."},
+     "For 'serve': the operator's clients may ingest files below this directory by path."},
     {"audit_log", KeyKind::kPath, "\"audit.log\"",
-     "Of 'serve': a file to which a line is added of who did what to which memory."},
+     "For 'serve': a log file of who did what to which memory."},
 };
 
-// The file's values as text, with their lines, so that all origins are parsed alike.
+// The values of the file as text, with their lines. All sources of a setting go through the same
+// parsers.
 struct FileValue {
   std::string text;
   uint32_t line = 0;
@@ -114,7 +116,7 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text,
   if (!parsed) {
     return InvalidArgument("config " + path + ": line " +
                            std::to_string(parsed.error().source().begin.line) + ": " +
-                           std::string(parsed.error().description()) + "; mend the file");
+                           std::string(parsed.error().description()) + "; correct the file");
   }
   FileValues values;
   for (const auto& [key, node] : parsed.table()) {
@@ -129,9 +131,9 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text,
       value = std::to_string(integer->get());
     } else {
       return InvalidArgument(at + "'" + std::string(key.str()) +
-                             "' must be a string or an integer; mend the file");
+                             "' must be a string or an integer; correct the file");
     }
-    // A path counts from the file's directory, so that the file means the same from everywhere.
+    // A relative path is relative to the directory of the file, not to the working directory.
     const auto as_path = [&](const std::string& p) {
       const std::string expanded = ExpandHome(p, home_dir);
       return expanded.starts_with('/') ? expanded
@@ -148,7 +150,7 @@ Result<FileValues> ParseFile(const std::string& path, std::string_view text,
     }
     if (known->kind != KeyKind::kSize && is_string != (known->kind != KeyKind::kInteger)) {
       return InvalidArgument(at + "'" + std::string(key.str()) + "' must be " +
-                             (is_string ? "an integer" : "a string") + "; mend the file");
+                             (is_string ? "an integer" : "a string") + "; correct the file");
     }
     const bool path_like =
         known->kind == KeyKind::kPath || (known->kind == KeyKind::kModel && IsModelPath(value));
@@ -178,7 +180,7 @@ Result<FileValues> LoadFile(const ConfigFlags& flags, const Environment& environ
   LH_ASSIGN_OR_RETURN(const std::string absolute,
                       Result<std::string>(fs::absolute(path, ec).string()));
   std::string text;
-  if (fs::file_size(path, ec) > 0) {  // an empty file is a valid config
+  if (fs::file_size(path, ec) > 0) {  // an empty file is a valid config file
     const TextSource source{
         .name = "config " + path, .path = path, .bytes = 0, .text = std::nullopt};
     LH_ASSIGN_OR_RETURN(text, ReadText(source));
@@ -187,7 +189,7 @@ Result<FileValues> LoadFile(const ConfigFlags& flags, const Environment& environ
   return ParseFile(absolute, text, home_dir);
 }
 
-// The first of flag, environment and file that is set, through `parse`.
+// Takes the first of flag, environment variable and file entry that is set, and parses it.
 template <typename T, typename Parse>
 Status Choose(Setting<T>* setting, const std::optional<std::string>& flag,
               const std::string& flag_name, const std::optional<std::string>& variable,
@@ -252,7 +254,7 @@ Result<ListenAddress> ParseListen(std::string_view text) {
     }
   }
   return InvalidArgument("'" + std::string(text) +
-                         "' is no address with a port, such as 127.0.0.1:8420 or [::1]:8420");
+                         "' is not an address with a port, such as 127.0.0.1:8420 or [::1]:8420");
 }
 
 Result<uint64_t> ParseBudget(std::string_view text) {
@@ -309,9 +311,9 @@ std::string FormatBytes(uint64_t bytes) {
 
 std::string ConfigSample() {
   std::string out =
-      "# longhold's settings: ~/.config/longhold/config.toml, or the file that --config names.\n"
-      "# Flags and the environment (LONGHOLD_HOME and so on) go before it. Relative paths count "
-      "from this file.\n";
+      "# Settings of longhold: ~/.config/longhold/config.toml, or the file that --config names.\n"
+      "# Flags and environment variables (LONGHOLD_HOME and so on) take precedence.\n"
+      "# Relative paths are relative to the directory of this file.\n";
   for (const ConfigKey& key : kKeys)
     out += "\n# " + std::string(key.about) + "\n#" + std::string(key.name) + " = " +
            std::string(key.shown) + "\n";
@@ -369,7 +371,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   }
   if (config.home.value.empty())
     return FailedPrecondition(
-        "home: this user has no home directory; name one with --home DIR or LONGHOLD_HOME");
+        "home: this user has no home directory; set one with --home DIR or LONGHOLD_HOME");
 
   std::optional<std::string> cache = environment("LONGHOLD_CACHE");
   if (!cache || cache->empty()) {

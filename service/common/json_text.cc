@@ -66,8 +66,8 @@ std::string ErrorJson(std::string_view type, std::string_view message) {
 Result<json::object> ParseJsonObject(std::string_view text) {
   boost::system::error_code ec;
   json::value value = json::parse(text, ec, {}, {.max_depth = kDepthMax});
-  if (ec) return InvalidArgument("the body is no JSON (" + ec.message() + ")");
-  if (!value.is_object()) return InvalidArgument("the body is no JSON object");
+  if (ec) return InvalidArgument("the body is not JSON (" + ec.message() + ")");
+  if (!value.is_object()) return InvalidArgument("the body is not a JSON object");
   return std::move(value.get_object());
 }
 
@@ -75,7 +75,6 @@ Status BadField(std::string_view member, std::string_view why) {
   return InvalidArgument(std::string(member) + ": " + std::string(why));
 }
 
-// The member, or null where it is missing or JSON's null.
 const json::value* FindField(const json::object& object, std::string_view name) {
   const json::value* value = object.if_contains(name);
   return value == nullptr || value->is_null() ? nullptr : value;
@@ -96,7 +95,8 @@ Result<int64_t> IntegerField(const json::object& object, std::string_view name, 
                              int64_t high, int64_t otherwise) {
   const json::value* value = FindField(object, name);
   if (value == nullptr) return otherwise;
-  // 1e3 and 7.0 are whole numbers, too. A double that is one and below 2^63 has an exact int64_t.
+  // Clients may write whole numbers as 1e3 or 7.0. A double that is a whole number below 2^63
+  // converts exactly to int64_t.
   constexpr double kTooLarge = 9223372036854775808.0;
   const double number = value->is_double() ? value->get_double() : 0;
   if (number != std::floor(number)) return BadField(name, "must be a whole number");

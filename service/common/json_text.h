@@ -1,4 +1,4 @@
-// JSON as the program writes it, and as it reads requests. Pure functions.
+// Writes JSON and reads the JSON of requests. Pure functions.
 #pragma once
 
 #include <boost/json/fwd.hpp>
@@ -11,23 +11,26 @@
 
 namespace longhold {
 
-// One line without a line break. Numbers as people write them: Boost.JSON's 6.2E-1 is right and
-// nobody wants to read it.
+// Serialises on one line, without a line break at the end. Numbers are written in the short form
+// that people expect (0.62), not as Boost.JSON writes them (6.2E-1).
 std::string DumpJson(const boost::json::value& value);
 
-// `text` as a JSON string's content: valid UTF-8, whatever it was.
+// `text` as the content of a JSON string. Invalid UTF-8 is replaced.
 boost::json::string JsonString(std::string_view text);
 
-// {"error": {"message", "type", "param": null, "code": null}}, as OpenAI's clients expect it.
+// An error in the form that OpenAI's clients expect: {"error": {"message", "type", "param": null,
+// "code": null}}.
 std::string ErrorJson(std::string_view type, std::string_view message);
 
-// Errors: invalid_argument (no JSON, no object, nested too deep).
+// Parses a request body. Errors: invalid_argument (not JSON, not an object, nested more than 16
+// levels deep).
 Result<boost::json::object> ParseJsonObject(std::string_view text);
 
-// Members of a request. One that is missing or null is `otherwise`, or empty; one of another kind
-// or out of range is an error that names it: invalid_argument.
+// The functions below read one member of a request. A member that is missing or null gives
+// `otherwise`, or an empty value. A member of the wrong type or out of range is an invalid_argument
+// error; its message begins with the name of the member.
 Status BadField(std::string_view name, std::string_view why);
-// null: missing, or JSON's null
+// Returns the member, or nullptr when it is missing or JSON null.
 const boost::json::value* FindField(const boost::json::object& object, std::string_view name);
 Result<std::string> StringField(const boost::json::object& object, std::string_view name);
 Result<bool> FlagField(const boost::json::object& object, std::string_view name, bool otherwise);
@@ -35,7 +38,7 @@ Result<double> NumberField(const boost::json::object& object, std::string_view n
                            double high, double otherwise);
 Result<int64_t> IntegerField(const boost::json::object& object, std::string_view name, int64_t low,
                              int64_t high, int64_t otherwise);
-// 0 to `max`; none where it is missing.
+// Returns a count from 0 to `max`; nullopt when the member is missing.
 Result<std::optional<uint32_t>> CountField(const boost::json::object& object, std::string_view name,
                                            uint32_t max);
 

@@ -1,8 +1,9 @@
-// Replies as text: JSON by the contract of the command line (design, section 7), and pages of at
-// most 80 columns for people. Pure functions: no I/O, no state. Boost.JSON stops at render.cc.
+// Renders replies. The JSON forms are a contract with users of the command line and of the HTTP
+// API. The text forms are for people and fit 80 columns. Pure functions: no I/O, no state. Only
+// render_json.cc includes Boost.JSON; the others are render_text.cc and text_layout.cc.
 //
-// Every JSON function returns one object or array on one line, without a line break at its end, in
-// valid UTF-8 whatever the input was. Every text function ends its last line.
+// Every JSON function returns one object or array on one line, without a line break at the end. The
+// result is valid UTF-8 for any input. Every text function ends its last line with a line break.
 #pragma once
 
 #include <boost/json/fwd.hpp>
@@ -18,56 +19,61 @@
 
 namespace longhold {
 
-// of wrapped text: fits 80 with a margin for what a script puts before it
+// Width of wrapped text. It fits 80 columns with a margin for what a script prints before each
+// line.
 inline constexpr size_t kColumns = 75;
-// Below: the reply says that the memory may not hold the answer. Right answers showed 0.03 to 0.13
-// over 58K tokens and 0.009 over 390K, nonsense 0.02 to 0.04: so this only marks replies with next
-// to nothing behind them, until a threshold is calibrated.
+// Below this coverage the reply says that the memory may not hold the answer. Right answers had a
+// coverage of 0.03 to 0.13 over 58K tokens and of 0.009 over 390K tokens; unanswerable questions
+// had 0.02 to 0.04. So this threshold only flags replies with almost no coverage. It is not
+// calibrated yet.
 inline constexpr double kCoverageLow = 0.005;
 
-// What one `ingest` call did, over all its inputs.
+// Result of one `ingest` command over all its inputs.
 struct IngestSummary {
   std::string memory;
-  uint64_t documents = 0;    // named by the call, read or recognised
+  uint64_t documents = 0;    // inputs of the command: ingested now, or already in the memory
   uint64_t tokens = 0;       // of these documents
-  uint64_t tokens_read = 0;  // by this call; the speeds are about these
+  uint64_t tokens_read = 0;  // ingested by this command; the speeds refer to these
   double seconds = 0;
-  double first_64k_tok_s = 0;  // of the first document that was read
+  double first_64k_tok_s = 0;  // of the first document that was ingested
   double last_64k_tok_s = 0;   // of the last one
   uint64_t peak_rss_bytes = 0;
   uint64_t disk_bytes = 0;
 };
 
-// A degraded reply has the member "lost": {"blocks", "spans"}.
+// A degraded reply (damaged blocks or spans) has the member "lost": {"blocks", "spans"}.
 boost::json::object AskObject(const AskReply& reply);
 std::string AskJson(const AskReply& reply);
 std::string RecallJson(const RecallReply& reply);
 std::string ShowJson(const MemoryInfo& info);
-// An array of what ShowJson prints; a memory that cannot be read has "error" with code and message,
-// no documents and no tokens.
+// An array of the objects that ShowJson prints. A memory that cannot be read has the member "error"
+// with code and message, no documents and 0 tokens.
 std::string ListJson(const std::vector<MemoryInfo>& memories);
 std::string IngestJson(const IngestSummary& summary);
+// "ready", "damaged" or "absent"
+std::string_view CatalogStateName(CatalogState::Kind kind);
 std::string CatalogJson(const std::vector<ModelEntry>& models);
 std::string ConfigJson(const Config& config);
 std::string VersionJson(std::string_view version, std::string_view kernels);
-// {"memory": ..., plus what `forget`, `compact` and `verify` have to tell.
+// Results of `forget`, `compact`, export and import, and `verify`. Each has the member "memory".
 std::string ForgetJson(const std::string& memory, const std::string& document, bool compacted);
 std::string CompactJson(const std::string& memory, uint64_t disk_bytes_before, uint64_t disk_bytes);
 std::string TransferJson(const TransferReport& report, const std::string& file);
 std::string VerifyJson(const MemoryInfo& info);
 std::string TiersJson(const std::string& memory, const TierReport& report);
 std::string ReindexJson(const std::string& memory, const ReindexReport& report);
-std::string ProfileJson(const RecallProfile& profile);  // what its file holds
+std::string ProfileJson(const RecallProfile& profile);  // the content of its file
 std::string ModelPathJson(const std::string& name, const std::string& path);
 
-// Where a citation's text is longer than its three lines, the stretch with most words of `hint` is
-// shown.
+// The citations of an answer, at most three lines each. Of a longer citation the excerpt with the
+// most words of `hint` is shown.
 std::string CitationsText(const AskReply& reply, std::string_view hint, const std::string& memory);
 std::string TimingsText(const AskReply& reply);  // one line
-// "closest: genesis.txt:123-125" and how to see more; empty where nothing came close. For stderr,
-// when an answer abstains.
+// For stderr when an answer abstains: "closest: genesis.txt:123-125", and how to see more. Empty
+// when the reply has no closest span.
 std::string ClosestText(const AskReply& reply);
-// `recall --explain`: the question's words and what competed, the kept ones first.
+// Output of `recall --explain`: the words of the question and the candidate spans, the kept ones
+// first.
 std::string ExplainText(const RecallReply& reply);
 std::string RecallText(const RecallReply& reply, std::string_view query, const std::string& memory);
 std::string ShowText(const MemoryInfo& info);
@@ -77,16 +83,17 @@ std::string ReindexText(const std::string& memory, const ReindexReport& report);
 std::string CatalogText(const std::vector<ModelEntry>& models);
 std::string ConfigText(const Config& config, bool origin);
 
-// Breaks `text` at spaces into lines of at most `columns`, each preceded by `indent` spaces. Longer
-// words are cut.
+// Wraps `text` at spaces into lines of at most `columns` columns, indented by `indent` spaces. A
+// longer word is cut.
 std::vector<std::string> Wrap(std::string_view text, size_t indent, size_t columns);
-// Breaks text that comes in pieces, as an answer does, at spaces into lines of at most `columns`.
-// Line breaks and indentation of the text stay; a word that is longer than a line is cut by the
-// terminal. Owner: one answer. Thread use: *confined*.
+// Wraps text that arrives in pieces, such as an answer, at spaces into lines of at most `columns`
+// columns. Line breaks and indentation of the text are kept. A word longer than a line is not cut.
+// Owner: one answer. Thread use: *confined*.
 class LineWrap {
  public:
   explicit LineWrap(size_t columns) : columns_(columns) {}
-  // What can be shown now: a word comes out once the space after it shows that it is whole.
+  // Returns the text that can be printed now. A word is printed once the space after it shows that
+  // it is complete.
   std::string Feed(std::string_view piece);
   std::string Finish();
 
@@ -99,9 +106,9 @@ class LineWrap {
   std::string word_;
 };
 
-// At most `columns` columns of `text`, white space collapsed: the stretch that holds most words of
-// `hint`, beginning at a line of the text or, where its lines are longer than that, at a word; an
-// ellipsis stands for what is left out.
+// Returns an excerpt of at most `columns` columns with white space collapsed: the part of `text`
+// with the most words of `hint`. It starts at the start of a line, or at a word when the line is
+// longer than the excerpt. An ellipsis marks omitted text.
 std::string Excerpt(std::string_view text, std::string_view hint, size_t columns);
 std::string FormatDuration(double seconds);  // "0.4 s", "42 s", "3:07", "1:02:03"
 

@@ -40,13 +40,13 @@ Result<std::string> ReadFile(const std::string& path, const std::string& name) {
   if (fstat(fd.get(), &info) != 0) return OpenError(name, errno);
   if (S_ISREG(info.st_mode) && static_cast<uint64_t>(info.st_size) > kTextBytesMax) {
     return ResourceExhausted(name + ": " + std::to_string(info.st_size) +
-                             " bytes, a document may have " + std::to_string(kTextBytesMax) +
-                             "; split it into several files");
+                             " bytes; the limit for a document is " +
+                             std::to_string(kTextBytesMax) + "; split it into several files");
   }
   return ReadDescriptor(fd.get(), name, kTextBytesMax);
 }
 
-// Why a file inside a directory is not taken.
+// The files of directories that are skipped for one reason.
 struct Skipped {
   std::string why;
   std::vector<std::string> names;
@@ -63,7 +63,7 @@ struct Skipped {
   }
 };
 
-// Collects one call's sources.
+// Collects the sources of one CollectInputs call.
 class Collector {
  public:
   Status Add(const std::string& path, int stdin_fd) {
@@ -91,7 +91,7 @@ class Collector {
   Status Take(TextSource source) {
     if (inputs_.sources.size() >= kTextFilesMax)
       return ResourceExhausted(source.name + ": more than " + std::to_string(kTextFilesMax) +
-                               " files; ingest them in several calls");
+                               " files; ingest them with several commands");
     if (names_.insert(source.name).second) inputs_.sources.push_back(std::move(source));
     return OkStatus();
   }
@@ -129,9 +129,10 @@ class Collector {
       LH_RETURN_IF_ERROR(Take({.name = name, .path = file, .bytes = text->size()}));
     }
     if (!found) {
-      return InvalidArgument(path + ": no text in this directory (" + std::to_string(files.size()) +
+      return InvalidArgument(path + ": this directory has no text (" +
+                             std::to_string(files.size()) +
                              (files.size() == 1 ? " file" : " files") +
-                             " looked at); name a directory with UTF-8 text files");
+                             " checked); name a directory with UTF-8 text files");
     }
     return OkStatus();
   }
@@ -151,7 +152,7 @@ class Collector {
         files->push_back(at);
         if (files->size() > kTextFilesMax)
           return ResourceExhausted(dir + ": more than " + std::to_string(kTextFilesMax) +
-                                   " files; ingest its parts");
+                                   " files; ingest its subdirectories one by one");
       }
       it.increment(ec);
     }
@@ -179,16 +180,15 @@ std::string DocumentName(std::string_view path) {
 
 Status CheckText(const std::string& name, std::string_view text) {
   if (text.find_first_not_of(" \t\r\n\f\v") == std::string_view::npos) {
-    return InvalidArgument(name +
-                           (text.empty() ? ": is empty" : ": holds nothing but white space") +
+    return InvalidArgument(name + (text.empty() ? ": is empty" : ": contains only white space") +
                            "; name a file with text");
   }
   if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
     return InvalidArgument(name + ": is UTF-16; convert it with 'iconv -f UTF-16 -t UTF-8'");
   }
   if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
-    return InvalidArgument(name + ": is binary (a zero byte at byte " + std::to_string(zero) +
-                           "); extract its text first");
+    return InvalidArgument(name + ": is binary (byte " + std::to_string(zero) +
+                           " is zero); extract its text first");
   }
   if (const auto bad = FirstInvalidUtf8(text)) {
     char byte[8];
@@ -210,13 +210,13 @@ Result<std::string> ReadDescriptor(int fd, const std::string& name, uint64_t byt
   for (;;) {
     text.resize(used + kReadBytes);
     const ssize_t n = read(fd, text.data() + used, kReadBytes);
-    if (n < 0 && errno == EINTR) return Cancelled(name + ": stopped while reading it");
+    if (n < 0 && errno == EINTR) return Cancelled(name + ": interrupted while it was read");
     if (n < 0) return OpenError(name, errno);
     used += static_cast<uint64_t>(n);
     if (n == 0) break;
     if (used > bytes_max) {
       return ResourceExhausted(name + ": more than " + std::to_string(bytes_max) +
-                               " bytes; split it into several");
+                               " bytes; split it into several parts");
     }
   }
   text.resize(used);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-// Length of the valid character at `p`, 0 when there is none. Must hold: p < end.
+// Length in bytes of the valid character at `p`, 0 when there is none. Precondition: p < end.
 size_t CharacterLength(const unsigned char* p, const unsigned char* end) {
   const unsigned char lead = *p;
   if (lead < 0x80) return 1;
@@ -39,7 +39,7 @@ bool IsControl(std::string_view character) {
   return c < 0x20 || c == 0x7F || (c == 0xC2 && static_cast<unsigned char>(character[1]) < 0xA0);
 }
 
-// Calls fn(character) for each character, with kReplacement for each bad byte.
+// Calls fn(character) for each character, with kReplacement for each invalid byte.
 template <typename Fn>
 void ForEachCharacter(std::string_view text, Fn fn) {
   const auto* p = reinterpret_cast<const unsigned char*>(text.data());
@@ -58,7 +58,7 @@ std::optional<uint64_t> FirstInvalidUtf8(std::string_view text) {
   const auto* p = begin;
   const auto* end = begin + text.size();
   while (p < end) {
-    // Eight ASCII bytes at once: most of most texts.
+    // Fast path: eight ASCII bytes at a time, because most texts are mostly ASCII.
     while (end - p >= 8) {
       uint64_t word = 0;
       std::memcpy(&word, p, 8);

@@ -1,5 +1,5 @@
-// UTF-8 as the edge needs it: find what is wrong, make it printable, count columns. Free functions
-// of bytes.
+// UTF-8 for input and output: find invalid bytes, make text printable, count columns. Pure
+// functions.
 #pragma once
 
 #include <cstdint>
@@ -9,23 +9,25 @@
 
 namespace longhold {
 
-// The byte at which `text` stops being valid UTF-8 (the first byte of the bad sequence): overlong
-// forms, surrogates, values above U+10FFFF and a cut-off end are bad. nullopt: all is valid.
+// Returns the offset of the first invalid byte sequence, nullopt when all of `text` is valid.
+// Invalid are overlong forms, surrogates, values above U+10FFFF and a truncated sequence at the
+// end.
 std::optional<uint64_t> FirstInvalidUtf8(std::string_view text);
 
-// `text` with every bad sequence replaced by U+FFFD: spans may begin inside a character, file names
-// may be any bytes.
+// Returns `text` with every invalid sequence replaced by U+FFFD. Input may be invalid: spans may
+// begin inside a character, and file names may be any bytes.
 std::string MakeValidUtf8(std::string_view text);
 
-// One printable line: runs of white space become one space, other control characters and bad
-// sequences are replaced, so that no text reaches the terminal as a command. Nothing at either end.
+// Returns one printable line. Each run of white space becomes one space, and none remains at either
+// end. Other control characters and invalid sequences are replaced, so that no text acts as a
+// terminal command.
 std::string CollapseSpace(std::string_view text);
 
-// As CollapseSpace, but line breaks and tabs stay and spaces are kept.
+// As CollapseSpace, but keeps line breaks, tabs and spaces. Carriage returns are removed.
 std::string MakePrintable(std::string_view text);
 
-// Characters of valid UTF-8; taken as terminal columns, which is wrong for wide and combining
-// characters only.
+// Number of characters of valid UTF-8. It is used as the number of terminal columns, which is wrong
+// only for wide and combining characters.
 size_t CountColumns(std::string_view text);
 
 }  // namespace longhold

@@ -13,52 +13,52 @@
 #include "service/common/json_text.h"
 #include "service/common/render.h"
 #include "service/server/api_call.h"
+#include "service/server/ask_fields.h"
 #include "service/server/openai.h"
-#include "store/rocks_store.h"
 
 namespace longhold {
 namespace {
 
 namespace json = boost::json;
 
-// Of a body, that is read on the server's thread: a mebibyte of JSON would keep all others waiting
-// for some 30 ms.
-constexpr size_t kReadAtOnceMax = 4096;
-// of a question to recall and ask: more than any model here reads
+// Longest body that is parsed on the thread of the server. A mebibyte of JSON would delay all other
+// requests by some 30 ms.
+constexpr size_t kParseInlineMax = 4096;
+// limit for a question of recall and ask: longer than any model here accepts
 constexpr size_t kQueryBytesMax = 64 << 10;
-constexpr int64_t kDiskSeconds = 30;  // between two measurements of the memories' files
-// what routes begin with whose first name is a memory's
-constexpr std::string_view kOfMemory = "/v1/memories/{memory}";
+constexpr int64_t kDiskSeconds = 30;  // between two measurements of the disk usage
+// prefix of the routes whose first name is a memory
+constexpr std::string_view kMemoryPrefix = "/v1/memories/{memory}";
 
-// Of all files beneath `path`; files that go meanwhile do not count.
-uint64_t DirectoryBytes(const std::string& path) {
-  namespace fs = std::filesystem;
+// Of the stores of all memories.
+uint64_t StoredBytes(StoreProvider& stores) {
+  std::vector<std::string> owners = stores.Tenants();
+  owners.push_back("");
   uint64_t bytes = 0;
-  std::error_code ec;
-  for (fs::recursive_directory_iterator it(path, ec), end; !ec && it != end; it.increment(ec)) {
-    std::error_code gone;
-    const uintmax_t size = it->is_regular_file(gone) ? it->file_size(gone) : 0;
-    if (!gone) bytes += size;
+  for (const std::string& owner : owners) {
+    const Result<std::vector<std::string>> names = stores.List(owner);
+    if (!names.ok()) continue;
+    for (const std::string& name : *names) bytes += stores.DiskBytes(name);
   }
   return bytes;
 }
 
-// How long a body a route takes, and what to do with a longer one. JSON is parsed whole and takes
-// many times its length then: only a text may make it long.
+// Limits for the body of a route, and the advice in the message for a longer one. Only a text may
+// make a JSON body long: JSON is parsed as a whole and then takes many times its length in RAM.
 struct BodyLimit {
   uint64_t bytes = 0, json_bytes = 0;
   std::string_view when_longer;
 };
-constexpr uint64_t kServersOwn = UINT64_MAX, kJsonBytesMax = 1 << 20, kNoBodyBytesMax = 64 << 10;
-// of a route for everybody: strangers are given no room
+constexpr uint64_t kServerLimit = UINT64_MAX, kJsonBytesMax = 1 << 20, kNoBodyBytesMax = 64 << 10;
+// for a route without authentication: strangers get no memory for a body
 constexpr BodyLimit kNothing{0, 0, "leave it out"};
-// some clients send one all the same
+// for a route without a body: some clients send one anyway
 constexpr BodyLimit kNoBody{kNoBodyBytesMax, kNoBodyBytesMax,
-                            "leave it out: this route takes none"};
+                            "leave it out: this route takes no body"};
 constexpr BodyLimit kJson{kJsonBytesMax, kJsonBytesMax, "ingest long texts as documents"};
-constexpr BodyLimit kText{kServersOwn, kServersOwn,
+constexpr BodyLimit kText{kServerLimit, kServerLimit,
                           "send it in parts, as an upload (POST /v1/uploads)"};
-constexpr BodyLimit kFile{kServersOwn, kJsonBytesMax,
+constexpr BodyLimit kFile{kServerLimit, kJsonBytesMax,
                           "send it in shorter parts, as an upload (POST /v1/uploads)"};
 
 }  // namespace
@@ -114,7 +114,7 @@ std::vector<ApiRoute> Api::Routes() {
 
 namespace {
 
-// The names in `path` where it is the `pattern`'s.
+// Matches `path` against `pattern` and fills in the names that stand for {...}.
 bool Matches(std::string_view pattern, const std::vector<std::string>& path,
              std::vector<std::string>* names) {
   names->clear();
@@ -144,10 +144,10 @@ Api::Api(EngineQueue* queue, JobPool* jobs, JobPool* readers, Metrics* metrics, 
       keys_(
           options_.home, options_.audit == nullptr
                              ? std::function<void(const KeyChanges&)>()
-                             : [this](const KeyChanges& changes) { TellKeys(changes); }),
+                             : [this](const KeyChanges& changes) { AuditKeyChanges(changes); }),
       uploads_(options_.home, options_.encryption_key),
       instance_(RandomHex(4)) {
-  // what changes from now on is a change
+  // reads the keys now, so that later changes are recognised as changes
   if (options_.audit != nullptr) (void)keys_.CallerOf("", UnixSeconds(), Scope::kNone);
 }
 
@@ -155,7 +155,7 @@ HttpAdmission Api::Admit(const HttpRequest& head) {
   const auto call = std::make_shared<Call>();
   call->record = std::make_shared<RequestRecord>(&sinks_, head);
   call->access = call->record->access();
-  std::optional<HttpReply> refusal = LetIn(head, *call);
+  std::optional<HttpReply> refusal = Authenticate(head, *call);
   if (!refusal.has_value()) refusal = FindRoute(head, *call);
   if (refusal.has_value()) {
     call->record->End(refusal->status);
@@ -169,7 +169,7 @@ HttpAdmission Api::Admit(const HttpRequest& head) {
       .handle =
           [this, call](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
             call->request = std::move(request);
-            Wipe(&call->request.authorization);  // it was looked at; an answer may take minutes
+            Wipe(&call->request.authorization);  // no longer needed; an answer may take minutes
             call->exchange = std::make_shared<RecordedExchange>(std::move(exchange), call->record);
             call->record->Begin();
             Handle(call);
@@ -181,7 +181,7 @@ void Api::Handle(const std::shared_ptr<Call>& call) {
   const auto handle = [this, call] {
     RunGuarded(*call->exchange, [&] { (this->*call->route->handle)(*call); });
   };
-  if (call->request.body.size() <= kReadAtOnceMax) return handle();
+  if (call->request.body.size() <= kParseInlineMax) return handle();
   const Status taken = readers_->Add(handle, call->client.tenant());
   if (!taken.ok()) call->exchange->Respond(NotQueuedReply(taken));
 }
@@ -192,32 +192,31 @@ void Api::Refused(const HttpRequest& head, unsigned status) {
   for (const Route& route : Table()) {
     if (!Matches(route.path, head.path, &names)) continue;
     record.access()->route = route.path;
-    if (route.path.starts_with(kOfMemory)) record.access()->memory = names[0];
+    if (route.path.starts_with(kMemoryPrefix)) record.access()->memory = names[0];
     break;
   }
   record.End(status);
 }
 
-std::optional<HttpReply> Api::LetIn(const HttpRequest& head, Call& call) {
+std::optional<HttpReply> Api::Authenticate(const HttpRequest& head, Call& call) {
   const bool open_to_all = head.path == std::vector<std::string>{"healthz"};
   if (open_to_all) return std::nullopt;
   const Result<Caller> caller =
       keys_.CallerOf(head.authorization, UnixSeconds(), options_.without_keys);
   if (!caller.ok()) {
     options_.note(caller.status().message());
-    return ErrorReply(Internal("the server's keys cannot be read; its log says why"));
+    return ErrorReply(Internal("the server cannot read its keys; its log says why"));
   }
   call.scope = caller->scope;
   call.client.limits = caller->limits;
-  call.access->stranger = call.scope == Scope::kNone;
+  call.access->unauthenticated = call.scope == Scope::kNone;
   call.access->key = caller->key;
   call.access->tenant = caller->limits.tenant;
-  // Also for paths that are none: a stranger does not learn which there are.
+  // Also for paths that do not exist: a client without a key must not learn which paths exist.
   if (call.scope == Scope::kNone) {
     HttpReply reply = JsonReply(
-        ErrorJson(
-            "authentication_error",
-            "no key, or one that is not known or has expired; send 'Authorization: Bearer KEY'"),
+        ErrorJson("authentication_error",
+                  "the key is missing, unknown or expired; send 'Authorization: Bearer KEY'"),
         401);
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");
     return reply;
@@ -235,18 +234,19 @@ std::optional<HttpReply> Api::FindRoute(const HttpRequest& head, Call& call) con
   for (const Route& route : Table()) {
     if (!Matches(route.path, head.path, &call.names)) continue;
     call.access->route = route.path;
-    if (route.path.starts_with(kOfMemory)) call.access->memory = call.names[0];
+    if (route.path.starts_with(kMemoryPrefix)) call.access->memory = call.names[0];
     if (route.method != head.method) {
       allowed += (allowed.empty() ? "" : ", ") + std::string(route.method);
       continue;
     }
     if (call.scope < route.scope) return call.Forbidden(route.scope);
     if (!call.client.tenant().empty() && !route.for_tenants) {
-      return JsonReply(ErrorJson("permission_error",
-                                 "this tells of all tenants, and is for the server's operator"),
-                       403);
+      return JsonReply(
+          ErrorJson("permission_error",
+                    "this covers all tenants and is only for the operator of the server"),
+          403);
     }
-    if (route.path.starts_with(kOfMemory)) {
+    if (route.path.starts_with(kMemoryPrefix)) {
       Result<std::string> memory = call.client.MemoryName(call.names[0]);
       if (!memory.ok()) return ErrorReply(memory.status());
       call.names[0] = std::move(*memory);
@@ -255,52 +255,53 @@ std::optional<HttpReply> Api::FindRoute(const HttpRequest& head, Call& call) con
     return std::nullopt;
   }
   if (allowed.empty())
-    return JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists them"), 404);
+    return JsonReply(ErrorJson("not_found", "there is no such route; docs/api.md lists the routes"),
+                     404);
   HttpReply reply =
       JsonReply(ErrorJson("invalid_request_error",
-                          head.method + " is not for this route; it takes " + allowed),
+                          "this route does not take " + head.method + "; it takes " + allowed),
                 405);
   reply.headers.emplace_back("Allow", allowed);
   return reply;
 }
 
-Question Api::Guarded(std::shared_ptr<HttpExchange> exchange, Question work) {
-  return
-      [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine, bool alone) {
-        Continuation left;
-        RunGuarded(*exchange, [&] { left = work(engine, alone); });
-        TellNotes(engine);
-        if (left.run) left.run = Guarded(exchange, std::move(left.run));
-        return left;
-      };
+EngineTask Api::Guarded(std::shared_ptr<HttpExchange> exchange, EngineTask work) {
+  return [this, exchange = std::move(exchange), work = std::move(work)](Engine& engine,
+                                                                        bool exclusive) {
+    Continuation rest;
+    RunGuarded(*exchange, [&] { rest = work(engine, exclusive); });
+    ReportNotes(engine);
+    if (rest.run) rest.run = Guarded(exchange, std::move(rest.run));
+    return rest;
+  };
 }
 
-void Api::Queue(Call& call, Question work, bool beside, const std::string& memory,
+void Api::Queue(Call& call, EngineTask work, bool concurrent, const std::string& memory,
                 Deadline deadline) {
   const auto run = [deadline, exchange = call.exchange,
-                    work = Guarded(call.exchange, std::move(work))](Engine& engine,
-                                                                    bool alone) -> Continuation {
+                    work = Guarded(call.exchange, std::move(work))](
+                       Engine& engine, bool exclusive) -> Continuation {
     if (exchange->gone()) return {};
     if (deadline.has_value() && std::chrono::steady_clock::now() >= *deadline) {
       exchange->Respond(
-          ErrorReply(DeadlineExceeded("the time that was given was over while others were "
-                                      "answered; give more, or ask again later")));
+          ErrorReply(DeadlineExceeded("the timeout passed while the request waited for others; "
+                                      "set a longer timeout, or retry later")));
       return {};
     }
-    return work(engine, alone);
+    return work(engine, exclusive);
   };
-  const Status queued = beside ? queue_->AskBeside(run, call.client.tenant(), memory)
-                               : queue_->AskAlone(run, call.client.tenant());
+  const Status queued = concurrent ? queue_->AskConcurrent(run, call.client.tenant(), memory)
+                                   : queue_->AskExclusive(run, call.client.tenant());
   if (!queued.ok()) call.exchange->Respond(NotQueuedReply(queued));
 }
 
-Question Api::Answering(std::shared_ptr<HttpExchange> exchange,
-                        std::function<Result<HttpReply>(Engine&)> work) {
+EngineTask Api::Answering(std::shared_ptr<HttpExchange> exchange,
+                          std::function<Result<HttpReply>(Engine&)> work) {
   return [this, exchange = std::move(exchange), work = std::move(work)](
-             Engine& engine, bool alone) -> Continuation {
+             Engine& engine, bool exclusive) -> Continuation {
     Result<HttpReply> reply = work(engine);
-    if (!alone && WantsEngineAlone(reply.status()))
-      return {.run = Answering(exchange, work), .alone = true};
+    if (!exclusive && NeedsExclusiveEngine(reply.status()))
+      return {.run = Answering(exchange, work), .exclusive = true};
     exchange->Respond(reply.ok() ? std::move(*reply) : ErrorReply(Redact(reply.status())));
     return {};
   };
@@ -308,14 +309,14 @@ Question Api::Answering(std::shared_ptr<HttpExchange> exchange,
 
 void Api::ReadEngine(Call& call, const std::string& memory,
                      std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
-  Queue(call, Answering(call.exchange, std::move(work)), /*beside=*/true, memory, deadline);
+  Queue(call, Answering(call.exchange, std::move(work)), /*concurrent=*/true, memory, deadline);
 }
 
 void Api::OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline) {
-  Queue(call, Answering(call.exchange, std::move(work)), /*beside=*/false, "", deadline);
+  Queue(call, Answering(call.exchange, std::move(work)), /*concurrent=*/false, "", deadline);
 }
 
-void Api::TellKeys(const KeyChanges& changes) const {
+void Api::AuditKeyChanges(const KeyChanges& changes) const {
   const auto names = [](const std::vector<std::string>& keys) {
     json::array list;
     for (const std::string& key : keys) list.push_back(JsonString(key));
@@ -341,7 +342,7 @@ void Api::Spend(const TenantLimits& limits, uint64_t tokens) {
   quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());
 }
 
-void Api::TellNotes(Engine& engine) const {
+void Api::ReportNotes(Engine& engine) const {
   for (const std::string& note : engine.TakeNotes()) options_.note(note);
 }
 
@@ -358,7 +359,7 @@ void Api::Ready(Call& call) {
 void Api::ShowMetrics(Call& call) {
   metrics_->Waiting(queue_->questions(), queue_->ingests());
   if (options_.budget != nullptr) metrics_->Budget(*options_.budget);
-  metrics_->Tiers(queue_->engine().opens(), RocksStalls());
+  metrics_->Tiers(queue_->engine().opens(), options_.stores->WriteStalls());
   MeasureDisk();
   call.exchange->Respond({.status = 200,
                           .content_type = "text/plain; version=0.0.4; charset=utf-8",
@@ -369,13 +370,8 @@ void Api::ShowMetrics(Call& call) {
 void Api::MeasureDisk() {
   if (UnixSeconds() < disk_measured_ + kDiskSeconds) return;
   disk_measured_ = UnixSeconds();
-  // A directory with many memories takes a while to go through.
-  (void)jobs_->Add(
-      [this] {
-        metrics_->DiskBytes(DirectoryBytes(options_.home + "/memories") +
-                            DirectoryBytes(options_.home + "/tenants"));
-      },
-      "");
+  // Walking a directory with many memories takes a while.
+  (void)jobs_->Add([this] { metrics_->DiskBytes(StoredBytes(*options_.stores)); }, "");
 }
 
 void Api::Models(Call& call) {
@@ -411,11 +407,8 @@ void Api::Recall(Call& call) {
     LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
     LH_ASSIGN_OR_RETURN(query, StringField(body, "query"));
     LH_RETURN_IF_ERROR(CheckQuery("query", query));
-    LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
-    options.spans_max = static_cast<uint32_t>(spans);
-    LH_ASSIGN_OR_RETURN(options.abstain, FlagField(body, "abstain", true));
-    LH_ASSIGN_OR_RETURN(options.explain, FlagField(body, "explain", false));
-    LH_ASSIGN_OR_RETURN(options.rerank_spans, CountField(body, "rerank", kRerankSpansMax));
+    LH_ASSIGN_OR_RETURN(options, RecallFields(body));
+    LH_ASSIGN_OR_RETURN(options.explain, FlagField(body, "explain", options.explain));
     LH_ASSIGN_OR_RETURN(timeout_s, TimeoutField(body));
     return OkStatus();
   };
@@ -435,6 +428,7 @@ void Api::Recall(Call& call) {
 void Api::Ask(Call& call) {
   std::string question;
   AskOptions options;
+  Deadline deadline;
   const auto read = [&]() -> Status {
     LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
     LH_ASSIGN_OR_RETURN(question, StringField(body, "question"));
@@ -444,17 +438,14 @@ void Api::Ask(Call& call) {
     LH_ASSIGN_OR_RETURN(const int64_t tokens,
                         IntegerField(body, "max_tokens", 1, 100000, options.max_tokens));
     options.max_tokens = static_cast<uint32_t>(tokens);
-    LH_ASSIGN_OR_RETURN(const int64_t spans, IntegerField(body, "spans", 0, 1024, 0));
-    options.recall.spans_max = static_cast<uint32_t>(spans);
-    LH_ASSIGN_OR_RETURN(options.recall.abstain, FlagField(body, "abstain", true));
-    LH_ASSIGN_OR_RETURN(options.recall.rerank_spans, CountField(body, "rerank", kRerankSpansMax));
-    LH_ASSIGN_OR_RETURN(options.reencode_tokens, CountField(body, "reencode", kReencodeTokensMax));
-    LH_ASSIGN_OR_RETURN(options.inline_citations, FlagField(body, "inline_citations", false));
-    LH_ASSIGN_OR_RETURN(options.attend, AttendField(body));
+    LH_ASSIGN_OR_RETURN(options.attend, AttendFields(body));
+    LH_ASSIGN_OR_RETURN(const bool inline_citations, FlagField(body, "inline_citations", false));
     LH_ASSIGN_OR_RETURN(const double timeout_s, TimeoutField(body));
-    options.deadline = DeadlineIn(timeout_s);
-    LH_ASSIGN_OR_RETURN(options.attend_share,
-                        NumberField(body, "attend_share", 0, 1, options.attend_share));
+    deadline = DeadlineIn(timeout_s);
+    if (!options.is_faithful()) {
+      options.focused().inline_citations = inline_citations;
+      options.focused().deadline = deadline;
+    }
     LH_ASSIGN_OR_RETURN(const double temperature, NumberField(body, "temperature", 0, 2, 0));
     options.sampler.temperature = static_cast<float>(temperature);
     LH_ASSIGN_OR_RETURN(const int64_t seed, IntegerField(body, "seed", INT32_MIN, UINT32_MAX, 1));
@@ -462,7 +453,7 @@ void Api::Ask(Call& call) {
     return OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
-  // The client's going away ends the answer: its flag lives as long as the exchange.
+  // Ends the answer when the client disconnects. The flag lives as long as the exchange.
   const auto answer = [this, memory = call.names[0], limits = call.client.limits, question, options,
                        exchange = call.exchange](Engine& engine) mutable -> Result<HttpReply> {
     options.stop = &exchange->gone();
@@ -471,10 +462,9 @@ void Api::Ask(Call& call) {
     Spend(limits, reply.prompt_tokens + reply.completion_tokens);
     return JsonReply(AskJson(reply));
   };
-  if (options.attend == Attend::kFocused)
-    return ReadEngine(call, call.names[0], answer, options.deadline);
-  // what heads pick takes more memory than what is recalled
-  OnEngine(call, answer, options.deadline);
+  if (!options.is_faithful()) return ReadEngine(call, call.names[0], answer, deadline);
+  // faithful attention needs more memory than recalled spans, so it runs exclusively
+  OnEngine(call, answer, deadline);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -492,7 +482,7 @@ void Api::ListIngests(Call& call) {
 
 namespace {
 
-// "ingest-12" is 12; 0 where it is none.
+// Parses an ingest id: "ingest-12" is 12. Returns 0 when it is malformed.
 uint64_t ParseIngestId(std::string_view text) {
   constexpr std::string_view kPrefix = "ingest-";
   if (!text.starts_with(kPrefix)) return 0;
@@ -508,7 +498,7 @@ uint64_t ParseIngestId(std::string_view text) {
 
 Status UnknownIngest(const std::string& id) {
   return NotFound("ingest '" + id +
-                  "' is not known; those that ended before the server's start are not");
+                  "' is not known; ingests that ended before the server started are not listed");
 }
 
 }  // namespace
@@ -532,7 +522,7 @@ void Api::CancelIngest(Call& call) {
   job = queue_->Find(id).value_or(*job);
   if (!cancelled)
     return call.Fail(FailedPrecondition(
-        "ingest '" + call.names[0] + "' has ended already: " + std::string(StateName(job->state))));
+        "ingest '" + call.names[0] + "' has already ended: " + std::string(StateName(job->state))));
   job->status = Redact(job->status);
   call.exchange->Respond(
       JsonReply(DumpJson(IngestObject(*job, call.client.Shown(job->memory))), 202));

@@ -1,8 +1,8 @@
-// The HTTP API: which request does what. Routes and their bodies are described in docs/api.md.
+// The HTTP API: routes, access and replies. docs/api.md describes the routes and their bodies.
 //
-// Owner: the `serve` command. Thread use: Admit, what it gives, and Refused are called on the
-// server's thread and do not block; what needs the engine runs on the queue's, and long bodies are
-// read on the readers'.
+// Owner: the `serve` command. Thread use: Admit, its callbacks and Refused are called on the thread
+// of the server and do not block. Work for the engine runs on the threads of the queue. Long bodies
+// are parsed on the threads of `readers`.
 #pragma once
 
 #include <atomic>
@@ -34,63 +34,68 @@ struct Client;
 class TextEmbedder;
 
 struct ApiOptions {
-  std::string model;  // by which name requests ask for it
-  // the model's: it answers from memories that it has read itself
+  std::string model;  // name of the model in requests
+  // fingerprint of the model; memories of other models are not listed by /v1/models
   std::string fingerprint;
-  // of /v1/embeddings, asked by one thread at a time; null: none
+  // for /v1/embeddings, used by one thread at a time; null: none
   TextEmbedder* embedder = nullptr;
-  std::string embedder_name;  // by which requests ask for it
-  // of requests that name none; empty: they have to
+  std::string embedder_name;  // name of the embedder in requests
+  // memory of requests that name none; empty: requests must name one
   std::string memory;
-  std::string home;       // whose keys let in (service/server/api_keys.h)
-  Secret encryption_key;  // as EngineOptions::encryption_key
-  // the directory beneath which the operator's clients may name files; empty: none
+  std::string home;                 // its keys.json holds the API keys (service/server/api_keys.h)
+  StoreProvider* stores = nullptr;  // of the memories
+  Secret encryption_key;            // as EngineOptions::encryption_key
+  // directory below which clients of the operator may ingest files by path; empty: none
   std::string ingest_root;
-  // the engine's: for the metrics, and for copies and verifies
+  // the budget of the engine, for the metrics and for copies and verifies
   MemoryBudget* budget = nullptr;
-  // what everybody may do while there is no file of keys
+  // scope of every client while there is no file of keys
   Scope without_keys = Scope::kNone;
-  // what the engine has to tell; called on the queue's thread
+  // receives the notes of the engine; called on a thread of the queue
   std::function<void(std::string_view)> note;
-  // A line of JSON for each request that has ended, on any thread: who asked which route, and how
-  // it ended. Never what was asked. Null: none.
+  // Receives one line of JSON for each finished request, on any thread: client, route and status,
+  // but no content. Null: no log.
   std::function<void(std::string_view)> log;
   AuditLog* audit = nullptr;  // null: none
 };
 
-// A route: method, a path in which {name} stands for one segment, and what it takes to be let in.
+// A route: its method, its path, in which {name} stands for one segment, and the scope that it
+// needs.
 struct ApiRoute {
   std::string_view method, path;
   Scope scope = Scope::kAdmin;
-  bool for_tenants = false;  // else only keys of the operator are let in
+  bool for_tenants = false;  // else only keys of the operator are accepted
 };
 
 class Api {
  public:
-  // Borrows `queue`, `jobs` and `readers`, which must not run jobs of this Api any more when it
-  // goes, and `metrics`. Readers read what is too long to be read on the server's thread.
+  // Borrows `queue`, `jobs`, `readers` and `metrics`. Before the Api is destroyed, the first three
+  // must have finished all its work. `readers` parses bodies that are too long for the thread of
+  // the server.
   Api(EngineQueue* queue, JobPool* jobs, JobPool* readers, Metrics* metrics, ApiOptions options);
-  // Who asks, whether they may, and which route it is: all that is decided before a body is read.
+  // Decides on a request before its body is read: identifies the client, checks its key and rate,
+  // and finds the route.
   HttpAdmission Admit(const HttpRequest& head);
-  // Tells the metrics and the logs of a request that the server has refused before Admit.
+  // Reports a request that the HTTP server refused before Admit to the metrics and the logs.
   void Refused(const HttpRequest& head, unsigned status);
-  // From now on /readyz says 503.
+  // From now on /readyz replies 503.
   void Drain() { draining_ = true; }
 
   static std::vector<ApiRoute> Routes();
 
  private:
-  // what has not begun by then is not begun
+  // work that has not begun by this time is not started
   using Deadline = std::optional<std::chrono::steady_clock::time_point>;
   struct Call;
   struct Route;
   class Completion;
   static const std::vector<Route>& Table();
-  // Fills in who asks. The reply to one who may not.
-  std::optional<HttpReply> LetIn(const HttpRequest& head, Call& call);
-  // Fills in the route and its names. The reply where there is none, or not for this client.
+  // Authenticates the client and fills in `call`. Returns the reply to a client that is refused.
+  std::optional<HttpReply> Authenticate(const HttpRequest& head, Call& call);
+  // Fills in the route and the names of its path. Returns the reply when there is no such route or
+  // the client may not use it.
   std::optional<HttpReply> FindRoute(const HttpRequest& head, Call& call) const;
-  // Has the route's function read the body and answer.
+  // Calls the handler of the route, on a thread of `readers` if the body is long.
   void Handle(const std::shared_ptr<Call>& call);
 
   void Health(Call& call);
@@ -122,51 +127,53 @@ class Api {
   void RemoveUpload(Call& call);
 
   void Complete(Call& call, bool chat);
-  // `work`, whose exceptions answer `exchange`; then the engine's notes are told.
-  Question Guarded(std::shared_ptr<HttpExchange> exchange, Question work);
-  // Runs `work`, which answers the call, on the engine; not when the client has gone meanwhile.
-  // What the queue does not take is answered here.
-  void Queue(Call& call, Question work, bool beside, const std::string& memory, Deadline deadline);
-  // Answers with what `work` gives; where that finds no room beside others, with what it gives
-  // alone.
-  Question Answering(std::shared_ptr<HttpExchange> exchange,
-                     std::function<Result<HttpReply>(Engine&)> work);
-  // Queues such work; what only reads, of `memory` or of none for long, may run beside other such
-  // work.
+  // Wraps `work`: its exceptions are answered as errors, and the notes of the engine are reported
+  // after it.
+  EngineTask Guarded(std::shared_ptr<HttpExchange> exchange, EngineTask work);
+  // Queues `work`, which answers the call. It does not run if the client has disconnected or the
+  // deadline has passed. A full queue is answered here.
+  void Queue(Call& call, EngineTask work, bool concurrent, const std::string& memory,
+             Deadline deadline);
+  // Wraps `work`, which returns the reply. If it does not fit the shared budget, it is retried
+  // exclusively.
+  EngineTask Answering(std::shared_ptr<HttpExchange> exchange,
+                       std::function<Result<HttpReply>(Engine&)> work);
+  // Queues such work. ReadEngine is for work that only reads: it may run concurrently with other
+  // such work on `memory` (empty: on no memory for long). OnEngine runs it exclusively.
   void ReadEngine(Call& call, const std::string& memory,
                   std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
   void OnEngine(Call& call, std::function<Result<HttpReply>(Engine&)> work, Deadline deadline = {});
-  // An job's own engine, which has no model, and what it may take of the server's memory budget.
+  // An engine for one job, without a model, and its share of the memory budget of the server.
   struct JobEngine {
     MemoryReservation memory;
     std::unique_ptr<Engine> engine;
   };
-  // With `bytes`, as its budget. Errors: resource_exhausted.
+  // Makes one with a budget of `bytes`. Errors: resource_exhausted.
   Result<JobEngine> NewJobEngine(uint64_t bytes) const;
-  uint64_t JobBudget() const;  // of an import or a verify
+  uint64_t JobBudget() const;  // for an import or a verify
   struct Exporting;
-  // One more copy for the tenant, for as long as the result lives; null where it has as many as it
-  // may.
+  // Counts one more running export of the tenant until the result is released. Returns null when
+  // the tenant has as many as it may.
   std::shared_ptr<void> BeginExport(const std::string& tenant);
-  // Writes of the copy what its client takes, and leaves the rest for when it has taken that.
-  void ExportSome(const std::shared_ptr<Exporting>& exporting);
-  // Runs `work`, which answers the call, as an job.
+  // Writes as much of the export as the client receives now. The rest continues when the client has
+  // received that.
+  void ContinueExport(const std::shared_ptr<Exporting>& exporting);
+  // Runs `work`, which answers the call, on the job pool.
   void OnJob(Call& call, std::function<void()> work);
-  // Has the text read, and answers. `upload` is where it came from, which is not needed then; it
-  // may be empty.
+  // Queues the ingest of a text and answers. `upload` is the id of the upload that the text came
+  // from, which is removed then; it may be empty.
   void TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& client,
                 const std::string& memory, IngestInput input, const std::string& upload);
-  // What a memory of the tenant may have on the disk beside its others:
-  // IngestInput::disk_bytes_max.
+  // Returns the function that gives the disk limit of a memory of the tenant, after its other
+  // memories: IngestInput::disk_bytes_max. Null: no limit.
   std::function<Result<uint64_t>()> DiskLimit(const TenantLimits& limits,
                                               const std::string& memory) const;
   void MeasureDisk();
-  void TellNotes(Engine& engine) const;
-  void TellKeys(const KeyChanges& changes) const;
-  // An error's message as a client may read it: without the path of the home, which is nobody's
-  // business there.
+  void ReportNotes(Engine& engine) const;
+  void AuditKeyChanges(const KeyChanges& changes) const;
+  // Replaces the path of the home in the message of an error, because clients must not learn it.
   Status Redact(const Status& status) const;
-  // What an answer, a recall or a text cost its tenant.
+  // Charges the tokens of an answer, a recall or a text to the tenant.
   void Spend(const TenantLimits& limits, uint64_t tokens);
 
   EngineQueue* const queue_;
@@ -180,10 +187,10 @@ class Api {
   Uploads uploads_;
   std::mutex embedder_mutex_;
   std::mutex exports_mutex_;
-  std::multiset<std::string> exports_;  // tenants whose copies are on their way out
+  std::multiset<std::string> exports_;  // tenants of the running exports
   std::atomic<bool> draining_{false};
   std::atomic<int64_t> disk_measured_{0};  // seconds since 1970
-  // of this server's ids, so that another one's, or those after a restart, are others
+  // random part of completion ids: ids of other servers, and of this one after a restart, differ
   const std::string instance_;
   std::atomic<uint64_t> next_id_{1};
 };

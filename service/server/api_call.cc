@@ -49,7 +49,7 @@ HttpReply NotQueuedReply(const Status& status) {
   return reply;
 }
 
-bool WantsEngineAlone(const Status& status) {
+bool NeedsExclusiveEngine(const Status& status) {
   return status.code() == StatusCode::kResourceExhausted ||
          status.code() == StatusCode::kUnavailable;
 }
@@ -65,8 +65,8 @@ void RunGuarded(HttpExchange& exchange, const std::function<void()>& work) {
   try {
     work();
   } catch (const std::bad_alloc&) {
-    exchange.Respond(
-        ErrorReply(ResourceExhausted("out of memory; ask for less, or give the server more")));
+    exchange.Respond(ErrorReply(ResourceExhausted(
+        "out of memory; send a smaller request, or give the server more memory")));
   } catch (const std::exception& error) {
     exchange.Respond(ErrorReply(Internal(std::string("internal error: ") + error.what())));
   }
@@ -121,14 +121,15 @@ Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std
   }
   const std::string tenant = "tenant " + limits.tenant + " has ";
   if (limits.documents > 0 && documents >= limits.documents && !replaces) {
-    return FailedPrecondition(tenant + std::to_string(documents) + " documents and may have " +
+    return FailedPrecondition(tenant + std::to_string(documents) + " documents, and its limit is " +
                               std::to_string(limits.documents) +
-                              "; forget some, or ask the operator for more");
+                              "; forget some, or ask the operator for a higher limit");
   }
   if (limits.disk_bytes > 0 && disk_bytes >= limits.disk_bytes) {
-    return FailedPrecondition(
-        tenant + std::to_string(disk_bytes) + " bytes on the disk and may have " +
-        std::to_string(limits.disk_bytes) + "; forget some, or ask the operator for more");
+    return FailedPrecondition(tenant + std::to_string(disk_bytes) +
+                              " bytes on the disk, and its limit is " +
+                              std::to_string(limits.disk_bytes) +
+                              "; forget some documents, or ask the operator for a higher limit");
   }
   if (limits.documents > 0)
     room.documents = limits.documents - std::min(limits.documents, documents);

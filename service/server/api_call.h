@@ -1,5 +1,4 @@
-// What the parts of the HTTP API share: a request on its way, its replies. Internal to the api*.cc
-// files.
+// Shared by the api*.cc files, and internal to them: a request in progress, and its replies.
 #pragma once
 
 #include <boost/json/fwd.hpp>
@@ -13,78 +12,82 @@
 
 #include "service/common/json_text.h"
 #include "service/server/api.h"
+#include "store/memory_name.h"
 
 namespace longhold {
 
 // --- replies ---
 HttpReply JsonReply(std::string body, unsigned status = 200);
-// "type" of an error, in OpenAI's words where it has one.
+// Returns the "type" of an error: OpenAI's name if there is one, else the name of the status code.
 std::string ErrorType(const Status& status);
 HttpReply ErrorReply(const Status& status);
-// The same of what is not taken, because there is too much already: resource_exhausted is 429.
+// The reply when a queue refuses work. As ErrorReply, but resource_exhausted (the queue is full) is
+// 429.
 HttpReply NotQueuedReply(const Status& status);
 
-// Whether what failed so beside others may succeed with the engine to itself.
-bool WantsEngineAlone(const Status& status);
-// So many seconds from now; 0: none.
+// Whether concurrent work that failed with this status may succeed when it runs exclusively.
+bool NeedsExclusiveEngine(const Status& status);
+// The time in `seconds` seconds; 0: none.
 std::optional<std::chrono::steady_clock::time_point> DeadlineIn(double seconds);
 
-// Runs `work`, which answers `exchange`; an exception of its is answered as an error.
+// Runs `work`, which answers `exchange`. An exception is answered as an error.
 void RunGuarded(HttpExchange& exchange, const std::function<void()>& work);
 
 // --- ingests ---
 std::string_view StateName(IngestState state);
 std::string IngestId(uint64_t id);
-// `memory`: as the client calls it.
+// `memory`: the name that the client uses.
 boost::json::object IngestObject(const IngestJob& job, const std::string& memory);
-// What a tenant may still have; as much as there is where it has no limits. Value type.
+// What a tenant may still store. The maximum without limits. Value type.
 struct TenantRoom {
   uint64_t documents = UINT64_MAX, disk_bytes = UINT64_MAX;
 };
-// Errors: failed_precondition where it may have nothing more: no document, but for one in `memory`
-// that `document` replaces, or no byte.
+// Returns what the tenant may still store. Errors: failed_precondition when its documents or bytes
+// are at the limit. A new version of `document` in `memory` does not count as a further document.
 Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory,
                            const std::string& document);
 
-// Who asks, and which memories are theirs. Value type.
+// The client of a request, and the names of its memories. Value type.
 struct Client {
-  TenantLimits limits;  // of the tenant, whose name is empty for the operator
+  TenantLimits limits;  // limits of the tenant; its name is empty for the operator
 
   const std::string& tenant() const { return limits.tenant; }
-  // What the engine calls the memory that this client calls `name`. Every name of a memory comes
-  // through here: a tenant's can only be one of its own. Errors: invalid_argument.
+  // Converts a name of this client to the name that the engine uses. Every memory name of a request
+  // passes through this function, so that a tenant can only name its own memories. Errors:
+  // invalid_argument.
   Result<std::string> MemoryName(const std::string& name) const {
-    LH_RETURN_IF_ERROR(Engine::CheckName(name));
+    LH_RETURN_IF_ERROR(CheckMemoryName(name));
     if (tenant().empty()) return name;
-    if (!Engine::SplitName(name).first.empty())
-      return InvalidArgument("memory name \"" + name + "\": has a slash; name it as you made it");
+    if (!SplitMemoryName(name).tenant.empty())
+      return InvalidArgument("memory name \"" + name +
+                             "\": contains a slash; use the name without the tenant");
     return tenant() + "/" + name;
   }
-  // What this client calls it.
+  // Converts a name of the engine to the name that this client uses.
   std::string Shown(const std::string& memory) const {
-    return tenant().empty() ? memory : Engine::SplitName(memory).second;
+    return tenant().empty() ? memory : SplitMemoryName(memory).name;
   }
   bool Owns(const std::string& memory) const {
-    return tenant().empty() || Engine::SplitName(memory).first == tenant();
+    return tenant().empty() || SplitMemoryName(memory).tenant == tenant();
   }
 };
 
-// A request on its way. `request` and `exchange` are set when it is handled.
+// A request in progress. `request` and `exchange` are set when the body is complete.
 struct Api::Call {
   HttpRequest request;
   std::shared_ptr<HttpExchange> exchange;
   const Route* route = nullptr;
-  std::vector<std::string> names;  // what the {} of the route's path stand for
+  std::vector<std::string> names;  // values of the {} in the path of the route
   Scope scope = Scope::kNone;      // of the client
   Client client;
   std::shared_ptr<RequestRecord> record;
-  // the record's, which lives as long as the exchange; set before others have that
+  // points into `record`; written before other threads can see it
   Access* access = nullptr;
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
   HttpReply Forbidden(Scope needed) const {
     const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) +
-                            "; the key's is " + std::string(ScopeName(scope));
+                            "; this key has scope " + std::string(ScopeName(scope));
     return JsonReply(ErrorJson("permission_error", why), 403);
   }
   void Forbid(Scope needed) const { exchange->Respond(Forbidden(needed)); }

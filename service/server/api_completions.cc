@@ -1,5 +1,5 @@
-// OpenAI's completions: from the request through the answer, and with a session what is kept of it,
-// to the reply's end.
+// OpenAI's completions: parses the request, asks the engine and sends the reply. With a session,
+// the turn is ingested before the reply ends.
 #include <utility>
 
 #include "base/clock.h"
@@ -11,11 +11,12 @@
 namespace longhold {
 namespace {
 
-// The answer as a client is shown it: without blanks at its ends, and up to a stop string.
+// The answer that the client sees: without white space at its ends, and ended at the first stop
+// string.
 class ShownAnswer {
  public:
   explicit ShownAnswer(std::vector<std::string> stop) : stop_(std::move(stop)) {}
-  // What can be sent now.
+  // Returns the text that can be sent now.
   std::string Feed(std::string_view piece) { return Show(stop_.Feed(piece)); }
   std::string Finish() { return Show(stop_.Finish()); }
   bool stopped() const { return stop_.stopped(); }
@@ -41,7 +42,7 @@ class ShownAnswer {
 
 }  // namespace
 
-// One of them, on its way through the queue.
+// One completion, which passes through the queue once or twice.
 class Api::Completion : public std::enable_shared_from_this<Completion> {
  public:
   Completion(Api* api, const Call& call, CompletionRequest request, std::string memory,
@@ -62,12 +63,12 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
     head_.characters = request_.characters;
   }
 
-  // As a Question.
-  Continuation Answer(Engine& engine, bool alone) {
+  // A task of the queue.
+  Continuation Answer(Engine& engine, bool exclusive) {
     head_.created = UnixSeconds();
     Result<AskReply> reply = Ask(engine);
-    if (!begun_ && !alone && WantsEngineAlone(reply.status()))
-      return {.run = Step(&Completion::Answer), .alone = true};
+    if (!begun_ && !exclusive && NeedsExclusiveEngine(reply.status()))
+      return {.run = Step(&Completion::Answer), .exclusive = true};
     if (!reply.ok()) {
       Fail(api_->Redact(reply.status()));
       return {};
@@ -76,16 +77,16 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
     api_->metrics_->Answer(reply_);
     api_->Spend(limits_, reply_.prompt_tokens + reply_.completion_tokens);
     Send(shown_.Finish());
-    // Before the end of the reply: who has it may ask for what was said.
+    // Before the end of the reply, so that a client that has the reply can recall this turn.
     if (!request_.session.empty()) return {.run = Step(&Completion::Keep)};
     End();
     return {};
   }
 
  private:
-  Question Step(Continuation (Completion::*step)(Engine&, bool)) {
-    return [self = shared_from_this(), step](Engine& engine, bool alone) {
-      return ((*self).*step)(engine, alone);
+  EngineTask Step(Continuation (Completion::*step)(Engine&, bool)) {
+    return [self = shared_from_this(), step](Engine& engine, bool exclusive) {
+      return ((*self).*step)(engine, exclusive);
     };
   }
 
@@ -94,15 +95,13 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
                        .earlier = request_.earlier,
                        .max_tokens = request_.max_tokens,
                        .sampler = request_.sampler};
-    options.recall.abstain = request_.abstain;
-    options.recall.rerank_spans = request_.rerank_spans;
-    options.reencode_tokens = request_.reencode_tokens;
     options.attend = request_.attend;
-    options.attend_share = request_.attend_share;
     options.likeliest = request_.likeliest;
     options.characters = request_.characters;
-    options.inline_citations = request_.inline_citations;
-    options.deadline = deadline_;
+    if (!options.is_faithful()) {
+      options.focused().deadline = deadline_;
+      options.focused().answer_alone = !request_.session.empty();
+    }
     if (request_.stream && request_.progress) {
       options.on_progress = [&](const AskProgress& progress) {
         Send("");
@@ -116,7 +115,6 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
       if (shown_.stopped() || exchange_->gone()) halt = true;
     };
     if (!request_.session.empty()) {
-      options.answer_alone = true;
       LH_RETURN_IF_ERROR(RoomFor(engine, limits_, memory_, "").status());
       if (engine.Exists(memory_).code() == StatusCode::kNotFound) {
         LH_RETURN_IF_ERROR(
@@ -124,21 +122,22 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
                 .Ingest(memory_, OpeningDocument("session/" + request_.session, head_.created),
                         nullptr, nullptr)
                 .status());
-        engine.CloseMemory();  // it is read from, and later written to by whoever ends first
+        engine.CloseMemory();  // reopened for reading; the first completion that ends writes to it
       }
     }
     return engine.Ask(memory_, request_.question, options);
   }
 
-  Continuation Keep(Engine& engine, bool alone) {
+  Continuation Keep(Engine& engine, bool exclusive) {
     const std::string conversation =
         "session/" + request_.session + "/" + TimeText(head_.created) + " " + api_->instance_;
     IngestInput turn = TurnDocument(conversation, serial_, request_.question,
-                                    request_.inline_citations ? reply_.answer : shown_.text());
+                                    reply_.cited_answer.empty() ? shown_.text() : reply_.answer);
     turn.disk_bytes_max = api_->DiskLimit(limits_, memory_);
     const Status kept = engine.Ingest(memory_, turn, nullptr, nullptr).status();
-    engine.CloseMemory();  // other processes may write to it again
-    if (!alone && WantsEngineAlone(kept)) return {.run = Step(&Completion::Keep), .alone = true};
+    engine.CloseMemory();  // allows writes of other processes
+    if (!exclusive && NeedsExclusiveEngine(kept))
+      return {.run = Step(&Completion::Keep), .exclusive = true};
     if (!kept.ok()) api_->options_.note("session " + request_.session + ": " + kept.message());
     End();
     return {};
@@ -178,7 +177,7 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   const uint64_t serial_;
   CompletionHead head_;
   ShownAnswer shown_;
-  bool begun_ = false;  // the stream
+  bool begun_ = false;  // the stream has begun
   AskReply reply_;
 };
 
@@ -190,25 +189,28 @@ void Api::Complete(Call& call, bool chat) {
   if (!parsed.ok()) return call.Fail(parsed.status());
   if (!parsed->session.empty() && call.scope < Scope::kWrite) return call.Forbid(Scope::kWrite);
   if (parsed->model != options_.model) {
-    return call.Fail(NotFound("model '" + parsed->model + "' is not served here; this is '" +
-                              options_.model + "'"));
+    return call.Fail(NotFound("model '" + parsed->model +
+                              "' is not served here; this server has '" + options_.model + "'"));
   }
   if (parsed->memory.empty()) parsed->memory = options_.memory;
   if (parsed->memory.empty()) {
-    return call.Fail(InvalidArgument("no memory is named; ask for model '" + options_.model +
-                                     "@NAME', or give \"memory\": NAME"));
+    return call.Fail(InvalidArgument("the request names no memory; use model '" + options_.model +
+                                     "@NAME', or add \"memory\": NAME"));
   }
   Result<std::string> memory = call.client.MemoryName(parsed->memory);
   if (!memory.ok()) return call.Fail(memory.status());
   call.access->memory = parsed->memory;
-  const bool faithful = parsed->attend == Attend::kFaithful;
+  const bool faithful = std::holds_alternative<FaithfulOptions>(parsed->attend);
   const auto deadline = DeadlineIn(parsed->timeout_s);
   const auto completion =
       std::make_shared<Completion>(this, call, std::move(*parsed), *memory, deadline);
-  // What heads pick takes more memory than what is recalled.
+  // Faithful attention needs more memory than recalled spans, so it runs exclusively.
   Queue(
-      call, [completion](Engine& engine, bool alone) { return completion->Answer(engine, alone); },
-      /*beside=*/!faithful, *memory, deadline);
+      call,
+      [completion](Engine& engine, bool exclusive) {
+        return completion->Answer(engine, exclusive);
+      },
+      /*concurrent=*/!faithful, *memory, deadline);
 }
 
 }  // namespace longhold

@@ -1,4 +1,4 @@
-// The API's route of embeddings, in OpenAI's form.
+// The route of embeddings, in OpenAI's form.
 #include <boost/json.hpp>
 #include <mutex>
 #include <utility>
@@ -16,8 +16,8 @@ namespace {
 constexpr size_t kTextsMax = 256;
 
 // Little-endian, as OpenAI's clients read them.
-std::string_view Bytes(std::span<const float> numbers) {
-  return {reinterpret_cast<const char*>(numbers.data()), numbers.size_bytes()};
+std::string_view Bytes(std::span<const float> elements) {
+  return {reinterpret_cast<const char*>(elements.data()), elements.size_bytes()};
 }
 
 struct EmbeddingRequest {
@@ -37,7 +37,8 @@ Result<EmbeddingRequest> ParseEmbedding(std::string_view body, uint32_t dim) {
   LH_ASSIGN_OR_RETURN(const int64_t dimensions,
                       IntegerField(object, "dimensions", 1, INT32_MAX, dim));
   if (dimensions != dim)
-    return BadField("dimensions", "must be " + std::to_string(dim) + ", the model's own");
+    return BadField("dimensions",
+                    "must be " + std::to_string(dim) + ", the dimension of the model");
   const json::value* const input = FindField(object, "input");
   if (input == nullptr) return BadField("input", "is missing");
   const json::array one{*input};
@@ -48,7 +49,7 @@ Result<EmbeddingRequest> ParseEmbedding(std::string_view body, uint32_t dim) {
     if (!text.is_string() || text.get_string().empty())
       return BadField(
           "input",
-          "must be a text that is not empty, or an array of such; numbers of tokens are not read");
+          "must be a non-empty text, or an array of such texts; token ids are not supported");
     request.texts.emplace_back(text.get_string());
   }
   return request;
@@ -59,13 +60,14 @@ Result<EmbeddingRequest> ParseEmbedding(std::string_view body, uint32_t dim) {
 void Api::Embeddings(Call& call) {
   if (options_.embedder == nullptr) {
     return call.Fail(
-        NotFound("this server has no model for embeddings; start it with --embedder minilm-l6"));
+        NotFound("this server has no embedding model; start it with --embedder minilm-l6"));
   }
   Result<EmbeddingRequest> parsed = ParseEmbedding(call.request.body, options_.embedder->dim());
   if (!parsed.ok()) return call.Fail(parsed.status());
   if (parsed->model != options_.embedder_name) {
-    return call.Fail(NotFound("model '" + parsed->model + "' gives no embeddings here; '" +
-                              options_.embedder_name + "' does"));
+    return call.Fail(NotFound("model '" + parsed->model +
+                              "' is not the embedding model of this server, which is '" +
+                              options_.embedder_name + "'"));
   }
   OnJob(call, [this, exchange = call.exchange, limits = call.client.limits,
                request = std::move(*parsed)] {

@@ -19,6 +19,7 @@
 #include "memory/engine.h"
 #include "service/common/json_text.h"
 #include "service/common/text_input.h"
+#include "store/memory_name.h"
 
 namespace longhold {
 namespace {
@@ -30,7 +31,7 @@ constexpr size_t kKeysMax = 10000;
 constexpr size_t kNameMax = 64;
 constexpr uint64_t kFileBytesMax = 16 << 20;
 
-// Changes with every write of the file; empty where there is none.
+// A stamp that changes with every write of the file; empty when there is no file.
 std::string StampOf(const std::string& path) {
   struct stat s {};
   if (stat(path.c_str(), &s) != 0) return "";
@@ -38,7 +39,7 @@ std::string StampOf(const std::string& path) {
          std::to_string(s.st_mtim.tv_sec) + "." + std::to_string(s.st_mtim.tv_nsec);
 }
 
-// The members of a tenant's limits, by their names in the file.
+// The members of the limits of a tenant, with their names in the file.
 constexpr std::pair<const char*, uint64_t TenantLimits::*> kLimits[] = {
     {"requests_per_minute", &TenantLimits::requests_per_minute},
     {"tokens_per_day", &TenantLimits::tokens_per_day},
@@ -54,10 +55,10 @@ Status CheckKeyName(const std::string& name) {
   return OkStatus();
 }
 
-// A part of its memories' names, and a directory.
+// The name of a tenant is a part of the names of its memories, and a directory.
 Status CheckTenant(const std::string& tenant) {
   const Status status =
-      tenant.find('/') == std::string::npos ? Engine::CheckName(tenant) : InvalidArgument("");
+      tenant.find('/') == std::string::npos ? CheckMemoryName(tenant) : InvalidArgument("");
   if (status.ok()) return status;
   return InvalidArgument("tenant \"" + tenant +
                          "\": use 1 to 64 letters, digits, dots, dashes or underscores, starting "
@@ -80,20 +81,20 @@ Result<Scope> ParseScope(std::string_view text) {
   for (const Scope scope : {Scope::kRead, Scope::kWrite, Scope::kAdmin}) {
     if (text == ScopeName(scope)) return scope;
   }
-  return InvalidArgument("scope '" + std::string(text) + "' is none of read, write, admin");
+  return InvalidArgument("scope '" + std::string(text) + "' is not read, write or admin");
 }
 
-// A reader that knows no tenants would take their keys for the operator's, so a file with some is
-// of version 2.
+// A file with tenants has version 2: a program that does not know tenants would treat their keys as
+// keys of the operator.
 Result<ApiKeys::File> ApiKeys::Parse(const std::string& text) {
   LH_ASSIGN_OR_RETURN(const json::object object, ParseJsonObject(text));
   LH_ASSIGN_OR_RETURN(const int64_t version, IntegerField(object, "version", 1, 2, 0));
   const json::value* list = FindField(object, "keys");
   if (version == 0 || list == nullptr || !list->is_array())
-    return InvalidArgument("no list of keys of version 1 or 2");
+    return InvalidArgument("it has no list of keys of version 1 or 2");
   File file;
   for (const json::value& value : list->get_array()) {
-    if (!value.is_object()) return InvalidArgument("a key is no object");
+    if (!value.is_object()) return InvalidArgument("a key is not an object");
     const json::object& from = value.get_object();
     ApiKey key;
     LH_ASSIGN_OR_RETURN(key.name, StringField(from, "name"));
@@ -110,9 +111,9 @@ Result<ApiKeys::File> ApiKeys::Parse(const std::string& text) {
   }
   list = FindField(object, "tenants");
   if (list == nullptr) return file;
-  if (!list->is_array()) return InvalidArgument("tenants are no list");
+  if (!list->is_array()) return InvalidArgument("tenants is not a list");
   for (const json::value& value : list->get_array()) {
-    if (!value.is_object()) return InvalidArgument("a tenant is no object");
+    if (!value.is_object()) return InvalidArgument("a tenant is not an object");
     const json::object& from = value.get_object();
     TenantLimits limits;
     LH_ASSIGN_OR_RETURN(limits.tenant, StringField(from, "tenant"));
@@ -138,7 +139,7 @@ Result<ApiKeys::File> ApiKeys::Read() const {
   if (!text.ok()) return text.status();
   Result<File> file = Parse(*text);
   if (!file.ok())
-    return DataLoss("keys " + path_ + ": is damaged (" + file.status().message() +
+    return DataLoss("keys " + path_ + ": the file is damaged (" + file.status().message() +
                     "); restore it, or remove it and make new keys");
   return file;
 }
@@ -186,12 +187,12 @@ Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t n
   LH_ASSIGN_OR_RETURN(File file, Read());
   if (std::any_of(file.keys.begin(), file.keys.end(),
                   [&](const ApiKey& key) { return key.name == name; })) {
-    return AlreadyExists("key " + name + ": there is one already; 'longhold key remove " + name +
-                         "' takes it away");
+    return AlreadyExists("key " + name + ": it exists already; 'longhold key remove " + name +
+                         "' removes it");
   }
   if (file.keys.size() >= kKeysMax)
-    return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) +
-                             "; remove some");
+    return ResourceExhausted("keys " + path_ + ": the file has " + std::to_string(kKeysMax) +
+                             " keys, which is the limit; remove some");
   std::string digits = RandomHex(kKeyBytes), key = "lh-" + digits;
   Wipe(&digits);
   file.keys.push_back({.name = name,
@@ -207,7 +208,7 @@ Result<std::string> ApiKeys::Add(const std::string& name, Scope scope, int64_t n
 Status ApiKeys::Remove(const std::string& name) {
   LH_ASSIGN_OR_RETURN(File file, Read());
   if (std::erase_if(file.keys, [&](const ApiKey& key) { return key.name == name; }) == 0) {
-    return NotFound("key " + name + ": there is none; 'longhold key list' shows them");
+    return NotFound("key " + name + ": there is no such key; 'longhold key list' shows all");
   }
   return Write(file);
 }
@@ -217,13 +218,13 @@ Status ApiKeys::SetLimits(const TenantLimits& limits) {
   LH_ASSIGN_OR_RETURN(File file, Read());
   std::erase_if(file.limits,
                 [&](const TenantLimits& known) { return known.tenant == limits.tenant; });
-  // No limit at all needs no line.
+  // A tenant without limits is not stored.
   if (std::any_of(std::begin(kLimits), std::end(kLimits),
                   [&](const auto& limit) { return limits.*limit.second != 0; }))
     file.limits.push_back(limits);
   if (file.limits.size() > kKeysMax)
-    return ResourceExhausted("keys " + path_ + ": there are " + std::to_string(kKeysMax) +
-                             " tenants");
+    return ResourceExhausted("keys " + path_ + ": the file has limits for " +
+                             std::to_string(kKeysMax) + " tenants, which is the limit");
   return Write(file);
 }
 
@@ -250,7 +251,7 @@ KeyChanges ApiKeys::ChangesOf(const File& before, const File& after) {
 
 Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Scope without_keys) {
   const std::lock_guard lock(mutex_);
-  // The stamp is taken before the file is read: what is written meanwhile is seen next time.
+  // The stamp is taken before the file is read: a write in between is noticed at the next request.
   const std::string stamp = StampOf(path_);
   if (!file_.has_value() || stamp != stamp_) {
     Result<File> read = Read();
@@ -271,7 +272,7 @@ Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Sc
   constexpr std::string_view kBearer = "Bearer ";
   if (!authorization.starts_with(kBearer)) return caller;
   const std::string presented = Sha256Hex(authorization.substr(kBearer.size()));
-  // All are looked at, whichever fits.
+  // Compares with all keys, even after a match, so that the time does not depend on the key.
   for (const ApiKey& key : (*file_)->keys) {
     if (!EqualInConstantTime(key.sha256, presented) || (key.expires != 0 && now >= key.expires))
       continue;

@@ -1,5 +1,4 @@
-// The API's routes of memories, of the documents in them, and of uploads: what is made, copied,
-// read and forgotten.
+// The routes of memories, of their documents and of uploads.
 #include <algorithm>
 #include <boost/json.hpp>
 #include <charconv>
@@ -20,17 +19,18 @@ namespace json = boost::json;
 namespace {
 
 constexpr size_t kDocumentNameMax = 1024;
-constexpr uint64_t kBytesPerToken = 4;  // of a text, before its tokens are known
-// of a text that comes from a file: it waits in RAM
+constexpr uint64_t kBytesPerToken = 4;  // estimate for a text that is not tokenized yet
+// limit for a text from an upload or a file, which waits in RAM
 constexpr uint64_t kFileTextMax = 128ull << 20;
-// The memory budget of an job's engine, which has no model: a share of the server's.
+// Memory budget of the engine of a job, which has no model: a share of the server's budget.
 constexpr uint64_t kJobShare = 5, kJobBudgetMin = 32ull << 20, kJobBudgetMax = 256ull << 20;
-constexpr size_t kOperatorExports = 4;    // at a time; a tenant has one
-constexpr size_t kPieceBytes = 64 << 10;  // of an export, at a time
-// tus 1.0.0, whose clients these routes serve (https://tus.io/protocols/resumable-upload).
+constexpr size_t kOperatorExports = 4;    // concurrent exports; a tenant has one
+constexpr size_t kPieceBytes = 64 << 10;  // of an export, written at once
+// The version of the tus protocol, whose clients can use these routes
+// (https://tus.io/protocols/resumable-upload).
 constexpr const char* kTusVersion = "1.0.0";
 
-// The number of a header or of a member, digits only. Errors: invalid_argument, naming it.
+// Parses the value of a header: digits only. Errors: invalid_argument, with the name of the header.
 Result<uint64_t> ParseCount(const std::string& name, const std::string& text) {
   uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -63,11 +63,11 @@ Result<std::string> ReadWhole(const ByteSource& source, const std::string& name,
     if (n == 0) return text;
     if (text.size() > bytes_max)
       return ResourceExhausted(name + ": more than " + std::to_string(bytes_max) +
-                               " bytes; split it into several");
+                               " bytes; split it into several parts");
   }
 }
 
-Status Stopping() { return Unavailable("the server is stopping; ask again in a while"); }
+Status Stopping() { return Unavailable("the server is stopping; retry later"); }
 
 }  // namespace
 
@@ -80,11 +80,12 @@ uint64_t Api::JobBudget() const {
 Result<Api::JobEngine> Api::NewJobEngine(uint64_t bytes) const {
   JobEngine own;
   if (options_.budget != nullptr) {
-    LH_ASSIGN_OR_RETURN(own.memory, options_.budget->Reserve(bytes, "a copy or a verify"));
+    LH_ASSIGN_OR_RETURN(own.memory,
+                        options_.budget->Reserve(bytes, "an export, an import or a verify"));
   }
-  own.engine = std::make_unique<Engine>(EngineOptions{.home = options_.home,
-                                                      .memory_budget_bytes = bytes,
-                                                      .encryption_key = options_.encryption_key});
+  own.engine = std::make_unique<Engine>(
+      options_.stores,
+      EngineOptions{.memory_budget_bytes = bytes, .encryption_key = options_.encryption_key});
   return own;
 }
 
@@ -161,50 +162,51 @@ void Api::VerifyMemory(Call& call) {
   });
 }
 
-// A copy on its way out. While the client is slow to take it, it waits without a thread.
+// An export in progress. While the client receives slowly, it waits without a thread.
 struct Api::Exporting {
   std::shared_ptr<HttpExchange> exchange;
   std::string memory, tenant;
   bool head_only = false;
-  std::shared_ptr<void> turn;
+  std::shared_ptr<void> slot;  // of BeginExport
   JobEngine own;
-  std::unique_ptr<ExportStream> stream;
-  std::string bytes;   // given by the stream
-  size_t written = 0;  // of them
-  bool begun = false;  // the reply
+  std::unique_ptr<MemoryExport> stream;
+  std::string bytes;   // the current bytes of the stream
+  size_t written = 0;  // how many of them are written
+  bool begun = false;  // the reply has begun
 };
 
 void Api::ExportMemory(Call& call) {
   OnJob(call, [this, exchange = call.exchange, name = call.names[0], tenant = call.client.tenant(),
                head_only = call.request.head_only] {
-    // A slow client keeps what its copy has for long: little, and not many times.
-    std::shared_ptr<void> turn = BeginExport(tenant);
-    if (turn == nullptr)
-      return exchange->Respond(
-          NotQueuedReply(ResourceExhausted("a copy is on its way out already; take that first")));
+    // A slow client holds the resources of its export for a long time. So they are small, and the
+    // number of exports is limited.
+    std::shared_ptr<void> slot = BeginExport(tenant);
+    if (slot == nullptr)
+      return exchange->Respond(NotQueuedReply(ResourceExhausted(
+          "an export is already running; receive it first, or close its connection")));
     Result<JobEngine> own = NewJobEngine(kJobBudgetMin);
     if (!own.ok()) return exchange->Respond(ErrorReply(own.status()));
-    Result<std::unique_ptr<ExportStream>> stream = own->engine->OpenExport(name);
+    Result<std::unique_ptr<MemoryExport>> stream = own->engine->OpenExport(name);
     if (!stream.ok()) return exchange->Respond(ErrorReply(Redact(stream.status())));
-    ExportSome(std::make_shared<Exporting>(Exporting{.exchange = exchange,
-                                                     .memory = name,
-                                                     .tenant = tenant,
-                                                     .head_only = head_only,
-                                                     .turn = std::move(turn),
-                                                     .own = std::move(*own),
-                                                     .stream = std::move(*stream),
-                                                     .bytes = {}}));
+    ContinueExport(std::make_shared<Exporting>(Exporting{.exchange = exchange,
+                                                         .memory = name,
+                                                         .tenant = tenant,
+                                                         .head_only = head_only,
+                                                         .slot = std::move(slot),
+                                                         .own = std::move(*own),
+                                                         .stream = std::move(*stream),
+                                                         .bytes = {}}));
   });
 }
 
-void Api::ExportSome(const std::shared_ptr<Exporting>& e) {
-  const auto go_on = [this, e] {
-    jobs_->GoOn([this, e] { RunGuarded(*e->exchange, [&] { ExportSome(e); }); }, e->tenant);
+void Api::ContinueExport(const std::shared_ptr<Exporting>& e) {
+  const auto resume = [this, e] {
+    jobs_->Resume([this, e] { RunGuarded(*e->exchange, [&] { ContinueExport(e); }); }, e->tenant);
   };
   while (!e->exchange->gone()) {
     if (e->written == e->bytes.size()) {
       Result<std::string> next = e->stream->Next();
-      // The client must not take a part for the whole.
+      // A broken connection tells the client that the export is incomplete.
       if (!next.ok() && e->begun) return e->exchange->Break();
       if (!next.ok())
         return e->exchange->Respond(ErrorReply(Redact(
@@ -216,7 +218,7 @@ void Api::ExportSome(const std::shared_ptr<Exporting>& e) {
       if (e->head_only || e->bytes.empty()) return e->exchange->EndStream();
     }
     const std::string piece = e->bytes.substr(e->written, kPieceBytes);
-    if (!e->exchange->WriteBytes(piece, go_on)) return;
+    if (!e->exchange->WriteBytes(piece, resume)) return;
     e->written += piece.size();
   }
 }
@@ -231,7 +233,7 @@ void Api::ImportMemory(Call& call) {
     }
     LH_ASSIGN_OR_RETURN(const json::object body, ParseJsonObject(call.request.body));
     LH_ASSIGN_OR_RETURN(id, StringField(body, "upload"));
-    return id.empty() ? BadField("upload", "names no upload") : OkStatus();
+    return id.empty() ? BadField("upload", "must be the id of an upload") : OkStatus();
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   const auto bytes =
@@ -252,7 +254,7 @@ void Api::ImportMemory(Call& call) {
                                        [&](std::span<char> out) -> Result<size_t> {
                                          if (jobs_->stopping()) return Stopping();
                                          if (exchange->gone())
-                                           return Cancelled("the client has gone");
+                                           return Cancelled("the client has disconnected");
                                          if (upload) return upload(out);
                                          const size_t n = std::min(out.size(), bytes->size() - at);
                                          std::copy_n(bytes->data() + at, n, out.data());
@@ -267,7 +269,7 @@ void Api::ImportMemory(Call& call) {
             return engine.Show(name);
           };
           Result<MemoryInfo> info = import();
-          // What cannot be read is the client's own.
+          // A damaged file is an error of the client.
           if (info.status().code() == StatusCode::kDataLoss)
             return exchange->Respond(ErrorReply(InvalidArgument(Redact(info.status()).message())));
           if (!info.ok()) return exchange->Respond(ErrorReply(Redact(info.status())));
@@ -307,9 +309,9 @@ void Api::ForgetDocument(Call& call) {
   OnEngine(call,
            [client = call.client, name = call.names[0],
             document = call.names[1]](Engine& engine) -> Result<HttpReply> {
-             if (document.empty()) return InvalidArgument("the document's name is empty");
+             if (document.empty()) return InvalidArgument("the name of the document is empty");
              const Status forgotten = engine.Forget(name, document, true);
-             engine.CloseMemory();  // other processes may write to it again
+             engine.CloseMemory();  // allows writes of other processes
              LH_RETURN_IF_ERROR(forgotten);
              return JsonReply(ForgetJson(client.Shown(name), document, true));
            });
@@ -327,11 +329,11 @@ void Api::AddDocument(Call& call) {
       LH_ASSIGN_OR_RETURN(upload, StringField(body, "upload"));
       LH_ASSIGN_OR_RETURN(path, StringField(body, "path"));
       if (!input.text.empty() + !upload.empty() + !path.empty() > 1)
-        return BadField("text", "is beside another of text, upload and path; send one of them");
+        return BadField("text", "must be the only one of text, upload and path");
       if (!path.empty() && options_.ingest_root.empty())
         return BadField("path",
-                        "names a file of the server, which takes none; 'longhold serve "
-                        "--ingest-root DIR' lets it");
+                        "names a file of the server, which is not allowed; "
+                        "'longhold serve --ingest-root DIR' allows it");
       if (input.name.empty()) input.name = path;
     } else if (call.request.content_type == "text/plain") {
       input.name = call.request.query["name"];
@@ -348,9 +350,10 @@ void Api::AddDocument(Call& call) {
   };
   if (const Status status = read(); !status.ok()) return call.Fail(status);
   if (!path.empty() && !call.client.tenant().empty()) {
-    return call.exchange->Respond(JsonReply(
-        ErrorJson("permission_error", "files of the server are for its operator; send the text"),
-        403));
+    return call.exchange->Respond(
+        JsonReply(ErrorJson("permission_error",
+                            "only the operator may name files of the server; send the text"),
+                  403));
   }
   if (upload.empty() && path.empty())
     return TakeText(call.exchange, call.client, memory, std::move(input), "");
@@ -364,7 +367,7 @@ void Api::AddDocument(Call& call) {
     Result<std::string> text = read_file();
     Status status = text.status();
     if (status.ok()) status = CheckText(input.name, *text);
-    // Not for now, but for good.
+    // Too long a text is a permanent error: retrying does not help.
     if (status.code() == StatusCode::kResourceExhausted) status = InvalidArgument(status.message());
     if (!status.ok()) return exchange->Respond(ErrorReply(Redact(status)));
     input.text = std::move(*text);
@@ -385,18 +388,18 @@ void Api::TakeText(const std::shared_ptr<HttpExchange>& exchange, const Client& 
   const uint64_t tokens = input.text.size() / kBytesPerToken;
   const std::string document = input.name;
   if (const uint64_t most = client.limits.disk_bytes; most > 0) {
-    const std::string may_have = " bytes, and tenant " + client.tenant() + " may have " +
-                                 std::to_string(most) + " on the disk; ";
+    const std::string over_limit = " bytes, and the disk limit of tenant " + client.tenant() +
+                                   " is " + std::to_string(most) + " bytes; ";
     if (input.text.size() > most) {
       return exchange->Respond(
           ErrorReply(FailedPrecondition(document + ": has " + std::to_string(input.text.size()) +
-                                        may_have + "ask the operator for more")));
+                                        over_limit + "ask the operator for a higher limit")));
     }
     const uint64_t waiting = queue_->WaitingBytes(client.tenant()) + input.text.size();
     if (waiting > most)
       return exchange->Respond(
-          NotQueuedReply(ResourceExhausted("texts that wait have " + std::to_string(waiting) +
-                                           may_have + "send it when they are read")));
+          NotQueuedReply(ResourceExhausted("the queued texts have " + std::to_string(waiting) +
+                                           over_limit + "send this one when they are ingested")));
   }
   input.disk_bytes_max = DiskLimit(client.limits, memory);
   const Status taken = queue_->Ingest(
@@ -458,7 +461,7 @@ void Api::AppendUpload(Call& call) {
       call.request.content_type != "application/octet-stream") {
     return call.Fail(InvalidArgument(
         "Content-Type '" + call.request.content_type +
-        "': a part of an upload is application/offset+octet-stream, as tus has it"));
+        "': a part of an upload must be application/offset+octet-stream, as in tus"));
   }
   const Result<uint64_t> offset = ParseCount("Upload-Offset", call.request.upload_offset);
   if (!offset.ok()) return call.Fail(offset.status());

@@ -33,7 +33,7 @@ Status AuditLog::OpenFile() {
   const std::string why = std::strerror(errno);
   file_.reset();
   return InvalidArgument("audit log " + path_ + ": cannot be written (" + why +
-                         "); choose another with --audit-log");
+                         "); choose another file with --audit-log");
 }
 
 void AuditLog::Append(std::string_view line) {
@@ -54,29 +54,29 @@ void AuditLog::Append(std::string_view line) {
   failing_ = !status.ok();
 }
 
-void AuditLog::TellLeftOut() {
-  if (left_out_ == 0) return;
+void AuditLog::WriteOmitted() {
+  if (omitted_ == 0) return;
   Append(DumpJson(boost::json::object{
-      {"time", UtcTime()}, {"event", "left_out"}, {"requests", std::exchange(left_out_, 0)}}));
+      {"time", UtcTime()}, {"event", "left_out"}, {"requests", std::exchange(omitted_, 0)}}));
 }
 
 void AuditLog::Write(std::string_view line, Clock::time_point now) {
   const std::lock_guard lock(mutex_);
-  if (now - minute_ >= std::chrono::minutes(1)) TellLeftOut();
+  if (now - minute_ >= std::chrono::minutes(1)) WriteOmitted();
   Append(line);
 }
 
-void AuditLog::WriteOfStranger(std::string_view line, Clock::time_point now) {
+void AuditLog::WriteUnauthenticated(std::string_view line, Clock::time_point now) {
   const std::lock_guard lock(mutex_);
   if (now - minute_ >= std::chrono::minutes(1)) {
-    TellLeftOut();
+    WriteOmitted();
     minute_ = now;
-    strangers_ = 0;
+    unauthenticated_ = 0;
   }
-  if (++strangers_ <= kStrangersMax) {
+  if (++unauthenticated_ <= kUnauthenticatedMax) {
     Append(line);
   } else {
-    ++left_out_;
+    ++omitted_;
   }
 }
 

@@ -1,9 +1,10 @@
-// Who did what to which memory, in a file that is only added to: a line of JSON for each request,
-// each change of the keys, and the server's start and end. Never what was asked, answered or read.
+// The audit log: who did what to which memory. An append-only file with one line of JSON for each
+// request, each change of the keys, and each start and stop of the server. It never has the content
+// of questions, answers or texts.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently. A line is in the file, though
-// not forced to the disk, when Write returns. A file that was moved away meanwhile, as logrotate
-// does, is made anew.
+// Owner: the `serve` command. Thread use: *synchronised*. When Write returns, the line is in the
+// file but not forced to the disk. If the file was renamed meanwhile, as logrotate does, a new one
+// is created.
 #pragma once
 
 #include <chrono>
@@ -22,25 +23,25 @@ namespace longhold {
 class AuditLog {
  public:
   using Clock = std::chrono::steady_clock;
-  // Lines of strangers in a minute; the others of that minute are counted.
-  static constexpr uint64_t kStrangersMax = 120;
+  // Lines of unauthenticated requests per minute. Further ones of that minute are only counted.
+  static constexpr uint64_t kUnauthenticatedMax = 120;
 
-  // `note` is told when a line cannot be written, once until one can again. Errors:
-  // invalid_argument (the file cannot be written).
+  // `note` receives a message when a line cannot be written, once until writing succeeds again.
+  // Errors: invalid_argument (the file cannot be written).
   static Result<std::unique_ptr<AuditLog>> Open(const std::string& path,
                                                 std::function<void(std::string_view)> note);
 
   void Write(std::string_view line, Clock::time_point now = Clock::now());
-  // The same of one whom no key let in, or whose request was refused before it was asked for one:
-  // who sends many of them fills no disk.
-  void WriteOfStranger(std::string_view line, Clock::time_point now = Clock::now());
+  // As Write, for a request without a valid key, or one that was refused before its key was
+  // checked. The limit per minute keeps such requests from filling the disk.
+  void WriteUnauthenticated(std::string_view line, Clock::time_point now = Clock::now());
 
  private:
   AuditLog(std::string path, std::function<void(std::string_view)> note)
       : path_(std::move(path)), note_(std::move(note)) {}
   Status OpenFile();
-  // What was left out since the last line of a stranger that was written.
-  void TellLeftOut();
+  // Writes how many lines were omitted since the last unauthenticated one that was written.
+  void WriteOmitted();
   void Append(std::string_view line);
 
   const std::string path_;
@@ -48,8 +49,8 @@ class AuditLog {
   std::mutex mutex_;
   std::unique_ptr<FileDescriptor> file_;
   bool failing_ = false;
-  Clock::time_point minute_;  // when the minute of strangers_ began
-  uint64_t strangers_ = 0, left_out_ = 0;
+  Clock::time_point minute_;  // start of the minute of unauthenticated_
+  uint64_t unauthenticated_ = 0, omitted_ = 0;
 };
 
 }  // namespace longhold

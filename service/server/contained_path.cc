@@ -22,23 +22,23 @@ Result<std::string> ReadContained(const std::string& root, const std::string& pa
     return Internal("the directory of --ingest-root cannot be opened (" +
                     std::string(std::strerror(errno)) + ")");
   open_how how{};
-  // a pipe without a writer must not keep the thread
+  // O_NONBLOCK: opening a pipe without a writer must not block the thread
   how.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
   const FileDescriptor file(
       static_cast<int>(syscall(SYS_openat2, directory.get(), path.c_str(), &how, sizeof how)));
   if (file.get() < 0) {
     const int error = errno;
-    if (error == ENOSYS) return Unimplemented("files by their path need Linux 5.6");
+    if (error == ENOSYS) return Unimplemented("files by path need Linux 5.6 or later");
     if (error == EXDEV)
-      return InvalidArgument(name + ": leads out of the directory of --ingest-root");
+      return InvalidArgument(name + ": is outside the directory of --ingest-root");
     if (error == ENOENT || error == ENOTDIR)
-      return NotFound(name + ": there is no such file beneath --ingest-root");
+      return NotFound(name + ": there is no such file below --ingest-root");
     return InvalidArgument(name + ": " + std::strerror(error));
   }
   struct stat state;
   if (fstat(file.get(), &state) != 0 || !S_ISREG(state.st_mode))
-    return InvalidArgument(name + ": is no regular file");
+    return InvalidArgument(name + ": is not a regular file");
   return ReadDescriptor(file.get(), name, bytes_max);
 }
 

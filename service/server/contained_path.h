@@ -1,4 +1,4 @@
-// Files of the server's machine that a client may name.
+// Files on the machine of the server that a client names by path.
 #pragma once
 
 #include <string>
@@ -7,11 +7,11 @@
 
 namespace longhold {
 
-// Reads the regular file `path`, at most `bytes_max` bytes, relative to the directory `root` and
-// beneath it: no "..", no absolute path and no symbolic link leads out of it, whoever changes the
-// directory meanwhile (openat2(2), RESOLVE_BENEATH). Thread use: safe to call concurrently. Errors:
-// not_found, invalid_argument (not beneath, no regular file, no permission), resource_exhausted
-// (too long), unimplemented (a kernel before 5.6).
+// Reads the regular file `path`, at most `bytes_max` bytes. `path` is relative to the directory
+// `root` and must stay below it: "..", an absolute path or a symbolic link cannot leave it, even if
+// the directory changes meanwhile (openat2(2), RESOLVE_BENEATH). Thread use: pure function. Errors:
+// not_found, invalid_argument (not below `root`, not a regular file, no permission),
+// resource_exhausted (too long), unimplemented (Linux before 5.6).
 Result<std::string> ReadContained(const std::string& root, const std::string& path,
                                   uint64_t bytes_max);
 

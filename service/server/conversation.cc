@@ -22,10 +22,10 @@ IngestInput OpeningDocument(const std::string& conversation, int64_t unix_second
 
 IngestInput TurnDocument(const std::string& conversation, uint64_t turn, std::string_view question,
                          std::string_view answer) {
-  const std::string told = MakeValidUtf8("User: " + std::string(question) + "\n");
+  const std::string user_text = MakeValidUtf8("User: " + std::string(question) + "\n");
   return {.name = conversation + "/" + std::to_string(turn),
-          .text = told + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"),
-          .user_bytes = told.size()};
+          .text = user_text + MakeValidUtf8("Assistant: " + std::string(answer) + "\n"),
+          .user_bytes = user_text.size()};
 }
 
 }  // namespace longhold

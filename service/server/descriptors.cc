@@ -7,13 +7,13 @@
 namespace longhold {
 namespace {
 
-// Of one store: kOpenFilesMax of store/rocks_store.cc. Large memories come near it, small ones have
-// some 20.
+// Descriptors of one store: kOpenFilesMax in store/rocks_store.cc. Large memories approach it,
+// small ones have some 20.
 constexpr uint64_t kStoreDescriptors = 512;
-// Open at once: of eight answers side by side, of the text that is read, of two jobs, and one
-// that is only looked at.
+// Stores open at the same time: of eight concurrent answers, of the text that is ingested, of two
+// jobs, and one that is only listed.
 constexpr uint64_t kStoresMax = 12;
-// The model, the inbox, uploads, logs, keys, what libraries have.
+// The model, the inbox, uploads, logs, keys, and those of libraries.
 constexpr uint64_t kOtherDescriptors = 256;
 
 }  // namespace

@@ -14,8 +14,8 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-// Of those that may be answered side by side, which one tenant does not take.
-constexpr size_t kPlacesForOthers = 2;
+// Concurrent questions that one tenant may not use, so that others can start at once.
+constexpr size_t kReservedForOthers = 2;
 
 }  // namespace
 
@@ -30,32 +30,32 @@ EngineQueue::EngineQueue(Engine* engine, const EngineQueueOptions& options)
 
 EngineQueue::~EngineQueue() {
   Stop();
-  keeper_.reset();  // what it had taken is kept, and answered
+  keeper_.reset();  // texts that it has are written, and their clients answered
   thread_.reset();
 }
 
-Status EngineQueue::AskAlone(Question question, const std::string& tenant) {
-  return Add({.run = std::move(question), .beside = false, .memory = {}}, tenant);
+Status EngineQueue::AskExclusive(EngineTask question, const std::string& tenant) {
+  return Add({.run = std::move(question), .concurrent = false, .memory = {}}, tenant);
 }
 
-Status EngineQueue::AskBeside(Question question, const std::string& tenant,
-                              const std::string& memory) {
-  const bool beside = options_.model != nullptr && options_.model->turns_max() > 1;
-  return Add({.run = std::move(question), .beside = beside, .memory = memory}, tenant);
+Status EngineQueue::AskConcurrent(EngineTask question, const std::string& tenant,
+                                  const std::string& memory) {
+  const bool concurrent = options_.model != nullptr && options_.model->answers_max() > 1;
+  return Add({.run = std::move(question), .concurrent = concurrent, .memory = memory}, tenant);
 }
 
 Status EngineQueue::Add(Waiting question, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
-  if (stopping_) return Unavailable("the server is stopping; ask again in a while");
+  if (stopping_) return Unavailable("the server is stopping; retry later");
   if (!questions_.Add(tenant, std::move(question)))
-    return ResourceExhausted("too many questions wait; ask again in a while");
+    return ResourceExhausted("too many questions wait; retry later");
   changed_.notify_one();
   return OkStatus();
 }
 
 size_t EngineQueue::questions() const {
   const std::lock_guard lock(mutex_);
-  return questions_.size() + left_.size() + (answering_ ? 1 : 0) + side_by_side_.size();
+  return questions_.size() + continuations_.size() + (answering_ ? 1 : 0) + concurrent_.size();
 }
 
 size_t EngineQueue::ingests() const {
@@ -99,7 +99,7 @@ Status EngineQueue::Ingest(const std::string& memory, IngestInput input,
                            std::function<void(Result<IngestJob>)> accepted,
                            std::function<Status(Engine&)> admit) {
   const std::lock_guard lock(mutex_);
-  if (stopping_) return Unavailable("the server is stopping; send the text again in a while");
+  if (stopping_) return Unavailable("the server is stopping; send the text again later");
   const std::string tenant = TenantOf(memory);
   const auto [own, own_bytes] = WaitingOf(tenant);
   const bool too_much = ingests_.size() + arrivals_.size() >= options_.ingests_max ||
@@ -107,7 +107,7 @@ Status EngineQueue::Ingest(const std::string& memory, IngestInput input,
   const bool too_much_own = own >= options_.ingests_max / 2 ||
                             own_bytes + input.text.size() > options_.ingest_bytes_max / 2;
   if (too_much || (!tenant.empty() && too_much_own)) {
-    return ResourceExhausted("too many texts wait to be read; send it again in a while");
+    return ResourceExhausted("too many texts wait to be ingested; send it again later");
   }
   arrivals_.push_back({NewWork(next_id_++, memory, std::move(input)), std::move(accepted)});
   arrivals_.back().work->admit = std::move(admit);
@@ -187,7 +187,8 @@ void EngineQueue::Stop() {
 void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
   work->job.state = state;
   const StatusCode failure = work->job.status.code();
-  // What nobody took back, and what may succeed another time, is read after the next start.
+  // A text that was not cancelled and whose failure may be temporary is ingested after the next
+  // start.
   const bool to_be_read = !work->cancel && (state == IngestState::kCancelled ||
                                             failure == StatusCode::kResourceExhausted ||
                                             failure == StatusCode::kUnavailable);
@@ -205,59 +206,59 @@ void EngineQueue::End(std::shared_ptr<Work> work, IngestState state) {
 
 bool EngineQueue::HasPlace(const std::string& tenant) const {
   const auto own =
-      std::count_if(side_by_side_.begin(), side_by_side_.end(),
+      std::count_if(concurrent_.begin(), concurrent_.end(),
                     [&](const Answering& answering) { return answering.tenant == tenant; });
-  return static_cast<size_t>(own) + kPlacesForOthers <
-         std::max<size_t>(options_.model->turns_max(), kPlacesForOthers + 1);
+  return static_cast<size_t>(own) + kReservedForOthers <
+         std::max<size_t>(options_.model->answers_max(), kReservedForOthers + 1);
 }
 
 bool EngineQueue::MayBegin(const Waiting& question) const {
-  if (side_by_side_.empty()) return true;
-  if (!question.beside || side_by_side_.size() >= options_.model->turns_max()) return false;
+  if (concurrent_.empty()) return true;
+  if (!question.concurrent || concurrent_.size() >= options_.model->answers_max()) return false;
   const bool same_memory =
-      std::all_of(side_by_side_.begin(), side_by_side_.end(), [&](const Answering& other) {
+      std::all_of(concurrent_.begin(), concurrent_.end(), [&](const Answering& other) {
         return other.memory.empty() || question.memory.empty() || other.memory == question.memory;
       });
-  // Another memory has indexes of its own, whose size is not known yet.
+  // Another memory loads its own indexes, whose size is not known yet.
   const MemoryBudget& budget = engine_->budget();
   return same_memory || budget.used_bytes() <= budget.limit_bytes() / 2;
 }
 
-Question EngineQueue::RunBeside(Question question) {
+EngineTask EngineQueue::RunConcurrent(EngineTask question) {
   for (;;) {
-    Continuation left;
+    Continuation rest;
     {
-      const SharedModel::Turn turn(options_.model);
-      left = question(*engine_, /*alone=*/false);
+      const SharedModel::Share turn(options_.model);
+      rest = question(*engine_, /*exclusive=*/false);
     }
-    if (!left.run || left.alone) return std::move(left.run);
-    question = std::move(left.run);
+    if (!rest.run || rest.exclusive) return std::move(rest.run);
+    question = std::move(rest.run);
   }
 }
 
 void EngineQueue::Begin(Waiting question, const std::string& tenant) {
-  Answering& answering = side_by_side_.emplace_back(
+  Answering& answering = concurrent_.emplace_back(
       Answering{.tenant = tenant, .memory = question.memory, .ended = false, .thread = nullptr});
-  const auto run = std::make_shared<Question>(std::move(question.run));
+  const auto run = std::make_shared<EngineTask>(std::move(question.run));
   try {
     answering.thread = std::make_unique<JoinedThread>([this, &answering, run] {
-      Question left = RunBeside(std::move(*run));
+      EngineTask rest = RunConcurrent(std::move(*run));
       const std::lock_guard lock(mutex_);
-      if (left) left_.push_back(std::move(left));
+      if (rest) continuations_.push_back(std::move(rest));
       answering.ended = true;
       changed_.notify_one();
     });
   } catch (const std::system_error&) {
-    // The system gives no thread: it is answered when those that have one are through.
-    side_by_side_.pop_back();
-    left_.push_back(std::move(*run));
+    // The system has no thread left: the question runs when the concurrent ones have ended.
+    concurrent_.pop_back();
+    continuations_.push_back(std::move(*run));
   }
 }
 
-void EngineQueue::RunAlone(std::unique_lock<std::mutex>& lock, Question question) {
+void EngineQueue::RunExclusive(std::unique_lock<std::mutex>& lock, EngineTask question) {
   answering_ = true;
   lock.unlock();
-  while (question) question = question(*engine_, /*alone=*/true).run;
+  while (question) question = question(*engine_, /*exclusive=*/true).run;
   lock.lock();
   answering_ = false;
 }
@@ -265,31 +266,31 @@ void EngineQueue::RunAlone(std::unique_lock<std::mutex>& lock, Question question
 void EngineQueue::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    std::erase_if(side_by_side_, [](const Answering& answering) { return answering.ended; });
-    if (!left_.empty()) {
-      if (!side_by_side_.empty()) {
+    std::erase_if(concurrent_, [](const Answering& answering) { return answering.ended; });
+    if (!continuations_.empty()) {
+      if (!concurrent_.empty()) {
         changed_.wait(lock);
         continue;
       }
-      Question question = std::move(left_.front());
-      left_.pop_front();
-      RunAlone(lock, std::move(question));
+      EngineTask question = std::move(continuations_.front());
+      continuations_.pop_front();
+      RunExclusive(lock, std::move(question));
       continue;
     }
     const Waiting* const next =
         questions_.Next([this](const std::string& tenant, const Waiting& question) {
-          return tenant.empty() || !question.beside || HasPlace(tenant);
+          return tenant.empty() || !question.concurrent || HasPlace(tenant);
         });
     if (next != nullptr && MayBegin(*next)) {
       auto [tenant, question] = questions_.Take();
-      if (question.beside) {
+      if (question.concurrent) {
         Begin(std::move(question), tenant);
       } else {
-        RunAlone(lock, std::move(question.run));
+        RunExclusive(lock, std::move(question.run));
       }
       continue;
     }
-    if (!side_by_side_.empty()) {
+    if (!concurrent_.empty()) {
       changed_.wait(lock);
       continue;
     }
@@ -312,8 +313,8 @@ Result<IngestReport> EngineQueue::Read(
   try {
     return engine_->Ingest(memory, input, &interrupt_, on_progress);
   } catch (const std::bad_alloc&) {
-    return ResourceExhausted("out of memory while " + input.name +
-                             " was read; send it in parts, or give the server more");
+    return ResourceExhausted("out of memory during the ingest of " + input.name +
+                             "; send it in parts, or give the server more memory");
   } catch (const std::exception& error) {
     return Internal(std::string("internal error: ") + error.what());
   }
@@ -330,8 +331,8 @@ std::shared_ptr<EngineQueue::Work> EngineQueue::NextWork() const {
     if (work->not_before <= Clock::now()) first.try_emplace(TenantOf(work->job.memory), work);
   }
   if (first.empty()) return nullptr;
-  const auto turn = first.upper_bound(read_last_);
-  return turn == first.end() ? first.begin()->second : turn->second;
+  const auto next = first.upper_bound(read_last_);
+  return next == first.end() ? first.begin()->second : next->second;
 }
 
 void EngineQueue::Wait(std::unique_lock<std::mutex>& lock) {
@@ -359,7 +360,7 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock, const std::shared
   work->job.state = IngestState::kRunning;
   interrupt_ = false;
   const Clock::time_point begin = Clock::now();
-  bool others_turn = false;
+  bool others_next = false;
   lock.unlock();
   if (const std::function<Status(Engine&)> admit = std::exchange(work->admit, nullptr)) {
     if (const Status admitted = admit(*engine_); !admitted.ok()) {
@@ -377,20 +378,20 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock, const std::shared
         work->job.tokens_done = progress.tokens_done;
         work->job.tokens_total = progress.tokens_total;
         work->job.tokens_per_s = progress.tokens_per_s;
-        // Not before something was read, or questions without end would leave the text where it is.
-        const auto spent = Clock::now() - begin + work->turn;
-        others_turn = spent >= options_.tenant_turn && OthersWait(tenant);
-        if (others_turn || (!questions_.empty() && Clock::now() - begin >= options_.ingest_turn))
+        // Not before some progress, or endless questions would keep the text from ever advancing.
+        const auto spent = Clock::now() - begin + work->slice_used;
+        others_next = spent >= options_.tenant_slice && OthersWait(tenant);
+        if (others_next || (!questions_.empty() && Clock::now() - begin >= options_.ingest_slice))
           interrupt_ = true;
       });
   if (options_.inbox != nullptr) options_.inbox->Paused(work->job.id);
   const bool interrupted = report.ok() && report->outcome == IngestReport::Outcome::kStopped;
   if (report.ok() && options_.on_read) options_.on_read(*report);
-  if (!interrupted) engine_->CloseMemory();  // other processes may write to it again
+  if (!interrupted) engine_->CloseMemory();  // allows writes of other processes
   lock.lock();
-  work->turn += Clock::now() - begin;
-  if (!interrupted || others_turn) {
-    work->turn = {};
+  work->slice_used += Clock::now() - begin;
+  if (!interrupted || others_next) {
+    work->slice_used = {};
     begun_.reset();
   }
   if (!report.ok()) {

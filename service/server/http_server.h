@@ -1,14 +1,15 @@
-// HTTP/1.1, plain or through TLS: connections, their limits and deadlines, replies and streams.
-// Knows no routes. Boost.Beast and OpenSSL stop at http_server.cc.
+// An HTTP/1.1 server, plain or with TLS: connections, their limits and deadlines, replies and
+// streams. It knows no routes. Boost.Asio, Boost.Beast and OpenSSL stop at its own files:
+// http_server.cc, asio_http_server.h, http_connection*, and http_tls.*.
 //
-// A request is decided on in two steps. When its header has been read, and before anything of its
-// body is waited for, the server asks who takes it (HttpAdmit): a request that is refused then
-// costs no memory beyond its header. The body of one that is let in is read in pieces, and room for
-// it is reserved as they arrive.
+// The server decides on a request in two steps. When the header has arrived, it asks HttpAdmit
+// whether the request is admitted. A request that is refused at this point costs no memory beyond
+// its header. The body of an admitted request is read in pieces, and memory for it is reserved as
+// the pieces arrive.
 //
-// Owner: the `serve` command. One thread runs all connections (HttpServer::Run); HttpAdmit and what
-// it gives are called on it and must not block. An exchange may be answered from any thread, at any
-// time later.
+// Owner: the `serve` command. One thread runs all connections (HttpServer::Run). HttpAdmit and its
+// callbacks are called on this thread and must not block. An exchange may be answered from any
+// thread, at any later time.
 #pragma once
 
 #include <atomic>
@@ -27,21 +28,21 @@
 
 namespace longhold {
 
-// A request; before its body is read, all but that. Value type.
+// A request. `body` is empty until the body has been read. Value type.
 struct HttpRequest {
-  std::string method;      // "GET", also of HEAD
-  bool head_only = false;  // of HEAD: nobody sees the reply's body
-  // segments, percent-decoded: "/v1/memories/a%2Fb" is {"v1", "memories", "a/b"}
+  std::string method;      // "GET" also for HEAD
+  bool head_only = false;  // true for HEAD: the reply is sent without its body
+  // percent-decoded segments: "/v1/memories/a%2Fb" is {"v1", "memories", "a/b"}
   std::vector<std::string> path;
-  std::map<std::string, std::string> query;  // percent-decoded; the last of equal names counts
-  // of its X-Request-Id where that is 1 to 64 letters, digits and ._-, else a new one; the reply
-  // has it
+  std::map<std::string, std::string> query;  // percent-decoded; of equal names the last one counts
+  // the X-Request-Id of the request if it has 1 to 64 letters, digits and ._-, else a new id; the
+  // reply repeats it
   std::string id;
-  std::string traceparent;   // as it came; empty where it is none of W3C's form
-  std::string peer;          // the client's address
+  std::string traceparent;   // unchanged; empty unless it has W3C's form
+  std::string peer;          // the address of the client
   std::string content_type;  // lower case, without parameters
   std::string authorization;
-  std::string upload_offset, upload_length;  // as they came
+  std::string upload_offset, upload_length;  // unchanged
   std::string body;
 };
 
@@ -49,113 +50,115 @@ struct HttpReply {
   unsigned status = 200;
   std::string content_type = "application/json";
   std::string body;
-  // further ones; names and values are the program's own
+  // additional headers; their names and values never come from a client
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
-// One request that waits for its reply. Safe to call concurrently; what comes after the end of the
-// reply, or after the client has gone, is dropped. An exchange that nobody holds any more and that
-// was not answered is answered with 500. Whoever holds the request's body holds the exchange: the
-// room of the body is free when the exchange is let go of.
+// One request that waits for its reply. Thread use: *synchronised*. Calls after the end of the
+// reply, or after the client has disconnected, have no effect. If the last reference is released
+// before an answer, the client gets 500. Whoever holds the body of the request holds the exchange,
+// too: releasing the exchange returns the memory of the body to the budget of the server.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
   virtual void Respond(HttpReply reply) = 0;
-  // A reply whose length is not known, as server-sent events are. Between pieces that are far apart
-  // ": ping" comments keep proxies awake.
+  // Begins a reply of unknown length: server-sent events. During pauses the server sends ": ping"
+  // comments, so that proxies do not time out.
   virtual void BeginStream() = 0;
   virtual void Write(std::string piece) = 0;
   virtual void EndStream() = 0;
-  // A reply of bytes instead: a file, as it is read. WriteBytes and EndStream follow.
+  // Begins a reply of bytes of unknown length instead, such as a file. Calls of WriteBytes and one
+  // of EndStream follow.
   virtual void BeginBytes(const std::string& content_type) = 0;
-  // As Write, where the client has taken most of what was written. False: it has not, and nothing
-  // is written; `ready` is called once, on some thread, when it has, or has gone. From one thread
-  // at a time.
+  // As Write, with flow control. Returns false and writes nothing while the client has too much
+  // left to receive. `ready` is then called once, on some thread, when the client has received most
+  // of it or has disconnected. Call it from one thread at a time.
   virtual bool WriteBytes(std::string piece, std::function<void()> ready) = 0;
-  // Closes the connection, so that the client sees that the rest is missing.
+  // Closes the connection without an end of the reply, so that the client sees that the rest is
+  // missing.
   virtual void Break() = 0;
-  // Set once the client has closed the connection, or takes its reply too slowly. Lives as long as
-  // the exchange.
+  // True once the client has disconnected, or was disconnected because it received its reply too
+  // slowly. The flag lives as long as the exchange.
   virtual const std::atomic<bool>& gone() const = 0;
 };
 
-// What is decided on a request by its header: it is refused, or somebody takes it. Value type.
+// The decision on a request after its header: refused or admitted. Value type.
 struct HttpAdmission {
-  // of a request that is not let in; its body is not read, and the other members do not count
+  // reply to a refused request; the body is not read, and the other members are ignored
   std::optional<HttpReply> refusal;
-  // that are read, though never more than the server's own limit; a longer body gets 413. 0: none
-  // is waited for
+  // Limit for the body; the limit of the server applies, too. A longer body gets 413. 0: the server
+  // does not wait for a body.
   uint64_t body_bytes_max = 0;
-  std::string when_longer;  // what to do then; the 413's message ends with it
-  // Takes the request, with its body. Called once, unless `refused` is, or the client goes before
-  // it has sent the body: then neither is.
+  std::string when_longer;  // end of the message of a 413: what the client can do
+  // Receives the complete request. It is called once, unless `refused` is called or the client
+  // disconnects before the body is complete. In the latter case neither is called.
   std::function<void(HttpRequest request, std::shared_ptr<HttpExchange> exchange)> handle;
-  // The server has refused the request with this status: its body was too long, too slow or
-  // malformed, or there was no room for it.
+  // Called when the server refuses the request with this status after admission: the body was too
+  // long, too slow or malformed, or there was no memory for it.
   std::function<void(unsigned status)> refused;
 };
 
-// Asked about `head`, a request without its body.
+// Decides on `head`, a request without its body.
 using HttpAdmit = std::function<HttpAdmission(const HttpRequest& head)>;
 
-// PEM files. They are read again for new connections once one of them has changed; while that fails
-// the old ones hold.
+// PEM files. The server reloads them for new connections when one of them has changed. If that
+// fails it keeps the old certificate.
 struct TlsFiles {
-  // the server's, then those between it and a root; empty: no TLS
+  // the certificate of the server, then the intermediate ones; empty: no TLS
   std::string certificate;
-  std::string key;  // the certificate's, without a password
-  // who signs clients' certificates, which they then need; empty: they need none
+  std::string key;  // private key of the certificate, without a password
+  // CA that signs client certificates, which are then required; empty: not required
   std::string client_ca;
 };
 
 struct HttpServerOptions {
   std::string address = "127.0.0.1";
-  uint16_t port = 0;  // 0: any that is free
+  uint16_t port = 0;  // 0: any free port
   uint64_t body_bytes_max = 64ull << 20;
-  // Of all bodies, from their first byte until their exchanges are let go of, and of all replies
-  // that clients have not taken yet. A request whose body would exceed it gets 503; where a reply
-  // would, the connection whose client has taken nothing for longest is closed.
+  // Limits for all bodies (from the first byte until the exchange is released) and for all replies
+  // that clients have not received yet. A request whose body would exceed the first gets 503. If a
+  // reply would exceed the second, the server closes the connection whose client has received
+  // nothing for the longest time.
   uint64_t bodies_bytes_max = 256ull << 20;
   uint64_t replies_bytes_max = 128ull << 20;
-  // Beyond it the connection that has waited longest for its client to send a request that is let
-  // in is closed; where none waits the new one gets 503.
+  // At this limit the server closes a connection that serves no admitted request, the one that has
+  // waited longest. If there is none the new connection gets 503.
   uint32_t connections_max = 1024;
-  // of these three that one client (an address; of IPv6 a /64 network) may have
+  // largest share of these three limits for one client (an address, or a /64 network of IPv6)
   double peer_share = 0.5;
-  // names in a Host header beside loopback's and `address`; others get 421
+  // accepted names in a Host header, in addition to loopback and `address`; other names get 421
   std::vector<std::string> hosts;
-  // for a request's line and headers, from its first byte, and for TLS's handshake
+  // for the request line and the headers, from the first byte, and for the TLS handshake
   std::chrono::milliseconds header_time{10'000};
-  std::chrono::milliseconds body_time{300'000};       // for a body in all
-  std::chrono::milliseconds body_stall_time{30'000};  // for each further byte of a body
+  std::chrono::milliseconds body_time{300'000};       // for a whole body
+  std::chrono::milliseconds body_stall_time{30'000};  // between two bytes of a body
   std::chrono::milliseconds idle_time{60'000};        // between requests
   std::chrono::milliseconds write_time{30'000};       // for each piece of a reply
   std::chrono::milliseconds ping_time{10'000};
   TlsFiles tls;
-  // what the server's log should say; called on Run's thread; may be empty
+  // for log messages of the server; called on the thread of Run; may be empty
   std::function<void(std::string_view)> note;
-  // What the server refuses before anybody is asked: no HTTP, another host, a web page's request,
-  // no connection free. `head` has what is known by then: always id and peer; method and path where
-  // they came and can be read. Called on Run's thread; may be empty.
+  // Called for each request that the server refuses before HttpAdmit: malformed HTTP, a wrong host,
+  // a request of a web page, no free connection. `head` has what is known so far: always id and
+  // peer; method and path if they could be parsed. Called on the thread of Run; may be empty.
   std::function<void(const HttpRequest& head, unsigned status)> refused;
 };
 
 class HttpServer {
  public:
-  // Listens from here on; connections are served once Run is called. Errors: invalid_argument (the
-  // address is none, or is taken; a TLS file cannot be used).
+  // Opens the port and listens. Connections are served once Run is called. Errors: invalid_argument
+  // (the address is malformed or in use; a TLS file cannot be used).
   static Result<std::unique_ptr<HttpServer>> Listen(const HttpServerOptions& options,
                                                     HttpAdmit admit);
   virtual ~HttpServer() = default;
   virtual uint16_t port() const = 0;
-  // Until `*stop` is set, and then until all replies under way are sent, or `drain` is over and the
-  // connections are closed. New ones are refused meanwhile. `on_stop` is called once when `*stop`
-  // is seen.
+  // Serves until `*stop` is set. Then it refuses new connections, calls `on_stop` once, and returns
+  // when all replies in progress are sent. After `drain` it closes the remaining connections.
   virtual void Run(const std::atomic<bool>* stop, std::chrono::milliseconds drain,
                    const std::function<void()>& on_stop) = 0;
 };
 
-// Whether only this machine reaches the address.
+// Whether `address` is a loopback address.
 bool IsLoopback(const std::string& address);
 
 }  // namespace longhold

@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint32_t kHttpPort = 80, kHttpsPort = 443;
 constexpr uint32_t kPortMax = 65535;
-constexpr size_t kFieldsMax = 128;  // each takes some 100 bytes while the request is read
+constexpr size_t kFieldsMax = 128;  // each takes about 100 bytes while the request is read
 
 bool ParsePath(std::string_view path, std::vector<std::string>* segments) {
   if (!path.starts_with('/')) return false;
@@ -41,14 +41,14 @@ bool ParseQuery(std::string_view query, std::map<std::string, std::string>* memb
   return true;
 }
 
-// The fields that decide, as they came.
-struct Deciding {
+// Values of the headers that FindObjection checks, unchanged.
+struct CheckedHeaders {
   std::vector<std::string_view> host, authorization, content_length, transfer_encoding, origin,
       fetch_site;
 };
 
-Deciding Decide(std::span<const HttpField> fields) {
-  Deciding found;
+CheckedHeaders CollectHeaders(std::span<const HttpField> fields) {
+  CheckedHeaders found;
   const std::pair<std::string_view, std::vector<std::string_view>*> wanted[] = {
       {"host", &found.host},
       {"authorization", &found.authorization},
@@ -154,13 +154,13 @@ std::optional<HttpObjection> FindObjection(std::span<const HttpField> fields, bo
   if (fields.size() > kFieldsMax)
     return HttpObjection{431,
                          "the request has more than " + std::to_string(kFieldsMax) + " headers"};
-  const Deciding found = Decide(fields);
-  // Two of them are two opinions, of a proxy's and ours.
+  const CheckedHeaders found = CollectHeaders(fields);
+  // With two of them a proxy may use one and this server the other.
   for (const auto* values :
        {&found.host, &found.authorization, &found.content_length, &found.transfer_encoding}) {
     if (values->size() > 1)
       return HttpObjection{400,
-                           "the request has two Host, Authorization, Content-Length or "
+                           "the request has more than one Host, Authorization, Content-Length or "
                            "Transfer-Encoding headers; send one"};
   }
   if (version_1_1 && found.host.empty())
@@ -168,29 +168,30 @@ std::optional<HttpObjection> FindObjection(std::span<const HttpField> fields, bo
   const std::string_view host = found.host.empty() ? std::string_view() : found.host[0];
   if (!found.host.empty() && !KnowsHost(host, site)) {
     return HttpObjection{421,
-                         "this server does not answer for that host; ask it by its own address, or "
-                         "name the host with --host"};
+                         "this server does not serve that host; use the address of the server, or "
+                         "add the host with --host"};
   }
   if (!found.transfer_encoding.empty() && (!version_1_1 || !found.content_length.empty() ||
                                            LowerCase(found.transfer_encoding[0]) != "chunked")) {
-    return HttpObjection{400,
-                         "the request's Transfer-Encoding is not understood; send 'chunked' with "
-                         "HTTP/1.1, or a Content-Length"};
+    return HttpObjection{
+        400,
+        "the Transfer-Encoding of the request is not supported; send 'chunked' with "
+        "HTTP/1.1, or a Content-Length"};
   }
   const auto digits = [](std::string_view text) {
     return !text.empty() &&
            std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
   };
   if (!found.content_length.empty() && !digits(found.content_length[0]))
-    return HttpObjection{400, "the request's Content-Length is no number"};
+    return HttpObjection{400, "the Content-Length of the request is not a number"};
   const bool own =
       std::all_of(found.origin.begin(), found.origin.end(),
                   [&](std::string_view origin) { return IsOwnOrigin(origin, host, site.tls); }) &&
       std::all_of(found.fetch_site.begin(), found.fetch_site.end(), IsOwnFetchSite);
   if (own) return std::nullopt;
   return HttpObjection{403,
-                       "a web page of another origin has sent this request, and none may ask this "
-                       "server; a proxy in front of it has to pass the Host header on"};
+                       "a web page of another origin sent this request, which this server refuses; "
+                       "a proxy in front of it must forward the Host header"};
 }
 
 }  // namespace longhold

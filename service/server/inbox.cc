@@ -18,6 +18,7 @@
 #include "base/seal.h"
 #include "service/common/json_text.h"
 #include "service/common/text_input.h"
+#include "store/memory_name.h"
 
 namespace longhold {
 namespace {
@@ -26,11 +27,11 @@ namespace fs = std::filesystem;
 namespace json = boost::json;
 
 constexpr std::string_view kSuffix = ".text", kAside = ".aside";
-// Tries of a text that ended with the process, until it is set aside.
-constexpr uintmax_t kTriesMax = 2;
+// Attempts that ended with the process, after which a text is set aside.
+constexpr uintmax_t kAttemptsMax = 2;
 
-// Version 1: a line {"version": 1, "memory", "name", "hash"}, then the text. The hash is Hash64 of
-// memory, a zero byte, name, a zero byte and text, in hexadecimal digits.
+// File format, version 1: a line {"version": 1, "memory", "name", "hash"}, then the text. The hash
+// is Hash64 of memory, a zero byte, name, a zero byte and text, in hexadecimal digits.
 std::string HashOf(const std::string& memory, const IngestInput& input) {
   std::string all = memory + '\0' + input.name + '\0';
   all += input.text;
@@ -39,14 +40,15 @@ std::string HashOf(const std::string& memory, const IngestInput& input) {
   return digits;
 }
 
-// Version 2: this, a salt, and a version 1 that was sealed with the key of that salt.
+// File format, version 2: this line, a salt, and a version 1 file encrypted with the key derived
+// from the salt.
 constexpr std::string_view kSealed = "longhold sealed text 2\n", kPurpose = "longhold inbox";
 
 Result<std::string> Unsealed(const std::string& bytes, const Secret& key) {
   if (!bytes.starts_with(kSealed)) return bytes;
   if (key.empty()) return FailedPrecondition("it is encrypted, and there is no --encryption-key");
   const std::string_view rest = std::string_view(bytes).substr(kSealed.size());
-  if (rest.size() < kSealSaltBytes) return DataLoss("it is cut off");
+  if (rest.size() < kSealSaltBytes) return DataLoss("it is truncated");
   return Seal::Derive(key, rest.substr(0, kSealSaltBytes), kPurpose)
       .Open(rest.substr(kSealSaltBytes), kSealed);
 }
@@ -54,18 +56,18 @@ Result<std::string> Unsealed(const std::string& bytes, const Secret& key) {
 Result<Inbox::Text> Parse(const std::string& stored, const Secret& key) {
   LH_ASSIGN_OR_RETURN(const std::string bytes, Unsealed(stored, key));
   const size_t line = bytes.find('\n');
-  if (line == std::string::npos) return DataLoss("it is cut off");
+  if (line == std::string::npos) return DataLoss("it is truncated");
   Inbox::Text text;
   LH_ASSIGN_OR_RETURN(const json::object head,
                       ParseJsonObject(std::string_view(bytes).substr(0, line)));
   LH_ASSIGN_OR_RETURN(const int64_t version, IntegerField(head, "version", 0, INT64_MAX, 0));
-  if (version != 1) return DataLoss("it is of another version");
+  if (version != 1) return DataLoss("it has an unknown version");
   LH_ASSIGN_OR_RETURN(text.memory, StringField(head, "memory"));
   LH_ASSIGN_OR_RETURN(text.input.name, StringField(head, "name"));
   LH_ASSIGN_OR_RETURN(const std::string hash, StringField(head, "hash"));
   text.input.text = bytes.substr(line + 1);
-  if (hash != HashOf(text.memory, text.input)) return DataLoss("its hash is another one");
-  LH_RETURN_IF_ERROR(Engine::CheckName(text.memory));
+  if (hash != HashOf(text.memory, text.input)) return DataLoss("its hash does not match");
+  LH_RETURN_IF_ERROR(CheckMemoryName(text.memory));
   LH_RETURN_IF_ERROR(CheckText(text.input.name, text.input.text));
   return text;
 }
@@ -83,7 +85,7 @@ Inbox::~Inbox() {
 }
 
 Result<bool> Inbox::Take() {
-  (void)MakePrivateDirectory(directory_);  // what went wrong shows with the next line
+  (void)MakePrivateDirectory(directory_);  // an error shows when the lock is opened
   const std::string path = directory_ + "/lock";
   if (lock_ < 0) lock_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (lock_ < 0)
@@ -110,7 +112,7 @@ Status Inbox::Keep(uint64_t id, const std::string& memory, const IngestInput& in
       encryption_key_.empty()
           ? WriteFileDurably(PathOf(id), {head, input.text}, 0600, "accepted text")
           : WriteFileDurably(PathOf(id), {kSealed, salt, sealed}, 0600, "accepted text");
-  // The client's request was in order.
+  // The request of the client was valid, so this is an error of the server.
   return written.code() == StatusCode::kInvalidArgument ? Internal(written.message()) : written;
 }
 
@@ -120,19 +122,19 @@ void Inbox::Drop(uint64_t id) const {
   Paused(id);
 }
 
-// Marks survive the process, not the machine: a power cut is not the text's fault. Where one cannot
-// be written, a try is not counted.
+// These files survive a crash of the process but not of the machine: a power failure is not caused
+// by the text. An attempt whose file cannot be written is not counted.
 void Inbox::Begun(uint64_t id) const {
-  std::ofstream(TriesPathOf(id), std::ios::binary | std::ios::app) << '.';
+  std::ofstream(AttemptsPathOf(id), std::ios::binary | std::ios::app) << '.';
 }
 
 void Inbox::Advanced(uint64_t id) const {
-  std::ofstream(TriesPathOf(id), std::ios::binary | std::ios::trunc) << '.';
+  std::ofstream(AttemptsPathOf(id), std::ios::binary | std::ios::trunc) << '.';
 }
 
 void Inbox::Paused(uint64_t id) const {
   std::error_code ec;
-  fs::remove(TriesPathOf(id), ec);
+  fs::remove(AttemptsPathOf(id), ec);
 }
 
 std::vector<Inbox::Text> Inbox::Load(std::vector<std::string>* notes) const {
@@ -145,14 +147,15 @@ std::vector<Inbox::Text> Inbox::Load(std::vector<std::string>* notes) const {
       continue;
     const uint64_t id = std::stoull(name.substr(0, 20));
     std::error_code none;
-    if (const uintmax_t tries = fs::file_size(TriesPathOf(id), none); !none && tries >= kTriesMax) {
+    if (const uintmax_t tries = fs::file_size(AttemptsPathOf(id), none);
+        !none && tries >= kAttemptsMax) {
       const std::string aside = entry.path().string() + std::string(kAside);
       fs::rename(entry.path(), aside, none);
       Paused(id);
-      notes->push_back("accepted text " + aside +
-                       ": was set aside, because the server ended twice while it was read; look at "
-                       "it and at the memory that it is for, and "
-                       "send it again once the cause is gone");
+      notes->push_back(
+          "accepted text " + aside +
+          ": was set aside, because the server ended twice while it ingested this text; "
+          "check the text and its memory, and send it again when the cause is fixed");
       continue;
     }
     std::ifstream file(entry.path(), std::ios::binary);

@@ -1,7 +1,7 @@
-// Texts that the server has accepted and not read yet, a file each: what was acknowledged is read,
-// whatever happens to the process.
+// Texts that the server has accepted but not ingested yet, one file for each. An acknowledged text
+// is ingested even if the process ends before.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently for different ids.
+// Owner: the `serve` command. Thread use: calls for different ids are safe concurrently.
 #pragma once
 
 #include <cstdint>
@@ -22,37 +22,40 @@ class Inbox {
     IngestInput input;
   };
 
-  // `encryption_key`: kSealKeyBytes with which texts are sealed; empty: they are not.
+  // `encryption_key`: a key of kSealKeyBytes that encrypts the texts; empty: they are not
+  // encrypted.
   explicit Inbox(const std::string& home, const Secret& encryption_key = {})
       : directory_(home + "/inbox"), encryption_key_(encryption_key) {}
   ~Inbox();
   Inbox(const Inbox&) = delete;
   Inbox& operator=(const Inbox&) = delete;
 
-  // Makes the directory where it is not there. False when another process has taken it, and keeps
-  // it until it ends. Errors: invalid_argument (it cannot be written).
+  // Creates the directory if necessary and locks it until this object ends. Returns false when
+  // another process has locked it. Errors: invalid_argument (it cannot be written).
   Result<bool> Take();
-  // On the disk when it returns. Must hold: Take gave true. Errors: resource_exhausted (the disk is
-  // full), internal.
+  // Writes a text. It is durable when Keep returns. Precondition: Take returned true. Errors:
+  // resource_exhausted (the disk is full), internal.
   Status Keep(uint64_t id, const std::string& memory, const IngestInput& input) const;
+  // Removes a text that was ingested or cancelled.
   void Drop(uint64_t id) const;
 
-  // A text whose reading ends the process would end it again at every start. So each try is marked
-  // on the disk while it lasts: Begun before, Advanced when some of the text is committed for good,
-  // Paused when the try is over and the process still there.
+  // A text that crashes the process would crash it again at every start. So each attempt to ingest
+  // it is recorded on the disk. Begun is called before an attempt. Advanced is called when some of
+  // the text is committed, and resets the count. Paused is called when the attempt ends and the
+  // process still runs.
   void Begun(uint64_t id) const;
   void Advanced(uint64_t id) const;
   void Paused(uint64_t id) const;
 
-  // All that are kept, those that were accepted first in front. A file that is damaged stays where
-  // it is, and a note says so. So does a text of which two tries in a row ended with the process
-  // and got no further: it is set aside, as ID.text.aside.
+  // Returns all stored texts in the order in which they were accepted. A damaged file stays where
+  // it is, with a note. A text is set aside as ID.text.aside, with a note, after two attempts in a
+  // row that ended with the process and committed nothing.
   std::vector<Text> Load(std::vector<std::string>* notes) const;
 
  private:
   std::string PathOf(uint64_t id) const;
-  // as many bytes as tries
-  std::string TriesPathOf(uint64_t id) const { return PathOf(id) + ".tries"; }
+  // the file has one byte for each attempt
+  std::string AttemptsPathOf(uint64_t id) const { return PathOf(id) + ".tries"; }
 
   const std::string directory_;
   const Secret encryption_key_;

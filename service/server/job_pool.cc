@@ -5,7 +5,9 @@
 
 namespace longhold {
 JobPool::JobPool(const JobPoolOptions& options)
-    : options_(options), waiting_(options.own_max, options.all_max), begun_(SIZE_MAX, SIZE_MAX) {
+    : options_(options),
+      waiting_(options.tenant_waiting_max, options.waiting_max),
+      resumed_(SIZE_MAX, SIZE_MAX) {
   for (size_t i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
@@ -27,16 +29,16 @@ void JobPool::Stop() {
 
 Status JobPool::Add(std::function<void()> job, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
-  if (stopping_) return Unavailable("the server is stopping; ask again in a while");
+  if (stopping_) return Unavailable("the server is stopping; retry later");
   if (!waiting_.Add(tenant, std::move(job)))
-    return ResourceExhausted("too many copies and uploads wait; send it again in a while");
+    return ResourceExhausted("too many exports, imports, verifies and uploads wait; retry later");
   changed_.notify_one();
   return OkStatus();
 }
 
-void JobPool::GoOn(std::function<void()> rest, const std::string& tenant) {
+void JobPool::Resume(std::function<void()> rest, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
-  LH_CHECK(begun_.Add(tenant, std::move(rest)));
+  LH_CHECK(resumed_.Add(tenant, std::move(rest)));
   changed_.notify_one();
 }
 
@@ -50,9 +52,9 @@ void JobPool::Run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     TenantRoundRobin<std::function<void()>>& next =
-        begun_.Next(may_run) != nullptr ? begun_ : waiting_;
+        resumed_.Next(may_run) != nullptr ? resumed_ : waiting_;
     if (next.Next(may_run) == nullptr) {
-      if (ended_ && waiting_.empty() && begun_.empty()) return;
+      if (ended_ && waiting_.empty() && resumed_.empty()) return;
       changed_.wait(lock);
       continue;
     }
@@ -60,10 +62,10 @@ void JobPool::Run() {
     const auto running = running_.insert(tenant);
     lock.unlock();
     job();
-    job = nullptr;  // what it holds goes before the next one begins
+    job = nullptr;  // releases its captures before the next job begins
     lock.lock();
     running_.erase(running);
-    changed_.notify_all();  // who waited for this tenant, or for the end
+    changed_.notify_all();  // threads that wait for this tenant, or for the end
   }
 }
 

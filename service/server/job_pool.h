@@ -1,9 +1,9 @@
-// Work that needs no model and takes long: a memory that is copied out, read in or verified, a part
-// of an upload. It does not wait for questions, nor they for it.
+// A thread pool for long work that needs no model: exports, imports, verifies and parts of uploads.
+// Such jobs and questions do not wait for each other.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently; jobs run on threads of
-// their own. Of three a tenant has one at most, and the operator two: whoever copies for long makes
-// only itself wait.
+// Owner: the `serve` command. Thread use: *synchronised*; jobs run on the threads of the pool. Of
+// its three threads a tenant has one at most and the operator two, so that long jobs only delay
+// other jobs of the same client.
 #pragma once
 
 #include <atomic>
@@ -23,39 +23,40 @@ namespace longhold {
 
 struct JobPoolOptions {
   size_t threads = 3;
-  // that jobs of one tenant, and the operator's, have at a time
+  // most threads for jobs of one tenant, and of the operator
   size_t tenant_threads = 1, operator_threads = 2;
-  size_t own_max = 8, all_max = 64;  // that wait: of one tenant, and of all
+  size_t tenant_waiting_max = 8, waiting_max = 64;  // waiting jobs of one tenant, and of all
 };
 
 class JobPool {
  public:
   explicit JobPool(const JobPoolOptions& options = {});
-  // As Stop; what waits is still run.
+  // As Stop, then runs the waiting jobs and joins the threads.
   ~JobPool();
 
-  // Runs `job`, which must not throw; tenants take turns (an empty name is the operator).
-  // Errors: resource_exhausted when too many wait, unavailable after Stop; then it is not run.
+  // Queues `job`, which must not throw. Tenants are served round-robin (an empty name is the
+  // operator). Errors: resource_exhausted (too many jobs wait), unavailable (after Stop); the job
+  // does not run then.
   Status Add(std::function<void()> job, const std::string& tenant);
-  // Runs the rest of an job that let its thread go to wait for somebody: whatever the bounds,
-  // and also after Stop.
-  void GoOn(std::function<void()> rest, const std::string& tenant);
-  // Set by Stop. Long jobs look, and end soon.
+  // Queues the rest of a job that gave up its thread to wait for something. It is accepted whatever
+  // the limits, and even after Stop.
+  void Resume(std::function<void()> rest, const std::string& tenant);
+  // True after Stop. Long jobs check it and end soon.
   const std::atomic<bool>& stopping() const { return stopping_; }
   void Stop();
 
  private:
   void Run();
-  // Whether the tenant may have one more thread. With the lock held.
+  // Whether the tenant may have one more thread. Requires: mutex_ is held.
   bool MayRun(const std::string& tenant) const;
 
   const JobPoolOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  TenantRoundRobin<std::function<void()>> waiting_, begun_;  // begun_: what goes on
-  std::multiset<std::string> running_;                       // tenants
+  TenantRoundRobin<std::function<void()>> waiting_, resumed_;  // resumed_: from Resume
+  std::multiset<std::string> running_;                         // tenants of the running jobs
   std::atomic<bool> stopping_{false};
-  bool ended_ = false;  // nothing goes on any more
+  bool ended_ = false;  // threads end once no job is left
   std::list<JoinedThread> threads_;
 };
 

@@ -29,7 +29,7 @@ const Histogram::BucketBoundaries& Seconds() {
 
 struct Metrics::Families {
   prometheus::Registry registry;
-  std::mutex mutex;  // of what is set from counts that are kept elsewhere
+  std::mutex mutex;  // for counters that are set from counts kept elsewhere
 
   Family<Counter>& CounterOf(const char* name, const char* help) {
     return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
@@ -41,60 +41,62 @@ struct Metrics::Families {
     return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
   }
 
-  Family<Counter>& requests =
-      CounterOf("longhold_requests_total",
-                "Requests, by route and HTTP status; status 0: the client had gone.");
-  Family<Histogram>& request_seconds = HistogramOf(
-      "longhold_request_seconds", "From a request's last byte to its reply's, waiting included.");
-  Histogram& first_token = HistogramOf("longhold_first_token_seconds",
-                                       "From the start of a question's work to its first token.")
-                               .Add({}, Seconds());
+  Family<Counter>& requests = CounterOf(
+      "longhold_requests_total",
+      "Requests by route and HTTP status; status 0: the client disconnected before the reply.");
+  Family<Histogram>& request_seconds =
+      HistogramOf("longhold_request_seconds",
+                  "Seconds from the last byte of a request to its reply, including waiting.");
+  Histogram& first_token =
+      HistogramOf("longhold_first_token_seconds",
+                  "Seconds from the start of work on a question to its first token.")
+          .Add({}, Seconds());
   Histogram& token =
-      HistogramOf("longhold_token_seconds", "Time for each further token of an answer.")
+      HistogramOf("longhold_token_seconds", "Seconds for each further token of an answer.")
           .Add({},
                Histogram::BucketBoundaries{0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1});
   Histogram& plan =
-      HistogramOf("longhold_plan_seconds", "Finding what to recall.").Add({}, Seconds());
+      HistogramOf("longhold_plan_seconds", "Seconds to plan a recall.").Add({}, Seconds());
   Histogram& coverage =
       HistogramOf("longhold_coverage",
-                  "Share of the recall heads' attention that the recalled spans hold.")
+                  "Share of the attention of the recall heads that the recalled spans cover.")
           .Add({}, Histogram::BucketBoundaries{0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1});
   Counter& abstained =
-      CounterOf("longhold_abstained_total", "Questions on which the memory seemed to hold nothing.")
+      CounterOf("longhold_abstained_total",
+                "Questions that the memory did not seem to answer: the reply abstained.")
           .Add({});
-  Family<Counter>& tokens = CounterOf(
-      "longhold_tokens_total",
-      "Tokens: of prompts, recalled from memory, read again as text, generated, ingested.");
-  Family<Counter>& moved =
-      CounterOf("longhold_cold_reads_total", "What answers read from the store: blocks, bytes.");
+  Family<Counter>& tokens =
+      CounterOf("longhold_tokens_total",
+                "Tokens by kind: prompt, recalled, reencoded, completion, ingested.");
+  Family<Counter>& moved = CounterOf("longhold_cold_reads_total",
+                                     "Reads of answers from the store, by kind: blocks, bytes.");
   Family<Counter>& lost = CounterOf(
       "longhold_lost_total",
-      "What could not be read because it is damaged: blocks, spans. Run 'longhold verify'.");
-  Family<Gauge>& waiting = GaugeOf("longhold_waiting", "Questions and texts that wait or run.");
+      "Reads that failed because of damage, by kind: blocks, spans. Run 'longhold verify'.");
+  Family<Gauge>& waiting =
+      GaugeOf("longhold_waiting", "Questions and ingests that wait or run, by kind.");
   Family<Gauge>& budget =
       GaugeOf("longhold_memory_budget_bytes",
-              "Of --memory-budget: its limit, what is reserved, and the most that ever was.");
+              "--memory-budget, by kind: its limit, the reserved bytes, and their maximum.");
   Counter& cold_writes = CounterOf("longhold_cold_writes_total",
-                                   "Blocks of 64 tokens that ingests moved to the store.")
+                                   "Blocks of 64 tokens that ingests wrote to the store.")
                              .Add({});
   Counter& opens = CounterOf("longhold_memory_opens_total",
-                             "Memories that were opened because they were not open already: their "
-                             "indexes come from the disk.")
+                             "Memories opened, which loads their indexes from the disk.")
                        .Add({});
   Counter& stalls =
-      CounterOf("longhold_store_stalls_total",
-                "How often the store has slowed or stopped writes because it could not follow.")
+      CounterOf("longhold_store_stalls_total", "How often the store slowed down or stopped writes.")
           .Add({});
-  Family<Counter>& verified =
-      CounterOf("longhold_verified_total",
-                "Memories that were read back over HTTP, by result: good, corrupt.");
-  Gauge& disk = GaugeOf("longhold_disk_bytes",
-                        "Files of all memories; measured every half minute while somebody asks.")
-                    .Add({});
+  Family<Counter>& verified = CounterOf("longhold_verified_total",
+                                        "Memories verified over HTTP, by result: good, corrupt.");
+  Gauge& disk =
+      GaugeOf("longhold_disk_bytes",
+              "Size of the files of all memories; measured at most every 30 seconds, on a scrape.")
+          .Add({});
   Gauge& resident =
-      GaugeOf("process_resident_memory_bytes", "Resident memory, weights included.").Add({});
+      GaugeOf("process_resident_memory_bytes", "Resident memory, including the weights.").Add({});
 
-  // What a recall and an answer have in common.
+  // Metrics that a recall and an answer have in common.
   void Planned(double plan_ms, bool was_abstained, const std::optional<double>& covered) {
     plan.Observe(plan_ms / 1000);
     if (was_abstained)
@@ -115,26 +117,27 @@ void Metrics::Request(std::string_view route, unsigned status, double seconds) {
 
 void Metrics::Answer(const AskReply& reply) {
   Families& f = *families_;
-  f.first_token.Observe(reply.first_token_ms / 1000);
+  f.first_token.Observe(reply.timings.first_token_ms / 1000);
   if (reply.completion_tokens > 1)
-    f.token.Observe(reply.decode_ms / 1000 / static_cast<double>(reply.completion_tokens));
-  f.Planned(reply.plan_ms, reply.abstained, reply.coverage);
+    f.token.Observe(reply.timings.decode_ms / 1000 / static_cast<double>(reply.completion_tokens));
+  f.Planned(reply.timings.plan_ms, reply.abstained, reply.coverage);
   const auto add = [](Family<Counter>& family, const char* kind, uint64_t count) {
     family.Add({{"kind", kind}}).Increment(static_cast<double>(count));
   };
   add(f.tokens, "prompt", reply.prompt_tokens);
   add(f.tokens, "recalled", reply.tokens_recalled);
-  add(f.tokens, "reread", reply.tokens_reencoded);
+  add(f.tokens, "reencoded", reply.tokens_reencoded);
   add(f.tokens, "completion", reply.completion_tokens);
   add(f.moved, "blocks", reply.blocks_read);
   add(f.moved, "bytes", reply.bytes_read);
-  add(f.lost, "blocks", reply.blocks_lost);
-  add(f.lost, "spans", reply.spans_lost);
+  add(f.lost, "blocks", reply.degradation.blocks_lost);
+  add(f.lost, "spans", reply.degradation.spans_lost);
 }
 
 void Metrics::Recall(const RecallReply& reply) {
-  families_->Planned(reply.plan_ms, reply.abstained, reply.coverage);
-  families_->lost.Add({{"kind", "spans"}}).Increment(static_cast<double>(reply.spans_lost));
+  families_->Planned(reply.timings.plan_ms, reply.abstained, reply.coverage);
+  families_->lost.Add({{"kind", "spans"}})
+      .Increment(static_cast<double>(reply.degradation.spans_lost));
 }
 
 void Metrics::Ingested(const IngestReport& report) {

@@ -1,6 +1,6 @@
-// What the server counts, for Prometheus. prometheus-cpp stops at metrics.cc.
+// Metrics of the server for Prometheus. Only metrics.cc includes prometheus-cpp.
 //
-// Owner: the `serve` command. Thread use: safe to call concurrently.
+// Owner: the `serve` command. Thread use: *synchronised*.
 #pragma once
 
 #include <cstddef>
@@ -13,8 +13,8 @@
 
 namespace longhold {
 
-// No label says what was asked or by whom, and none has more values than there are routes and
-// codes.
+// Labels never identify content or clients. The number of their values is bounded by the routes,
+// status codes and kinds.
 class Metrics {
  public:
   Metrics();
@@ -22,23 +22,23 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // A request was answered, or its client had gone: `status` 0. `seconds` from its last byte to the
-  // reply's.
+  // Counts a finished request. `status` is 0 when the client disconnected first. `seconds` run from
+  // the last byte of the request to the reply.
   void Request(std::string_view route, unsigned status, double seconds);
   void Answer(const AskReply& reply);
   void Recall(const RecallReply& reply);
   void Ingested(const IngestReport& report);
-  // How things stand, set whenever they are asked for.
+  // Gauges, set when the metrics are requested.
   void Waiting(size_t questions, size_t ingests);
   void Budget(const MemoryBudget& budget);
-  // `opens`: Engine::opens. `stalls`: RocksStalls.
+  // `opens`: Engine::opens. `stalls`: StoreProvider::WriteStalls.
   void Tiers(uint64_t opens, uint64_t stalls);
-  // Of the memories' files, all together.
+  // Size of the files of all memories.
   void DiskBytes(uint64_t bytes);
-  // A memory was read back.
+  // Counts a verified memory.
   void Verified(bool good);
 
-  // In Prometheus's text format, version 0.0.4.
+  // Returns all metrics in the text format of Prometheus, version 0.0.4.
   std::string Text() const;
 
  private:

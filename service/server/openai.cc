@@ -6,6 +6,7 @@
 #include "service/common/json_text.h"
 #include "service/common/render.h"
 #include "service/common/utf8.h"
+#include "service/server/ask_fields.h"
 
 namespace longhold {
 namespace {
@@ -17,7 +18,7 @@ constexpr size_t kStopsMax = 4, kStopBytesMax = 256;
 constexpr uint32_t kTokensMax = 100000;
 constexpr size_t kSessionBytesMax = 200;
 
-// A message's content: a string, or parts of which all are text.
+// The content of a message: a string, or an array of text parts.
 Result<std::string> Content(const json::object& message) {
   const json::value* content = FindField(message, "content");
   if (content == nullptr) return BadField("messages", "a message has no content");
@@ -28,7 +29,7 @@ Result<std::string> Content(const json::object& message) {
   for (const json::value& part : content->get_array()) {
     const json::value* of = part.is_object() ? FindField(part.get_object(), "text") : nullptr;
     if (of == nullptr || !of->is_string())
-      return BadField("messages", "only text is understood as content, no images and no sound");
+      return BadField("messages", "only text content is supported, no images or audio");
     text += std::string_view(of->get_string());
   }
   return text;
@@ -56,7 +57,7 @@ Status ParseMessages(const json::object& body, CompletionRequest* request) {
     }
   }
   if (request->earlier.empty() || !request->earlier.back().by_user)
-    return BadField("messages", "the last one must be the user's");
+    return BadField("messages", "the last message must have the role user");
   request->question = std::move(request->earlier.back().text);
   request->earlier.pop_back();
   return OkStatus();
@@ -82,7 +83,7 @@ Status ParseStop(const json::object& body, CompletionRequest* request) {
     if (!value.is_string() || value.get_string().empty() ||
         value.get_string().size() > kStopBytesMax) {
       return BadField("stop", "must be a string of 1 to " + std::to_string(kStopBytesMax) +
-                                  " bytes, or an array of such");
+                                  " bytes, or an array of such strings");
     }
     request->stop.emplace_back(value.get_string());
   }
@@ -97,18 +98,10 @@ Result<double> TimeoutField(const json::object& body) {
   return seconds > 0 ? Result<double>(seconds) : BadField("timeout", "must be more than 0 seconds");
 }
 
-Result<Attend> AttendField(const json::object& body) {
-  LH_ASSIGN_OR_RETURN(const std::string name, StringField(body, "attend"));
-  const std::optional<Attend> attend = name.empty() ? Attend::kFocused : FindAttend(name);
-  if (!attend.has_value())
-    return BadField("attend", "'" + name + "' is not known; use focused or faithful");
-  return *attend;
-}
-
 namespace {
 
-// OpenAI's members that would change the answer: passing over them would be a wrong answer that
-// looks like a right one.
+// Refuses members of OpenAI that would change the answer. Ignoring them would give a wrong answer
+// that looks right.
 Status RefuseUnsupported(const json::object& body) {
   LH_ASSIGN_OR_RETURN(const int64_t n, IntegerField(body, "n", 1, 1, 1));
   (void)n;
@@ -120,10 +113,10 @@ Status RefuseUnsupported(const json::object& body) {
     const json::value* value = FindField(body, name);
     const bool none = value == nullptr || (value->is_array() && value->get_array().empty()) ||
                       (value->is_object() && value->get_object().empty());
-    if (!none) return BadField(name, "is not supported; leave it away");
+    if (!none) return BadField(name, "is not supported; remove it");
   }
   LH_ASSIGN_OR_RETURN(const bool echo, FlagField(body, "echo", false));
-  if (echo) return BadField("echo", "is not supported; leave it away");
+  if (echo) return BadField("echo", "is not supported; remove it");
   if (const json::value* format = FindField(body, "response_format")) {
     const json::value* type =
         format->is_object() ? FindField(format->get_object(), "type") : nullptr;
@@ -133,7 +126,7 @@ Status RefuseUnsupported(const json::object& body) {
   return OkStatus();
 }
 
-// A chat asks with a flag and a number beside it, a completion with the number.
+// Chat completions have a flag and a number, completions only the number.
 Status ParseLogprobs(const json::object& body, CompletionRequest* request) {
   if (!request->chat) {
     LH_ASSIGN_OR_RETURN(const int64_t count, IntegerField(body, "logprobs", 0, 5, -1));
@@ -147,7 +140,7 @@ Status ParseLogprobs(const json::object& body, CompletionRequest* request) {
   return OkStatus();
 }
 
-// A token's text and bytes: the text alone cannot hold a part of a character.
+// Text and bytes of a token: the text alone cannot represent a part of a character.
 json::object TokenObject(const std::string& text, double log) {
   json::array bytes;
   for (const char c : text) bytes.push_back(static_cast<unsigned char>(c));
@@ -171,7 +164,7 @@ json::object TextLogprobs(const AskReply& reply) {
   size_t offset = 0;
   for (const TokenLikelihood& token : reply.likelihoods) {
     json::object by_text;
-    // the likelier of two that look alike
+    // if two tokens have the same text, emplace keeps the likelier one
     for (const auto& [text, log] : token.likeliest) by_text.emplace(JsonString(text), log);
     tokens.push_back(JsonString(token.text));
     logs.push_back(token.log);
@@ -210,8 +203,8 @@ std::string_view FinishReason(bool stopped, const AskReply& reply) {
   return reply.cut && !stopped ? "length" : "stop";
 }
 
-// A citation in OpenAI's form. It names what the whole answer rests on: attention is not told apart
-// by the answer's words.
+// Citations in OpenAI's form. Each covers the whole answer: the attention is not attributed to
+// parts of the answer.
 json::array Annotations(std::string_view text, const AskReply& reply) {
   json::array annotations;
   for (const Citation& c : reply.citations) {
@@ -228,7 +221,7 @@ json::array Annotations(std::string_view text, const AskReply& reply) {
   return annotations;
 }
 
-// The same in Anthropic's form.
+// Citations in Anthropic's form.
 json::array CharLocations(const AskReply& reply) {
   json::array citations;
   for (const Citation& c : reply.citations) {
@@ -243,7 +236,7 @@ json::array CharLocations(const AskReply& reply) {
   return citations;
 }
 
-// Everything that `ask --json` tells beside the answer, in the same form.
+// The members of `ask --json` that OpenAI's reply does not have.
 json::value Longhold(const AskReply& reply) {
   json::object all = AskObject(reply);
   all.erase("answer");
@@ -267,7 +260,7 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   LH_ASSIGN_OR_RETURN(const json::object object, ParseJsonObject(body));
   CompletionRequest request{.chat = chat};
   LH_ASSIGN_OR_RETURN(const std::string model, StringField(object, "model"));
-  if (model.empty()) return BadField("model", "is missing; GET /v1/models lists them");
+  if (model.empty()) return BadField("model", "is missing; GET /v1/models lists the models");
   const size_t at = model.rfind('@');
   request.model = model.substr(0, at);
   if (at != std::string::npos) request.memory = model.substr(at + 1);
@@ -289,24 +282,21 @@ Result<CompletionRequest> ParseCompletion(std::string_view body, bool chat) {
   request.sampler.temperature = static_cast<float>(temperature);
   request.sampler.top_p = static_cast<float>(top_p);
   request.sampler.seed = static_cast<uint32_t>(seed);
-  LH_ASSIGN_OR_RETURN(request.abstain, FlagField(object, "abstain", true));
-  LH_ASSIGN_OR_RETURN(request.rerank_spans, CountField(object, "rerank", kRerankSpansMax));
-  LH_ASSIGN_OR_RETURN(request.reencode_tokens, CountField(object, "reencode", kReencodeTokensMax));
-  LH_ASSIGN_OR_RETURN(request.attend, AttendField(object));
+  LH_ASSIGN_OR_RETURN(request.attend, AttendFields(object));
   LH_ASSIGN_OR_RETURN(request.timeout_s, TimeoutField(object));
-  LH_ASSIGN_OR_RETURN(request.attend_share,
-                      NumberField(object, "attend_share", 0, 1, request.attend_share));
   LH_ASSIGN_OR_RETURN(request.session, StringField(object, "session"));
   if (request.session.size() > kSessionBytesMax)
     return BadField("session", "is longer than " + std::to_string(kSessionBytesMax) + " bytes");
   LH_ASSIGN_OR_RETURN(const std::string citations, StringField(object, "citations"));
   request.characters = citations == "char_location";
-  request.inline_citations = citations == "inline";
-  if (!citations.empty() && !request.characters && !request.inline_citations) {
+  const bool inline_citations = citations == "inline";
+  if (auto* focused = std::get_if<FocusedOptions>(&request.attend))
+    focused->inline_citations = inline_citations;
+  if (!citations.empty() && !request.characters && !inline_citations) {
     return BadField(
         "citations",
         "'" + citations +
-            "' is not known; use char_location or inline, or leave it away for annotations alone");
+            "' is not known; use char_location or inline, or remove it for annotations only");
   }
   LH_ASSIGN_OR_RETURN(request.progress, FlagField(object, "return_progress", false));
   LH_ASSIGN_OR_RETURN(request.stream, FlagField(object, "stream", false));

@@ -19,25 +19,25 @@ std::string PeerOf(const std::string& address) {
 
 PeerShares::Answer PeerShares::Take(const std::string& peer, uint64_t amount) {
   if (amount == 0) return Answer::kTaken;
-  const auto found = own_.find(peer);
-  const uint64_t own = found == own_.end() ? 0 : found->second;
-  if (amount > own_max_ - own) return Answer::kPeerFull;
+  const auto found = peers_.find(peer);
+  const uint64_t own = found == peers_.end() ? 0 : found->second;
+  if (amount > peer_max_ - own) return Answer::kPeerFull;
   if (amount > all_max_ - taken_) return Answer::kFull;
   taken_ += amount;
-  if (found == own_.end()) {
-    own_.emplace(peer, amount);
+  if (found == peers_.end()) {
+    peers_.emplace(peer, amount);
   } else {
     found->second += amount;
   }
   return Answer::kTaken;
 }
 
-void PeerShares::Give(const std::string& peer, uint64_t amount) {
+void PeerShares::Release(const std::string& peer, uint64_t amount) {
   if (amount == 0) return;
-  const auto found = own_.find(peer);
-  LH_CHECK(found != own_.end() && found->second >= amount);
+  const auto found = peers_.find(peer);
+  LH_CHECK(found != peers_.end() && found->second >= amount);
   taken_ -= amount;
-  if ((found->second -= amount) == 0) own_.erase(found);
+  if ((found->second -= amount) == 0) peers_.erase(found);
 }
 
 }  // namespace longhold

@@ -16,7 +16,7 @@ uint64_t SecondsUntil(double missing, uint64_t limit, std::chrono::seconds perio
 
 }  // namespace
 
-double Quotas::Bucket::Fill(uint64_t limit, std::chrono::seconds period, Time now) {
+double Quotas::Bucket::Refill(uint64_t limit, std::chrono::seconds period, Time now) {
   const auto most = static_cast<double>(limit);
   const std::chrono::duration<double> passed =
       begun ? now - seen : std::chrono::duration<double>(0);
@@ -32,19 +32,20 @@ std::optional<Quotas::Refusal> Quotas::Admit(const TenantLimits& limits, Time no
   const std::lock_guard lock(mutex_);
   Tenant& tenant = tenants_[limits.tenant];
   if (limits.tokens_per_day > 0) {
-    const double left = tenant.tokens.Fill(limits.tokens_per_day, kDay, now);
+    const double left = tenant.tokens.Refill(limits.tokens_per_day, kDay, now);
     if (left <= 0) {
       return Refusal{"tenant " + limits.tenant + " has used its " +
                          std::to_string(limits.tokens_per_day) +
-                         " tokens a day; wait, or ask the operator for more",
+                         " tokens per day; wait, or ask the operator for a higher limit",
                      SecondsUntil(1 - left, limits.tokens_per_day, kDay)};
     }
   }
   if (limits.requests_per_minute > 0) {
-    const double left = tenant.requests.Fill(limits.requests_per_minute, kMinute, now);
+    const double left = tenant.requests.Refill(limits.requests_per_minute, kMinute, now);
     if (left < 1) {
       return Refusal{"tenant " + limits.tenant + " sends more than its " +
-                         std::to_string(limits.requests_per_minute) + " requests a minute; wait",
+                         std::to_string(limits.requests_per_minute) +
+                         " requests per minute; wait, or ask the operator for a higher limit",
                      SecondsUntil(1 - left, limits.requests_per_minute, kMinute)};
     }
     tenant.requests.left -= 1;
@@ -56,7 +57,7 @@ void Quotas::Spend(const TenantLimits& limits, uint64_t tokens, Time now) {
   if (limits.tokens_per_day == 0) return;
   const std::lock_guard lock(mutex_);
   Bucket& bucket = tenants_[limits.tenant].tokens;
-  bucket.Fill(limits.tokens_per_day, kDay, now);
+  bucket.Refill(limits.tokens_per_day, kDay, now);
   bucket.left -= static_cast<double>(tokens);
 }
 

@@ -1,7 +1,7 @@
-// How much each tenant has asked for of late, held against its limits. Kept in RAM: a restart
-// begins anew.
+// Counts the recent requests and tokens of each tenant against its limits. Kept in RAM only: a
+// restart resets the counts.
 //
-// Owner: the Api. Thread use: safe to call concurrently.
+// Owner: the Api. Thread use: *synchronised*.
 #pragma once
 
 #include <chrono>
@@ -15,20 +15,21 @@
 
 namespace longhold {
 
-// Each limit of a rate is a bucket that holds as much as the limit, begins full, and fills as fast
-// as the limit says. A request takes its one at once and is refused where there is none; tokens are
-// known afterwards, so a tenant may ask while it has some left, and what is overdrawn has to fill
-// again first.
+// Each rate limit is a token bucket: its capacity is the limit, it begins full, and it refills at
+// the rate of the limit. A request takes 1 in advance and is refused if there is less. Tokens are
+// only known afterwards, so a tenant may ask while its bucket is above 0. An overdrawn bucket must
+// refill first.
 class Quotas {
  public:
   using Time = std::chrono::steady_clock::time_point;
   struct Refusal {
     std::string why;
-    uint64_t seconds = 1;  // until it is worth asking again
+    uint64_t seconds = 1;  // until a retry can succeed
   };
 
-  // Takes a request of the tenant's, or says why not.
+  // Counts a request of the tenant, or returns why it is refused.
   std::optional<Refusal> Admit(const TenantLimits& limits, Time now);
+  // Charges tokens to the tenant after the work is done.
   void Spend(const TenantLimits& limits, uint64_t tokens, Time now);
 
  private:
@@ -36,15 +37,16 @@ class Quotas {
     double left = 0;
     Time seen;
     bool begun = false;
-    // Left after it has filled until `now`, at `limit` in `period`.
-    double Fill(uint64_t limit, std::chrono::seconds period, Time now);
+    // Refills the bucket up to the time `now`, at `limit` per `period`. Returns its level.
+    double Refill(uint64_t limit, std::chrono::seconds period, Time now);
   };
   struct Tenant {
     Bucket requests, tokens;
   };
 
   std::mutex mutex_;
-  std::map<std::string, Tenant> tenants_;  // of those with limits: as many as the keys' file lists
+  std::map<std::string, Tenant>
+      tenants_;  // tenants with limits; their number is bounded by the file of keys
 };
 
 }  // namespace longhold

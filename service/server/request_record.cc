@@ -15,7 +15,7 @@ json::value TextOrNull(std::string_view text) {
   return text.empty() ? json::value(nullptr) : json::value(JsonString(text));
 }
 
-// Not what others ask all the time and learn nothing by.
+// Requests of monitoring are not audited: they access no memory.
 bool IsAudited(std::string_view route, unsigned status) {
   const bool idle =
       route == "/healthz" || route == "/readyz" || route == "/metrics" || route == "/v1/models";
@@ -34,12 +34,12 @@ RequestRecord::RequestRecord(const RecordSinks* sinks, const HttpRequest& head) 
 
 RequestRecord::~RequestRecord() { End(0); }
 
-void RequestRecord::End(unsigned status, unsigned meant) {
-  if (told_.exchange(true)) return;
+void RequestRecord::End(unsigned status, unsigned intended) {
+  if (ended_.exchange(true)) return;
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin_;
   sinks_->metrics->Request(access_.route, status, seconds.count());
   if (!logged()) return;
-  // A request that was cut off in its first line has no method.
+  // A request whose first line was incomplete has no method.
   json::object line{{"time", UtcTime()},
                     {"id", JsonString(id_)},
                     {"peer", JsonString(peer_)},
@@ -48,14 +48,14 @@ void RequestRecord::End(unsigned status, unsigned meant) {
   if (!traceparent_.empty()) line["traceparent"] = JsonString(traceparent_);
   line["route"] = JsonString(access_.route);
   line["status"] = status;
-  if (sinks_->audit != nullptr && IsAudited(access_.route, meant)) {
+  if (sinks_->audit != nullptr && IsAudited(access_.route, intended)) {
     json::object entry = line;
     entry["event"] = "request";
     entry["tenant"] = TextOrNull(access_.tenant);
     entry["memory"] = TextOrNull(access_.memory);
-    // Who sends many of them fills no disk.
-    access_.stranger ? sinks_->audit->WriteOfStranger(DumpJson(entry))
-                     : sinks_->audit->Write(DumpJson(entry));
+    // Limited, so that such requests cannot fill the disk.
+    access_.unauthenticated ? sinks_->audit->WriteUnauthenticated(DumpJson(entry))
+                            : sinks_->audit->Write(DumpJson(entry));
   }
   line["seconds"] = seconds.count();
   if (sinks_->log) sinks_->log(DumpJson(line));

@@ -1,7 +1,8 @@
-// How a request ended, told to the metrics and the logs: who asked which route, never what was
-// asked or answered.
+// Reports how a request ended to the metrics and the logs: client, route and status, but no
+// content.
 //
-// Owner: the Api. Thread use: a record is told of an end from any thread; the first one counts.
+// Owner: the Api. Thread use: the end may be reported from any thread; only the first report
+// counts.
 #pragma once
 
 #include <atomic>
@@ -17,23 +18,23 @@
 
 namespace longhold {
 
-// What is told of a request beside how it ended. Value type.
+// Facts about a request for the logs, in addition to how it ended. Value type.
 struct Access {
-  bool stranger = true;             // no key let it in, nor was none needed
+  bool unauthenticated = true;      // no valid key, and one was needed
   std::string key, tenant;          // of the client; empty: none
-  std::string memory;               // that it is about, as the client calls it; empty: none
-  std::string_view route = "none";  // a pattern of Api::Table, which lives as long as the program
+  std::string memory;               // the memory, by the client's name for it; empty: none
+  std::string_view route = "none";  // a path of Api::Table, which has static lifetime
 };
 
-// Where it is told. What is borrowed outlives the records.
+// Destinations of the reports. Borrowed objects must outlive the records.
 struct RecordSinks {
   Metrics* metrics = nullptr;
   std::function<void(std::string_view)> log;  // as ApiOptions::log
   AuditLog* audit = nullptr;                  // null: none
 };
 
-// From a request's header to its end. One that is dropped before it was told of an end is told of
-// as a request whose client had gone.
+// Accompanies a request from its header to its end. A record that is destroyed without a reported
+// end reports that the client disconnected.
 class RequestRecord {
  public:
   RequestRecord(const RecordSinks* sinks, const HttpRequest& head);
@@ -41,25 +42,26 @@ class RequestRecord {
   RequestRecord(const RequestRecord&) = delete;
   RequestRecord& operator=(const RequestRecord&) = delete;
 
-  // Set on the server's thread, before others have the record.
+  // Written on the thread of the server, before other threads have the record.
   Access* access() { return &access_; }
-  // The body is read; the time until the reply counts from here.
+  // Called when the body is complete; the measured time begins here.
   void Begin() { begin_ = std::chrono::steady_clock::now(); }
-  // `status` 0: the client had gone. `meant`: what it would have been told.
-  void End(unsigned status, unsigned meant);
+  // Reports the end. `status` is 0 when the client had disconnected. `intended`: the status that it
+  // would have got.
+  void End(unsigned status, unsigned intended);
   void End(unsigned status) { End(status, status); }
 
  private:
   bool logged() const { return sinks_->log || sinks_->audit != nullptr; }
 
   const RecordSinks* const sinks_;
-  std::string id_, peer_, method_, traceparent_;  // where it is logged
+  std::string id_, peer_, method_, traceparent_;  // empty unless the request is logged
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   Access access_;
-  std::atomic<bool> told_{false};
+  std::atomic<bool> ended_{false};
 };
 
-// Tells the record how the exchange ends.
+// An exchange that reports its end to a record.
 class RecordedExchange final : public HttpExchange {
  public:
   RecordedExchange(std::shared_ptr<HttpExchange> exchange, std::shared_ptr<RequestRecord> record)

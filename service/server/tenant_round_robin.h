@@ -1,5 +1,5 @@
-// Work that waits, by tenant. Tenants take turns: whose work is next does not depend on how much
-// another one has sent.
+// A queue of waiting work that serves tenants round-robin. When the work of a tenant is next does
+// not depend on how much other tenants have queued.
 //
 // Owner: a queue that runs the work. Thread use: *confined*.
 #pragma once
@@ -15,20 +15,21 @@ namespace longhold {
 template <typename Work>
 class TenantRoundRobin {
  public:
-  // How much may wait, of one tenant and of all.
-  TenantRoundRobin(size_t own_max, size_t all_max) : own_max_(own_max), all_max_(all_max) {}
+  // Limits of waiting work: of one tenant, and of all.
+  TenantRoundRobin(size_t tenant_max, size_t all_max)
+      : tenant_max_(tenant_max), all_max_(all_max) {}
 
-  // False, and `work` is not kept, when too much waits. An empty tenant is the operator.
+  // Returns false, and does not keep `work`, when too much waits. An empty tenant is the operator.
   bool Add(const std::string& tenant, Work work) {
     const auto own = waiting_.find(tenant);
-    if (size_ >= all_max_ || (own == waiting_.end() ? 0 : own->second.size()) >= own_max_)
+    if (size_ >= all_max_ || (own == waiting_.end() ? 0 : own->second.size()) >= tenant_max_)
       return false;
     waiting_[tenant].push_back(std::move(work));
     ++size_;
     return true;
   }
-  // The first that waits of the tenant whose turn it is among those for whom `may(tenant, first)`
-  // holds; null where there is none. Valid until the next call of Add or Take.
+  // Returns the first work of the next tenant for whom `may(tenant, first)` is true; null when
+  // there is none. The pointer is valid until the next call of Add or Take.
   template <typename May>
   const Work* Next(const May& may) {
     next_ = waiting_.upper_bound(last_);
@@ -38,8 +39,8 @@ class TenantRoundRobin {
     }
     return nullptr;
   }
-  // What the last call of Next gave, and whose it is: that tenant has had its turn. Must hold: it
-  // was not null.
+  // Removes and returns what the last call of Next returned, with its tenant. Precondition: Next
+  // returned not null.
   std::pair<std::string, Work> Take() {
     std::pair<std::string, Work> taken(next_->first, std::move(next_->second.front()));
     next_->second.pop_front();
@@ -52,13 +53,13 @@ class TenantRoundRobin {
   bool empty() const { return size_ == 0; }
 
  private:
-  using Waiting = std::map<std::string, std::deque<Work>>;  // by tenant; no empty ones
+  using Waiting = std::map<std::string, std::deque<Work>>;  // by tenant; no deque is empty
 
-  const size_t own_max_, all_max_;
+  const size_t tenant_max_, all_max_;
   Waiting waiting_;
   typename Waiting::iterator next_;
   size_t size_ = 0;
-  std::string last_;  // who had the last turn
+  std::string last_;  // tenant that was served last
 };
 
 }  // namespace longhold

@@ -24,15 +24,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kOwnMax = 16, kAllMax = 256;
+constexpr size_t kTenantMax = 16, kAllMax = 256;
 constexpr uint64_t kLengthMax = 1ull << 40;
-// Of the disk, for memories and accepted texts. Of the rest, all uploads of one tenant may be
-// promised a half: none can take it from all others.
+// Disk space that uploads leave free for memories and accepted texts. Of the rest, one tenant's
+// uploads may take half, so that it cannot take the space of all others.
 constexpr uint64_t kDiskReserve = 1ull << 30;
 constexpr int64_t kKeptSeconds = 24 * 3600;
 constexpr size_t kIdDigits = 32;
-// A sealed file's records: the bytes of the plain text as four, least significant first, and that
-// text, sealed.
+// Records of an encrypted file: the length of the plain text in four bytes, least significant
+// first, then the encrypted text.
 constexpr size_t kRecordHead = 4, kRecordMax = 1 << 20;
 constexpr std::string_view kPurpose = "longhold upload";
 
@@ -54,7 +54,7 @@ Status WriteAll(int file, std::string_view bytes, uint64_t at) {
   return OkStatus();
 }
 
-// False where the file ends before.
+// Returns false when the file ends before `bytes` are read.
 Result<bool> ReadAll(int file, char* out, size_t bytes, uint64_t at) {
   for (size_t done = 0; done < bytes;) {
     const ssize_t n = pread(file, out + done, bytes - done, static_cast<off_t>(at + done));
@@ -77,8 +77,8 @@ Status NoKey(const std::string& id) {
   return FailedPrecondition("upload '" + id + "': is encrypted, and there is no --encryption-key");
 }
 
-// Where a record belongs: in whose upload, and where in it. The tenant is in the file's name, too,
-// which whoever can write to the directory can change.
+// Binds a record to its upload, tenant and offset. The name of the file has the tenant, too, but
+// anybody who can write to the directory can rename the file.
 std::string RecordContext(const std::string& id, const std::string& tenant, uint64_t offset) {
   return id + "." + tenant + "@" + std::to_string(offset);
 }
@@ -100,7 +100,7 @@ Result<std::string> SealedRecords(const Seal& seal, const std::string& id,
   return records;
 }
 
-// The plain text of a file of sealed records.
+// Reads the plain text of an encrypted file.
 class RecordReader {
  public:
   RecordReader(FileDescriptor file, Seal seal, const Upload& upload, const std::string& tenant)
@@ -115,14 +115,14 @@ class RecordReader {
   }
 
  private:
-  // Nothing is left at the end.
+  // Decrypts the next record. text_ is empty at the end.
   Status Next() {
     offset_ += text_.size();
     text_.clear();
     taken_ = 0;
     char head[kRecordHead];
     if (offset_ == upload_.length) return OkStatus();
-    const Status cut_off = DataLoss("upload '" + upload_.id + "': is cut off; send it again");
+    const Status cut_off = DataLoss("upload '" + upload_.id + "': is truncated; send it again");
     LH_ASSIGN_OR_RETURN(const bool more, ReadAll(file_.get(), head, sizeof head, at_));
     if (!more) return cut_off;
     const size_t bytes = RecordBytes(head);
@@ -154,7 +154,7 @@ struct Uploads::Entry {
   Upload upload;
   std::string tenant, path;
   bool sealed = false;
-  uint64_t end = 0;     // bytes of the file that count
+  uint64_t end = 0;     // end of the complete data in the file
   int64_t changed = 0;  // seconds since 1970
 };
 
@@ -216,7 +216,7 @@ Status Uploads::FindEntry(const std::string& id, const std::string& tenant, Entr
     return OkStatus();
   }
   return NotFound("upload '" + id +
-                  "' is not known; it was used or removed, or nothing came for a day");
+                  "' is not known; it was used or removed, or it got no data for a day");
 }
 
 Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint64_t own_bytes_max) {
@@ -226,7 +226,7 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint6
     return FileError("uploads", ec.value());
   const std::lock_guard lock(mutex_);
   size_t all = 0, own = 0;
-  // promised: what is still to come
+  // promised: bytes that have not arrived yet
   uint64_t promised = length, own_promised = length, own_bytes = length;
   for (const Entry& entry : Entries()) {
     if (entry.changed + kKeptSeconds < UnixSeconds() && !busy_.contains(entry.upload.id)) {
@@ -243,20 +243,20 @@ Result<Upload> Uploads::Create(const std::string& tenant, uint64_t length, uint6
     promised += to_come;
     own_promised += entry.tenant == tenant ? to_come : 0;
   }
-  if (own >= kOwnMax || all >= kAllMax)
-    return ResourceExhausted("too many uploads that are not used yet; use some, or remove them");
+  if (own >= kTenantMax || all >= kAllMax)
+    return ResourceExhausted("too many unused uploads; use or remove some");
   if (own_bytes_max > 0 && own_bytes > own_bytes_max) {
-    return FailedPrecondition("tenant " + tenant + " may have uploads of " +
+    return FailedPrecondition("the limit for the uploads of tenant " + tenant + " is " +
                               std::to_string(own_bytes_max) +
-                              " bytes in all; use some, or ask the operator for more");
+                              " bytes; use some, or ask the operator for a higher limit");
   }
   struct statvfs disk;
   if (statvfs(directory_.c_str(), &disk) == 0) {
     const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize,
                    room = free - std::min(free, kDiskReserve);
     if (promised > room || (!tenant.empty() && own_promised > room / 2)) {
-      return FailedPrecondition("the disk has no room for " + std::to_string(length) +
-                                " bytes more; send less, or ask the operator for room");
+      return FailedPrecondition("the disk has no space for " + std::to_string(length) +
+                                " more bytes; send less, or ask the operator to free some space");
     }
   }
   Upload upload;
@@ -290,7 +290,7 @@ Result<Upload> Uploads::Append(const std::string& id, const std::string& tenant,
     if (!busy_.insert(id).second)
       return FailedPrecondition(
           "upload '" + id +
-          "': another part is being added; ask for its offset, and go on from there");
+          "': another part is being added; get its offset, and continue from there");
   }
   Result<Upload> appended = [&]() -> Result<Upload> {
     Entry entry;
@@ -298,18 +298,19 @@ Result<Upload> Uploads::Append(const std::string& id, const std::string& tenant,
     Upload& upload = entry.upload;
     if (offset != upload.offset) {
       return FailedPrecondition("upload '" + id + "': has " + std::to_string(upload.offset) +
-                                " bytes, and this part begins at " + std::to_string(offset) +
-                                "; go on from where it is");
+                                " bytes, but this part begins at " + std::to_string(offset) +
+                                "; continue at the offset of the upload");
     }
     if (bytes.size() > upload.length - std::min(upload.length, offset)) {
-      return InvalidArgument("upload '" + id + "': this part ends behind its length of " +
+      return InvalidArgument("upload '" + id + "': this part exceeds its length of " +
                              std::to_string(upload.length) + " bytes");
     }
     if (entry.sealed && encryption_key_.empty()) return NoKey(id);
     if (!entry.sealed && !encryption_key_.empty()) {
-      return FailedPrecondition("upload '" + id +
-                                "': was begun without encryption, and this server encrypts what it "
-                                "keeps; remove it, and begin another");
+      return FailedPrecondition(
+          "upload '" + id +
+          "': was begun without encryption, but this server encrypts uploads; "
+          "remove it, and begin another");
     }
     const FileDescriptor file(open(entry.path.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
     if (file.get() < 0) return FileError("upload", errno);
@@ -317,7 +318,7 @@ Result<Upload> Uploads::Append(const std::string& id, const std::string& tenant,
       return ftruncate(file.get(), static_cast<off_t>(entry.end)) == 0 ? OkStatus()
                                                                        : FileError("upload", errno);
     };
-    LH_RETURN_IF_ERROR(truncate());  // behind it is at most what a crash left of a part
+    LH_RETURN_IF_ERROR(truncate());  // removes what a crash may have left of a part
     std::string sealed;
     if (entry.sealed) {
       LH_ASSIGN_OR_RETURN(sealed, SealedRecords(Seal::Derive(encryption_key_, id, kPurpose), id,
@@ -348,7 +349,7 @@ Result<ByteSource> Uploads::Open(const std::string& id, const std::string& tenan
   if (entry.upload.offset < entry.upload.length) {
     return FailedPrecondition("upload '" + id + "': " + std::to_string(entry.upload.offset) +
                               " of " + std::to_string(entry.upload.length) +
-                              " bytes have come; send the rest first");
+                              " bytes have arrived; send the rest first");
   }
   FileDescriptor file(open(entry.path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (file.get() < 0) return FileError("upload", errno);

@@ -1,6 +1,7 @@
-// Attention calls on random numbers, owned by one object, for tests and benchmarks alike.
+// Attention calls on random data, for tests and benchmarks. Each case is one object that owns all
+// memory that its call points to.
 //
-// Thread use: *confined*. Everything follows from the seed.
+// Thread use: *confined*. The seed determines every value.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +19,8 @@
 
 namespace longhold {
 
-// Floats whose first is 64-byte aligned, as KeyBlockView and AttendCall::scratch ask. Starts as
-// zeros.
+// Floats whose first element is 64-byte aligned, as KeyBlockView and AttendCall::scratch require.
+// Initialised to zero.
 class AlignedFloats {
  public:
   explicit AlignedFloats(size_t count = 0)
@@ -43,16 +44,16 @@ struct AttendShape {
   uint32_t group = 1;
   uint32_t head_dim = 64;
   uint32_t blocks = 1;
-  // Standard deviation of the logits: 1 is a flat attention, 10 a peaked one.
+  // Standard deviation of the logits: 1 gives flat attention, 10 gives peaked attention.
   float spread = 1.0f;
   float softcap = 0.0f;
   bool bias = false;         // a random gate on every second block, with some keys at -infinity
-  bool random_masks = true;  // else every row sees every key
-  uint32_t halves = 0;       // so many of three blocks are halves
+  bool random_masks = true;  // if false, every row sees every key
+  uint32_t fp16 = 0;         // how many of every three blocks are stored as fp16
   uint64_t seed = 1;
 };
 
-// One AttendCall with memory for everything it points to.
+// One AttendCall that owns the memory it points to.
 class AttendCase {
  public:
   explicit AttendCase(const AttendShape& shape) : shape_(shape), rng_(shape.seed) {
@@ -69,11 +70,11 @@ class AttendCase {
            .values = values_.data() + b * kBlockTokens * d,
            .bias = shape.bias && b % 2 == 0 ? bias_.data() + b * kBlockTokens : nullptr});
     }
-    if (shape.halves > 0) KeepFp16();
+    if (shape.fp16 > 0) KeepFp16();
     shared_ = shape.random_masks ? Below(keys + 1) / 3 : 0;
     for (uint32_t token = 0; token < shape.rows / shape.group; ++token) {
       VisibleKeys v = {.begin = 0, .end = keys};
-      // may be empty, may pass the end
+      // may be empty, may exceed the last key
       if (shape.random_masks) v = {.begin = Below(keys + 1), .end = Below(keys + 9)};
       visible_.push_back(v);
     }
@@ -91,7 +92,7 @@ class AttendCase {
   const AlignedFloats& lse() const { return lse_; }
   const AlignedFloats& key_mass() const { return key_mass_; }
 
-  // Points into this object. Outputs hold rubbish first, except key_mass, which the kernels add to.
+  // Points into this object. Outputs start with garbage, except key_mass, which the kernels add to.
   AttendCall Call(bool with_key_mass = true) {
     for (size_t i = 0; i < out_.size(); ++i) out_[i] = std::numeric_limits<float>::quiet_NaN();
     for (size_t i = 0; i < lse_.size(); ++i) lse_[i] = std::numeric_limits<float>::quiet_NaN();
@@ -113,7 +114,7 @@ class AttendCase {
 
   float Scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
 
-  // Largest rounding error of any logit in float: a sum of head_dim products errs by at most
+  // Largest float rounding error of a logit. A dot product of head_dim terms errs by at most
   // head_dim + 2 half-units of sum |q c| |k c| <= |q| |k|.
   double LogitError() const {
     const size_t d = shape_.head_dim;
@@ -146,29 +147,29 @@ class AttendCase {
  private:
   uint32_t Below(uint32_t n) { return static_cast<uint32_t>(rng_() % n); }
 
-  // Some blocks lose their floats. What the halves round away is within the bounds that are taken
-  // from the floats.
+  // Converts some blocks to fp16. The fp16 rounding error is within the bounds that the tests
+  // compute from the floats.
   void KeepFp16() {
     half_keys_t_.resize(keys_t_.size());
     half_values_.resize(values_.size());
-    const size_t numbers = size_t{kBlockTokens} * shape_.head_dim;
+    const size_t elements = size_t{kBlockTokens} * shape_.head_dim;
     for (uint32_t b = 0; b < shape_.blocks; ++b) {
-      if (b % 3 >= shape_.halves) continue;
-      for (size_t i = b * numbers; i < (b + 1) * numbers; ++i) {
+      if (b % 3 >= shape_.fp16) continue;
+      for (size_t i = b * elements; i < (b + 1) * elements; ++i) {
         half_keys_t_[i] = ToHalf(keys_t_[i]);
         half_values_[i] = ToHalf(values_[i]);
       }
       views_[b].keys_t = views_[b].values = nullptr;
-      views_[b].half_keys_t = half_keys_t_.data() + b * numbers;
-      views_[b].half_values = half_values_.data() + b * numbers;
+      views_[b].half_keys_t = half_keys_t_.data() + b * elements;
+      views_[b].half_values = half_values_.data() + b * elements;
     }
   }
 
   AlignedFloats Normal(size_t count, float deviation) {
     std::normal_distribution<float> normal(0.0f, deviation);
-    AlignedFloats numbers(count);
-    for (size_t i = 0; i < count; ++i) numbers[i] = normal(rng_);
-    return numbers;
+    AlignedFloats elements(count);
+    for (size_t i = 0; i < count; ++i) elements[i] = normal(rng_);
+    return elements;
   }
 
   AttendShape shape_;
@@ -184,12 +185,12 @@ struct ScanShape {
   uint32_t rows = 1;
   uint32_t head_dim = 64;
   size_t blocks = 1;
-  // Every byte at an end of its range: where a kernel that saturates or overflows shows.
+  // Every byte is at an end of its range. This shows a kernel that saturates or overflows.
   bool extreme = false;
   uint64_t seed = 1;
 };
 
-// One ScanCall with memory for everything it points to. Bytes start one past an aligned address.
+// One ScanCall that owns the memory it points to. Bytes start one past an aligned address.
 class ScanCase {
  public:
   explicit ScanCase(const ScanShape& shape) : shape_(shape) {
@@ -204,7 +205,7 @@ class ScanCase {
                                             : rng() % 256);
     if (shape.extreme) std::fill(q_.begin(), q_.begin() + 1 + static_cast<long>(d), int8_t{127});
     std::uniform_real_distribution<float> uniform(0.5f, 1.0f);
-    // Logits of a few units: products of bytes have a deviation of about 74 * 74 * sqrt(d).
+    // Logits of a few units: byte products have a standard deviation of about 74 * 74 * sqrt(d).
     const float unit = 2.0f / (74.0f * 74.0f * std::sqrt(static_cast<float>(d)));
     for (size_t j = 0; j < shape.blocks * kBlockTokens; ++j) key_scale_.push_back(uniform(rng));
     for (uint32_t r = 0; r < shape.rows; ++r) q_scale_.push_back(uniform(rng) * unit);

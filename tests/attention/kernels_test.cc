@@ -1,11 +1,13 @@
-// Compares every kernel table that this processor runs with the reference in double precision.
+// Compares every kernel table that this processor supports with the reference in double precision.
 //
-// Sizes: head sizes on both sides of every vector and tile width (4, 8, 16, 32, 64 floats) up to
-// the limit; rows that fill, miss and pass the tile of 6; block counts around the chunk of 32
-// blocks, where partial results are merged. Tolerance: a logit in float is off by at most e =
-// LogitError(), an error bound of dot products. A probability is then off by a factor exp(2 e) at
-// most (its own logit and the sum), so `out` by about 2 e max|v|. exp and the sums add a few units
-// of 2^-24 each: 4e-6 covers them for thousands of keys.
+// Sizes. Head sizes lie on both sides of every vector and tile width (4, 8, 16, 32, 64 floats) up
+// to the limit. Row counts fill the tile of 6, fall short of it and exceed it. Block counts
+// surround the chunk of 32 blocks, where partial results are merged.
+//
+// Tolerance. A float logit is off by at most e = LogitError(), the rounding bound of a dot product.
+// A probability is then off by at most a factor exp(2 e): e from its own logit, e from the sum. So
+// `out` is off by about 2 e max|v|. exp and the sums add a few units of 2^-24 each; 4e-6 covers
+// them for thousands of keys.
 #include "attention/kernels.h"
 
 #include <gmock/gmock.h>
@@ -38,8 +40,8 @@ std::string Describe(const AttendShape& s) {
          std::to_string(s.seed);
 }
 
-// Runs `prepare` on two equal cases, the kernel on one and the reference on the other, and compares
-// all outputs.
+// Runs `prepare` on two equal cases. Runs the kernel on one and the reference on the other.
+// Compares all outputs.
 template <typename Prepare>
 void ExpectMatchesReference(const KernelTable& kernels, const AttendShape& shape, Prepare prepare) {
   SCOPED_TRACE(Describe(shape));
@@ -116,7 +118,7 @@ TEST_P(KernelLevel, AttendsLikeTheReferenceAcrossChunks) {
   }
 }
 
-TEST_P(KernelLevel, AttendsToHalvesLikeTheReference) {
+TEST_P(KernelLevel, AttendsToFp16KeysAndValuesLikeTheReference) {
   uint64_t seed = 500;
   for (const uint32_t head_dim : {4, 8, 12, 36, 60, 64, 68, 80, 100, 128, 252, 256}) {
     for (const uint32_t rows : {1, 3, 6, 16}) {
@@ -124,7 +126,7 @@ TEST_P(KernelLevel, AttendsToHalvesLikeTheReference) {
                                          .head_dim = head_dim,
                                          .blocks = 7,
                                          .bias = true,
-                                         .halves = 2,
+                                         .fp16 = 2,
                                          .seed = ++seed});
     }
   }
@@ -133,7 +135,7 @@ TEST_P(KernelLevel, AttendsToHalvesLikeTheReference) {
                                      .blocks = 70,
                                      .spread = 3.0f,
                                      .softcap = 30.0f,
-                                     .halves = 2,
+                                     .fp16 = 2,
                                      .seed = 600});
 }
 
@@ -150,7 +152,7 @@ TEST_P(KernelLevel, AttendsLikeTheReferenceWithSoftcap) {
 }
 
 TEST_P(KernelLevel, KeepsHugeLogitsFinite) {
-  // Logits of about +-1e4 to 4e4: exp of any of them overflows unless the maximum is taken off
+  // Logits of about +-1e4 to 4e4: exp of any of them overflows unless the maximum is subtracted
   // first.
   ExpectMatchesReference(
       kernels(), {.rows = 6, .head_dim = 64, .blocks = 3, .spread = 1e4f, .random_masks = false});
@@ -158,7 +160,7 @@ TEST_P(KernelLevel, KeepsHugeLogitsFinite) {
       kernels(), {.rows = 6, .head_dim = 8, .blocks = 40, .spread = 1e4f, .random_masks = false});
 }
 
-TEST_P(KernelLevel, AttendsToNothingWhenThereAreNoBlocks) {
+TEST_P(KernelLevel, ReturnsTheEmptyStateWhenThereAreNoBlocks) {
   for (const uint32_t rows : {1, 6, 13}) {
     AttendCase c({.rows = rows, .blocks = 0});
     kernels().attend(c.Call());
@@ -167,7 +169,7 @@ TEST_P(KernelLevel, AttendsToNothingWhenThereAreNoBlocks) {
   }
 }
 
-TEST_P(KernelLevel, GivesRowsThatSeeNothingZerosBesideRowsThatSee) {
+TEST_P(KernelLevel, GivesZerosToRowsThatSeeNoKeyNextToRowsThatDo) {
   AttendCase c({.rows = 6, .group = 2, .blocks = 34, .random_masks = false});
   c.visible()[1] = {.begin = 70, .end = 70};
   c.visible()[2] = {.begin = 200, .end = 100};
@@ -182,7 +184,7 @@ TEST_P(KernelLevel, HidesKeysBiasedToMinusInfinity) {
   std::vector<float> bias(kBlockTokens, -kInfinity);
   c.views()[0].bias = bias.data();
   kernels().attend(c.Call());
-  // as it was
+  // key_mass keeps its initial value
   for (uint32_t j = 0; j < kBlockTokens; ++j) EXPECT_EQ(c.key_mass().data()[j], 0.25f);
   c.views()[1].bias = bias.data();
   kernels().attend(c.Call());
@@ -190,8 +192,9 @@ TEST_P(KernelLevel, HidesKeysBiasedToMinusInfinity) {
   for (size_t i = 0; i < c.out().size(); ++i) EXPECT_EQ(c.out().data()[i], 0.0f);
 }
 
-TEST_P(KernelLevel, SeesSinksAndAWindow) {
-  // shared = 64 and a window of 256, as the header's example, for tokens 100 .. 115 and 500 .. 515.
+TEST_P(KernelLevel, AttendsToSinksAndAWindow) {
+  // shared = 64 and a window of 256, as in the header's example, for tokens 100 .. 115 and 500 ..
+  // 515.
   for (const uint32_t first : {0u, 56u, 100u, 250u, 500u}) {
     ExpectMatchesReference(kernels(), {.rows = 48, .group = 3, .blocks = 9, .spread = 2.0f},
                            [first](AttendCase& c) {
@@ -216,8 +219,8 @@ TEST_P(KernelLevel, WorksWithoutLseAndKeyMass) {
 }
 
 TEST_P(KernelLevel, AnySplitOfTheKeysMergesToTheWhole) {
-  // One call over all keys against a merge of calls over its parts; both round, so the tolerance
-  // counts twice.
+  // Compares one call over all keys with merged calls over parts of them. Both round, so the
+  // tolerance counts twice.
   for (const uint32_t cut : {0u, 1u, 63u, 64u, 100u, 300u, 319u, 320u}) {
     AttendShape shape = {.rows = 7,
                          .head_dim = 80,
@@ -244,8 +247,8 @@ TEST_P(KernelLevel, AnySplitOfTheKeysMergesToTheWhole) {
   }
 }
 
-// The scan's integers are exact; scaling rounds each logit by 2^-23 relative, and logits here stay
-// below 40 (extreme: 600).
+// The scan's integer products are exact. Scaling rounds each logit by 2^-23 relative, and logits
+// here stay below 40 (extreme case: 600).
 void ExpectScansLikeReference(const KernelTable& kernels, const ScanShape& shape) {
   SCOPED_TRACE("rows " + std::to_string(shape.rows) + " head_dim " +
                std::to_string(shape.head_dim));
@@ -278,14 +281,14 @@ TEST_P(KernelLevel, ScansBytesAtTheEndsOfTheirRangeWithoutSaturating) {
   }
 }
 
-TEST_P(KernelLevel, ScansNoBlocksAndNoRows) {
+TEST_P(KernelLevel, ScansWithNoBlocksOrNoRows) {
   ScanCase none({.rows = 3, .blocks = 0});
   kernels().scan(none.Call());
   ScanCase no_rows({.rows = 0, .blocks = 2});
   kernels().scan(no_rows.Call());
 }
 
-TEST_P(KernelLevel, ScanOfOneKeyIsItsLogit) {
+TEST_P(KernelLevel, ScanOfOneKeyGivesItsLogit) {
   ScanCase c({.rows = 11, .head_dim = 80, .blocks = 1});
   std::vector<float> logits(kBlockTokens * 11);
   for (const uint8_t count : {1, 15, 16, 17, 63, 64}) {
@@ -304,10 +307,10 @@ TEST_P(KernelLevel, ScanOfOneKeyIsItsLogit) {
   }
 }
 
-TEST_P(KernelLevel, ExponentialIsAccurateToAFloat) {
-  // Blocks of two keys with logits 0 and -x, both exact, so block_sum is 1 + exp(-x): from 0 in
-  // steps of 1/128 to beyond where weights become 0. Tolerance: 3e-7 for the exponential and half a
-  // unit of a number in [1, 2] for the sum.
+TEST_P(KernelLevel, ExponentialIsAccurateToFloatPrecision) {
+  // Blocks of two keys with logits 0 and -x, both exact, so block_sum is 1 + exp(-x). x runs from 0
+  // in steps of 1/128 to beyond the point where weights become 0. Tolerance: 3e-7 for the
+  // exponential, and half a unit in the last place of a value in [1, 2] for the sum.
   constexpr size_t kBlocks = 128 * 100;
   std::vector<uint8_t> keys(kBlocks * kBlockTokens * 4, 128), counts(kBlocks, 2);
   std::vector<float> key_scale(kBlocks * kBlockTokens, 0.0f), max(kBlocks), sum(kBlocks);
@@ -335,13 +338,13 @@ TEST_P(KernelLevel, ExponentialIsAccurateToAFloat) {
   }
 }
 
-TEST_P(KernelLevel, EveryHalfSurvivesTheRoundTrip) {
-  // All 65536 values, compared bit by bit with the scalar level; NaN comes back quiet.
-  std::vector<uint16_t> halves(65536), back(65536);
-  for (uint32_t h = 0; h < 65536; ++h) halves[h] = static_cast<uint16_t>(h);
+TEST_P(KernelLevel, EveryFp16ValueSurvivesTheRoundTrip) {
+  // All 65536 values, compared bit by bit with the scalar level. NaN becomes quiet.
+  std::vector<uint16_t> fp16(65536), back(65536);
+  for (uint32_t h = 0; h < 65536; ++h) fp16[h] = static_cast<uint16_t>(h);
   std::vector<float> floats(65536), scalar(65536);
-  kernels().half_to_float(halves.data(), floats.data(), 65536);
-  SupportedKernels()[0]->half_to_float(halves.data(), scalar.data(), 65536);
+  kernels().half_to_float(fp16.data(), floats.data(), 65536);
+  SupportedKernels()[0]->half_to_float(fp16.data(), scalar.data(), 65536);
   EXPECT_EQ(0, std::memcmp(floats.data(), scalar.data(), 65536 * sizeof(float)));
   kernels().float_to_half(floats.data(), back.data(), 65536);
   for (uint32_t h = 0; h < 65536; ++h) {
@@ -355,13 +358,13 @@ TEST_P(KernelLevel, EveryHalfSurvivesTheRoundTrip) {
   }
 }
 
-TEST_P(KernelLevel, FloatsRoundToTheNearestHalfWithTiesToEven) {
-  // Every boundary between neighbouring halves and the floats on both sides of it, in both signs.
-  std::vector<uint16_t> halves(0x7C01);
+TEST_P(KernelLevel, FloatsRoundToTheNearestFp16WithTiesToEven) {
+  // Every boundary between adjacent fp16 values and the floats on both sides of it, in both signs.
+  std::vector<uint16_t> fp16(0x7C01);
   std::vector<float> grid(0x7C01);
-  for (uint32_t h = 0; h <= 0x7C00; ++h) halves[h] = static_cast<uint16_t>(h);
-  kernels().half_to_float(halves.data(), grid.data(), grid.size());
-  grid[0x7C00] = 65536.0f;  // infinity begins halfway to where the next number would be
+  for (uint32_t h = 0; h <= 0x7C00; ++h) fp16[h] = static_cast<uint16_t>(h);
+  kernels().half_to_float(fp16.data(), grid.data(), grid.size());
+  grid[0x7C00] = 65536.0f;  // infinity begins halfway to what the next value would be
   std::vector<float> in;
   std::vector<uint16_t> expected;
   for (uint32_t h = 0; h < 0x7C00; ++h) {
@@ -396,7 +399,7 @@ TEST_P(KernelLevel, ConvertsAnyCountAndWritesNothingPastIt) {
   }
 }
 
-TEST_P(KernelLevel, MultipliesEveryShapeOntoWhatIsThere) {
+TEST_P(KernelLevel, AddsTheProductOfEveryShapeToTheOutput) {
   std::mt19937 random(8);
   std::normal_distribution<float> normal;
   for (const uint32_t rows : {1, 2, 5, 6, 7, 64}) {
@@ -430,7 +433,7 @@ TEST_P(KernelLevel, MultipliesEveryShapeOntoWhatIsThere) {
   }
 }
 
-TEST(Kernels, AreOneOfTheSupportedTablesAndScalarIsAlwaysThere) {
+TEST(Kernels, SelectedTableIsSupportedAndScalarAlwaysIs) {
   EXPECT_EQ(SupportedKernels().front()->name, "scalar");
   EXPECT_THAT(SupportedKernels(), testing::Contains(&Kernels()));
 }

@@ -1,5 +1,5 @@
-// The loops that tell what a core can do: each runs where it says that it can, and the sum of words
-// is that of a plain loop at every length around its step of 16.
+// The loops that measure the peak of a core. Every loop runs wherever it reports support. The sum
+// of words must equal that of a plain loop at every length around the step of 16.
 
 #include "attention/machine_peak.h"
 
@@ -16,7 +16,7 @@ TEST(MachinePeak, SumsWordsOfAnyCount) {
   std::vector<uint64_t> words(100);
   std::iota(words.begin(), words.end(), uint64_t{1} << 40);
   for (size_t count = 0; count <= words.size(); ++count) {
-    // 8-byte steps: any alignment of the vectors
+    // 8-byte steps give every alignment of the vectors
     const std::span some = std::span(words).subspan(words.size() - count);
     EXPECT_EQ(SumWords(some), std::accumulate(some.begin(), some.end(), uint64_t{0})) << count;
   }

@@ -1,10 +1,10 @@
-// Compares RopeTable with ReferenceRotate, which works in double, and with numbers from the
-// formulas by hand.
+// Compares RopeTable with ReferenceRotate, which computes in double, and with values derived by
+// hand from the formulas.
 //
-// Sizes: whole and partial rotation of small and usual heads; positions to 4096, far beyond any
-// panel. Tolerance: cos and sin are rounded to float once, products and the sum once more: 3 units
-// of 2^-24 of the pair's length, which stays below 8 for the numbers used: 2e-6 (times the
-// magnitude, at most 2).
+// Sizes: full and partial rotation of small and usual heads; positions up to 4096, far beyond any
+// panel. Tolerance: cos and sin are rounded to float once, the products and the sum once more. That
+// is 3 units of 2^-24 of the pair's length, which stays below 8 here: 2e-6 (times the magnitude, at
+// most 2).
 #include "attention/rope.h"
 
 #include <gtest/gtest.h>
@@ -79,7 +79,7 @@ TEST(RopeTable, RotatesInPlace) {
   }
 }
 
-TEST(RopeTable, LeavesElementsPastTheRotaryOnesAlone) {
+TEST(RopeTable, LeavesElementsPastTheRotaryDimensionsAlone) {
   const RopeTable table({.neox = true, .rotary_dims = 20}, 8);
   const std::vector<float> x = RandomVector(36, 3);
   std::vector<float> y(36);
@@ -88,8 +88,8 @@ TEST(RopeTable, LeavesElementsPastTheRotaryOnesAlone) {
   EXPECT_FALSE(std::equal(x.begin(), x.begin() + 20, y.begin()));
 }
 
-TEST(RopeTable, PairsNeighboursOrHalves) {
-  // At position 1 pair 0 turns by one radian, whatever the base.
+TEST(RopeTable, PairsAdjacentElementsOrElementsHalfTheHeadApart) {
+  // At position 1 pair 0 rotates by one radian, whatever the base.
   const std::vector<float> x = {1, 0, 0, 0};
   std::vector<float> y(4);
   RopeTable({.rotary_dims = 4}, 2).Rotate(x.data(), y.data(), 4, 1);
@@ -99,9 +99,9 @@ TEST(RopeTable, PairsNeighboursOrHalves) {
 }
 
 TEST(RopeTable, YarnKeepsFastPairsInterpolatesSlowOnesAndScalesTheMagnitude) {
-  // 64 dims, base 1e4, 4096 trained positions. Pair i turns 4096 / (2 pi 1e4^(i/32)) times. 32
-  // turns: i = 10.47, once: i = 22.51; so pairs to 10 keep their angle and pairs from 23 on have a
-  // quarter of it; between, a straight ramp.
+  // 64 dims, base 1e4, 4096 trained positions. Pair i makes 4096 / (2 pi 1e4^(i/32)) rotations: 32
+  // at i = 10.47, one at i = 22.51. So pairs up to 10 keep their angle, and pairs from 23 on have a
+  // quarter of it. Between them the angle follows a linear ramp.
   const RopeSpec spec = {
       .rotary_dims = 64, .freq_scale = 0.25f, .ext_factor = 1.0f, .ctx_orig = 4096};
   const RopeTable table(spec, 2);
@@ -116,8 +116,8 @@ TEST(RopeTable, YarnKeepsFastPairsInterpolatesSlowOnesAndScalesTheMagnitude) {
 }
 
 TEST(RopeTable, ProductsDependOnThePositionDifferenceOnly) {
-  // The property that lets memory move keys to virtual positions.
-  // Tolerance: |q| |k| is about 64 (80 with the magnitudes), each side is off by 3 * 2^-24: 4e-5.
+  // This property lets memory move keys to virtual positions. Tolerance: |q| |k| is about 64 (80
+  // with the magnitudes), and each side is off by 3 * 2^-24: 4e-5.
   for (const RopeSpec& spec : Specs()) {
     const RopeTable table(spec, 3000);
     const std::vector<float> q = RandomVector(64, 4), k = RandomVector(64, 5);

@@ -1,5 +1,5 @@
-// The laws of Merge, on states of random numbers. Merge works in double and rounds once, so results
-// may differ by a few units of 2^-24 in numbers of size 1: 1e-6.
+// The laws of Merge on random states. Merge computes in double and rounds once. So results may
+// differ by a few units of 2^-24 for values of size 1: 1e-6.
 #include "attention/state.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +30,7 @@ void ExpectNear(const AttentionState& a, const AttentionState& b) {
     EXPECT_NEAR(a.lse[r], b.lse[r], 1e-6 + std::abs(b.lse[r]) * 0x1p-22);
 }
 
-TEST(Merge, KeepsAStateToTheLastBitWhenTheOtherIsEmpty) {
+TEST(Merge, KeepsAStateBitForBitWhenTheOtherIsEmpty) {
   const AttentionState state = RandomState(1);
   const AttentionState empty = AttentionState::Empty(kRows, kHeadDim);
   for (const AttentionState& merged : {Merge(state, empty), Merge(empty, state)}) {

@@ -1,5 +1,5 @@
-// Crc32c, by the processor's instruction and by the table, against RFC 3720's examples (B.4) and
-// each other.
+// Compares Crc32c, by the processor's instruction and by the table, with the examples of RFC 3720
+// (B.4), and the two with each other.
 #include "base/crc32c.h"
 
 #include <gtest/gtest.h>
@@ -27,8 +27,8 @@ TEST(Crc32c, EqualsTheExamplesOfRfc3720) {
   }
 }
 
-// Lengths and beginnings on both sides of the instruction's 8 bytes.
-TEST(Crc32c, IsTheSameInPiecesAndByTable) {
+// Lengths and start offsets on both sides of the instruction's 8 bytes.
+TEST(Crc32c, IsTheSameForEverySplitAndByTable) {
   std::mt19937_64 random(1);
   std::string bytes(300, '\0');
   for (char& byte : bytes) byte = static_cast<char>(random());

@@ -1,6 +1,6 @@
-// Hash64 against the vectors of xxHash's own sanity test (its buffer generator, seed 0; the lengths
-// walk through each of XXH3's code paths: 0, 1-3, 4-8, 9-16, 17-128, 129-240, long), Sha256 against
-// FIPS 180-4's examples.
+// Compares Hash64 with the vectors of xxHash's own sanity test (its buffer generator, seed 0). The
+// lengths cover each of XXH3's code paths: 0, 1-3, 4-8, 9-16, 17-128, 129-240, long. Compares
+// Sha256 with the examples of FIPS 180-4.
 #include "base/hash.h"
 
 #include <gtest/gtest.h>
@@ -56,7 +56,7 @@ TEST(Sha256, EqualsTheExamplesOfTheStandard) {
   EXPECT_EQ(Sha256Hex(std::string(1000000, 'a')), kMillionA);
 }
 
-TEST(Sha256, DoesNotSeeWhereUpdatesAreCut) {
+TEST(Sha256, DoesNotDependOnHowUpdatesAreSplit) {
   Sha256 sha;
   for (int i = 0; i < 1000; ++i) {
     sha.Update("");
@@ -86,14 +86,14 @@ TEST(Sha256, NamesTheFileItCannotRead) {
   EXPECT_EQ(Sha256File("/tmp").status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(RandomHex, IsNeverTheSame) {
+TEST(RandomHex, DiffersOnEveryCall) {
   EXPECT_EQ(RandomHex(0), "");
   EXPECT_EQ(RandomHex(16).size(), 32u);
   EXPECT_EQ(RandomHex(16).find_first_not_of("0123456789abcdef"), std::string::npos);
   EXPECT_NE(RandomHex(16), RandomHex(16));
 }
 
-TEST(EqualInConstantTime, IsEquality) {
+TEST(EqualInConstantTime, AgreesWithOrdinaryEquality) {
   EXPECT_TRUE(EqualInConstantTime("", ""));
   EXPECT_TRUE(EqualInConstantTime("abc", "abc"));
   EXPECT_FALSE(EqualInConstantTime("abc", "abd"));

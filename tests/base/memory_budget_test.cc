@@ -1,5 +1,5 @@
-// Reservations add up to what the budget says, are given back whatever way an object goes, and
-// never exceed the limit, by several threads at once either.
+// Reservations add up to what the budget reports. They are released however their object ends. They
+// never exceed the limit, also with several threads at once.
 
 #include "base/memory_budget.h"
 
@@ -17,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-TEST(MemoryBudget, GivesBackWhatWasReserved) {
+TEST(MemoryBudget, ReleasesWhatWasReserved) {
   MemoryBudget budget(100);
   {
     Result<MemoryReservation> a = budget.Reserve(60, "a");
@@ -31,7 +31,7 @@ TEST(MemoryBudget, GivesBackWhatWasReserved) {
     EXPECT_EQ(a->bytes(), 0u);
     EXPECT_EQ(b.bytes(), 10u);
     Result<MemoryReservation> c = budget.Reserve(20, "c");
-    b = std::move(*c);  // what b had goes
+    b = std::move(*c);  // b's former reservation is released
     EXPECT_EQ(budget.used_bytes(), 20u);
     MemoryReservation empty;
     b = std::move(empty);
@@ -45,7 +45,7 @@ TEST(MemoryBudget, GivesBackWhatWasReserved) {
   EXPECT_EQ(budget.peak_bytes(), 100u);
 }
 
-TEST(MemoryBudget, RefusesWithNumbersAndStaysAsItWas) {
+TEST(MemoryBudget, RefusalReportsTheSizesAndChangesNothing) {
   MemoryBudget budget(10 << 20);
   Result<MemoryReservation> a = budget.Reserve(6 << 20, "reading book.txt");
   ASSERT_TRUE(a.ok());
@@ -63,7 +63,7 @@ TEST(MemoryBudget, RefusesWithNumbersAndStaysAsItWas) {
   EXPECT_EQ(budget.RoomFor(7, 0), 7u);
 }
 
-TEST(MemoryBudget, HoldsItsLimitAgainstManyThreads) {
+TEST(MemoryBudget, KeepsItsLimitWithManyThreads) {
   MemoryBudget budget(1000);
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
@@ -81,7 +81,7 @@ TEST(MemoryBudget, HoldsItsLimitAgainstManyThreads) {
   EXPECT_GE(budget.peak_bytes(), 400u);
 }
 
-TEST(ProcessMemory, IsWhatTheKernelSays) {
+TEST(ProcessMemory, EqualsWhatTheKernelReports) {
   const uint64_t before = ProcessStatusBytes("VmData");
   const std::vector<char> some(64 << 20);
   EXPECT_GE(ProcessStatusBytes("VmData"), before + (64 << 20));

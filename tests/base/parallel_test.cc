@@ -8,7 +8,7 @@
 namespace longhold {
 namespace {
 
-TEST(Parallel, EveryTurnIsTakenOnceAndAllAreDoneOnReturn) {
+TEST(Parallel, RunsEveryIndexOnceAndAllAreDoneOnReturn) {
   for (const ParallelFor& loop : {ParallelFor(SerialFor), ParallelFor(ThreadsFor)}) {
     for (const size_t count : {0, 1, 2, 3, 1000}) {
       std::vector<std::atomic<int>> taken(count);

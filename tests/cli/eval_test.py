@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""`longhold eval`, `bench` and `calibrate` as whole runs, on the tiny random model of tests/model: what they ask, write and say, never how good or
-how fast. Usage: as cli_test.py, with LONGHOLD_TINY_GGUF_DIR.
+"""Whole runs of `longhold eval`, `bench` and `calibrate` on the tiny random model of tests/model: their questions, files and output. Quality
+and speed are not judged. Usage: as cli_test.py, with LONGHOLD_TINY_GGUF_DIR.
 """
 
 import csv
@@ -17,7 +17,7 @@ from cli_test import TIMEOUT, CliTest, main, make_text
 
 @unittest.skipUnless(os.environ.get("LONGHOLD_TINY_GGUF_DIR"), "set LONGHOLD_TINY_GGUF_DIR to what tests/model/make_tiny_gguf.py wrote")
 class Eval(CliTest):
-    """`eval` from the command line to its files. The model is random, so its answers are wrong; what it is asked is not."""
+    """`eval` from the command line to its files. The model is random, so its answers are wrong, but the questions are right."""
 
     SMALL = ["--lengths", "2k", "--needles", "4", "--depths", "2", "--max-tokens", "4"]
 
@@ -37,7 +37,7 @@ class Eval(CliTest):
     def rows(self):
         return [json.loads(line) for line in (self.dir / "out/results.jsonl").read_text().splitlines()[1:]]
 
-    def test_modes_stand_side_by_side_in_one_report(self):
+    def test_one_report_compares_all_modes(self):
         report = self.run_json("eval", "niah_single_2", "vt", "--haystack", "book.txt", *self.SMALL, "--seed", "5",
                                "--mode", "longhold,full,window,rag-bm25,oracle")
         self.assertEqual(report["seed"], 5)
@@ -55,13 +55,13 @@ class Eval(CliTest):
         bm25 = report["results"][3]
         self.assertEqual(bm25["hits"]["hit@8"], 1, "a key's words stand in its needle alone")
 
-    def test_questions_without_an_answer_are_right_when_nothing_is_said(self):
-        # The generic profile abstains where no place holds enough of the question's words; the lantern is somewhere in the text.
+    def test_abstaining_on_unanswerable_questions_counts_as_right(self):
+        # The generic profile abstains if no place contains enough of the question's words. The lantern does occur in the text.
         self.write("q.tsv", "L1\tWho mended the kettle near the river?\tx\n-\tZyxwvutsrq?\t-\n-\tWhere is the lantern?\t-\n")
         report = self.run_json("eval", "--questions", "q.tsv", "--haystack", "book.txt", "--lengths", "2k", "--max-tokens", "4", "--mode", "longhold")
         self.assertEqual(report["results"][0]["abstention"], {"unanswerable": 2, "abstained": 1, "answerable": 1, "abstained_wrongly": 0})
 
-    def test_the_page_fits_the_screen_and_says_what_does_not_fit(self):
+    def test_the_page_fits_the_screen_and_reports_tasks_that_do_not_fit(self):
         result = self.run_cli("eval", "niah_single_1", "--lengths", "5k", "--needles", "2", "--max-tokens", "2", "--mode", "full,oracle")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertLessEqual(max(map(len, result.stdout.splitlines())), 80)
@@ -106,7 +106,7 @@ class Eval(CliTest):
         command = ["eval", "niah_single_2", "--haystack", "book.txt", *self.SMALL, "--mode", "rag-embed", "--out", "out"]
         self.assert_error(self.run_cli(*command, env=env), 3, "longhold model get minilm-l6")
         shutil.rmtree(self.dir / "out", ignore_errors=True)
-        name = "all-MiniLM-L6-v2.F16.gguf"  # a random model in its place
+        name = "all-MiniLM-L6-v2.F16.gguf"  # a random model under its name
         (self.dir / "cache/models").mkdir(parents=True)
         shutil.copy(os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "bert_mean.gguf"), self.dir / "cache/models" / name)
         size = (self.dir / "cache/models" / name).stat().st_size
@@ -114,7 +114,7 @@ class Eval(CliTest):
         self.run_json(*command, env=env)
         self.assertEqual([row["mode"] for row in self.rows()], ["rag-embed"] * 4)
 
-    def test_what_is_wrong_is_said_before_the_model_is_loaded(self):
+    def test_bad_arguments_are_reported_before_the_model_is_loaded(self):
         env = self.environment(LONGHOLD_MODEL="/no/such/model.gguf")
         for arguments, code, words in ((["eval"], 2, ["--help"]), (["eval", "niah_single_9"], 2, ["niah_single_1"]), (["eval", "questions"], 2, ["--questions"]),
                                        (["eval", "vt", "--lengths", "4q"], 2, ["4q"]), (["eval", "vt", "--mode", "magic"], 2, ["rag-bm25"]),
@@ -128,7 +128,7 @@ class Eval(CliTest):
 
 
 class Bench(CliTest):
-    """`bench` from the command line to its page, on a random model. No speed is judged."""
+    """`bench` from the command line to its page, on a random model. Speed is not judged."""
 
     def setUp(self):
         super().setUp()
@@ -142,7 +142,7 @@ class Bench(CliTest):
         model = os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf")
         return super().environment(**{"LONGHOLD_MODEL": model, "TMPDIR": self.dir / "tmp", **more})
 
-    def test_a_page_and_the_same_as_json(self):
+    def test_the_page_and_the_json_agree(self):
         small = ["bench", "--lengths", "1k,2k", "--haystack", "book.txt", "--questions", "2", "--runs", "1", "--full-max", "1k", "--max-tokens", "8"]
         page = self.run_cli(*small)
         self.assertEqual(page.returncode, 0, page.stderr)
@@ -156,13 +156,13 @@ class Bench(CliTest):
             self.assertGreater(speed["ask"]["first_token_ms"]["median"], 0)
             self.assertGreater(speed["alone"]["prefill_tok_s"]["median"], 0)
 
-    def test_what_is_wrong_is_said(self):
+    def test_bad_arguments_are_reported(self):
         self.assert_error(self.run_cli("bench", "--lengths", "whole"), 2, "whole")
         self.assert_error(self.run_cli("bench", "--haystack", "none.txt"), 3, "none.txt")
 
 
 class Calibrate(CliTest):
-    """`calibrate` from the command line to the profile in use. The model is random, so what it learns is worth nothing."""
+    """`calibrate` from the command line to the profile in use. The model is random, so the learned profile is meaningless."""
 
     def environment(self, **more):
         return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), "TMPDIR": self.dir / "tmp",
@@ -197,7 +197,7 @@ class Calibrate(CliTest):
         self.assertIn("meaning-home *", page.stdout)
         self.assertTrue((self.dir / "p.json").exists())
 
-    def test_what_is_wrong_is_said(self):
+    def test_bad_arguments_are_reported(self):
         self.assert_error(self.run_cli("calibrate", "--text", "none.txt"), 3, "none.txt")
         self.write("short.txt", "One sentence. Another one.")
         self.assert_error(self.run_cli("calibrate", "--text", "short.txt", "-q"), 1, "200", "--text")

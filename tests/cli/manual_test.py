@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What `longhold completion` and `longhold man` print, and the systemd unit, given to the programs that they are for. Usage: as cli_test.py.
+"""Passes the output of `longhold completion` and `longhold man`, and the systemd unit, to the programs that read them. Usage: as cli_test.py.
 
-Of these bash is always there; the others are asked where they are installed.
+bash is always present; the other programs are used if they are installed.
 """
 
 import re

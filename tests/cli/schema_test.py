@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""docs/openapi.json against the server that it describes: schemathesis sends what the schema allows and what it forbids, with the keys of a
-reader and of an administrator, and no reply may be a server's error or lie outside the schema's statuses and types. Usage: as cli_test.py, with
-the tiny random model. Skipped where Python does not have schemathesis.
+"""Compares docs/openapi.json with the server that it describes. schemathesis sends requests that the schema allows and requests that it forbids,
+with the keys of a reader and of an administrator. No reply may be a server error, or have a status or type outside the schema. Usage: as
+cli_test.py, with the tiny random model. Skipped if Python does not have schemathesis.
 """
 
 import importlib.util
@@ -16,16 +16,16 @@ from cli_test import main, make_text
 from serve_test import ServerTest
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "openapi.json"
-# Not checked: that whatever the schema allows is accepted (a memory of any name may be asked for, few are there), and what only a schema's author
-# can know.
+# Not checked: that the server accepts everything that the schema allows (a request may name any memory, and few exist), and rules that only the
+# schema's author can know.
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 @unittest.skipIf(importlib.util.find_spec("schemathesis") is None, "Python has no package schemathesis")
 class Schema(ServerTest):
-    def test_no_request_of_the_schema_is_too_much(self):
+    def test_every_request_of_the_schema_gets_a_documented_reply(self):
         self.write("a.txt", make_text(1, 40))
-        # A question whose time is over before it begins is no fault of the server's.
+        # A question whose deadline has passed before it starts is not the server's fault.
         self.write("schemathesis.toml", '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 504]\n')
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
         for scope in ("read", "admin"):

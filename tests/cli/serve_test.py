@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""`longhold serve` as its clients meet it: over real sockets, with the tiny random model that ctest's fixture writes.
+"""`longhold serve` as its clients see it: over real sockets, with the tiny random model that ctest's fixture writes.
 
-The model's words are noise; what is tested is that they come, whole and in OpenAI's form, and what happens around them: texts that are read
-while questions are asked, clients that go away, signals. Usage: as cli_test.py. Only the standard library is used; what needs OpenAI's
-package is skipped where Python does not have it.
+The model's answers are noise. The tests check that answers arrive complete and in OpenAI's format. They also check ingests during questions,
+clients that disconnect, and signals. Usage: as cli_test.py. Needs only the standard library; tests that need OpenAI's package are skipped if
+Python does not have it.
 """
 
 import http.client
@@ -33,13 +33,13 @@ FIRST, SECOND = "The password of the lighthouse keeper is 4071926.\n", "The harb
 
 
 class ServerTest(CliTest):
-    """A server of the test's own, and what is asked of it."""
+    """Starts a server for one test and sends requests to it."""
 
     def environment(self, **more):
         return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), **more})
 
     def serve(self, *arguments):
-        """The process, which is listening, and its port."""
+        """Starts a server. Returns the listening process and its port."""
         process = self.start("serve", "--listen", "127.0.0.1:0", *arguments)
         url = process.stdout.readline().strip()
         self.assertRegex(url, r"^http://127\.0\.0\.1:[0-9]+$", "the address is the first line of stdout")
@@ -59,7 +59,7 @@ class ServerTest(CliTest):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as reply:
             return reply.read().decode()
 
-    def read_in(self, port, memory, name, text):
+    def start_ingest(self, port, memory, name, text):
         job = self.call(port, "POST", f"/v1/memories/{memory}/documents?name={urllib.parse.quote(name)}", text.encode(), 202, "text/plain")
         return job["id"]
 
@@ -75,7 +75,7 @@ class ServerTest(CliTest):
 
 
 class Serve(ServerTest):
-    def test_the_commands_and_the_server_share_their_memories(self):
+    def test_the_commands_and_the_server_share_memories(self):
         self.write("a.txt", FIRST + make_text(1, 40))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
         process, port = self.serve("--memory", "notes")
@@ -84,18 +84,18 @@ class Serve(ServerTest):
         reply = self.call(port, "POST", "/v1/chat/completions", self.chat("notes"))
         self.assertEqual(reply["usage"]["completion_tokens"], 8)
         self.assertTrue(reply["longhold"]["citations"])
-        # The default memory, and the same words for the same question.
+        # The default memory, and the same answer for the same question.
         again = self.call(port, "POST", "/v1/chat/completions", {**self.chat("notes"), "model": "llama"})
         self.assertEqual(again["choices"][0]["message"]["content"], reply["choices"][0]["message"]["content"])
-        told = self.run_json("ask", "notes", "What is the password?", "--max-tokens", "8", "--no-abstain")
-        self.assertEqual(told["answer"], reply["choices"][0]["message"]["content"])
+        asked = self.run_json("ask", "notes", "What is the password?", "--max-tokens", "8", "--no-abstain")
+        self.assertEqual(asked["answer"], reply["choices"][0]["message"]["content"])
         # Another process writes, and the server sees it.
         self.write("b.txt", SECOND)
         self.assertEqual(self.run_cli("ingest", "b.txt", "--into", "notes").returncode, 0)
         spans = self.call(port, "POST", "/v1/memories/notes/recall", {"query": "When is the harbour closed?", "abstain": False})["spans"]
         self.assertIn("b.txt", [span["document"] for span in spans])
         # The server writes, and another process sees it; then that process writes again.
-        self.assertEqual(self.wait_for(port, self.read_in(port, "notes", "c/ü.txt", "The anchor is green.\n"))["state"], "done")
+        self.assertEqual(self.wait_for(port, self.start_ingest(port, "notes", "c/ü.txt", "The anchor is green.\n"))["state"], "done")
         self.assertIn("c/ü.txt", [d["name"] for d in self.run_json("show", "notes")["documents"]])
         self.assertEqual(self.run_cli("forget", "notes", "b.txt").returncode, 0)
         self.call(port, "DELETE", "/v1/memories/notes/documents/c%2F%C3%BC.txt")
@@ -105,7 +105,7 @@ class Serve(ServerTest):
 
     def test_a_stream_is_the_same_answer_in_pieces(self):
         process, port = self.serve()
-        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        self.wait_for(port, self.start_ingest(port, "notes", "a", FIRST))
         whole = self.call(port, "POST", "/v1/chat/completions", self.chat("notes"))["choices"][0]["message"]["content"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         connection.request("POST", "/v1/chat/completions", json.dumps(self.chat("notes", stream=True)))
@@ -118,11 +118,11 @@ class Serve(ServerTest):
         self.assertEqual("".join(pieces), whole)
         self.assertGreater(len(pieces), 4)
 
-    def test_questions_are_answered_while_a_text_is_read(self):
+    def test_questions_are_answered_during_an_ingest(self):
         process, port = self.serve()
-        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        self.wait_for(port, self.start_ingest(port, "notes", "a", FIRST))
         text = make_text(3, 6000)
-        job = self.read_in(port, "long", "b", text)
+        job = self.start_ingest(port, "long", "b", text)
         asked = 0
         while self.call(port, "GET", f"/v1/ingests/{job}")["state"] in ("queued", "running"):
             self.call(port, "POST", "/v1/memories/notes/ask", {"question": "What is the password?", "max_tokens": 2, "abstain": False})
@@ -131,12 +131,12 @@ class Serve(ServerTest):
         self.assertGreater(asked, 2)
         self.assertEqual(self.run_cli("verify", "long").returncode, 0)
         self.write("b", text)
-        self.assertIn("already there", self.run_cli("ingest", "b", "--into", "long").stderr)
+        self.assertIn("already in the memory", self.run_cli("ingest", "b", "--into", "long").stderr)
 
     def test_a_killed_server_loses_nothing_that_was_committed(self):
         process, port = self.serve()
         text = make_text(4, 6000)
-        job = self.read_in(port, "long", "b", text)
+        job = self.start_ingest(port, "long", "b", text)
         while self.call(port, "GET", f"/v1/ingests/{job}")["tokens_done"] < 10000:
             time.sleep(0.02)
         process.kill()
@@ -144,15 +144,15 @@ class Serve(ServerTest):
         self.assertEqual(self.run_cli("verify", "long").returncode, 0)
         self.assertGreaterEqual(self.run_json("show", "long")["tokens"], 4096)
         process, port = self.serve()
-        self.assertEqual(self.wait_for(port, self.read_in(port, "long", "b", text))["state"], "done")
+        self.assertEqual(self.wait_for(port, self.start_ingest(port, "long", "b", text))["state"], "done")
 
-    def test_accepted_texts_are_read_whatever_happens_to_the_server(self):
+    def test_accepted_texts_are_ingested_after_a_kill_or_restart(self):
         texts = {"long": make_text(5, 3000), "b": FIRST, "c": SECOND}
         for how in (signal.SIGKILL, signal.SIGTERM):
             with self.subTest(how.name):
                 memory = how.name.lower()
                 process, port = self.serve()
-                jobs = [self.read_in(port, memory, name, text) for name, text in texts.items()]
+                jobs = [self.start_ingest(port, memory, name, text) for name, text in texts.items()]
                 process.send_signal(how)
                 process.wait(timeout=60)
                 process, port = self.serve()
@@ -167,11 +167,11 @@ class Serve(ServerTest):
                     self.assertEqual(self.run_cli("ingest", name, "--into", memory).returncode, 0)
                 self.assertEqual(self.run_json("show", memory)["documents"], documents, "the texts are the same")
 
-    def test_a_signal_ends_every_stream_properly(self):
+    def test_a_signal_ends_every_stream_with_done(self):
         process, port = self.serve()
-        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        self.wait_for(port, self.start_ingest(port, "notes", "a", FIRST))
         text = make_text(5, 6000)
-        self.read_in(port, "long", "b", text)
+        self.start_ingest(port, "long", "b", text)
         replies = []
 
         def stream():
@@ -192,9 +192,9 @@ class Serve(ServerTest):
         self.assertEqual(len(replies), 3)
         self.assertEqual(self.run_cli("verify", "long").returncode, 0, "what was read is committed")
 
-    def test_clients_that_go_away_do_not_hold_the_others_up(self):
+    def test_disconnected_clients_do_not_delay_the_others(self):
         process, port = self.serve()
-        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        self.wait_for(port, self.start_ingest(port, "notes", "a", FIRST))
         body = json.dumps(self.chat("notes", stream=True, max_tokens=5000)).encode()
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", port)) as gone:
@@ -204,19 +204,19 @@ class Serve(ServerTest):
         self.assertLess(time.monotonic() - start, 60, "not after all five answers of 5000 tokens")
 
     def test_idle_connections_leave_descriptors_for_texts(self):
-        """More connections than the process may have files open; each of eight clients has half of those that are served at most."""
+        """Opens more connections than the process may have open files. Each of eight clients gets at most half of those that are served."""
         process = self.start("serve", "--listen", "127.0.0.1:0", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (128, 400)))
         port = int(process.stdout.readline().rsplit(":", 1)[1])
         for i in range(420):
             connection = socket.create_connection(("127.0.0.1", port), source_address=(f"127.0.0.{2 + i % 8}", 0))
             self.addCleanup(connection.close)
-        self.assertEqual(self.wait_for(port, self.read_in(port, "notes", "a", FIRST))["state"], "done")
+        self.assertEqual(self.wait_for(port, self.start_ingest(port, "notes", "a", FIRST))["state"], "done")
         self.assertEqual(self.call(port, "GET", "/v1/memories/notes")["documents"][0]["name"], "a")
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 0)
         self.assertIn("serves 100 connections", process.stderr.read())
 
-    def test_what_the_server_refuses_is_audited(self):
+    def test_refused_requests_are_audited(self):
         process, port = self.serve("--audit-log", "audit.log", "--log", "json")
         for method, path, headers, status in (("POST", "/v1/memories/notes/documents?name=a", {"Origin": "http://evil.example"}, 403), ("GET", "/v1/memories", {"Host": "evil.example"}, 421),
                                               ("POST", "/v1/memories/notes/recall", {"Content-Length": str(2 << 20)}, 413), ("PUT", "/v1/memories", {"Transfer-Encoding": "gzip"}, 400)):
@@ -237,7 +237,7 @@ class Serve(ServerTest):
         log = [json.loads(line) for line in process.stderr.read().splitlines() if '"route"' in line]
         self.assertEqual([line["status"] for line in log[:4]], [403, 421, 413, 400])
 
-    def test_answers_are_written_side_by_side(self):
+    def test_answers_are_generated_concurrently(self):
         self.write("a.txt", FIRST + make_text(3, 400))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
         alone = self.run_json("ask", "notes", "What is the password?", "--max-tokens", "4", "--no-abstain")["answer"]
@@ -250,8 +250,8 @@ class Serve(ServerTest):
                 ended.append(name)
                 answers[name] = reply["answer"]
 
-        # On a quick machine the long answer can be over before the others have come: then once more. Were one answered after the other, it would
-        # never end last.
+        # On a fast machine the long answer can end before the short ones have started; then the test tries again. If the server answered one question
+        # after the other, the long answer would never end last.
         for _ in range(30):
             ended.clear()
             long = threading.Thread(target=ask, args=("long", 2000))
@@ -270,7 +270,7 @@ class Serve(ServerTest):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 0)
 
-    def test_a_memory_travels_as_an_upload_in_parts(self):
+    def test_a_memory_can_be_imported_by_an_upload_in_parts(self):
         self.write("a.txt", FIRST + make_text(4, 60))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
         process, port = self.serve("--ingest-root", str(self.dir))
@@ -291,7 +291,7 @@ class Serve(ServerTest):
         upload, half = reply.headers["Location"], len(exported) // 2
         part = {"Content_Type": "application/offset+octet-stream", "Tus_Resumable": "1.0.0"}
         self.assertEqual(send("PATCH", upload, exported[:half], Upload_Offset="0", **part)[0].status, 204)
-        # The server is killed, and the client asks how far it was.
+        # The server is killed, and the client asks how much has arrived.
         process.kill()
         process.wait()
         process, port = self.serve("--ingest-root", str(self.dir))
@@ -311,7 +311,7 @@ class Serve(ServerTest):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 0)
 
-    def test_what_cannot_be_served_is_said_at_once(self):
+    def test_configuration_errors_are_reported_at_start(self):
         self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0"), 1, "0.0.0.0", "127.0.0.1")
         self.assert_error(self.run_cli("serve", "--listen", "8420"), 2, "8420")
         self.assert_error(self.run_cli("serve", "--memory", "none"), 3, "none")
@@ -319,7 +319,7 @@ class Serve(ServerTest):
             port = taken.getsockname()[1]
             self.assert_error(self.run_cli("serve", "--listen", f"127.0.0.1:{port}"), 1, str(port))
 
-    def test_keys_let_in_from_the_first_one_on(self):
+    def test_the_first_key_makes_authentication_required(self):
         process, port = self.serve()
         self.call(port, "GET", "/v1/memories")
         key = self.run_cli("key", "add", "anna", "--scope", "read").stdout.strip()
@@ -335,10 +335,10 @@ class Serve(ServerTest):
             self.assertEqual(reply.status, status)
         self.assertEqual([k["name"] for k in self.run_json("key", "list")], ["anna"])
         self.assertNotIn(key[3:], (self.home / "keys.json").read_text())
-        # A tenant's key, its limits, and where its memories are.
+        # A tenant's key, its limits, and the location of its memories.
         theirs = self.run_cli("key", "add", "tanja", "--scope", "write", "--tenant", "acme").stdout.strip()
         self.assertEqual(self.run_json("key", "list")[1]["tenant"], "acme")
-        self.assertEqual(self.run_cli("key", "limit", "acme").stdout, "requests a minute: no limit\ntokens a day: no limit\ndocuments: no limit\ndisk: no limit\n")
+        self.assertEqual(self.run_cli("key", "limit", "acme").stdout, "requests per minute: no limit\ntokens per day: no limit\ndocuments: no limit\ndisk: no limit\n")
         limits = self.run_json("key", "limit", "acme", "--requests-per-minute", "1000", "--disk", "1GiB")
         self.assertEqual(limits, {"tenant": "acme", "requests_per_minute": 1000, "tokens_per_day": 0, "documents": 0, "disk_bytes": 1 << 30})
         self.assert_error(self.run_cli("key", "limit", "../acme", "--documents", "1"), 1, "tenant")
@@ -364,7 +364,7 @@ class Serve(ServerTest):
         self.assert_error(self.run_cli("serve", "--listen", "0.0.0.0:0", "--insecure"), 1, "key add")
 
     @unittest.skipIf(shutil.which("openssl") is None, "there is no openssl to make a certificate with")
-    def test_tls_reaches_beyond_this_machine_with_keys(self):
+    def test_non_loopback_addresses_need_tls_and_keys(self):
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=localhost",
                         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "server.key", "-out", "server.pem"],
                        cwd=self.dir, check=True, capture_output=True)
@@ -381,7 +381,7 @@ class Serve(ServerTest):
         trust = ssl.create_default_context(cafile=os.path.join(self.dir, "server.pem"))
         connection = http.client.HTTPSConnection("localhost", port, timeout=60, context=trust)
         self.addCleanup(connection.close)
-        for _ in range(2):  # on one connection
+        for _ in range(2):  # both on one connection
             connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
             reply = connection.getresponse()
             self.assertEqual((reply.status, json.loads(reply.read())["data"][0]["id"]), (200, "llama"))
@@ -400,9 +400,9 @@ class Serve(ServerTest):
         self.assertNotIn(key, json.dumps(log))
 
     @unittest.skipIf(openai is None, "Python has no package openai")
-    def test_openais_own_client_is_content(self):
+    def test_openais_own_client_works(self):
         process, port = self.serve()
-        self.wait_for(port, self.read_in(port, "notes", "a", FIRST))
+        self.wait_for(port, self.start_ingest(port, "notes", "a", FIRST))
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
         self.assertEqual([m.id for m in client.models.list()], ["llama", "llama@notes"])
         question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is the password?"}]
@@ -428,31 +428,31 @@ class Serve(ServerTest):
 
 
 class Chat(CliTest):
-    """`chat` over a pipe: a message a line. The model is random, so only what happens around its words is judged."""
+    """`chat` over a pipe: one message per line. The model is random, so its answers are not judged."""
 
     def environment(self, **more):
         return super().environment(**{"LONGHOLD_MODEL": os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "llama.gguf"), **more})
 
-    def test_what_is_said_becomes_memory(self):
-        said = self.run_cli("chat", "diary", "--max-tokens", "6", input="My cat is called Mog.\n\n  \nThe harbour is closed.\r\nbye")
-        self.assertEqual(said.returncode, 0, said.stderr)
-        self.assertGreaterEqual(len(said.stdout.splitlines()), 3)
+    def test_messages_become_documents_of_the_memory(self):
+        result = self.run_cli("chat", "diary", "--max-tokens", "6", input="My cat is called Mog.\n\n  \nThe harbour is closed.\r\nbye")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertGreaterEqual(len(result.stdout.splitlines()), 3)
         documents = self.run_json("show", "diary")["documents"]
         self.assertEqual([d["name"].rsplit("/", 1)[1] for d in documents], ["0", "1", "2", "3"])
         spans = self.run_json("recall", "diary", "cat called Mog", "--no-abstain")["spans"]
         self.assertTrue(spans[0]["text"].startswith("User: My cat is called Mog.\nAssistant: "), spans[0]["text"])
-        # Another conversation over the same memory; one object a turn.
+        # Another conversation over the same memory; one JSON object per turn.
         replies = self.run_cli("chat", "diary", "--max-tokens", "6", "--json", input="cat called Mog\nThe boat is red.\n")
         turns = [json.loads(line) for line in replies.stdout.splitlines()]
         self.assertEqual(len(turns), 2)
         self.assertIn("answer", turns[0])
         self.assertEqual(len(self.run_json("show", "diary")["documents"]), 6)
 
-    def test_a_bad_message_does_not_end_it(self):
-        said = self.run_cli("chat", "diary", "--max-tokens", "2", "--json", input="a\x00b\ngood\n")
-        self.assertEqual(said.returncode, 0, said.stderr)
-        self.assertIn("longhold: message", said.stderr)
-        self.assertEqual(len(said.stdout.splitlines()), 1)
+    def test_a_bad_message_does_not_end_the_conversation(self):
+        result = self.run_cli("chat", "diary", "--max-tokens", "2", "--json", input="a\x00b\ngood\n")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("longhold: message", result.stderr)
+        self.assertEqual(len(result.stdout.splitlines()), 1)
         self.assert_error(self.run_cli("chat", "../x"), 2, "--help")
 
 

@@ -1,5 +1,5 @@
-// BM25 against scores worked out by hand from the formula, and the stemmer against the examples of
-// Porter's paper.
+// Compares BM25 with scores worked out by hand from the formula, and the stemmer with the examples
+// of Porter's paper.
 
 #include "eval/bm25.h"
 
@@ -82,8 +82,8 @@ TEST(SearchWords, FoldCaseDropStopWordsAndStem) {
 }
 
 TEST(Bm25, ScoresAreThoseOfTheFormula) {
-  // Words: 3 + 1 + 2 = 6, mean 2. "camel" stands in the first (twice) and the third, "well" in the
-  // first only.
+  // Word counts: 3 + 1 + 2 = 6, mean 2. "camel" occurs in the first text (twice) and in the third,
+  // "well" in the first only.
   const std::string text = "camel camel well\nriver\ncamel tent\n";
   Bm25Retriever retriever(text, LinesOf(text), {});
   const auto found = retriever.Retrieve("the camels at a well", 10);
@@ -101,7 +101,7 @@ TEST(Bm25, ScoresAreThoseOfTheFormula) {
   EXPECT_GT(retriever.ram_bytes(), 0u);
 }
 
-TEST(Bm25, AWordAskedTwiceCountsOnceAndEqualScoresKeepTheTextsOrder) {
+TEST(Bm25, CountsARepeatedQueryWordOnceAndKeepsTextOrderOnEqualScores) {
   const std::string text = "a red boat\na blue boat\na green boat\n";
   Bm25Retriever retriever(text, LinesOf(text), {});
   const auto once = retriever.Retrieve("boat", 2), twice = retriever.Retrieve("boat boats", 2);
@@ -111,7 +111,7 @@ TEST(Bm25, AWordAskedTwiceCountsOnceAndEqualScoresKeepTheTextsOrder) {
   EXPECT_EQ((*once)[0].score, (*twice)[0].score);
 }
 
-TEST(Bm25, NothingIsFoundForUnknownWordsAndInAnEmptyText) {
+TEST(Bm25, FindsNothingForUnknownWordsOrInAnEmptyText) {
   Bm25Retriever retriever("one line\n", {});
   EXPECT_TRUE(retriever.Retrieve("camel", 5)->empty());
   EXPECT_TRUE(retriever.Retrieve("the", 5)->empty());

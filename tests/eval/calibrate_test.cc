@@ -1,5 +1,5 @@
-// Calibration against what its headers say: cases that can be checked by reading, weights that find
-// the signal, a whole run on a toy.
+// Calibration against what its headers promise: cases that can be checked by reading them, a fit
+// that finds the signal, and one whole run on the toy model.
 #include "eval/calibrate.h"
 
 #include <gmock/gmock.h>
@@ -10,7 +10,7 @@
 #include "eval/calibration_cases.h"
 #include "eval/calibration_fit.h"
 #include "eval/rng.h"
-#include "tests/store/temp_dir.h"
+#include "store/mem_provider.h"
 #include "tests/support/toy_model.h"
 
 namespace longhold {
@@ -22,7 +22,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-// `sentences` sentences, no two alike.
+// `sentences` distinct sentences.
 Haystack Prose(size_t sentences) {
   EvalRng rng(7);
   const std::vector<std::string> words = {"river",   "stone",   "camel", "elder",  "flock",
@@ -38,7 +38,7 @@ Haystack Prose(size_t sentences) {
   return MakeHaystack("prose", text, false);
 }
 
-TEST(CalibrationCases, EvidenceHoldsWhatIsAskedFor) {
+TEST(CalibrationCases, EvidenceContainsWhatTheQuestionAsksFor) {
   const Haystack source = Prose(600);
   const auto corpus =
       BuildCalibrationCorpus(source, {.bytes = 24 << 10, .per_form = 4, .cues = 9, .seed = 3});
@@ -55,7 +55,7 @@ TEST(CalibrationCases, EvidenceHoldsWhatIsAskedFor) {
     if (c.learned) learned_forms.insert(c.form);
     EXPECT_FALSE(c.learned && c.new_form) << c.form;
     EXPECT_TRUE(c.form != "cue-repeat" || evidence.starts_with(c.question)) << c.question;
-    // What is asked for in other words shares none of five letters or more with its evidence.
+    // A paraphrased question shares no word of five letters or more with its evidence.
     for (size_t at = 0; c.form.starts_with("meaning") && at < c.question.size();) {
       const size_t end = c.question.find_first_of(" ?", at);
       EXPECT_TRUE(end - at < 5 ||
@@ -69,20 +69,21 @@ TEST(CalibrationCases, EvidenceHoldsWhatIsAskedFor) {
     EXPECT_EQ(c.new_form, learned_forms.count(c.form) == 0) << c.form;
 }
 
-TEST(CalibrationCases, QuestionsWithoutAnswerAreNotAnswered) {
+TEST(CalibrationCases, UnanswerableQuestionsHaveNoAnswerInTheText) {
   const Haystack source = Prose(600);
   const auto corpus =
       BuildCalibrationCorpus(source, {.bytes = 24 << 10, .per_form = 4, .cues = 9, .seed = 3});
   ASSERT_TRUE(corpus.ok());
   EXPECT_EQ(corpus->unanswerable.size(), 18u);  // 9 cues of two forms
-  EXPECT_EQ(corpus->other_keys.size(), 14u);    // one of each form but those in other words
+  EXPECT_EQ(corpus->other_keys.size(), 14u);    // one of each form except the paraphrases
   std::set<std::string> asked;
   for (const CalibrationCase& c : corpus->cases) asked.insert(c.question);
   for (const std::string& question : corpus->other_keys)
     EXPECT_EQ(asked.count(question), 0u) << question;
   for (const std::string& question : corpus->unanswerable) {
     EXPECT_EQ(asked.count(question), 0u) << question;
-    // A cue names the chapter that its sentence begins with, or the sentence is of the text.
+    // If a cue names a chapter, the text must lack that chapter. Otherwise the cue's sentence would
+    // be in the text.
     const size_t at = question.find("Chapter");
     if (at == std::string::npos) continue;
     EXPECT_THAT(corpus->text,
@@ -102,7 +103,7 @@ TEST(CalibrationCases, TheSameSeedGivesTheSameCorpus) {
   EXPECT_NE(a->text, c->text);
 }
 
-TEST(CalibrationCases, TooLittleTextIsRefusedByNumber) {
+TEST(CalibrationCases, TooLittleTextIsRefusedWithTheSize) {
   const Haystack source = Prose(50);
   const auto corpus = BuildCalibrationCorpus(source, {});
   ASSERT_FALSE(corpus.ok());
@@ -110,8 +111,8 @@ TEST(CalibrationCases, TooLittleTextIsRefusedByNumber) {
   EXPECT_THAT(corpus.status().message(), HasSubstr("--text"));
 }
 
-// Cases over 40 blocks: words point at the evidence in one of four, head 0 in nine of ten, the
-// others nowhere.
+// Cases over 40 blocks. The words point at the evidence in one case of four, head 0 in nine of ten.
+// Otherwise they point at a random block, and the other heads always do.
 std::vector<CaseSignals> MadeCases(size_t count, size_t heads) {
   EvalRng rng(11);
   std::vector<CaseSignals> cases;
@@ -138,7 +139,7 @@ std::vector<const CaseSignals*> Pointers(const std::vector<CaseSignals>& cases) 
   return out;
 }
 
-TEST(CalibrationFit, FindsTheHeadThatPointsAndNoOther) {
+TEST(CalibrationFit, FindsOnlyTheHeadThatPointsAtTheEvidence) {
   const std::vector<CaseSignals> made = MadeCases(120, 6);
   const auto cases = Pointers(made);
   const SignalWeights w = LearnWeights(cases, 6, 8, 6);
@@ -180,40 +181,41 @@ TEST(CalibrationFit, EqualScoresShareTheirRanks) {
   EXPECT_EQ(both.hit1, 1);
 }
 
-TEST(CalibrationFit, ThresholdTurnsDownEnoughAndNoMoreThanIsSafe) {
+TEST(CalibrationFit, ThresholdRejectsEnoughAndNoMoreThanIsSafe) {
   const std::vector<double> high = {2, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6, 2.7, 2.8, 2.9},
                             low = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0};
   const double clear = AbstainBelow(high, low, 0.03, 0.9);
   EXPECT_GT(clear, 0.9);
   EXPECT_LE(clear, 1.0 + 1e-6);
-  // Where both overlap, what must not be turned down decides.
+  // Where the two score ranges overlap, the answerable questions decide.
   const double mixed = AbstainBelow({0.65, 2, 2, 2}, low, 0.03, 0.9);
   EXPECT_DOUBLE_EQ(mixed, 0.65);
   EXPECT_EQ(AbstainBelow({0.05, 2}, low, 0.03, 0.9), 0) << "nothing separates them";
   EXPECT_EQ(AbstainBelow({}, low, 0.03, 0.9), 0);
 }
 
-TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
+TEST(Calibrate, AToyModelGetsAProfileThatParses) {
   ToyOptions options;
   options.geometry = TinyGeometry();
   options.workers = 2;
   ToyModel model(options);
-  TempDir home;
+  const std::unique_ptr<MemProvider> stores = NewMemProvider();
   std::set<std::string> steps;
   const auto report =
       Calibrate(model, Prose(400),
-                {.home = home / "home", .name = "toy", .minutes = 1, .text_bytes = 8 << 10},
+                {.stores = stores.get(), .name = "toy", .minutes = 1, .text_bytes = 8 << 10},
                 nullptr, [&](const CalibrateProgress& p) { steps.insert(p.step); });
   ASSERT_TRUE(report.ok()) << report.status().ToString();
   EXPECT_THAT(steps, ElementsAre("abstaining", "answering", "learning", "probing", "reading"));
   EXPECT_GT(report->cases, 100u);
   EXPECT_EQ(report->heads.size(), 2u);
-  EXPECT_EQ(report->gates.size(), 18u);  // 3 gates, with and without rereading, 3 budgets
+  EXPECT_EQ(report->gates.size(),
+            18u);  // 3 gates, with and without re-encoding excerpts, 3 budgets
   const auto oracle = report->ablation.back();
   EXPECT_EQ(oracle.name, "oracle");
   EXPECT_EQ(oracle.fresh.hit1, 1);
   EXPECT_LT(report->ablation.front().held.hit4, 0.5);
-  // The forms' scores are those of the ablation's rows, taken apart.
+  // The scores per form are those of the ablation's rows, split by form.
   for (const bool fresh : {false, true}) {
     const AblationRow* rows[3] = {};
     const char* const names[3] = {"words", "best head", "calibrated"};
@@ -249,14 +251,14 @@ TEST(Calibrate, AToyGetsAProfileThatReadsBack) {
     EXPECT_THAT(back->calibration, HasSubstr(key));
 }
 
-TEST(Calibrate, StopsWhenAsked) {
+TEST(Calibrate, StopsWhenRequested) {
   ToyOptions options;
   options.geometry = TinyGeometry();
   ToyModel model(options);
-  TempDir home;
+  const std::unique_ptr<MemProvider> stores = NewMemProvider();
   std::atomic<bool> stop = false;
   const auto report =
-      Calibrate(model, Prose(400), {.home = home / "home", .name = "toy", .text_bytes = 8 << 10},
+      Calibrate(model, Prose(400), {.stores = stores.get(), .name = "toy", .text_bytes = 8 << 10},
                 &stop, [&](const CalibrateProgress& p) { stop = p.step == "probing"; });
   EXPECT_EQ(report.status().code(), StatusCode::kCancelled) << report.status().ToString();
 }

@@ -1,6 +1,6 @@
-// Charts as documents: parsed by a real XML parser (Boost.PropertyTree), counted, and looked into
-// for the texts and colours that their data call for. How they look was judged by eye; that cannot
-// be tested here, so nothing about places is, except that nothing lies outside of the page.
+// Charts as documents. A real XML parser (Boost.PropertyTree) reads them; the tests count elements
+// and check the texts and colours that the data require. The layout was judged by eye and is not
+// tested, except that nothing lies outside the page.
 #include "eval/chart.h"
 
 #include <gmock/gmock.h>
@@ -25,7 +25,7 @@ using testing::Contains;
 using testing::HasSubstr;
 using testing::Not;
 
-// The elements of a parsed SVG, the visible texts, and whether anything lies outside of the page.
+// The elements of a parsed SVG, its visible texts, and whether anything lies outside the page.
 struct Page {
   std::map<std::string, int> count;
   std::vector<std::string> texts;
@@ -67,7 +67,7 @@ Page Parse(const std::string& svg) {
   return page;
 }
 
-// Letters that tests look for; everything that XML, UTF-8 or a careless writer could trip over.
+// Strings with everything that could break XML, UTF-8 or a careless writer.
 const std::string kNasty =
     std::string("a<b>&\"c'\x01") + '\0' + "\xff\xc0\xaf\xed\xa0\x80 ]]>\xe6\xb2\xb3";
 
@@ -80,7 +80,7 @@ HeatmapChart Heatmap(size_t lengths, size_t depths) {
   return chart;
 }
 
-TEST(TokensLabel, NamesLengthsAsContextLengthsAreNamed) {
+TEST(TokensLabel, FormatsLengthsAsContextLengthsAreUsuallyWritten) {
   EXPECT_EQ(TokensLabel(4096), "4K");
   EXPECT_EQ(TokensLabel(131072), "128K");
   EXPECT_EQ(TokensLabel(1048576), "1M");
@@ -90,7 +90,7 @@ TEST(TokensLabel, NamesLengthsAsContextLengthsAreNamed) {
   EXPECT_EQ(TokensLabel(600), "600");
 }
 
-TEST(Heatmap, HasACellANumberAndAHatchForWhatWasNotMeasured) {
+TEST(Heatmap, HasACellAndAValueForEachMeasurementAndAHatchForEachMissingOne) {
   HeatmapChart chart = Heatmap(3, 2);
   chart.scores = {0.0, 1.0, 0.996, std::nullopt, 0.004, std::numeric_limits<double>::quiet_NaN()};
   const Page page = Parse(HeatmapSvg(chart));
@@ -107,7 +107,7 @@ TEST(Heatmap, HasACellANumberAndAHatchForWhatWasNotMeasured) {
   EXPECT_THAT(Parse(HeatmapSvg(Heatmap(3, 2))).texts, Not(Contains("not measured")));
 }
 
-TEST(Heatmap, StaysOnItsPageFromOneCellToManyUnderAnyNames) {
+TEST(Heatmap, StaysOnItsPageForAnyCellCountAndAnyNames) {
   for (const auto& [lengths, depths] :
        {std::pair<size_t, size_t>{1, 1}, {12, 20}, {64, 64}, {1, 64}, {64, 1}}) {
     HeatmapChart chart = Heatmap(lengths, depths);
@@ -144,7 +144,7 @@ TEST(Curves, HaveALineABandMarkersAndANameEachAndDifferWithoutColour) {
        at = svg.find("fill-opacity", at + 1))
     ++bands;
   EXPECT_EQ(bands, 6);
-  // Solid, and five dashes of their own, each in line and legend.
+  // One solid line and five distinct dash patterns, each in the plot and in the legend.
   std::map<std::string, int> dashes;
   constexpr std::string_view kDash = "stroke-dasharray=\"";
   for (size_t at = svg.find(kDash); at != std::string::npos; at = svg.find(kDash, at + 1)) {
@@ -154,20 +154,20 @@ TEST(Curves, HaveALineABandMarkersAndANameEachAndDifferWithoutColour) {
   for (const auto& [dash, uses] : dashes) EXPECT_EQ(uses, 2) << dash;
 }
 
-TEST(Curves, ShowOnePointWithWhiskersAndAnEmptyCurveByName) {
+TEST(Curves, ShowOnePointWithWhiskersAndNameAnEmptyCurve) {
   CurvesChart chart = Curves(1, 1);
   chart.curves.push_back({.mode = "full", .points = {}});
   const Page page = Parse(CurvesSvg(chart));
   EXPECT_THAT(page.texts, Contains("whiskers: 95% bootstrap interval"));
   EXPECT_THAT(page.texts, Contains("full (not measured)"));
   EXPECT_THAT(page.texts, Contains("4K"));
-  EXPECT_EQ(page.count.at("circle"), 2);  // the point and the legend's
+  EXPECT_EQ(page.count.at("circle"), 2);  // the point, and the one in the legend
   Parse(CurvesSvg({.title = "none", .model = "m", .curves = {}}));
   chart.curves[0].points[0] = {0, std::nan(""), -INFINITY, INFINITY};
   EXPECT_THAT(CurvesSvg(chart), testing::AllOf(Not(HasSubstr("nan")), Not(HasSubstr("inf"))));
 }
 
-TEST(Curves, LeaveOutTickLabelsThatWouldTouch) {
+TEST(Curves, OmitTickLabelsThatWouldOverlap) {
   CurvesChart chart = Curves(1, 0);
   for (uint64_t length = 100000; length <= 130000; length += 1000)
     chart.curves[0].points.push_back({length, 1, 1, 1});
@@ -180,7 +180,7 @@ TEST(Curves, LeaveOutTickLabelsThatWouldTouch) {
                                          Not(Contains("98.6K"))));
 }
 
-TEST(Hits, HaveABarAndANumberForEachModeAndK) {
+TEST(Hits, HaveABarAndAValueForEachModeAndK) {
   const HitChart chart{.title = "Verses",
                        .model = "SmolLM2",
                        .questions = 37,
@@ -191,11 +191,11 @@ TEST(Hits, HaveABarAndANumberForEachModeAndK) {
                                  "0.70", "1", "0", "not measured"}) {
     EXPECT_THAT(page.texts, Contains(text));
   }
-  EXPECT_EQ(page.count.at("rect"), 1 + 3);  // paper, and a bar for each that was measured
+  EXPECT_EQ(page.count.at("rect"), 1 + 3);  // the background, and a bar for each measured value
   Parse(HitSvg({.title = "none", .ks = {1}, .modes = {}}));
 }
 
-TEST(Charts, EscapeEveryNameAndNeverPassBytesOnThatXmlForbids) {
+TEST(Charts, EscapeEveryNameAndDropBytesThatXmlForbids) {
   EXPECT_EQ(
       XmlEscaped(kNasty),
       "a&lt;b&gt;&amp;&quot;c&#39;\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD ]]&gt;\u6cb3");
@@ -215,7 +215,7 @@ TEST(Charts, EscapeEveryNameAndNeverPassBytesOnThatXmlForbids) {
 TEST(Charts, AreTheSameBytesEveryTimeAndInEveryLocale) {
   const std::string before = HeatmapSvg(Heatmap(3, 3)) + CurvesSvg(Curves(3, 3));
   const std::string old = std::setlocale(LC_ALL, nullptr);
-  std::setlocale(LC_ALL, "de_DE.UTF-8");  // a comma for decimals, where the locale is there
+  std::setlocale(LC_ALL, "de_DE.UTF-8");  // decimal comma, if the locale is installed
   EXPECT_EQ(HeatmapSvg(Heatmap(3, 3)) + CurvesSvg(Curves(3, 3)), before);
   std::setlocale(LC_ALL, old.c_str());
   EXPECT_EQ(SvgNumber(-0.001), "0");
@@ -253,7 +253,7 @@ TEST(RenderPng, YieldsAnImageOfTheChartsSizeTimesTheScale) {
   }
 }
 
-TEST(RenderPng, SaysWhatItCannotDraw) {
+TEST(RenderPng, ReportsWhatItCannotDraw) {
   EXPECT_EQ(RenderPng("", 1).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(RenderPng("no SVG at all", 1).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(

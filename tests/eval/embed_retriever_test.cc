@@ -1,6 +1,6 @@
-// EmbedRetriever over a stand-in embedder, a bag of letters, whose ranking is easy to see; the
-// exact scores are compared with inner products computed here (float sums of 26 terms of unit
-// vectors: 1e-6). The real model is proved in tests/model/.
+// EmbedRetriever over a fake embedder: a bag of letters, whose ranking is easy to verify. Exact
+// scores are compared with inner products computed here. Tolerance: float sums of 26 terms of unit
+// vectors, 1e-6. tests/model/ tests the real model.
 #include "eval/embed_retriever.h"
 
 #include <gmock/gmock.h>
@@ -79,7 +79,7 @@ TEST(EmbedRetriever, YieldsEveryPassageOnceWhenMoreAreAskedFor) {
   EXPECT_TRUE(retriever->Retrieve("a", 0)->empty());
 }
 
-TEST(EmbedRetriever, EmbedsInBoundedBatchesAndCountsWhatItKeeps) {
+TEST(EmbedRetriever, EmbedsInBoundedBatchesAndCountsTheBytesItKeeps) {
   LetterEmbedder embedder;
   std::string text;
   for (int i = 0; i < 200; ++i) text += std::string(1, static_cast<char>('a' + i % 26)) + "\n";
@@ -97,7 +97,7 @@ TEST(EmbedRetriever, EmbedsInBoundedBatchesAndCountsWhatItKeeps) {
   EXPECT_LT(retriever->ram_bytes(), 2 * 200u * (26 * sizeof(float) + sizeof(ByteSpan)));
 }
 
-TEST(EmbedRetriever, SaysWhyItCannotBeBuilt) {
+TEST(EmbedRetriever, ReportsWhyItCannotBeBuilt) {
   LetterEmbedder embedder;
   EXPECT_EQ(BuildEmbedRetriever(" \n", embedder, {}).status().code(), StatusCode::kInvalidArgument);
   const std::atomic<bool> stop = true;

@@ -9,7 +9,7 @@
 namespace longhold {
 namespace {
 
-TEST(StringMatch, AllGivesTheShareAndPartGivesWhetherAny) {
+TEST(StringMatch, AllGivesTheShareAndPartGivesWhetherAnyMatches) {
   const std::vector<std::string> expected = {"Alpha", "beta", "42"};
   EXPECT_DOUBLE_EQ(StringMatchAll("the ALPHA and 42.", expected), 2.0 / 3);
   EXPECT_DOUBLE_EQ(StringMatchPart("the ALPHA and 42.", expected), 1);
@@ -39,7 +39,7 @@ TEST(HitAt, JoinsPartsOfTheEvidenceAndCountsOverlapsOnce) {
       << "4 of 10 bytes, twice";
 }
 
-TEST(HitAt, SeveralRangesGiveASharePerRangeOrAnyOfThem) {
+TEST(HitAt, SeveralRangesGiveAShareOrAHitOnAny) {
   const std::vector<ByteSpan> found = {{0, 10}, {20, 30}},
                               evidence = {{0, 10}, {20, 30}, {40, 50}, {60, 70}};
   EXPECT_EQ(HitAt(found, evidence, false), (std::array<double, 4>{0.25, 0.5, 0.5, 0.5}));
@@ -47,10 +47,10 @@ TEST(HitAt, SeveralRangesGiveASharePerRangeOrAnyOfThem) {
   EXPECT_EQ(HitAt({{80, 90}}, evidence, true), (std::array<double, 4>{0, 0, 0, 0}));
 }
 
-// The mean of n right-or-wrong answers has the standard error sqrt(p (1 - p) / n), and its
-// percentile interval is near p +- 1.96 of it. Tolerance: 2,000 resamples place a 2.5 % quantile
+// The mean of n right-or-wrong answers has the standard error sqrt(p (1 - p) / n). Its percentile
+// interval is close to p +- 1.96 standard errors. Tolerance: 2,000 resamples place a 2.5 % quantile
 // within 0.2 standard errors nearly always; the seeds are fixed.
-TEST(Bootstrap, IntervalOfAShareIsThatOfTheNormalApproximation) {
+TEST(Bootstrap, IntervalOfAShareMatchesTheNormalApproximation) {
   std::vector<double> values(200, 0);
   for (size_t i = 0; i < 60; ++i) values[i] = 1;
   const double error = std::sqrt(0.3 * 0.7 / 200);
@@ -61,7 +61,7 @@ TEST(Bootstrap, IntervalOfAShareIsThatOfTheNormalApproximation) {
   }
 }
 
-TEST(Bootstrap, IsRepeatableAndOfEqualValuesAPoint) {
+TEST(Bootstrap, IsRepeatableAndCollapsesToAPointForEqualValues) {
   const std::vector<double> values = {0, 1, 1, 0.5, 0.25};
   const Interval a = BootstrapMean(values, 0.95, 9), b = BootstrapMean(values, 0.95, 9);
   EXPECT_EQ(a.low, b.low);

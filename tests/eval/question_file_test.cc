@@ -1,4 +1,4 @@
-// Question files as people write them, and as they get them wrong.
+// Question files as people write them, correctly and incorrectly.
 
 #include "eval/question_file.h"
 
@@ -20,7 +20,7 @@ TEST(QuestionFile, ReadsEvidenceQuestionAndAnswers) {
   EXPECT_TRUE((*read)[2].evidence.empty());
 }
 
-TEST(QuestionFile, ADashIsAQuestionThatTheTextDoesNotAnswer) {
+TEST(QuestionFile, ADashMarksAQuestionThatTheTextDoesNotAnswer) {
   const auto read =
       ParseQuestions("Ge1:1\ta\tx\n-\tb\t-\n - \tc\tx\n\td\t\n\te\tx\n-\tf\t\n", "f.tsv");
   ASSERT_TRUE(read.ok()) << read.status().message();
@@ -32,7 +32,7 @@ TEST(QuestionFile, ADashIsAQuestionThatTheTextDoesNotAnswer) {
   EXPECT_EQ(unanswerable, "bcdf");
 }
 
-TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
+TEST(QuestionFile, MalformedLinesAreReportedWithFileAndLine) {
   for (const auto& [text, what] : std::vector<std::pair<std::string, std::string>>{
            {"a\tb\tc\nno tabs\n", "f.tsv line 2: 1 column"},
            {"a\tb\n", "f.tsv line 1: 2 columns"},
@@ -40,8 +40,8 @@ TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
            {"\n\na\t \tc\n", "f.tsv line 3: no question"},
            {"a\tb\t | \n", "f.tsv line 1: no answer"},
            {"a\tb\t-\n", "f.tsv line 1: no answer"},
-           {"# nothing\n", "f.tsv: holds no question"},
-           {"", "f.tsv: holds no question"}}) {
+           {"# nothing\n", "f.tsv: contains no question"},
+           {"", "f.tsv: contains no question"}}) {
     const auto read = ParseQuestions(text, "f.tsv");
     ASSERT_FALSE(read.ok()) << text;
     EXPECT_EQ(read.status().code(), StatusCode::kInvalidArgument);
@@ -49,7 +49,7 @@ TEST(QuestionFile, MalformedLinesAreNamedWithFileAndLine) {
   }
   EXPECT_EQ(LoadQuestions("/no/such/file.tsv").status().code(), StatusCode::kNotFound);
   EXPECT_EQ(LoadQuestions("/").status().code(), StatusCode::kNotFound);
-  // What never ends is not read to its end.
+  // An endless file is not read to its end.
   const Status endless = LoadQuestions("/dev/zero").status();
   EXPECT_EQ(endless.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(endless.message().find("64 MiB"), std::string::npos) << endless.message();

@@ -1,4 +1,4 @@
-// DrawReport on a report of known rows: which charts there are, and that they hold the numbers.
+// DrawReport on a report with known rows: which charts it draws, and that they contain the values.
 #include "eval/report_charts.h"
 
 #include <gmock/gmock.h>
@@ -41,7 +41,7 @@ TEST(DrawReport, DrawsCurvesHitsAndAHeatmapForEachMode) {
                                    "niah_single_1-longhold-depths", "niah_single_1-oracle-depths"));
 }
 
-TEST(DrawReport, LeavesOutWhatWasNotAsked) {
+TEST(DrawReport, OmitsChartsThatWereNotRequested) {
   EvalReport report = Report();
   for (EvalRow& row : report.rows) row.skipped = "does not fit";
   report.results = Summarise(report.rows, 1);

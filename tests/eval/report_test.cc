@@ -1,5 +1,5 @@
-// What a run writes: read back it is the same, torn or damaged it is met, and its sums are those of
-// its rows.
+// What a run writes. Reading it back gives the same values. Torn and damaged files are detected.
+// Its summaries equal those of its rows.
 
 #include "eval/report.h"
 
@@ -83,7 +83,7 @@ TEST(Lengths, ParseAndPrint) {
     EXPECT_EQ(LengthName(*ParseLength(name)), name);
 }
 
-TEST(Settings, ReadBackAsTheyWere) {
+TEST(Settings, ReadBackUnchanged) {
   const EvalSettings settings = OddSettings();
   const auto read = ParseSettings(SettingsJson(settings));
   ASSERT_TRUE(read.ok()) << read.status().message();
@@ -91,7 +91,7 @@ TEST(Settings, ReadBackAsTheyWere) {
   EXPECT_EQ(read->seed, ~0ull);
   EXPECT_EQ(read->modes, settings.modes);
   EXPECT_EQ(read->lengths, settings.lengths);
-  // A run of before there was a choice goes on as it was begun.
+  // A run begun before these settings existed continues as it began.
   std::string older = SettingsJson(settings);
   older.replace(older.find(",\"codec\":"), older.rfind('}') - older.find(",\"codec\":"), "");
   ASSERT_TRUE(ParseSettings(older).ok()) << older;
@@ -104,7 +104,7 @@ TEST(Settings, ReadBackAsTheyWere) {
   EXPECT_NE(ParseSettings(wrong).status().message().find("depths"), std::string::npos);
 }
 
-TEST(Rows, ReadBackAsTheyWere) {
+TEST(Rows, ReadBackUnchanged) {
   for (const EvalMode mode : {EvalMode::kLonghold, EvalMode::kOracle}) {
     const EvalRow row = Row(mode, 3, 0.5);
     const auto read = ParseRow(RowJson(row));
@@ -116,7 +116,7 @@ TEST(Rows, ReadBackAsTheyWere) {
   EXPECT_FALSE(ParseRow("{\"task\":1}").ok());
 }
 
-TEST(Rows, OfBeforeAbstentionAreStillRead) {
+TEST(Rows, FromBeforeAbstentionAreStillRead) {
   std::string old = RowJson(Row(EvalMode::kLonghold, 3, 0.5));
   const size_t at = old.find("\"token_gain\""), end = old.find("\"skipped\"");
   ASSERT_LT(at, end);
@@ -131,7 +131,7 @@ TEST(Summary, CountsAbstentionsRightAndWrong) {
   for (uint32_t i = 0; i < 7; ++i) {
     rows.push_back(Row(EvalMode::kLonghold, i, i < 3 ? 0 : 1));
     rows.back().unanswerable = i < 4;
-    rows.back().abstained = i >= 2 && i < 5;  // 2 and 3 rightly, 4 wrongly
+    rows.back().abstained = i >= 2 && i < 5;  // 2 and 3 correctly, 4 wrongly
   }
   const auto read = ParseRow(RowJson(rows[2]));
   ASSERT_TRUE(read.ok());
@@ -156,12 +156,12 @@ TEST(Summary, CountsAbstentionsRightAndWrong) {
       << "only where there is something to say";
 }
 
-TEST(Summary, IsThatOfItsRows) {
+TEST(Summary, EqualsTheSummaryOfItsRows) {
   std::vector<EvalRow> rows = {Row(EvalMode::kLonghold, 0, 1),   Row(EvalMode::kOracle, 0, 1),
                                Row(EvalMode::kLonghold, 1, 0),   Row(EvalMode::kOracle, 1, 0.6),
                                Row(EvalMode::kLonghold, 2, 0.2), Row(EvalMode::kFull, 0, 0)};
   rows.back().skipped = "does not fit: 9 tokens";
-  rows[2].text = 1;  // of another text: reading it took time too
+  rows[2].text = 1;  // of another text, whose ingest took time too
   const std::vector<EvalSummary> all = Summarise(rows, 1);
   ASSERT_EQ(all.size(), 3u);
   EXPECT_EQ(all[0].mode, EvalMode::kLonghold);
@@ -208,7 +208,7 @@ TEST(Report, IsWrittenWithItsCharts) {
   EXPECT_FALSE(WriteReport(report, dir.path() + "/none", nullptr).ok());
 }
 
-TEST(Journal, GoesOnWhereItWasCutOff) {
+TEST(Journal, ContinuesWhereItWasCutOff) {
   const TempDir dir;
   const std::string path = dir.path() + "/run", file = path + "/results.jsonl";
   const EvalEnvironment environment = {"1", "avx2", "m", "f1", "p", "f2"};
@@ -220,7 +220,7 @@ TEST(Journal, GoesOnWhereItWasCutOff) {
   }
   EXPECT_EQ(Journal::Create(path, OddSettings(), environment).status().code(),
             StatusCode::kAlreadyExists);
-  // the machine stopped while the last line was written
+  // the machine stopped while it wrote the last line
   fs::resize_file(file, fs::file_size(file) - 7);
   {
     auto journal = Journal::Open(path);
@@ -236,7 +236,7 @@ TEST(Journal, GoesOnWhereItWasCutOff) {
   EXPECT_EQ(journal->rows()[1].question, 2u);
 }
 
-TEST(Journal, DamageInTheMiddleIsNamedByItsLine) {
+TEST(Journal, DamageInTheMiddleIsReportedWithItsLine) {
   const TempDir dir;
   EXPECT_EQ(Journal::Open(dir.path()).status().code(), StatusCode::kNotFound);
   { ASSERT_TRUE(Journal::Create(dir.path(), OddSettings(), {}).ok()); }

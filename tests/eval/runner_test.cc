@@ -1,6 +1,6 @@
-// A whole evaluation on a toy model: what is asked in which mode, what it is given, and that a
-// stopped run goes on where it was. The toy's own attention is a stand-in here: it repeats the
-// prompt that it was given, so an answer is right when the prompt holds it.
+// A whole evaluation on a toy model: what each mode asks, what context it gets, and that a stopped
+// run continues where it stopped. The toy model here repeats its prompt, so an answer is right when
+// the prompt contains it.
 
 #include "eval/runner.h"
 
@@ -11,6 +11,7 @@
 #include <set>
 
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/toy_model.h"
 
 namespace longhold {
@@ -35,11 +36,11 @@ class Trial {
     haystack_ = MakeHaystack("book", text, true);
   }
 
-  // Stops after `stop_after` rows (0: never). Rows are kept over calls, as a journal's are.
+  // Stops after `stop_after` rows (0: never). Keeps its rows across calls, as a journal does.
   Result<std::vector<std::string>> Go(const EvalSettings& settings, size_t stop_after = 0) {
     stop_ = false;
     asked_ = 0;
-    Engine engine({.home = home_ / "home"});
+    EngineInHome engine(home_ / "home");
     EXPECT_TRUE(engine.UseModel(&model_, nullptr).ok());
     const EvalParts parts{.model = model_,
                           .engine = engine,
@@ -117,7 +118,7 @@ EvalSettings Small(std::vector<EvalMode> modes) {
           .max_tokens = 64};
 }
 
-std::string KeysOf(const std::vector<EvalRow>& rows) {
+std::string RowIds(const std::vector<EvalRow>& rows) {
   std::set<std::string> keys;
   for (const EvalRow& row : rows) keys.insert(row.Key());
   EXPECT_EQ(keys.size(), rows.size()) << "no question twice";
@@ -126,7 +127,7 @@ std::string KeysOf(const std::vector<EvalRow>& rows) {
   return all;
 }
 
-TEST(RunEval, EveryModeIsGivenWhatItsNameSays) {
+TEST(RunEval, EveryModeGetsTheContextThatItsNameStates) {
   Trial run;
   const auto notes = run.Go(Small({EvalMode::kOracle, EvalMode::kRagBm25, EvalMode::kWindow,
                                    EvalMode::kFull, EvalMode::kRagEmbed, EvalMode::kLonghold}));
@@ -148,8 +149,8 @@ TEST(RunEval, EveryModeIsGivenWhatItsNameSays) {
     EXPECT_GT(row.tokens_read, 2000u);
     EXPECT_EQ(row.first_token_ms, 5) << "the text was read before";
   }
-  // Depths 1/8, 3/8, 5/8, 7/8 of 2,048 tokens; the window has 64 at the beginning and 960 at the
-  // end.
+  // Depths 1/8, 3/8, 5/8, 7/8 of 2,048 tokens. The window keeps 64 tokens from the beginning and
+  // 960 from the end.
   ASSERT_EQ(by_mode[EvalMode::kWindow].size(), 4u);
   EXPECT_EQ(by_mode[EvalMode::kWindow][0].score, 0);
   EXPECT_EQ((*by_mode[EvalMode::kWindow][0].hits)[3], 0);
@@ -166,7 +167,7 @@ TEST(RunEval, EveryModeIsGivenWhatItsNameSays) {
   EXPECT_EQ(run.Memories(), 0u) << "memories go with their last question";
 }
 
-TEST(RunEval, ATextThatTheModelCannotReadIsSkippedAndSaysSo) {
+TEST(RunEval, ATextThatTheModelCannotReadIsSkippedWithANote) {
   Trial run;
   EvalSettings settings = Small({EvalMode::kFull, EvalMode::kOracle});
   settings.lengths = {5000};
@@ -177,7 +178,7 @@ TEST(RunEval, ATextThatTheModelCannotReadIsSkippedAndSaysSo) {
   }
 }
 
-TEST(RunEval, AStoppedRunGoesOnAndAsksNothingTwice) {
+TEST(RunEval, AStoppedRunContinuesAndAsksNothingTwice) {
   const EvalSettings settings = Small({EvalMode::kOracle, EvalMode::kLonghold, EvalMode::kWindow});
   Trial whole;
   ASSERT_TRUE(whole.Go(settings).ok());
@@ -190,7 +191,7 @@ TEST(RunEval, AStoppedRunGoesOnAndAsksNothingTwice) {
     EXPECT_EQ(run.Memories(), after > 4 ? 1u : 0u)
         << "the memory waits for the rest of its questions";
     ASSERT_TRUE(run.Go(settings).ok());
-    EXPECT_EQ(KeysOf(run.rows()), KeysOf(whole.rows())) << after;
+    EXPECT_EQ(RowIds(run.rows()), RowIds(whole.rows())) << after;
     EXPECT_EQ(run.Memories(), 0u);
     ASSERT_TRUE(run.Go(settings).ok());
     EXPECT_EQ(run.rows().size(), 12u) << "nothing was left";
@@ -212,7 +213,7 @@ TEST(RunEval, OnePerContextMakesATextForEveryQuestion) {
   EXPECT_EQ(cells.size(), 4u);
 }
 
-TEST(RunEval, QuestionFilesAskWhatTheTextHoldsAndSayHowMuchThatIs) {
+TEST(RunEval, QuestionFilesAskOnlyWhatTheTextAnswersAndReportHowMuchThatIs) {
   Trial run;
   run.Ask(
       "V3\tWhen did the river freeze first?\tyear 3|never\nV299\tWhen last?\t299\n-\tWhy?\tcold\n");
@@ -231,7 +232,7 @@ TEST(RunEval, QuestionFilesAskWhatTheTextHoldsAndSayHowMuchThatIs) {
   EXPECT_EQ(run.rows().size(), before);
 }
 
-TEST(RunEval, ATaskThatDoesNotFitIsANoteBesideOthersAndAnErrorAlone) {
+TEST(RunEval, ATaskThatDoesNotFitIsANoteAmongOthersAndAnErrorAlone) {
   Trial run;
   EvalSettings settings = Small({EvalMode::kOracle});
   settings.lengths = {100, 2048};

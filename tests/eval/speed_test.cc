@@ -1,5 +1,5 @@
-// What a measurement of speed does on a toy model, and how it is shown. Speeds themselves are not
-// judged here.
+// What a speed measurement does on a toy model, and how the report shows it. The speeds themselves
+// are not judged here.
 
 #include "eval/speed.h"
 
@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/toy_model.h"
 
 namespace longhold {
@@ -54,7 +55,7 @@ class Trial {
 
   Result<std::vector<LengthSpeed>> Go(const SpeedSettings& settings,
                                       const std::string& stop_at = "nowhere") {
-    Engine engine({.home = home_ / "home"});
+    EngineInHome engine(home_ / "home");
     EXPECT_TRUE(engine.UseModel(&model_, nullptr).ok());
     return MeasureSpeed(settings,
                         {.model = model_,
@@ -125,11 +126,12 @@ TEST(MeasureSpeed, FillsEveryFigureOfEveryLength) {
   EXPECT_TRUE((*speeds)[0].full.skipped.empty());
   EXPECT_EQ((*speeds)[0].full.tail_ms.count, 3u);
   EXPECT_NE((*speeds)[1].full.skipped.find("--full-max"), std::string::npos);
-  EXPECT_LE(trial.longest(), 1100u) << "the longer text is not given to the model's own attention";
+  EXPECT_LE(trial.longest(), 1100u)
+      << "the longer text is not run through the model's own attention";
   EXPECT_TRUE(trial.empty()) << "the texts' memories are gone";
 }
 
-TEST(MeasureSpeed, StopsAnywhereAndLeavesNoMemory) {
+TEST(MeasureSpeed, StopsAnywhereAndLeavesNoMemoryBehind) {
   for (const std::string at :
        {"alone", "1k: longhold", "answers", "again", "full attention", "2k"}) {
     Trial trial;
@@ -155,7 +157,7 @@ TEST(SpeedReport, IsAPageOfEightyColumnsAndOneLineOfJson) {
   EXPECT_GT(report.machine.memory_bytes, 0u);
   ASSERT_EQ(report.machine.peaks.size(), 3u);
   EXPECT_GT(report.machine.peaks[0].giga_ops.median, 0);
-  // more than a table is wide, with the largest numbers that are to be expected
+  // more columns than fit, with the largest values to be expected
   for (int i = 0; i < 6; ++i) {
     LengthSpeed s{.length = 1048576,
                   .tokens = 1048576,
@@ -176,7 +178,7 @@ TEST(SpeedReport, IsAPageOfEightyColumnsAndOneLineOfJson) {
   for (std::string line; std::getline(lines, line);) {
     EXPECT_LE(line.size(), 80u) << line;
     EXPECT_TRUE(line.empty() || line.back() != ' ') << line;
-    tables += line.starts_with("reading, tok/s");
+    tables += line.starts_with("ingest, tok/s");
   }
   EXPECT_EQ(tables, 2u);
   EXPECT_NE(text.find("not run"), std::string::npos);

@@ -1,7 +1,7 @@
-// Generated texts against the published descriptions of their tasks: wording, counts, forms of
-// needles, and where the evidence is. RULER: arXiv 2404.06654 and the templates of its repository;
-// the expected strings here are written out, not taken from the code. Tokens are counted as bytes /
-// 4: the generators only need something that grows with the text.
+// Compares generated texts with the published descriptions of their tasks: wording, counts, forms
+// of needles, and the place of the evidence. RULER: arXiv 2404.06654 and the templates of its
+// repository. The expected strings are written out here, not taken from the code. Tokens are
+// counted as bytes / 4: the generators only need a count that grows with the text.
 
 #include "eval/task.h"
 
@@ -74,7 +74,7 @@ TEST(EvalTasks, EveryTextIsWithinTwoPercentOfItsLengthAndNeverAbove) {
   }
 }
 
-TEST(EvalTasks, TheSameRequestGivesTheSameTextAndAnotherSeedAnother) {
+TEST(EvalTasks, TheSameRequestGivesTheSameTextAndAnotherSeedGivesAnother) {
   for (const TaskInfo& task : EvalTasks()) {
     TextRequest request = Request(std::string(task.name));
     const EvalText a = Build(request), b = Build(request);
@@ -103,7 +103,7 @@ TEST(EvalTasks, EvidenceHoldsTheAnswersAndOneTextHoldsAllItsQuestions) {
   }
 }
 
-TEST(EvalTasks, QuestionsStandAtTheDepthsOfTheGrid) {
+TEST(EvalTasks, QuestionsAreAtTheDepthsOfTheGrid) {
   const EvalText text = Build(Request("niah_single_2", 16384, 20));
   std::map<uint32_t, int> cells;
   for (const EvalQuestion& q : text.questions) {
@@ -163,7 +163,7 @@ TEST(RulerNiah, SingleNeedlesHaveTheTemplatesSingularWording) {
   }
 }
 
-TEST(RulerNiah, NoiseIsRulersSentenceOnLinesOfItsOwn) {
+TEST(RulerNiah, NoiseIsRulersSentenceOnItsOwnLines) {
   const EvalText text = Build(Request("niah_single_1"));
   std::istringstream lines(text.text);
   std::string line;
@@ -186,7 +186,7 @@ TEST(RulerNiah, MultikeyOneHasThreeDistractorsForEveryQuestion) {
   EXPECT_EQ(five.questions[0].evidence.size(), 1u);
 }
 
-TEST(RulerNiah, MultikeyTwoAndThreeAreNothingButNeedlesOfOtherKeys) {
+TEST(RulerNiah, MultikeyTwoAndThreeConsistOnlyOfNeedlesWithOtherKeys) {
   const std::vector<std::pair<std::string, std::string>> forms = {
       {"niah_multikey_2", std::string(kKey) + " is: [0-9]{7}\\."},
       {"niah_multikey_3", std::string(kUuid) + " is: " + kUuid + "\\."}};
@@ -206,7 +206,7 @@ TEST(RulerNiah, MultikeyTwoAndThreeAreNothingButNeedlesOfOtherKeys) {
   }
 }
 
-TEST(RulerNiah, MultivalueAsksForFourNumbersOfOneKeyAndMultiqueryForFourKeys) {
+TEST(RulerNiah, MultivalueAsksForFourValuesOfOneKeyAndMultiqueryForFourKeys) {
   const EvalText values = Build(Request("niah_multivalue"));
   EXPECT_TRUE(
       values.text.starts_with("Some special magic numbers are hidden within the following text. "
@@ -264,7 +264,7 @@ TEST(RulerVariables, OneChainHasFiveVariablesInOrderAfterASolvedExample) {
   }
 }
 
-// The last "Below is a numbered list" and what follows it, as words and their counts.
+// The last "Below is a numbered list" and the list after it, as words and their counts.
 std::map<std::string, int> CountList(const std::string& text) {
   std::istringstream words(
       text.substr(text.find('\n', text.rfind("Below is a numbered list")) + 1));
@@ -323,7 +323,8 @@ TEST(RulerFrequentWords, CountsFallWithTheSquareOfTheRank) {
   std::string word;
   while (words >> word) ++counts[word];
   ASSERT_EQ(q.answers.size(), 3u);
-  // zeta law with alpha 2, the first rank being dots; counts are cut to whole numbers.
+  // Zeta distribution with alpha 2, where the dots have the first rank. Counts are truncated to
+  // integers.
   const double first = counts["..."];
   EXPECT_GT(first, 1000);
   for (size_t i = 0; i < 3; ++i) {
@@ -357,8 +358,7 @@ TEST(KeyValues, IsOneJsonObjectOfUuidPairs) {
   ASSERT_TRUE(text.text.starts_with(head + "{"));
   const std::string pair = std::string("\"") + kUuid + "\": \"" + kUuid + "\"";
   const size_t pairs = CountOf(text.text, pair);
-  // The braces, the pairs of 78 bytes with ", " between them, and the last line break: nothing
-  // else.
+  // The braces, the pairs of 78 bytes joined by ", ", and the last line break: nothing else.
   EXPECT_EQ(text.text.size(), head.size() + 3 + 78 * pairs + 2 * (pairs - 1));
   for (const EvalQuestion& q : text.questions) {
     const std::string key = q.question.substr(6, 36);
@@ -381,7 +381,7 @@ TEST(Babi, TheAnswerIsWhereTheLastMoveLeads) {
   }
 }
 
-TEST(Babi, TheThingIsWhereItsCarrierWentAfterPickingItUp) {
+TEST(Babi, AnObjectIsWhereItsCarrierWentAfterPickingItUp) {
   const EvalText text = Build(Request("babilong_qa2", 8192, 10));
   for (const EvalQuestion& q : text.questions) {
     ASSERT_EQ(q.evidence.size(), 2u);
@@ -414,7 +414,7 @@ TEST(Paraphrase, NeedlesShareNoContentWordWithTheirQuestions) {
   EXPECT_EQ(names.size(), 24u);
 }
 
-TEST(FileQuestions, AskOnlyWhatStandsInTheText) {
+TEST(FileQuestions, AskOnlyWhatTheTextContains) {
   const auto questions = ParseQuestions(
       "L3\tWhich river?\tnumber 3\nL399\tWhich?\t399\nL5,L398\tAnd?\tx|y\n-\tAny?\tz\n", "q");
   ASSERT_TRUE(questions.ok());
@@ -438,9 +438,9 @@ TEST(FileQuestions, AskOnlyWhatStandsInTheText) {
   EXPECT_EQ(BuildText(request, CountQuarters).status().code(), StatusCode::kInvalidArgument);
 }
 
-TEST(EvalRng, GivesTheSameNumbersOnEveryMachine) {
+TEST(EvalRng, GivesTheSameSequenceOnEveryMachine) {
   EvalRng rng(1);
-  // SplitMix64's first outputs for seed 1, computed apart from this code.
+  // SplitMix64's first outputs for seed 1, computed independently of this code.
   EXPECT_EQ(rng.Next(), 0x910A2DEC89025CC1ull);
   EXPECT_EQ(rng.Next(), 0xBEEB8DA1658EEC67ull);
   std::map<uint64_t, int> seen;

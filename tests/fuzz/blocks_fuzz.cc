@@ -1,11 +1,14 @@
-// Blocks and the archive's basis from hostile bytes. The first byte says what the rest is:
-//   0  a block, whose checksum and payload length are made right; read with a basis of our own
-//   where it names codec 3 1  a rounded block's parts: for each a length of two bytes and its
-//   bytes, compressed here, so that what zstd hides can be changed 2  an archive block's parts,
-//   likewise with lengths, in a basis of our own 3  a basis, whose checksum is made right; a block
-//   is coded in it and read back 4  coded symbols
-// What decodes must be safe to use: it is coded by every codec and read back, its keys become an
-// index segment and summaries.
+// Blocks and the archive codec's basis, from hostile bytes. The first byte selects the kind of
+// input:
+//   0  a block. Its checksum and payload length are made valid. If it names codec 3, it is read
+//   with a basis made here.
+//   1  the parts of a rounded block. Each is a two-byte length and its bytes. The harness
+//   compresses them, so that libFuzzer can change what zstd would hide.
+//   2  the parts of an archive block, also with lengths, in a basis made here
+//   3  a basis. Its checksum is made valid; a block is coded in it and read back.
+//   4  coded symbols
+// Decoded values must be safe to use: the harness encodes them with every codec and reads them
+// back. It also builds an index segment and summaries from their keys.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -81,7 +84,7 @@ void Use(const Result<KvBlock>& block) {
   LH_CHECK(SummarySegment::Decode(summaries.Encode()).ok());
 }
 
-// Parts with lengths, [parts].
+// Length-prefixed parts, [parts].
 std::vector<std::string> Parts(FuzzBytes* input, size_t count) {
   std::vector<std::string> parts;
   for (size_t p = 0; p < count; ++p) {

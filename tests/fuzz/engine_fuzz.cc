@@ -1,7 +1,7 @@
-// An export from a hostile hand, as a server meets it: imported into a home, asked, read on into,
-// verified, forgotten. The input is the bytes of an export, whose checksums are made right. What
-// `export_fuzz` finds in less time is not looked for here: this is what the engine does with an
-// answer's blocks, summaries and texts.
+// A hostile export, as a server receives it. The harness imports it, asks it, ingests into it,
+// verifies it and deletes it. The input is the bytes of an export, whose checksums are made valid.
+// `export_fuzz` finds decoding errors faster; this harness covers what the engine does with the
+// blocks, summaries and texts behind an answer.
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -12,6 +12,7 @@
 #include "tests/fuzz/fuzz_bytes.h"
 #include "tests/fuzz/toy_memory.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 
 namespace longhold {
 namespace {
@@ -38,10 +39,11 @@ class Home {
     RecallOptions recall;
     recall.explain = true;
     ExpectRefusal(engine_.Recall("toy", kQuestion, recall));
-    for (const Attend attend : {Attend::kFocused, Attend::kFaithful}) {
+    for (const AttendOptions& attend :
+         {AttendOptions(FocusedOptions{.recall = {.abstain = false}, .inline_citations = true}),
+          AttendOptions(FaithfulOptions{})}) {
       AskOptions ask{.max_tokens = 6, .attend = attend};
-      ask.recall.abstain = false;
-      ask.characters = ask.inline_citations = attend == Attend::kFocused;
+      ask.characters = !ask.is_faithful();
       ExpectRefusal(engine_.Ask("toy", kQuestion, ask));
     }
     ExpectRefusal(
@@ -56,7 +58,7 @@ class Home {
   TempDir home_;
   ToyModel model_{FuzzToy()};
   RecallProfile profile_ = FuzzProfile();
-  Engine engine_{{.home = home_ / "h", .memory_budget_bytes = 256u << 20}};
+  EngineInHome engine_{home_ / "h", {.memory_budget_bytes = 256u << 20}};
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
-// An export from a hostile hand: the input is the bytes of one. It is imported as it is, and again
-// with all of its checksums made right. What then opens as a memory must be safe to use by all that
-// reads and writes it: nothing but a Status may come of it. Values are changed record by record and
-// number by number (export_mutator.h), beside bytes anywhere.
+// A hostile export: the input is its bytes. The harness imports it unchanged, and again with all
+// checksums made valid. If a memory then opens, every read and write of it must be safe and may
+// only return a Status. The mutator changes bytes anywhere, and also single values record by record
+// (export_mutator.h).
 #include <cstdint>
 
 #include "store/transfer.h"
@@ -107,8 +107,8 @@ void Read(ColdStore& store) {
   if (loaded.ok()) Ask(*memory);
 }
 
-// What a server does with a memory that it has: goes on with an unfinished text, takes another,
-// indexes and codes anew, forgets.
+// What a server does with a memory: finish an incomplete text, ingest another, reindex, recode,
+// delete.
 void WriteTo(ColdStore& store) {
   MemoryBudget budget(kBudget);
   const auto memory = Open(store, &budget);
@@ -116,7 +116,7 @@ void WriteTo(ColdStore& store) {
   (void)memory->LoadIndexes();
   for (const IngestInput& input : {IngestInput{kFuzzStopped, "This one " + FuzzText(300)},
                                    IngestInput{kFuzzDone, "Another text.\n"}}) {
-    // the toy model has errors of its own for what it did not save
+    // the toy model returns its own errors for state that it did not save
     (void)IngestDocument(Model(), *memory, Vocabulary(), input, nullptr, nullptr);
   }
   RecallProfile other = FuzzProfile();

@@ -1,6 +1,6 @@
-// How libFuzzer changes an export: a value at a time, and in a record one field at a time, to
-// numbers at which something ends. Bytes anywhere, too. The harness makes the checksums right. Only
-// in libFuzzer's build; elsewhere this header is empty.
+// How libFuzzer mutates an export: one value at a time, and within a record one field at a time, to
+// boundary values. It also changes bytes anywhere. The harness makes the checksums valid. Only in
+// libFuzzer's build; elsewhere this header is empty.
 #pragma once
 
 #ifdef LONGHOLD_LIBFUZZER
@@ -158,7 +158,7 @@ class ExportMutator {
       case 3: return Bytes(&c->text, 16);
       case 4: return Many(&c->tokens);
       case 5: return Many(&c->token_bytes);
-      default:  // bytes move from one token to another: the sum stays
+      default:  // moves bytes from one token to another: the sum stays the same
         if (c->token_bytes.size() < 2) return;
         std::swap(c->token_bytes[rng_() % c->token_bytes.size()],
                   c->token_bytes[rng_() % c->token_bytes.size()]);
@@ -200,7 +200,7 @@ class ExportMutator {
       *value = value->substr(0, kRecordHeader) + (compressed ? Compress(*body) : *body);
       return;
     }
-    // Headers are the smallest part and say most.
+    // Headers are the smallest part and carry the most meaning.
     if (rng_() % 3 == 0 && value->size() > kSegmentHeader) {
       LLVMFuzzerMutate(reinterpret_cast<uint8_t*>(value->data()), kSegmentHeader, kSegmentHeader);
     } else {

@@ -1,5 +1,5 @@
-// An export (docs/formats/export.md) as its values, and back with right checksums; what hostile
-// bytes are when they mean well enough to be read.
+// An export (docs/formats/export.md) as a list of values, and back with valid checksums. Also
+// parses hostile bytes as far as their framing allows.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,14 @@ namespace longhold {
 
 struct ExportedMemory {
   struct Value {
-    uint8_t kind = 1, table = 0;  // as they stand in the frame
+    uint8_t kind = 1, table = 0;  // as encoded in the frame
     std::string key, value;
   };
-  std::string head;           // magic, version and name, as they stand
-  std::vector<Value> values;  // without the end
+  std::string head;           // magic, version and name, as encoded
+  std::vector<Value> values;  // without the end frame
 };
 
-// As much of it as can be told apart, whatever its checksums.
+// Parses as many values as the framing allows. Ignores all checksums.
 inline ExportedMemory ParseExport(std::string_view bytes) {
   ExportedMemory stream;
   constexpr size_t kHead = 9, kFrame = 8, kChain = 8;
@@ -50,7 +50,7 @@ inline ExportedMemory ParseExport(std::string_view bytes) {
   return stream;
 }
 
-// With the checksums of all values and of the stream made right.
+// Encodes the stream with the checksums of all values and of the stream made valid.
 inline std::string MendedExport(ExportedMemory stream) {
   uint64_t basis_id = 0;
   for (ExportedMemory::Value& v : stream.values) {

@@ -1,4 +1,4 @@
-// What the fuzz harnesses share: an input's bytes, taken from the front.
+// Shared by the fuzz harnesses: reads an input's bytes from the front.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ class FuzzBytes {
  public:
   FuzzBytes(const uint8_t* data, size_t size) : rest_(reinterpret_cast<const char*>(data), size) {}
 
-  // Zeros where there are too few bytes left.
+  // Returns zeros where too few bytes are left.
   template <typename T>
   T Take() {
     T value{};
@@ -35,8 +35,8 @@ class FuzzBytes {
   std::string_view rest_;
 };
 
-// What a decoder says of hostile bytes is a code of the caller's or the disk's, never that we have
-// a bug.
+// A decoder must report hostile bytes with an error code of the caller or the disk, never with one
+// that means a bug of ours.
 template <typename T>
 void ExpectRefusal(const Result<T>& result) {
   if (result.ok() || result.status().code() != StatusCode::kInternal) return;

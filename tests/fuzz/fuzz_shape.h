@@ -1,4 +1,4 @@
-// The blocks that tests/fuzz codes: two layers of 68 numbers a token, so that a codec's group of 64
+// The blocks that tests/fuzz encodes: two layers of 68 elements a token. So each codec group of 64
 // channels has a neighbour of four.
 #pragma once
 
@@ -36,7 +36,7 @@ inline Manifest FuzzManifest() {
   return m;
 }
 
-// Waves of three lengths: few components carry most of them, as with a model's keys.
+// Waves of three lengths. A few components carry most of the variance, as with a model's keys.
 inline KvBlock FuzzBlock(uint32_t tokens, uint64_t seed) {
   KvBlock block = KvBlock::Empty(FuzzShape());
   block.tokens = tokens;

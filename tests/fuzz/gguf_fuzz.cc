@@ -1,6 +1,6 @@
-// GGUF headers from hostile bytes, by what looks at them before libllama does (model/gguf_check.h).
-// What libllama does with the rest is not instrumented; tests/model/gguf_check_test.cc loads
-// damaged files in processes of their own.
+// GGUF headers from hostile bytes, through the check that runs before libllama reads them
+// (model/gguf_check.h). libllama itself is not instrumented; tests/model/gguf_check_test.cc loads
+// damaged files in child processes.
 #include <cstdint>
 
 #include "model/gguf_check.h"

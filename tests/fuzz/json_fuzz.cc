@@ -1,12 +1,15 @@
-// JSON, TOML and texts of other forms from hostile hands: the first byte says what the rest is.
+// JSON, TOML and other text formats from hostile sources. The first byte selects the kind of input:
 //   0  any JSON object, read by every kind of field with the widest bounds, and written again
-//   1  a chat completion   2  a completion
-//   3  a request to a route of the API: a byte for the route, then its body. Nothing is taken on:
-//   queue and jobs have stopped, so that all that is
-//      read of a body is read and nothing follows
-//   4  a recall profile    5  a file of keys    6  an accepted text (service/server/inbox.h), with
-//   its hash made right 7  a config file       8  a text, through what makes it valid and
-//   printable, and a percent-encoded one
+//   1  a chat completion
+//   2  a completion
+//   3  a request to an API route: one byte for the route, then its body. The queue and the jobs
+//   have stopped, so the body is parsed and nothing runs.
+//   4  a recall profile
+//   5  a file of API keys
+//   6  an accepted text (service/server/inbox.h) with its hash made valid
+//   7  a config file
+//   8  a text, through the functions that make it valid and printable, and as a percent-encoded
+//   text
 #include <algorithm>
 #include <boost/json.hpp>
 #include <cmath>
@@ -22,12 +25,15 @@
 #include "service/common/utf8.h"
 #include "service/server/api.h"
 #include "service/server/api_keys.h"
+#include "service/server/ask_fields.h"
 #include "service/server/http_text.h"
 #include "service/server/inbox.h"
 #include "service/server/openai.h"
+#include "store/memory_name.h"
 #include "tests/fuzz/fuzz_bytes.h"
 #include "tests/fuzz/toy_memory.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 
 namespace longhold {
 namespace {
@@ -47,7 +53,7 @@ void ReadFields(const json::object& object) {
     ExpectRefusal(StringField(object, name));
     ExpectRefusal(FlagField(object, name, false));
     (void)TimeoutField(object);
-    (void)AttendField(object);
+    (void)AttendFields(object);
   }
 }
 
@@ -67,7 +73,7 @@ void UseCompletion(std::string_view text, bool chat) {
   if (!request.ok()) return;
   LH_CHECK(request->stop.size() <= 4 && request->max_tokens >= 1 &&
            request->sampler.temperature >= 0);
-  // An answer that is the question, in pieces of every length up to seven.
+  // An answer that repeats the question, in pieces of every length up to seven.
   StopStrings stop(request->stop);
   std::string shown;
   for (size_t at = 0, length = 1; at < request->question.size();
@@ -99,7 +105,7 @@ class Ignored final : public HttpExchange {
   std::atomic<bool> gone_{false};
 };
 
-// Made once, in a home of its own; what it was asked leaves nothing behind.
+// Made once, in its own home. Requests leave nothing behind.
 class StoppedServer {
  public:
   StoppedServer() {
@@ -127,7 +133,7 @@ class StoppedServer {
  private:
   TempDir home_;
   ToyModel model_{FuzzToy()};
-  Engine engine_{{.home = home_ / "h"}};
+  EngineInHome engine_{home_ / "h"};
   Metrics metrics_;
   EngineQueue queue_{&engine_, EngineQueueOptions{}};
   JobPool jobs_, readers_;
@@ -139,6 +145,7 @@ class StoppedServer {
             .fingerprint = "0123456789abcdef",
             .memory = "tales",
             .home = home_ / "h",
+            .stores = &engine_.stores(),
             .without_keys = Scope::kAdmin,
             .note = [](std::string_view) {}}};
 };
@@ -164,7 +171,7 @@ void UseRequest(FuzzBytes input) {
 void UseProfile(std::string_view text) {
   const Result<RecallProfile> profile = RecallProfile::Parse(text, "fuzz.json");
   ExpectRefusal(profile);
-  // One that leaves the model's shape out is no model's, and cannot be written.
+  // A profile without the model's shape belongs to no model and cannot be written.
   if (!profile.ok() || profile->layer_count == 0 || profile->q_heads == 0 ||
       profile->kv_heads == 0 || profile->head_dim == 0 || profile->vocab_size == 0)
     return;
@@ -173,7 +180,7 @@ void UseProfile(std::string_view text) {
   LH_CHECK(again->ToJson() == profile->ToJson());
 }
 
-// Files of one process lie in one directory, each written anew.
+// All files of one process are in one directory; each is rewritten for every input.
 std::string Written(const std::string& name, std::string_view bytes) {
   static TempDir directory;
   const std::filesystem::path path = directory / name;
@@ -192,7 +199,7 @@ void UseKeys(std::string_view text) {
 
 void UseAccepted(std::string_view bytes) {
   std::string all(bytes);
-  // The hash is of what the head and the text say.
+  // The hash covers the head and the text.
   const size_t line = all.find('\n');
   if (line != std::string::npos) {
     Result<json::object> head = ParseJsonObject(std::string_view(all).substr(0, line));
@@ -213,8 +220,7 @@ void UseAccepted(std::string_view bytes) {
   std::vector<std::string> notes;
   for (const Inbox::Text& text :
        Inbox(std::filesystem::path(path).parent_path().parent_path()).Load(&notes)) {
-    LH_CHECK(CheckText(text.input.name, text.input.text).ok() &&
-             Engine::CheckName(text.memory).ok());
+    LH_CHECK(CheckText(text.input.name, text.input.text).ok() && CheckMemoryName(text.memory).ok());
   }
 }
 

@@ -1,5 +1,5 @@
-// Writes what the corpora of tests/fuzz begin with, by our own encoders: make_corpus DIR. libFuzzer
-// adds what it finds (scripts/fuzz).
+// Writes the initial corpora of tests/fuzz with our own encoders: make_corpus DIR. libFuzzer adds
+// what it finds (scripts/fuzz).
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -33,7 +33,7 @@ class Corpus {
     std::ofstream(directory_ / harness / ("seed-" + name), std::ios::binary | std::ios::trunc)
         << bytes;
   }
-  // With the byte in front that says which kind it is.
+  // Prefixes the byte that selects the kind.
   void Add(const std::string& harness, uint8_t kind, const std::string& name,
            std::string_view bytes) {
     Add(harness, name, std::string(1, static_cast<char>(kind)) + std::string(bytes));
@@ -56,8 +56,8 @@ void AddExports(Corpus* corpus) {
   corpus->Add("export", "exact", Exported(*FuzzMemory("exact", 400, false)));
   corpus->Add("export", "k5v4", Exported(*FuzzMemory("k5v4", 300, false)));
   corpus->Add("export", "lists", Exported(*FuzzMemory("k5v4", 600, true)));
-  // Enough text for a basis; without most of the blocks that it was learned from, and the index
-  // segments of all of them.
+  // Enough text to learn a basis. Leaves out most of the blocks that it was learned from, and the
+  // index segments of all of them.
   ExportedMemory archive = ParseExport(Exported(*FuzzMemory("archive", 4600, false)));
   std::erase_if(archive.values, [](const ExportedMemory::Value& v) {
     const auto table = static_cast<Table>(v.table);
@@ -96,7 +96,7 @@ void AddRecords(Corpus* corpus) {
                         .tokens = {5, 6, 7},
                         .token_bytes = {3, 4, 1}};
   corpus->Add("records", 2, "text", Encode(chunk));
-  // The same as the harness compresses it itself.
+  // Uncompressed: the harness compresses it.
   const std::string encoded = Encode(chunk);
   corpus->Add("records", 0x82, "text-plain",
               encoded.substr(0, 12) + *Decompress(std::string_view(encoded).substr(12), 4096));
@@ -142,8 +142,7 @@ void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_
       {.a = a, .b = b, .out = out, .rows = rows, .depth = depth, .columns = columns});
 }
 
-// The parts of a block's payload, each behind its length in two bytes, as the blocks harness takes
-// them.
+// The parts of a block's payload, each with a two-byte length, as the blocks harness reads them.
 std::string WithLengths(std::string_view payload, size_t lengths_at, size_t count,
                         bool compressed) {
   std::string out;
@@ -165,7 +164,7 @@ void AddBlocks(Corpus* corpus) {
   const TransformBasis basis = FuzzBasis(Multiply);
   const auto archive = NewTransformCodec(std::string(kArchiveCodec),
                                          std::make_shared<const TransformBasis>(basis), Multiply);
-  KvBlock odd = FuzzBlock(3, 5);  // what codecs store as it is
+  KvBlock odd = FuzzBlock(3, 5);  // what codecs store verbatim
   odd.Keys(0)[0] = 0x7C00;
   odd.Keys(1)[1] = 0x7E00;
   odd.Values(0)[2] = 0x7BFF;
@@ -246,7 +245,7 @@ std::string Bytes(T value) {
 
 std::string Text(const std::string& text) { return Bytes(uint64_t{text.size()}) + text; }
 
-// A header as CheckGguf takes it, with one value of each kind of type.
+// A header that CheckGguf accepts, with one value of each type.
 void AddGguf(Corpus* corpus) {
   const auto number = [](const std::string& key, uint32_t value) {
     return Text(key) + Bytes(uint32_t{4}) + Bytes(value);

@@ -1,6 +1,6 @@
-// Makes the checksums of changed values right again. Checksums find damage and are no defence
-// against a forger, so a harness does what a forger would: otherwise no hostile number would get
-// past them.
+// Makes the checksums of changed values valid again. Checksums detect damage but do not stop a
+// forger. So a harness does what a forger would do; otherwise no hostile value would get past the
+// checksum.
 #pragma once
 
 #include <cstdint>
@@ -17,22 +17,22 @@ inline void PutNumber(std::string* bytes, size_t at, uint64_t number) {
 }
 
 // XXH3-64 of everything before it, at the end: blocks, segments, the basis. Appended where `bytes`
-// lack room for it.
+// are too short for it.
 inline void MendTail(std::string* bytes) {
   if (bytes->size() < sizeof(uint64_t)) bytes->resize(sizeof(uint64_t));
   const size_t body = bytes->size() - sizeof(uint64_t);
   PutNumber(bytes, body, Hash64(std::string_view(*bytes).substr(0, body)));
 }
 
-// docs/formats/records.md: "LHR", a digit, the hash of what follows it.
+// docs/formats/records.md: "LHR", a digit, then the hash of what follows it.
 inline void MendRecord(std::string* bytes) {
   constexpr size_t kHeader = 12;
   if (bytes->size() < kHeader) return;
   PutNumber(bytes, 4, Hash64(std::string_view(*bytes).substr(kHeader)));
 }
 
-// docs/formats/block.md: also the payload's length and, where it is coded in a basis, that basis's
-// id.
+// docs/formats/block.md: also sets the payload's length and, if the block is coded in a basis, that
+// basis's id.
 inline void MendBlock(std::string* bytes, uint64_t basis_id) {
   constexpr size_t kHeader = 32, kChecksum = 8, kCodecTransform = 3;
   if (bytes->size() < kHeader + kChecksum) return;
@@ -46,8 +46,8 @@ inline void MendBlock(std::string* bytes, uint64_t basis_id) {
   MendTail(bytes);
 }
 
-// By the magic that the value begins with. `basis_id` is that of the memory's basis, 0 where it has
-// none.
+// Selects the format by the magic of the value. `basis_id` is that of the memory's basis, or 0 if
+// it has none.
 inline void MendValue(std::string* bytes, uint64_t basis_id) {
   const std::string_view magic = std::string_view(*bytes).substr(0, 4);
   if (magic.starts_with("LHR")) {

@@ -1,7 +1,7 @@
-// Records (memory/record/records.h) from hostile bytes: the first byte says which kind is expected
-// and whether the rest is compressed first, so that what zstd hides can be changed; the rest is a
-// record whose checksum is made right. What decodes is encoded and decoded again, to the same
-// value.
+// Records (memory/record/records.h) from hostile bytes. The first byte selects the expected kind
+// and whether the rest is compressed first, so that libFuzzer can change what zstd would hide. The
+// rest is a record whose checksum is made valid. A record that decodes is encoded and decoded
+// again, to the same value.
 #include <cstdint>
 
 #include "memory/index/segment_keys.h"

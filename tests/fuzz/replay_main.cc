@@ -1,4 +1,4 @@
-// Runs a fuzz harness once over every file that is named, or lies in a folder that is named: what
+// Runs a fuzz harness once on every file given, and on every file in a directory given. So what
 // libFuzzer found stays a test with any compiler.
 #include <cstdint>
 #include <cstdio>
@@ -22,7 +22,7 @@ int main(int argc, char** argv) {
       files.push_back(entry.path());
   }
   for (const fs::path& path : files) {
-    // Said before it is run: the last line names the input that ended the process.
+    // Printed before the run: the last line names the input that ended the process.
     std::fprintf(stderr, "%s\n", path.c_str());
     std::ifstream file(path, std::ios::binary);
     const std::string bytes((std::istreambuf_iterator<char>(file)),

@@ -1,6 +1,6 @@
-// Index segments from hostile bytes: the first byte says which kind, the rest is a segment whose
-// checksum is made right. What decodes must be safe to use: it is encoded to the same bytes again,
-// added to an index beside a segment of our own and queried.
+// Index segments from hostile bytes. The first byte selects the kind; the rest is a segment whose
+// checksum is made valid. A decoded segment must be safe to use: it is encoded to the same bytes
+// again, added to an index next to a segment made here, and queried.
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -68,7 +68,7 @@ void UseLexical(const std::string& bytes) {
   const auto segment = std::make_shared<const LexicalSegment>(std::move(*decoded));
   LexicalIndex index;
   LH_CHECK(index.Add(segment).ok());
-  // A neighbour that has the segment's last word whole, and words of both as the query.
+  // A neighbour segment that holds the segment's last word in full. The query has words of both.
   LexicalSegment next{
       .document = segment->document,
       .token_begin = (segment->token_end() + kBlockTokens - 1) / kBlockTokens * kBlockTokens,
@@ -84,9 +84,9 @@ void UseLexical(const std::string& bytes) {
     const auto at = static_cast<uint32_t>(2 + w);
     query.push_back({.id = segment->words[w], .begin = at, .end = at + 1});
   }
-  const std::vector<ExpansionWord> related = {
+  const std::vector<ExpansionWord> expansion = {
       {.stem = query.back().Stem() ^ 1, .of = query.back().Stem(), .token = 1, .weight = 0.5}};
-  const LexicalResult result = index.Query(query, related, 8);
+  const LexicalResult result = index.Query(query, expansion, 8);
   for (const LexicalMatch& match : result.matches) LH_CHECK(match.span.begin <= match.span.end);
   (void)index.Places(
       std::vector<std::vector<LexicalWord>>{
@@ -112,7 +112,7 @@ void UseSummaries(const std::string& bytes) {
   }
 }
 
-// Lists over keys of our own, of as many tokens as the lists say.
+// Inverted lists over keys made here, of as many tokens as the lists state.
 void UseLists(const std::string& bytes) {
   Result<IvfSegment> decoded = IvfSegment::Decode(bytes);
   ExpectRefusal(decoded);
@@ -128,7 +128,7 @@ void UseLists(const std::string& bytes) {
       }));
   IvfIndex index({.share = 0.3, .sample_tokens = 64});
   LH_CHECK(index.Add(keys).ok());
-  // So that they are taken for lists of these keys.
+  // So that the index accepts the lists as made from these keys.
   const Result<IvfSegment> own = BuildIvfSegment(std::vector{keys}, 0, SerialFor);
   if (own.ok()) decoded->keys_hash = own->keys_hash;
   if (index.AddLists({*decoded}).ok()) AskAll(index, *keys);

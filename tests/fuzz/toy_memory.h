@@ -1,5 +1,5 @@
-// The model and the memories that the harnesses of exports work with: the toy model with two layers
-// of one KV head and passes of 64 tokens, so that a whole memory has some kilobytes.
+// The model and the memories of the export harnesses: the toy model with two layers of one KV head
+// and passes of 64 tokens, so that a whole memory has a few kilobytes.
 #pragma once
 
 #include <atomic>
@@ -42,7 +42,7 @@ inline std::string FuzzText(size_t bytes) {
   return text;
 }
 
-// Ingests a document, and stops another one after its first pass.
+// Ingests one document, and stops another after its first pass.
 inline std::unique_ptr<ColdStore> FuzzMemory(const std::string& codec, size_t text_bytes,
                                              bool lists) {
   auto store = NewMemStore();

@@ -1,6 +1,6 @@
 // kernel_counts LEVEL CASE TIMES: calls one kernel TIMES times on a fixed case, for
-// kernel_counts_test.py, which has the instructions counted. kernel_counts --list names the cases,
-// one a line.
+// kernel_counts_test.py, which counts the instructions. kernel_counts --list prints the names of
+// the cases, one per line.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -14,7 +14,7 @@
 namespace longhold {
 namespace {
 
-// Made once, run many times: what is counted is the difference between many runs and few.
+// Constructed once and run many times: the test takes the difference between many runs and few.
 using Work = std::function<std::function<void()>(const KernelTable&)>;
 
 Work Attend(AttendShape shape, bool key_mass) {
@@ -51,17 +51,17 @@ Work Multiply(uint32_t rows, uint32_t depth, uint32_t columns) {
 
 Work Widen(size_t count) {
   return [=](const KernelTable& table) {
-    const auto halves = std::make_shared<std::vector<uint16_t>>(count, uint16_t{0x3C01});
+    const auto fp16 = std::make_shared<std::vector<uint16_t>>(count, uint16_t{0x3C01});
     const auto floats = std::make_shared<std::vector<float>>(count);
-    return [=, &table] { table.half_to_float(halves->data(), floats->data(), count); };
+    return [=, &table] { table.half_to_float(fp16->data(), floats->data(), count); };
   };
 }
 
 Work Narrow(size_t count) {
   return [=](const KernelTable& table) {
     const auto floats = std::make_shared<std::vector<float>>(count, 1.0005f);
-    const auto halves = std::make_shared<std::vector<uint16_t>>(count);
-    return [=, &table] { table.float_to_half(floats->data(), halves->data(), count); };
+    const auto fp16 = std::make_shared<std::vector<uint16_t>>(count);
+    return [=, &table] { table.float_to_half(floats->data(), fp16->data(), count); };
   };
 }
 
@@ -76,13 +76,10 @@ const std::map<std::string, Work, std::less<>>& Cases() {
                                 .bias = true,
                                 .random_masks = false},
                                true)},
-      {"attend_decode_fp16", Attend({.rows = 3,
-                                     .group = 3,
-                                     .head_dim = 64,
-                                     .blocks = 20,
-                                     .random_masks = false,
-                                     .halves = 3},
-                                    true)},
+      {"attend_decode_fp16",
+       Attend(
+           {.rows = 3, .group = 3, .head_dim = 64, .blocks = 20, .random_masks = false, .fp16 = 3},
+           true)},
       {"attend_softcap", Attend({.rows = 8,
                                  .group = 4,
                                  .head_dim = 256,

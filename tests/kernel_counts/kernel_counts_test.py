@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""kernel_counts_test.py KERNEL_COUNTS [--write]: holds the instructions that each kernel takes against kernel_counts.json.
+"""kernel_counts_test.py KERNEL_COUNTS [--write]: compares the instruction count of each kernel with kernel_counts.json.
 
-Instructions are counted by callgrind, which no other work on the machine disturbs: the difference between a run of three calls
-and a run of one, halved. valgrind knows no AVX-512, so the scalar and the avx2 kernels are counted, of which the latter is the
-same source as avx512's. More than 2 % above what is written fails; so does more than 2 % below, so that a gain is kept:
---write notes what is measured.
+callgrind counts the instructions, so other work on the machine does not disturb the result. A count is half the difference
+between a run of three calls and a run of one. valgrind does not support AVX-512, so the scalar and the avx2 kernels are counted;
+the avx512 kernels have the same source as avx2. More than 2 % above the stored count fails. More than 2 % below fails too, so
+that a gain is recorded: --write stores the measured counts.
 """
 import json
 import pathlib
@@ -34,7 +34,7 @@ def measure(binary):
 
 
 class KernelCounts(unittest.TestCase):
-    def test_kernels_take_the_instructions_that_are_written_down(self):
+    def test_instruction_counts_match_the_stored_ones(self):
         expected = json.loads(COUNTS.read_text())
         measured = measure(BINARY)
         self.assertEqual({level: sorted(cases) for level, cases in expected.items()},

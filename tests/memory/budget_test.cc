@@ -1,6 +1,6 @@
-// The engine within a memory budget, on the toy model: what does not fit is done in parts, left out
-// with a note, or refused by name, and nothing stays reserved. That the reservations cover what is
-// really taken is for tests/cli (peak resident memory of a process).
+// The engine within a memory budget, on the toy model. What does not fit is done in parts, left out
+// with a note, or refused by name, and nothing stays reserved. tests/cli tests that the
+// reservations cover the memory really used (peak resident memory of a process).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 
 #include "memory/engine.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -26,15 +27,16 @@ class BudgetTest : public testing::Test {
   BudgetTest() {
     profile_.name = "toy";
     profile_.heads = {{.layer = 3, .kv_head = 1}};
-    profile_.head_weight = 0.5;
+    profile_.signals["heads"] = 0.5;
     profile_.span_score_min = 0;
     profile_.rerank_spans = 8;
-    profile_.rerank_scale = 1e6;  // the toy's opinion is noise: nothing may depend on its last bits
+    profile_.rerank_scale =
+        1e6;  // the toy's likelihoods are noise: no result may depend on their last bits
     profile_.window_tokens = 64;
   }
-  std::unique_ptr<Engine> Within(uint64_t budget_bytes) {
-    auto engine = std::make_unique<Engine>(
-        EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget_bytes});
+  std::unique_ptr<EngineInHome> Within(uint64_t budget_bytes) {
+    auto engine = std::make_unique<EngineInHome>(
+        home_ / "h", EngineOptions{.memory_budget_bytes = budget_bytes});
     EXPECT_TRUE(engine->UseModel(&model_, &profile_).ok());
     return engine;
   }
@@ -50,11 +52,11 @@ class BudgetTest : public testing::Test {
   RecallProfile profile_;
 };
 
-TEST_F(BudgetTest, AsksWithinAnyBudgetOrRefuses) {
+TEST_F(BudgetTest, AsksWithinAnyBudgetOrIsRefused) {
   std::string text = PlainText(6000, 1);
   text.insert(text.find('\n', 3000) + 1, "The secret number of Methuselah is 7350194.\n");
   AskOptions options;
-  options.recall.abstain = false;
+  options.focused().recall.abstain = false;
   options.max_tokens = 20;
   std::string wanted;
   uint64_t store_bytes = 0, most_bytes = 0;
@@ -67,7 +69,7 @@ TEST_F(BudgetTest, AsksWithinAnyBudgetOrRefuses) {
     wanted = Answered(*reply);
   }
   {
-    auto engine = Within(uint64_t{1} << 30);  // without the ingest's peak
+    auto engine = Within(uint64_t{1} << 30);  // a new engine: its peak excludes the ingest
     ASSERT_TRUE(engine->Ask("m", kQuestion, options).ok());
     store_bytes = 32 << 20;
     most_bytes = engine->budget().peak_bytes() - store_bytes;
@@ -76,7 +78,7 @@ TEST_F(BudgetTest, AsksWithinAnyBudgetOrRefuses) {
   }
   size_t same = 0, less = 0, refused = 0;
   for (double share = 1.2; share > 0.05; share *= 0.93) {
-    // The store's cache is a thirty-second part of the budget.
+    // The store's cache is one thirty-second of the budget.
     const auto limit = static_cast<uint64_t>(share * static_cast<double>(most_bytes) * 32 / 31);
     auto engine = Within(limit);
     const Result<AskReply> reply = engine->Ask("m", kQuestion, options);
@@ -101,13 +103,12 @@ TEST_F(BudgetTest, AsksWithinAnyBudgetOrRefuses) {
     (void)engine->Ask("m", kQuestion, options);
     EXPECT_EQ(engine->budget().used_bytes(), after_one);
   }
-  EXPECT_GE(same, 4u)
-      << "the second look in groups: below the peak of all at once, the same answer";
+  EXPECT_GE(same, 4u) << "reranking in groups: below the peak of all at once, the same answer";
   EXPECT_GE(less, 1u);
   EXPECT_GE(refused, 1u);
 }
 
-TEST_F(BudgetTest, AnIngestThatDoesNotFitIsRefusedAndLeavesTheMemory) {
+TEST_F(BudgetTest, AnIngestThatDoesNotFitIsRefusedAndLeavesTheMemoryUnchanged) {
   auto engine = Within(2 << 20);
   const Result<IngestReport> refused =
       engine->Ingest("m", {"tale", PlainText(400000, 1)}, nullptr, nullptr);
@@ -122,7 +123,7 @@ TEST_F(BudgetTest, AModelThatDoesNotFitIsRefused) {
   ToyOptions options;
   options.buffer_bytes = 10 << 20;
   ToyModel big(options);
-  Engine engine({.home = home_ / "h", .memory_budget_bytes = 9 << 20});
+  EngineInHome engine(home_ / "h", {.memory_budget_bytes = 9 << 20});
   const Status status = engine.UseModel(&big, &profile_);
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_THAT(status.message(), HasSubstr("the buffers of model toy"));

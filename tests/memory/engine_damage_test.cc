@@ -1,11 +1,11 @@
-// The engine over memories that are damaged, of other kinds or of other recall heads, on RocksDB in
-// a temporary directory.
+// The engine over memories that are damaged, or were made with other recall heads, on RocksDB in a
+// temporary directory.
 //
-// Every stored value is damaged once, and a byte of every file is flipped at places drawn from a
-// seed. Expected: an answer, which says so where it is degraded, or data_loss that names the
-// memory; never a crash, never another code. The toy model answers what it is told, so only what
-// was recalled and cited is judged. Sizes: one document of 7,500 tokens, two segments, two text
-// chunks, and one that is unfinished (it has a resume state).
+// Every stored value is damaged once, and a byte of every file is flipped at seeded random places.
+// Expected: an answer that reports what was lost, or data_loss that names the memory; never a crash
+// and never another code. The toy model generates a fixed answer, so the tests judge only what was
+// recalled and cited. Sizes: one document of 7,500 tokens, two segments, two text chunks, and one
+// incomplete document (it has a resume state).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -17,6 +17,7 @@
 #include "memory/engine.h"
 #include "store/rocks_store.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
@@ -36,7 +37,7 @@ RecallProfile Profile(std::vector<RecallHead> heads = {{.layer = 3, .kv_head = 1
   RecallProfile p;
   p.name = "toy-" + std::to_string(heads.size());
   p.heads = std::move(heads);
-  p.head_weight = 0.2;
+  p.signals["heads"] = 0.2;
   p.window_tokens = 64;
   return p;
 }
@@ -47,7 +48,7 @@ class EngineDamageTest : public testing::Test {
     engine_.reset();
     model_ =
         std::make_unique<ToyModel>(ToyOptions{.native_window = native_window, .answer = "7350194"});
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});
+    engine_ = std::make_unique<EngineInHome>(home_ / "h");
     const Status status = engine_->UseModel(model_.get(), &profile);
     ASSERT_TRUE(status.ok()) << status.ToString();
   }
@@ -76,21 +77,21 @@ class EngineDamageTest : public testing::Test {
 
   TempDir home_;
   std::unique_ptr<ToyModel> model_;
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<EngineInHome> engine_;
 };
 
-TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
+TEST_F(EngineDamageTest, EveryDamagedValueGivesADegradedAnswerOrOneClearLine) {
   for (const uint32_t native_window : {0u, 400u}) {
     Restart(native_window);
     if (native_window == 0) IngestTales();
     StoreContents whole;
     Damage([&](ColdStore& store) { whole = Contents(store); });
     uint64_t degraded = 0;
-    std::map<std::pair<int, char>, int> tried;  // values of each kind
+    std::map<std::pair<int, char>, int> tried;  // values tried of each kind
     for (const auto& [key, value] : whole) {
       const auto table = static_cast<Table>(key.first);
-      // Each record of kMeta is of another kind. In the other tables a kind is told by what follows
-      // the two numbers: of one kind a value is as good as the next.
+      // Each record of kMeta has its own kind. In the other tables the key's suffix after its two
+      // integers gives the kind. Values of one kind are interchangeable.
       const char kind = key.second.size() > 8 ? key.second[8] : '\0';
       if (kSanitized && table != Table::kMeta && ++tried[{key.first, kind}] > 2) continue;
       if (table == Table::kBlocks &&
@@ -111,7 +112,7 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
         const Result<RecallReply> recall = engine_->Recall("tales", kQuestion, {});
         EXPECT_EQ(ask.ok(), recall.ok());
         AskOptions faithful;
-        faithful.attend = Attend::kFaithful;
+        faithful.attend = FaithfulOptions{};
         const Result<AskReply> near = engine_->Ask("tales", kQuestion, faithful);
         EXPECT_TRUE(near.ok() || near.status().code() == ask.status().code())
             << near.status().ToString();
@@ -121,7 +122,7 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
           ASSERT_TRUE(ask.ok()) << ask.status().ToString();
           ASSERT_TRUE(recall.ok()) << recall.status().ToString();
           EXPECT_EQ(ask->answer, "7350194");
-          degraded += ask->blocks_lost + ask->spans_lost > 0;
+          degraded += ask->degradation.blocks_lost + ask->degradation.spans_lost > 0;
           for (const Citation& c : ask->citations) EXPECT_FALSE(c.span.text.empty());
         } else if (!ask.ok()) {
           EXPECT_EQ(ask.status().code(), key.second == "manifest" && missing
@@ -140,11 +141,11 @@ TEST_F(EngineDamageTest, EveryDamagedValueIsADegradedAnswerOrOneClearLine) {
   }
 }
 
-TEST_F(EngineDamageTest, SpansWhoseTextIsDamagedAreLeftOutAndCounted) {
+TEST_F(EngineDamageTest, SpansWithDamagedTextAreLeftOutAndCounted) {
   IngestTales();
   const Result<AskReply> whole = engine_->Ask("tales", kQuestion, {});
   ASSERT_TRUE(whole.ok());
-  EXPECT_EQ(whole->spans_lost, 0u);
+  EXPECT_EQ(whole->degradation.spans_lost, 0u);
   Damage([](ColdStore& store) {
     std::string key;
     AppendBigEndian32(&key, 1);
@@ -154,16 +155,16 @@ TEST_F(EngineDamageTest, SpansWhoseTextIsDamagedAreLeftOutAndCounted) {
   Restart();
   const Result<AskReply> ask = engine_->Ask("tales", kQuestion, {});
   ASSERT_TRUE(ask.ok()) << ask.status().ToString();
-  EXPECT_GT(ask->spans_lost, 0u);
+  EXPECT_GT(ask->degradation.spans_lost, 0u);
   EXPECT_EQ(ask->citations.size(), ask->spans);
   for (const Citation& c : ask->citations)
     EXPECT_EQ(c.span.text.find("Methuselah"), std::string::npos);
   const Result<RecallReply> recall = engine_->Recall("tales", kQuestion, {});
   ASSERT_TRUE(recall.ok());
-  EXPECT_EQ(recall->spans_lost, ask->spans_lost);
+  EXPECT_EQ(recall->degradation.spans_lost, ask->degradation.spans_lost);
 }
 
-TEST_F(EngineDamageTest, AFlippedByteInAnyFileIsAnAnswerOrDataLoss) {
+TEST_F(EngineDamageTest, AFlippedByteInAnyFileGivesAnAnswerOrDataLoss) {
   constexpr uint64_t kSeed = 3;
   SCOPED_TRACE(kSeed);
   std::mt19937_64 rng(kSeed);
@@ -206,7 +207,7 @@ TEST_F(EngineDamageTest, AFlippedByteInAnyFileIsAnAnswerOrDataLoss) {
   EXPECT_TRUE(engine_->Verify("tales").ok());
 }
 
-TEST_F(EngineDamageTest, ListShowsTheOthersAndMarksWhatIsDamaged) {
+TEST_F(EngineDamageTest, ListShowsHealthyMemoriesAndReportsDamagedOnes) {
   for (const char* name : {"a", "b", "c", "d"}) Ingest(name, "tale", PlainText(500, 1));
   Damage(
       [](ColdStore& store) {
@@ -216,7 +217,7 @@ TEST_F(EngineDamageTest, ListShowsTheOthersAndMarksWhatIsDamaged) {
   engine_.reset();
   fs::remove(PathOf("c") + "/CURRENT");
   fs::create_directories(PathOf("empty"));
-  engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});
+  engine_ = std::make_unique<EngineInHome>(home_ / "h");
   const Result<std::vector<MemoryInfo>> list = engine_->List();
   ASSERT_TRUE(list.ok()) << list.status().ToString();
   ASSERT_EQ(list->size(), 4u);
@@ -231,7 +232,7 @@ TEST_F(EngineDamageTest, ListShowsTheOthersAndMarksWhatIsDamaged) {
   }
 }
 
-TEST_F(EngineDamageTest, AWholeMemoryGoesWhateverItsState) {
+TEST_F(EngineDamageTest, AWholeMemoryCanBeForgottenInAnyState) {
   const auto forgotten = [&](const std::string& name) {
     const Status status = engine_->Forget(name, "", true);
     EXPECT_TRUE(status.ok()) << status.ToString();
@@ -252,12 +253,12 @@ TEST_F(EngineDamageTest, AWholeMemoryGoesWhateverItsState) {
   EXPECT_EQ(engine_->Show("files").status().code(), StatusCode::kDataLoss);
   EXPECT_TRUE(forgotten("files"));
   Ingest("open", "tale", PlainText(500, 1));
-  EXPECT_TRUE(forgotten("open")) << "this engine's own writer is no hindrance";
+  EXPECT_TRUE(forgotten("open")) << "this engine's own writer does not prevent it";
   EXPECT_TRUE(fs::is_empty(home_ / "h/memories"));
 
-  // Somebody is writing, or it is not a memory at all.
+  // Another process is writing, or the directory is not a memory.
   Ingest("busy", "tale", PlainText(500, 1));
-  Engine second({.home = home_ / "h"});
+  EngineInHome second(home_ / "h");
   const Status busy = second.Forget("busy", "", true);
   EXPECT_EQ(busy.code(), StatusCode::kFailedPrecondition) << busy.ToString();
   EXPECT_THAT(busy.message(), AllOf(HasSubstr("busy"), HasSubstr("another process")));
@@ -268,17 +269,17 @@ TEST_F(EngineDamageTest, AWholeMemoryGoesWhateverItsState) {
   EXPECT_TRUE(fs::exists(PathOf("letters") + "/dear.txt"));
 }
 
-TEST_F(EngineDamageTest, ExistsTellsWithoutOpening) {
+TEST_F(EngineDamageTest, ExistsAnswersWithoutOpening) {
   Ingest("a", "tale", PlainText(500, 1));
   engine_.reset();
   fs::remove(PathOf("a") + "/CURRENT");
-  Engine engine({.home = home_ / "h"});
+  EngineInHome engine(home_ / "h");
   EXPECT_TRUE(engine.Exists("a").ok());
   EXPECT_EQ(engine.Exists("b").code(), StatusCode::kNotFound);
   EXPECT_EQ(engine.Exists("a/b/c").code(), StatusCode::kInvalidArgument);
 }
 
-TEST_F(EngineDamageTest, AMemoryOfOtherHeadsIsAnsweredAndReindexBringsThem) {
+TEST_F(EngineDamageTest, AMemoryWithOtherHeadsIsAnsweredAndReindexAddsTheHeads) {
   IngestTales();
   const RecallProfile two = Profile({{.layer = 4, .kv_head = 0}, {.layer = 3, .kv_head = 0}});
   Restart(0, two);
@@ -287,7 +288,7 @@ TEST_F(EngineDamageTest, AMemoryOfOtherHeadsIsAnsweredAndReindexBringsThem) {
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     ASSERT_FALSE(r->citations.empty());
     const std::vector<std::string> notes = engine_->TakeNotes();
-    ASSERT_EQ(notes.size(), i == 0 ? 1u : 0u) << "told once";
+    ASSERT_EQ(notes.size(), i == 0 ? 1u : 0u) << "reported once";
     for (const std::string& note : notes)
       EXPECT_THAT(note, AllOf(HasSubstr("reindex tales"), HasSubstr("toy-2")));
   }
@@ -316,7 +317,7 @@ TEST_F(EngineDamageTest, AMemoryOfOtherHeadsIsAnsweredAndReindexBringsThem) {
   EXPECT_EQ(engine_->Reindex("nowhere", nullptr).status().code(), StatusCode::kNotFound);
 }
 
-TEST_F(EngineDamageTest, ADamagedIndexIsBuiltForTheAnswerAndStoredByReindex) {
+TEST_F(EngineDamageTest, ADamagedIndexIsRebuiltForTheAnswerAndStoredByReindex) {
   IngestTales();
   Damage([](ColdStore& store) {
     WriteBatch batch;
@@ -338,9 +339,9 @@ TEST_F(EngineDamageTest, ADamagedIndexIsBuiltForTheAnswerAndStoredByReindex) {
   EXPECT_TRUE(engine_->Verify("tales").ok());
 }
 
-// X had a text of its own and is now a copy of Y: what X was must not be cited, and both names must
-// be told.
-TEST_F(EngineDamageTest, AFileThatBecameACopyOfAnotherIsNotCitedWithWhatItWas) {
+// X had its own text and is now a copy of Y. X's former text must not be cited, and both names must
+// be reported.
+TEST_F(EngineDamageTest, AFileThatBecameACopyOfAnotherIsNotCitedWithItsOldText) {
   const std::string old_text = PlainText(1500, 1) + kNeedle + PlainText(1500, 2),
                     shared = PlainText(2500, 3);
   Ingest("tales", "x", old_text);
@@ -361,7 +362,7 @@ TEST_F(EngineDamageTest, AFileThatBecameACopyOfAnotherIsNotCitedWithWhatItWas) {
   EXPECT_EQ(info.documents[0].name, "y");
   EXPECT_EQ(info.documents[0].aliases, std::vector<std::string>{"x"});
 
-  // y moves on; x keeps the text. Then x is forgotten by name, and the text with it.
+  // Now y changes and x keeps the text. Then x is forgotten by name, and finally the text.
   Ingest("tales", "y", PlainText(700, 4));
   EXPECT_EQ(engine_->Show("tales")->documents.size(), 2u);
   Ingest("tales", "z", shared);

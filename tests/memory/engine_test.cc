@@ -1,25 +1,21 @@
-// The engine end to end on RocksDB in a temporary directory, with the toy model.
+// The engine end to end on stores in RAM, with the toy model. engine_on_disk_test.cc tests its
+// directories.
 //
-// What a person would check by hand: what comes back is the text that was put in (every citation is
-// compared with the bytes it names, in the original), what is gone is gone, and bad input or damage
-// gets a message that names it and leaves the memory as it was. How good answers are is not judged
-// here: the toy says what the test tells it to. Sizes: texts of 4,000 to 12,000 tokens, one to
-// three commits, two documents.
+// These tests check what a person would check by hand. Recalled text equals the ingested text:
+// every citation is compared with the bytes that it names in the original. Forgotten text is gone.
+// Bad input or damage gives a message that names it and leaves the memory unchanged. Answer quality
+// is not judged: the toy model generates the answer that the test sets. Sizes: texts of 4,000 to
+// 12,000 tokens, one to three commits, two documents.
 #include "memory/engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <numeric>
 
-#include "base/seal.h"
-#include "store/rocks_store.h"
-#include "tests/store/temp_dir.h"
+#include "store/memory_name.h"
+#include "tests/memory/engine_fixture.h"
 #include "tests/support/sanitized.h"
-#include "tests/support/stores.h"
-#include "tests/support/toy_model.h"
-#include "tests/support/toy_text.h"
 
 namespace longhold {
 namespace {
@@ -29,65 +25,7 @@ using testing::Contains;
 using testing::HasSubstr;
 using Outcome = IngestReport::Outcome;
 
-constexpr char kNeedle[] = "The secret number of Methuselah is 7350194, said é the elder.\n";
-constexpr char kQuestion[] = "What is the secret number of Methuselah?";
-
-RecallProfile Profile() {
-  RecallProfile p;
-  p.rerank_spans = 0;  // the toy understands nothing: its opinion of a span is noise
-  p.name = "toy";
-  p.heads = {{.layer = 3, .kv_head = 1}};
-  p.head_weight = 0.2;  // the toy's heads look anywhere
-  p.window_tokens = 64;
-  return p;
-}
-
-std::string Tale() {
-  std::string text = PlainText(6000, 1);
-  text.insert(text.find('\n', 3000) + 1, kNeedle);
-  return text + RandomText(1500, 2);
-}
-
-class EngineTest : public testing::Test {
- protected:
-  // A new process: engine and model.
-  void Restart(ToyOptions options = {}, const RecallProfile* profile = nullptr) {
-    engine_.reset();
-    model_ = std::make_unique<ToyModel>(std::move(options));
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});
-    const RecallProfile own = Profile();
-    const Status status = engine_->UseModel(model_.get(), profile == nullptr ? &own : profile);
-    ASSERT_TRUE(status.ok()) << status.ToString();
-  }
-  void SetUp() override { Restart(); }
-  Result<IngestReport> Ingest(const std::string& name, const std::string& text) {
-    return engine_->Ingest("tales", {name, text}, nullptr, nullptr);
-  }
-  // Changes values of the closed memory.
-  void Damage(const std::function<void(ColdStore&)>& change) {
-    engine_.reset();
-    Result<std::unique_ptr<ColdStore>> store =
-        OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});
-    ASSERT_TRUE(store.ok()) << store.status().ToString();
-    change(**store);
-  }
-  void ExpectPlace(const RecalledSpan& span, const std::string& original) {
-    ASSERT_LE(span.bytes.end, original.size());
-    EXPECT_EQ(span.text, original.substr(span.bytes.begin, span.bytes.size()));
-    const auto line_of = [&](uint64_t byte) {
-      return 1 + static_cast<uint64_t>(std::count(
-                     original.begin(), original.begin() + static_cast<ptrdiff_t>(byte), '\n'));
-    };
-    EXPECT_EQ(span.line_begin, line_of(span.bytes.begin));
-    EXPECT_EQ(span.line_end, line_of(span.bytes.end - 1));
-  }
-
-  TempDir home_;
-  std::unique_ptr<ToyModel> model_;
-  std::unique_ptr<Engine> engine_;
-};
-
-TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatPointAtTheirBytes) {
+TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatMatchTheirBytes) {
   const std::map<std::string, std::string> originals = {{"tale", Tale()},
                                                         {"other", RandomText(5000, 3)}};
   for (const auto& [name, text] : originals) {
@@ -111,7 +49,7 @@ TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatPointAtTheirBytes) {
     EXPECT_EQ(r->answer, "It is 7350194, café 日本 😀.");
     EXPECT_THAT(shown, HasSubstr(r->answer));
     EXPECT_FALSE(r->cut);
-    EXPECT_EQ(r->blocks_lost, 0u);
+    EXPECT_EQ(r->degradation.blocks_lost, 0u);
     EXPECT_GT(r->blocks_read, 0u);
     EXPECT_GT(r->bytes_read, r->blocks_read * 1000);
     EXPECT_GE(r->coverage, 0.0);
@@ -138,7 +76,7 @@ TEST_F(EngineTest, AnswersFromMemoryWithCitationsThatPointAtTheirBytes) {
   }
 }
 
-TEST_F(EngineTest, ATenantsMemoriesAreItsOwn) {
+TEST_F(EngineTest, TenantsCannotReachEachOthersMemories) {
   const std::string tale = Tale();
   ASSERT_TRUE(Ingest("tale", tale).ok());
   ASSERT_TRUE(engine_->Ingest("acme/tales", {"tale", tale}, nullptr, nullptr).ok());
@@ -154,16 +92,13 @@ TEST_F(EngineTest, ATenantsMemoriesAreItsOwn) {
   EXPECT_EQ(names(""), "tales acme/notes acme/tales other/tales ");
   EXPECT_EQ(names("acme"), "acme/notes acme/tales ");
   EXPECT_EQ(names("none"), "");
-  namespace fs = std::filesystem;
-  EXPECT_TRUE(fs::exists(home_ / "h/tenants/acme/memories/tales"));
-  EXPECT_EQ(fs::status(home_ / "h/tenants").permissions(), fs::perms::owner_all);
   const Result<RecallReply> found = engine_->Recall("acme/tales", kQuestion, {});
   ASSERT_TRUE(found.ok()) << found.status().ToString();
   const Result<RecallReply> others = engine_->Recall("other/tales", kQuestion, {});
   ASSERT_TRUE(others.ok());
   for (const RecalledSpan& span : others->spans)
     EXPECT_EQ(span.text.find("Methuselah"), std::string::npos);
-  // An export does not tell whose it was, and can become anybody's.
+  // An export does not name its owner and can be imported by anybody.
   std::string bytes;
   ASSERT_TRUE(engine_
                   ->Export("acme/tales",
@@ -197,7 +132,7 @@ TEST_F(EngineTest, RecallFindsTheNeedleAndNamesTheReason) {
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   ASSERT_FALSE(r->spans.empty());
   EXPECT_THAT(r->spans[0].text, HasSubstr(kNeedle));
-  EXPECT_THAT(r->spans[0].reasons, Contains("lexical"));
+  EXPECT_THAT(r->spans[0].reasons, Contains("words"));
   EXPECT_EQ(r->spans[0].score, 1.0);
   for (const RecalledSpan& s : r->spans) ExpectPlace(s, text);
   EXPECT_GE(r->candidates, r->spans.size());
@@ -211,7 +146,7 @@ TEST_F(EngineTest, RecallFindsTheNeedleAndNamesTheReason) {
   EXPECT_EQ(again->spans.size(), r->spans.size());
 }
 
-TEST_F(EngineTest, EverySpanOfEveryQuestionIsBytesOfTheText) {
+TEST_F(EngineTest, EverySpanOfEveryQuestionMatchesItsBytesOfTheText) {
   const std::string text = RandomText(9000, 5);
   ASSERT_TRUE(Ingest("tale", text).ok());
   for (const char* question : {"Isaac", "key number 7?", "日本 語", "x", "\xf0\x9f\x98\x80",
@@ -237,7 +172,7 @@ TEST_F(EngineTest, GreedyAnswersEndAtTheLimitAndDoNotDependOnWorkers) {
   }
 }
 
-TEST_F(EngineTest, StopsBetweenTokens) {
+TEST_F(EngineTest, StopsBetweenTokensWhenCancelled) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   Restart({.chat = true, .answer = "one two three four five six"});
   std::atomic<bool> stop{false};
@@ -250,14 +185,14 @@ TEST_F(EngineTest, StopsBetweenTokens) {
   EXPECT_EQ(r->answer, "o");
 }
 
-TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
+TEST_F(EngineTest, AnEncryptedMemoryAnswersOnlyWithItsKey) {
   const std::string key(32, 'k');
-  ASSERT_TRUE(Ingest("tale", Tale()).ok());  // in a plain memory, tales
+  ASSERT_TRUE(Ingest("tale", Tale()).ok());  // into a plain memory, tales
   const auto open = [&](const std::string& with) {
-    engine_ = std::make_unique<Engine>(
-        EngineOptions{.home = home_ / "h", .encryption_key = Secret(with)});
-    const RecallProfile own = Profile();
-    return engine_->UseModel(model_.get(), &own);
+    engine_ =
+        std::make_unique<Engine>(stores_.get(), EngineOptions{.encryption_key = Secret(with)});
+    const RecallProfile profile = Profile();
+    return engine_->UseModel(model_.get(), &profile);
   };
   const auto answer = [&](const std::string& memory) {
     const Result<AskReply> reply =
@@ -272,7 +207,7 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
   EXPECT_EQ(answer("tales"), plain) << "what is plain is read as before";
   EXPECT_THAT(engine_->TakeNotes(), testing::Contains(HasSubstr("without encryption")));
   EXPECT_TRUE(engine_->Verify("secret").ok());
-  // Out in plain, and in again sealed.
+  // Export gives plain data; import encrypts it again.
   std::string exported;
   ASSERT_TRUE(engine_
                   ->Export("secret",
@@ -306,85 +241,26 @@ TEST_F(EngineTest, AnEncryptedMemoryAnswersWithItsKeyOnly) {
   ASSERT_TRUE(engine_->Forget("secret", "", true).ok()) << "forgetting needs no key";
 }
 
-// Whoever can rename directories could have one memory answer for another. Both versions of the
-// record of the encryption, the first of which does not hold the name.
-TEST_F(EngineTest, EncryptedMemoriesDoNotChangePlaces) {
-  const Secret key(std::string(32, 'k'));
-  const auto open = [&] {
-    engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h", .encryption_key = key});
-    const RecallProfile own = Profile();
-    ASSERT_TRUE(engine_->UseModel(model_.get(), &own).ok());
-  };
-  namespace fs = std::filesystem;
-  const std::string memories = home_ / "h/memories/", record("\0seal", 5);
-  const auto swap = [&] {
-    engine_.reset();
-    fs::rename(memories + "a", memories + "aside");
-    fs::rename(memories + "b", memories + "a");
-    fs::rename(memories + "aside", memories + "b");
-    open();
-  };
-  const auto beneath = [&](const std::string& name) {
-    return OpenRocksStore({.path = memories + name, .create_if_missing = false}).value();
-  };
-  open();
-  for (const char* name : {"a", "b"})
-    ASSERT_TRUE(engine_->Ingest(name, {"tale", Tale()}, nullptr, nullptr).ok());
-  for (const bool named : {true, false}) {
-    SCOPED_TRACE(named);
-    if (!named) {
-      engine_.reset();
-      for (const char* name : {"a", "b"}) {
-        const auto store = beneath(name);
-        const std::string salt = store->Get(Table::kMeta, record)->substr(1, kSealSaltBytes);
-        ASSERT_TRUE(PutValue(*store, Table::kMeta, record,
-                             "\1" + salt +
-                                 *Seal::Derive(key, salt, "longhold store").Close("", "key check"))
-                        .ok());
-      }
-      open();
-      EXPECT_TRUE(engine_->Verify("a").ok());
-    }
-    swap();
-    for (const Status& status :
-         {engine_->Verify("a"), engine_->Show("a").status(),
-          engine_->Ask("a", kQuestion, {}).status(),
-          engine_->Ingest("a", {"more", "text"}, nullptr, nullptr).status()}) {
-      EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
-      EXPECT_THAT(status.message(),
-                  AllOf(HasSubstr("memory a: it was sealed as memory b"), HasSubstr("rename")));
-    }
-    swap();
-    for (const char* name : {"a", "b"}) {
-      EXPECT_TRUE(engine_->Verify(name).ok());
-      EXPECT_TRUE(
-          engine_->Ingest(name, {"more", named ? "some more text" : "and more"}, nullptr, nullptr)
-              .ok());
-    }
-  }
-  engine_.reset();
-  EXPECT_EQ(beneath("a")->Get(Table::kMeta, record)->at(0), 2)
-      << "what was written to holds its name";
-}
-
-TEST_F(EngineTest, EndsAtItsDeadline) {
+TEST_F(EngineTest, StopsAtItsDeadline) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   Restart({.chat = true, .answer = "one two three four five six"});
   AskOptions options;
-  options.deadline = std::chrono::steady_clock::now();
+  options.focused().deadline = std::chrono::steady_clock::now();
   EXPECT_EQ(engine_->Ask("tales", kQuestion, options).status().code(),
             StatusCode::kDeadlineExceeded);
-  options.deadline = std::chrono::steady_clock::now() + std::chrono::hours(1);
+  options.focused().deadline = std::chrono::steady_clock::now() + std::chrono::hours(1);
   EXPECT_FALSE(engine_->Ask("tales", kQuestion, options)->cut);
-  // as if the first token had taken until then
-  options.on_text = [&](std::string_view) { options.deadline = std::chrono::steady_clock::now(); };
+  // as if the first token had taken that long
+  options.on_text = [&](std::string_view) {
+    options.focused().deadline = std::chrono::steady_clock::now();
+  };
   const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   EXPECT_EQ(r->answer, "o");
   EXPECT_TRUE(r->cut);
 }
 
-TEST_F(EngineTest, ShowAndListTellWhatIsThere) {
+TEST_F(EngineTest, ShowAndListReportTheContents) {
   EXPECT_TRUE(engine_->List()->empty());
   const std::string text = Tale();
   ASSERT_TRUE(Ingest("tale", text).ok());
@@ -393,7 +269,7 @@ TEST_F(EngineTest, ShowAndListTellWhatIsThere) {
                   ->Ingest("second", {"long", PlainText(3000, 4)}, &stop,
                            [&](const IngestProgress&) { stop = true; })
                   .ok());
-  engine_ = std::make_unique<Engine>(EngineOptions{.home = home_ / "h"});  // without a model
+  engine_ = std::make_unique<Engine>(stores_.get(), EngineOptions{});  // without a model
   const Result<std::vector<MemoryInfo>> list = engine_->List();
   ASSERT_TRUE(list.ok()) << list.status().ToString();
   ASSERT_EQ(list->size(), 2u);
@@ -429,10 +305,9 @@ TEST_F(EngineTest, ForgettingADocumentOrAMemoryLeavesTheRest) {
   ASSERT_TRUE(engine_->Forget("tales", "", true).ok());
   EXPECT_TRUE(engine_->List()->empty());
   EXPECT_EQ(engine_->Show("tales").status().code(), StatusCode::kNotFound);
-  EXPECT_FALSE(std::filesystem::exists(home_ / "h/memories/tales"));
 }
 
-TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
+TEST_F(EngineTest, AStoppedIngestContinuesInTheNextProcess) {
   const std::string text = Tale();
   uint64_t read = 0;
   for (int life = 0; life < 30; ++life) {
@@ -444,7 +319,7 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     read += r->tokens_read;
     ASSERT_TRUE(engine_->Verify("tales").ok());
-    // what is committed can be asked for
+    // committed tokens can be asked about
     const Result<AskReply> reply = engine_->Ask("tales", kQuestion, {.max_tokens = 2});
     ASSERT_TRUE(reply.ok()) << reply.status().ToString();
     if (r->outcome != Outcome::kStopped) break;
@@ -453,17 +328,19 @@ TEST_F(EngineTest, StoppedIngestGoesOnInTheNextProcess) {
   EXPECT_EQ(Ingest("again", text)->outcome, Outcome::kUnchanged);
 }
 
-// What the model said itself counts less than what it was told (docs/decisions/0027).
-TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
-  // Two lines of one form, the second of them the model's own or not; the share of attention is
-  // seen in the logits.
-  const std::string told = "The secret number of Methuselah is 7421.\n",
-                    own = "The secret number of Methuselah is 9.\n";
+// Assistant text counts less than what the user said (docs/decisions/0027).
+TEST_F(EngineTest, AssistantTextGetsLessAttention) {
+  // Two lines of one form. The second is assistant text or not. The logits show the share of
+  // attention.
+  const std::string user_line = "The secret number of Methuselah is 7421.\n",
+                    assistant_line = "The secret number of Methuselah is 9.\n";
   const auto logs = [&](const std::string& memory, uint64_t user_bytes, bool restart) {
-    EXPECT_TRUE(engine_
-                    ->Ingest(memory, {.name = "turn", .text = told + own, .user_bytes = user_bytes},
-                             nullptr, nullptr)
-                    .ok());
+    EXPECT_TRUE(
+        engine_
+            ->Ingest(memory,
+                     {.name = "turn", .text = user_line + assistant_line, .user_bytes = user_bytes},
+                     nullptr, nullptr)
+            .ok());
     if (restart) Restart();
     AskOptions options{.answer_prefix = "It is", .max_tokens = 4};
     options.likeliest = 0;
@@ -471,21 +348,21 @@ TEST_F(EngineTest, TheModelsOwnWordsGetLessAttention) {
     EXPECT_TRUE(r.ok()) << r.status().ToString();
     std::vector<double> out;
     if (r.ok()) {
-      EXPECT_EQ(r->blocks_lost, 0u);
-      EXPECT_GE(r->tokens_recalled, told.size() / 4) << "nothing is left out";
+      EXPECT_EQ(r->degradation.blocks_lost, 0u);
+      EXPECT_GE(r->tokens_recalled, user_line.size() / 4) << "nothing is left out";
       for (const TokenLikelihood& token : r->likelihoods) out.push_back(token.log);
     }
     return out;
   };
   const std::vector<double> plain = logs("plain", UINT64_MAX, false),
-                            half = logs("half", told.size(), false);
-  EXPECT_EQ(logs("all", told.size() + own.size(), false), plain);
+                            half = logs("half", user_line.size(), false);
+  EXPECT_EQ(logs("all", user_line.size() + assistant_line.size(), false), plain);
   EXPECT_EQ(logs("none", 0, false).size(), plain.size());
   EXPECT_NE(half, plain);
-  EXPECT_EQ(logs("again", told.size(), true), half) << "it is remembered";
+  EXPECT_EQ(logs("again", user_line.size(), true), half) << "the marking is stored";
 }
 
-TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
+TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedWithTheReason) {
   for (const char* name : {"", ".", "..", ".hidden", "-x", "a/b/c", "a b", "é", "a\nb",
                            "01234567890123456789012345678901234567890123456789012345678901234"}) {
     const std::string kept(name);
@@ -495,13 +372,13 @@ TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
     EXPECT_EQ(engine_->Show(kept).status().code(), StatusCode::kInvalidArgument);
     EXPECT_EQ(engine_->Forget(kept, "", false).code(), StatusCode::kInvalidArgument);
   }
-  for (const char* name : {"a", "A-b_c.9", "9"}) EXPECT_TRUE(Engine::CheckName(name).ok());
-  EXPECT_TRUE(Engine::CheckName(std::string(64, 'x')).ok());
-  for (const char* name : {"t/a", "9/9"}) EXPECT_TRUE(Engine::CheckName(name).ok());
-  EXPECT_TRUE(Engine::CheckName(std::string(64, 'x') + "/" + std::string(64, 'y')).ok());
+  for (const char* name : {"a", "A-b_c.9", "9"}) EXPECT_TRUE(CheckMemoryName(name).ok());
+  EXPECT_TRUE(CheckMemoryName(std::string(64, 'x')).ok());
+  for (const char* name : {"t/a", "9/9"}) EXPECT_TRUE(CheckMemoryName(name).ok());
+  EXPECT_TRUE(CheckMemoryName(std::string(64, 'x') + "/" + std::string(64, 'y')).ok());
   for (const char* name :
        {"/a", "a/", "/", "a//b", "a/b/c", "../a", "a/..", "a/.b", ".a/b", "a/-b"})
-    EXPECT_FALSE(Engine::CheckName(name).ok()) << name;
+    EXPECT_FALSE(CheckMemoryName(name).ok()) << name;
 
   const auto expect_unknown = [&](const Status& status) {
     EXPECT_EQ(status.code(), StatusCode::kNotFound) << status.ToString();
@@ -530,7 +407,7 @@ TEST_F(EngineTest, BadNamesAndQuestionsAreRefusedByName) {
       << "and the next question is answered";
 }
 
-TEST_F(EngineTest, AnotherModelsMemoryIsRefusedAndUnharmed) {
+TEST_F(EngineTest, AnotherModelsMemoryIsRefusedAndUnchanged) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   const uint64_t tokens = engine_->Show("tales")->tokens;
   Restart({.name = "second", .fingerprint = "fedcba9876543210"});
@@ -547,14 +424,14 @@ TEST_F(EngineTest, AnotherModelsMemoryIsRefusedAndUnharmed) {
 
 TEST_F(EngineTest, ASecondWriterIsRefused) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  Engine second({.home = home_ / "h"});
+  Engine second(stores_.get(), {});
   ToyModel model;
   const RecallProfile profile = Profile();
   ASSERT_TRUE(second.UseModel(&model, &profile).ok());
   const Status status = second.Ingest("tales", {"more", "text"}, nullptr, nullptr).status();
   EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition) << status.ToString();
   EXPECT_TRUE(second.Ask("tales", kQuestion, {.max_tokens = 3}).ok())
-      << "reading beside a writer is fine";
+      << "a reader may run next to a writer";
 }
 
 TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
@@ -582,7 +459,7 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     EXPECT_EQ(r->answer, "7350194");
-    EXPECT_EQ(r->blocks_lost, 1u);
+    EXPECT_EQ(r->degradation.blocks_lost, 1u);
     EXPECT_EQ(r->blocks_read, whole->blocks_read - 1);
     EXPECT_LT(r->tokens_recalled, whole->tokens_recalled);
     for (const Citation& c : r->citations) ExpectPlace(c.span, text);
@@ -590,7 +467,7 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
     EXPECT_EQ(verified.code(), StatusCode::kDataLoss);
     EXPECT_THAT(verified.message(), AllOf(HasSubstr("tales"), HasSubstr("block d=1")));
   }
-  // All of them gone: an answer without evidence, which says so.
+  // All blocks missing: an answer without evidence that reports this.
   Damage([](ColdStore& store) {
     WriteBatch batch;
     batch.DeleteRange(Table::kBlocks, "", std::string(16, '\xff'));
@@ -600,14 +477,14 @@ TEST_F(EngineTest, DamagedBlocksDegradeAnAnswerAndAreCounted) {
   const Result<AskReply> none = engine_->Ask("tales", kQuestion, {});
   ASSERT_TRUE(none.ok()) << none.status().ToString();
   EXPECT_EQ(none->blocks_read, 0u);
-  EXPECT_GT(none->blocks_lost, 0u);
+  EXPECT_GT(none->degradation.blocks_lost, 0u);
   EXPECT_TRUE(none->citations.empty());
 }
 
-// Excerpts are text: they stand right before the question, inside the profile's budget, and belong
-// to their spans, so that the needle's is cited even when none of its blocks can be read. A model
-// that keeps layers to itself gets them in place of whole spans.
-TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
+// Excerpts are re-encoded as text right before the question, within the profile's budget. They
+// belong to their spans, so the needle's span is cited even when none of its blocks can be read. A
+// model with native layers gets excerpts in place of whole spans.
+TEST_F(EngineTest, ReencodesExcerptsAroundThePeaksOfTheBestSpansWithinItsBudget) {
   for (const uint32_t native_window : {0u, 400u}) {
     SCOPED_TRACE(native_window);
     const ToyOptions toy{.native_window = native_window, .answer = "7350194"};
@@ -646,7 +523,7 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
     Restart({.answer = "7350194"}, &profile);
     const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
     ASSERT_TRUE(r.ok()) << r.status().ToString();
-    EXPECT_GT(r->blocks_lost, 0u);
+    EXPECT_GT(r->degradation.blocks_lost, 0u);
     EXPECT_EQ(r->citations.empty(), budget == 0);
     bool needle = false;
     for (const Citation& c : r->citations)
@@ -655,30 +532,32 @@ TEST_F(EngineTest, ReadsAgainAroundThePeaksOfTheBestSpansWithinItsBudget) {
   }
 }
 
-// Spans that are read again as text need no blocks: what is damaged there does not matter.
-TEST_F(EngineTest, ADamagedBlockOfASpanThatIsReadAgainCostsNothing) {
+// Spans re-encoded as text need no blocks, so damage to their blocks does not matter.
+TEST_F(EngineTest, ADamagedBlockOfAReencodedSpanCostsNothing) {
   const ToyOptions native{.native_window = 400, .answer = "7350194"};
   Restart(native);
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  const Result<AskReply> whole = engine_->Ask("tales", kQuestion, {.recall = {.spans_max = 1}});
+  const Result<AskReply> whole =
+      engine_->Ask("tales", kQuestion, {.attend = FocusedOptions{.recall = {.spans_max = 1}}});
   ASSERT_TRUE(whole.ok()) << whole.status().ToString();
   ASSERT_EQ(whole->citations.size(), 1u);
-  EXPECT_EQ(whole->blocks_read, 0u) << "it is read again";
+  EXPECT_EQ(whole->blocks_read, 0u) << "the span is re-encoded";
   Damage([](ColdStore& store) {
     WriteBatch batch;
     batch.DeleteRange(Table::kBlocks, "", std::string(16, '\xff'));
     ASSERT_TRUE(store.Write(std::move(batch), Durability::kSynced).ok());
   });
   Restart(native);
-  const Result<AskReply> r = engine_->Ask("tales", kQuestion, {.recall = {.spans_max = 1}});
+  const Result<AskReply> r =
+      engine_->Ask("tales", kQuestion, {.attend = FocusedOptions{.recall = {.spans_max = 1}}});
   ASSERT_TRUE(r.ok()) << r.status().ToString();
-  EXPECT_EQ(r->blocks_lost + r->spans_lost, 0u);
+  EXPECT_EQ(r->degradation.blocks_lost + r->degradation.spans_lost, 0u);
   EXPECT_EQ(r->tokens_recalled, whole->tokens_recalled);
   ASSERT_EQ(r->citations.size(), 1u);
   EXPECT_THAT(r->citations[0].span.text, HasSubstr(kNeedle));
 }
 
-TEST_F(EngineTest, AnUnfinishedMemoryWithoutACommitCanBeAsked) {
+TEST_F(EngineTest, AMemoryWithoutACommitCanBeAsked) {
   std::atomic<bool> stop{true};
   ASSERT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, &stop, nullptr).ok());
   const Result<AskReply> r = engine_->Ask("tales", kQuestion, {.max_tokens = 3});
@@ -688,9 +567,9 @@ TEST_F(EngineTest, AnUnfinishedMemoryWithoutACommitCanBeAsked) {
   EXPECT_EQ(r->memory_tokens, 0u);
 }
 
-// More spans than the model's context holds: the worst are left out, and there is room for question
-// and answer.
-TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
+// More spans than the model's context holds: the worst are left out, and the question and answer
+// still fit.
+TEST_F(EngineTest, SpansThatDoNotFitTheContextAreLeftOut) {
   Restart({.context_length = 2048});
   std::string text;
   for (int i = 0; i < 60; ++i)
@@ -702,27 +581,27 @@ TEST_F(EngineTest, SpansThatTheContextCannotHoldAreLeftOut) {
   Restart({.context_length = 2048, .chat = true, .answer = std::string(100, 'x')}, &profile);
   AskOptions options;
   options.max_tokens = 128;
-  options.recall.spans_max = 64;
+  options.focused().recall.spans_max = 64;
   const Result<AskReply> r = engine_->Ask("tales", kQuestion, options);
   ASSERT_TRUE(r.ok()) << r.status().ToString();
   EXPECT_EQ(r->completion_tokens, 100u);
   EXPECT_LE(r->tokens_recalled + r->prompt_tokens + r->completion_tokens, 2048u);
   bool cited = false;
   for (const Citation& c : r->citations) cited |= c.span.text.find(kNeedle) != std::string::npos;
-  EXPECT_TRUE(cited) << "the best span is there";
-  // What was left out does not count as covered.
+  EXPECT_TRUE(cited) << "the best span is cited";
+  // Spans left out do not count as covered.
   const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.spans_max = 64});
   const Result<RecallReply> there =
       engine_->Recall("tales", kQuestion, {.spans_max = static_cast<uint32_t>(r->spans)});
   ASSERT_TRUE(all.ok() && there.ok());
   ASSERT_GT(all->spans.size(), r->spans);
   EXPECT_LT(r->coverage, all->coverage);
-  EXPECT_GE(r->coverage, there->coverage);  // a plan of more spans joins more of them
+  EXPECT_GE(r->coverage, there->coverage);  // a plan of more spans merges more of them
 }
 
-// Clients ask for as long an answer as a model could give; that must not leave the answer without
-// the memory.
-TEST_F(EngineTest, ALongAnswerLeavesRoomForWhatItRestsOn) {
+// Clients may request as long an answer as the model can give. That must not leave the answer
+// without recalled spans.
+TEST_F(EngineTest, ALongAnswerLeavesRoomForItsRecalledSpans) {
   Restart({.context_length = 8192, .chat = true, .answer = std::string(9000, 'x')});
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   const Result<AskReply> usual = engine_->Ask("tales", kQuestion, {.max_tokens = 16});
@@ -739,7 +618,7 @@ TEST_F(EngineTest, ALongAnswerLeavesRoomForWhatItRestsOn) {
   }
 }
 
-TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
+TEST_F(EngineTest, MemoriesMadeWithAnotherProfileCanBeAsked) {
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
   RecallProfile none, two;
   none.rerank_spans = two.rerank_spans = 0;
@@ -752,7 +631,7 @@ TEST_F(EngineTest, MemoriesMadeWithAnotherProfileAreAnswered) {
     ASSERT_TRUE(r.ok()) << r.status().ToString();
     ASSERT_FALSE(r->spans.empty());
   }
-  // And a memory made without heads, asked by a model with some.
+  // A memory made without recall heads, asked by a model that has some.
   Restart({}, &none);
   ASSERT_TRUE(engine_->Ingest("plain", {"tale", Tale()}, nullptr, nullptr).ok());
   Restart();
@@ -768,7 +647,7 @@ TEST_F(EngineTest, AProfileWhoseHeadsTheModelLacksIsRefused) {
        {RecallHead{.layer = 2, .kv_head = 0}, RecallHead{.layer = 3, .kv_head = 2}}) {
     RecallProfile profile = Profile();
     profile.heads = {head};
-    Engine engine({.home = home_ / "h"});
+    Engine engine(stores_.get(), {});
     const Status status = engine.UseModel(model_.get(), &profile);
     EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
     EXPECT_THAT(status.message(),
@@ -776,139 +655,7 @@ TEST_F(EngineTest, AProfileWhoseHeadsTheModelLacksIsRefused) {
   }
 }
 
-TEST_F(EngineTest, ASecondLookOrdersTheSpansThatThePlanFound) {
-  ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  RecallProfile plain = Profile();
-  plain.span_score_min = 0;
-  const auto spans = [&](const RecallProfile& profile) {
-    Restart({}, &profile);
-    Result<RecallReply> r = engine_->Recall("tales", kQuestion, {.spans_max = 6});
-    EXPECT_TRUE(r.ok()) << r.status().ToString();
-    return *r;
-  };
-  const auto places = [](const RecallReply& r) {
-    std::vector<uint64_t> begins;
-    for (const RecalledSpan& s : r.spans) begins.push_back(s.tokens.begin);
-    return begins;
-  };
-  const RecallReply without = spans(plain);
-  ASSERT_EQ(without.spans.size(), 6u);
-  EXPECT_EQ(without.token_gain, 0.0);
-  RecallProfile looking = plain;
-  looking.rerank_spans = 6;
-  looking.rerank_prior = 0;
-  const RecallReply with = spans(looking);
-  EXPECT_THAT(places(with), testing::UnorderedElementsAreArray(places(without)));
-  EXPECT_NE(places(with), places(without)) << "the model's opinion changed nothing";
-  EXPECT_NE(with.token_gain, 0.0);
-  EXPECT_EQ(with.spans[0].score, 1.0);
-  for (size_t i = 1; i < with.spans.size(); ++i)
-    EXPECT_LE(with.spans[i].score, with.spans[i - 1].score);
-  looking.rerank_prior = 1000;  // now the plan decides which is best
-  EXPECT_EQ(places(spans(looking))[0], places(without)[0]);
-}
-
-// The toy's opinion is noise, so the mark is set where every or no question is above it: which
-// questions are is for docs/figures.md.
-TEST_F(EngineTest, AbstainsBelowTheProfilesMarkAndSaysWhatCameClosest) {
-  RecallProfile strict = Profile();
-  strict.rerank_spans = 16;
-  strict.span_score_min = 0;
-  strict.abstain_support = 1000;
-  Restart({.answer = "It is 7350194."}, &strict);
-  ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  AskOptions options;
-  std::string shown;
-  options.on_text = [&](std::string_view piece) { shown += piece; };
-  const Result<AskReply> none = engine_->Ask("tales", kQuestion, options);
-  ASSERT_TRUE(none.ok()) << none.status().ToString();
-  EXPECT_TRUE(none->abstained);
-  EXPECT_EQ(none->answer, kAbstention);
-  EXPECT_EQ(shown, kAbstention);
-  EXPECT_TRUE(none->citations.empty());
-  EXPECT_EQ(none->coverage, 0.0);
-  EXPECT_EQ(none->spans + none->tokens_recalled + none->completion_tokens, 0u);
-  EXPECT_NE(none->token_gain, 0.0);
-  EXPECT_GT(none->memory_tokens, 0u);
-  ASSERT_EQ(none->closest.size(), 1u);
-  EXPECT_EQ(none->closest[0].document, "tale");
-
-  AskOptions alone = options;
-  alone.answer_alone = true;
-  shown.clear();
-  const Result<AskReply> assistant_begin = engine_->Ask("tales", kQuestion, alone);
-  ASSERT_TRUE(assistant_begin.ok()) << assistant_begin.status().ToString();
-  EXPECT_TRUE(assistant_begin->abstained)
-      << "the memory holds nothing, and the model says what it will";
-  EXPECT_EQ(assistant_begin->answer, "It is 7350194.");
-  EXPECT_EQ(shown, assistant_begin->answer);
-  EXPECT_TRUE(assistant_begin->citations.empty());
-  EXPECT_EQ(
-      assistant_begin->spans + assistant_begin->tokens_recalled + assistant_begin->blocks_read, 0u);
-
-  const Result<RecallReply> few = engine_->Recall("tales", kQuestion, {});
-  const Result<RecallReply> all = engine_->Recall("tales", kQuestion, {.abstain = false});
-  ASSERT_TRUE(few.ok() && all.ok());
-  EXPECT_TRUE(few->abstained);
-  EXPECT_FALSE(all->abstained);
-  EXPECT_EQ(few->spans.size(), 3u);
-  EXPECT_GT(all->spans.size(), 3u);
-  EXPECT_EQ(few->spans[0].tokens, all->spans[0].tokens);
-  EXPECT_EQ(few->spans[0].tokens, none->closest[0].tokens);
-
-  options.recall.abstain = false;
-  const Result<AskReply> forced = engine_->Ask("tales", kQuestion, options);
-  ASSERT_TRUE(forced.ok());
-  EXPECT_FALSE(forced->abstained);
-  EXPECT_EQ(forced->answer, "It is 7350194.");
-  options.recall.abstain = true;
-  options.answer_prefix = "The number";
-  const Result<AskReply> begun = engine_->Ask("tales", kQuestion, options);
-  ASSERT_TRUE(begun.ok());
-  EXPECT_FALSE(begun->abstained) << "the answer was begun by the caller";
-
-  strict.abstain_support = 0;
-  Restart({.answer = "It is 7350194."}, &strict);
-  const Result<AskReply> off = engine_->Ask("tales", kQuestion, {});
-  ASSERT_TRUE(off.ok());
-  EXPECT_FALSE(off->abstained);
-}
-
-TEST_F(EngineTest, WithoutALookTheShareOfTheQuestionThatASpanHoldsDecides) {
-  RecallProfile words_only = Profile();
-  words_only.heads.clear();
-  words_only.rerank_spans = 0;
-  words_only.abstain_found = 0.6;
-  Restart({.answer = "It is 7350194."}, &words_only);
-  ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  const Result<AskReply> known = engine_->Ask("tales", kQuestion, {});
-  const Result<AskReply> unknown = engine_->Ask(
-      "tales", std::string(kQuestion) + " zyxwvutsrq qwertzuiop asdfghjklm yxcvbnmlkj", {});
-  ASSERT_TRUE(known.ok() && unknown.ok());
-  EXPECT_FALSE(known->abstained);
-  EXPECT_EQ(known->coverage, std::nullopt) << "no head was asked";
-  EXPECT_TRUE(unknown->abstained);
-  EXPECT_EQ(unknown->answer, kAbstention);
-  ASSERT_EQ(unknown->closest.size(), 1u);
-  EXPECT_EQ(unknown->closest[0].document, "tale");
-}
-
-TEST_F(EngineTest, WithoutALookOnlyAQuestionWithoutAnyCandidateAbstains) {
-  RecallProfile words_only = Profile();
-  words_only.heads.clear();
-  words_only.abstain_support = 1000;
-  Restart({.answer = "It is 7350194."}, &words_only);
-  ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  const Result<AskReply> known = engine_->Ask("tales", kQuestion, {});
-  const Result<AskReply> unknown = engine_->Ask("tales", "Zyxwvutsrq?", {});
-  ASSERT_TRUE(known.ok() && unknown.ok());
-  EXPECT_FALSE(known->abstained);
-  EXPECT_TRUE(unknown->abstained);
-  EXPECT_EQ(unknown->answer, kAbstention);
-  EXPECT_TRUE(unknown->closest.empty());
-}
-
-TEST_F(EngineTest, TheCodecIsChosenWhenAMemoryIsMade) {
+TEST_F(EngineTest, TheCodecIsFixedWhenAMemoryIsCreated) {
   EXPECT_EQ(engine_->UseCodec("k9").code(), StatusCode::kInvalidArgument);
   ASSERT_TRUE(engine_->UseCodec("exact").ok());
   ASSERT_TRUE(Ingest("tale", Tale()).ok());
@@ -921,157 +668,6 @@ TEST_F(EngineTest, TheCodecIsChosenWhenAMemoryIsMade) {
   ASSERT_EQ(notes.size(), 1u);
   EXPECT_NE(notes[0].find("exact"), std::string::npos) << notes[0];
   EXPECT_TRUE(engine_->Verify("tales").ok());
-}
-
-TEST_F(EngineTest, WordsAboutTheTextItselfAreNotAskedFor) {
-  ASSERT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, nullptr, nullptr).ok());
-  const Result<RecallReply> r = engine_->Recall(
-      "tales", "where is the harbour mentioned in the provided text?", {.explain = true});
-  ASSERT_TRUE(r.ok()) << r.status().ToString();
-  std::vector<std::string> words;
-  for (const auto& word : r->words) words.push_back(word.text);
-  EXPECT_THAT(words, ::testing::ElementsAre("where", "is", "the", "harbour"));
-  // Where nothing else is asked for, they are.
-  EXPECT_FALSE(engine_->Recall("tales", "in the provided text?", {.explain = true})->words.empty());
-}
-
-TEST_F(EngineTest, ExplainsWhatCompetedAndWhatBecameOfIt) {
-  RecallProfile looking = Profile();
-  looking.rerank_spans = 6;
-  looking.spans_max = 3;
-  looking.span_score_min = 0;
-  Restart({}, &looking);
-  ASSERT_TRUE(Ingest("tale", Tale()).ok());
-  const Result<RecallReply> plain = engine_->Recall("tales", kQuestion, {});
-  const Result<RecallReply> r = engine_->Recall("tales", kQuestion, {.explain = true});
-  ASSERT_TRUE(plain.ok() && r.ok());
-  EXPECT_TRUE(plain->words.empty() && plain->candidates_explained.empty());
-  const auto word = std::find_if(r->words.begin(), r->words.end(),
-                                 [](const QuestionWord& w) { return w.text == "Methuselah"; });
-  ASSERT_NE(word, r->words.end());
-  EXPECT_EQ(word->blocks, 1u);
-  const auto named = static_cast<size_t>(word - r->words.begin());
-  ASSERT_GT(r->candidates_explained.size(), 6u);
-  size_t kept = 0, looked = 0, found = 0;
-  for (size_t i = 0; i < r->candidates_explained.size(); ++i) {
-    const ExplainedSpan& c = r->candidates_explained[i];
-    ASSERT_EQ(c.found.size(), r->words.size());
-    EXPECT_EQ(c.why.empty(), c.kept);
-    // Explaining changes nothing of what is recalled.
-    if (i < 3) {
-      EXPECT_EQ(c.span.tokens, plain->spans[i].tokens);
-    }
-    EXPECT_EQ(c.kept, i < 3);
-    EXPECT_EQ(c.rank, i < 6 ? i + 1 : 0);
-    if (i >= 6) {
-      EXPECT_EQ(c.planned_rank, i + 1);
-    }
-    kept += c.kept;
-    looked += c.rank > 0;
-    found += c.found[named];
-    EXPECT_EQ(c.found[named], c.span.text.find("Methuselah") != std::string::npos);
-  }
-  EXPECT_EQ(kept, 3u);
-  EXPECT_EQ(looked, 6u);
-  EXPECT_GE(found, 1u);
-  EXPECT_EQ(r->candidates_explained[3].why, "enough better ones");
-  EXPECT_EQ(r->candidates_explained[6].why, "not looked at");
-}
-
-// Two links: the needle names a keeper, and what is told of the keeper shares no word with the
-// question.
-constexpr char kKeeper[] = "Quillon the porter keeps the ledgers behind the mill.\n";
-
-std::string TaleOfTheKeeper() {
-  std::string text = Tale();
-  const std::string named = "said é the elder to Quillon.\n";
-  const size_t needle = text.find("said é the elder.");
-  text.replace(needle, text.find('\n', needle) + 1 - needle, named);
-  text.insert(text.find('\n', 500) + 1, kKeeper);
-  return text;
-}
-
-TEST_F(EngineTest, FollowsWhatTheBestSpanNamesAndSaysSo) {
-  RecallProfile profile = Profile();
-  profile.spans_max = 2;
-  Restart({.answer = "7350194"}, &profile);
-  const std::string text = TaleOfTheKeeper();
-  ASSERT_TRUE(Ingest("tale", text).ok());
-  const Result<RecallReply> recall = engine_->Recall("tales", kQuestion, {.explain = true});
-  const Result<AskReply> ask = engine_->Ask("tales", kQuestion, {});
-  ASSERT_TRUE(recall.ok() && ask.ok());
-  EXPECT_EQ(recall->hops, 1u);
-  EXPECT_EQ(ask->hops, 1u);
-  EXPECT_EQ(ask->spans, recall->spans.size());
-  const auto keeper = [](const RecalledSpan& s) {
-    return s.text.find(kKeeper) != std::string::npos;
-  };
-  const auto found = std::find_if(recall->spans.begin(), recall->spans.end(), keeper);
-  ASSERT_NE(found, recall->spans.end());
-  EXPECT_THAT(found->reasons, testing::ElementsAre("follow-up"));
-  ExpectPlace(*found, text);
-  EXPECT_TRUE(std::any_of(ask->citations.begin(), ask->citations.end(),
-                          [&](const Citation& c) { return keeper(c.span); }));
-  EXPECT_TRUE(std::any_of(recall->candidates_explained.begin(), recall->candidates_explained.end(),
-                          [&](const ExplainedSpan& c) { return c.kept && keeper(c.span); }));
-  // A limit that is asked for holds, and without hops all is as it was.
-  const Result<RecallReply> one = engine_->Recall("tales", kQuestion, {.spans_max = 1});
-  ASSERT_TRUE(one.ok());
-  ASSERT_EQ(one->spans.size(), 1u);
-  EXPECT_THAT(one->spans[0].text, HasSubstr("Methuselah"));
-  EXPECT_EQ(one->hops, 0u);
-  profile.hops_max = 0;
-  Restart({}, &profile);
-  const Result<RecallReply> none = engine_->Recall("tales", kQuestion, {});
-  ASSERT_TRUE(none.ok());
-  EXPECT_EQ(none->hops, 0u);
-  EXPECT_TRUE(std::none_of(none->spans.begin(), none->spans.end(), keeper));
-}
-
-// The answer's own words recall; with layers of the model's own the span is read again, at native
-// positions that the toy checks.
-TEST_F(EngineTest, RecallsAnewForARareWordOfTheAnswerItself) {
-  std::string text = Tale();
-  text.insert(text.find('\n', 500) + 1, kKeeper);
-  const std::string answer = "It is 7350194, and Quillon may know more of it, or not.";
-  for (const uint32_t native_window : {0u, 400u}) {
-    SCOPED_TRACE(native_window);
-    RecallProfile profile = Profile();
-    const ToyOptions toy{.native_window = native_window, .answer = answer};
-    profile.spans_max = 1;
-    Restart(toy, &profile);
-    if (native_window > 0) {
-      ASSERT_TRUE(engine_->Forget("tales", "", false).ok());
-    }
-    ASSERT_TRUE(Ingest("tale", text).ok());
-    const Result<AskReply> r = engine_->Ask("tales", kQuestion, {});
-    ASSERT_TRUE(r.ok()) << r.status().ToString();
-    EXPECT_EQ(r->answer, answer);
-    EXPECT_EQ(r->generation_spans, 1u);
-    EXPECT_EQ(r->spans, r->citations.size());
-    EXPECT_EQ(r->hops, 0u);
-    double total = 0;
-    uint64_t tokens = 0;
-    const Citation* keeper = nullptr;
-    for (const Citation& c : r->citations) {
-      ExpectPlace(c.span, text);
-      total += c.span.score;
-      tokens += c.span.tokens.size();
-      if (c.span.text.find(kKeeper) != std::string::npos) keeper = &c;
-    }
-    ASSERT_NE(keeper, nullptr);
-    EXPECT_THAT(keeper->span.reasons, testing::ElementsAre("follow-up"));
-    EXPECT_GT(keeper->span.score, 0.0);
-    EXPECT_NEAR(total, 1.0, 1e-9);
-    EXPECT_EQ(tokens, r->tokens_recalled);
-    profile.generation_spans = 0;
-    Restart(toy, &profile);
-    const Result<AskReply> without = engine_->Ask("tales", kQuestion, {});
-    ASSERT_TRUE(without.ok());
-    EXPECT_EQ(without->answer, answer);
-    EXPECT_EQ(without->generation_spans, 0u);
-    EXPECT_EQ(without->citations.size(), r->citations.size() - 1);
-  }
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// Imports that a stranger made: every checksum right, one thing wrong. The engine over a toy model
-// reads them from files that the test puts together from a true memory's values. Expected: the
-// import is refused, or every later call answers or says data_loss; no call ends the process, which
-// is what each of these did to the server before. Runs under AddressSanitizer, too.
+// Imports made by a stranger: every checksum is right and one thing is wrong. The engine over a toy
+// model reads them from files that the test builds from a real memory's values. Expected: the
+// import is refused, or every later call answers or returns data_loss. No call ends the process,
+// which each of these inputs once did to the server. Also runs under AddressSanitizer.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -16,6 +16,7 @@
 #include "store/mem_store.h"
 #include "store/rocks_store.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -68,12 +69,12 @@ class HostileImportTest : public testing::Test {
  protected:
   HostileImportTest() : model_({.answer = "7350194"}) { Start(64ull << 20); }
   void Start(uint64_t budget_bytes) {
-    engine_ = std::make_unique<Engine>(
-        EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget_bytes});
+    engine_ = std::make_unique<EngineInHome>(home_ / "h",
+                                             EngineOptions{.memory_budget_bytes = budget_bytes});
     const RecallProfile profile = Profile();
     ASSERT_TRUE(engine_->UseModel(&model_, &profile).ok());
   }
-  // What a memory with a read text, and one that was stopped, holds.
+  // The values of a memory with one complete and one incomplete text.
   StoreContents True() {
     std::atomic<bool> stop{false};
     EXPECT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, nullptr, nullptr).ok());
@@ -91,8 +92,7 @@ class HostileImportTest : public testing::Test {
     const std::string bytes = FileOf(contents);
     return engine_->Import(SourceOf(bytes), "import", limits).status();
   }
-  // Every way in which an imported memory is used; then it is forgotten. The worst of what they
-  // said.
+  // Uses an imported memory in every way, then forgets it. Returns the worst status of these calls.
   Status Used() {
     Status worst;
     const auto note = [&](const Status& status) {
@@ -102,7 +102,7 @@ class HostileImportTest : public testing::Test {
       if (worst.ok()) worst = status;
     };
     const AskOptions focused{.answer_prefix = "It is", .max_tokens = 8},
-        faithful{.answer_prefix = "It is", .max_tokens = 8, .attend = Attend::kFaithful};
+        faithful{.answer_prefix = "It is", .max_tokens = 8, .attend = FaithfulOptions{}};
     note(engine_->Show("import").status());
     note(engine_->Recall("import", kQuestion, {.explain = true}).status());
     note(engine_->Ask("import", kQuestion, focused).status());
@@ -117,7 +117,7 @@ class HostileImportTest : public testing::Test {
 
   TempDir home_;
   ToyModel model_;
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<EngineInHome> engine_;
 };
 
 const std::pair<int, std::string> kManifest{static_cast<int>(Table::kMeta), kManifestKey};
@@ -167,13 +167,13 @@ TEST_F(HostileImportTest, AManifestOfAnotherShapeIsRefused) {
     forged[kManifest] = Encode(m);
     EXPECT_EQ(Import(forged, {.model = &model_.info()}).code(), StatusCode::kDataLoss);
     EXPECT_EQ(engine_->Exists("import").code(), StatusCode::kNotFound);
-    // Where the importer has no model, its user finds out.
+    // If the importer has no model, the first user gets the error.
     if (!Import(forged).ok()) continue;
     EXPECT_EQ(Used().code(), StatusCode::kDataLoss);
   }
 }
 
-TEST_F(HostileImportTest, OtherSinksAndWindowsAreReadAndGoneOnWith) {
+TEST_F(HostileImportTest, OtherSinkAndWindowSizesAreReadAndContinued) {
   const StoreContents whole = True();
   for (const auto& [sinks, window] :
        {std::pair(0u, 64u), std::pair(512u, 4096u), std::pair(64u, 128u)}) {
@@ -187,7 +187,7 @@ TEST_F(HostileImportTest, OtherSinksAndWindowsAreReadAndGoneOnWith) {
   }
 }
 
-TEST_F(HostileImportTest, ADocumentsNumbersAreItsOwn) {
+TEST_F(HostileImportTest, InconsistentDocumentRecordsAreRefused) {
   const StoreContents whole = True();
   const std::pair<int, std::string> key{static_cast<int>(Table::kMeta), DocumentKey(DocumentId{1})};
   const DocumentRecord good = *DecodeDocument(whole.at(key));
@@ -211,7 +211,7 @@ TEST_F(HostileImportTest, ADocumentsNumbersAreItsOwn) {
     forged[key] = Encode(d);
     EXPECT_EQ(Import(forged).code(), StatusCode::kDataLoss);
   }
-  // More tokens than the text chunk has, within what a record may say.
+  // More tokens than the text chunk has, within the limit of a record.
   StoreContents forged = whole;
   DocumentRecord d = good;
   d.tokens = d.committed_tokens = d.tokens + 1000;
@@ -220,7 +220,7 @@ TEST_F(HostileImportTest, ADocumentsNumbersAreItsOwn) {
   EXPECT_EQ(Used().code(), StatusCode::kDataLoss);
 }
 
-TEST_F(HostileImportTest, AnUnfinishedTextIsReadAnewWithoutItsResumeState) {
+TEST_F(HostileImportTest, AnIncompleteTextWithoutItsResumeStateIsIngestedAgain) {
   const StoreContents whole = True();
   StoreContents forged = whole;
   size_t resumes = 0;
@@ -240,18 +240,18 @@ TEST_F(HostileImportTest, AnUnfinishedTextIsReadAnewWithoutItsResumeState) {
   ASSERT_TRUE(read.ok()) << read.status().ToString();
   EXPECT_EQ(read->outcome, IngestReport::Outcome::kResumed);
   EXPECT_EQ(read->tokens_read, read->tokens) << "from its beginning";
-  // In the memory that it was exported from it goes on, with the same bytes in the end.
+  // In the memory that it was exported from, ingest continues and ends with the same bytes.
   ASSERT_TRUE(engine_->Ingest("tales", {"stopped", PlainText(9000, 2)}, nullptr, nullptr).ok());
   engine_->CloseMemory();
   StoreContents there =
       Contents(**OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false}));
   StoreContents here =
       Contents(**OpenRocksStore({.path = home_ / "h/memories/import", .create_if_missing = false}));
-  here[kManifest] = there[kManifest];  // which holds the memory's name
+  here[kManifest] = there[kManifest];  // this record holds the memory's name
   EXPECT_EQ(Difference(there, here), "");
 }
 
-TEST_F(HostileImportTest, BlocksAreWholeAndFinite) {
+TEST_F(HostileImportTest, BlocksMustBeCompleteAndFinite) {
   const StoreContents whole = True();
   const BlockShape shape{static_cast<uint32_t>(model_.info().geometry.layers.size()),
                          model_.info().geometry.kv_width()};
@@ -271,12 +271,12 @@ TEST_F(HostileImportTest, BlocksAreWholeAndFinite) {
     const Result<AskReply> reply =
         engine_->Ask("import", kQuestion, {.answer_prefix = "It is", .max_tokens = 8});
     ASSERT_TRUE(reply.ok()) << reply.status().ToString();
-    EXPECT_GT(reply->blocks_lost, 0u);
+    EXPECT_GT(reply->degradation.blocks_lost, 0u);
     EXPECT_EQ(Used().code(), StatusCode::kDataLoss);
   }
 }
 
-TEST_F(HostileImportTest, TokensAreTheModels) {
+TEST_F(HostileImportTest, TokensMustBeInTheModelsVocabulary) {
   const StoreContents whole = True();
   for (const TokenId token :
        {TokenId{-1}, INT32_MIN, INT32_MAX, static_cast<TokenId>(model_.info().vocab_size)}) {
@@ -292,21 +292,21 @@ TEST_F(HostileImportTest, TokensAreTheModels) {
   }
 }
 
-TEST_F(HostileImportTest, TextRecordsDoNotInflate) {
+TEST_F(HostileImportTest, CompressedTextRecordsCannotExhaustMemory) {
   TextChunk chunk;
   chunk.text = std::string(kChunkBytesMax, 'a');
   chunk.tokens.assign(kChunkTokensMax, 97);
   chunk.token_bytes.assign(kChunkTokensMax, 0);
   chunk.token_bytes[0] = static_cast<uint16_t>(kChunkBytesMax);
   EXPECT_TRUE(DecodeTextChunk(Encode(chunk)).ok());
-  chunk.tokens.assign(64u << 20, 97);  // 5 KB as it is stored
+  chunk.tokens.assign(64u << 20, 97);  // 5 KB compressed
   chunk.token_bytes.assign(64u << 20, 0);
   const std::string bytes = Encode(chunk);
   EXPECT_LT(bytes.size(), 64u << 10);
   EXPECT_EQ(DecodeTextChunk(bytes).status().code(), StatusCode::kDataLoss);
 }
 
-TEST_F(HostileImportTest, ValuesKeepWithinTheBudget) {
+TEST_F(HostileImportTest, ValuesMustFitTheBudget) {
   const StoreContents whole = True();
   const int text = static_cast<int>(Table::kText), index = static_cast<int>(Table::kIndex),
             blocks = static_cast<int>(Table::kBlocks);
@@ -325,7 +325,7 @@ TEST_F(HostileImportTest, ValuesKeepWithinTheBudget) {
   EXPECT_LE(engine_->budget().peak_bytes(), engine_->budget().limit_bytes());
 }
 
-TEST_F(HostileImportTest, KeysThatNoMemoryHasAreRefused) {
+TEST_F(HostileImportTest, UnknownKeysAreRefused) {
   const StoreContents whole = True();
   for (const auto& [table, key] :
        {std::pair(0, std::string("\0seal", 5)), std::pair(0, std::string("document/")),
@@ -338,7 +338,7 @@ TEST_F(HostileImportTest, KeysThatNoMemoryHasAreRefused) {
   }
 }
 
-TEST_F(HostileImportTest, OwnersKeepTheirLimits) {
+TEST_F(HostileImportTest, ImportsRespectTheOwnersLimits) {
   const StoreContents whole = True();
   EXPECT_EQ(Import(whole, {.bytes_max = 100000}).code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(Import(whole, {.documents_max = 1}).code(), StatusCode::kFailedPrecondition);

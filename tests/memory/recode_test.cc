@@ -1,5 +1,5 @@
-// Coding a memory's blocks anew: what is coded and what is left, what a kill leaves, damage to
-// blocks and to the archive's basis.
+// Recoding a memory's blocks with another codec: which blocks are recoded and which are not, what a
+// kill leaves behind, and damage to blocks and to the archive codec's basis.
 #include <gtest/gtest.h>
 
 #include "memory/core/memory.h"
@@ -14,8 +14,8 @@ namespace longhold {
 namespace {
 
 struct World : Tales {
-  // A document of somewhat more than that many tokens that is complete and, with `stopped`, one
-  // that is not.
+  // A complete document of somewhat more than `tokens` tokens and, with `stopped`, an incomplete
+  // one.
   std::unique_ptr<ColdStore> Ingested(uint64_t tokens, std::string_view codec,
                                       bool stopped = false) {
     auto store = NewMemStore();
@@ -58,7 +58,7 @@ std::string BlockKeyOf(uint32_t document, uint32_t block) {
   return key;
 }
 
-TEST(Recode, ArchivesCompleteDocumentsAndLeavesSinksAndUnfinishedOnes) {
+TEST(Recode, ArchivesCompleteDocumentsButNotSinksOrIncompleteOnes) {
   World world;
   const auto store = world.Ingested(6000, "exact", true);
   const StoreContents before = Contents(*store);
@@ -81,11 +81,11 @@ TEST(Recode, ArchivesCompleteDocumentsAndLeavesSinksAndUnfinishedOnes) {
     }
   }
   EXPECT_TRUE(memory->Verify().ok()) << memory->Verify().ToString();
-  // Opened again it reads what it wrote, and there is nothing left to do.
+  // After reopening, the memory reads what it wrote, and nothing is left to do.
   const auto again = world.Open(*store);
   EXPECT_TRUE(again->Verify().ok()) << again->Verify().ToString();
   EXPECT_EQ(again->Recode("archive", SerialFor, nullptr, kNobody)->blocks_coded, 0u);
-  // The unfinished document is read to its end, in the archive's codec.
+  // The incomplete document is ingested to its end, in the archive codec.
   ASSERT_TRUE(IngestDocument(world.model, *again, world.vocabulary,
                              {"stopped", RandomText(9000, 2)}, nullptr, nullptr)
                   .ok());
@@ -114,7 +114,7 @@ TEST(Recode, DoesNotMakeBlocksLargerAgain) {
   EXPECT_TRUE(world.Open(*store)->Verify().ok());
 }
 
-TEST(Recode, WithTooLittleTextSaysSoAndArchivesWhenThereIsMore) {
+TEST(Recode, ReportsTooLittleTextAndArchivesOnceThereIsMore) {
   World world;
   const auto store = world.Ingested(1500, "exact");
   const auto memory = world.Open(*store);
@@ -129,7 +129,7 @@ TEST(Recode, WithTooLittleTextSaysSoAndArchivesWhenThereIsMore) {
   EXPECT_GT(report->blocks_coded, 0u);
 }
 
-TEST(Recode, StoppedOrKilledItLeavesAWholeMemoryAndGoesOn) {
+TEST(Recode, WhenStoppedOrKilledItLeavesAWholeMemoryAndContinues) {
   World world;
   const auto unbroken = world.Ingested(5000, "exact");
   ASSERT_TRUE(world.Open(*unbroken)->Recode("archive", SerialFor, nullptr, kNobody).ok());
@@ -158,7 +158,7 @@ TEST(Recode, StoppedOrKilledItLeavesAWholeMemoryAndGoesOn) {
   EXPECT_GT(writes, 5u);
 }
 
-TEST(Recode, LeavesBlocksThatCannotBeRead) {
+TEST(Recode, SkipsUnreadableBlocks) {
   World world;
   const auto store = world.Ingested(5000, "exact");
   const std::string key =
@@ -170,12 +170,12 @@ TEST(Recode, LeavesBlocksThatCannotBeRead) {
       world.Open(*store)->Recode("archive", SerialFor, nullptr, kNobody);
   ASSERT_TRUE(report.ok()) << report.status().ToString();
   EXPECT_EQ(report->blocks_lost, 1u);
-  // the last one's few tokens may take no less in a basis
+  // the last block has few tokens, which may not get smaller in a basis
   EXPECT_GE(report->blocks_coded, report->blocks - 2);
   EXPECT_EQ(Contents(*store).at({static_cast<int>(Table::kBlocks), key}), damaged);
 }
 
-TEST(Recode, ADamagedBasisIsToldAndCostsOnlyArchivedBlocks) {
+TEST(Recode, ADamagedBasisIsReportedAndCostsOnlyArchivedBlocks) {
   World world;
   const auto store = world.Ingested(5000, "archive");
   std::string basis = Contents(*store).at({static_cast<int>(Table::kMeta), "basis"});
@@ -191,7 +191,7 @@ TEST(Recode, ADamagedBasisIsToldAndCostsOnlyArchivedBlocks) {
   EXPECT_NE(lost.message().find("basis"), std::string::npos) << lost.message();
   EXPECT_TRUE(memory->LoadIndexes().ok());
   EXPECT_TRUE(memory->Locate(id, {4500, 4600}).ok());
-  // More text is kept in the default codec, and what is left of the basis stays.
+  // New text is stored in the default codec, and the damaged basis stays as it is.
   ASSERT_TRUE(IngestDocument(world.model, *memory, world.vocabulary, {"more", RandomText(15000, 3)},
                              nullptr, nullptr)
                   .ok());

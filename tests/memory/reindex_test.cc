@@ -1,10 +1,11 @@
-// The index against what it derives from: segments that are damaged, missing or another one's, and
+// Compares the index with the data that it derives from: damaged, missing or swapped segments, and
 // other recall heads.
 //
-// Expected are bytes: the segments that an ingest wrote, and for other heads those that an ingest
-// with the other profile writes of the same texts. So a rebuilt index is the index, not one that is
-// about as good. Kills are writes of the store that fail, for every n. Sizes: documents of 9,000
-// and 600 tokens (three segments and one), and one that is unfinished in the middle of a segment.
+// The expected values are bytes: the segments that an ingest wrote, and for other heads those that
+// an ingest with the other profile writes for the same texts. So a rebuilt index is identical, not
+// just similar. Kills are simulated by failing the nth write of the store, for every n. Sizes:
+// documents of 9,000 and 600 tokens (three segments and one), and one that is incomplete in the
+// middle of a segment.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -32,7 +33,7 @@ RecallProfile OneHead() { return Heads({{.layer = 2, .kv_head = 0}}); }
 RecallProfile TwoHeads() { return Heads({{.layer = 0, .kv_head = 0}, {.layer = 2, .kv_head = 0}}); }
 
 struct World : Tales {
-  // Three documents; the last one is stopped after five passes of 512.
+  // Three documents; the last one is stopped after five passes of 512 tokens.
   std::unique_ptr<ColdStore> Ingested(const RecallProfile& profile) {
     auto store = NewMemStore();
     const auto memory =
@@ -53,7 +54,7 @@ struct World : Tales {
   }
 };
 
-// Everything but the manifest's generation and the keys under which scan segments stand.
+// Everything except the manifest's generation and the keys of scan segments.
 StoreContents Comparable(ColdStore& store) {
   StoreContents out;
   for (const auto& [key, value] : Contents(store)) {
@@ -71,13 +72,13 @@ StoreContents Comparable(ColdStore& store) {
   return out;
 }
 
-TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
+TEST(Reindex, EveryUnusableSegmentIsRebuiltByteForByte) {
   World w;
   const auto store = w.Ingested(TwoHeads());
   const StoreContents whole = Contents(*store);
   std::vector<std::string> keys;
   for (const auto& [key, value] : whole) {
-    // Summaries are not an index: tests/memory/answer/faithful_test.cc.
+    // Summaries are not an index: tests/memory/answer/faithful_test.cc tests them.
     if (key.first == static_cast<int>(Table::kIndex) && !key.second.ends_with('M'))
       keys.push_back(key.second);
   }
@@ -88,7 +89,7 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
       std::string bad = *store->Get(Table::kIndex, keys[i]);
       if (damage == 0) bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
       if (damage == 1) bad.clear();
-      // another one's, of the same kind
+      // the segment of another key, of the same kind
       if (damage == 2) bad = *store->Get(Table::kIndex, keys[(i + 2) % keys.size()]);
       ASSERT_TRUE((damage == 3 ? DeleteValue(*store, Table::kIndex, keys[i])
                                : PutValue(*store, Table::kIndex, keys[i], bad))
@@ -96,7 +97,7 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
       EXPECT_EQ(w.Open(*store)->Verify().code(), StatusCode::kDataLoss);
       const StoreContents damaged = Contents(*store);
 
-      // A reader builds it for itself and leaves the store as it is.
+      // A reader rebuilds the segment in memory and leaves the store unchanged.
       const auto reader = w.Open(NewFaultyStore(store.get(), {.fail_write_after = 1}));
       ASSERT_TRUE(reader->LoadIndexes().ok());
       EXPECT_EQ(reader->index_report().segments_rebuilt, 1u);
@@ -106,7 +107,7 @@ TEST(Reindex, EverySegmentThatCannotBeUsedIsBuiltAgainByteForByte) {
       EXPECT_EQ(reader->scan().token_count(), reader->committed_tokens());
       EXPECT_EQ(Difference(damaged, Contents(*store)), "");
 
-      // A writer puts it back.
+      // A writer stores it again.
       const auto writer = w.Open(*store);
       ASSERT_TRUE(writer->LoadIndexes().ok());
       EXPECT_EQ(writer->index_report().segments_rebuilt, 1u);
@@ -131,7 +132,7 @@ TEST(Reindex, WithoutAVocabularyADamagedLexicalSegmentIsDataLoss) {
                                                HasSubstr("reindex tales")));
 }
 
-TEST(Reindex, ForOtherHeadsIsWhatAnIngestWithThemWrites) {
+TEST(Reindex, ForOtherHeadsEqualsAnIngestWithThem) {
   World w;
   for (const auto& [from, to] :
        {std::pair(OneHead(), TwoHeads()), std::pair(TwoHeads(), OneHead()),
@@ -157,7 +158,7 @@ TEST(Reindex, ForOtherHeadsIsWhatAnIngestWithThemWrites) {
     EXPECT_EQ(memory->scan().token_count(), to.heads.empty() ? 0 : memory->committed_tokens());
     EXPECT_EQ(memory->index_report().segments_rebuilt, 0u);
 
-    // The unfinished document goes on with the new heads, and reindexing once more has nothing to
+    // The incomplete document continues with the new heads. Reindexing once more finds nothing to
     // do.
     for (ColdStore* s : {store.get(), expected.get()}) {
       const auto again = w.Open(*s);
@@ -172,7 +173,7 @@ TEST(Reindex, ForOtherHeadsIsWhatAnIngestWithThemWrites) {
   }
 }
 
-TEST(Reindex, ListsGoWithTheHeadsThatTheyWereMadeFrom) {
+TEST(Reindex, InvertedListsAreDroppedWithTheirHeads) {
   World w;
   const auto store = w.Ingested(TwoHeads());
   const auto lists = [&] {
@@ -204,7 +205,7 @@ TEST(Reindex, ListsGoWithTheHeadsThatTheyWereMadeFrom) {
   EXPECT_TRUE(again->HasLists(again->Find("long")->id));
 }
 
-TEST(Reindex, ThereAndBackAgainLeavesNothingBehind) {
+TEST(Reindex, ReindexingBackAndForthLeavesNothingBehind) {
   World w;
   const auto store = w.Ingested(OneHead());
   const StoreContents before = Comparable(*store);
@@ -237,7 +238,7 @@ TEST(Reindex, KilledAtAnyWriteLeavesAUsableMemory) {
     ASSERT_TRUE(after->LoadIndexes().ok());
     EXPECT_EQ(after->index_report().segments_rebuilt, 0u);
     EXPECT_EQ(after->scan().token_count(), after->committed_tokens());
-    // Meanwhile the memory changes: what the killed one left must not come to light.
+    // Meanwhile the memory changes: leftovers of the killed run must not become visible.
     ASSERT_TRUE(after->Forget(after->Find("short")->id, "short").ok());
     ASSERT_TRUE(IngestDocument(w.model, *after, w.vocabulary, {"stopped", PlainText(6000, 3)},
                                nullptr, nullptr)
@@ -263,9 +264,9 @@ TEST(Reindex, StopsBetweenSegmentsAndChangesNothing) {
   EXPECT_EQ(Difference(Comparable(*w.Ingested(TwoHeads())), Comparable(*store)), "");
 }
 
-// Tokens whose keys are lost draw no more attention mass than the segment's tokens do on average,
-// and their words still find them.
-TEST(Reindex, LostBlocksAreToldAndDrawNoMass) {
+// Tokens whose keys are lost draw no more attention mass than the segment's tokens do on average.
+// Their words still find them.
+TEST(Reindex, LostBlocksAreReportedAndDrawNoExtraMass) {
   World w;
   const auto store = w.Ingested(OneHead());
   std::string key;
@@ -294,7 +295,7 @@ TEST(Reindex, LostBlocksAreToldAndDrawNoMass) {
   }
 }
 
-TEST(Reindex, ALexicalSegmentWhoseTextIsDamagedTooIsToldAndTheRestServes) {
+TEST(Reindex, ALexicalSegmentWithDamagedTextIsReportedAndTheRestServes) {
   World w;
   const auto store = w.Ingested(OneHead());
   std::string key;

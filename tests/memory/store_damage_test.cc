@@ -1,19 +1,19 @@
-// Memories whose files were damaged, each in a process of its own: one that was closed in the
-// middle of a text, and one that was killed there; plain and sealed. A damage is one of: a flipped
-// bit, a stretch of zeros, of random bytes or of bytes added at the end, a cut, a removed file, two
-// files that changed places; in any file, drawn from a seed. It happens before the memory is
-// opened, while it is open for reading, or while it is written. Then the memory is shown, recalled
-// from, asked and verified, the text is read to its end, and all of that is done again after the
-// memory was compacted.
+// Memories with damaged files, each in its own process: one closed in the middle of a text, and one
+// killed there; plain and encrypted. The damage is one of: a flipped bit, a run of zeros, a run of
+// random bytes, bytes added at the end, a cut, a removed file, two swapped files. The file is any
+// file, and all choices come from a seed. The damage happens before the memory is opened, while it
+// is open for reading, or while it is written. Then the child shows, recalls, asks and verifies,
+// and ingests the text to its end. It repeats all of that after it compacted the memory.
 //
-// Expected: the process ends by itself, with no signal. Each step gives what it gives on the
-// undamaged memory, or an error that names the memory, or an answer that says what is lost (counts
-// of lost blocks and spans, or a note). No recalled text is anything but the source's. Texts that
-// were read to their end are all there, or missed. Of one that was not, the end of a log may lose
-// tokens: `show` tells how many are committed, and reading goes on from there.
+// Expected: the process ends by itself, without a signal. Each step gives the result of the
+// undamaged memory, an error that names the memory, or an answer that reports the loss. A loss is
+// reported as a count of lost blocks or spans, or as a note. Recalled text never differs from the
+// source. Completely ingested texts are all present or reported missing. An incomplete text may
+// lose tokens at the end of a log: `show` reports how many are committed, and ingest continues
+// there.
 //
-// LONGHOLD_DAMAGES sets how many damages each case has, LONGHOLD_DAMAGE_SEED the seed. A failure
-// names case, seed and number.
+// LONGHOLD_DAMAGES sets the number of damages per case, LONGHOLD_DAMAGE_SEED the seed. A failure
+// prints case, seed and index.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -31,6 +31,7 @@
 #include "base/hash.h"
 #include "memory/engine.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -44,9 +45,9 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kDamages = kSanitized ? 3 : 12;
 constexpr char kMemory[] = "tales", kQuestion[] = "What is the secret number of Methuselah?";
-constexpr uint64_t kStopAt = 4400;  // tokens of the unfinished text: behind its first commit
+constexpr uint64_t kStopAt = 4400;  // tokens of the incomplete text: past its first commit
 
-// Little to compute, and blocks of 5 KB, so that they lie in blob files as a real model's do.
+// A small model with blocks of 5 KB, so that they go to blob files as a real model's do.
 KvGeometry BlobGeometry() {
   KvGeometry g;
   g.layers = {1, 3};
@@ -82,13 +83,13 @@ std::vector<fs::path> FilesOf(const fs::path& directory) {
   return files;
 }
 
-// Does one damage to a file of `directory`, keeping its time, and tells which. The same seed on the
-// same files does the same.
+// Damages one file of `directory`, keeps its modification time, and returns a description. The same
+// seed on the same files gives the same damage.
 std::string Damage(const fs::path& directory, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<fs::path> files = FilesOf(directory);
   const auto kind = static_cast<Kind>(random() % kKindCount);
-  // A kind of file first, so that few large files do not hide the others.
+  // Draws the kind of file first, so that a few large files do not hide the others.
   std::map<std::string, std::vector<fs::path>> by_kind;
   for (const fs::path& file : files) {
     const std::string name = file.filename();
@@ -103,9 +104,9 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
   const fs::path file = draw();
   const uint64_t size = fs::file_size(file), at = size == 0 ? 0 : random() % size;
   const auto time = fs::last_write_time(file);
-  std::string told = std::string(kKindNames[static_cast<int>(kind)]) + " " +
-                     file.filename().string() + " of " + std::to_string(size) + " bytes at " +
-                     std::to_string(at);
+  std::string description = std::string(kKindNames[static_cast<int>(kind)]) + " " +
+                            file.filename().string() + " of " + std::to_string(size) +
+                            " bytes at " + std::to_string(at);
   const auto overwrite = [&](uint64_t where, const std::string& bytes) {
     std::fstream f(file, std::ios::in | std::ios::out | std::ios::binary);
     f.seekp(static_cast<std::streamoff>(where));
@@ -135,7 +136,7 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
     case Kind::kRemove: fs::remove(file); break;
     case Kind::kSwap: {
       const fs::path other = random() % 2 == 0 ? draw() : files[random() % files.size()];
-      told += " and " + other.filename().string();
+      description += " and " + other.filename().string();
       if (file == other) break;
       const auto other_time = fs::last_write_time(other);
       fs::rename(file, directory / "aside");
@@ -143,35 +144,35 @@ std::string Damage(const fs::path& directory, uint64_t seed) {
       fs::rename(directory / "aside", other);
       fs::last_write_time(other, time);
       fs::last_write_time(file, other_time);
-      return told;
+      return description;
     }
   }
   if (kind != Kind::kRemove) fs::last_write_time(file, time);
-  return told;
+  return description;
 }
 
-// ---- The other process
+// ---- The child process
 
 enum class When { kClosed, kOpen, kWritten };
 
-// What a step says, as lines: "STEP TAB ok|degraded|CODE TAB what".
+// Prints the result of a step as one line: "STEP TAB ok|degraded|CODE TAB what".
 class Child {
  public:
   Child(const std::string& home, bool sealed) : path_(fs::path(home) / "memories" / kMemory) {
     profile_.name = "toy";
     profile_.heads = {{.layer = 3, .kv_head = 1}};
-    profile_.head_weight = 0.2;
+    profile_.signals["heads"] = 0.2;
     profile_.window_tokens = 64;
     profile_.rerank_spans = 4;
     profile_.spans_max = 3;
-    engine_ = std::make_unique<Engine>(
-        EngineOptions{.home = home, .encryption_key = Secret(sealed ? std::string(32, 'k') : "")});
+    engine_ = std::make_unique<EngineInHome>(
+        home, EngineOptions{.encryption_key = Secret(sealed ? std::string(32, 'k') : "")});
     const Status used = engine_->UseModel(&model_, &profile_);
     if (!used.ok()) Say("model", used, false, "");
   }
 
-  // The first text, and the last one up to `stop_at` tokens; the process closes the memory, or
-  // reads one more text before and is killed then.
+  // Ingests the first text, and the last one up to `stop_at` tokens. Then the process closes the
+  // memory, or it ingests one more text first and is killed.
   void Make(uint64_t stop_at, bool killed) {
     const auto texts = Texts();
     Status read = engine_->Ingest(kMemory, {"tale", texts.at("tale")}, nullptr, nullptr).status();
@@ -200,16 +201,16 @@ class Child {
       (void)engine_->Recall(kMemory, kQuestion, {});
       damage();
     }
-    Look("before");
+    Inspect("before");
     bool done = when != When::kWritten;
     const Result<IngestReport> r = engine_->Ingest(
         kMemory, {"unfinished", Texts().at("unfinished")}, nullptr, [&](const IngestProgress&) {
           if (!std::exchange(done, true)) damage();
         });
     Say("ingest", r.status(), !engine_->TakeNotes().empty(), "");
-    Look("after");
+    Inspect("after");
     Say("compact", engine_->Compact(kMemory), false, "");
-    Look("at last");
+    Inspect("at last");
   }
 
  private:
@@ -225,7 +226,7 @@ class Child {
     std::fflush(stdout);
   }
 
-  void Look(const std::string& step) {
+  void Inspect(const std::string& step) {
     const Result<MemoryInfo> info = engine_->Show(kMemory);
     std::string documents;
     if (info.ok()) {
@@ -237,7 +238,8 @@ class Child {
 
     const Result<RecallReply> recall = engine_->Recall(kMemory, kQuestion, {});
     const bool recall_note = !engine_->TakeNotes().empty();
-    Say(step + " recall", recall.status(), recall.ok() && (recall->spans_lost > 0 || recall_note),
+    Say(step + " recall", recall.status(),
+        recall.ok() && (recall->degradation.spans_lost > 0 || recall_note),
         recall.ok() ? SpansOf(recall->spans) : "");
 
     const Result<AskReply> ask = engine_->Ask(kMemory, kQuestion, {.max_tokens = 8});
@@ -249,11 +251,12 @@ class Child {
       answer = std::to_string(Hash64(ask->answer)) + " " + SpansOf(cited);
     }
     Say(step + " ask", ask.status(),
-        ask.ok() && (ask->blocks_lost + ask->spans_lost > 0 || ask_note), answer);
+        ask.ok() && (ask->degradation.blocks_lost + ask->degradation.spans_lost > 0 || ask_note),
+        answer);
     Say(step + " verify", engine_->Verify(kMemory), false, "");
   }
 
-  // Each span's place, and whether its text is the source's.
+  // Each span's place, and whether its text equals the source's.
   static std::string SpansOf(const std::vector<RecalledSpan>& spans) {
     const auto texts = Texts();
     std::string all;
@@ -270,11 +273,11 @@ class Child {
   const fs::path path_;
   ToyModel model_{{.geometry = BlobGeometry()}};
   RecallProfile profile_;
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<EngineInHome> engine_;
 };
 
 int RunChild(char** argv) {
-  alarm(600);  // one that hangs is a failure like one that crashes
+  alarm(600);  // a hanging child is a failure, as a crash is
   const std::string role = argv[2], home = argv[3];
   Child child(home, argv[4][0] == 's');
   if (role == "make") {
@@ -285,15 +288,15 @@ int RunChild(char** argv) {
   return 0;
 }
 
-// ---- This process
+// ---- The parent process
 
-struct Said {
+struct StepResult {
   std::string how, what;
 };
 struct Outcome {
   int wait_status = 0;
   std::string damage, errors;
-  std::map<std::string, Said> steps;
+  std::map<std::string, StepResult> steps;
   std::vector<std::string> order;
 };
 
@@ -339,7 +342,7 @@ class StoreDamageTest : public testing::TestWithParam<Case> {
   void SetUp() override {
     image_ = dir_ / "image";
     const std::string seal = GetParam().sealed ? "s" : "p";
-    // First what is at rest in tables, then what is in the log.
+    // First the data that ends up in tables, then the data that stays in the log.
     const Outcome at_rest = RunInChild({"make", image_, seal, "1000", "c"});
     ASSERT_EQ(at_rest.steps.at("made").how, "ok") << at_rest.steps.at("made").what;
     const Outcome made =
@@ -369,42 +372,41 @@ std::string WithoutUnfinished(const std::string& documents) {
          (at == std::string::npos ? "" : documents.substr(documents.find(';', at)));
 }
 
-// Empty when it is as it must be.
+// Returns the fault, or an empty string if the outcome is allowed.
 std::string Fault(const Outcome& got, const Outcome& whole, std::map<std::string, int>* counts) {
   if (!WIFEXITED(got.wait_status) || WEXITSTATUS(got.wait_status) != 0)
     return "ended with status " + std::to_string(got.wait_status) + ": " + got.errors;
   if (got.order != whole.order) return "did not take all steps: " + got.errors;
   std::string effect = "without effect";
-  bool told = false;  // once it is known that something is missing, other answers are no surprise
+  bool loss_reported = false;  // after a reported loss, later steps may differ
   for (const std::string& step : got.order) {
-    const Said& said = got.steps.at(step);
-    const Said& wanted = whole.steps.at(step);
-    if (said.what.find("WRONG TEXT") != std::string::npos) return step + ": " + said.what;
-    if (said.how == "error") {
-      if (said.what.find(kMemory) == std::string::npos)
-        return step + " does not name the memory: " + said.what;
-      if (said.what.starts_with("internal") || said.what.starts_with("not_found"))
-        return step + ": " + said.what;
+    const StepResult& actual = got.steps.at(step);
+    const StepResult& wanted = whole.steps.at(step);
+    if (actual.what.find("WRONG TEXT") != std::string::npos) return step + ": " + actual.what;
+    if (actual.how == "error") {
+      if (actual.what.find(kMemory) == std::string::npos)
+        return step + " does not name the memory: " + actual.what;
+      if (actual.what.starts_with("internal") || actual.what.starts_with("not_found"))
+        return step + ": " + actual.what;
       effect = "an error";
-    } else if (said.how == "degraded") {
+    } else if (actual.how == "degraded") {
       if (effect != "an error") effect = "degraded";
-    } else if (said.what != wanted.what && !told) {
-      // Only the text that is not read to its end yet may be shorter, and only by what stands in a
-      // log.
+    } else if (actual.what != wanted.what && !loss_reported) {
+      // Only the incomplete text may be shorter, and only by tokens that were in a log.
       const bool shorter = step.ends_with("show") && got.damage.find(".log") != std::string::npos &&
-                           WithoutUnfinished(said.what) == WithoutUnfinished(wanted.what);
+                           WithoutUnfinished(actual.what) == WithoutUnfinished(wanted.what);
       if (!shorter)
-        return step + " is silently another: " + said.what + " instead of " + wanted.what;
+        return step + " is silently another: " + actual.what + " instead of " + wanted.what;
       effect = "fewer tokens";
     }
-    told = told || effect != "without effect";
+    loss_reported = loss_reported || effect != "without effect";
   }
   if (effect == "fewer tokens") std::cout << "FEWER " << got.damage << std::endl;
   ++(*counts)[effect];
   return "";
 }
 
-TEST_P(StoreDamageTest, EndsInAnErrorOrAnAnswerThatSaysSoOrHasNoEffect) {
+TEST_P(StoreDamageTest, EndsInAnErrorOrAReportedLossOrHasNoEffect) {
   const uint64_t count = Number("LONGHOLD_DAMAGES", kDamages),
                  seed = Number("LONGHOLD_DAMAGE_SEED", 1);
   for (const When when : {When::kClosed, When::kOpen, When::kWritten}) {

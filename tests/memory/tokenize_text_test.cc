@@ -1,10 +1,10 @@
-// TokenizeText against the text it was given: nothing of it may be lost, doubled or moved.
+// Compares the output of TokenizeText with its input: nothing may be lost, duplicated or moved.
 //
-// What must hold, whatever the tokenizer does: chunks follow each other in bytes, lines and tokens;
-// each token has a number of bytes and they add up to the chunk; no chunk ends inside a character.
-// With a tokenizer that gives the text back, each token's bytes are its piece; with one that drops
-// spaces, they are its piece and the spaces around it. Sizes: texts of up to five chunks (32 KiB
-// each), with lines, with spaces but no lines, and with neither.
+// What must hold for any tokenizer: chunks are contiguous in bytes, lines and tokens; each token
+// has a byte count, and the counts sum to the chunk's bytes; no chunk ends inside a character. If
+// the tokenizer reproduces the text, each token's bytes are its piece. If it drops spaces, they are
+// its piece and the spaces around it. Sizes: texts of up to five chunks (32 KiB each), with lines,
+// with spaces but no lines, and with neither.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -43,7 +43,7 @@ void ExpectFollow(const ToyModel& model, const std::string& text,
   for (size_t i = 1; i < chunks.size(); ++i) ASSERT_NE(chunks[i].tokens[0], ToyModel::kBos);
 }
 
-TEST(TokenizeText, TokensOfAFaithfulTokenizerHoldTheirPieces) {
+TEST(TokenizeText, TokensOfALosslessTokenizerCoverTheirPieces) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const ToyModel model({.bos = seed % 2 == 0});
@@ -85,9 +85,9 @@ TEST(TokenizeText, TokensOfATokenizerThatDropsSpacesStayInPlace) {
   }
 }
 
-TEST(TokenizeText, ASpaceThatTheTokenizerPutsInFrontIsNobodysByte) {
+TEST(TokenizeText, ASpaceThatTheTokenizerPrependsHasNoBytes) {
   const ToyModel model({.bos = false, .space_prefix = true});
-  // The first piece becomes " the", which stands further on in the text too.
+  // The first piece becomes " the", which also occurs later in the text.
   for (const std::string& text :
        {std::string("the river and the stone and the well"), std::string("a stone a well"),
         std::string("x"), std::string(" x")}) {
@@ -105,8 +105,8 @@ TEST(TokenizeText, ASpaceThatTheTokenizerPutsInFrontIsNobodysByte) {
   }
 }
 
-// A piece that the text does not hold, or holds only further on: tokens may be off by some such
-// characters in a row (20 bytes here), then no more.
+// The text may lack a piece, or contain it only later. Then tokens may be misplaced by some such
+// characters in a row (20 bytes here), but no further.
 TEST(TokenizeText, TokensOfATokenizerThatComposesCharactersStayNear) {
   const ToyModel model({.bos = false, .compose = true});
   for (uint64_t seed = 1; seed <= 20; ++seed) {
@@ -115,7 +115,7 @@ TEST(TokenizeText, TokensOfATokenizerThatComposesCharactersStayNear) {
     const std::vector<TextChunk> chunks = *TokenizeText(model, text);
     ExpectFollow(model, text, chunks);
     for (const TextChunk& chunk : chunks) {
-      size_t at = 0, want = 0;  // where the token was put, and where it stands
+      size_t at = 0, want = 0;  // the token's assigned and true position
       for (size_t i = 0; i < chunk.tokens.size(); ++i) {
         const std::string piece = model.Piece(chunk.tokens[i]);
         const bool composed = piece == "é" && chunk.text.substr(want).starts_with("e\u0301");

@@ -1,5 +1,5 @@
-// Names that a user gives to files: what is kept, what is refused, and what happens when the file
-// changes. Files are headers of tiny models.
+// Names that a user gives to model files: which are kept, which are refused, and what happens when
+// the file changes. The files are headers of tiny models.
 #include "model/added_models.h"
 
 #include <gmock/gmock.h>
@@ -36,7 +36,7 @@ class AddedModelsTest : public testing::Test {
   const ModelCatalog catalog_{(dir_ / "models").string()};
 };
 
-TEST_F(AddedModelsTest, ANameStandsForItsFile) {
+TEST_F(AddedModelsTest, ANameRefersToItsFile) {
   const Result<AddedModel> added = catalog_.Add("mine", file_);
   ASSERT_TRUE(added.ok()) << added.status().message();
   EXPECT_EQ(added->architecture, "llama");
@@ -48,7 +48,7 @@ TEST_F(AddedModelsTest, ANameStandsForItsFile) {
   EXPECT_EQ(models.back().state.kind, CatalogState::Kind::kReady);
 }
 
-TEST_F(AddedModelsTest, ARelativePathIsKeptWhole) {
+TEST_F(AddedModelsTest, ARelativePathIsStoredAsAnAbsoluteOne) {
   const fs::path before = fs::current_path();
   fs::current_path(dir_);
   const Result<AddedModel> added = catalog_.Add("mine", "./mine.gguf");
@@ -57,7 +57,7 @@ TEST_F(AddedModelsTest, ARelativePathIsKeptWhole) {
   EXPECT_EQ(*catalog_.Resolve("mine"), file_);
 }
 
-TEST_F(AddedModelsTest, AFileThatChangedOrWentIsNoticed) {
+TEST_F(AddedModelsTest, AChangedOrMissingFileIsDetected) {
   ASSERT_TRUE(catalog_.Add("mine", file_).ok());
   std::ofstream(file_, std::ios::app) << "more";
   const Status changed = catalog_.Resolve("mine").status();
@@ -69,7 +69,7 @@ TEST_F(AddedModelsTest, AFileThatChangedOrWentIsNoticed) {
   EXPECT_EQ(catalog_.List().back().state.kind, CatalogState::Kind::kAbsent);
 }
 
-TEST_F(AddedModelsTest, RefusesNamesThatMeanOtherThingsAndFilesThatAreNoModels) {
+TEST_F(AddedModelsTest, RefusesReservedNamesAndFilesThatAreNotModels) {
   EXPECT_EQ(catalog_.Add("smollm2", file_).status().code(), StatusCode::kAlreadyExists);
   for (const std::string name : {"", "..", "a/b", "-a", "mine.gguf", "a b", "a\nb"}) {
     EXPECT_EQ(catalog_.Add(name, file_).status().code(), StatusCode::kInvalidArgument) << name;
@@ -82,7 +82,7 @@ TEST_F(AddedModelsTest, RefusesNamesThatMeanOtherThingsAndFilesThatAreNoModels) 
   EXPECT_EQ(catalog_.List().size(), CatalogModels().size());
 }
 
-TEST_F(AddedModelsTest, ANameGoesAndItsFileStays) {
+TEST_F(AddedModelsTest, RemovingANameKeepsItsFile) {
   ASSERT_TRUE(catalog_.Add("mine", file_).ok());
   EXPECT_TRUE(catalog_.Remove("mine").ok());
   EXPECT_EQ(catalog_.Remove("mine").code(), StatusCode::kNotFound);
@@ -91,7 +91,7 @@ TEST_F(AddedModelsTest, ANameGoesAndItsFileStays) {
   EXPECT_TRUE(fs::exists(file_));
 }
 
-TEST_F(AddedModelsTest, ADamagedRecordIsNoName) {
+TEST_F(AddedModelsTest, ADamagedRecordIsIgnored) {
   ASSERT_TRUE(catalog_.Add("mine", file_).ok());
   for (const std::string record : {"", "path ", "bytes 7\n", "path /x\nbytes -1\n", "\xff\xff"}) {
     std::ofstream(dir_ / "models/added/mine") << record;

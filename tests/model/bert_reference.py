@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A BERT sentence encoder in numpy, written from the model's published definition: what model/bert_gguf.cc and
-model/embedder.cc are compared with. Shares no code with libllama: its own WordPiece, exact GELU, float64.
+"""A BERT sentence encoder in numpy, written from the model's published definition. It is the reference for
+model/bert_gguf.cc and model/embedder.cc. Shares no code with libllama: its own WordPiece, exact GELU, float64.
 
-    bert_reference.py SAFETENSORS VOCAB_TXT HEADS < texts       one line a text -> one line of numbers, a vector of length 1
+    bert_reference.py SAFETENSORS VOCAB_TXT HEADS < texts       one text per line -> one unit vector per line
 """
 
 import json
@@ -42,7 +42,7 @@ def write_safetensors(path, tensors, tail=b""):
 
 
 def words(text):
-    """Lower case, accents off, split at white space and around punctuation and CJK characters."""
+    """Lower-cases, removes accents, and splits at white space and around punctuation and CJK characters."""
     out, word = [], ""
     for c in unicodedata.normalize("NFD", text.lower()):
         category = unicodedata.category(c)

@@ -1,7 +1,7 @@
-// ConvertBert and LoadEmbedder together, against a numpy BERT that shares no code with libllama
-// (bert_reference.py: own WordPiece, exact GELU, float64) on a tiny model of random weights.
-// Tolerance: matrices are rounded to float16 and libllama's GELU is an approximation by tables of
-// float16, so vectors agree to a cosine of 0.9999 where different texts stay below 0.98.
+// Compares ConvertBert and LoadEmbedder together with a numpy BERT that shares no code with
+// libllama (bert_reference.py: own WordPiece, exact GELU, float64), on a tiny model of random
+// weights. Tolerance: matrices are rounded to float16, and libllama approximates GELU by float16
+// tables. So vectors agree to a cosine of 0.9999, where different texts stay below 0.98.
 #include "model/embedder.h"
 
 #include <gmock/gmock.h>
@@ -35,8 +35,8 @@ std::vector<Expected> ReadExpected() {
   std::ifstream file(TinyFile("bert_expected.txt"));
   for (std::string line; std::getline(file, line);) {
     const size_t tab = line.find('\t');
-    std::istringstream numbers(line.substr(tab + 1));
-    out.push_back({line.substr(0, tab), {std::istream_iterator<float>(numbers), {}}});
+    std::istringstream elements(line.substr(tab + 1));
+    out.push_back({line.substr(0, tab), {std::istream_iterator<float>(elements), {}}});
   }
   return out;
 }
@@ -53,7 +53,7 @@ std::string ReadFile(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// Files of one test, gone after it.
+// The files of one test, removed after it.
 class Embedding : public testing::Test {
  protected:
   void SetUp() override { std::filesystem::create_directories(dir_); }
@@ -99,7 +99,7 @@ TEST_F(Embedding, EqualsAnIndependentBert) {
   }
 }
 
-TEST_F(Embedding, OfATextDoesNotDependOnTheTextsBesideIt) {
+TEST_F(Embedding, OfATextDoesNotDependOnOtherTextsInTheBatch) {
   const auto embedder = Load();
   ASSERT_NE(embedder, nullptr);
   std::vector<std::string> texts;
@@ -115,10 +115,10 @@ TEST_F(Embedding, OfATextDoesNotDependOnTheTextsBesideIt) {
   }
 }
 
-TEST_F(Embedding, CutsATextAt256TokensAndCountsIt) {
+TEST_F(Embedding, CutsATextAt256TokensAndCountsTheCut) {
   const auto embedder = Load();
   ASSERT_NE(embedder, nullptr);
-  std::string fits;  // with [CLS] and [SEP] exactly 256
+  std::string fits;  // with [CLS] and [SEP] exactly 256 tokens
   for (int i = 0; i < 254; ++i) fits += i % 2 == 0 ? "river " : "bridge ";
   const auto whole = embedder->Embed(fits);
   EXPECT_EQ(embedder->cut_count(), 0u);
@@ -133,8 +133,8 @@ TEST_F(Embedding, CutsATextAt256TokensAndCountsIt) {
             StatusCode::kInvalidArgument);
 }
 
-TEST_F(Embedding, RefusesWhatIsNoSentenceEncoder) {
-  // this BERT says nothing about pooling
+TEST_F(Embedding, RefusesFilesThatAreNotSentenceEncoders) {
+  // this BERT has no pooling setting
   for (const std::string name : {"llama", "gemma3", "bert"}) {
     const auto embedder = LoadEmbedder({.path = TinyPath(name)});
     EXPECT_EQ(embedder.status().code(), StatusCode::kUnimplemented) << embedder.status().ToString();
@@ -147,15 +147,15 @@ TEST_F(Embedding, RefusesWhatIsNoSentenceEncoder) {
             StatusCode::kInvalidArgument);
 }
 
-TEST_F(Embedding, ConversionIsTheSameEveryTime) {
+TEST_F(Embedding, ConversionIsDeterministic) {
   ASSERT_TRUE(Convert(TinyFile("bert_source.bin"), "a.gguf").ok());
   ASSERT_TRUE(Convert(TinyFile("bert_source.bin"), "b.gguf").ok());
   EXPECT_GT(ReadFile(Path("a.gguf")).size(), 100000u);
   EXPECT_EQ(ReadFile(Path("a.gguf")), ReadFile(Path("b.gguf")));
 }
 
-// Every place where a source can end, at 200 of them: an error that names the file, and nothing
-// left behind.
+// Cuts the source at 200 places. Each must give an error that names the file, and leave nothing
+// behind.
 TEST_F(Embedding, ConversionRefusesASourceCutAnywhere) {
   const std::string whole = ReadFile(TinyFile("bert_source.bin"));
   ASSERT_GT(whole.size(), 100000u);
@@ -167,7 +167,7 @@ TEST_F(Embedding, ConversionRefusesASourceCutAnywhere) {
   }
 }
 
-TEST_F(Embedding, ConversionSaysWhatIsWrongWithASource) {
+TEST_F(Embedding, ConversionReportsWhatIsWrongWithASource) {
   const std::string whole = ReadFile(TinyFile("bert_source.bin"));
   const auto replaced = [&](const std::string& from, const std::string& to) {
     EXPECT_EQ(from.size(), to.size());
@@ -186,7 +186,7 @@ TEST_F(Embedding, ConversionSaysWhatIsWrongWithASource) {
   expect(ConvertBytes(replaced("\"F32\", \"shape\": [96], ", "\"F16\", \"shape\": [96], ")),
          StatusCode::kUnimplemented, "not float32");
   expect(ConvertBytes(replaced("\"shape\": [192, 96]", "\"shape\": [191, 96]")),
-         StatusCode::kDataLoss, "size than its shape");
+         StatusCode::kDataLoss, "does not match its shape");
   expect(ConvertBytes(whole + "another\n"), StatusCode::kDataLoss, "vocabulary");
   expect(ConvertBytes(replaced("\n[CLS]\n", "\n[CLX]\n")), StatusCode::kDataLoss, "[CLS]");
   expect(ConvertBytes("not at all"), StatusCode::kInvalidArgument, "safetensors");

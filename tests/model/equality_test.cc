@@ -1,17 +1,18 @@
-// The whole model through longhold's attention against the same model through libllama's own.
+// Compares the whole model through longhold's attention with the same model through libllama's own.
 //
 // Logits: max |longhold - engine| over the vocabulary, for the last token, against the engine's
 // exact attention (float32 sums over a float32 cache). The bound is the issue's, 1e-2, with logits
-// that spread by about 3. Weights are float32, so nothing but attention can differ; measured 3e-5,
-// and 1e-3 for gemma, whose GELU libllama reads from a 16-bit table. Where sliding-window layers
-// stay with the engine, its fused 16-bit attention of those is in our logits too (measured 0.014 to
-// 0.035, the same as the engine against itself), so there the bound is 1.5 times that plus 1e-2.
-// Lengths: one token, either side of a block of 64, some blocks, nearly a whole batch.
+// that spread by about 3. Weights are float32, so only attention can differ. Measured: 3e-5, and
+// 1e-3 for gemma, whose GELU libllama reads from a 16-bit table. If sliding-window layers stay with
+// the engine (native layers), our logits also contain the error of its fused 16-bit attention. That
+// was measured as 0.014 to 0.035, the same as the engine against itself, so there the bound is 1.5
+// times that plus 1e-2. Lengths: one token, either side of a block of 64, some blocks, nearly a
+// whole batch.
 //
-// Continuations: 30 greedy tokens against RunNative, whose fused attention rounds to 16 bits. The
-// native tokens are fed to both sides and ours must find each the most likely one, or within kTie
-// of it, so that a near tie on another processor is no failure while a wrong key, position or
-// reused graph is: those move logits by their whole spread.
+// Continuations: 30 greedy tokens against RunNative, whose fused attention rounds to 16 bits. Both
+// sides are fed the native tokens. Ours must find each the most likely one, or within kTie of it.
+// So a near tie on another processor is no failure. A wrong key, position or reused graph is one,
+// because it moves logits by their whole spread.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -42,8 +43,8 @@ class Equality : public testing::TestWithParam<TinyModel> {
     return PlainTokens(GetParam(), *model_, count, seed);
   }
 
-  // Feeds prompt and native continuation through `set`, the prompt in passes of the given sizes
-  // (the last repeats), and holds every step's logits against the native token.
+  // Feeds the prompt and the native continuation through `set`, the prompt in passes of the given
+  // sizes (the last size repeats). Compares every step's logits with the native token.
   void ExpectFollows(std::span<const TokenId> prompt, const std::vector<TokenId>& native,
                      const std::vector<size_t>& passes) {
     WorkingSet set(model_->info().geometry, static_cast<uint32_t>(prompt.size() + native.size()));
@@ -87,16 +88,16 @@ class Equality : public testing::TestWithParam<TinyModel> {
 INSTANTIATE_TEST_SUITE_P(Tiny, Equality, testing::ValuesIn(TinyModels()),
                          [](const auto& param) { return param.param.name; });
 
-TEST_P(Equality, LogitsAreTheEnginesAtEveryLength) {
+TEST_P(Equality, LogitsEqualTheEnginesAtEveryLength) {
   double worst = 0, worst_engine = 0;
   for (const size_t count : {1, 2, 63, 64, 65, 200, 500}) {
     const Result<LogitEquality> equal = CompareLogits(*model_, Tokens(count));
     ASSERT_TRUE(equal.ok()) << equal.status().ToString();
     const double engine = GetParam().native_window == 0 ? 0 : equal->engine_error;
     EXPECT_LT(equal->error, 1.5 * engine + kLogitTolerance) << count << " tokens";
-    // Where layers stay with the engine, its fused attention may turn a choice that is closer than
-    // its own error, whoever computes the other layers: libllama's AVX2 build does at 65 tokens,
-    // its AVX-512 build does not. Where all layers are ours nothing is excused.
+    // Where native layers exist, the engine's fused attention may flip a choice that is closer than
+    // its own error, whoever computes the other layers. libllama's AVX2 build does so at 65 tokens,
+    // its AVX-512 build does not. Where all layers are ours, no such exception applies.
     EXPECT_TRUE(equal->same_greedy || equal->greedy_gap <= engine)
         << count << " tokens: gap " << equal->greedy_gap;
     worst = std::max(worst, equal->error);
@@ -106,9 +107,9 @@ TEST_P(Equality, LogitsAreTheEnginesAtEveryLength) {
             << worst_engine << "\n";
 }
 
-// Logits that hardly differ, or that do not depend on attention, would make the other facts here
-// worthless.
-TEST_P(Equality, TheTinyModelListensToItsPast) {
+// Logits that hardly differ, or that do not depend on attention, would make the other tests here
+// meaningless.
+TEST_P(Equality, TheTinyModelsLogitsDependOnEarlierTokens) {
   std::vector<TokenId> tokens = Tokens(100);
   const auto logits = [&](uint32_t begin) {
     WorkingSet set(model_->info().geometry, 100);
@@ -128,19 +129,19 @@ TEST_P(Equality, TheTinyModelListensToItsPast) {
   EXPECT_GT(moved, 5 * kLogitTolerance);
 }
 
-TEST_P(Equality, GreedyContinuationFollowsTheEngineTokenByToken) {
+TEST_P(Equality, GreedyContinuationMatchesTheEngineTokenByToken) {
   ExpectContinues(90, {{512}, {1}, {63, 1, 5, 64}, {7}});
 }
 
-// Longer than a batch, longer than the host's own cells for the native layers (768 here), far past
+// Longer than a batch and than the host's own cells for the native layers (768 here), and far past
 // the native window.
-TEST_P(Equality, GreedyContinuationFollowsTheEngineBeyondOneBatch) {
+TEST_P(Equality, GreedyContinuationMatchesTheEngineBeyondOneBatch) {
   ExpectContinues(1300, {{512}, {33, 512, 127}});
 }
 
-// A pass after a pass must not see anything of it: libllama reuses the last graph when its shape
-// fits, with the tap's changes in it, and the set may be another one.
-TEST_P(Equality, ASecondSetStartsAfresh) {
+// A pass must not see anything of the pass before it. libllama reuses the last graph, with the
+// tap's changes in it, when its shape fits, and the next working set may be another one.
+TEST_P(Equality, ASecondSetIsIndependentOfTheFirst) {
   const std::vector<TokenId> tokens = Tokens(40);
   std::vector<float> first;
   for (int round = 0; round < 3; ++round) {
@@ -156,9 +157,10 @@ TEST_P(Equality, ASecondSetStartsAfresh) {
   }
 }
 
-// Several texts in one pass: each gets the logits that it gets alone, but for the order of sums.
-// Where layers stay with the engine each has its own window of them, also while others are read.
-TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
+// Several sequences in one pass: each gets the logits that it gets alone, up to the order of sums.
+// Where native layers exist, each sequence has its own window in them, also while other prompts are
+// processed.
+TEST_P(Equality, SequencesInOnePassDoNotSeeEachOther) {
   constexpr uint32_t kTexts = 5;
   const bool native = GetParam().native_window > 0;
   if (native) {
@@ -203,7 +205,7 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
     sets.push_back(read(i, count - 1));
     scored.push_back(judge(i, *sets.back()));
     next.push_back({.token = tokens[i].back(),
-                    .text = native ? i : 0,
+                    .sequence = native ? i : 0,
                     .position = count - 1,
                     .attention = sets.back().get(),
                     .logits = &logits[i]});
@@ -214,10 +216,10 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
       moved = std::max(moved, std::abs(a[v] - b[v]));
     return moved;
   };
-  // The engine's fused attention sums in 16 bits, in the order of its cells; what another text
-  // would move is the logits' whole spread.
+  // The engine's fused attention sums in 16 bits, in the order of its cells. Seeing another
+  // sequence would move the logits by their whole spread.
   const float bound = native ? 0.1f : 1e-3f;
-  // Those that were read first are what they were.
+  // The sequences scored first have not changed.
   for (uint32_t i = 0; i < kTexts; ++i)
     EXPECT_LE(near(judge(i, *sets[i]), scored[i]), bound) << "text " << i;
   for (const auto& set : sets) set->BeginPass(1);
@@ -229,8 +231,8 @@ TEST_P(Equality, TextsSideBySideDoNotSeeEachOther) {
   EXPECT_GT(near(alone[1], alone[2]), 5 * bound);
 }
 
-// Each has room for its window, however long they are and whoever is read meanwhile.
-TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
+// Each sequence has room for its window, however long it is and whatever is processed meanwhile.
+TEST_P(Equality, ManyLongSequencesFitTheNativeCache) {
   if (GetParam().native_window == 0) return;
   constexpr uint32_t kTexts = 8;
   model_ = LoadTiny(GetParam().name, /*threads=*/2, kTexts);
@@ -248,11 +250,11 @@ TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
       sets[i]->BeginPass(batch);
       const Status status = model_->Forward(text, position, sets[i].get(), false);
       ASSERT_TRUE(status.ok()) << status.ToString();
-      // All have a token before the next one is read on.
+      // Every sequence gets one token before the next prompt continues.
       std::vector<NextToken> next;
       for (uint32_t t = 0; t < kTexts; ++t) {
         next.push_back({.token = text[t],
-                        .text = t,
+                        .sequence = t,
                         .position = sets[t]->size(),
                         .attention = sets[t].get(),
                         .logits = &logits[t]});
@@ -264,10 +266,10 @@ TEST_P(Equality, ManyLongTextsFitTheNativeCache) {
   }
 }
 
-// 16-bit and 8-bit weights quantise the activations too: the last bit of a sum becomes a whole step
-// some layers later. The yardstick is then the engine against itself (llama_host.h). Both are the
-// largest of a few hundred roundings, so the worst over some lengths is compared: at a single
-// length the ratio was seen between 0.5 and 1.4.
+// 16-bit and 8-bit weights quantise the activations too, so the last bit of a sum becomes a whole
+// step some layers later. The reference is then the engine against itself (llama_host.h). Both
+// values are the largest of a few hundred roundings, so the worst over some lengths is compared: at
+// a single length the ratio was between 0.5 and 1.4.
 void ExpectAsGoodAsTheEngine(LanguageModel& model, std::span<const TokenId> tokens,
                              std::initializer_list<size_t> lengths, const std::string& what) {
   double error = 0, engine = 0;
@@ -319,8 +321,9 @@ TEST(QuantisedEquality, RequantiseLeavesNothingBehindWhenItFails) {
   fs::remove_all(dir);
 }
 
-// Every GGUF of up to 400 MB in $LONGHOLD_TEST_MODELS, or where 'longhold model get' keeps them.
-// Not the catalog's embedding models, which lie in the same directory and are no language models.
+// Every GGUF of up to 400 MB in $LONGHOLD_TEST_MODELS, or in the directory of 'longhold model get'.
+// Skips the catalog's embedding models, which are in the same directory and are not language
+// models.
 std::vector<std::string> RealModels() {
   std::string dir;
   if (const char* value = getenv("LONGHOLD_TEST_MODELS")) {

@@ -1,12 +1,11 @@
-// GGUF files from a hostile hand: what CheckGguf refuses by name, and that a process which loads
-// such a file outlives it.
+// GGUF files from a hostile source: what CheckGguf refuses by name, and that the process which
+// loads such a file survives.
 //
-// The first tests write headers of their own. The last one damages tiny models (make_tiny_gguf.py):
-// every number of the metadata is set to numbers at which something ends, tokens are doubled and
-// cut, and bits of the header are flipped at places drawn from a seed. Each file is loaded in a
-// child process, because libllama ends the process that it finds a surprise in: whatever becomes of
-// the model, the child must return. A model that loads is asked to tokenise, and for every token's
-// text.
+// The first tests write their own headers. The last one damages tiny models (make_tiny_gguf.py). It
+// sets every integer and float of the metadata to boundary values, duplicates and truncates tokens,
+// and flips seeded random bits of the header. Each file is loaded in a child process, because
+// libllama ends the process on some surprises. Whatever becomes of the model, the child must
+// return. A model that loads is asked to tokenise, and for every token's text.
 #include "model/gguf_check.h"
 
 #include <gmock/gmock.h>
@@ -40,7 +39,7 @@ std::string Bytes(T value) {
 
 std::string String(const std::string& text) { return Bytes(uint64_t{text.size()}) + text; }
 
-// A header of metadata and of token_embd.weight, as the format has it.
+// A header with metadata and token_embd.weight, as the format defines it.
 struct Gguf {
   std::map<std::string, std::string> metadata;  // type and value, encoded
   std::vector<uint64_t> shape = {8, 3};
@@ -86,12 +85,12 @@ Gguf Sane() {
   return g;
 }
 
-TEST(GgufCheck, TakesWhatLibllamaCanRead) {
+TEST(GgufCheck, AcceptsWhatLibllamaCanRead) {
   const Status status = CheckGguf(Sane().Encode(), "m.gguf").status();
   EXPECT_TRUE(status.ok()) << status.ToString();
 }
 
-TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
+TEST(GgufCheck, RefusesByNameWhatWouldFailLibllamasAssertions) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   struct Case {
     std::string word;
@@ -109,12 +108,12 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
          g->U32("llama.attention.head_count", 3);
          g->U32("llama.attention.head_count_kv", 2);
        }},
-      {"less than a head for each of 9", [](Gguf* g) { g->U32("llama.attention.head_count", 9); }},
+      {"is too small for 9 heads", [](Gguf* g) { g->U32("llama.attention.head_count", 9); }},
       {"llama.rope.dimension_count is 6, not 1 to 4",
        [](Gguf* g) { g->U32("llama.rope.dimension_count", 6); }},
       {"llama.rope.dimension_count is odd",
        [](Gguf* g) { g->U32("llama.rope.dimension_count", 3); }},
-      {"llama.rope.scaling.type is none of",
+      {"llama.rope.scaling.type must be one of",
        [](Gguf* g) { g->Text("llama.rope.scaling.type", "x"); }},
       {"llama.expert_used_count is 2", [](Gguf* g) { g->U32("llama.expert_used_count", 2); }},
       {"llama.expert_used_count is missing", [](Gguf* g) { g->U32("llama.expert_count", 4); }},
@@ -131,7 +130,7 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
        [](Gguf* g) {
          g->Texts("tokenizer.ggml.tokens", {"a", "b", "a"});
        }},
-      {"has 2 tokens, and token_embd.weight another number",
+      {"has 2 tokens, but token_embd.weight has another number",
        [](Gguf* g) {
          g->Texts("tokenizer.ggml.tokens", {"a", "b"});
        }},
@@ -144,12 +143,12 @@ TEST(GgufCheck, RefusesByNameWhatLibllamaAssertsNotToBe) {
        [](Gguf* g) { g->metadata.erase("tokenizer.ggml.bos_token_id"); }},
       {"seperator_token_id names no token",
        [](Gguf* g) { g->Text("tokenizer.ggml.model", "bert"); }},
-      {"llama.attention.key_length is 8 beside values of 4",
+      {"llama.attention.key_length is 8, but values have size 4",
        [](Gguf* g) { g->U32("llama.attention.key_length", 8); }},
-      {"makes all layers alike",
+      {"makes all layers the same",
        [](Gguf* g) { g->U32("llama.attention.sliding_window_pattern", 1); }},
-      {"tensor token_embd.weight has a type (26)", [](Gguf* g) { g->type = 26; }},
-      {"tensor token_embd.weight has a type (2)",
+      {"tensor token_embd.weight has type 26", [](Gguf* g) { g->type = 26; }},
+      {"tensor token_embd.weight has type 2,",
        [](Gguf* g) {
          g->shape = {8};
          g->type = 2;
@@ -178,34 +177,34 @@ TEST(GgufCheck, RefusesAHeaderThatIsCutAtAnyByte) {
   }
 }
 
-TEST(GgufCheck, CountsAndLengthsThatAreNotTrueAllocateNothing) {
+TEST(GgufCheck, FalseCountsAndLengthsAllocateNothing) {
   const std::string whole = Sane().Encode();
   for (size_t at = 4; at + 8 <= whole.size(); ++at) {
     std::string damaged = whole;
     std::memset(damaged.data() + at, 0xff, 8);
-    // under AddressSanitizer, and with a limit on what is allocated, in the harness gguf
+    // checked under AddressSanitizer, and with an allocation limit in the fuzz harness gguf
     (void)CheckGguf(damaged, "m.gguf");
   }
 }
 
-TEST(GgufCheck, NamesFromTheFileComeToTheMessageAsPrintableText) {
+TEST(GgufCheck, NamesFromTheFileArePrintableInMessages) {
   Gguf gguf = Sane();
   gguf.F32("\x1b[31m\n.freq_base", 0);
   EXPECT_THAT(CheckGguf(gguf.Encode(), "m.gguf").status().message(),
               AllOf(HasSubstr("?[31m?.freq_base is not above 0"), Not(HasSubstr("\n"))));
 }
 
-TEST(GgufCheck, AFileThatIsNoneIsNotWaitedFor) {
+TEST(GgufCheck, APipeIsRefusedWithoutWaiting) {
   const std::string pipe = testing::TempDir() + "/gguf_check_pipe";
   (void)unlink(pipe.c_str());
   ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
   const Status status = CheckGgufFile(pipe).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), AllOf(HasSubstr(pipe), HasSubstr("no regular file")));
+  EXPECT_THAT(status.message(), AllOf(HasSubstr(pipe), HasSubstr("not a regular file")));
   (void)unlink(pipe.c_str());
 }
 
-// Where the number of a key begins whose value is one of four bytes.
+// The offset of each metadata value that has four bytes, by key.
 std::map<std::string, size_t> Elements(const std::string& file) {
   std::map<std::string, size_t> places;
   size_t at = 24;
@@ -237,7 +236,7 @@ std::map<std::string, size_t> Elements(const std::string& file) {
   return places;
 }
 
-// How a child ends that loads the file.
+// The exit status of a child that loads the file.
 int WaitForLoad(const std::string& path) {
   const pid_t child = fork();
   if (child == 0) {

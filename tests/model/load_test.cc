@@ -1,7 +1,7 @@
-// What LoadLlama says of a file: the geometry it reads from the model's own graph against what
-// make_tiny_gguf.py wrote into the metadata, exactly; and for files that cannot be used, the code,
-// and that the one line names the file and the cause. Every load here is with the proof, so a wrong
-// RopeSpec would fail twice.
+// What LoadLlama reports about a file. The geometry that it reads from the model's own graph must
+// equal exactly what make_tiny_gguf.py wrote into the metadata. For unusable files, the error code
+// must be right, and its one line must name the file and the cause. Every load here runs the proof
+// (a check of the graph's attention), so a wrong RopeSpec would fail twice.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -62,7 +62,7 @@ TEST_P(Load, ReadsGeometryAndRopeFromTheGraphAndProvesThem) {
   }
 }
 
-// Rows of the file's own token table, which these models hold as float32.
+// The rows of the file's own token table, which these models hold as float32.
 TEST_P(Load, EmbedsTokensByTheModelsOwnTable) {
   const auto model = LoadTiny(GetParam().name);
   ASSERT_NE(model, nullptr);
@@ -86,7 +86,7 @@ TEST_P(Load, EmbedsTokensByTheModelsOwnTable) {
   }
 }
 
-TEST(LoadFacts, FingerprintFollowsTheFilesContentAndNotItsName) {
+TEST(LoadFacts, FingerprintDependsOnTheFilesContentAndNotOnItsName) {
   const std::string copy =
       testing::TempDir() + "/longhold_fingerprint_" + std::to_string(getpid()) + ".gguf";
   std::filesystem::copy_file(TinyPath("llama"), copy,
@@ -100,7 +100,7 @@ TEST(LoadFacts, FingerprintFollowsTheFilesContentAndNotItsName) {
   ASSERT_NE(other, nullptr);
   EXPECT_NE(a->info().fingerprint, other->info().fingerprint);
 
-  {  // one bit of one weight
+  {  // flips one bit of one weight
     std::fstream file(copy, std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(-1000, std::ios::end);
     const char byte = static_cast<char>(file.get() ^ 1);
@@ -113,14 +113,15 @@ TEST(LoadFacts, FingerprintFollowsTheFilesContentAndNotItsName) {
   std::filesystem::remove(copy);
 }
 
-TEST(LoadFacts, ThreadsOfAnyNumberShareTheProof) {
+TEST(LoadFacts, TheProofPassesWithAnyNumberOfThreads) {
   for (const uint32_t threads : {2u, 3u}) {
     const auto model = LoadLlama({.path = TinyPath("llama"), .threads = threads});
     EXPECT_TRUE(model.ok()) << threads << " threads: " << model.status().ToString();
   }
 }
 
-// What must be refused, and the words that the message needs beside the file.
+// Files that must be refused, and the words that the message must contain in addition to the file
+// name.
 struct Refusal {
   std::string name;
   StatusCode code;
@@ -173,14 +174,14 @@ TEST(Refuse, AMissingFileIsNotFound) {
   EXPECT_THAT(status.message(), HasSubstr(TinyPath("no_such_model")));
 }
 
-TEST(Refuse, ADirectoryIsNamedAsOne) {
+TEST(Refuse, ADirectoryIsReportedAsOne) {
   const Status status = LoadStatus(testing::TempDir());
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument) << status.ToString();
   EXPECT_THAT(status.message(), AllOf(HasSubstr(testing::TempDir()), HasSubstr("directory")));
 }
 
 // Lengths: every 97th byte through header, metadata and tensor table (6848 bytes), then 16 through
-// the weights. Not one may crash, load, or be blamed on anything but this file.
+// the weights. No cut may crash, load, or be blamed on anything but this file.
 TEST(Refuse, AModelCutAnywhereIsInvalid) {
   std::ifstream file(TinyPath("llama"), std::ios::binary);
   const std::string whole{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
@@ -200,17 +201,17 @@ TEST(Refuse, AModelCutAnywhereIsInvalid) {
   std::filesystem::remove(path);
 }
 
-// The proof is the last guard against a model whose graph looks right and means something else.
-// Here every token of the engine's attention sees the later tokens as well, which no shape and no
-// RoPE parameter shows.
-TEST(Proof, AnAttentionThatMeansSomethingElseIsNamedWithArchitectureAndLayer) {
+// The proof is the last guard against a model whose graph looks right but means something else.
+// Here every token in the engine's attention also sees the later tokens, which no shape and no RoPE
+// parameter shows.
+TEST(Proof, DifferentAttentionIsReportedWithArchitectureAndLayer) {
   const std::string path = TinyPath("llama_bidirectional");
   const Status status = LoadStatus(path);
   EXPECT_EQ(status.code(), StatusCode::kInternal) << status.ToString();
   EXPECT_THAT(status.message(),
               AllOf(HasSubstr(path), HasSubstr("architecture llama"), HasSubstr("layer 0"),
                     HasSubstr("differs from the engine's own")));
-  // It is the proof that says so: without it the model loads.
+  // The proof is what refuses it: without the proof the model loads.
   EXPECT_TRUE(LoadLlama({.path = path, .prove = false}).ok());
 }
 

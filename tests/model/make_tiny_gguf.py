@@ -2,13 +2,13 @@
 """make_tiny_gguf.py DIRECTORY: writes the GGUF files that tests/model loads: tiny models of random weights, one for each
 architecture and RoPE variant, models that longhold must refuse, and damaged files.
 
-Nothing here was ever part of a trained model. The same seed gives the same bytes on every machine (numpy's PCG64).
-Scales are chosen so that a wrong attention shows: attention logits spread by about 2 (some tokens matter, many count),
-attention's share of the residual stream is that of the feed-forward part, and the final logits spread by about 3.
+None of the weights come from a trained model. The same seed gives the same bytes on every machine (numpy's PCG64).
+The scales make errors in the attention visible: attention logits spread by about 2 (some tokens dominate, many contribute),
+attention and feed-forward part have equal shares of the residual stream, and the final logits spread by about 3.
 Rows of end-of-answer tokens are zero in the output matrix, so that no greedy continuation ends early.
 
 Needs numpy and the gguf package (llama.cpp's gguf-py; PYTHONPATH=$LONGHOLD_LLAMA_PREFIX/share/gguf-py).
-tests/model/tiny_models.h repeats the facts that the tests hold the loaded models against.
+tests/model/tiny_models.h repeats the values with which the tests compare the loaded models.
 """
 import os
 import sys
@@ -66,7 +66,7 @@ def bpe_vocabulary(pre, bos=None):
 
 
 def spm_vocabulary():
-    """Gemma's kind: <pad>, <eos>, <bos>, <unk>, the two turn marks, 256 bytes, then characters and merged pieces."""
+    """Gemma's kind: <pad>, <eos>, <bos>, <unk>, the two turn tokens, 256 bytes, then characters and merged pieces."""
     tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
     types = [TokenType.CONTROL] * 3 + [TokenType.UNKNOWN] + [TokenType.CONTROL] * 2
     tokens += [f"<0x{byte:02X}>" for byte in range(256)]
@@ -134,7 +134,7 @@ class Tiny:
             self.w.add_tensor(name, values)
 
     def matrix(self, name, rows, columns, gain=1.0):
-        """For inputs of unit variance, outputs of standard deviation `gain`."""
+        """Inputs of unit variance give outputs of standard deviation `gain`."""
         self.add(name, self.rng.standard_normal((rows, columns)) * gain / np.sqrt(columns))
 
     def norm(self, name, size=None, mean=1.0):
@@ -330,14 +330,14 @@ BERT_TEXTS = [
     "In the beginning, God created the heaven and the earth.",
     "",
     "And he was an-gry; very ANGRY!",
-    "caf\u00e9 na\u00efve \u00c5ngstr\u00f6m",  # accents come off
+    "caf\u00e9 na\u00efve \u00c5ngstr\u00f6m",  # accents are removed
     "\u6cb3\u306e water \u2603 zzz",  # characters that the vocabulary lacks
     " ".join(["river", "bridge", "an", "the"] * 90),  # 360 words: cut at 256 tokens
 ]
 
 
 def bert_source(directory):
-    """What ConvertBert reads (safetensors with the vocabulary appended), and the vectors that numpy computes from it."""
+    """ConvertBert's input (safetensors with the vocabulary appended), and the vectors that numpy computes from it."""
     pieces = ["the", "river", "is", "long", "in", "beginning", "god", "created", "and", "an", "bridge", "was", "very", "caf",
               "water"]
     alphabet = [chr(c) for c in range(97, 122)]  # no z, so that words with one are unknown
@@ -366,7 +366,7 @@ def bert_source(directory):
         linear(name + "intermediate.dense", ffn, width)
         linear(name + "output.dense", width, ffn)
         norm(name + "output.LayerNorm")
-    linear("pooler.dense", width, width)  # not used, and to be left out
+    linear("pooler.dense", width, width)  # unused; ConvertBert must leave it out
     tail = "".join(token + "\n" for token in tokens).encode()
     path = os.path.join(directory, "bert_source.bin")
     bert_reference.write_safetensors(path, tensors, tail)
@@ -378,14 +378,14 @@ def bert_source(directory):
 
 # ------------------------------------------------------------------------------------------------------- the files
 def gemma3_rope(w):
-    w.add_rope_freq_base(1000000.0)  # of global layers; sliding-window layers have libllama's 10000
+    w.add_rope_freq_base(1000000.0)  # for global layers; sliding-window layers have libllama's 10000
     w.add_rope_scaling_type(RopeScalingType.LINEAR)
     w.add_rope_scaling_factor(8.0)
 
 
 def gemma3_partial_rope(w):
     w.add_rope_freq_base(1000000.0)
-    w.add_rope_dimension_count(16)  # of 32: llama and qwen insist on all
+    w.add_rope_dimension_count(16)  # of 32; llama and qwen require all
 
 
 def gemma3_global(w):
@@ -393,7 +393,7 @@ def gemma3_global(w):
 
 
 def gemma2_caps(w):
-    w.add_attn_logit_softcapping(5.0)  # low, so that it bends these logits
+    w.add_attn_logit_softcapping(5.0)  # low, so that it changes these logits
     w.add_final_logit_softcapping(30.0)
 
 
@@ -443,7 +443,7 @@ def refused(d):
     llama(d, "llama_longrope", configure=longrope_scaling)
     llama(d, "llama_head10", head_dim=10)
     llama(d, "llama_no_vocab", vocabulary=no_vocabulary(300))
-    # A graph of the right shape whose attention is another one: every token sees the later ones too. Only the proof can tell.
+    # A graph of the right shape with different attention: every token also sees the later ones. Only the proof detects it.
     llama(d, "llama_bidirectional", configure=lambda w: w.add_causal_attention(False))
 
 

@@ -1,5 +1,5 @@
-// What the catalog says of names without fetching anything; fetching is tested through the program,
-// in tests/cli.
+// What the catalog reports about names without fetching anything. tests/cli tests fetching, through
+// the program.
 #include "model/model_catalog.h"
 
 #include <gmock/gmock.h>
@@ -14,7 +14,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
-TEST(ModelCatalog, RefusesANameOfTheOtherKindAndOffersThoseOfTheRightOne) {
+TEST(ModelCatalog, RefusesANameOfTheOtherKindAndListsTheRightOnes) {
   const ModelCatalog catalog(testing::TempDir() + "/no_models_here");
   const Status embedding = catalog.Resolve("minilm-l6").status();
   EXPECT_EQ(embedding.code(), StatusCode::kInvalidArgument);
@@ -26,7 +26,7 @@ TEST(ModelCatalog, RefusesANameOfTheOtherKindAndOffersThoseOfTheRightOne) {
               AllOf(HasSubstr("smollm2"), HasSubstr("minilm-l6"), Not(HasSubstr("gemma"))));
 }
 
-TEST(ModelCatalog, SaysHowToFetchWhatIsNotHereYet) {
+TEST(ModelCatalog, ExplainsHowToFetchAMissingModel) {
   const ModelCatalog catalog(testing::TempDir() + "/no_models_here");
   for (const CatalogModel& model : CatalogModels()) {
     const Status status = catalog.Resolve(std::string(model.name), model.kind).status();

@@ -1,13 +1,13 @@
-// The layers that stay with the engine: what the native cache's calls promise
-// (memory/model/language_model.h), on tiny gemma3, whose sliding window is 32 tokens. Every fact is
-// about logits, since they are all that a wrong window can spoil: a run with the call against the
-// same run without it.
+// Native layers, which stay with the engine: what the native cache's calls promise
+// (memory/model/language_model.h), on tiny gemma3, whose sliding window is 32 tokens. Every test
+// compares logits of a run with the call and the same run without it, since a wrong window can
+// spoil nothing else.
 //
-// Saving and restoring copies bytes, so that runs which save at the same place must agree to the
-// bit. Shifting rotates 16-bit keys once more: one rounding of 2^-11 relative per key and, far from
-// zero, the rounding of positions in float32. The bound of 0.05 holds logits that spread by about
-// 20; a window that was lost, doubled or left behind moves them by whole units (shown in
-// WithoutItsWindowTheModelSaysSomethingElse).
+// Saving and restoring copies bytes, so runs that save at the same place must agree bit for bit.
+// Shifting rotates 16-bit keys once more: one rounding of 2^-11 relative per key and, far from
+// zero, the rounding of positions in float32. The bound of 0.05 applies to logits that spread by
+// about 20. A window that was lost, duplicated or left behind moves them by whole units (see
+// WithoutItsWindowTheLogitsDiffer).
 #include <gtest/gtest.h>
 
 #include <iostream>
@@ -29,7 +29,7 @@ class NativeWindow : public testing::Test {
     tokens_ = PlainTokens(FindTiny("gemma3"), *model_, 2000, /*seed=*/3);
   }
 
-  // Tokens [begin, begin + count) at native positions that are `offset` further.
+  // Tokens [begin, begin + count) at native positions increased by `offset`.
   void Feed(WorkingSet& set, uint32_t begin, uint32_t count, uint32_t offset = 0) {
     while (count > 0) {
       const uint32_t n = std::min(count, model_->batch_tokens());
@@ -42,7 +42,7 @@ class NativeWindow : public testing::Test {
     }
   }
   std::vector<float> Logits() const { return {model_->logits().begin(), model_->logits().end()}; }
-  // kHead tokens, `between`, then kTail more, one by one.
+  // Runs kHead tokens, then `between`, then kTail more tokens one by one.
   template <typename F>
   std::vector<float> Run(F between, uint32_t tail_offset = 0) {
     WorkingSet set(model_->info().geometry, 2048);
@@ -67,22 +67,22 @@ class NativeWindow : public testing::Test {
   std::vector<TokenId> tokens_;
 };
 
-TEST_F(NativeWindow, WithoutItsWindowTheModelSaysSomethingElse) {
+TEST_F(NativeWindow, WithoutItsWindowTheLogitsDiffer) {
   const std::vector<float> want = Run([](WorkingSet&) {});
   const std::vector<float> lost = Run([&](WorkingSet&) { model_->NativeForget(0, UINT32_MAX); });
   EXPECT_GT(Distance(want, lost), 20 * kShiftTolerance);
 }
 
-TEST_F(NativeWindow, ForgettingWhatIsOutOfTheWindowChangesNothing) {
+TEST_F(NativeWindow, ForgettingTokensOutsideTheWindowChangesNothing) {
   const std::vector<float> want = Run([](WorkingSet&) {});
-  // The next token looks back at 31 others.
+  // The next token attends to 31 earlier ones.
   const std::vector<float> got = Run([&](WorkingSet&) { model_->NativeForget(0, kHead - 31); });
   EXPECT_EQ(got, want);
   const std::vector<float> more = Run([&](WorkingSet&) { model_->NativeForget(0, kHead - 10); });
   EXPECT_NE(more, want);
 }
 
-TEST_F(NativeWindow, AForgottenTailCanBeReadAgain) {
+TEST_F(NativeWindow, AForgottenTailCanBeProcessedAgain) {
   const std::vector<float> want = Run([](WorkingSet&) {});
   const std::vector<float> got = Run([&](WorkingSet& set) {
     // other tokens, at positions kHead..kHead+6
@@ -93,10 +93,10 @@ TEST_F(NativeWindow, AForgottenTailCanBeReadAgain) {
   EXPECT_EQ(got, want);
 }
 
-// The promise behind "a killed ingest ends in the same bytes": a run that goes on after saving, the
-// same model restored after other work, and a newly loaded one reach the same bits. The second
-// length is past the host's cells, whose free ones then lie in another order.
-TEST_F(NativeWindow, SurvivesSaveAndRestoreToTheBit) {
+// A killed ingest ends in the same bytes because of this promise. Three runs reach the same bits:
+// one that continues after saving, the same model restored after other work, and a newly loaded
+// model. The second length exceeds the host's cells, whose free cells are then in another order.
+TEST_F(NativeWindow, SurvivesSaveAndRestoreBitForBit) {
   for (const uint32_t begin : {0u, 1300u}) {
     const auto run = [&](auto after_save) {
       WorkingSet set(model_->info().geometry, 2048);
@@ -130,14 +130,14 @@ TEST_F(NativeWindow, SurvivesSaveAndRestoreToTheBit) {
   }
 }
 
-TEST_F(NativeWindow, SavingChangesNoMoreThanTheLastBits) {
+TEST_F(NativeWindow, SavingChangesOnlyTheLastBits) {
   const std::vector<float> want = Run([](WorkingSet&) {});
   const std::vector<float> got = Run([&](WorkingSet&) { Save(); });
   EXPECT_LT(Distance(want, got), kShiftTolerance);
 }
 
-// What is saved does not grow with the text, so that a commit costs the same everywhere: at most
-// the host's cells (768), 16-bit keys and values of 32 numbers in 11 layers.
+// The saved size does not grow with the text, so that a commit costs the same everywhere. It is at
+// most the host's cells (768), each with 16-bit keys and values of 32 elements in 11 layers.
 TEST_F(NativeWindow, TakesBoundedSpace) {
   WorkingSet set(model_->info().geometry, 2048);
   model_->NativeForget(0, UINT32_MAX);
@@ -158,7 +158,7 @@ TEST_F(NativeWindow, RefusesBytesThatAreNotAWindow) {
   EXPECT_TRUE(model_->NativeRestore(saved).ok());
 }
 
-TEST_F(NativeWindow, ShiftedFarAndNearItMeansTheSame) {
+TEST_F(NativeWindow, ShiftedFarAndBackGivesTheSameLogits) {
   const std::vector<float> want = Run([](WorkingSet&) {});
   for (const int32_t delta : {1, 57, 4096, 32768}) {
     const std::vector<float> got = Run(
@@ -172,8 +172,8 @@ TEST_F(NativeWindow, ShiftedFarAndNearItMeansTheSame) {
   }
 }
 
-// What ingest does every 32768 tokens: text at large positions, whose window is then moved down.
-TEST_F(NativeWindow, ShiftedBackFromFarItMeansTheSame) {
+// Ingest does this every 32768 tokens: text at large positions, whose window is then moved down.
+TEST_F(NativeWindow, ShiftedBackFromLargePositionsGivesTheSameLogits) {
   const std::vector<float> want = Run([](WorkingSet&) {});
   WorkingSet set(model_->info().geometry, 2048);
   model_->NativeForget(0, UINT32_MAX);
@@ -185,8 +185,8 @@ TEST_F(NativeWindow, ShiftedBackFromFarItMeansTheSame) {
   std::cout << "at 65536, then shifted by -32768: logits move by " << moved << "\n";
 }
 
-// libllama rotates the keys only with the next pass; bytes written before it would lose the shift
-// without a word.
+// libllama rotates the keys only with the next pass. Bytes saved before that would silently lose
+// the shift.
 TEST_F(NativeWindow, IsNotSavedBetweenAShiftAndTheNextPass) {
   WorkingSet set(model_->info().geometry, 256);
   model_->NativeForget(0, UINT32_MAX);
@@ -208,7 +208,7 @@ TEST_F(NativeWindow, PositionsFarBeyondTheCellsWork) {
   EXPECT_LT(Distance(want, Logits()), kShiftTolerance);
 }
 
-TEST(NativeCache, IsEmptyAndIndifferentWhereAllLayersAreTapped) {
+TEST(NativeCache, IsEmptyAndUnusedWhenAllLayersAreTapped) {
   const auto model = LoadTiny("llama");
   ASSERT_NE(model, nullptr);
   const std::vector<TokenId> tokens = PlainTokens(FindTiny("llama"), *model, 100);
@@ -222,7 +222,7 @@ TEST(NativeCache, IsEmptyAndIndifferentWhereAllLayersAreTapped) {
     return std::vector<float>(model->logits().begin(), model->logits().end());
   };
   const std::vector<float> want = logits(0, [] {});
-  // no engine position is ever that large: nothing looks at it
+  // no engine position is ever that large: the engine must not use it
   EXPECT_EQ(logits(3000000000u, [] {}), want);
   EXPECT_EQ(logits(0,
                    [&] {

@@ -1,5 +1,5 @@
-// What the governor makes of times that are given to it, and that the machine's own times can be
-// read. Seconds are made up; a core counts one a second.
+// What the governor decides for times that the test sets, and that it can read the machine's own
+// times. The test's seconds are artificial; a fully busy core adds one per second.
 #include "model/thread_governor.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 namespace longhold {
 namespace {
 
-// A machine of `cores`, whose times a test moves.
+// A machine with `cores` cores, whose times the test advances.
 struct Machine {
   CpuTimes times;
   bool readable = true;
@@ -21,7 +21,8 @@ struct Machine {
       return readable ? std::optional(times) : std::nullopt;
     };
   }
-  // `seconds` go by, in which this process uses `own` cores and the others `others`.
+  // Advances the time by `seconds`, in which this process uses `own` cores and the others use
+  // `others`.
   void Pass(double seconds, double own, double others) {
     times.wall += seconds;
     times.own += seconds * own;
@@ -33,7 +34,8 @@ TEST(ThreadGovernor, LeavesACoreToABusyProcessAndTakesItBack) {
   Machine machine(2);
   ThreadGovernor governor(2, machine.Reader());
   EXPECT_EQ(governor.Threads(), 2u);
-  machine.Pass(1, 1.5, 0.5);  // it wants a core, and shares one with a thread of ours
+  machine.Pass(1, 1.5,
+               0.5);  // the other process wants a core, and shares one with a thread of ours
   EXPECT_EQ(governor.Threads(), 1u);
   for (int i = 0; i < 5; ++i) {
     machine.Pass(1, 1, 1);
@@ -43,7 +45,7 @@ TEST(ThreadGovernor, LeavesACoreToABusyProcessAndTakesItBack) {
   EXPECT_EQ(governor.Threads(), 2u);
 }
 
-TEST(ThreadGovernor, KeepsAllThreadsBesideLittleWork) {
+TEST(ThreadGovernor, KeepsAllThreadsWhenOthersDoLittleWork) {
   Machine machine(2);
   ThreadGovernor governor(2, machine.Reader());
   for (const double others : {0.0, 0.1, 0.25}) {
@@ -52,7 +54,7 @@ TEST(ThreadGovernor, KeepsAllThreadsBesideLittleWork) {
   }
 }
 
-TEST(ThreadGovernor, LeavesTheCoresThatOthersUseAndAtLeastOneThread) {
+TEST(ThreadGovernor, LeavesTheCoresThatOthersUseAndKeepsAtLeastOneThread) {
   Machine machine(8);
   ThreadGovernor governor(8, machine.Reader());
   machine.Pass(1, 5, 3);
@@ -63,14 +65,14 @@ TEST(ThreadGovernor, LeavesTheCoresThatOthersUseAndAtLeastOneThread) {
   EXPECT_EQ(governor.Threads(), 8u);
 }
 
-TEST(ThreadGovernor, GivesNoMoreThreadsThanItWasGiven) {
+TEST(ThreadGovernor, NeverExceedsTheConfiguredThreads) {
   Machine machine(64);
   ThreadGovernor governor(4, machine.Reader());
   machine.Pass(1, 4, 30);
   EXPECT_EQ(governor.Threads(), 4u);
 }
 
-TEST(ThreadGovernor, DoesNotJudgeByAMomentTooShortToCount) {
+TEST(ThreadGovernor, IgnoresIntervalsTooShortToMeasure) {
   Machine machine(2);
   ThreadGovernor governor(2, machine.Reader());
   machine.Pass(0.9 * ThreadGovernor::kWindowSeconds, 1, 1);
@@ -79,20 +81,20 @@ TEST(ThreadGovernor, DoesNotJudgeByAMomentTooShortToCount) {
   EXPECT_EQ(governor.Threads(), 1u);
 }
 
-TEST(ThreadGovernor, GivesAllThreadsWhereNothingCanBeRead) {
+TEST(ThreadGovernor, UsesAllThreadsWhenTimesCannotBeRead) {
   Machine machine(2);
   machine.readable = false;
   ThreadGovernor governor(2, machine.Reader());
   EXPECT_EQ(governor.Threads(), 2u);
   machine.readable = true;
-  EXPECT_EQ(governor.Threads(), 2u);  // one reading tells nothing
+  EXPECT_EQ(governor.Threads(), 2u);  // one reading is not enough
   machine.Pass(1, 1, 1);
   EXPECT_EQ(governor.Threads(), 1u);
   machine.readable = false;
   EXPECT_EQ(governor.Threads(), 2u);
 }
 
-TEST(ReadCpuTimes, CountsThisProcessAmongWhatIsBusy) {
+TEST(ReadCpuTimes, CountsThisProcessAsBusy) {
   const std::optional<CpuTimes> before = ReadCpuTimes();
   if (!before.has_value()) GTEST_SKIP() << "no /proc/stat here";
   EXPECT_GE(before->cores, 1u);
@@ -104,7 +106,7 @@ TEST(ReadCpuTimes, CountsThisProcessAmongWhatIsBusy) {
   EXPECT_GE(after->wall - before->wall, 0.3);
   const double own = after->own - before->own;
   EXPECT_GT(own, 0);
-  EXPECT_GE(after->busy - before->busy, own - 0.05 * after->cores);  // steps of 10 ms on each core
+  EXPECT_GE(after->busy - before->busy, own - 0.05 * after->cores);  // ticks of 10 ms on each core
 }
 
 }  // namespace

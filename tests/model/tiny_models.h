@@ -1,5 +1,5 @@
-// The models that make_tiny_gguf.py writes, and what their metadata say. ctest's fixture writes
-// them; by hand:
+// The models that make_tiny_gguf.py writes, and the contents of their metadata. ctest's fixture
+// writes them. To write them by hand:
 //   python3 tests/model/make_tiny_gguf.py DIR && LONGHOLD_TINY_GGUF_DIR=DIR model_test
 #pragma once
 
@@ -29,7 +29,7 @@ struct TinyModel {
 };
 inline void PrintTo(const TinyModel& m, std::ostream* out) { *out << m.name; }
 
-// 1 / sqrt(16): of the models with heads of 16.
+// 1 / sqrt(16): for the models with heads of 16.
 inline constexpr float kScale16 = 0.25f;
 
 inline const std::vector<TinyModel>& TinyModels() {
@@ -63,8 +63,8 @@ inline const std::vector<TinyModel>& TinyModels() {
     yarn.freq_scale = 0.25f;
     yarn.ext_factor = 1.0f;
     yarn.ctx_orig = 128;
-    // The magnitude is to be 1 + 0.1 ln 4. The rotation itself multiplies by that, so libllama asks
-    // for a factor of 1.
+    // The magnitude must be 1 + 0.1 ln 4. The rotation itself multiplies by that, so libllama must
+    // get a factor of 1.
     yarn.attn_factor = 1.0f;
     out.push_back(llama("llama_yarn", yarn));
 
@@ -95,7 +95,7 @@ inline const std::vector<TinyModel>& TinyModels() {
                     .rope = {wide, wide, wide}},
                    kBpeControl});
     // Five sliding-window layers, then a global one. Gemma scales its queries before the attention,
-    // whose scale is then 1.
+    // so the attention's own scale is 1.
     RopeSpec global = wide;
     global.freq_scale = 0.125f;
     out.push_back({"gemma3",
@@ -109,7 +109,7 @@ inline const std::vector<TinyModel>& TinyModels() {
                     .scale = 1.0f,
                     .rope = {global, global}},
                    kSpmControl});
-    // Without a window every layer is global: gemma3 with nothing left to the engine's 16-bit
+    // Without a window every layer is global: gemma3 with no layer left to the engine's 16-bit
     // attention.
     out.push_back({"gemma3_global",
                    "gemma3",
@@ -173,13 +173,14 @@ inline std::string TinyPath(const std::string& name) {
 
 inline Status LoadStatus(const std::string& path) { return LoadLlama({.path = path}).status(); }
 
-// Proven. Fails the test and returns null where it cannot be loaded. Two threads where the sharing
-// of work is what is tested; one where it is not, since two that wait for each other crawl on a
-// busy machine.
+// Loads with the proof. Fails the test and returns null on error. Use two threads only to test the
+// sharing of work: two threads that wait for each other are very slow on a busy machine.
 inline std::unique_ptr<LanguageModel> LoadTiny(const std::string& name, uint32_t threads = 1,
-                                               uint32_t texts = 1) {
-  Result<std::unique_ptr<LanguageModel>> model = LoadLlama(
-      {.path = TinyPath(name), .threads = threads, .texts = texts, .native_bytes = 1ull << 30});
+                                               uint32_t sequences = 1) {
+  Result<std::unique_ptr<LanguageModel>> model = LoadLlama({.path = TinyPath(name),
+                                                            .threads = threads,
+                                                            .sequences = sequences,
+                                                            .native_bytes = 1ull << 30});
   if (!model.ok()) {
     ADD_FAILURE() << model.status().ToString();
     return nullptr;
@@ -187,8 +188,8 @@ inline std::unique_ptr<LanguageModel> LoadTiny(const std::string& name, uint32_t
   return std::move(model).value();
 }
 
-// `count` plain tokens, always the same ones for a seed. No two models' worth of structure: every
-// token is equally likely, so that no answer can be right by repeating the last token.
+// `count` plain tokens, the same ones for the same seed. Every token is equally likely, so no
+// answer can be right by repeating the last token.
 inline std::vector<TokenId> PlainTokens(const TinyModel& tiny, const LanguageModel& model,
                                         size_t count, uint32_t seed = 1) {
   std::mt19937 rng(seed);

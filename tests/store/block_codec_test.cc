@@ -1,7 +1,6 @@
-// The exact codec against itself (what is decoded equals what was encoded, bit for bit: no
-// tolerance), against damage (truncation and a flipped bit at every byte of a small block), against
-// hostile headers with a right checksum, and against the golden file of format version 1, which
-// every later build must read.
+// The exact codec: round trips (decoded equals encoded, bit for bit: no tolerance); damage
+// (truncation and a flipped bit at every byte of a small block); hostile headers under a right
+// checksum; and the golden file of format version 1, which every later build must read.
 #include "store/block_codec.h"
 
 #include <gtest/gtest.h>
@@ -16,7 +15,7 @@
 namespace longhold {
 namespace {
 
-// Every bit pattern may occur, NaNs too.
+// Any bit pattern may occur, NaNs too.
 KvBlock MakeBlock(const BlockShape& shape, uint32_t tokens) {
   KvBlock block = KvBlock::Empty(shape);
   block.tokens = tokens;
@@ -52,7 +51,7 @@ void ExpectDataLoss(const std::string& bytes, const BlockShape& expected, const 
   EXPECT_EQ(block.status().code(), StatusCode::kDataLoss) << what;
 }
 
-TEST(ExactCodec, GivesBackEveryBit) {
+TEST(ExactCodec, RoundTripsEveryBit) {
   const BlockShape shapes[] = {{1, 1}, {2, 3}, {30, 192}, {18, 256}, {3, 33}};
   for (const auto& shape : shapes) {
     for (uint32_t tokens : {1u, 2u, 31u, 63u, 64u}) {
@@ -79,11 +78,11 @@ TEST(ExactCodec, StoresOnlyUsedRows) {
   EXPECT_EQ(ExactCodec().Encode(MakeBlock(kSmall, 5)).size(), 32u + 2 * 2 * 5 * 3 * 2 + 8);
   EXPECT_EQ(ExactCodec().Encode(MakeBlock({30, 192}, 64)).size(), 32u + 1474560 + 8);
   KvBlock dirty = MakeBlock(kSmall, 5);
-  dirty.Keys(0)[5 * 3] = 7;  // a row past `tokens`
+  dirty.Keys(0)[5 * 3] = 7;  // a row beyond `tokens`
   EXPECT_EQ(ExactCodec().Encode(dirty), ExactCodec().Encode(MakeBlock(kSmall, 5)));
 }
 
-TEST(ExactCodec, FindsTruncationAtEveryByte) {
+TEST(ExactCodec, DetectsTruncationAtEveryByte) {
   const std::string bytes = ExactCodec().Encode(MakeBlock(kSmall, 5));
   for (size_t size = 0; size < bytes.size(); ++size) {
     ExpectDataLoss(bytes.substr(0, size), kSmall, "cut to " + std::to_string(size));
@@ -92,7 +91,7 @@ TEST(ExactCodec, FindsTruncationAtEveryByte) {
   ExpectDataLoss(Resealed(bytes + std::string(8, '\0')), kSmall, "eight bytes more");
 }
 
-TEST(ExactCodec, FindsAFlippedBitAnywhere) {
+TEST(ExactCodec, DetectsAFlippedBitAnywhere) {
   std::string bytes = ExactCodec().Encode(MakeBlock(kSmall, 5));
   for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
     bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << bit % 8));
@@ -132,7 +131,7 @@ TEST(ExactCodec, RefusesAnotherModelsShape) {
   ExpectDataLoss(bytes, {0, 0}, "empty shape");
 }
 
-TEST(ExactCodec, SkipsHeaderFieldsItDoesNotKnow) {
+TEST(ExactCodec, SkipsUnknownHeaderFields) {
   const KvBlock block = MakeBlock(kSmall, 5);
   std::string bytes = ExactCodec().Encode(block);
   bytes.insert(32, "later...");
@@ -141,8 +140,8 @@ TEST(ExactCodec, SkipsHeaderFieldsItDoesNotKnow) {
   EXPECT_TRUE(decoded->data == block.data);
 }
 
-// tests/golden/block_v1.bin is MakeBlock({2, 3}, 5) as the first release wrote it. Never write it
-// again: a format that differs is a new version with a golden file of its own.
+// tests/golden/block_v1.bin is MakeBlock({2, 3}, 5) as the first release wrote it. Never rewrite
+// it: a different format is a new version with its own golden file.
 TEST(ExactCodec, ReadsAndWritesTheGoldenFileOfVersion1) {
   std::ifstream file(LONGHOLD_SOURCE_DIR "/tests/golden/block_v1.bin", std::ios::binary);
   ASSERT_TRUE(file.is_open());

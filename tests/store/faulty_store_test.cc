@@ -1,5 +1,5 @@
-// The faulty store against its plan: the stated call fails and none before, nothing of a failed
-// write is applied, and a corrupt value differs from the stored one in exactly one bit, at the same
+// The faulty store against its plan. The given call fails and none before it. Nothing of a failed
+// write is applied. A corrupt value differs from the stored one in exactly one bit, at the same
 // place for the same seed.
 #include "store/faulty_store.h"
 
@@ -57,7 +57,7 @@ TEST(FaultyStore, FailsTheNthGetAndAllLaterOnes) {
   ASSERT_TRUE(Put(*base, Table::kText, "a", "1").ok());
   const auto store = NewFaultyStore(base.get(), {.fail_get_after = 3});
   EXPECT_TRUE(store->Get(Table::kText, "a").ok());
-  const auto values = store->MultiGet(Table::kText, {"a", "a"});  // a get per key
+  const auto values = store->MultiGet(Table::kText, {"a", "a"});  // counts as one get per key
   EXPECT_TRUE(values[0].ok());
   EXPECT_EQ(values[1].status().code(), StatusCode::kDataLoss);
   EXPECT_EQ(store->Get(Table::kText, "a").status().code(), StatusCode::kDataLoss);

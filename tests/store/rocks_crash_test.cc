@@ -1,11 +1,11 @@
-// RocksDB's store against sudden death: a child process writes numbered batches and prints each
-// number once Write has returned; we kill it (SIGKILL) at a random moment and compare what the
-// store holds with what was acknowledged. The write buffer is 1 MiB, so that logs, tables and blob
-// files change many times a second, and some rounds compact.
+// RocksDB's store against sudden death. A child process writes numbered batches and prints each
+// batch's index once Write has returned. The test kills it (SIGKILL) at a random moment and
+// compares the store's contents with what was acknowledged. The write buffer is 1 MiB, so logs,
+// tables and blob files change many times a second, and some rounds compact.
 //
-// Batch n puts block n (4 to 60 KB, its bytes a function of n), text n and the counter, and deletes
-// block n - 30. So a store is whole when, for its counter c, exactly the blocks of (c - 30, c] and
-// the texts of [1, c] are there and right.
+// Batch n puts block n (4 to 60 KB, its bytes a function of n), text n and the counter. It deletes
+// block n - 30. So a store with counter c is whole if exactly these exist and are right: the blocks
+// of (c - 30, c] and the texts of [1, c].
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -47,8 +47,8 @@ WriteBatch BatchOf(uint32_t n) {
   return batch;
 }
 
-// Checks that `store` is whole and tells its counter. An `unavailable` read ends the check: only a
-// reader beside a writer may see that.
+// Checks that `store` is whole and returns its counter. An `unavailable` read ends the check: only
+// a reader that runs next to a writer may get it.
 struct Whole {
   uint32_t counter = 0;
   bool moved_on = false;
@@ -95,7 +95,7 @@ Whole CheckWhole(ColdStore& store) {
   return whole;
 }
 
-TEST(RocksCrash, NothingAcknowledgedIsLostAndNoBatchIsHalfThere) {
+TEST(RocksCrash, KeepsEveryAcknowledgedBatchAndNoPartialOne) {
   std::random_device device;
   const uint64_t seed = device();
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -127,9 +127,9 @@ TEST(RocksCrash, NothingAcknowledgedIsLostAndNoBatchIsHalfThere) {
   EXPECT_GT(acknowledged, 100u) << "the children should have got somewhere";
 }
 
-// The writer flushes some ten times a second, an ingest at full speed once, so readers often open
-// in the middle of a change.
-TEST(RocksCrash, AReaderBesideABusyWriterSeesAWholeState) {
+// The writer flushes some ten times a second (an ingest at full speed about once), so readers often
+// open in the middle of a change.
+TEST(RocksCrash, AReaderNextToABusyWriterSeesAWholeState) {
   TempDir dir;
   StoreChild child({"write", dir / "store", "1", "0", "2000"});
   ASSERT_EQ(child.Line(), "ok");

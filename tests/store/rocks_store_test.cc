@@ -1,7 +1,7 @@
-// What only the store on disk promises: deleted bytes leave every file (a canary is searched for in
-// all of them, having been found before), one writer, readers beside it, errors that name the path,
-// a full disk that harms nothing, and damage that is reported rather than read. The contract shared
-// with the in-memory store is in store_contract_test.cc.
+// What only the store on disk promises. Deleted bytes leave every file: the test searches all files
+// for a canary, before and after. There is one writer, with readers next to it. Errors name the
+// path, a full disk harms nothing, and damage is reported. store_contract_test.cc tests the
+// contract shared with the in-memory store.
 #include "store/rocks_store.h"
 
 #include <dlfcn.h>
@@ -43,7 +43,7 @@ class RocksStoreTest : public Test {
     batch.Put(table, key, value);
     return store_->Write(std::move(batch), Durability::kBuffered);
   }
-  // Files of `path` that hold `bytes`.
+  // The files of `path` that contain `bytes`.
   static std::vector<std::string> FilesWith(const std::string& path, const std::string& bytes) {
     std::vector<std::string> files;
     for (const auto& entry : fs::directory_iterator(path)) {
@@ -52,7 +52,7 @@ class RocksStoreTest : public Test {
     }
     return files;
   }
-  // The files whose names end so, in order.
+  // The files whose names end with the given suffix, in order.
   static std::vector<fs::path> Files(const std::string& path, const std::string& suffix) {
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(path)) {
@@ -90,8 +90,8 @@ TEST_F(RocksStoreTest, DeletedBytesAreGoneFromEveryFileAfterCompact) {
   const std::string canary = "CANARY-7f3a91c2", doomed_key = "k-DOOMEDKEY-5512-";
   Open();
   for (int round = 0; round < 3; ++round) {
-    // Canaries among neighbours that stay, small (in tables) and large (in blob files), killed in
-    // each of three ways.
+    // Canaries among neighbours that stay: small ones (in tables) and large ones (in blob files),
+    // deleted in each of three ways.
     for (const Table table : kTables) {
       for (int i = 0; i < 12; ++i) {
         const size_t size = i % 2 == 0 ? 500 : 50000;
@@ -102,7 +102,7 @@ TEST_F(RocksStoreTest, DeletedBytesAreGoneFromEveryFileAfterCompact) {
       }
       ASSERT_TRUE(Put(table, "overwritten", canary + Filler(1, 50000)).ok());
     }
-    if (round == 1) Open();  // the canaries are in tables and blob files now
+    if (round == 1) Open();  // moves the canaries to tables and blob files
     if (round == 2) {
       ASSERT_TRUE(store_->Compact().ok());
     }
@@ -155,7 +155,7 @@ TEST_F(RocksStoreTest, ASecondWriterIsRefused) {
     EXPECT_EQ(OpenRocksStore(Options()).status().ToString(), refused)
         << "a refusal must not free the lock";
   }
-  Open();  // death frees it
+  Open();  // its death releases the lock
   EXPECT_EQ(OpenRocksStore(Options()).status().ToString(), refused) << "also within one process";
   EXPECT_EQ(StoreChild({"try", path_, std::to_string(geteuid())}).Line(), refused);
   ASSERT_TRUE(store_->Compact().ok());
@@ -176,7 +176,7 @@ TEST_F(RocksStoreTest, AReaderSeesTheStateAtItsOpening) {
   ASSERT_TRUE(reader.ok()) << reader.status().ToString();
   auto second = OpenRocksStore(options);
   ASSERT_TRUE(second.ok()) << "any number of readers";
-  // flushes many times and removes logs and tables under the reader
+  // flushes many times and removes the logs and tables that the reader uses
   for (int i = 0; i < 300; ++i) {
     ASSERT_TRUE(Put(Table::kBlocks, std::to_string(500 + i), Filler(i, 50000)).ok());
     ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i % 100), "new" + Filler(i, 20000)).ok());
@@ -212,8 +212,8 @@ TEST_F(RocksStoreTest, AReaderRefusesToWrite) {
   EXPECT_EQ(listing(), before) << "a reader leaves no trace";
 }
 
-// RocksDB 7.8.3, opened read-only with its default of open files, answers NotFound to every key
-// here.
+// RocksDB 7.8.3, opened read-only with its default number of open files, answers NotFound to every
+// key here.
 TEST_F(RocksStoreTest, AReaderReadsAFullyCompactedStore) {
   Open();
   for (int i = 0; i < 30; ++i)
@@ -231,7 +231,7 @@ TEST_F(RocksStoreTest, AReaderReadsAFullyCompactedStore) {
   }
 }
 
-TEST_F(RocksStoreTest, AReaderWhoseFilesCompactRemovedSaysSo) {
+TEST_F(RocksStoreTest, AReaderReportsFilesThatCompactRemoved) {
   Open();
   for (int i = 0; i < 30; ++i)
     ASSERT_TRUE(Put(Table::kBlocks, std::to_string(100 + i), Filler(i, 50000)).ok());
@@ -252,7 +252,7 @@ TEST_F(RocksStoreTest, AReaderWhoseFilesCompactRemovedSaysSo) {
 
 // ---- Errors of opening
 
-TEST_F(RocksStoreTest, RemovingTakesADamagedStoreButNotAnotherWritersAndNotAStrangersFiles) {
+TEST_F(RocksStoreTest, RemovesADamagedStoreButNotAnotherWritersOrAStrangersFiles) {
   Open();
   ASSERT_TRUE(Put(Table::kText, "a", std::string(9000, 'x')).ok());
   const Status busy = RemoveRocksStore(path_);
@@ -264,7 +264,7 @@ TEST_F(RocksStoreTest, RemovingTakesADamagedStoreButNotAnotherWritersAndNotAStra
   const Status removed = RemoveRocksStore(path_);
   EXPECT_TRUE(removed.ok()) << removed.ToString();
   EXPECT_FALSE(fs::exists(path_));
-  EXPECT_TRUE(fs::is_empty(fs::path(path_).parent_path())) << "something is left beside it";
+  EXPECT_TRUE(fs::is_empty(fs::path(path_).parent_path())) << "files are left next to it";
   EXPECT_EQ(RemoveRocksStore(path_).code(), StatusCode::kNotFound);
   fs::create_directories(path_);
   std::ofstream(path_ + "/letter.txt") << "mine";
@@ -291,7 +291,7 @@ TEST_F(RocksStoreTest, NoPermissionNamesThePathAndTheNextStep) {
   Open();
   store_.reset();
   fs::permissions(path_, fs::perms::owner_read | fs::perms::owner_exec);
-  // Root may write anywhere, so a child becomes nobody first; for others the mode is enough.
+  // Root may write anywhere, so a child first becomes nobody. For other users the mode is enough.
   const std::string line =
       StoreChild({"try", path_, geteuid() == 0 ? "65534" : std::to_string(geteuid())}).Line();
   fs::permissions(path_, fs::perms::owner_all);
@@ -329,7 +329,7 @@ TEST_F(RocksStoreTest, TheReserveIsKeptAndDeletingStillWorks) {
   EXPECT_TRUE(Put(Table::kBlocks, "b", "2").ok());
 }
 
-// Fills `store` until a write fails; returns how many were acknowledged.
+// Fills `store` until a write fails. Returns the number of acknowledged writes.
 int FillUntilRefused(ColdStore& store, Status* refusal) {
   for (int i = 0; i < 200; ++i) {
     WriteBatch batch;
@@ -353,11 +353,11 @@ void ExpectUnharmed(ColdStore& store, int acknowledged) {
   EXPECT_LE(counter, acknowledged);
   EXPECT_EQ(store.Get(Table::kBlocks, std::to_string(1000 + acknowledged)).ok(),
             counter == acknowledged)
-      << "the refused batch is there whole or not at all";
+      << "the refused batch is stored whole or not at all";
 }
 
-// Any user can have a disk that is full at some file size: a log of 8 MiB, then one of the buffers
-// on their way out.
+// Any user can simulate a full disk with a file size limit: first on a log of 8 MiB, then on a
+// buffer that is being flushed.
 TEST_F(RocksStoreTest, AWriteBeyondTheFileSizeLimitHarmsNothing) {
   for (const uint64_t write_buffer_bytes : {uint64_t{32} << 20, uint64_t{1} << 20}) {
     path_ = dir_ / std::to_string(write_buffer_bytes);
@@ -380,7 +380,7 @@ TEST_F(RocksStoreTest, AWriteBeyondTheFileSizeLimitHarmsNothing) {
     EXPECT_NE(refusal.message().find("bytes are free"), std::string::npos);
     EXPECT_EQ(Put(Table::kMeta, "a", "b").code(), StatusCode::kResourceExhausted)
         << "until it is opened again";
-    EXPECT_EQ(*store_->Get(Table::kBlocks, "1000"), Filler(0, 300000)) << "reading goes on";
+    EXPECT_EQ(*store_->Get(Table::kBlocks, "1000"), Filler(0, 300000)) << "reads still work";
     Open(options);
     ExpectUnharmed(*store_, acknowledged);
     EXPECT_TRUE(Put(Table::kBlocks, "more", Filler(9, 5 << 20)).ok());
@@ -389,7 +389,7 @@ TEST_F(RocksStoreTest, AWriteBeyondTheFileSizeLimitHarmsNothing) {
   }
 }
 
-// The real thing, where mounting is allowed; the limit above has tested the same elsewhere.
+// A real full disk, where mounting is allowed. Elsewhere the limit above tests the same.
 TEST_F(RocksStoreTest, AFullDiskHarmsNothing) {
   const std::string disk = dir_ / "disk";
   fs::create_directories(disk);
@@ -432,7 +432,8 @@ TEST_F(RocksStoreTest, AFullDiskHarmsNothing) {
 
 class RocksDamageTest : public RocksStoreTest {
  protected:
-  // A store of ten values per table, large ones in all but kMeta, at rest in tables and blob files.
+  // A store of ten values per table, large ones in all but kMeta, all flushed to tables and blob
+  // files.
   void MakeAtRest() {
     Open();
     for (const Table table : kTables) {
@@ -478,10 +479,10 @@ TEST_F(RocksDamageTest, ADamagedValueIsDataLossInEveryTable) {
   }
 }
 
-// The keys of kBlocks and where their values are: bytes that RocksDB takes apart with assertions.
-// Flipped at every fifth byte, they are data_loss, or without effect; without their checksums some
-// of these end the process.
-TEST_F(RocksDamageTest, DamagedKeysAreDataLossOrWithoutEffect) {
+// The keys of kBlocks and the locations of their values: RocksDB parses these bytes with
+// assertions. Flipped at every fifth byte, they must give data_loss or have no effect. Without
+// their checksums some of these flips end the process.
+TEST_F(RocksDamageTest, DamagedKeysAreDataLossOrHaveNoEffect) {
   MakeAtRest();
   fs::path file;
   for (const auto& table : Files(path_, ".sst")) {
@@ -514,9 +515,9 @@ TEST_F(RocksDamageTest, DamagedKeysAreDataLossOrWithoutEffect) {
 }
 
 #if defined(__x86_64__)
-// RocksDB's own is in software, and reads and writes of blocks then wait for it.
-TEST(RocksChecksum, IsOurs) {
-  // what librocksdb's calls are bound to
+// RocksDB's own checksum runs in software, and reads and writes of blocks then wait for it.
+TEST(RocksChecksum, UsesOurHardwareImplementation) {
+  // the function that librocksdb's calls are bound to
   void* const used = dlsym(RTLD_DEFAULT, "_ZN7rocksdb6crc32c6ExtendEjPKcm");
   ASSERT_NE(used, nullptr);
   Dl_info where{};
@@ -553,8 +554,8 @@ TEST_F(RocksDamageTest, AMissingOrShortFileIsDataLossAndNeverAMissingKey) {
   }
 }
 
-// A manifest that ends earlier is an older state to RocksDB, whose newer tables it removes: at
-// every length it must be refused, or hold all.
+// To RocksDB a shortened manifest is an older state, and it removes that state's newer tables. At
+// every length the store must refuse to open, or hold all data.
 TEST_F(RocksDamageTest, ACutManifestIsRefusedOrHarmless) {
   MakeAtRest();
   const std::string image = dir_ / "image";
@@ -564,7 +565,8 @@ TEST_F(RocksDamageTest, ACutManifestIsRefusedOrHarmless) {
   for (uint64_t bytes = fs::file_size(image + "/" + name); bytes > 3; bytes -= 3) {
     fs::resize_file(path_ + "/" + name, bytes);
     RocksOptions options = Options();
-    options.read_only = bytes % 4 != 0;  // as what is opened for writing has to be copied anew
+    options.read_only =
+        bytes % 4 != 0;  // mostly so: an image opened for writing must be copied anew
     const auto store = OpenRocksStore(options);
     if (!store.ok()) {
       EXPECT_EQ(store.status().code(), StatusCode::kDataLoss) << store.status().ToString();
@@ -581,9 +583,9 @@ TEST_F(RocksDamageTest, ACutManifestIsRefusedOrHarmless) {
   EXPECT_GT(refused_count, 100);
 }
 
-// What was acknowledged as synced is missed when the log that had it goes; what was not may be what
-// a crash of the machine took.
-TEST_F(RocksDamageTest, ALogThatGoesIsMissedWhereItWasSynced) {
+// If a log goes, batches acknowledged as synced must be reported missing. A machine crash may take
+// the others.
+TEST_F(RocksDamageTest, AMissingLogIsReportedIfItWasSynced) {
   Open();
   for (int i = 0; i < 10; ++i)
     ASSERT_TRUE(Put(Table::kMeta, std::to_string(100 + i), "value").ok());
@@ -618,26 +620,26 @@ TEST_F(RocksDamageTest, ALogThatGoesIsMissedWhereItWasSynced) {
       << "what is left";
 }
 
-// What guards the log is damaged: then nobody can tell whether the log is whole. It may be the
-// log's file under another name, and the log be gone.
-TEST_F(RocksDamageTest, AMarkThatIsNoneIsDamage) {
+// The SYNCED file, which guards the log, is damaged: then nobody can tell whether the log is whole.
+// The file may even be the log itself under another name.
+TEST_F(RocksDamageTest, ADamagedSyncedFileIsDataLoss) {
   Open();
   ASSERT_TRUE(Put(Table::kMeta, "a", "1").ok());
   WriteBatch batch;
   batch.Put(Table::kText, "b", "2");
   ASSERT_TRUE(store_->Write(std::move(batch), Durability::kSynced).ok());
-  const std::string image = dir_ / "image", mark = image + "/SYNCED",
+  const std::string image = dir_ / "image", synced_file = image + "/SYNCED",
                     good = ReadWholeFile(path_ + "/SYNCED");
   ASSERT_EQ(good.size(), 16u);
   const auto open = [&](std::optional<std::string> bytes, bool read_only) {
     fs::remove_all(image);
     fs::copy(path_, image);
     if (bytes.has_value()) {
-      std::ofstream(mark, std::ios::binary | std::ios::trunc) << *bytes;
+      std::ofstream(synced_file, std::ios::binary | std::ios::trunc) << *bytes;
     } else {
       const std::string log = Files(image, ".log").at(0), aside = dir_ / "aside";
-      fs::rename(mark, aside);
-      fs::rename(log, mark);
+      fs::rename(synced_file, aside);
+      fs::rename(log, synced_file);
       fs::rename(aside, log);
     }
     RocksOptions options = OptionsAt(image);
@@ -662,9 +664,9 @@ TEST_F(RocksDamageTest, AMarkThatIsNoneIsDamage) {
   }
 }
 
-// A directory that a stranger gave away: nothing in it is followed out of it, waited for, or read
-// into memory however large it is.
-TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
+// A directory from a stranger: nothing in it may be followed out of it, waited for, or read into
+// memory however large it is.
+TEST_F(RocksDamageTest, LinksPipesAndOversizedFilesAreRefusedAndCanBeRemoved) {
   const std::string outside = dir_ / "outside";
   for (const std::string name :
        {"CURRENT", "IDENTITY", "LOG", "WRITER", ".log", ".sst", ".blob", "OPTIONS-999999.dbtmp"}) {
@@ -680,7 +682,7 @@ TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
       if (kind == "pipe") {
         ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
       }
-      if (kind == "large") fs::resize_file(file, uint64_t{1} << 40);  // without taking any room
+      if (kind == "large") fs::resize_file(file, uint64_t{1} << 40);  // a sparse file
       for (const bool read_only : {true, false}) {
         RocksOptions options = Options();
         options.read_only = read_only;
@@ -689,7 +691,7 @@ TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
         EXPECT_NE(status.message().find(file.filename()), std::string::npos) << status.ToString();
       }
       EXPECT_EQ(ReadWholeFile(outside), "mine");
-      if (name == "WRITER" && kind == "link") fs::remove(file);  // it cannot be locked
+      if (name == "WRITER" && kind == "link") fs::remove(file);  // a link cannot be locked
       const Status removed = RemoveRocksStore(path_);
       EXPECT_TRUE(removed.ok()) << removed.ToString();
       EXPECT_EQ(ReadWholeFile(outside), "mine");
@@ -698,9 +700,9 @@ TEST_F(RocksDamageTest, WhatIsNoFileOfItsOwnIsRefusedAndCanBeRemoved) {
   }
 }
 
-// The log as kill -9 leaves it, copied from under a quiet writer. After a flipped byte the store
-// must refuse to open or hold the first n batches for some n: what follows the damage may be taken
-// for a torn tail only where it is the tail.
+// The log as kill -9 leaves it, copied while the writer is idle. After a flipped byte the store
+// must refuse to open, or hold the first n batches for some n. Only a damaged tail may be taken for
+// a torn tail.
 TEST_F(RocksDamageTest, ADamagedLogIsRefusedOrLosesOnlyItsTail) {
   Open();
   constexpr int kBatches = 40;

@@ -1,6 +1,6 @@
-// The rounded codecs against their stated error, computed here again in double; against numbers
-// that do not round (infinities, NaNs, outliers); against damage, and against hostile payloads
-// under a right checksum. A golden file holds the format.
+// The rounded codecs: their stated error, recomputed here in double; elements that do not round
+// (infinities, NaNs, outliers); damage; and hostile payloads under a right checksum. A golden file
+// fixes the format.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,8 +19,8 @@ namespace {
 
 constexpr float kKeyStep = 0.25f, kValueStep = 0.33f;
 
-// Like keys and values: every channel about its own mean and as wide as it likes, a few tokens far
-// from all others.
+// Like keys and values: every channel has its own mean and width, and a few tokens are far from all
+// others.
 KvBlock MakeBlock(const BlockShape& shape, uint32_t tokens, uint32_t seed = 1) {
   KvBlock block = KvBlock::Empty(shape);
   block.tokens = tokens;
@@ -39,8 +39,8 @@ KvBlock MakeBlock(const BlockShape& shape, uint32_t tokens, uint32_t seed = 1) {
   return block;
 }
 
-// What the header states: the share of the median token's root mean square deviation, in 64
-// channels; and the floors.
+// The step that the header states: a share of the median token's root mean square deviation, in 64
+// channels, with its floors.
 double StatedStep(const KvBlock& block, uint32_t layer, bool keys, uint32_t begin, double share) {
   const uint32_t width = block.shape.kv_width, end = std::min(begin + 64, width);
   const uint16_t* rows = keys ? block.Keys(layer) : block.Values(layer);
@@ -69,7 +69,7 @@ KvBlock RoundTrip(const KvBlock& block) {
   return decoded.ok() ? *decoded : KvBlock::Empty(block.shape);
 }
 
-TEST(RoundedCodec, MovesNoNumberByMoreThanHalfItsStep) {
+TEST(RoundedCodec, MovesNoElementByMoreThanHalfItsStep) {
   for (const BlockShape shape : {BlockShape{1, 1}, {2, 3}, {3, 64}, {2, 65}, {4, 192}}) {
     for (const uint32_t tokens : {1u, 2u, 31u, 64u}) {
       const KvBlock block = MakeBlock(shape, tokens);
@@ -111,7 +111,7 @@ TEST(RoundedCodec, TakesAQuarterOfTheBytes) {
                        static_cast<double>(ExactCodec().Encode(block).size()));
 }
 
-TEST(RoundedCodec, KeepsWhatIsNoNumberOrTooFar) {
+TEST(RoundedCodec, KeepsNonFiniteAndFarOutlyingElementsExactly) {
   KvBlock block = MakeBlock({2, 64}, 64);
   // infinities, NaNs, the largest
   const std::vector<uint16_t> odd = {0x7C00, 0xFC00, 0x7E01, 0xFFFF, 0x7BFF, 0xFBFF};
@@ -124,13 +124,13 @@ TEST(RoundedCodec, KeepsWhatIsNoNumberOrTooFar) {
     EXPECT_EQ(decoded.Keys(0)[i * 64 + 5 * i], odd[i]);
     EXPECT_EQ(decoded.Values(1)[(60 - i) * 64 + 63], odd[i]);
   }
-  // Nothing but such numbers.
+  // Only such elements.
   KvBlock none = block;
   std::fill_n(none.Keys(0), size_t{64} * 64, uint16_t{0x7E00});
   EXPECT_TRUE(std::equal(none.Keys(0), none.Keys(0) + 64 * 64, RoundTrip(none).Keys(0)));
 }
 
-TEST(RoundedCodec, KeepsWhatDoesNotVary) {
+TEST(RoundedCodec, KeepsConstantChannels) {
   KvBlock block = KvBlock::Empty({1, 70});
   block.tokens = 64;
   EXPECT_TRUE(RoundTrip(block).data == block.data) << "zeros";
@@ -143,7 +143,7 @@ TEST(RoundedCodec, KeepsWhatDoesNotVary) {
     ASSERT_NEAR(FromHalf(decoded.Keys(0)[i]), FromHalf(block.Keys(0)[i]), 1e-4);
 }
 
-TEST(RoundedCodec, SeesOnlyUsedRowsAndWritesTheSameAgain) {
+TEST(RoundedCodec, UsesOnlyUsedRowsAndEncodesDeterministically) {
   KvBlock block = MakeBlock({2, 9}, 5);
   const std::string bytes = Codec().Encode(block);
   EXPECT_EQ(bytes, Codec().Encode(block));
@@ -154,7 +154,7 @@ TEST(RoundedCodec, SeesOnlyUsedRowsAndWritesTheSameAgain) {
                           [](uint16_t half) { return half == 0; }));
 }
 
-TEST(RoundedCodec, IsToldFromTheOthersByItsBytes) {
+TEST(RoundedCodec, DecodersRecogniseItByItsBytes) {
   const KvBlock block = MakeBlock({2, 9}, 5);
   const std::string rounded = Codec().Encode(block), exact = ExactCodec().Encode(block);
   EXPECT_TRUE(DecodeBlock(rounded, block.shape)->data == RoundTrip(block).data);
@@ -175,7 +175,7 @@ std::string Resealed(std::string bytes) {
   return bytes;
 }
 
-TEST(RoundedCodec, FindsTruncationAndAFlippedBitAnywhere) {
+TEST(RoundedCodec, DetectsTruncationAndAFlippedBitAnywhere) {
   const KvBlock block = MakeBlock({2, 3}, 5);
   std::string bytes = Codec().Encode(block);
   for (size_t size = 0; size < bytes.size(); ++size) {
@@ -190,11 +190,11 @@ TEST(RoundedCodec, FindsTruncationAndAFlippedBitAnywhere) {
   }
 }
 
-// Under a right checksum a payload may be anything: a block comes out, or data_loss, and the
-// sanitizers see no more than that.
-TEST(RoundedCodec, TakesHostilePayloads) {
+// Under a right checksum a payload may be anything. The result must be a block or data_loss,
+// without a sanitizer report.
+TEST(RoundedCodec, HandlesHostilePayloads) {
   KvBlock block = MakeBlock({2, 70}, 64);
-  block.Keys(0)[3] = 0x7C00;  // with a number beside the symbols
+  block.Keys(0)[3] = 0x7C00;  // adds an escaped element next to the symbols
   const std::string bytes = Codec().Encode(block);
   std::mt19937 random(7);
   size_t refused = 0, taken = 0;
@@ -209,7 +209,7 @@ TEST(RoundedCodec, TakesHostilePayloads) {
     ASSERT_TRUE(decoded.ok() || decoded.status().code() == StatusCode::kDataLoss);
   }
   EXPECT_GT(refused, 250u);
-  EXPECT_GT(taken, 25u) << "other numbers are numbers too";
+  EXPECT_GT(taken, 25u) << "most other bytes decode to valid elements";
   for (const uint32_t parts : {0u, 5u, 22u, 0x40000000u, 0xFFFFFFFFu}) {
     std::string evil = bytes;
     std::memcpy(evil.data() + 32, &parts, 4);
@@ -226,9 +226,9 @@ TEST(RoundedCodec, ReadsTheGoldenFileOfVersion1) {
   const Result<KvBlock> decoded = DecodeBlock(golden, {2, 3});
   ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
   EXPECT_EQ(decoded->tokens, 5u);
-  const std::string_view numbers(reinterpret_cast<const char*>(decoded->data.data()),
-                                 decoded->data.size() * 2);
-  EXPECT_EQ(Hash64(numbers), 14100425477555077200ull);
+  const std::string_view elements(reinterpret_cast<const char*>(decoded->data.data()),
+                                  decoded->data.size() * 2);
+  EXPECT_EQ(Hash64(elements), 14100425477555077200ull);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What lies beneath a sealed store, and who can open it. That it is a store at all is the
-// contract's test.
+// The encrypted (sealed) store: what its files contain, and who can open it. store_contract_test.cc
+// tests that it is a store.
 #include "store/sealed_store.h"
 
 #include <gmock/gmock.h>
@@ -48,7 +48,7 @@ class SealedStoreTest : public testing::Test {
 
   TempDir dir_;
   bool sealed_ = false;
-  // what the memory says its name is
+  // the name that the memory itself states
   Result<std::string> inside_ = Internal("a record of version 2 holds the name");
 };
 
@@ -59,7 +59,7 @@ std::string FromHex(const std::string& hex) {
   return bytes;
 }
 
-TEST_F(SealedStoreTest, FilesHoldNothingThatCanBeRead) {
+TEST_F(SealedStoreTest, FilesContainNothingReadable) {
   const std::string canary = "the canary sings at seven";
   {
     const auto store = Open(kKey);
@@ -68,7 +68,7 @@ TEST_F(SealedStoreTest, FilesHoldNothingThatCanBeRead) {
     for (int i = 0; i < kTableCount; ++i)
       Put(**store, static_cast<Table>(i), "key", canary + std::string(9000, ' ') + canary);
     ASSERT_TRUE((*store)->Compact().ok());
-    Put(**store, Table::kMeta, "later", canary);  // in the log
+    Put(**store, Table::kMeta, "later", canary);  // stays in the log
   }
   size_t files = 0;
   for (const auto& file : std::filesystem::directory_iterator(dir_ / "store")) {
@@ -82,7 +82,7 @@ TEST_F(SealedStoreTest, FilesHoldNothingThatCanBeRead) {
   EXPECT_THAT(*(*Open(kKey))->Get(Table::kText, "key"), HasSubstr(canary));
 }
 
-TEST_F(SealedStoreTest, NeedsTheKeyThatItWasMadeWith) {
+TEST_F(SealedStoreTest, NeedsTheKeyThatItWasCreatedWith) {
   { ASSERT_TRUE(Open(kKey).ok()); }
   EXPECT_THAT(Open("").status().message(), HasSubstr("--encryption-key"));
   EXPECT_EQ(Open("").status().code(), StatusCode::kFailedPrecondition);
@@ -99,9 +99,8 @@ TEST_F(SealedStoreTest, APlainStoreStaysPlain) {
   EXPECT_EQ(*(*store)->Get(Table::kMeta, "manifest"), "plain");
 }
 
-// Whoever can write to the files cannot put one value in another one's place, nor an old one's
-// table.
-TEST_F(SealedStoreTest, AValueBelongsToItsKey) {
+// Somebody who can write to the files cannot move a value to another key or another table.
+TEST_F(SealedStoreTest, AValueIsBoundToItsKey) {
   {
     const auto store = Open(kKey);
     Put(**store, Table::kMeta, "a", "value of a");
@@ -130,7 +129,7 @@ TEST_F(SealedStoreTest, AValueBelongsToItsKey) {
   EXPECT_EQ((*store)->MultiGet(Table::kMeta, {"a", "b"})[1].status().code(), StatusCode::kDataLoss);
 }
 
-TEST_F(SealedStoreTest, ForgettingAllLeavesTheKeyGood) {
+TEST_F(SealedStoreTest, DeletingAllValuesKeepsTheKeyValid) {
   {
     const auto store = Open(kKey);
     Put(**store, Table::kMeta, "a", "1");
@@ -146,7 +145,7 @@ TEST_F(SealedStoreTest, ForgettingAllLeavesTheKeyGood) {
   EXPECT_EQ(*(*store)->Get(Table::kMeta, "b"), "2");
 }
 
-TEST_F(SealedStoreTest, ADamagedRecordIsTold) {
+TEST_F(SealedStoreTest, ADamagedRecordIsReported) {
   { ASSERT_TRUE(Open(kKey).ok()); }
   const std::string whole = *ContainedPath()->Get(Table::kMeta, kRecord);
   for (size_t i = 0; i <= whole.size(); ++i) {
@@ -160,8 +159,8 @@ TEST_F(SealedStoreTest, ADamagedRecordIsTold) {
   }
 }
 
-// Two memories cannot change places by their directories' names, also between tenants.
-TEST_F(SealedStoreTest, OpensUnderItsOwnNameOnly) {
+// Two memories cannot be swapped by renaming their directories, also between tenants.
+TEST_F(SealedStoreTest, OpensOnlyUnderItsOwnName) {
   { ASSERT_TRUE(Open(kKey).ok()); }
   for (const char* other : {"tales", "other/tales", "firm/tale", ""}) {
     const Status status = Open(kKey, other).status();
@@ -172,8 +171,8 @@ TEST_F(SealedStoreTest, OpensUnderItsOwnNameOnly) {
   EXPECT_TRUE(Open(kKey).ok());
 }
 
-// The bytes of the two versions, and of a value, made with Python's cryptography as
-// docs/formats/sealed.md has them.
+// The bytes of both versions, and of a value, made with Python's cryptography package as
+// docs/formats/sealed.md describes.
 TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
   const std::string salt = "000102030405060708090a0b0c0d0e0f";
   const std::string unnamed =
@@ -191,7 +190,7 @@ TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     EXPECT_EQ(*(*store)->Get(Table::kText, "key"), "a value of version 1");
   }
-  // What was opened for writing is of version 2 from then on, with the same key.
+  // A store opened for writing is of version 2 from then on, with the same key.
   const std::string now = *ContainedPath()->Get(Table::kMeta, kRecord);
   EXPECT_EQ(now.substr(0, 17), named.substr(0, 17));
   EXPECT_EQ(now.size(), named.size());
@@ -200,7 +199,7 @@ TEST_F(SealedStoreTest, OpensStoresOfBothVersions) {
   EXPECT_THAT(Open(kKey, "firm/other").status().message(),
               HasSubstr("sealed as memory firm/tales"));
 
-  // Where the record does not say the name, the memory inside does.
+  // If the record does not hold the name, the memory inside does.
   const auto version = [&](const Result<std::string>& inside, bool read_only,
                            const std::string& name) {
     Put(*ContainedPath(), Table::kMeta, kRecord, unnamed);

@@ -2,10 +2,10 @@
 // without exec would lack RocksDB's background threads. rocks_crash_test.cc has main() and the
 // roles.
 //
-//   write PATH SEED COMPACT_EVERY PAUSE_US   writes batches for ever; prints the number of each
-//   acknowledged one hold PATH                                opens for writing, prints the status,
-//   keeps it open until killed try PATH UID                             becomes UID, opens for
-//   writing, prints the status, ends
+//   write PATH SEED COMPACT_EVERY PAUSE_US: writes batches forever and prints the index of each
+//   acknowledged one
+//   hold PATH: opens for writing, prints the status, keeps the store open until killed
+//   try PATH UID: becomes UID, opens for writing, prints the status, ends
 #pragma once
 
 #include <signal.h>
@@ -47,7 +47,7 @@ class StoreChild {
   StoreChild(const StoreChild&) = delete;
   StoreChild& operator=(const StoreChild&) = delete;
 
-  // kill -9, and waits until it is gone. What it had printed can still be read.
+  // kill -9, then waits for the end. Its earlier output can still be read.
   void Kill() {
     if (pid_ <= 0) return;
     kill(pid_, SIGKILL);
@@ -55,7 +55,7 @@ class StoreChild {
     pid_ = -1;
   }
 
-  // The next line it printed, "" at its end.
+  // The next line of its output, "" at the end.
   std::string Line() {
     char buffer[4096];
     if (fgets(buffer, sizeof(buffer), out_) == nullptr) return "";

@@ -1,7 +1,7 @@
-// One suite for every cold store: what store/cold_store.h promises, asked of the in-memory store
-// and of RocksDB. The model test compares a store with std::map under random batches, reads, scans,
-// compactions and (for RocksDB) reopening; its values straddle 4096 bytes, where RocksDB moves from
-// tables to blob files, and its seed is printed on failure.
+// One suite for every cold store: what store/cold_store.h promises, tested on the in-memory store
+// and on RocksDB. The model test compares a store with std::map under random batches, reads, scans,
+// compactions and (for RocksDB) reopening. Its values straddle 4096 bytes, where RocksDB moves from
+// tables to blob files. It prints its seed on failure.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -43,7 +43,7 @@ class StoreContract : public testing::TestWithParam<Kind> {
     EXPECT_TRUE(opened->sealed);
     store_ = std::move(opened->store);
   }
-  // Closes and opens where that keeps the data.
+  // Closes and reopens stores that persist their data.
   void Reopen() {
     if (GetParam() == Kind::kMem) return;
     store_.reset();
@@ -59,14 +59,14 @@ class StoreContract : public testing::TestWithParam<Kind> {
     const Status status = store_->Write(std::move(batch), Durability::kBuffered);
     ASSERT_TRUE(status.ok()) << status.ToString();
   }
-  // "<none>" when not found.
+  // Returns "<none>" if the key is not found.
   std::string Get(Table table, const std::string& key) {
     const auto value = store_->Get(table, key);
     if (value.ok()) return *value;
     EXPECT_EQ(value.status().code(), StatusCode::kNotFound) << value.status().ToString();
     return "<none>";
   }
-  // "a=1 b=2 "
+  // Formats as "a=1 b=2 ".
   std::string ScanText(Table table, const std::string& begin, const std::string& end,
                        int limit = 1000) {
     std::string text;
@@ -83,7 +83,7 @@ class StoreContract : public testing::TestWithParam<Kind> {
   std::unique_ptr<ColdStore> store_;
 };
 
-TEST_P(StoreContract, GivesBackWhatWasPut) {
+TEST_P(StoreContract, ReturnsWhatWasPut) {
   const std::string binary("\0\xff\n\0", 4);
   for (const Table table : kTables) {
     Put(table, "key", "value");
@@ -121,7 +121,7 @@ TEST_P(StoreContract, TheLastPutWins) {
   }
 }
 
-TEST_P(StoreContract, DeleteRemovesOneKeyAndForgivesAMissingOne) {
+TEST_P(StoreContract, DeleteRemovesOneKeyAndIgnoresAMissingOne) {
   Put(Table::kText, "a", "1");
   Put(Table::kText, "b", "2");
   WriteBatch batch;
@@ -131,7 +131,7 @@ TEST_P(StoreContract, DeleteRemovesOneKeyAndForgivesAMissingOne) {
   EXPECT_EQ(ScanText(Table::kText, "", "z"), "b=2 ");
 }
 
-TEST_P(StoreContract, DeleteRangeIsHalfOpenAndOfOneTable) {
+TEST_P(StoreContract, DeleteRangeIsHalfOpenAndAffectsOneTable) {
   for (const char* key : {"a", "b", "c", "d"}) {
     Put(Table::kBlocks, key, key);
     Put(Table::kIndex, key, key);
@@ -145,7 +145,7 @@ TEST_P(StoreContract, DeleteRangeIsHalfOpenAndOfOneTable) {
   EXPECT_EQ(ScanText(Table::kBlocks, "", "z"), "a=a d=d ");
 }
 
-TEST_P(StoreContract, AnEmptyOrBackwardRangeIsNothing) {
+TEST_P(StoreContract, AnEmptyOrBackwardRangeDeletesNothing) {
   Put(Table::kMeta, "b", "1");
   WriteBatch batch;
   batch.DeleteRange(Table::kMeta, "c", "a");
@@ -170,7 +170,7 @@ TEST_P(StoreContract, ChangesOfABatchApplyInOrder) {
   Write(WriteBatch());
 }
 
-TEST_P(StoreContract, ScanAscendsByUnsignedBytesAndStopsWhenTold) {
+TEST_P(StoreContract, ScanAscendsByUnsignedBytesAndStopsOnRequest) {
   std::string begin, end;
   AppendBigEndian32(&begin, 0);
   AppendBigEndian32(&end, 0xffffffff);
@@ -192,7 +192,7 @@ TEST_P(StoreContract, ScanAscendsByUnsignedBytesAndStopsWhenTold) {
   EXPECT_EQ(seen, (std::vector<uint32_t>{0, 1, 0xff, 0x100, 0x7fffffff, 0x80000000}));
 }
 
-TEST_P(StoreContract, ScanSeesTheStateAtItsStartAndItsVisitorMayUseTheStore) {
+TEST_P(StoreContract, ScanIsASnapshotAndItsVisitorMayUseTheStore) {
   for (const char* key : {"a", "b", "c"}) Put(Table::kMeta, key, "1");
   std::string seen;
   const Status status =
@@ -222,7 +222,7 @@ TEST_P(StoreContract, MultiGetAnswersInTheOrderOfTheKeys) {
   EXPECT_TRUE(store_->MultiGet(Table::kBlocks, {}).empty());
 }
 
-TEST_P(StoreContract, CompactChangesNothingThatCanBeRead) {
+TEST_P(StoreContract, CompactChangesNoReadableData) {
   for (int i = 0; i < 100; ++i)
     Put(Table::kBlocks, std::to_string(1000 + i), std::string(5000 + i, 'v'));
   WriteBatch batch;
@@ -239,7 +239,7 @@ TEST_P(StoreContract, CompactChangesNothingThatCanBeRead) {
   EXPECT_EQ(Get(Table::kBlocks, "1090"), std::string(5090, 'v'));
 }
 
-TEST_P(StoreContract, ReclaimChangesNothingThatCanBeRead) {
+TEST_P(StoreContract, ReclaimChangesNoReadableData) {
   for (int i = 0; i < 20; ++i)
     Put(Table::kMeta, "state", std::string(300000, static_cast<char>('a' + i)));
   Put(Table::kMeta, "other", "kept");
@@ -274,7 +274,7 @@ TEST_P(StoreContract, DiskBytesFollowTheData) {
   EXPECT_LT(store_->DiskBytes().value(), empty + 100000);
 }
 
-TEST_P(StoreContract, ABatchIsSeenWholeOrNotAtAllByOtherThreads) {
+TEST_P(StoreContract, OtherThreadsSeeABatchWholeOrNotAtAll) {
   std::atomic<bool> stop{false};
   std::thread writer([&] {
     for (int i = 0; i < 2000; ++i) {
@@ -300,7 +300,7 @@ TEST_P(StoreContract, ABatchIsSeenWholeOrNotAtAllByOtherThreads) {
   writer.join();
 }
 
-TEST_P(StoreContract, ReadsAndWritesGoOnBesideCompact) {
+TEST_P(StoreContract, ReadsAndWritesContinueDuringCompact) {
   for (int i = 0; i < 50; ++i)
     Put(Table::kBlocks, std::to_string(100 + i), std::string(20000, 'v'));
   std::atomic<bool> stop{false};

@@ -1,5 +1,4 @@
-// The entropy coder: what comes back, how many bits it takes beside the entropy, damage at every
-// byte.
+// The entropy coder: round trips, its bits compared with the entropy, and damage at every byte.
 #include "store/symbol_coder.h"
 
 #include <gtest/gtest.h>
@@ -26,7 +25,7 @@ void ExpectRoundTrip(const std::vector<uint8_t>& symbols) {
   EXPECT_EQ(back, symbols);
 }
 
-// Zigzagged whole numbers of a normal distribution.
+// Zigzag-encoded integers of a normal distribution.
 std::vector<uint8_t> Normal(size_t count, double width, uint32_t seed) {
   std::mt19937 random(seed);
   std::normal_distribution<double> normal(0, width);
@@ -48,18 +47,18 @@ double EntropyBits(const std::vector<uint8_t>& symbols) {
   return bits;
 }
 
-TEST(SymbolCoder, GivesBackEveryCountOfSymbols) {
+TEST(SymbolCoder, RoundTripsEveryCountOfSymbols) {
   for (size_t count = 0; count <= 70; ++count)
     ExpectRoundTrip(Normal(count, 3, static_cast<uint32_t>(count)));
 }
 
-TEST(SymbolCoder, GivesBackEveryKindOfDistribution) {
+TEST(SymbolCoder, RoundTripsEveryKindOfDistribution) {
   ExpectRoundTrip(std::vector<uint8_t>(1000, 0));
   ExpectRoundTrip(std::vector<uint8_t>(1000, 255));
   std::vector<uint8_t> all, rare(100000, 0), two_extremes(5000, 255);
   for (int i = 0; i < 1024; ++i) all.push_back(static_cast<uint8_t>(i));
-  rare[77777] = 200;  // far rarer than the scale of the frequencies
-  // all of them rare: what they take comes from the one
+  rare[77777] = 200;  // far rarer than the frequency scale can express
+  // these are all rare too: their table slots are taken from the one frequent symbol
   for (int i = 1; i < 256; ++i) rare[static_cast<size_t>(i) * 300] = static_cast<uint8_t>(i);
   for (size_t i = 0; i < two_extremes.size(); i += 2) two_extremes[i] = 0;
   ExpectRoundTrip(all);
@@ -78,7 +77,7 @@ TEST(SymbolCoder, TakesLittleMoreThanTheEntropy) {
   EXPECT_LT(Encoded(std::vector<uint8_t>(100000, 3)).size(), 32u);
 }
 
-TEST(SymbolCoder, NoticesEveryCutAndMostOtherDamage) {
+TEST(SymbolCoder, DetectsEveryCutAndMostOtherDamage) {
   const std::vector<uint8_t> symbols = Normal(500, 2, 3);
   const std::string bytes = Encoded(symbols);
   std::vector<uint8_t> back(symbols.size());
@@ -90,7 +89,8 @@ TEST(SymbolCoder, NoticesEveryCutAndMostOtherDamage) {
   EXPECT_EQ(DecodeSymbols(bytes + "x", back).code(), StatusCode::kDataLoss);
   EXPECT_EQ(DecodeSymbols(bytes, {}).code(), StatusCode::kDataLoss);
   EXPECT_TRUE(DecodeSymbols("", {}).ok());
-  // Finding damage is the block's checksum's task; here nothing may be read or written outside.
+  // Detecting damage is the task of the block's checksum. Here nothing outside the buffers may be
+  // read or written.
   size_t found = 0;
   for (size_t i = 0; i < bytes.size(); ++i) {
     for (const int bit : {0, 3, 7}) {
@@ -102,13 +102,13 @@ TEST(SymbolCoder, NoticesEveryCutAndMostOtherDamage) {
   EXPECT_GT(found, 3 * bytes.size() * 9 / 10);
 }
 
-TEST(SymbolCoder, SurvivesRandomBytes) {
+TEST(SymbolCoder, HandlesRandomBytes) {
   std::mt19937 random(4);
   std::vector<uint8_t> back(300);
   for (int i = 0; i < 2000; ++i) {
     std::string bytes(random() % 200, '\0');
     for (char& c : bytes) c = static_cast<char>(random());
-    // A table whose frequencies sum up, so that the codes are reached.
+    // A table with a valid frequency sum, so that decoding reaches the codes.
     if (i % 2 == 0) bytes = std::string("\x01\x90\x00\x80\x00", 5) + bytes;
     (void)DecodeSymbols(bytes, back);
   }

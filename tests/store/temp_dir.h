@@ -1,4 +1,4 @@
-// A directory of one test's own, removed at its end.
+// A temporary directory for one test, removed at its end.
 #pragma once
 
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-// A store through its exported stream and back; the stream cut at every byte, changed at every
-// byte, put together wrongly; and written to a sink, read into a store, that fail.
+// A store exported to a stream and imported again: round trips, the stream cut at every byte,
+// changed at every byte, and assembled wrongly; sinks, sources and stores that fail.
 #include "store/transfer.h"
 
 #include <gtest/gtest.h>
@@ -38,7 +38,7 @@ std::string Exported(ColdStore& store, const std::string& name = "tales") {
   return bytes;
 }
 
-// `piece` bytes at a time, as a pipe gives them.
+// Returns `piece` bytes at a time, as a pipe does.
 ByteSource SourceOf(std::string bytes, size_t piece = SIZE_MAX) {
   return [bytes = std::move(bytes), piece,
           at = size_t{0}](std::span<char> out) mutable -> Result<size_t> {
@@ -55,7 +55,7 @@ Status Imported(const ByteSource& source, ColdStore& store) {
   return ImportStore(source, store).status();
 }
 
-TEST(Transfer, GivesBackEveryValueOfEveryTable) {
+TEST(Transfer, RoundTripsEveryValueOfEveryTable) {
   for (const size_t values : {0, 1, 200}) {
     const auto store = Filled(values, 3000);
     const std::string bytes = Exported(*store);
@@ -83,7 +83,7 @@ TEST(Transfer, EveryCutAndEveryChangedByteIsRefused) {
   const std::string bytes = Exported(*Filled(6, 20));
   for (size_t i = 0; i < bytes.size(); ++i) {
     EXPECT_FALSE(Imported(SourceOf(bytes.substr(0, i)), *NewMemStore()).ok()) << i;
-    if (i >= 9 && i < 14) continue;  // the name: nothing depends on it
+    if (i >= 9 && i < 14) continue;  // the name: its bytes may change
     std::string damaged = bytes;
     damaged[i] = static_cast<char>(damaged[i] ^ 0x21);
     const ByteSource source = SourceOf(damaged);
@@ -99,7 +99,7 @@ TEST(Transfer, EveryCutAndEveryChangedByteIsRefused) {
   }
 }
 
-TEST(Transfer, ValuesCannotBeLeftOutOrChangePlaces) {
+TEST(Transfer, MissingOrSwappedValuesAreRefused) {
   const auto store = NewMemStore();
   ASSERT_TRUE(PutValue(*store, Table::kMeta, "a", "1").ok());
   ASSERT_TRUE(PutValue(*store, Table::kMeta, "b", "2").ok());
@@ -116,7 +116,7 @@ TEST(Transfer, ValuesCannotBeLeftOutOrChangePlaces) {
   }
 }
 
-TEST(Transfer, ValuesThatAreNotAdmittedAreReadPast) {
+TEST(Transfer, ValuesThatAreNotAdmittedAreSkipped) {
   const auto store = Filled(60, 3000);
   const std::string bytes = Exported(*store);
   const auto import = [&](const ImportRules& rules, ColdStore& back) {
@@ -143,7 +143,7 @@ TEST(Transfer, ValuesThatAreNotAdmittedAreReadPast) {
   EXPECT_EQ(asked, 7u);
 }
 
-TEST(Transfer, AStreamIsReadAtItsReadersPace) {
+TEST(Transfer, AStreamIsProducedAtItsReadersPace) {
   const auto store = Filled(200, 6000);
   const std::string whole = Exported(*store);
   ExportStream stream(store.get(), "tales");
@@ -163,12 +163,12 @@ TEST(Transfer, AStreamIsReadAtItsReadersPace) {
 
 TEST(Transfer, AStatedLengthAllocatesNothing) {
   std::string bytes = Exported(*Filled(1, 20)).substr(0, 14);
-  // a value of 4 GiB that does not come
+  // announces a value of 4 GiB that does not follow
   bytes += std::string("\x01\x03\x04\x00\xff\xff\xff\xff", 8) + "abcd";
   EXPECT_EQ(Imported(SourceOf(bytes), *NewMemStore()).code(), StatusCode::kDataLoss);
 }
 
-TEST(Transfer, FailuresOfSinkSourceAndStoreAreTheirs) {
+TEST(Transfer, FailuresOfSinkSourceAndStoreAreReported) {
   const auto store = Filled(200, 6000);  // some ten pieces
   int left = 5;
   const Result<TransferReport> full = ExportStore(*store, "tales", [&](std::string_view) {

@@ -1,6 +1,6 @@
-// The transforming codec: its stated error, computed here again; that it makes correlated numbers
-// small; numbers that no basis holds (infinities, NaNs, directions that were not learned); bases
-// and payloads that are damaged or hostile under a right checksum.
+// The transforming codec: its stated error, recomputed here; that it shrinks correlated data;
+// elements that no basis represents (infinities, NaNs, directions that were not learned); damaged
+// bases and payloads, and hostile ones under a right checksum.
 #include "store/transform_codec.h"
 
 #include <gtest/gtest.h>
@@ -29,8 +29,8 @@ void Multiply(const float* a, const float* b, float* out, uint32_t rows, uint32_
   }
 }
 
-// Like keys and values: linear images of a few hidden numbers and some noise, each channel about
-// its own mean. `mixing` chooses the images.
+// Like keys and values: linear images of a few hidden variables plus noise, each channel with its
+// own mean. `mixing` selects the images.
 std::vector<KvBlock> MakeBlocks(const BlockShape& shape, size_t count, uint32_t mixing,
                                 uint32_t seed, uint32_t last_tokens = 64) {
   constexpr uint32_t kHidden = 5;
@@ -74,7 +74,7 @@ std::unique_ptr<const BlockCodec> CodecOf(std::shared_ptr<const TransformBasis> 
   return NewTransformCodec("archive", std::move(basis), Multiply);
 }
 
-// Errors of the block's tokens in steps, in the root mean square over the group: [groups * tokens].
+// Errors of the block's tokens in steps, as the root mean square over the group: [groups * tokens].
 std::vector<double> Errors(const TransformBasis& basis, const KvBlock& a, const KvBlock& b) {
   std::vector<double> errors;
   for (const TransformBasis::Group& g : basis.groups()) {
@@ -85,7 +85,7 @@ std::vector<double> Errors(const TransformBasis& basis, const KvBlock& a, const 
         const bool keys = c < g.channels;
         const float x = FromHalf((keys ? a.Keys(g.layer) : a.Values(g.layer))[at]),
                     y = FromHalf((keys ? b.Keys(g.layer) : b.Values(g.layer))[at]);
-        // Half a unit in the last place of a half comes on top.
+        // Half a unit in the last place of fp16 is added.
         const double off =
             std::max(0.0, std::abs(double{x} - y) - std::abs(x) * 0x1p-11 - 0x1p-25) / g.step[c];
         squares += off * off;
@@ -115,14 +115,14 @@ TEST(TransformCodec, KeepsTheStatedErrorAndIsSmall) {
       sum += e;
     }
     EXPECT_LT(sum / static_cast<double>(errors.size()), 0.3);
-    // Five numbers say what 96 do, and these do not fit a byte each.
+    // Five variables determine all 96 elements, and each of the five needs less than a byte.
     if (block.tokens == 64) {
       EXPECT_LT(bytes.size(), ExactCodec().Encode(block).size() / 12);
     }
   }
 }
 
-TEST(TransformCodec, WideLayersAreCutIntoGroups) {
+TEST(TransformCodec, WideLayersAreSplitIntoGroups) {
   const BlockShape wide{2, 300};
   const auto basis = Fitted(MakeBlocks(wide, 8, 3, 4));
   ASSERT_EQ(basis->groups().size(), 4u);
@@ -136,7 +136,7 @@ TEST(TransformCodec, WideLayersAreCutIntoGroups) {
   for (const double e : Errors(*basis, blocks[0], *back)) EXPECT_LE(e, 0.5);
 }
 
-TEST(TransformCodec, NumbersThatTheBasisDoesNotHoldAreStoredAsTheyAre) {
+TEST(TransformCodec, ElementsThatTheBasisCannotRepresentAreStoredVerbatim) {
   const auto basis = Fitted(MakeBlocks(kShape, 12, 1, 2));
   const auto codec = CodecOf(basis);
   KvBlock block = MakeBlocks(kShape, 1, 1, 7)[0];
@@ -150,11 +150,11 @@ TEST(TransformCodec, NumbersThatTheBasisDoesNotHoldAreStoredAsTheyAre) {
   EXPECT_EQ(0, std::memcmp(back->Values(0), block.Values(0), 48 * 2));
   EXPECT_EQ(0, std::memcmp(back->Values(1) + 48 * 63, block.Values(1) + 48 * 63, 48 * 2));
   EXPECT_LE(std::abs(FromHalf(back->Keys(2)[48 * 5]) - 60000.0f), 60.0f);
-  // The tokens beside them are coded.
+  // The tokens next to them are coded.
   EXPECT_NE(0, std::memcmp(back->Keys(0) + 48, block.Keys(0) + 48, 48 * 2));
 }
 
-TEST(TransformCodec, TextOfAnotherKindCostsBytesAndNotPrecision) {
+TEST(TransformCodec, TextOfAnotherKindCostsBytesButNotPrecision) {
   const auto basis = Fitted(MakeBlocks(kShape, 12, 1, 2));
   const auto codec = CodecOf(basis);
   const KvBlock known = MakeBlocks(kShape, 1, 1, 7)[0], strange = MakeBlocks(kShape, 1, 1000, 7)[0];
@@ -165,7 +165,7 @@ TEST(TransformCodec, TextOfAnotherKindCostsBytesAndNotPrecision) {
   for (const double e : Errors(*basis, strange, *back)) EXPECT_LE(e, 0.5);
 }
 
-TEST(TransformCodec, CodesWhatItDecodedTheSameWay) {
+TEST(TransformCodec, RecodingADecodedBlockGivesTheSameBytes) {
   const auto codec = CodecOf(Fitted(MakeBlocks(kShape, 12, 1, 2)));
   const KvBlock block = MakeBlocks(kShape, 1, 1, 7)[0];
   const std::string once = codec->Encode(block);
@@ -175,7 +175,7 @@ TEST(TransformCodec, CodesWhatItDecodedTheSameWay) {
             0.02);
 }
 
-TEST(TransformCodec, BlocksSayWhichBasisTheyAreIn) {
+TEST(TransformCodec, BlocksNameTheirBasis) {
   const auto codec = CodecOf(Fitted(MakeBlocks(kShape, 12, 1, 2))),
              other = CodecOf(Fitted(MakeBlocks(kShape, 12, 5, 2)));
   const KvBlock block = MakeBlocks(kShape, 1, 1, 7)[0];
@@ -188,7 +188,7 @@ TEST(TransformCodec, BlocksSayWhichBasisTheyAreIn) {
   EXPECT_TRUE(IsCodecName(kArchiveCodec));
 }
 
-TEST(TransformBasis, IsTheSameAfterItWasStored) {
+TEST(TransformBasis, RoundTripsThroughTheStore) {
   const auto basis = Fitted(MakeBlocks(kShape, 12, 1, 2));
   const std::string bytes = basis->Encode();
   const Result<TransformBasis> back = TransformBasis::Decode(bytes, kShape);
@@ -200,7 +200,7 @@ TEST(TransformBasis, IsTheSameAfterItWasStored) {
             CodecOf(basis)->Encode(block));
 }
 
-TEST(TransformBasis, LearnsFromWhatIsFinite) {
+TEST(TransformBasis, LearnsFromFiniteElementsOnly) {
   std::vector<KvBlock> blocks = MakeBlocks(kShape, 12, 1, 2);
   for (uint32_t t = 0; t < 64; t += 2)
     blocks[0].Keys(0)[size_t{t} * 48] = ToHalf(std::numeric_limits<float>::infinity());
@@ -208,7 +208,7 @@ TEST(TransformBasis, LearnsFromWhatIsFinite) {
   for (KvBlock& b : blocks) std::fill_n(b.Values(2), 64 * 48, ToHalf(std::nanf("")));
   EXPECT_EQ(TransformBasis::Fit(blocks, 0.5f, Multiply).status().code(),
             StatusCode::kInvalidArgument);
-  // Nothing varies at all.
+  // Data without any variance.
   std::vector<KvBlock> zeros(2, KvBlock::Empty(kShape));
   zeros[0].tokens = zeros[1].tokens = 64;
   const auto basis = Fitted(zeros);
@@ -218,14 +218,14 @@ TEST(TransformBasis, LearnsFromWhatIsFinite) {
   EXPECT_TRUE(codec->Decode(codec->Encode(block), kShape)->data == block.data);
 }
 
-// `bytes` with a right checksum over what was changed.
+// `bytes` with a right checksum over the changed content.
 std::string Resealed(std::string bytes) {
   const uint64_t checksum = Hash64(std::string_view(bytes).substr(0, bytes.size() - 8));
   std::memcpy(bytes.data() + bytes.size() - 8, &checksum, 8);
   return bytes;
 }
 
-TEST(TransformBasis, DamageIsFound) {
+TEST(TransformBasis, DamageIsDetected) {
   const std::string bytes = Fitted(MakeBlocks({1, 8}, 4, 1, 2))->Encode();
   const BlockShape shape{1, 8};
   ASSERT_TRUE(TransformBasis::Decode(bytes, shape).ok());
@@ -257,7 +257,7 @@ TEST(TransformCodec, HostilePayloadsAreRefused) {
   const auto basis = Fitted(MakeBlocks(shape, 4, 1, 2));
   const auto codec = CodecOf(basis);
   KvBlock block = MakeBlocks(shape, 1, 1, 3, 9)[0];
-  // so that there is a token as it is
+  // so that one token is stored verbatim
   block.Keys(0)[3] = ToHalf(std::numeric_limits<float>::infinity());
   const std::string bytes = codec->Encode(block);
   size_t refused = 0;
@@ -269,7 +269,7 @@ TEST(TransformCodec, HostilePayloadsAreRefused) {
     for (const int change : {1, 0x80, 0xFF}) {
       std::string evil = bytes;
       evil[i] = static_cast<char>(evil[i] ^ change);
-      // whatever it says, it neither crashes nor reads outside
+      // whatever the result, it neither crashes nor reads out of bounds
       const Result<KvBlock> decoded = codec->Decode(Resealed(evil), shape);
       refused += !decoded.ok();
       if (decoded.ok()) {
@@ -294,8 +294,8 @@ TEST(TransformCodec, GoldenBlockAndBasisAreDecoded) {
       DecodeBlock(ReadGolden("block_v1_transformed.bin"), shape, codec.get());
   ASSERT_TRUE(block.ok()) << block.status().message();
   ASSERT_EQ(block->tokens, 9u);
-  // Token 0 holds an infinity and is stored as it is; the sum and one number of the others stand
-  // for all.
+  // Token 0 holds an infinity and is stored verbatim. The sum and one element of the other tokens
+  // stand for all of them.
   EXPECT_TRUE(std::isinf(FromHalf(block->Keys(0)[3])));
   double sum = 0;
   for (size_t i = 8; i < 9 * 8; ++i)

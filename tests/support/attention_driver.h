@@ -1,5 +1,5 @@
-// Drives a LayerAttention as a model would, with made-up queries, keys and values, and says what
-// must come out.
+// Drives a LayerAttention as a model would, with random queries, keys and values, and computes the
+// expected outputs.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@
 
 namespace longhold {
 
-// Three layers that rotate in three ways; grouped heads; layer numbers that are not slots.
+// Three layers that rotate in three ways; grouped heads; layer numbers that differ from slots.
 inline KvGeometry TestGeometry() {
   KvGeometry g;
   g.layers = {1, 3, 4};
@@ -35,7 +35,7 @@ inline KvGeometry TestGeometry() {
   return g;
 }
 
-// Un-rotated queries, keys and values of consecutive tokens. Value type.
+// Queries, keys and values of consecutive tokens before rotation. Value type.
 struct Sequence {
   uint32_t tokens = 0;
   std::vector<std::vector<float>> q;  // [layers] of [tokens, q_heads * head_dim]
@@ -43,8 +43,7 @@ struct Sequence {
   std::vector<std::vector<float>> v;
 };
 
-// Normal numbers of which halves hold keys and values exactly, so that rounding to 16 bits changes
-// nothing.
+// Random keys and values that fp16 holds exactly, so that rounding to 16 bits changes nothing.
 inline Sequence RandomSequence(const KvGeometry& g, uint32_t tokens, uint64_t seed,
                                bool half_exact = true) {
   std::mt19937_64 rng(seed);
@@ -69,7 +68,7 @@ inline Sequence RandomSequence(const KvGeometry& g, uint32_t tokens, uint64_t se
   return s;
 }
 
-// Runs fn(worker) on `workers` threads at the same time; on the calling thread when it is one.
+// Runs fn(worker) on `workers` concurrent threads, or on the calling thread if it is one.
 inline void OnWorkers(uint32_t workers, const std::function<void(uint32_t)>& fn) {
   std::vector<std::thread> threads;
   for (uint32_t w = 1; w < workers; ++w) threads.emplace_back(fn, w);
@@ -80,8 +79,8 @@ inline void OnWorkers(uint32_t workers, const std::function<void(uint32_t)>& fn)
 using LayerOutputs = std::vector<std::vector<float>>;  // [layers] of [tokens, q_heads * head_dim]
 
 // One forward pass over tokens [begin, end) of `s`: per layer StoreKeys, StoreValues, Attend, each
-// by all workers, none entering a call before all have left the one before. Rows lie further apart
-// than they are wide, as in a fused product.
+// by all workers. No worker enters a call before all have left the previous one. The stride of rows
+// exceeds their width, as in a fused product.
 inline LayerOutputs DrivePass(LayerAttention& attention, const KvGeometry& g, const Sequence& s,
                               uint32_t begin, uint32_t end, uint32_t workers = 1,
                               bool values_first = false) {
@@ -116,15 +115,15 @@ inline LayerOutputs DrivePass(LayerAttention& attention, const KvGeometry& g, co
   return out;
 }
 
-// A key that some query sees: token `token` of a sequence, at virtual position `position`.
+// A key that some query attends to: token `token` of a sequence, at virtual position `position`.
 struct SeenKey {
   uint32_t token = 0;
   uint32_t position = 0;
   double bias = 0;
 };
 
-// Attention of query token `token`, standing at `position`, over `keys`, by the plain formula in
-// double: [q_heads * head_dim].
+// Attention of query token `token` at `position` over `keys`, by the plain formula in double:
+// [q_heads * head_dim].
 inline std::vector<float> NaiveAttend(const KvGeometry& g, const Sequence& s, uint32_t slot,
                                       uint32_t token, uint32_t position,
                                       std::span<const SeenKey> keys) {
@@ -160,7 +159,7 @@ inline std::vector<float> NaiveAttend(const KvGeometry& g, const Sequence& s, ui
   return out;
 }
 
-// Blocks of `s`, as an ingest would have stored them.
+// The blocks of `s`, as an ingest would store them.
 inline std::vector<KvBlock> BlocksOf(const KvGeometry& g, const Sequence& s) {
   std::vector<KvBlock> blocks;
   const size_t width = g.kv_width();
@@ -182,7 +181,7 @@ inline float LargestDifference(std::span<const float> a, std::span<const float> 
   float worst = a.size() == b.size() ? 0.0f : std::numeric_limits<float>::infinity();
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     const float difference = std::abs(a[i] - b[i]);
-    worst = difference <= worst ? worst : difference;  // a NaN is the worst
+    worst = difference <= worst ? worst : difference;  // a NaN counts as the worst
   }
   return worst;
 }

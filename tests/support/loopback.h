@@ -1,4 +1,4 @@
-// Sockets of this machine, as clients of a server under test have them.
+// Loopback sockets for clients of a server under test.
 #pragma once
 
 #include <arpa/inet.h>
@@ -9,8 +9,8 @@
 
 namespace longhold {
 
-// Connected to the port from `source`, an address of this machine (127.0.0.2 is one, too), with
-// reads that give up after five seconds; -1 where nobody listens. The caller closes it.
+// Connects to the port from `source`, a loopback address (127.0.0.2 is one, too). Reads time out
+// after five seconds. Returns -1 if nobody listens. The caller closes the socket.
 inline int ConnectLoopback(uint16_t port, const char* source = "127.0.0.1") {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};

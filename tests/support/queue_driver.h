@@ -1,5 +1,5 @@
-// What tests ask of an EngineQueue. What its threads share with a test is held by both: they may
-// leave it later than the test does.
+// Calls that tests make on an EngineQueue. Both sides hold the state that the queue's threads share
+// with a test, because a thread may finish later than the test.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,7 +14,7 @@
 
 namespace longhold {
 
-// Waits until the text is accepted, or refused.
+// Waits until the text is accepted or refused.
 inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memory,
                                     IngestInput input) {
   const auto job = std::make_shared<std::promise<Result<IngestJob>>>();
@@ -25,24 +25,24 @@ inline Result<IngestJob> IngestInto(EngineQueue& queue, const std::string& memor
   return job->get_future().get();
 }
 
-// A question that leaves nothing to be done.
-inline Question Whole(std::function<void(Engine&)> question) {
+// A question that is done after one step: it has no continuation.
+inline EngineTask Whole(std::function<void(Engine&)> question) {
   return [question = std::move(question)](Engine& engine, bool) {
     question(engine);
     return Continuation();
   };
 }
 
-inline Status AskAlone(EngineQueue& queue, std::function<void(Engine&)> question,
-                       const std::string& tenant = "") {
-  return queue.AskAlone(Whole(std::move(question)), tenant);
+inline Status AskExclusive(EngineQueue& queue, std::function<void(Engine&)> question,
+                           const std::string& tenant = "") {
+  return queue.AskExclusive(Whole(std::move(question)), tenant);
 }
 
-// Keeps the queue's thread until the returned promise is set.
+// Blocks the queue's thread until the test sets the returned promise.
 inline std::shared_ptr<std::promise<void>> HoldQueue(EngineQueue& queue) {
   auto go = std::make_shared<std::promise<void>>();
   auto held = std::make_shared<std::promise<void>>();
-  EXPECT_TRUE(AskAlone(queue, [go, held](Engine&) {
+  EXPECT_TRUE(AskExclusive(queue, [go, held](Engine&) {
                 held->set_value();
                 go->get_future().wait();
               }).ok());

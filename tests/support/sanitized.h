@@ -1,5 +1,5 @@
-// Whether this build runs under a sanitizer. Tests that repeat one thing at hundreds of places take
-// a few of them there: the code that a sanitizer judges is the same at each.
+// Whether this build runs under a sanitizer. Tests that repeat one check at hundreds of places then
+// take only some of them: the code that a sanitizer checks is the same at each.
 #pragma once
 
 namespace longhold {

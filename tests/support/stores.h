@@ -1,5 +1,4 @@
-// Stores that outlive the memory over them, and everything that a store holds as one comparable
-// value.
+// Stores that outlive the memory over them, and a store's whole contents as one comparable value.
 #pragma once
 
 #include <map>
@@ -12,7 +11,7 @@
 
 namespace longhold {
 
-// A store to give to a Memory while the test keeps `base`.
+// A store to pass to a Memory while the test keeps `base`.
 inline std::unique_ptr<ColdStore> Borrow(ColdStore& base) { return NewFaultyStore(&base, {}); }
 
 // (table, key) -> value of all tables.
@@ -31,7 +30,7 @@ inline StoreContents Contents(ColdStore& store) {
   return contents;
 }
 
-// The first difference in words; empty when there is none. (Printing two stores of a megabyte helps
+// Describes the first difference; empty if there is none. (Printing two stores of a megabyte helps
 // nobody.)
 inline std::string Difference(const StoreContents& expected, const StoreContents& got) {
   const auto name = [](const std::pair<int, std::string>& key) {

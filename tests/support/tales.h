@@ -1,4 +1,4 @@
-// The memory "tales" of a toy model over a store that the test keeps.
+// The memory "tales" of a toy model over a store that the test owns.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -12,8 +12,8 @@
 namespace longhold {
 namespace {
 
-// out = m * in, or out += m * in. m: [rows, columns]. Nearly all of what the toy does, by one
-// thread between the barriers: sanitizers look elsewhere.
+// out = m * in, or out += m * in. m: [rows, columns]. This takes nearly all of the toy's time and
+// runs on one thread between barriers, so the sanitizers skip it.
 __attribute__((no_sanitize("address", "thread", "undefined"))) void Product(
     const float* m, const float* in, size_t rows, size_t columns, bool add, float* out) {
   for (size_t r = 0; r < rows; ++r) {
@@ -127,7 +127,8 @@ Status ToyModel::Forward(std::span<const TokenId> tokens, uint32_t position,
   ++forward_count_;
   native_position_max_ =
       std::max(native_position_max_, position + static_cast<uint32_t>(tokens.size()) - 1);
-  // As an engine's cache: what the window has left behind goes, and a position is taken once only.
+  // As in an engine's cache: tokens outside the window are evicted, and each position is used once
+  // only.
   std::erase_if(native_,
                 [&](const Native& n) { return n.position + info_.native_window < position; });
   for (const Native& n : native_) {
@@ -213,45 +214,45 @@ Result<std::vector<std::vector<float>>> ToyModel::Score(std::span<const Branch> 
   return logs;
 }
 
-Status ToyModel::ForwardEach(std::span<const NextToken> texts) {
+Status ToyModel::ForwardEach(std::span<const NextToken> next) {
   ++each_count_;
-  each_sequences_max_ = std::max(each_sequences_max_, texts.size());
+  each_sequences_max_ = std::max(each_sequences_max_, next.size());
   const std::vector<float> before = logits_;
   if (info_.native_window > 0) {
-    // One after the other, as they have nothing in common.
-    for (const NextToken& text : texts) {
-      const uint32_t in_use = text_;
-      UseSequence(text.text);
-      const Status status = Forward({&text.token, 1}, text.position, text.attention, true);
+    // One after the other: sequences with native layers share no pass.
+    for (const NextToken& token : next) {
+      const uint32_t in_use = sequence_;
+      UseSequence(token.sequence);
+      const Status status = Forward({&token.token, 1}, token.position, token.attention, true);
       UseSequence(in_use);
       LH_RETURN_IF_ERROR(status);
-      *text.logits = logits_;
+      *token.logits = logits_;
     }
     logits_ = before;
     return OkStatus();
   }
   std::vector<TokenId> tokens;
   std::vector<LayerAttention*> each;
-  for (const NextToken& text : texts) {
-    tokens.push_back(text.token);
-    each.push_back(text.attention);
+  for (const NextToken& token : next) {
+    tokens.push_back(token.token);
+    each.push_back(token.attention);
   }
   SideBySide attention(each, width_);
   LH_RETURN_IF_ERROR(Forward(tokens, 0, &attention, true));
-  for (size_t i = 0; i < texts.size(); ++i) {
-    texts[i].logits->assign(pieces_.size(), 0.0f);
+  for (size_t i = 0; i < next.size(); ++i) {
+    next[i].logits->assign(pieces_.size(), 0.0f);
     Product(embeddings_.data(), hidden_.data() + i * width_, pieces_.size(), width_, false,
-            texts[i].logits->data());
+            next[i].logits->data());
   }
   logits_ = before;
   return OkStatus();
 }
 
-void ToyModel::UseSequence(uint32_t text) {
-  if (info_.native_window == 0 || text == text_) return;
-  natives_[text_] = native_;
-  native_ = natives_[text];
-  text_ = text;
+void ToyModel::UseSequence(uint32_t sequence) {
+  if (info_.native_window == 0 || sequence == sequence_) return;
+  natives_[sequence_] = native_;
+  native_ = natives_[sequence];
+  sequence_ = sequence;
 }
 
 Status ToyModel::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
@@ -265,7 +266,7 @@ Status ToyModel::NativeShift(uint32_t begin, uint32_t end, int32_t delta) {
 }
 
 Result<std::string> ToyModel::NativeSave() {
-  // Only what a later token can see: what a cache holds beyond that depends on how the passes were
+  // Only what a later token can attend to. What else a cache holds depends on how the passes were
   // cut.
   std::string bytes;
   for (const Native& n : native_) {

@@ -1,11 +1,11 @@
-// A language model small enough to run thousands of tokens in a test, with nothing random about it.
+// A language model small enough to run thousands of tokens in a test, and fully deterministic.
 //
-// Tokens are bytes and a few longer pieces; Piece(token) put end to end is the text. Layers depend
-// on each other as in a real model: queries, keys and values of a layer come from the hidden state,
-// which holds what the layers before attended to. With native_window it also has state of its own,
-// as gemma's sliding-window layers are: each token sees the embeddings of the last native_window
-// tokens, weighed by their distance in native positions. Losing, keeping too much of or shifting
-// this state wrongly changes every key from there on.
+// Tokens are bytes and a few longer pieces; the concatenation of Piece(token) is the text. Layers
+// depend on each other as in a real model: queries, keys and values of a layer come from the hidden
+// state, which contains what the earlier layers attended to. With native_window it also has native
+// state, as gemma's sliding-window layers do: each token attends to the embeddings of the last
+// native_window tokens, weighted by their distance in native positions. An error in this state
+// (lost, kept too long or shifted wrongly) changes every later key.
 #pragma once
 
 #include <algorithm>
@@ -28,21 +28,21 @@ struct ToyOptions {
   std::string fingerprint = "0123456789abcdef";
   KvGeometry geometry = TestGeometry();
   uint32_t native_window = 0;
-  uint32_t native_texts = 1;
+  uint32_t native_sequences = 1;
   uint32_t workers = 1;
   uint32_t batch_tokens = 512;
   uint32_t context_length = 8192;
   bool bos = true;
   bool chat = false;
-  // the tokenizer drops all spaces of a run but one, so pieces are not the text
+  // the tokenizer keeps one space of each run, so pieces are not the text
   bool collapse_spaces = false;
   // the tokenizer puts a space before the text, as SentencePiece's do
   bool space_prefix = false;
   // the tokenizer writes e and a combining acute as é, as Unicode normalisation does
   bool compose = false;
-  // what samplers say, whatever the logits; empty: the likeliest token
+  // what samplers generate, whatever the logits; empty: the likeliest token
   std::string answer;
-  uint64_t buffer_bytes = 0;  // what it says its buffers take
+  uint64_t buffer_bytes = 0;  // the reported size of its buffers
   uint64_t seed = 42;
 };
 
@@ -71,11 +71,11 @@ class ToyModel final : public LanguageModel {
                  bool want_logits) override;
   Result<std::vector<std::vector<float>>> Score(std::span<const Branch> branches, uint32_t position,
                                                 LayerAttention* attention) override;
-  Status ForwardEach(std::span<const NextToken> texts) override;
+  Status ForwardEach(std::span<const NextToken> next) override;
   uint32_t sequences_max() const override {
-    return options_.native_window == 0 ? options_.batch_tokens : options_.native_texts;
+    return options_.native_window == 0 ? options_.batch_tokens : options_.native_sequences;
   }
-  void UseSequence(uint32_t text) override;
+  void UseSequence(uint32_t sequence) override;
   uint32_t scored_tokens_max() const override { return options_.batch_tokens; }
   uint32_t branches_max() const override {
     return options_.native_window == 0 ? options_.batch_tokens : 1;
@@ -97,11 +97,11 @@ class ToyModel final : public LanguageModel {
 
   void Parallel(size_t count, const std::function<void(size_t)>& fn) override;
 
-  // The whole vocabulary's texts, as LexicalVocabulary wants them.
+  // The texts of the whole vocabulary, for LexicalVocabulary.
   const std::vector<std::string>& pieces() const { return pieces_; }
   uint32_t native_position_max() const { return native_position_max_; }
   uint64_t forward_count() const { return forward_count_; }
-  // Of ForwardEach: how often, and the most texts at once.
+  // Counters of ForwardEach: its calls, and the largest number of sequences in one call.
   uint64_t each_count() const { return each_count_; }
   size_t each_sequences_max() const { return each_sequences_max_; }
 
@@ -142,10 +142,10 @@ class ToyModel final : public LanguageModel {
   std::vector<float> embeddings_;  // [vocabulary, width]
   std::vector<Layer> layers_;
   std::vector<float> logits_;
-  std::vector<float> hidden_;   // [tokens, width] of the last pass that gave logits, normalised
-  std::vector<Native> native_;  // of the text in use, ascending by position
-  std::map<uint32_t, std::vector<Native>> natives_;  // of the others
-  uint32_t text_ = 0;
+  std::vector<float> hidden_;   // [tokens, width] of the last pass with logits, normalised
+  std::vector<Native> native_;  // of the current sequence, ascending by position
+  std::map<uint32_t, std::vector<Native>> natives_;  // of the other sequences
+  uint32_t sequence_ = 0;
   uint32_t native_position_max_ = 0;
   uint64_t forward_count_ = 0, each_count_ = 0;
   size_t each_sequences_max_ = 0;

@@ -1,4 +1,4 @@
-// Made-up UTF-8 texts for tests. The same seed gives the same text on every machine.
+// Generated UTF-8 texts for tests. The same seed gives the same text on every machine.
 #pragma once
 
 #include <random>
@@ -8,8 +8,8 @@
 namespace longhold {
 
 // Words, punctuation, runs of spaces, line ends of several kinds, and characters of one to four
-// bytes. At least `bytes` bytes, ending on a whole character. Lines are 1 to some 80 characters
-// long; some are empty.
+// bytes. At least `bytes` bytes, ending on a whole character. Lines have 1 to some 80 characters;
+// some are empty.
 inline std::string RandomText(size_t bytes, uint64_t seed) {
   static const std::vector<std::string> kPieces = {
       "the", " the",    " and",     "key", " number", "Isaac", " is",  "ing",      " ",
@@ -22,7 +22,7 @@ inline std::string RandomText(size_t bytes, uint64_t seed) {
   return text;
 }
 
-// ASCII lines of words, deterministic and boring: no line repeats another.
+// ASCII lines of words, deterministic and plain: no line repeats another.
 inline std::string PlainText(size_t bytes, uint64_t seed) {
   static const std::vector<std::string> kWords = {"river",  "stone", "camel", "elder",   "flock",
                                                   "desert", "tent",  "well",  "servant", "altar"};

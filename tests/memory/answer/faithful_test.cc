@@ -1,7 +1,7 @@
-// Faithful attention: what picked blocks add to a working set, what is picked, and answers of the
-// engine by it.
+// Faithful attention, where each layer and head attends to the blocks picked for it: what picked
+// blocks add to a working set, which blocks are picked, and the engine's answers.
 //
-// The master test is the last of these: with every block picked, the engine's logits are those of a
+// The key property is the last group: with every block picked, the engine's logits equal those of a
 // plain working set that holds the whole text.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +18,7 @@
 #include "store/rocks_store.h"
 #include "tests/store/temp_dir.h"
 #include "tests/support/attention_driver.h"
+#include "tests/support/engines.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
@@ -32,14 +33,14 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr uint64_t kSeed = 20261127;
-// Rotated keys in halves; see tests/memory/attend/working_set_test.cc.
+// Rotated keys are rounded to fp16; see tests/memory/attend/working_set_test.cc.
 constexpr float kKeysRounded = 1e-2f;
 
 // ------------------------------------------------------------------------------------------------
 // picked blocks
 
-// 5 blocks of a text, the last of 20 tokens, each list with two of them; then 6 + 4 own tokens in
-// two passes.
+// A text of 5 blocks, the last of 20 tokens. Each layer and head has a list of two of them. Then 6
+// + 4 tokens of the working set itself, in two passes.
 struct Picked {
   KvGeometry g = TestGeometry();
   Sequence s = RandomSequence(g, 64 * 4 + 20 + 10, kSeed);
@@ -63,7 +64,7 @@ struct Picked {
   }
 };
 
-TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
+TEST(PickedBlocks, AreAttendedToByTheirLayerAndHeadAtTheirPositions) {
   const Picked p;
   for (const bool in_a_row : {false, true}) {
     for (const uint32_t without : {UINT32_MAX, 3u}) {
@@ -71,7 +72,7 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
         SCOPED_TRACE((in_a_row ? "in a row, " : "in place, ") + std::to_string(workers) +
                      " workers, without block " + std::to_string(without));
         WorkingSet set(p.g, Picked::kOwn, Picked::kText);
-        // Head tokens see only themselves.
+        // Head tokens attend only to themselves.
         set.BeginPass(Picked::kHead);
         DrivePass(set, p.g, p.s, Picked::kText, Picked::kText + Picked::kHead, workers);
         const uint32_t first = Picked::kHead;
@@ -79,11 +80,11 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
         EXPECT_THAT(picked.Wanted(), ElementsAre(0, 1, 2, 3, 4));
         p.PlaceAll(&picked, without);
         const uint32_t shift = in_a_row ? 2 * 64 : Picked::kText;
-        set.Beside(&picked, shift);
+        set.AttendAlso(&picked, shift);
         set.CountMass();
         const uint32_t begin = Picked::kText + Picked::kHead, end = Picked::kText + Picked::kOwn;
-        // One token at a time heads are cut into parts where there are blocks enough; together they
-        // are not.
+        // For a single token, heads are split into parts if there are enough blocks. For several
+        // tokens they are not.
         set.BeginPass(3);
         LayerOutputs out = DrivePass(set, p.g, p.s, begin, begin + 3, workers);
         set.BeginPass(1);
@@ -121,7 +122,8 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
                 << "slot " << slot << " token " << t;
           }
         }
-        // All mass of 4 tokens is somewhere, and none where no block was placed.
+        // The whole attention mass of 4 tokens is accounted for. A block that was not placed has
+        // none.
         const std::vector<double> of_blocks = picked.Mass(), own = set.Mass();
         double total = 0;
         for (const double m : of_blocks) total += m;
@@ -131,13 +133,13 @@ TEST(PickedBlocks, AreSeenByTheirLayerAndHeadAtTheirPositions) {
         for (uint32_t b = 0; b < 5; ++b) EXPECT_EQ(of_blocks[b] == 0, b == without) << b;
         set.CountMass();
         for (const double m : picked.Mass()) EXPECT_EQ(m, 0);
-        set.Beside(nullptr, 0);
+        set.AttendAlso(nullptr, 0);
       }
     }
   }
 }
 
-TEST(PickedBlocks, ManyOfThemAreCutIntoPartsForASingleToken) {
+TEST(PickedBlocks, AreSplitIntoPartsForASingleTokenWhenThereAreMany) {
   const KvGeometry g = TestGeometry();
   constexpr uint32_t kBlocks = 12;
   const Sequence s = RandomSequence(g, kBlocks * 64 + 1, kSeed + 1);
@@ -153,7 +155,7 @@ TEST(PickedBlocks, ManyOfThemAreCutIntoPartsForASingleToken) {
                         kBlocks, nullptr);
     for (uint32_t b = 0; b < kBlocks; ++b)
       picked.Place(b, {{DocumentId{1}, b}, 64, b * 64}, blocks[b]);
-    set.Beside(&picked, kBlocks * 64);
+    set.AttendAlso(&picked, kBlocks * 64);
     set.CountMass();
     set.BeginPass(1);
     const LayerOutputs out = DrivePass(set, g, s, kBlocks * 64, kBlocks * 64 + 1, workers);
@@ -201,7 +203,7 @@ struct Picking {
   }
 };
 
-TEST(PickBlocks, TakesTheLargestEstimatedSharesBesideTheFixedOnes) {
+TEST(PickBlocks, TakesTheLargestEstimatedSharesInAdditionToTheFixedBlocks) {
   Picking p(7);
   p.blocks[0].fixed = p.blocks[9].fixed = true;
   const RopeTables ropes(p.g, 700);
@@ -253,11 +255,11 @@ TEST(PickBlocks, TakesTheLargestEstimatedSharesBesideTheFixedOnes) {
   EXPECT_NEAR(PickBlocks(p.g, ropes, p.blocks, p.queries, 640, 10, SerialFor).coverage, 1, 1e-5);
 }
 
-TEST(PickBlocks, BeyondTheNativeLengthCountsWhatIsFarAsIfItStoodAtTheFarthest) {
+TEST(PickBlocks, BeyondTheNativeLengthDistancesAreClampedToTheFarthest) {
   Picking p(3);
   const RopeTables ropes(p.g, 300);
   const FaithfulPicks far = PickBlocks(p.g, ropes, p.blocks, p.queries, 606, 4, SerialFor);
-  // The same text with its positions cut by hand.
+  // The same text with its positions clamped by hand.
   for (SummarisedBlock& block : p.blocks)
     block.block.position -= std::min(block.block.position, 606u + 3 - 300);
   const FaithfulPicks near = PickBlocks(p.g, ropes, p.blocks, p.queries, 297, 4, SerialFor);
@@ -274,20 +276,19 @@ constexpr char kQuestion[] = "What is the secret number of Methuselah?";
 
 class FaithfulTest : public testing::Test {
  protected:
-  std::unique_ptr<Engine> Start(ToyModel* model, uint64_t budget = uint64_t{1} << 30) {
+  std::unique_ptr<EngineInHome> Start(ToyModel* model, uint64_t budget = uint64_t{1} << 30) {
     RecallProfile profile;
     profile.name = "toy";
     profile.heads = {{.layer = 3, .kv_head = 1}};
     profile.window_tokens = 128;
-    auto engine = std::make_unique<Engine>(
-        EngineOptions{.home = home_ / "h", .memory_budget_bytes = budget, .codec = "exact"});
+    auto engine = std::make_unique<EngineInHome>(
+        home_ / "h", EngineOptions{.memory_budget_bytes = budget, .codec = "exact"});
     EXPECT_TRUE(engine->UseModel(model, &profile).ok());
     return engine;
   }
   static AskOptions Faithful(double share = 0.1, uint32_t max_tokens = 12) {
     AskOptions options;
-    options.attend = Attend::kFaithful;
-    options.attend_share = share;
+    options.attend = FaithfulOptions{.share = share};
     options.max_tokens = max_tokens;
     options.likeliest = 0;
     return options;
@@ -295,7 +296,7 @@ class FaithfulTest : public testing::Test {
   TempDir home_;
 };
 
-TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
+TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsEqualThoseOfTheWholeText) {
   for (const uint32_t native_window : {0u, 100u}) {
     SCOPED_TRACE("native window " + std::to_string(native_window));
     ToyModel model({.native_window = native_window, .context_length = 16384});
@@ -309,8 +310,8 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     EXPECT_GT(reply->candidates, kAttendBlocksMin);
     engine.reset();
 
-    // All stored keys, one after the other behind the prompt's head; then what native layers are to
-    // see again.
+    // All stored keys, in order after the prompt's head. Then the tokens that native layers
+    // re-encode.
     Result<std::unique_ptr<ColdStore>> store =
         OpenRocksStore({.path = home_ / ("h/memories/" + name), .read_only = true});
     ASSERT_TRUE(store.ok());
@@ -335,8 +336,8 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     }
     EXPECT_EQ(reply->blocks_read, reply->candidates);
     if (native_window > 0) {
-      // In the engine these saw the text's begin and end; so they do not agree with this to the
-      // bit, and what comes after is judged less strictly.
+      // In the engine these tokens attended to the text's begin and end. So the two do not agree
+      // bit for bit, and the later checks are less strict.
       const auto again = (*memory)->Tokens(last.id, {again_begin, last.tokens});
       ASSERT_TRUE(again.ok());
       EXPECT_EQ(reply->tokens_reencoded, again->size());
@@ -346,7 +347,7 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
     ASSERT_TRUE(RunTokens(model, set, prompt->tail, position, true).ok());
     position += static_cast<uint32_t>(prompt->tail.size());
     ASSERT_GT(reply->likelihoods.size(), 3u);
-    for (const TokenLikelihood& told : reply->likelihoods) {
+    for (const TokenLikelihood& token_likelihood : reply->likelihoods) {
       const std::span<const float> logits = model.logits();
       double sum = 0;
       size_t best = 0;
@@ -355,10 +356,10 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
         if (logits[i] > logits[best]) best = i;
       }
       if (native_window == 0) {
-        EXPECT_EQ(model.Piece(static_cast<TokenId>(best)), told.text);
-        EXPECT_NEAR(told.log, logits[best] - std::log(sum), 1e-2);
+        EXPECT_EQ(model.Piece(static_cast<TokenId>(best)), token_likelihood.text);
+        EXPECT_NEAR(token_likelihood.log, logits[best] - std::log(sum), 1e-2);
       } else {
-        EXPECT_LT(told.log, 0);
+        EXPECT_LT(token_likelihood.log, 0);
       }
       const auto token = static_cast<TokenId>(best);
       ASSERT_TRUE(RunTokens(model, set, std::span(&token, 1), position++, true).ok());
@@ -366,7 +367,7 @@ TEST_F(FaithfulTest, WithEveryBlockPickedTheLogitsAreThoseOfTheWholeText) {
   }
 }
 
-TEST_F(FaithfulTest, CitesWhatGotTheAttentionAndCountsIt) {
+TEST_F(FaithfulTest, CitesTheBlocksThatGotAttentionAndCountsThem) {
   const std::string text = PlainText(60000, 6);
   ToyModel model({.context_length = 8192});
   auto engine = Start(&model);
@@ -397,7 +398,7 @@ TEST_F(FaithfulTest, CitesWhatGotTheAttentionAndCountsIt) {
   }
   EXPECT_NEAR(total, 1, 1e-9);
   EXPECT_EQ(reply->spans, reply->citations.size());
-  // The same again, and by several workers.
+  // The same question again, and with several workers.
   const Result<AskReply> again = engine->Ask("m", kQuestion, Faithful());
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->answer, reply->answer);
@@ -457,7 +458,7 @@ TEST_F(FaithfulTest, MemoriesWithoutSummariesAnswerTheSameAndReindexStoresThem) 
   EXPECT_EQ(summaries(false), whole);
 }
 
-TEST_F(FaithfulTest, WithinABudgetHeadsSeeLessOrItIsRefused) {
+TEST_F(FaithfulTest, WithinABudgetHeadsAttendToLessOrTheQuestionIsRefused) {
   ToyModel model({.context_length = 32768});
   ASSERT_TRUE(Start(&model)->Ingest("m", {"tale", PlainText(30000, 8)}, nullptr, nullptr).ok());
   size_t whole = 0, less = 0, refused = 0;
@@ -488,7 +489,7 @@ TEST_F(FaithfulTest, WithinABudgetHeadsSeeLessOrItIsRefused) {
   EXPECT_GE(refused, 1u);
 }
 
-TEST_F(FaithfulTest, QuestionsThatLeaveNoRoomAreRefusedAndEmptyOnesToo) {
+TEST_F(FaithfulTest, RefusesQuestionsThatLeaveNoRoomAndEmptyOnes) {
   ToyModel model({.context_length = 2048});
   auto engine = Start(&model);
   ASSERT_TRUE(engine->Ingest("m", {"tale", PlainText(12000, 9)}, nullptr, nullptr).ok());
@@ -506,9 +507,8 @@ TEST_F(FaithfulTest, QuestionsThatLeaveNoRoomAreRefusedAndEmptyOnesToo) {
   EXPECT_TRUE(answered && no_room && too_long);
 }
 
-TEST(AttendNames, AreFoundAgain) {
-  for (const Attend attend : {Attend::kFocused, Attend::kFaithful})
-    EXPECT_EQ(FindAttend(AttendName(attend)), attend);
+TEST(AttendNames, ParseBackToTheSameMode) {
+  for (const char* name : {"focused", "faithful"}) EXPECT_EQ(AttendName(*FindAttend(name)), name);
   EXPECT_FALSE(FindAttend("full").has_value());
 }
 

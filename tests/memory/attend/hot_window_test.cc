@@ -1,16 +1,17 @@
-// Compares HotWindow with masked attention in double precision by the rule of its header, and with
-// itself along other routes: restored from blocks, other worker counts.
+// Compares HotWindow with masked attention in double precision by the rule of its header. Also
+// compares it with itself along other routes: restored from blocks, and with other worker counts.
 //
-// Positions. A pass that begins at token P shows its queries at most `sink` sinks, then at most
-// `window` tokens before P, then itself, at virtual positions 0, 1, 2, ... So within the window all
-// distances are true, and sinks stand right before the window: nearer than in the text once P >
-// sink + window. The distance to a sink then depends on where the pass began, which is why results
-// are compared pass by pass and why an ingest keeps to its grid of passes.
+// Positions. A pass that begins at token P shows its queries three groups of keys: at most `sink`
+// sink tokens, then at most `window` tokens before P, then the pass itself. Their virtual positions
+// are 0, 1, 2, ... So all distances within the window are true. The sinks come right before the
+// window, which is nearer than in the text once P > sink + window. The distance to a sink thus
+// depends on where the pass began. Therefore the tests compare results pass by pass, and an ingest
+// keeps to its grid of passes.
 //
-// Sizes: every length from 1 to 130 around the first two blocks, and lengths on and beside the
-// edges where sinks (64), window (128) and passes (128) end; passes of 64, 128 and 192. Tolerance:
-// as in working_set_test.cc, keys and values being exact in 16 bits; restored windows and worker
-// counts must agree to the last bit.
+// Sizes: every length from 1 to 130 around the first two blocks, and lengths at and next to the
+// ends of sinks (64), window (128) and passes (128). Passes have 64, 128 and 192 tokens. Tolerance:
+// as in working_set_test.cc, since keys and values are exact in 16 bits. Restored windows and other
+// worker counts must agree bit for bit.
 #include "memory/attend/hot_window.h"
 
 #include <gmock/gmock.h>
@@ -31,16 +32,15 @@ KvGeometry Geometry() {
   return g;
 }
 
-// The keys that token `p` sees in a pass that began at `pass_begin`, by the header's rule and with
-// its positions.
+// The keys that token `p` attends to in a pass that began at `pass_begin`, with their positions, by
+// the header's rule.
 std::vector<SeenKey> Visible(const HotWindowOptions& o, uint64_t pass_begin, uint64_t p) {
   const uint64_t sinks = std::min<uint64_t>(pass_begin, o.sink_tokens);
   const uint64_t recent = std::min<uint64_t>(pass_begin - sinks, o.window_tokens);
   std::vector<SeenKey> keys;
   for (uint64_t t = 0; t <= p; ++t) {
     if (t >= o.sink_tokens && t + o.window_tokens <= p) continue;
-    // A sink that is not in the pass itself stands in front; everything else keeps its distance to
-    // the pass.
+    // A sink outside the pass moves to the front. Every other token keeps its distance to the pass.
     const uint64_t position = t < sinks ? t : t - (pass_begin - recent) + sinks;
     keys.push_back({static_cast<uint32_t>(t), static_cast<uint32_t>(position), 0});
   }
@@ -53,7 +53,7 @@ uint32_t QueryPosition(const HotWindowOptions& o, uint64_t pass_begin, uint64_t 
                                pass_begin);
 }
 
-// Reads tokens [begin, end) in passes of `pass` and gives the outputs of each pass.
+// Ingests tokens [begin, end) in passes of `pass` tokens and returns the outputs of each pass.
 std::vector<LayerOutputs> Read(HotWindow& window, const KvGeometry& g, const Sequence& s,
                                uint32_t begin, uint32_t end, uint32_t pass, uint32_t workers = 1) {
   std::vector<LayerOutputs> out;
@@ -73,7 +73,7 @@ void ExpectNaive(const HotWindowOptions& o, const KvGeometry& g, const Sequence&
   ASSERT_EQ(window.position(), length);
   const size_t width = size_t{g.q_heads} * g.head_dim;
   for (uint32_t t = 0; t < length; ++t) {
-    // all around block edges, else a sample
+    // every length around block edges, otherwise a sample
     if (t % every != 0 && t % 64 > 1 && t % 64 < 62 && t + 1 != length) continue;
     const uint32_t begin = t / pass * pass;
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
@@ -94,7 +94,7 @@ TEST(HotWindow, IsFullAttentionForEveryShortDocument) {
   ExpectNaive({64, 128, 64}, g, s, 130, 64, 1);
 }
 
-TEST(HotWindow, SeesSinksAndItsWindowAtEveryOffset) {
+TEST(HotWindow, AttendsToSinksAndItsWindowAtEveryOffset) {
   const KvGeometry g = Geometry();
   const Sequence s = RandomSequence(g, 520, kSeed + 1);
   for (uint32_t pass : {64u, 128u, 192u}) {
@@ -105,7 +105,7 @@ TEST(HotWindow, SeesSinksAndItsWindowAtEveryOffset) {
   }
 }
 
-TEST(HotWindow, TakesOtherSinkAndWindowSizes) {
+TEST(HotWindow, SupportsOtherSinkAndWindowSizes) {
   const KvGeometry g = Geometry();
   const Sequence s = RandomSequence(g, 520, kSeed + 2);
   ExpectNaive({128, 64, 128}, g, s, 513, 64, 11);  // sinks that take two passes to fill
@@ -118,9 +118,9 @@ TEST(HotWindow, TakesOtherSinkAndWindowSizes) {
   ExpectNaive({64, 64, 128}, capped, s, 300, 128, 11);
 }
 
-// Sinks and the last 256 + 100 tokens of two documents agree; what lies between differs in length
-// and content.
-TEST(HotWindow, ResultsDoNotDependOnWhatTheWindowHasLeftBehind) {
+// The two documents agree in their sinks and in their last 256 + 100 tokens. Between those, length
+// and content differ.
+TEST(HotWindow, ResultsDoNotDependOnEvictedTokens) {
   const KvGeometry g = Geometry();
   const HotWindowOptions o{64, 128, 128};
   const Sequence tail = RandomSequence(g, 356, kSeed + 6), sinks = RandomSequence(g, 64, kSeed + 7);
@@ -142,7 +142,7 @@ TEST(HotWindow, ResultsDoNotDependOnWhatTheWindowHasLeftBehind) {
   EXPECT_EQ(last[0], last[2]);
 }
 
-TEST(HotWindow, RestoredFromBlocksGoesOnBitForBit) {
+TEST(HotWindow, RestoredFromBlocksContinuesBitForBit) {
   const KvGeometry g = Geometry();
   const Sequence s = RandomSequence(g, 900, kSeed + 3, /*half_exact=*/false);
   const std::vector<KvBlock> blocks = BlocksOf(g, s);
@@ -181,7 +181,7 @@ TEST(HotWindow, WorkerCountsDoNotChangeResults) {
   }
 }
 
-TEST(HotWindow, GivesThePassesKeysAndValuesAsHalves) {
+TEST(HotWindow, ReturnsThePassesKeysAndValuesAsFp16) {
   const KvGeometry g = Geometry();
   const Sequence s = RandomSequence(g, 300, kSeed + 5, /*half_exact=*/false);
   const std::vector<KvBlock> blocks = BlocksOf(g, s);

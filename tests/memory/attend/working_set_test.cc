@@ -1,14 +1,15 @@
 // Compares WorkingSet with plain full attention in double precision, and with itself along other
 // routes.
 //
-// What is compared: (1) outputs of passes against NaiveAttend over the same keys at the virtual
-// positions that the header promises (key i at position i); (2) routes that must agree to the last
-// bit, because they compute the same numbers in the same order: several workers against one, blocks
-// placed by several threads against blocks appended. Sizes: 150 tokens are two full blocks and a
-// part; passes are cut at 1, at block edges and beside them. Tolerance of (1): keys and values are
-// exact in 16 bits, so only float rounding is left. Logits stay below 10, a float logit is off by
-// at most about 10 * 8 * 2^-24 = 5e-6, outputs (weighted means of |v| < 5) by that times 5: 3e-5 is
-// allowed.
+// What is compared: (1) the outputs of passes with NaiveAttend over the same keys, at the virtual
+// positions that the header promises (key i at position i); (2) routes that must agree bit for bit,
+// because they compute the same values in the same order: several workers with one, and blocks
+// placed by several threads with blocks appended.
+//
+// Sizes: 150 tokens are two full blocks and a partial one. Passes are cut at 1, at block edges and
+// next to them. Tolerance of (1): keys and values are exact in 16 bits, so only float rounding is
+// left. Logits stay below 10, so a float logit is off by at most about 10 * 8 * 2^-24 = 5e-6.
+// Outputs (weighted means of |v| < 5) are off by that times 5: 3e-5 is allowed.
 #include "memory/attend/working_set.h"
 
 #include <gmock/gmock.h>
@@ -22,13 +23,13 @@ namespace longhold {
 namespace {
 
 constexpr float kTolerance = 3e-5f;
-// Whole blocks of stored rows round their rotated keys to halves, by at most 2^-11 of their size: a
-// logit scale * q.k moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 = 5e-3, an output
-// of |v| < 5 by twice that share of it; 1e-3 is seen.
+// Whole blocks of stored rows round their rotated keys to fp16, by at most 2^-11 of their size. So
+// a logit scale * q.k moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 = 5e-3. An
+// output of |v| < 5 moves by twice that share of it. 1e-3 was measured.
 constexpr float kKeysRounded = 1e-2f;
 constexpr uint64_t kSeed = 20240501;
 
-// Runs tokens [0, tokens) in passes that end at `cuts`, and gives the outputs of all tokens.
+// Runs tokens [0, tokens) in passes that end at `cuts`. Returns the outputs of all tokens.
 LayerOutputs RunPasses(WorkingSet& set, const KvGeometry& g, const Sequence& s, uint32_t begin,
                        const std::vector<uint32_t>& cuts, uint32_t workers = 1,
                        bool values_first = false) {
@@ -86,7 +87,7 @@ TEST(WorkingSet, IsFullCausalAttentionForEverySplitIntoPasses) {
   }
 }
 
-TEST(WorkingSet, SeveralWorkersGiveWhatOneGives) {
+TEST(WorkingSet, SeveralWorkersGiveTheResultOfOne) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 1);
   WorkingSet one(g, 150);
@@ -99,7 +100,7 @@ TEST(WorkingSet, SeveralWorkersGiveWhatOneGives) {
   }
 }
 
-TEST(WorkingSet, RecalledBlocksAreWhatRunningTheirTokensWouldBe) {
+TEST(WorkingSet, RecalledBlocksGiveTheResultOfRunningTheirTokens) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 2);
   WorkingSet run(g, 170);
@@ -133,7 +134,7 @@ TEST(WorkingSet, StoredRowsThatFillABlockTakeHalfTheBytes) {
   WorkingSet set(g, 400);
   RunPasses(set, g, s, 0, {10});
   EXPECT_EQ(set.BytesWith(0), block);
-  // keys 10 to 138: the end of the first block, the second, the beginning of the third
+  // keys 10 to 138: the end of the first block, all of the second, the beginning of the third
   set.Reserve(128);
   EXPECT_EQ(set.BytesWith(128), 2 * block + block / 2);
   EXPECT_LE(set.BytesWith(128), WorkingSet::Bytes(g, 10, 128));
@@ -141,13 +142,13 @@ TEST(WorkingSet, StoredRowsThatFillABlockTakeHalfTheBytes) {
   set.AppendBlock(BlocksOf(g, s)[1], 0, 64, 0);
   EXPECT_EQ(set.BytesWith(54), 2 * block + block / 2);
   EXPECT_EQ(set.BytesWith(55), 3 * block + block / 2);
-  // Nor do stored rows stay in the room that passes left.
+  // Stored rows do not go into free room that passes left behind.
   WorkingSet used(g, 400);
   RunPasses(used, g, s, 0, {10, 150});
   used.Truncate(10);
   used.Reserve(128);
   EXPECT_EQ(used.BytesWith(128), 2 * block + block / 2);
-  // What passes append in the place of stored rows is as exact as ever.
+  // Rows that passes append in place of stored rows are as exact as before.
   set.Truncate(10);
   WorkingSet fresh(g, 400);
   const LayerOutputs expected = RunPasses(fresh, g, s, 0, {10, 150});
@@ -156,7 +157,7 @@ TEST(WorkingSet, StoredRowsThatFillABlockTakeHalfTheBytes) {
     EXPECT_EQ(TokenRow(g, out, slot, 139), TokenRow(g, expected, slot, 149));
 }
 
-TEST(WorkingSet, SetsThatShareAHeadGoOnByThemselves) {
+TEST(WorkingSet, SetsWithASharedHeadContinueIndependently) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 300, kSeed + 11), other = RandomSequence(g, 300, kSeed + 12);
   WorkingSet fresh(g, 300);
@@ -164,7 +165,8 @@ TEST(WorkingSet, SetsThatShareAHeadGoOnByThemselves) {
   WorkingSet set(g, 300), branch(g, 300);
   RunPasses(set, g, s, 0, {150});
   branch.AppendHead(set, 150);
-  // The other goes on with other tokens, and begins anew with them: neither is seen by the first.
+  // The branch continues with other tokens, then truncates and starts over with them. The first set
+  // sees neither.
   RunPasses(branch, g, other, 150, {250});
   branch.Truncate(20);
   RunPasses(branch, g, other, 20, {200});
@@ -175,9 +177,9 @@ TEST(WorkingSet, SetsThatShareAHeadGoOnByThemselves) {
   }
 }
 
-// Decoded tokens over enough keys that each head is cut into parts: 2, then 8, with a last block
-// that is not full.
-TEST(WorkingSet, PartsOfTheKeysMergeToTheWhole) {
+// Decoded tokens over enough keys that each head is split into parts: 2, then 8, with a partial
+// last block.
+TEST(WorkingSet, PartsOfTheKeysMergeToTheWholeResult) {
   KvGeometry g = TestGeometry();
   for (const uint32_t tokens : {600u, 2100u}) {
     const Sequence s = RandomSequence(g, tokens, kSeed + tokens);
@@ -189,7 +191,7 @@ TEST(WorkingSet, PartsOfTheKeysMergeToTheWhole) {
     std::vector<uint32_t> each(20);
     std::iota(each.begin(), each.end(), tokens - 19);
     const LayerOutputs out = RunPasses(one, g, s, tokens - 20, each);
-    RunPasses(whole, g, s, tokens - 20, {tokens});  // more rows than are cut
+    RunPasses(whole, g, s, tokens - 20, {tokens});  // too many rows to be split
     for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
       for (uint32_t t : {tokens - 20, tokens - 1}) {
         EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t - (tokens - 20)),
@@ -212,10 +214,10 @@ TEST(WorkingSet, PartsOfTheKeysMergeToTheWhole) {
   }
 }
 
-// Keys and values that halves do not hold: a stored block rounds them by at most 2^-11 of their
-// size. A logit scale * q.k then moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4 =
-// 5e-3, an output of |v| < 5 by twice that share of it and its own rounding: 5e-2 bounds it, and
-// what is seen is 1e-3.
+// Keys and values that fp16 does not hold exactly: a stored block rounds them by at most 2^-11 of
+// their size. So a logit scale * q.k moves by at most scale * sum|q||k| * 2^-11 < 0.35 * 30 * 5e-4
+// = 5e-3. An output of |v| < 5 moves by twice that share of it, plus its own rounding. 5e-2 bounds
+// it; 1e-3 was measured.
 TEST(WorkingSet, RecallOfAllBlocksIsFullAttentionUpToTheCodecsRounding) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 3, /*half_exact=*/false);
@@ -237,14 +239,14 @@ TEST(WorkingSet, RecallOfAllBlocksIsFullAttentionUpToTheCodecsRounding) {
   EXPECT_GT(worst, 0.0f);
 }
 
-TEST(WorkingSet, PartsOfBlocksStandAtContiguousPositions) {
+TEST(WorkingSet, PartsOfBlocksHaveContiguousPositions) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 4);
   const std::vector<KvBlock> blocks = BlocksOf(g, s);
   struct Piece {
     uint32_t block, begin, end;
   };
-  // Out of text order, with an empty piece, over a block edge of the set (70 rows), and with the
+  // Out of text order, with an empty part, across a block edge of the set (70 rows), and with the
   // short last block.
   const std::vector<Piece> pieces = {{1, 7, 64}, {0, 5, 5}, {2, 0, 13}, {0, 63, 64}, {2, 20, 22}};
   WorkingSet appended(g, 200), placed(g, 200);
@@ -258,7 +260,7 @@ TEST(WorkingSet, PartsOfBlocksStandAtContiguousPositions) {
     rows += p.end - p.begin;
   }
   placed.Reserve(rows);
-  // each worker one layer slot: the pieces of one slot in any order
+  // each worker takes one layer slot, whose parts come in any order
   OnWorkers(3, [&](uint32_t worker) {
     uint32_t end = rows;
     for (size_t i = pieces.size(); i-- > 0;) {
@@ -301,7 +303,7 @@ TEST(WorkingSet, BiasIsAddedToTheLogitsOfItsRows) {
     add(0, 10, 1.25);
     const LayerOutputs out = RunPasses(set, g, s, 148, {150});
     for (uint32_t t = 148; t < 150; ++t) {
-      // a pass's own keys are not gated
+      // the pass's own keys have no bias
       keys.push_back({t, static_cast<uint32_t>(keys.size()), 0});
       for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
         EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t - 148),
@@ -333,29 +335,29 @@ TEST(WorkingSet, TruncationForgetsKeysAndTheirBias) {
   }
 }
 
-TEST(WorkingSet, MassOfAllKeysAddsUpToTheRowsThatAttended) {
+TEST(WorkingSet, MassOfAllKeysSumsToTheNumberOfAttendingRows) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 8);
   for (const uint32_t workers : {1u, 3u}) {
     WorkingSet set(g, 150);
     RunPasses(set, g, s, 0, {100}, workers);
-    set.CountMass();  // the passes before do not count
+    set.CountMass();  // earlier passes do not count
     RunPasses(set, g, s, 100, {120}, workers);
     set.Truncate(100);
-    set.CountMass();  // nor does what was counted so far
+    set.CountMass();  // this discards what was counted so far
     RunPasses(set, g, s, 100, {149, 150}, workers);
     const std::vector<double> mass = set.Mass();
     ASSERT_EQ(mass.size(), 150u);
     const double total = std::accumulate(mass.begin(), mass.end(), 0.0);
     EXPECT_NEAR(total, 50.0 * g.q_heads * static_cast<double>(g.layers.size()), 1e-2);
     EXPECT_THAT(mass, testing::Each(testing::Ge(0.0)));
-    // The last key is seen by one token only.
+    // Only one token attends to the last key.
     EXPECT_LE(mass.back(), g.q_heads * static_cast<double>(g.layers.size()));
     EXPECT_GT(mass.back(), 0.0);
   }
 }
 
-TEST(WorkingSet, CaptureKeepsTheQueriesOfTheChosenLayersAsTheyCame) {
+TEST(WorkingSet, CaptureKeepsTheQueriesOfTheChosenLayersInOrder) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed + 9);
   WorkingSet set(g, 150);

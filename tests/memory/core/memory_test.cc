@@ -1,10 +1,10 @@
-// Memory on the in-memory store: documents, places in text, commits, and damage.
+// Memory on the in-memory store: documents, positions in the text, commits, and damage.
 //
-// Places are held against a naive walk over the whole text and all of its tokens. Texts are of
-// three to four chunks (32 KiB each), ASCII and not, with and without a final newline; spans are
-// drawn at random, half of them across a chunk's edge. Damage is done to the store behind the
-// memory's back: each value is deleted, replaced by rubbish, and swapped with another of its kind,
-// and Verify of a fresh and of a warm memory has to see it.
+// Positions are compared with a naive walk over the whole text and all of its tokens. Texts have
+// three to four chunks (32 KiB each), are ASCII or not, and end with a newline or not. Spans are
+// random; half of them cross a chunk's edge. Damage is done directly in the store: each value is
+// deleted, replaced by garbage, and swapped with another of its kind. Verify of a freshly opened
+// and of a warm memory must find it.
 #include "memory/core/memory.h"
 
 #include <gmock/gmock.h>
@@ -99,7 +99,7 @@ TEST(Memory, IsCreatedOnceAndOpensWithItsManifest) {
   EXPECT_TRUE(memory->Verify().ok());
 }
 
-TEST(Memory, OfAnotherModelIsRefusedWithBothNames) {
+TEST(Memory, OfAnotherModelIsRefusedWithBothModelNames) {
   const auto store = NewMemStore();
   const ToyModel mine, other({.name = "other", .fingerprint = "fedcba9876543210"});
   { MustCreate(*store, mine); }
@@ -110,7 +110,7 @@ TEST(Memory, OfAnotherModelIsRefusedWithBothNames) {
   EXPECT_TRUE(Memory::Open(Borrow(*store), "tales", nullptr).ok()) << "reading it needs no model";
 }
 
-TEST(Memory, DocumentIdsAreNeverUsedTwice) {
+TEST(Memory, DocumentIdsAreNeverReused) {
   const auto store = NewMemStore();
   const ToyModel model;
   auto memory = MustCreate(*store, model);
@@ -129,7 +129,7 @@ TEST(Memory, DocumentIdsAreNeverUsedTwice) {
   EXPECT_LT(c, AddText(*memory, model, "d", "four\n"));
 }
 
-// The place of a span by a walk from the start of the text.
+// Finds the place of a span by walking from the start of the text.
 TextPlace NaivePlace(const std::string& text, const std::vector<uint64_t>& ends, TokenSpan span) {
   TextPlace place;
   place.bytes = {span.begin == 0 ? 0 : ends[span.begin - 1], ends[span.end - 1]};
@@ -208,8 +208,7 @@ TEST(Memory, GrowsSpansToWholeLinesWithinTheLimit) {
       for (uint16_t n : chunk.token_bytes) ends.push_back((ends.empty() ? 0 : ends.back()) + n);
     }
     const uint64_t count = ends.size();
-    // A line starts at token t: at the text's start and end, and where the byte before is a
-    // newline.
+    // Whether a line starts at token t: at the text's start and end, and after a newline byte.
     const auto starts = [&](uint64_t t) {
       return t == 0 || t == count || (ends[t - 1] > 0 && text[ends[t - 1] - 1] == '\n');
     };
@@ -240,7 +239,7 @@ TEST(Memory, GrowsSpansToWholeLinesWithinTheLimit) {
   }
 }
 
-TEST(Memory, ASentenceEndsWhereALineOrASentenceDoes) {
+TEST(Memory, ASentenceEndsAtALineEndOrAtAFullStop) {
   ToyModel model(Tiny());  // tokens are bytes and a few longer pieces
   const auto store = NewMemStore();
   auto memory = MustCreate(*store, model);
@@ -264,7 +263,7 @@ TEST(Memory, ASentenceEndsWhereALineOrASentenceDoes) {
   EXPECT_EQ(seen, std::set<std::string>(sentences.begin(), sentences.end()));
 }
 
-// The sentence around the first `word` of `text`, with `reach` tokens to either side.
+// The sentence around the first `word` of `text`, searched up to `reach` tokens to either side.
 std::string SentenceAround(const std::string& text, const std::string& word, uint32_t reach) {
   ToyModel model(Tiny());  // tokens are bytes and a few longer pieces
   const auto store = NewMemStore();
@@ -278,9 +277,9 @@ std::string SentenceAround(const std::string& text, const std::string& word, uin
   return "(not there)";
 }
 
-// Two chunks, of which either is lost: sentences of the other one are as they were, but for what
-// reached over.
-TEST(Memory, DamagedTextIsOutOfASentencesReach) {
+// Of two chunks one is lost. Sentences in the other chunk stay the same, except that those which
+// crossed the edge are cut there.
+TEST(Memory, SentencesDoNotReachIntoDamagedText) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
   { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", PlainText(70000, 1)).ok()); }
@@ -327,7 +326,7 @@ TEST(Memory, OtherScriptsEndSentencesWithoutASpace) {
             "\u0915\u0939\u093e");
 }
 
-TEST(Memory, WithoutLinesASentenceIsAnObjectOrAnItem) {
+TEST(Memory, WithoutLinesASentenceIsAnObjectOrAListItem) {
   std::string pairs = "{", objects = "[", code = "function(){", words;
   for (int i = 10; i < 40; ++i) {
     const std::string n = std::to_string(i);
@@ -345,13 +344,14 @@ TEST(Memory, WithoutLinesASentenceIsAnObjectOrAnItem) {
   EXPECT_EQ(SentenceAround(code, "v20", 60), "v20=f(1,2);");
   EXPECT_EQ(SentenceAround(words, "word20", 24), " word17 word18 word19 word20 word21 word22 ")
       << "a token may end with a space";
-  // The document's ends are ends; a sentence's end within reach goes before what is weaker.
+  // The document's start and end end a sentence. A sentence end within reach takes precedence over
+  // weaker boundaries.
   EXPECT_EQ(SentenceAround(pairs, "value10", 60), "{\"key10\": \"value10\",");
   EXPECT_EQ(SentenceAround("He said \"no\", and left. Then", "and", 60),
             "He said \"no\", and left. ");
 }
 
-TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
+TEST(Memory, ForgettingRemovesEverythingOfTheDocumentAndNothingElse) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
   auto memory = MustCreate(*store, model);
@@ -366,13 +366,13 @@ TEST(Memory, ForgettingRemovesAllThatBelongsToTheDocumentAndNothingElse) {
   EXPECT_EQ(memory->committed_tokens(), memory->scan().token_count());
   EXPECT_TRUE(memory->Verify().ok());
   StoreContents after = Contents(*store);
-  // The next document's number is the only trace.
+  // The next document's id is the only trace.
   EXPECT_NE(after.at({0, "manifest"}), before.at({0, "manifest"}));
   after[{0, "manifest"}] = before.at({0, "manifest"});
   EXPECT_EQ(Difference(before, after), "");
 }
 
-TEST(Memory, LoadedIndexesFollowEveryCommit) {
+TEST(Memory, LoadedIndexesReflectEveryCommit) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
   auto memory = MustCreate(*store, model);
@@ -380,8 +380,7 @@ TEST(Memory, LoadedIndexesFollowEveryCommit) {
   const LexicalVocabulary vocabulary(model.pieces());
   const IngestInput input{"tale", PlainText(6000, 1)};
   for (int stops = 0;; ++stops) {
-    // Stops after every pass: the segment that is open is committed again and again, each time
-    // longer.
+    // Stops after every pass. So the open segment is committed repeatedly, each time longer.
     std::atomic<bool> stop{false};
     const Result<IngestReport> r = IngestDocument(model, *memory, vocabulary, input, &stop,
                                                   [&](const IngestProgress&) { stop = true; });
@@ -395,7 +394,7 @@ TEST(Memory, LoadedIndexesFollowEveryCommit) {
   }
 }
 
-TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
+TEST(Memory, VerifyNamesEachMissingOrDamagedValue) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
   auto memory = MustCreate(*store, model);
@@ -403,7 +402,7 @@ TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
   // two chunks
   ASSERT_TRUE(
       IngestInto(*memory, model, "tale", RandomText(40000, 2).substr(0, 36000) + "\n").ok());
-  // One that is unfinished has a resume state.
+  // An incomplete document has a resume state.
   std::atomic<bool> stop{false};
   ASSERT_TRUE(IngestDocument(model, *memory, LexicalVocabulary(model.pieces()),
                              {"unfinished", PlainText(3000, 3)}, &stop,
@@ -432,8 +431,8 @@ TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
       SCOPED_TRACE("table " + std::to_string(key.first) + ", key of " +
                    std::to_string(key.second.size()) + " bytes, damage " + std::to_string(damage));
       const bool record = table == Table::kMeta && key.second.starts_with("document/");
-      // A document whose record is gone is not there, summaries that are gone are made when they
-      // are wanted, and without its resume state an unfinished text is read anew.
+      // A document whose record is missing does not exist. Missing summaries are recomputed on
+      // demand. Without its resume state an incomplete document is ingested from its beginning.
       const bool made_anew = (table == Table::kIndex && key.second.ends_with('M')) ||
                              (table == Table::kMeta && key.second.starts_with("resume/"));
       const bool whole_without = damage == 0 && (record || made_anew);
@@ -459,8 +458,8 @@ TEST(Memory, VerifyNamesWhatIsMissingOrDamaged) {
   EXPECT_TRUE(memory->Verify().ok());
 }
 
-// Values that are whole but stand in each other's place: their own checksums cannot tell.
-TEST(Memory, VerifySeesChunksAndSegmentsThatChangedPlaces) {
+// Each value is valid but stored under another's key: its own checksum cannot tell.
+TEST(Memory, VerifyFindsSwappedChunksAndSegments) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
   auto memory = MustCreate(*store, model);
@@ -486,7 +485,7 @@ TEST(Memory, VerifySeesChunksAndSegmentsThatChangedPlaces) {
     }
     for (const auto& [key, value] : values) ASSERT_TRUE(PutValue(*store, table, key, value).ok());
   }
-  // A segment of one document under another's key, and a block of another shape's bytes.
+  // A segment of one document under the key of another, and the bytes of a block of another shape.
   ASSERT_TRUE(IngestInto(*memory, model, "other", PlainText(2000, 2)).ok());
   std::string key1, key2;
   for (std::string* key : {&key1, &key2}) {
@@ -501,7 +500,7 @@ TEST(Memory, VerifySeesChunksAndSegmentsThatChangedPlaces) {
   EXPECT_TRUE(MustOpen(*store, model)->Verify().ok());
 }
 
-TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
+TEST(Memory, StoreErrorsAreReportedAndLeaveTheMemoryUnchanged) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
   { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", PlainText(3000, 1)).ok()); }
@@ -531,7 +530,7 @@ TEST(Memory, FaultsOfTheStoreAreReportedAndLeaveTheMemoryAsItWas) {
   }
 }
 
-// Lists for a memory of any size: toy texts are small.
+// Builds inverted lists for a memory of any size, because toy texts are small.
 constexpr IvfLimits kAlways{.memory_tokens_min = 1, .document_tokens_min = 1000};
 
 std::unique_ptr<Memory> MustOpenWithLists(ColdStore& store, const ToyModel& model) {
@@ -540,7 +539,7 @@ std::unique_ptr<Memory> MustOpenWithLists(ColdStore& store, const ToyModel& mode
   return memory;
 }
 
-TEST(Memory, MakesListsOnlyAboveTheLimitAndLoadsThemAgain) {
+TEST(Memory, BuildsInvertedListsOnlyAboveTheLimitAndLoadsThemAgain) {
   const auto store = NewMemStore();
   ToyModel model(Tiny());
   std::unique_ptr<Memory> memory = MustCreate(*store, model);
@@ -567,7 +566,7 @@ TEST(Memory, MakesListsOnlyAboveTheLimitAndLoadsThemAgain) {
   EXPECT_EQ(memory->relevance().token_count(), memory->committed_tokens());
 }
 
-TEST(Memory, IngestMakesLists) {
+TEST(Memory, IngestBuildsInvertedLists) {
   const auto store = NewMemStore();
   ToyModel model(Tiny());
   std::unique_ptr<Memory> memory = MustCreate(*store, model);
@@ -576,7 +575,7 @@ TEST(Memory, IngestMakesLists) {
   EXPECT_TRUE(memory->HasLists(memory->documents()[0].id));
 }
 
-TEST(Memory, ScansADocumentWhoseListsAreDamagedUntilTheyAreMadeAgain) {
+TEST(Memory, ScansADocumentWithDamagedInvertedListsUntilTheyAreRebuilt) {
   const auto store = NewMemStore();
   ToyModel model(Tiny());
   std::unique_ptr<Memory> memory = MustCreate(*store, model);
@@ -612,7 +611,7 @@ TEST(Memory, ScansADocumentWhoseListsAreDamagedUntilTheyAreMadeAgain) {
   EXPECT_EQ(*store->Get(Table::kIndex, key), whole);
 }
 
-TEST(Memory, ListsThatAStoreDoesNotTakeServeWhileItIsOpen) {
+TEST(Memory, InvertedListsThatTheStoreRejectsServeWhileItIsOpen) {
   const auto store = NewMemStore();
   ToyModel model(Tiny());
   ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "long", PlainText(9000, 1)).ok());

@@ -1,15 +1,15 @@
-// Compares IvfIndex with ScanIndex, which is exact and has tests of its own.
+// Compares IvfIndex with ScanIndex, which is exact and has its own tests.
 //
-// Keys are clustered as real ones are: 24 centres in 16 dimensions (normal, length about 8) and a
-// spread of 1 around each, drawn per stretch of text. Queries stand near centres that keys have, so
-// that a row's mass is in few lists. 6,000 tokens make 93 lists of some 64 keys; small enough to
-// build in milliseconds, large enough that a fifth of the keys leaves most lists out.
+// Keys are clustered as real ones are: 24 centres in 16 dimensions (normal, length about 8) with a
+// spread of 1 around each, drawn per stretch of text. Queries are near centres that have keys, so a
+// row's mass is in few inverted lists. 6,000 tokens make 93 lists of some 64 keys. That builds in
+// milliseconds, and a fifth of the keys leaves most lists out.
 //
-// Tolerances: with a sample of every key nothing is estimated, and only float rounding (logits
-// below 60: 1e-5) is left. With a sample of 1,024 the estimate of what was not looked at is off by
-// its sampling error: a sample stands for six keys, so one that holds 1 % of a row's mass moves the
-// sum by 5 %. That happens (0.12 at the worst of 300 rows here), but not on average, and not to one
-// side: an error of 0.01 in the mean is allowed, and half of that as a bias.
+// Tolerances. With a sample of every key nothing is estimated; only float rounding is left (logits
+// below 60: 1e-5). With a sample of 1,024, the mass outside the probed lists is estimated with a
+// sampling error. A sampled key stands for six, so one that holds 1 % of a row's mass moves the sum
+// by 5 %. That happens (0.12 in the worst of 300 rows here), but not on average and not to one
+// side. So an error of 0.01 in the mean is allowed, and half of that as a bias.
 #include "memory/index/ivf_index.h"
 
 #include <gmock/gmock.h>
@@ -53,7 +53,7 @@ class Clusters {
     }
     return keys;
   }
-  // Logits have a standard deviation of some 4 over the keys, as at real recall heads.
+  // Logits have a standard deviation of some 4 over the keys, as in real recall heads.
   ScanQuery Query(uint32_t rows) {
     ScanQuery query{.head = 0, .rows = rows, .head_dim = kDim, .scale = 0.25f};
     for (uint32_t r = 0; r < rows; ++r) {
@@ -77,8 +77,8 @@ class Clusters {
 
 constexpr uint32_t kHeads = 2;
 
-// Adds a document in segments of 1,024 tokens. Head 1 has the keys of head 0 in reverse, so that
-// heads cannot be mixed up unseen.
+// Adds a document in segments of 1,024 tokens. Head 1 has the keys of head 0 in reverse order, so
+// that a test notices swapped heads.
 void Add(IvfIndex* index, DocumentId document, const Keys& keys) {
   for (uint32_t begin = 0; begin < keys.size(); begin += 1024) {
     const auto count = std::min<uint64_t>(1024, keys.size() - begin);
@@ -106,7 +106,8 @@ void BuildInto(IvfIndex* index, DocumentId document) {
   ASSERT_TRUE(status.ok()) << status.ToString();
 }
 
-// A block's score is what its tokens hold, scores do not rise, and nothing is more than everything.
+// A block's score equals the mass of its tokens, scores do not rise, and no score exceeds the
+// total.
 void ExpectSound(const IvfIndex& index, const ScanQuery& query, const ScanResult& result) {
   double total = result.sink_score;
   for (size_t i = 0; i < result.blocks.size(); ++i) {
@@ -119,7 +120,7 @@ void ExpectSound(const IvfIndex& index, const ScanQuery& query, const ScanResult
   EXPECT_LE(total, result.weight_sum * (1 + 1e-5));
 }
 
-// How many of the exact scan's first eight blocks are among the first eight here.
+// The number of the exact scan's first eight blocks that are among the first eight here.
 int SharedOfEight(const ScanResult& exact, const ScanResult& result) {
   std::set<BlockKey> first;
   for (size_t i = 0; i < 8; ++i) first.insert(exact.blocks[i].block);
@@ -128,7 +129,7 @@ int SharedOfEight(const ScanResult& exact, const ScanResult& result) {
   return shared;
 }
 
-TEST(IvfIndex, IsTheExactScanWhenItLooksAtEveryList) {
+TEST(IvfIndex, EqualsTheExactScanWhenItProbesEveryList) {
   IvfIndex index({.share = 1, .sample_tokens = 16});
   Clusters text(1);
   Add(&index, DocumentId{3}, text.Text(kTokens));
@@ -152,7 +153,7 @@ TEST(IvfIndex, IsTheExactScanWhenItLooksAtEveryList) {
   }
 }
 
-TEST(IvfIndex, EstimatesWhatItDidNotLookAt) {
+TEST(IvfIndex, EstimatesTheMassOfUnprobedLists) {
   IvfIndex index({.share = 0.02, .sample_tokens = kTokens});
   Clusters text(2);
   Add(&index, DocumentId{1}, text.Text(kTokens));
@@ -188,7 +189,7 @@ TEST(IvfIndex, AgreesWithTheExactScanOnClusteredKeys) {
   EXPECT_GE(shared, 50 * 8 * 99 / 100);
   EXPECT_LT(error / rows, 0.01);
   EXPECT_LT(std::abs(bias) / rows, 0.005);
-  EXPECT_GT(error / rows, 1e-5) << "nothing was left out: the test says nothing about estimates";
+  EXPECT_GT(error / rows, 1e-5) << "nothing was left out, so the test does not cover estimates";
 }
 
 TEST(IvfIndex, FindsPlantedNeedles) {
@@ -198,8 +199,8 @@ TEST(IvfIndex, FindsPlantedNeedles) {
   std::vector<ScanQuery> queries;
   for (uint32_t i = 0; i < 10; ++i) {
     queries.push_back(text.Query(3));
-    // The key that the second row asks for, in a place of its own, with 12 more nats than a key
-    // near the same centre. That row weighs more than the two others can together (2 each).
+    // The key that the second row queries, at its own place, with a logit 12 nats above a key near
+    // the same centre. That row's weight exceeds the sum of the other two (2 each).
     queries[i].row_weight[1] = 5;
     std::vector<float>& needle = keys[100 + 590 * i];
     const float* q = queries[i].q.data() + kDim;
@@ -216,7 +217,7 @@ TEST(IvfIndex, FindsPlantedNeedles) {
   }
 }
 
-TEST(IvfIndex, ScansWhatHasNoLists) {
+TEST(IvfIndex, ScansDocumentsWithoutInvertedLists) {
   IvfIndex index({.share = 1, .sample_tokens = 16});
   Clusters text(5);
   Add(&index, DocumentId{1}, text.Text(2000));
@@ -233,7 +234,7 @@ TEST(IvfIndex, ScansWhatHasNoLists) {
     }
     EXPECT_NEAR(result.sink_score, exact.sink_score, 1e-4 * exact.sink_score);
   };
-  expect_same();  // no lists at all
+  expect_same();  // no inverted lists at all
   BuildInto(&index, DocumentId{2});
   EXPECT_TRUE(index.HasLists(DocumentId{2}));
   expect_same();
@@ -242,7 +243,7 @@ TEST(IvfIndex, ScansWhatHasNoLists) {
   expect_same();
 }
 
-TEST(IvfIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
+TEST(IvfIndex, ForgetsRemovedDocumentsAndTheListsOfChangedOnes) {
   IvfIndex index({.share = 1, .sample_tokens = 16});
   Clusters text(6);
   Add(&index, DocumentId{1}, text.Text(2000));
@@ -257,7 +258,7 @@ TEST(IvfIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
   for (const auto& b : result.blocks) EXPECT_EQ(b.block.document, DocumentId{1});
   EXPECT_NEAR(result.row_lse[0], index.exact().Query(query, 8, SerialFor).row_lse[0], 1e-4);
 
-  Add(&index, DocumentId{1}, text.Text(2000));  // in place of the former keys
+  Add(&index, DocumentId{1}, text.Text(2000));  // replaces the former keys
   EXPECT_FALSE(index.HasLists(DocumentId{1}));
   EXPECT_EQ(index.Query(query, 8, SerialFor).row_lse,
             index.exact().Query(query, 8, SerialFor).row_lse);
@@ -265,7 +266,7 @@ TEST(IvfIndex, ForgetsRemovedDocumentsAndListsOfChangedOnes) {
   EXPECT_THAT(index.Query(query, 8, SerialFor).blocks, IsEmpty());
 }
 
-TEST(IvfIndex, RefusesListsOfOtherKeys) {
+TEST(IvfIndex, RefusesListsMadeFromOtherKeys) {
   IvfIndex index;
   Clusters text(7);
   Add(&index, DocumentId{1}, text.Text(500));
@@ -300,7 +301,7 @@ TEST(IvfIndex, AnswersForAnEmptyMemoryAndForOneToken) {
   EXPECT_THAT(index.Query({.rows = 0, .head_dim = kDim}, 8, SerialFor).blocks, IsEmpty());
 }
 
-TEST(IvfIndex, GivesTheSameOnSeveralThreads) {
+TEST(IvfIndex, GivesTheSameResultOnSeveralThreads) {
   IvfIndex index({.share = 0.1, .sample_tokens = 512});
   Clusters text(9);
   Add(&index, DocumentId{1}, text.Text(kTokens));
@@ -309,7 +310,7 @@ TEST(IvfIndex, GivesTheSameOnSeveralThreads) {
   ASSERT_TRUE(index.AddLists(serial).ok());
   const ScanQuery query = text.Query(100);
   const ScanResult one = index.Query(query, 20, SerialFor);
-  // Two queries at once, each on two threads.
+  // Two concurrent queries, each on two threads.
   std::vector<ScanResult> two(2);
   TwoThreads(2, [&](size_t i) { two[i] = index.Query(query, 20, TwoThreads); });
   for (const ScanResult& result : two) {
@@ -320,7 +321,7 @@ TEST(IvfIndex, GivesTheSameOnSeveralThreads) {
   }
 }
 
-TEST(IvfSegment, HoldsEveryTokenButTheSinkOnce) {
+TEST(IvfSegment, ContainsEveryTokenButTheSinkOnce) {
   IvfIndex index;
   Clusters text(10);
   Add(&index, DocumentId{1}, text.Text(kTokens));
@@ -339,15 +340,15 @@ IvfSegment Sample() {
   return Build(index, DocumentId{5})[1];
 }
 
-TEST(IvfSegment, SurvivesItsBytes) {
+TEST(IvfSegment, RoundTrips) {
   const IvfSegment segment = Sample();
   const Result<IvfSegment> back = IvfSegment::Decode(segment.Encode());
   ASSERT_TRUE(back.ok()) << back.status().ToString();
   EXPECT_EQ(*back, segment);
 }
 
-// docs/formats/index.md, version 1: a change here is a change of the format.
-TEST(IvfSegment, KeepsItsFormat) {
+// docs/formats/index.md, version 1: a change here changes the format.
+TEST(IvfSegment, EncodesToTheDocumentedBytes) {
   IvfSegment segment{.document = DocumentId{7},
                      .head = 1,
                      .head_dim = 4,
@@ -363,7 +364,7 @@ TEST(IvfSegment, KeepsItsFormat) {
   EXPECT_TRUE(IvfSegment::Decode(bytes).ok());
 }
 
-TEST(IvfSegment, CallsDamageDataLoss) {
+TEST(IvfSegment, DamageIsDataLoss) {
   const std::string bytes = Sample().Encode();
   for (size_t i = 0; i < bytes.size(); i += i < 64 ? 1 : 13) {
     for (const int bit : {0, 7}) {
@@ -378,8 +379,8 @@ TEST(IvfSegment, CallsDamageDataLoss) {
   EXPECT_EQ(IvfSegment::Decode(bytes + '\0').status().code(), StatusCode::kDataLoss);
 }
 
-// Whoever writes a wrong value with the right checksum must not get further either.
-TEST(IvfSegment, RefusesWrongContentsWithRightChecksums) {
+// A forger who writes a wrong value under a right checksum must not get further either.
+TEST(IvfSegment, RefusesWrongContentsUnderRightChecksums) {
   const IvfSegment good = Sample();
   const auto code = [](std::string bytes, size_t at, uint32_t value) {
     std::memcpy(bytes.data() + at, &value, 4);
@@ -389,7 +390,8 @@ TEST(IvfSegment, RefusesWrongContentsWithRightChecksums) {
   };
   const std::string bytes = good.Encode();
   EXPECT_EQ(code(bytes, 4, 2), StatusCode::kFailedPrecondition);
-  for (const size_t field : {12, 16, 20, 24, 28}) {  // head, head_dim, tokens, lists, reserved
+  for (const size_t field :
+       {12, 16, 20, 24, 28}) {  // header fields: head, head_dim, tokens, lists, reserved
     for (const uint32_t value : {0xFFFFFFFFu, 0x80000000u, 66u}) {
       EXPECT_EQ(code(bytes, field, value), StatusCode::kDataLoss) << field << " " << value;
     }

@@ -1,8 +1,8 @@
 // Compares LexicalIndex with the formulas of its header, computed the slow way over whole
 // documents: no segments, every n-gram searched at every word, every window visited. Both sum the
 // same doubles in nearly the same order, so 1e-9 of the score is generous. Sizes: segments of 128
-// tokens, so that words, phrases and windows cross edges all the time; memories of some 150 blocks,
-// so that some words stand in more than half of them and more than 64.
+// tokens, so that words, phrases and windows often cross edges; memories of some 150 blocks, so
+// that some words occur in more than half of the blocks and in more than 64.
 #include "memory/index/lexical_index.h"
 
 #include <gmock/gmock.h>
@@ -68,7 +68,7 @@ TEST(LexicalVocabulary, SplitsAtSpacePunctuationCaseAndDigits) {
   EXPECT_THAT(Spelled(""), IsEmpty());
 }
 
-TEST(LexicalVocabulary, TakesEveryCharacterOfUnspacedScriptsAsAWord) {
+TEST(LexicalVocabulary, TakesEveryCharacterOfScriptsWithoutSpacesAsAWord) {
   EXPECT_THAT(Spelled("東京都、京都"), ElementsAre("東", "京", "都", "京", "都"));
   EXPECT_EQ(Words("京")[0].id, Words("東京")[1].id);
 }
@@ -83,7 +83,7 @@ TEST(LexicalVocabulary, FoldsCaseAndAccents) {
   EXPECT_EQ(WordOf("ＡＢＣ").id, WordOf("abc").id);
 }
 
-TEST(LexicalVocabulary, GivesInflectionsOneStemAndTheirOwnForm) {
+TEST(LexicalVocabulary, GivesInflectionsOneStemAndDistinctForms) {
   const std::vector<std::vector<std::string>> families = {
       {"brother", "brothers"},
       {"wrestle", "wrestled", "wrestling", "wrestles", "wrestleth"},
@@ -99,7 +99,7 @@ TEST(LexicalVocabulary, GivesInflectionsOneStemAndTheirOwnForm) {
       EXPECT_EQ(WordOf(family[i]).Stem(), WordOf(family[0]).Stem()) << family[i];
     }
   }
-  EXPECT_NE(WordOf("brothers").id, WordOf("brother").id);  // another form, but for one chance in 64
+  EXPECT_NE(WordOf("brothers").id, WordOf("brother").id);  // another form; 1 in 64 would collide
   EXPECT_NE(WordOf("forest").Stem(), WordOf("for").Stem());
   EXPECT_NE(WordOf("string").Stem(), WordOf("str").Stem());
   EXPECT_NE(WordOf("this").Stem(), WordOf("thi").Stem());
@@ -123,10 +123,10 @@ TEST(LexicalVocabulary, GivesIrregularFormsTheStemOfTheirBase) {
       EXPECT_EQ(WordOf(family[i]).Stem(), WordOf(family[0]).Stem()) << family[i];
     }
   }
-  EXPECT_NE(WordOf("spake").id, WordOf("speak").id);  // still another form
+  EXPECT_NE(WordOf("spake").id, WordOf("speak").id);  // the form still differs
 }
 
-TEST(LexicalVocabulary, StemsShortWordsAsItStemsTheirInflections) {
+TEST(LexicalVocabulary, StemsShortWordsLikeTheirInflections) {
   const std::vector<std::vector<std::string>> families = {
       {"day", "days"}, {"fly", "flies"},          {"die", "dies", "died", "dying"},
       {"tie", "ties"}, {"add", "adds", "added"},  {"agree", "agreed", "agreeing"},
@@ -138,7 +138,7 @@ TEST(LexicalVocabulary, StemsShortWordsAsItStemsTheirInflections) {
   }
 }
 
-TEST(LexicalVocabulary, ReadsTheSameWordsHoweverTheTextIsCutIntoTokens) {
+TEST(LexicalVocabulary, FindsTheSameWordsHoweverTheTextIsTokenized) {
   const std::string text = "In Łódź the CITIES—東京 too—held 969 wrestlers’ halls; readFile(x1).";
   const std::vector<LexicalWord> bytes = Words(text);
   for (uint32_t seed = 0; seed < 20; ++seed) {
@@ -170,7 +170,7 @@ TEST(LexicalVocabulary, EndsWordsAtControlTokensUnknownIdsAndBrokenUtf8) {
   EXPECT_THAT(vocabulary.Words(std::vector<TokenId>{3, 3, 0}), SizeIs(1));
 }
 
-TEST(LexicalVocabulary, CutsEndlessWords) {
+TEST(LexicalVocabulary, CutsOverlongWords) {
   EXPECT_THAT(Words(std::string(1000, 'x')), SizeIs(16));
 }
 
@@ -182,7 +182,7 @@ LexicalSegment Sample() {
   return LexicalSegment::Build(Bytes(), DocumentId{7}, 128, Tokens("until bo"), tokens);
 }
 
-TEST(LexicalSegment, HoldsAWordThatCrossesItsBeginWhole) {
+TEST(LexicalSegment, ContainsInFullAWordThatCrossesItsBegin) {
   const LexicalSegment segment = Sample();
   EXPECT_TRUE(segment.continues);
   EXPECT_EQ(segment.words[0], WordOf("boxx").id);
@@ -203,8 +203,7 @@ TEST(LexicalSegment, RoundTrips) {
   EXPECT_EQ(LexicalSegment::Decode(blank.Encode()).value(), blank);
 }
 
-// The format is a contract: these bytes are version 1 with word rules 2 forever
-// (docs/formats/index.md).
+// The format is a contract: these bytes stay version 1 with word rules 2 (docs/formats/index.md).
 TEST(LexicalSegment, EncodesToTheDocumentedBytes) {
   const std::string bytes =
       LexicalSegment::Build(Bytes(), DocumentId{3}, 64, {}, Tokens("The ark, 300")).Encode();
@@ -213,7 +212,7 @@ TEST(LexicalSegment, EncodesToTheDocumentedBytes) {
   EXPECT_EQ(Hash64(bytes), 0x80144fe87852c569u) << std::hex << Hash64(bytes);
 }
 
-TEST(LexicalSegment, FindsEveryTruncationAndFlippedBit) {
+TEST(LexicalSegment, DetectsEveryTruncationAndFlippedBit) {
   const std::string bytes = Sample().Encode();
   for (size_t size = 0; size < bytes.size(); ++size) {
     const Result<LexicalSegment> decoded =
@@ -229,9 +228,9 @@ TEST(LexicalSegment, FindsEveryTruncationAndFlippedBit) {
   EXPECT_FALSE(LexicalSegment::Decode(bytes + '\0').ok());
 }
 
-// A forger, or our own bug, can write a valid checksum over nonsense: Decode must still keep every
+// A forger, or a bug of ours, can write a valid checksum over garbage. Decode must still keep every
 // promise.
-TEST(LexicalSegment, SurvivesDamageUnderAValidChecksum) {
+TEST(LexicalSegment, HandlesDamageUnderAValidChecksum) {
   const std::string bytes = Sample().Encode();
   LexicalIndex index;
   for (size_t bit = 0; bit < (bytes.size() - 8) * 8; ++bit) {
@@ -249,7 +248,7 @@ TEST(LexicalSegment, SurvivesDamageUnderAValidChecksum) {
   EXPECT_EQ(index.token_count(), 0u);
 }
 
-TEST(LexicalSegment, RefusesAnotherVersionsRulesAsAFailedPrecondition) {
+TEST(LexicalSegment, RefusesTheWordRulesOfAnotherVersionAsAFailedPrecondition) {
   std::string bytes = Sample().Encode();
   bytes.resize(bytes.size() - 8);
   bytes[8] = static_cast<char>(kLexicalRules + 1);
@@ -276,16 +275,16 @@ void AddDocument(LexicalIndex& index, const LexicalVocabulary& vocabulary, Docum
 }
 
 struct NaiveMemory {
-  std::map<DocumentId, std::vector<LexicalWord>> words;  // begin as the segments have it
+  std::map<DocumentId, std::vector<LexicalWord>> words;  // word begins clipped as in the segments
   std::map<DocumentId, size_t> tokens;
 
   void Add(const LexicalVocabulary& vocabulary, DocumentId document,
            std::span<const TokenId> text) {
     tokens[document] = text.size();
-    words[document];  // also where there are none: blocks count
+    words[document];  // also for documents without words: their blocks count
     for (LexicalWord word : vocabulary.Words(text)) {
       const auto edge = static_cast<uint32_t>((word.end - 1) / kSegmentTokens * kSegmentTokens);
-      word.begin = std::max(word.begin, edge);  // a word belongs to the segment that it ends in
+      word.begin = std::max(word.begin, edge);  // a word belongs to the segment in which it ends
       words[document].push_back(word);
     }
   }
@@ -375,8 +374,8 @@ std::map<BlockKey, double> NaiveScores(const NaiveMemory& memory,
   return scores;
 }
 
-// Pieces of words, whole words, function words, spaces and marks: a memory of them is full of near
-// misses.
+// Pieces of words, whole words, function words, spaces and punctuation. A memory made of them is
+// full of near misses.
 const std::vector<std::string>& RandomPieces() {
   static const std::vector<std::string> pieces = {
       " Me", "thu",  "se", "lah", " the",  " what", " of",  ",",   " ",
@@ -388,14 +387,14 @@ const std::vector<std::string>& RandomPieces() {
 std::vector<TokenId> RandomTokens(std::mt19937& rng, size_t count) {
   std::vector<TokenId> out;
   for (size_t i = 0; i < count; ++i) {
-    // Squaring favours the first pieces: some words are in every block, some are rare.
+    // Squaring favours the first pieces: some words occur in every block, some are rare.
     const double u = std::uniform_real_distribution<double>(0, 1)(rng);
     out.push_back(static_cast<TokenId>(u * u * static_cast<double>(RandomPieces().size())));
   }
   return out;
 }
 
-TEST(LexicalIndex, ScoresAsItsFormulasSay) {
+TEST(LexicalIndex, ScoresEqualTheFormulas) {
   const LexicalVocabulary vocabulary(RandomPieces());
   const std::set<uint32_t> function_stems = {WordOf("the").Stem(), WordOf("what").Stem(),
                                              WordOf("of").Stem(),
@@ -415,7 +414,7 @@ TEST(LexicalIndex, ScoresAsItsFormulasSay) {
       naive.Add(vocabulary, document, documents.back());
     }
     for (int q = 0; q < 6; ++q) {
-      // Part of the text, then tokens of no context.
+      // Part of the text, then tokens that do not occur in it.
       std::vector<TokenId> query(documents[3].begin() + 640 * q,
                                  documents[3].begin() + 640 * q + 14);
       for (const TokenId token : RandomTokens(rng, 6)) query.push_back(token);
@@ -424,8 +423,8 @@ TEST(LexicalIndex, ScoresAsItsFormulasSay) {
       const LexicalResult all = index.Query(words, 100000);
       ASSERT_EQ(all.blocks.size(), expected.size());
       for (size_t i = 0; i < all.blocks.size(); ++i) {
-        const auto& [block, score, peak, related] = all.blocks[i];
-        ASSERT_EQ(related, 0) << "nothing related was asked for";
+        const auto& [block, score, peak, expansion] = all.blocks[i];
+        ASSERT_EQ(expansion, 0) << "the query has no expansion words";
         ASSERT_TRUE(expected.contains(block)) << block.block;
         ASSERT_NEAR(score, expected.at(block), 1e-9 * score)
             << "d " << uint32_t(block.document) << " b " << block.block;
@@ -449,7 +448,7 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
   AddDocument(index, vocabulary, DocumentId{5}, document);
   naive.Add(vocabulary, DocumentId{5}, document);
   const std::vector<LexicalWord>& words = naive.words[DocumentId{5}];
-  // Tokens around a segment's edge: the whole query must come back as one match across it.
+  // Tokens around a segment's edge: the whole query must be returned as one match across it.
   const std::vector<LexicalWord> query =
       vocabulary.Words(std::span(document).subspan(20 * kSegmentTokens - 30, 60));
   const LexicalResult result = index.Query(query, 100000);
@@ -457,7 +456,7 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
   for (const LexicalMatch& match : result.matches) {
     size_t at = 0;
     while (at < words.size() && words[at].begin != match.span.begin) ++at;
-    // Several words may begin in one clipped token; the right one is among them.
+    // Several words may begin in one clipped token; one of them is right.
     const auto spells = [&](size_t w) {
       for (uint32_t n = 0; n < match.query_words; ++n) {
         if (w + n >= words.size() || words[w + n].Stem() != query[match.query_begin + n].Stem())
@@ -477,10 +476,10 @@ TEST(LexicalIndex, ReturnsMatchesThatSpellTheQueryAndCannotBeExtended) {
     }
     longest = std::max<size_t>(longest, match.query_words);
   }
-  EXPECT_GE(longest, query.size() - 2);  // the first and the last word may be cut by the sample
+  EXPECT_GE(longest, query.size() - 2);  // the sample may cut the first and the last word
 }
 
-TEST(LexicalIndex, PlacesAreAllThatSpellTheKeyInFewEnoughBlocks) {
+TEST(LexicalIndex, PlacesAreAllOccurrencesOfATermThatIsInFewEnoughBlocks) {
   const LexicalVocabulary vocabulary(RandomPieces());
   std::mt19937 rng(101);
   LexicalIndex index;
@@ -490,7 +489,7 @@ TEST(LexicalIndex, PlacesAreAllThatSpellTheKeyInFewEnoughBlocks) {
     AddDocument(index, vocabulary, DocumentId{id}, document);
     naive.Add(vocabulary, DocumentId{id}, document);
   }
-  // Words in a row, as they stand somewhere; common ones, rare ones, and across segments' edges.
+  // Consecutive words from the text: common ones, rare ones, and across segment edges.
   std::vector<std::vector<LexicalWord>> keys;
   for (size_t i = 0; i < 300; ++i) {
     const std::vector<LexicalWord>& words =
@@ -537,7 +536,7 @@ TEST(LexicalIndex, PlacesAreAllThatSpellTheKeyInFewEnoughBlocks) {
 
 // ---- What recall relies on
 
-// `count` words that stand nowhere else, so that blocks differ only by what a test puts in.
+// `count` words that occur nowhere else, so that blocks differ only by what a test inserts.
 std::string Filler(std::mt19937& rng, size_t count) {
   std::string out;
   for (size_t i = 0; i < count; ++i) {
@@ -547,8 +546,9 @@ std::string Filler(std::mt19937& rng, size_t count) {
   return out;
 }
 
-TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNeedlesThatShareItsWords) {
-  // 40 bytes a block edge can fall anywhere into; the rivals share adjective or noun.
+TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNearDuplicatesThatShareItsWords) {
+  // A block edge can fall anywhere into the 40 bytes of the needle. The distractors share the
+  // adjective or the noun.
   for (size_t offset = 0; offset < 64; ++offset) {
     std::mt19937 rng(7);
     std::string text = Filler(rng, 60) + "the magic number for quiet-harbor is 1111111. " +
@@ -566,7 +566,7 @@ TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNeedlesThatShareItsWords) {
     EXPECT_GE(result.blocks[0].peak_token, at) << "offset " << offset;
     EXPECT_LT(result.blocks[0].peak_token, at + 45) << "offset " << offset;
     ASSERT_FALSE(result.matches.empty());
-    // later by two bytes where "the" crosses a segment's edge
+    // two bytes later if "the" crosses a segment's edge
     EXPECT_GE(result.matches[0].span.begin, at);
     EXPECT_LT(result.matches[0].span.begin, at + 3);
     EXPECT_EQ(result.matches[0].query_words, 6u);
@@ -574,7 +574,7 @@ TEST(LexicalIndex, FindsANeedleAtEveryOffsetAmongNeedlesThatShareItsWords) {
 }
 
 // Five documents of one block each.
-TEST(LexicalIndex, RelatedWordsStandForWordsThatAreNotThere) {
+TEST(LexicalIndex, ExpansionWordsMatchWhereTheQueryWordIsAbsent) {
   LexicalIndex index;
   uint32_t id = 0;
   for (const char* text :
@@ -583,27 +583,26 @@ TEST(LexicalIndex, RelatedWordsStandForWordsThatAreNotThere) {
     AddDocument(index, Bytes(), DocumentId{++id}, Tokens(text));
   }
   const std::vector<LexicalWord> question = Words("doctor");
-  const auto related = [&](double weight) {
+  const auto expansion = [&](double weight) {
     return std::vector<ExpansionWord>{
         {.stem = WordOf("physician").Stem(), .of = question[0].Stem(), .weight = weight},
         {.stem = WordOf("surgeon").Stem(), .of = question[0].Stem(), .weight = weight / 2},
         {.stem = WordOf("nobody").Stem(), .of = WordOf("nothing").Stem(), .weight = 1}};
   };
   const LexicalResult alone = index.Query(question, 9),
-                      with = index.Query(question, related(0.5), 9),
-                      none = index.Query(question, related(0), 9);
+                      with = index.Query(question, expansion(0.5), 9),
+                      none = index.Query(question, expansion(0), 9);
   ASSERT_THAT(alone.blocks, SizeIs(1));
   EXPECT_EQ(alone.blocks[0].related, 0);
   EXPECT_THAT(none.blocks, SizeIs(1)) << "a weight of nothing finds nothing";
-  ASSERT_THAT(with.blocks, SizeIs(4))
-      << "what is related to a word that is not asked finds nothing";
+  ASSERT_THAT(with.blocks, SizeIs(4)) << "expansions of a word outside the query find nothing";
   EXPECT_EQ(with.query_score, alone.query_score);
   EXPECT_EQ(with.words[0].block_count, 1u) << "the word itself";
   EXPECT_EQ(with.blocks[0].block.document, DocumentId{2}) << "the word itself comes first";
   EXPECT_EQ(with.blocks[0].score, alone.blocks[0].score);
   EXPECT_EQ(with.blocks[0].related, 0);
-  // idf of a word in three of five blocks, below the question's own; twice in a block is a little
-  // more (tf); two related words are not.
+  // idf of a word in three of five blocks, below the query word's own. A second occurrence in a
+  // block adds a little (tf). A second expansion word adds nothing.
   const double once = 0.5 * std::log1p((5 - 3 + 0.5) / (3 + 0.5));
   std::map<DocumentId, double> score;
   for (const auto& block : with.blocks) score[block.block.document] = block.score;
@@ -613,13 +612,13 @@ TEST(LexicalIndex, RelatedWordsStandForWordsThatAreNotThere) {
   EXPECT_NEAR(score[DocumentId{3}], once * 1.4 * 2 / 2.4, 1e-12);
   EXPECT_GE(score[DocumentId{5}], once);
   EXPECT_LT(score[DocumentId{5}], once * 1.4) << "the larger of the two, not their sum";
-  EXPECT_THAT(with.cover, SizeIs(1)) << "no place is kept for related words alone";
+  EXPECT_THAT(with.cover, SizeIs(1)) << "expansion words alone get no place";
   for (const LexicalMatch& match : with.matches) EXPECT_EQ(match.document, DocumentId{2});
   EXPECT_TRUE(index.MayHold(WordOf("physicians").Stem()));
   EXPECT_FALSE(index.MayHold(WordOf("elephant").Stem()));
 }
 
-TEST(LexicalIndex, RelatedWordsTakeNothingFromWordsThatAreThere) {
+TEST(LexicalIndex, ExpansionWordsNeverLowerTheScoreOfQueryWords) {
   std::mt19937 rng(3);
   LexicalIndex index;
   std::string text;
@@ -630,11 +629,11 @@ TEST(LexicalIndex, RelatedWordsTakeNothingFromWordsThatAreThere) {
                                              : "");
   AddDocument(index, Bytes(), DocumentId{1}, Tokens(text));
   const std::vector<LexicalWord> question = Words("who walked with the harp of Jubal?");
-  const std::vector<ExpansionWord> related = {
+  const std::vector<ExpansionWord> expansion = {
       {.stem = WordOf("strolled").Stem(), .of = WordOf("walked").Stem(), .weight = 0.7}};
   std::map<BlockKey, double> before;
   for (const auto& block : index.Query(question, 100000).blocks) before[block.block] = block.score;
-  const LexicalResult with = index.Query(question, related, 100000);
+  const LexicalResult with = index.Query(question, expansion, 100000);
   ASSERT_GE(with.blocks.size(), before.size());
   size_t more = 0;
   for (const auto& block : with.blocks) {
@@ -661,8 +660,8 @@ TEST(LexicalIndex, PrefersRareWordsInAnyOrderOverCommonPhrases) {
   EXPECT_TRUE(begin < at + 26 && begin + kBlockTokens > at);
 }
 
-// Filler around four facts, the first of which is told with all the question's other words: three
-// places of it explain more of the question than any of the other facts.
+// Filler around four facts. The first one also has all the question's other words. So three places
+// of it explain more of the question than any of the other facts.
 TEST(LexicalIndex, CoversAQuestionThatNamesSeveralThings) {
   std::mt19937 rng(12);
   std::string text;
@@ -693,10 +692,10 @@ TEST(LexicalIndex, CoversAQuestionThatNamesSeveralThings) {
   for (size_t i = 1; i < result.cover.size(); ++i) {
     EXPECT_LE(result.cover[i].gain, result.cover[i - 1].gain);
     EXPECT_LE(result.cover[i].gain, result.cover[i].block.score + 1e-9)
-        << "what is new is part of what is there";
+        << "the gain is at most the block's score";
   }
   EXPECT_THAT(index.Query(Words("tell us the secret number of Jubal"), 100).cover, SizeIs(1))
-      << "the second place tells nothing new";
+      << "the second place adds nothing new";
 }
 
 TEST(LexicalIndex, PrefersTheExactFormAmongInflections) {
@@ -711,8 +710,8 @@ TEST(LexicalIndex, PrefersTheExactFormAmongInflections) {
   EXPECT_EQ(result.blocks[0].block.block, at / kBlockTokens);
 }
 
-TEST(LexicalIndex, KeepsDocumentsApart) {
-  // A phrase that two documents would spell together.
+TEST(LexicalIndex, DocumentsDoNotShareMatches) {
+  // A phrase that two documents together would spell.
   LexicalIndex index;
   AddDocument(index, Bytes(), DocumentId{1}, Tokens(std::string(57, '.') + " golden"));
   AddDocument(index, Bytes(), DocumentId{2}, Tokens("calf " + std::string(59, '.')));
@@ -757,7 +756,7 @@ TEST(LexicalIndex, RefusesOverlapsAndMalformedSegments) {
   EXPECT_EQ(index.token_count(), 192u);
 }
 
-TEST(LexicalIndex, TakesEmptyAndEndlessQueries) {
+TEST(LexicalIndex, HandlesEmptyAndOverlongQueries) {
   LexicalIndex index;
   EXPECT_THAT(index.Query(Words("anything"), 8).blocks, IsEmpty());
   AddDocument(index, Bytes(), DocumentId{1}, Tokens("golden calf"));
@@ -769,7 +768,7 @@ TEST(LexicalIndex, TakesEmptyAndEndlessQueries) {
   EXPECT_THAT(index.Query(Words("golden " + Filler(rng, 3000)), 8).blocks, IsEmpty());
 }
 
-TEST(LexicalIndex, SaysHowMuchOfTheQueryABlockExplains) {
+TEST(LexicalIndex, ReportsHowMuchOfTheQueryABlockExplains) {
   LexicalIndex index;
   std::mt19937 rng(4);
   AddDocument(index, Bytes(), DocumentId{1},

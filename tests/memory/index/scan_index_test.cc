@@ -1,12 +1,11 @@
 // Compares ScanIndex with a softmax over all tokens in double precision.
 //
-// Two comparisons, so that an error cannot hide behind quantisation:
-//   - with keys and queries that int8 holds exactly (integers, each row with a 127), only float
-//   rounding is left. Logits stay
-//     below 60, so a float logit is off by at most about 60 * 2^-23 * few = 3e-5, a share by that
-//     factor: 1e-4 is allowed.
-//   - with normal keys and queries, where the logit error bound in the header of Query() says how
-//   far shares may be off.
+// Two comparisons, so that quantisation cannot hide an error:
+//   - Keys and queries that int8 holds exactly (integers, each row with a 127). Only float rounding
+//     is left. Logits stay below 60, so a float logit is off by at most about 60 * 2^-23 * few =
+//     3e-5, and a share by that factor: 1e-4 is allowed.
+//   - Normal keys and queries. The logit error bound in the header of Query() limits the error of a
+//     share.
 // Sizes: several documents, segments with a last block of 1, 63 and 64 tokens, head sizes around
 // the vector widths.
 #include "memory/index/scan_index.h"
@@ -60,7 +59,7 @@ class Fixture {
   }
 
   // Weighted softmax mass of every token, by the plain formula in double. The first tokens of the
-  // documents are sinks: they get nothing, and together they weigh as much as one of them does on
+  // documents are sinks. They get no mass, and together they weigh as much as one of them does on
   // average.
   std::map<BlockKey, std::vector<double>> TokenMass(const ScanQuery& query) const {
     std::map<BlockKey, std::vector<double>> mass;
@@ -97,8 +96,8 @@ class Fixture {
     return mass;
   }
 
-  // Block scores and token masses within a factor of 1 +- `error`, and scores that add up to the
-  // row weights.
+  // Block scores and token masses must be within a factor of 1 +- `error`. The scores must sum to
+  // the row weights.
   void ExpectAgrees(const ScanQuery& query, const ParallelFor& parallel, double error) const {
     const std::map<BlockKey, std::vector<double>> expected = TokenMass(query);
     const ScanResult result = index_.Query(query, 1 << 20, parallel);
@@ -132,7 +131,7 @@ class Fixture {
   std::map<std::pair<BlockKey, uint32_t>, std::vector<std::vector<float>>> keys_;
 };
 
-// A vector that int8 holds exactly: small integers, and one 127 that makes the scale 1.
+// A vector that int8 holds exactly: small integers, and one 127 that sets the scale to 1.
 auto Integers(uint32_t head_dim) {
   return [head_dim](std::mt19937& rng) {
     std::vector<float> v(head_dim);
@@ -171,14 +170,14 @@ void AddDocuments(Fixture& memory, std::mt19937& rng, Draw draw) {
   memory.Add(rng, DocumentId{4}, 4, 64 + 17, draw);
 }
 
-TEST(ScanIndex, IsTheSoftmaxOverAllTokensWhereInt8IsExact) {
+TEST(ScanIndex, EqualsTheSoftmaxOverAllTokensWhenInt8IsExact) {
   for (const uint32_t head_dim : {4u, 12u, 64u, 128u, 256u}) {
     for (uint32_t seed = 1; seed <= 3; ++seed) {
       SCOPED_TRACE("head_dim " + std::to_string(head_dim) + " seed " + std::to_string(seed));
       std::mt19937 rng(seed);
       Fixture memory(2, head_dim);
       AddDocuments(memory, rng, Integers(head_dim));
-      // The largest logit is 127 * 127 * scale (and 100 * 254 of the small integers) <= 60.
+      // The largest logit is 127 * 127 * scale (plus 100 * 254 of the small integers) <= 60.
       const ScanQuery query =
           RandomQuery(rng, seed % 2, 1 + rng() % 40, head_dim, 60.0f / 41529, Integers(head_dim));
       memory.ExpectAgrees(query, SerialFor, 1e-4);
@@ -187,7 +186,7 @@ TEST(ScanIndex, IsTheSoftmaxOverAllTokensWhereInt8IsExact) {
   }
 }
 
-TEST(ScanIndex, StaysWithinTheErrorOfInt8) {
+TEST(ScanIndex, StaysWithinTheInt8ErrorBound) {
   for (uint32_t seed = 1; seed <= 5; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     constexpr uint32_t kHeadDim = 64;
@@ -195,25 +194,25 @@ TEST(ScanIndex, StaysWithinTheErrorOfInt8) {
     Fixture memory(1, kHeadDim);
     AddDocuments(memory, rng, Normal(kHeadDim));
     const ScanQuery query = RandomQuery(rng, 0, 30, kHeadDim, 0.125f, Normal(kHeadDim));
-    // |q|_1 and |k|_1 are about 0.8 * 64 with maxima below 4.5: (51 * 4.5 + 51 * 4.5) * 0.125 / 254
-    // = 0.23 at worst for a logit; a share moves by twice that (its own logit and the sum). Typical
-    // errors are a tenth.
+    // |q|_1 and |k|_1 are about 0.8 * 64 with maxima below 4.5, so a logit is off by at most (51 *
+    // 4.5 + 51 * 4.5) * 0.125 / 254 = 0.23. A share moves by twice that (its own logit and the
+    // sum). Typical errors are a tenth.
     memory.ExpectAgrees(query, SerialFor, std::expm1(2 * 0.23));
   }
 }
 
-TEST(ScanIndex, KeepsItsShareWhenLogitsAreHuge) {
+TEST(ScanIndex, KeepsSharesRightWhenLogitsAreHuge) {
   constexpr uint32_t kHeadDim = 16;
   std::mt19937 rng(5);
   Fixture memory(1, kHeadDim);
   AddDocuments(memory, rng, Integers(kHeadDim));
   const ScanQuery query = RandomQuery(rng, 0, 8, kHeadDim, 1.0f, Integers(kHeadDim));
-  // Logits reach 16,000, where a float is off by up to 2^-11; scale products add another unit or
-  // two.
+  // Logits reach 16,000, where a float is off by up to 2^-11. Multiplying by the scales adds
+  // another unit or two.
   memory.ExpectAgrees(query, SerialFor, 2e-3);
 }
 
-TEST(ScanIndex, TakesZeroQueriesAndKeysAsUniform) {
+TEST(ScanIndex, TreatsZeroQueriesAndKeysAsUniformAttention) {
   Fixture memory(1, 8);
   std::mt19937 rng(1);
   memory.Add(rng, DocumentId{1}, 0, 96, [](std::mt19937&) { return std::vector<float>(8, 0.0f); });
@@ -228,7 +227,7 @@ TEST(ScanIndex, TakesZeroQueriesAndKeysAsUniform) {
               Each(testing::FloatNear(3.0f / 96, 1e-6f)));
 }
 
-// 1,100 blocks x 4,000 rows is more than the 4 M masses that a query holds at a time.
+// 1,100 blocks x 4,000 rows exceed the 4 M masses that a query holds at a time.
 TEST(ScanIndex, ScoresTheSameWhenRowsAreTiled) {
   constexpr uint32_t kHeadDim = 4;
   constexpr uint32_t kRows = 4000;
@@ -314,7 +313,7 @@ ScanSegment Sample(uint32_t heads = 2, uint32_t head_dim = 4, uint64_t tokens = 
                             });
 }
 
-TEST(ScanIndex, RefusesOverlapsAndOtherHeads) {
+TEST(ScanIndex, RefusesOverlapsAndOtherHeadSizes) {
   ScanIndex index;
   const auto add = [&](ScanSegment s) {
     return index.Add(std::make_shared<const ScanSegment>(std::move(s))).code();
@@ -338,7 +337,7 @@ TEST(ScanSegment, QuantisesEveryKeyToHalfAStepOfItsLargestElement) {
   std::vector<std::vector<float>> keys;
   for (int t = 0; t < 100; ++t) keys.push_back(Normal(kHeadDim)(rng));
   keys[5].assign(kHeadDim, 0.0f);
-  keys[6].assign(kHeadDim, 1e-42f);  // denormal: 127 / max is infinite
+  keys[6].assign(kHeadDim, 1e-42f);  // denormal: 127 / max would be infinite
   const ScanSegment s = ScanSegment::Build(DocumentId{1}, 0, 100, 1, kHeadDim,
                                            [&](uint32_t, uint64_t t) { return keys[t].data(); });
   EXPECT_EQ(s.token_count(), 100u);
@@ -354,9 +353,9 @@ TEST(ScanSegment, QuantisesEveryKeyToHalfAStepOfItsLargestElement) {
   }
 }
 
-// Blocks from a hostile hand hold any halves; what is built from them must be a segment that an
-// index takes.
-TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
+// Blocks from a hostile source hold any fp16 values. A segment built from them must be one that an
+// index accepts.
+TEST(ScanSegment, NonFiniteOrTooLargeKeysCountAsZero) {
   constexpr uint32_t kHeadDim = 8;
   std::mt19937 rng(7);
   std::vector<std::vector<float>> keys;
@@ -367,7 +366,7 @@ TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
   zero[1].assign(kHeadDim, 0.0f);
   zero[2].assign(kHeadDim, 0.0f);
   zero[3].assign(kHeadDim, 0.0f);
-  keys[3][0] = 1e30f;  // a number, but no longer one when it is squared
+  keys[3][0] = 1e30f;  // finite, but its square overflows
   const auto build = [&](const std::vector<std::vector<float>>& from) {
     return ScanSegment::Build(DocumentId{1}, 0, from.size(), 1, kHeadDim,
                               [&](uint32_t, uint64_t t) { return from[t].data(); });
@@ -378,9 +377,9 @@ TEST(ScanSegment, KeysThatAreNotFiniteOrTooLargeCountAsZero) {
   EXPECT_TRUE(ScanIndex().Add(std::make_shared<const ScanSegment>(segment)).ok());
 }
 
-// With keys so large that their squares are infinite FAISS came to an assertion of its own while it
-// trained the lists.
-TEST(ScanSegment, ScalesOfNoTrueKeyAreRefused) {
+// With keys whose squares overflow, FAISS once hit one of its own assertions while it trained the
+// inverted lists.
+TEST(ScanSegment, RefusesScalesThatNoRealKeyHas) {
   ScanSegment segment = Sample(1, 8, 64);
   segment.scales[0][3] = kScanScaleMax;
   EXPECT_TRUE(ScanSegment::Decode(segment.Encode()).ok());
@@ -401,7 +400,7 @@ TEST(ScanSegment, RoundTrips) {
   }
 }
 
-// The format is a contract: these bytes are version 1 forever (docs/formats/index.md).
+// The format is a contract: these bytes stay version 1 (docs/formats/index.md).
 TEST(ScanSegment, EncodesToTheDocumentedBytes) {
   const std::string bytes = Sample().Encode();
   ASSERT_EQ(bytes.size(), 32u + 2 + 2 * 128 * (4 + 4) + 8);
@@ -409,7 +408,7 @@ TEST(ScanSegment, EncodesToTheDocumentedBytes) {
   EXPECT_EQ(Hash64(bytes), 0x794a642406992815u) << std::hex << Hash64(bytes);
 }
 
-TEST(ScanSegment, FindsEveryTruncationAndFlippedBit) {
+TEST(ScanSegment, DetectsEveryTruncationAndFlippedBit) {
   const std::string bytes = Sample().Encode();
   for (size_t size = 0; size < bytes.size(); ++size) {
     const Result<ScanSegment> decoded =
@@ -425,9 +424,9 @@ TEST(ScanSegment, FindsEveryTruncationAndFlippedBit) {
   EXPECT_FALSE(ScanSegment::Decode(bytes + '\0').ok());
 }
 
-// A forger, or our own bug, can write a valid checksum over nonsense: Decode must still keep every
+// A forger, or a bug of ours, can write a valid checksum over garbage. Decode must still keep every
 // promise.
-TEST(ScanSegment, SurvivesDamageUnderAValidChecksum) {
+TEST(ScanSegment, HandlesDamageUnderAValidChecksum) {
   const std::string bytes = Sample().Encode();
   for (size_t bit = 0; bit < (bytes.size() - 8) * 8; ++bit) {
     std::string broken = bytes.substr(0, bytes.size() - 8);

@@ -1,5 +1,5 @@
-// Summaries against plain means in double precision, and their bytes against anything that a disk
-// may do to them.
+// Compares summaries with plain means in double precision, and tests their bytes against any damage
+// that a disk may do.
 #include "memory/index/summaries.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +23,7 @@ SummarySegment Build(const KvGeometry& g, const Sequence& s) {
   return segment;
 }
 
-TEST(Summaries, AreTheMeanOfTheKeysAtTheirPlacesInTheBlock) {
+TEST(Summaries, EqualTheMeanOfTheKeysAtTheirPlacesInTheBlock) {
   const KvGeometry g = TestGeometry();
   const Sequence s = RandomSequence(g, 150, kSeed);
   const SummarySegment segment = Build(g, s);
@@ -52,7 +52,7 @@ TEST(Summaries, AreTheMeanOfTheKeysAtTheirPlacesInTheBlock) {
   }
 }
 
-TEST(Summaries, AFewLargeElementsDoNotRoundAllOthersAway) {
+TEST(Summaries, AFewLargeElementsDoNotRoundTheOthersToZero) {
   KvGeometry g = TestGeometry();
   g.head_dim = 80;  // groups of 32, 32 and 16
   for (RopeSpec& rope : g.rope) rope.rotary_dims = 8;
@@ -83,7 +83,7 @@ TEST(Summaries, AFewLargeElementsDoNotRoundAllOthersAway) {
   EXPECT_EQ(*back, segment);
 }
 
-TEST(Summaries, OfALostBlockOrOneThatOverflowedIsZero) {
+TEST(Summaries, OfALostOrOverflowedBlockAreZero) {
   const KvGeometry g = TestGeometry();
   const RopeTables ropes(g, kBlockTokens);
   KvBlock block = BlocksOf(g, RandomSequence(g, 64, kSeed))[0];
@@ -102,7 +102,7 @@ TEST(Summaries, OfALostBlockOrOneThatOverflowedIsZero) {
   EXPECT_TRUE(SummarySegment::Decode(segment.Encode()).ok());
 }
 
-TEST(Summaries, ComeBackFromTheirBytes) {
+TEST(Summaries, RoundTrip) {
   const KvGeometry g = TestGeometry();
   const SummarySegment segment = Build(g, RandomSequence(g, 150, kSeed));
   const std::string bytes = segment.Encode();
@@ -112,8 +112,8 @@ TEST(Summaries, ComeBackFromTheirBytes) {
   EXPECT_EQ(*back, segment);
 }
 
-// The format of docs/formats/index.md: a change of these bytes is a new version.
-TEST(Summaries, BytesStayWhatTheyAre) {
+// The format of docs/formats/index.md: a change of these bytes needs a new version.
+TEST(Summaries, EncodeToTheDocumentedBytes) {
   KvGeometry g = TestGeometry();
   SummarySegment segment = SummarySegment::Of(DocumentId{7}, 128, g);
   for (uint32_t i = 0; i < 2 * 3 * 2; ++i) {
@@ -140,7 +140,7 @@ TEST(Summaries, DamageIsDataLoss) {
               StatusCode::kDataLoss)
         << "cut at " << i;
   }
-  // Sizes that a forger signed.
+  // Sizes that a forger wrote under a right checksum.
   const auto sign = [](std::string body) {
     const uint64_t hash = Hash64(body);
     return body.append(reinterpret_cast<const char*>(&hash), sizeof hash);

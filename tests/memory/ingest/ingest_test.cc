@@ -1,12 +1,13 @@
-// The state of a store after an interrupted ingest against that after an unbroken one: every key
-// and value of all tables.
+// Compares the state of a store after an interrupted ingest with that after an uninterrupted one:
+// every key and value of all tables.
 //
-// Interruptions: the stop flag after every pass, again and again; and a "kill": the nth write of
-// the store fails, for every n, then all of the process (memory, model) is thrown away and a new
-// one ingests the same text over what the store holds. The store's writes are atomic, so a kill
-// between two writes is the only kind there is (tests/store kills -9 for the rest). Sizes: a pass
-// is 512 tokens and a commit 4,096, so documents of 1 token, on and beside 64, 512, 4,096 and
-// 8,192. Tokens are bytes here, and the toy model is two layers of two heads.
+// Interruptions: the stop flag after every pass, repeatedly; and a simulated kill. For the kill,
+// the nth write of the store fails, for every n. Then everything in the process (memory, model) is
+// dropped, and a new one ingests the same text over what the store holds. The store's writes are
+// atomic, so a kill between two writes is the only kind there is (tests/store tests kill -9
+// itself). Sizes: a pass is 512 tokens and a commit 4,096, so documents have 1 token, or lengths at
+// and next to 64, 512, 4,096 and 8,192. Tokens are bytes here, and the toy model has two layers of
+// two heads.
 #include "memory/ingest/ingest.h"
 
 #include <gmock/gmock.h>
@@ -39,8 +40,8 @@ ToyOptions Toy(uint32_t native_window) {
   return {.geometry = TinyGeometry(), .native_window = native_window};
 }
 
-// A text of exactly `tokens` tokens, BOS included: no two letters of it make a piece of the toy's
-// vocabulary.
+// A text of exactly `tokens` tokens, BOS included. No two adjacent letters form a longer piece of
+// the toy's vocabulary.
 std::string TextOf(uint64_t tokens, uint64_t seed = 1) {
   std::mt19937_64 rng(seed);
   std::string text;
@@ -51,9 +52,9 @@ std::string TextOf(uint64_t tokens, uint64_t seed = 1) {
   return text;
 }
 
-std::string codec_name = "exact";  // of the memories that Process makes
+std::string codec_name = "exact";  // of the memories that Process creates
 
-// Tests that hold whatever the blocks are stored in.
+// Tests that must hold for every codec.
 class IngestIn : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override { codec_name = GetParam(); }
@@ -62,7 +63,7 @@ class IngestIn : public testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Codecs, IngestIn, testing::Values("exact", "k5v4", "archive"),
                          [](const auto& info) { return info.param; });
 
-// One process: a model and a memory over a store that outlives it. Creates the memory when there is
+// One process: a model and a memory over a store that outlives it. Creates the memory if there is
 // none.
 struct Process {
   ToyModel model;
@@ -101,7 +102,7 @@ StoreContents Unbroken(const std::vector<std::pair<std::string, std::string>>& d
   return Contents(*store);
 }
 
-TEST_P(IngestIn, HoldsEveryBlockSegmentAndTokenOfTheDocument) {
+TEST_P(IngestIn, ContainsEveryBlockSegmentAndTokenOfTheDocument) {
   for (const uint64_t tokens : {2, 63, 64, 65, 511, 512, 513, 4095, 4096, 4097, 8192, 8193}) {
     SCOPED_TRACE(std::to_string(tokens) + " tokens");
     const auto store = NewMemStore();
@@ -134,8 +135,8 @@ TEST_P(IngestIn, HoldsEveryBlockSegmentAndTokenOfTheDocument) {
   }
 }
 
-// The keys and values of the store are those of a window that read the document: what the model
-// computes, not just something.
+// The stored keys and values must equal those of a hot window that ingested the document: the
+// model's real values.
 TEST(Ingest, StoresTheWindowsKeysAndValues) {
   for (const uint32_t native_window : {0u, 100u}) {
     const auto store = NewMemStore();
@@ -196,7 +197,7 @@ TEST_P(IngestIn, StoppedAfterEveryPassEndsInTheSameState) {
   }
 }
 
-TEST(Ingest, StopsAndGoesOnWithinOneProcess) {
+TEST(Ingest, StopsAndContinuesWithinOneProcess) {
   const std::string text = TextOf(5000);
   const auto store = NewMemStore();
   Process p(*store, 100);
@@ -208,7 +209,7 @@ TEST(Ingest, StopsAndGoesOnWithinOneProcess) {
   EXPECT_EQ(Difference(Unbroken({{"tale", text}}, 100), Contents(*store)), "");
 }
 
-TEST(Ingest, AFlagThatIsSetFromTheStartReadsNothing) {
+TEST(Ingest, AStopFlagSetFromTheStartIngestsNothing) {
   const auto store = NewMemStore();
   Process p(*store, 0);
   const std::string text = TextOf(700);
@@ -225,7 +226,7 @@ TEST(Ingest, AFlagThatIsSetFromTheStartReadsNothing) {
 }
 
 TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
-  // What the archive adds comes with the first commit.
+  // The archive codec's basis is written with the first commit.
   const bool archive = codec_name == "archive";
   for (const uint32_t native_window : archive ? std::vector{0u} : std::vector{0u, 100u}) {
     for (const uint64_t tokens : archive ? std::vector<uint64_t>{4096, 4097}
@@ -240,7 +241,7 @@ TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
         {
           Process killed(*store, native_window, {.fail_write_after = writes});
           const Result<IngestReport> r = killed.Ingest("tale", text);
-          if (r.ok()) break;  // it has fewer writes than that
+          if (r.ok()) break;  // it has fewer than `n` writes
           EXPECT_EQ(r.status().code(), StatusCode::kResourceExhausted);
         }
         {
@@ -249,7 +250,7 @@ TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
           const uint64_t committed = again.memory->committed_tokens();
           const Result<IngestReport> r = again.Ingest("tale", text);
           ASSERT_TRUE(r.ok()) << r.status().ToString();
-          EXPECT_EQ(r->tokens_read, tokens - committed) << "it goes on from the last commit";
+          EXPECT_EQ(r->tokens_read, tokens - committed) << "it continues from the last commit";
         }
         ASSERT_EQ(Difference(expected, Contents(*store)), "");
       }
@@ -258,9 +259,9 @@ TEST_P(IngestIn, KilledAtAnyWriteAndRunAgainEndsInTheSameState) {
   }
 }
 
-// Several deaths of one long document: two commits, killed early, in the middle and late, in one
-// life after another.
-TEST_P(IngestIn, KilledAgainAndAgainEndsInTheSameState) {
+// Several kills of one long document of two commits: early, in the middle and late, one after
+// another.
+TEST_P(IngestIn, KilledRepeatedlyEndsInTheSameState) {
   constexpr uint64_t kSeed = 9;
   SCOPED_TRACE(kSeed);
   std::mt19937_64 rng(kSeed);
@@ -278,7 +279,7 @@ TEST_P(IngestIn, KilledAgainAndAgainEndsInTheSameState) {
   }
 }
 
-TEST(Ingest, TheSameContentIsReadOnceWhateverItsName) {
+TEST(Ingest, TheSameContentIsIngestedOnceWhateverItsName) {
   const auto store = NewMemStore();
   Process p(*store, 0);
   const std::string text = TextOf(700);
@@ -307,10 +308,10 @@ TEST(Ingest, TheSameContentIsReadOnceWhateverItsName) {
   EXPECT_EQ(Difference(before, after), "") << "a name is all that it costs";
 }
 
-// What a name stands for, after any sequence of files taking each other's content, against a map
-// from name to text. Sizes: four names, three texts, so that names are shared, taken over and given
-// up all the time; every third ingest dies at a random write.
-TEST(Ingest, ANameStandsForTheTextThatWasIngestedLastUnderIt) {
+// Compares the text that each name refers to with a map from name to text, after any sequence of
+// files taking each other's content. Sizes: four names and three texts, so names are often shared,
+// taken over and dropped. Every third ingest is killed at a random write.
+TEST(Ingest, ANameRefersToTheTextIngestedLastUnderIt) {
   const std::vector<std::string> texts = {TextOf(200, 1), TextOf(300, 2), TextOf(600, 3)};
   for (uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
@@ -360,9 +361,9 @@ TEST(Ingest, ANameStandsForTheTextThatWasIngestedLastUnderIt) {
   }
 }
 
-// A run whose model takes other batches goes on with the passes that the document was begun with,
-// or says why it cannot.
-TEST(Ingest, GoesOnInThePassesThatTheDocumentWasBegunWith) {
+// A run whose model uses another batch size continues with the pass size that the document began
+// with, or reports why it cannot.
+TEST(Ingest, ContinuesWithThePassSizeThatTheDocumentBeganWith) {
   const std::string text = TextOf(3000);
   const auto run = [&](ColdStore& store, uint32_t batch_tokens,
                        int stop_after_passes) -> Result<IngestReport> {
@@ -389,13 +390,13 @@ TEST(Ingest, GoesOnInThePassesThatTheDocumentWasBegunWith) {
                              testing::HasSubstr("128")));
   ASSERT_EQ(run(*broken, 300, 0)->outcome, Outcome::kResumed);
   EXPECT_EQ(Difference(Contents(*unbroken), Contents(*broken)), "");
-  // Batches that do not divide a commit are rounded down to ones that do.
+  // A batch size that does not divide a commit is rounded down to one that does.
   const auto odd = NewMemStore();
   ASSERT_TRUE(run(*odd, 300, 0).ok());
   EXPECT_EQ(Difference(Contents(*unbroken), Contents(*odd)), "");
 }
 
-TEST(Ingest, ChangedContentIsANewVersionAndTheOldOneGoesWithItsLastCommit) {
+TEST(Ingest, ChangedContentIsANewVersionThatReplacesTheOldOneAtItsLastCommit) {
   const std::string old_text = TextOf(5000, 1), new_text = TextOf(4500, 2), other = TextOf(300, 3);
   const auto store = NewMemStore();
   {
@@ -403,7 +404,7 @@ TEST(Ingest, ChangedContentIsANewVersionAndTheOldOneGoesWithItsLastCommit) {
     ASSERT_TRUE(p.Ingest("tale", old_text).ok());
     ASSERT_TRUE(p.Ingest("other", other).ok());
   }
-  // Interrupted: both are there, and the old one is whole.
+  // When interrupted, both versions exist, and the old one is complete.
   for (const int passes : {1, 8}) {
     Process p(*store, 0);
     const Result<IngestReport> r = p.Ingest("tale", new_text, passes);
@@ -461,8 +462,8 @@ TEST_P(IngestIn, KilledNewVersionEndsInTheSameState) {
   }
 }
 
-// a whole, then b interrupted, then c: c takes the place of both.
-TEST(Ingest, AVersionThatWasNeverFinishedDoesNotHideTheOneBeforeIt) {
+// a complete, then b interrupted, then c: c replaces both.
+TEST(Ingest, AnIncompleteVersionDoesNotHideThePreviousOne) {
   const auto store = NewMemStore();
   ASSERT_TRUE(Process(*store, 0).Ingest("tale", TextOf(600, 1)).ok());
   ASSERT_TRUE(Process(*store, 0).Ingest("tale", TextOf(1300, 2), 1).ok());
@@ -475,8 +476,8 @@ TEST(Ingest, AVersionThatWasNeverFinishedDoesNotHideTheOneBeforeIt) {
   EXPECT_TRUE(p.memory->Verify().ok());
 }
 
-// a whole, then b interrupted, then the file is a again: b is of no use to anyone.
-TEST(Ingest, GoingBackToTheOldContentDropsTheUnfinishedOne) {
+// a complete, then b interrupted, then the file is a again: b is no longer needed.
+TEST(Ingest, ReturningToTheOldContentDropsTheIncompleteVersion) {
   const auto store = NewMemStore();
   ASSERT_TRUE(Process(*store, 0).Ingest("tale", TextOf(600, 1)).ok());
   ASSERT_TRUE(Process(*store, 0).Ingest("tale", TextOf(1300, 2), 1).ok());
@@ -488,9 +489,9 @@ TEST(Ingest, GoingBackToTheOldContentDropsTheUnfinishedOne) {
   EXPECT_EQ(p.memory->documents()[0].tokens, 600u);
 }
 
-// Native positions are folded back every 32,768 tokens, the window moving along. Only distances
-// matter to the toy's native layers, so a fold must not change a single key; and a resume on the
-// other side of a fold must find the window in place.
+// Native positions are shifted back (folded) every 32,768 tokens, together with the window. Only
+// distances matter to the toy's native layers, so a fold must not change any key. A resume after a
+// fold must find the window in place.
 TEST(Ingest, FoldingNativePositionsChangesNothing) {
   constexpr uint64_t kTokens = 2 * 65536 + 1500;  // folds at 65,536, 98,304 and 131,072
   KvGeometry g;
@@ -525,7 +526,7 @@ TEST(Ingest, FoldingNativePositionsChangesNothing) {
   run(*broken, {128, 1, 63});  // at 65,536, one pass behind it, and at 98,304
   EXPECT_EQ(Difference(Contents(*unbroken), Contents(*broken)), "");
 
-  // Against positions that never fold.
+  // Compared with positions that are never folded.
   ToyModel model(options);
   HotWindow window(g, {64, 64, 512});
   const auto memory = std::move(Memory::Open(Borrow(*unbroken), "tales", &model.info())).value();
@@ -541,7 +542,7 @@ TEST(Ingest, FoldingNativePositionsChangesNothing) {
   }
 }
 
-TEST(Ingest, ReportsProgressInOrderToTheEnd) {
+TEST(Ingest, ReportsProgressInOrderUpToTheEnd) {
   const auto store = NewMemStore();
   Process p(*store, 0);
   std::vector<uint64_t> done;

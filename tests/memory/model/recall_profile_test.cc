@@ -1,4 +1,4 @@
-// Recall profiles against what their header says: shipped files, strict keys, types and ranges.
+// Recall profiles against what their header promises: shipped files, strict keys, types and ranges.
 #include "memory/model/recall_profile.h"
 
 #include <gmock/gmock.h>
@@ -29,7 +29,7 @@ std::string ReadFile(const std::filesystem::path& path) {
   return out.str();
 }
 
-// A model that `p` is for.
+// The info of a model that `p` matches.
 ModelInfo ModelOf(const RecallProfile& p) {
   ModelInfo m;
   m.architecture = p.architecture;
@@ -57,7 +57,7 @@ TEST(RecallProfile, EveryShippedFileParsesAndIsBuiltIn) {
   }
 }
 
-TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
+TEST(RecallProfile, ShippedProfilesMatchOnlyTheirModel) {
   for (const auto& file : ShippedFiles()) {
     const RecallProfile p = *RecallProfile::Parse(ReadFile(file), file.string());
     EXPECT_TRUE(p.Matches(ModelOf(p)));
@@ -66,7 +66,7 @@ TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
       const RecallProfile other = *RecallProfile::Parse(ReadFile(other_file), other_file.string());
       EXPECT_EQ(p.Matches(ModelOf(other)), file == other_file) << file << other_file;
     }
-    // Any single difference makes it another model, which the generic rule serves.
+    // Any single difference makes it another model, which gets the generic profile.
     for (int i = 0; i < 6; ++i) {
       ModelInfo m = ModelOf(p);
       switch (i) {
@@ -86,22 +86,22 @@ TEST(RecallProfile, ShippedProfilesMatchTheirModelAlone) {
   }
 }
 
-TEST(RecallProfile, WhatIsNotSaidKeepsItsDefault) {
+TEST(RecallProfile, MissingKeysKeepTheirDefaults) {
   const RecallProfile defaults;
   const Result<RecallProfile> p = RecallProfile::Parse("{\"name\": \"mine\"}", "mine.json");
   ASSERT_TRUE(p.ok()) << p.status().ToString();
   EXPECT_EQ(p->name, "mine");
-  EXPECT_EQ(p->lexical_weight, defaults.lexical_weight);
+  EXPECT_EQ(p->signals, defaults.signals);
   EXPECT_EQ(p->gate, defaults.gate);
   EXPECT_EQ(p->spans_max, defaults.spans_max);
   EXPECT_EQ(p->span_score_min, defaults.span_score_min);
-  EXPECT_EQ(p->abstain_support, 0.0) << "no model's mark fits another";
+  EXPECT_EQ(p->abstain_support, 0.0) << "every model needs its own threshold";
   EXPECT_EQ(p->window_tokens, defaults.window_tokens);
   EXPECT_EQ(p->sink_tokens, defaults.sink_tokens);
   EXPECT_TRUE(p->heads.empty());
 }
 
-TEST(RecallProfile, WhatToJsonWritesParseReads) {
+TEST(RecallProfile, ParseReadsWhatToJsonWrites) {
   for (const auto& file : ShippedFiles()) {
     const RecallProfile p = *RecallProfile::Parse(ReadFile(file), file.string());
     const Result<RecallProfile> back = RecallProfile::Parse(p.ToJson(), "back.json");
@@ -112,10 +112,10 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
     for (size_t h = 0; h < p.heads.size(); ++h) EXPECT_EQ(back->heads[h].layer, p.heads[h].layer);
     EXPECT_EQ(back->rerank_spans, p.rerank_spans);
   }
-  // Every key away from its default.
+  // Sets every key to a value other than its default.
   const std::string all =
       R"({"name": "a \"b\"", "architecture": "x", "layer_count": 2, "q_heads": 4, "kv_heads": 2, "head_dim": 8, "vocab_size": 9,
-    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "head_weight": 0.5, "lexical_weight": 0.75, "expansion_weight": 0.375, "gate": 3.5, "rerank_spans": 3, "rerank_prior": 1.5,
+    "heads": [{"layer": 1, "kv_head": 0, "weight": 0.25}], "signals": {"heads": 0.5, "words": 0.75, "expansion": 0.375, "vectors": 0.25}, "gate": 3.5, "rerank_spans": 3, "rerank_prior": 1.5,
     "rerank_scale": 2.5, "abstain_support": 0.5, "abstain_found": 0.75, "reencode_tokens": 77, "hops_max": 3, "hop_spans": 7, "generation_spans": 1,
     "spans_max": 5, "span_score_min": 0.125, "span_tokens": 64, "window_tokens": 128, "sink_tokens": 128,
     "calibration": {"seed": 3}})";
@@ -125,9 +125,8 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
   const std::string written = p->ToJson();
   for (const char* part : {"a \\\"b\\\"",
                            "\"weight\": 0.25",
-                           "\"head_weight\": 0.5",
-                           "\"lexical_weight\": 0.75",
-                           "\"expansion_weight\": 0.375",
+                           "\"signals\": {\"expansion\": 0.375, \"heads\": 0.5, \"vectors\": 0.25, "
+                           "\"words\": 0.75}",
                            "\"gate\": 3.5",
                            "\"rerank_spans\": 3",
                            "\"rerank_prior\": 1.5",
@@ -150,7 +149,24 @@ TEST(RecallProfile, WhatToJsonWritesParseReads) {
   EXPECT_EQ(RecallProfile::Parse(written, "again.json")->ToJson(), written);
 }
 
-TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
+TEST(RecallProfile, FormerKeysAreAccepted) {
+  const Result<RecallProfile> p = RecallProfile::Parse(
+      R"({"head_weight": 0.5, "lexical_weight": 0.75, "related_weight": 0.5, "look_spans": 3,
+          "look_prior": 1.5, "look_scale": 2.5, "reread_tokens": 77, "follow_hops": 3,
+          "follow_spans": 7, "follow_refreshes": 1})",
+      "former.json");
+  ASSERT_TRUE(p.ok()) << p.status().ToString();
+  EXPECT_EQ(p->WeightOf(kHeadSignal), 0.5);
+  EXPECT_EQ(p->WeightOf(kWordSignal), 0.75);
+  EXPECT_EQ(p->WeightOf(kExpansionSignal), 0.375);
+  EXPECT_EQ(p->WeightOf("vectors"), 0);
+  EXPECT_EQ(p->rerank_spans + p->hops_max + p->hop_spans + p->generation_spans, 14u);
+  EXPECT_EQ(p->rerank_prior, 1.5);
+  EXPECT_EQ(p->rerank_scale, 2.5);
+  EXPECT_EQ(p->reencode_tokens, 77u);
+}
+
+TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedWithTheirNames) {
   const struct {
     const char* json;
     const char* key;
@@ -166,8 +182,10 @@ TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
       {R"({"kv_heads": 1e9})", "kv_heads"},
       {R"({"head_dim": 260})", "head_dim"},
       {R"({"vocab_size": 18446744073709551615})", "vocab_size"},
+      {R"({"signals": []})", "signals"},
+      {R"({"signals": {"words": true}})", "words"},
+      {R"({"signals": {"words": -0.1}})", "words"},
       {R"({"lexical_weight": true})", "lexical_weight"},
-      {R"({"lexical_weight": -0.1})", "lexical_weight"},
       {R"({"gate": 101})", "gate"},
       {R"({"gate": "2"})", "gate"},
       {R"({"calibration": 3})", "calibration"},
@@ -198,7 +216,7 @@ TEST(RecallProfile, WrongKeysTypesAndRangesAreRefusedByName) {
   }
 }
 
-TEST(RecallProfile, WhatIsNoJsonObjectIsRefusedWithTheFile) {
+TEST(RecallProfile, InvalidJsonIsRefusedWithTheFileName) {
   for (const char* text : {"", "{", "[]", "3", "{\"name\": }", "{} {}", "\xff\xfe", "nul"}) {
     const Result<RecallProfile> p = RecallProfile::Parse(text, "mine.json");
     EXPECT_EQ(p.status().code(), StatusCode::kInvalidArgument) << text;

@@ -1,5 +1,5 @@
-// Several answers through one model: each gets what it would get alone, in fewer passes, and nobody
-// waits for another's end.
+// Several answers share one model. Each gets the tokens that it would get alone, in fewer passes,
+// and none waits for another's end.
 #include "memory/model/shared_model.h"
 
 #include <gmock/gmock.h>
@@ -22,9 +22,9 @@ class SharedModelTest : public testing::Test {
  protected:
   SharedModelTest() : model_({.geometry = TinyGeometry()}) {}
 
-  // Reads a text of its own in two passes and goes on with the likeliest token: `count` times after
-  // `more`, which is asked before each, says that it is enough. However late a system begins the
-  // other threads, an answer can wait for them so.
+  // Runs its own text in two passes and continues with the likeliest token. It generates tokens as
+  // long as `more` returns true, then `count` more. So an answer can wait for the others, however
+  // late the system starts their threads.
   std::vector<TokenId> Answer(LanguageModel& model, uint64_t seed, size_t count,
                               const std::function<bool(size_t)>& more = nullptr) const {
     const std::vector<TokenId> text = *model.Tokenize(PlainText(200, seed), false);
@@ -57,14 +57,15 @@ class SharedModelTest : public testing::Test {
   ToyModel model_;
 };
 
-class SideBySideTest : public SharedModelTest, public testing::WithParamInterface<uint32_t> {};
-INSTANTIATE_TEST_SUITE_P(NativeWindow, SideBySideTest, testing::Values(0u, 16u));
+class ConcurrentAnswersTest : public SharedModelTest,
+                              public testing::WithParamInterface<uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(NativeWindow, ConcurrentAnswersTest, testing::Values(0u, 16u));
 
-TEST_P(SideBySideTest, GivesEachWhatItGetsAloneInFewerPasses) {
+TEST_P(ConcurrentAnswersTest, GivesEachTheTokensItGetsAloneInFewerPasses) {
   constexpr size_t kAnswers = 6, kTokens = 40;
   ToyModel model(
-      {.geometry = TinyGeometry(), .native_window = GetParam(), .native_texts = kAnswers});
-  std::vector<std::vector<TokenId>> beside(kAnswers);
+      {.geometry = TinyGeometry(), .native_window = GetParam(), .native_sequences = kAnswers});
+  std::vector<std::vector<TokenId>> shared_tokens(kAnswers);
   std::atomic<size_t> begun{0};
   SharedModel shared(&model);
   const uint64_t before = model.forward_count();
@@ -72,9 +73,9 @@ TEST_P(SideBySideTest, GivesEachWhatItGetsAloneInFewerPasses) {
     std::list<JoinedThread> threads;
     for (size_t i = 0; i < kAnswers; ++i) {
       threads.emplace_back([&, i] {
-        const SharedModel::Turn turn(&shared);
+        const SharedModel::Share share(&shared);
         ++begun;
-        beside[i] = Answer(shared, i, kTokens + i, [&](size_t) { return begun < kAnswers; });
+        shared_tokens[i] = Answer(shared, i, kTokens + i, [&](size_t) { return begun < kAnswers; });
       });
     }
   }
@@ -82,57 +83,57 @@ TEST_P(SideBySideTest, GivesEachWhatItGetsAloneInFewerPasses) {
   EXPECT_EQ(model.each_sequences_max(), kAnswers);
   size_t tokens = 0;
   for (size_t i = 0; i < kAnswers; ++i) {
-    EXPECT_EQ(beside[i], Answer(model, i, beside[i].size())) << i;
-    tokens += beside[i].size();
+    EXPECT_EQ(shared_tokens[i], Answer(model, i, shared_tokens[i].size())) << i;
+    tokens += shared_tokens[i].size();
   }
-  // The toy runs texts with layers of their own one after the other.
+  // The toy runs sequences with native layers one after the other.
   if (GetParam() == 0) {
     EXPECT_LT(passes + (kAnswers - 2) * kTokens, tokens);
   }
   EXPECT_NE(Answer(model, 0, kTokens), Answer(model, 1, kTokens)) << "or the texts do not matter";
 }
 
-TEST_F(SharedModelTest, OneAloneIsAsWithoutIt) {
+TEST_F(SharedModelTest, ASingleAnswerIsUnchanged) {
   const std::vector<TokenId> alone = Answer(model_, 1, 10);
   SharedModel shared(&model_);
-  EXPECT_EQ(Answer(shared, 1, 10), alone) << "also outside of a turn";
-  const SharedModel::Turn turn(&shared);
+  EXPECT_EQ(Answer(shared, 1, 10), alone) << "also without a share";
+  const SharedModel::Share share(&shared);
   EXPECT_EQ(Answer(shared, 1, 10), alone);
   EXPECT_EQ(model_.each_count(), 0u);
 }
 
-TEST_F(SharedModelTest, WhoIsAnsweringGoesOnWhileAnotherIsRead) {
+TEST_F(SharedModelTest, AnAnswerContinuesWhileAnotherPromptIsProcessed) {
   SharedModel shared(&model_);
   std::promise<void> begun;
-  std::atomic<size_t> told{0};
+  std::atomic<size_t> generated{0};
   JoinedThread first([&] {
-    const SharedModel::Turn turn(&shared);
+    const SharedModel::Share share(&shared);
     Answer(shared, 1, 60, [&](size_t i) {
       if (i == 1) begun.set_value();
-      told = i;
+      generated = i;
       return false;
     });
   });
   begun.get_future().wait();
-  const SharedModel::Turn turn(&shared);
+  const SharedModel::Share share(&shared);
   const std::vector<TokenId> text = *shared.Tokenize(PlainText(400, 2), false);
   WorkingSet set(shared.info().geometry, 2048);
-  const size_t before = told;
+  const size_t before = generated;
   for (int pass = 0; pass < 10; ++pass) {
     set.BeginPass(100);
     ASSERT_TRUE(shared.Forward(std::span(text).first(100), set.size(), &set, false).ok());
   }
-  EXPECT_GE(told, std::min<size_t>(59, before + 9)) << "a token for each pass";
+  EXPECT_GE(generated, std::min<size_t>(59, before + 9)) << "a token for each pass";
 }
 
-TEST_F(SharedModelTest, TurnsBeginInTheirOrderAndAreBounded) {
-  SharedModel shared(&model_, {.turns_max = 2});
-  EXPECT_EQ(shared.turns_max(), 2u);
+TEST_F(SharedModelTest, AnswersStartInOrderAndAreBounded) {
+  SharedModel shared(&model_, {.answers_max = 2});
+  EXPECT_EQ(shared.answers_max(), 2u);
   std::atomic<int> now{0}, most{0};
   std::list<JoinedThread> threads;
   for (uint64_t i = 0; i < 6; ++i) {
     threads.emplace_back([&, i] {
-      const SharedModel::Turn turn(&shared);
+      const SharedModel::Share share(&shared);
       most = std::max(most.load(), ++now);
       Answer(shared, i, 20, [&](size_t) { return most < 2; });
       --now;
@@ -142,14 +143,14 @@ TEST_F(SharedModelTest, TurnsBeginInTheirOrderAndAreBounded) {
   EXPECT_EQ(most, 2);
 }
 
-TEST_F(SharedModelTest, WithoutRoomTheyFollowEachOther) {
+TEST_F(SharedModelTest, AnswersRunOneAfterAnotherWhenThereIsNoRoom) {
   std::atomic<int> asked{0};
   SharedModel shared(&model_, {.room = [&] { return ++asked < 0; }});
   std::list<JoinedThread> threads;
   std::atomic<int> now{0}, most{0};
   for (uint64_t i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] {
-      const SharedModel::Turn turn(&shared);
+      const SharedModel::Share share(&shared);
       most = std::max(most.load(), ++now);
       Answer(shared, i, 10);
       --now;
@@ -160,11 +161,11 @@ TEST_F(SharedModelTest, WithoutRoomTheyFollowEachOther) {
   EXPECT_EQ(model_.each_count(), 0u);
 }
 
-TEST_F(SharedModelTest, AModelWithLayersOfItsOwnIsSharedAsItsCacheHasRoom) {
+TEST_F(SharedModelTest, TheNativeCacheLimitsHowManyAnswersShareAModel) {
   ToyModel one({.geometry = TinyGeometry(), .native_window = 16}),
-      three({.geometry = TinyGeometry(), .native_window = 16, .native_texts = 3});
-  EXPECT_EQ(SharedModel(&one, {.turns_max = 8}).turns_max(), 1u);
-  EXPECT_EQ(SharedModel(&three, {.turns_max = 8}).turns_max(), 3u);
+      three({.geometry = TinyGeometry(), .native_window = 16, .native_sequences = 3});
+  EXPECT_EQ(SharedModel(&one, {.answers_max = 8}).answers_max(), 1u);
+  EXPECT_EQ(SharedModel(&three, {.answers_max = 8}).answers_max(), 3u);
 }
 
 }  // namespace

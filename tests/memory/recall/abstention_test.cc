@@ -1,5 +1,5 @@
-// Words beside spans and what they add up to, by hand; the engine's abstention end to end is in
-// engine_test.cc.
+// How question words are matched with spans and what support the matches give, computed by hand.
+// engine_recall_test.cc tests the engine's abstention end to end.
 #include "memory/recall/abstention.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 namespace longhold {
 namespace {
 
-// Stem `stem` in one form, tokens [begin, end).
+// A word with stem `stem` in one form, tokens [begin, end).
 LexicalWord Word(uint32_t stem, uint32_t begin, uint32_t end, uint32_t form = 1) {
   return {stem << 6 | form, begin, end};
 }
@@ -25,12 +25,12 @@ AskedWord Asked(uint32_t stem, uint32_t begin, uint32_t end, double weight,
           .function_word = function_word};
 }
 
-TEST(AskedWords, AreDistinctInOrderAndBare) {
+TEST(AskedWords, AreDistinctInOrderAndWithoutAffixes) {
   const std::vector<std::string> pieces = {"Where", " is", " No", "ah", "'s", " ark", "?", " noah"};
   const std::vector<TokenId> tokens = {0, 1, 2, 3, 4, 5, 6, 7};
   const std::vector<LexicalWord> words = {Word(1, 0, 1), Word(2, 1, 2), Word(3, 2, 4),
                                           Word(4, 5, 6), Word(3, 7, 8, 2)};
-  // The index knows of the last four words only.
+  // The index knows only the last four words.
   const std::vector<LexicalResult::Word> known = {
       {5, 0.5, true}, {3, 4, false}, {2, 5, false}, {3, 4, false}};
   const auto asked =
@@ -48,19 +48,19 @@ TEST(MatchWords, FindsInflectionsAndAveragesTheJudgedTokens) {
   const std::vector<AskedWord> asked = {Asked(1, 0, 2, 1), Asked(2, 2, 4, 1), Asked(3, 4, 5, 1)};
   const std::vector<LexicalWord> span = {Word(2, 0, 1, 9), Word(7, 1, 2)};
   const std::vector<float> logs = {1, 2, 4};  // of tokens 1, 2, 3
-  const auto beside = MatchWords(asked, span, logs, 1);
-  ASSERT_EQ(beside.size(), 3u);
-  EXPECT_FALSE(beside[0].found);
-  EXPECT_TRUE(beside[1].found);
-  EXPECT_DOUBLE_EQ(beside[0].gain, 1) << "its first token was not judged";
-  EXPECT_DOUBLE_EQ(beside[1].gain, 3);
-  EXPECT_DOUBLE_EQ(beside[2].gain, 0) << "not judged at all";
+  const auto matches = MatchWords(asked, span, logs, 1);
+  ASSERT_EQ(matches.size(), 3u);
+  EXPECT_FALSE(matches[0].found);
+  EXPECT_TRUE(matches[1].found);
+  EXPECT_DOUBLE_EQ(matches[0].gain, 1) << "its first token was not judged";
+  EXPECT_DOUBLE_EQ(matches[1].gain, 3);
+  EXPECT_DOUBLE_EQ(matches[2].gain, 0) << "not judged at all";
 }
 
-TEST(Support, IsMeanLookTimesShareFoundOverRareWords) {
+TEST(Support, IsMeanTokenGainTimesShareFoundOverRareWords) {
   const std::vector<AskedWord> asked = {Asked(1, 0, 1, 5, true), Asked(2, 1, 2, 1),
                                         Asked(3, 2, 3, 3)};
-  // The function word counts for nothing, whatever it says.
+  // The function word does not count, whatever its match.
   EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordMatch>{{true, 9}, {true, 2}, {false, 4}}),
                    (2 + 12) / 4.0 * (0.25 + 0.25) / 1.25);
   EXPECT_DOUBLE_EQ(Support(asked, std::vector<WordMatch>{{true, 9}, {false, 2}, {false, 4}}),
@@ -73,20 +73,20 @@ TEST(Support, IsMeanLookTimesShareFoundOverRareWords) {
       << "nothing to go by";
 }
 
-TEST(FoundShare, IsOfTheRareWordsAndByTheirWeight) {
+TEST(FoundShare, IsTheWeightedShareOfTheRareWords) {
   const std::vector<AskedWord> asked = {Asked(1, 0, 1, 5, true), Asked(2, 1, 2, 1),
                                         Asked(3, 2, 3, 3)};
   EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordMatch>{{true}, {true}, {false}}), 0.25);
   EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordMatch>{{false}, {false}, {true}}), 0.75);
   EXPECT_DOUBLE_EQ(FoundShare(asked, std::vector<WordMatch>{{true}, {false, 9, 1}, {false, 9, 1}}),
                    0)
-      << "neither a look nor related words are the words";
+      << "neither token gain nor expansion words count as found";
   EXPECT_DOUBLE_EQ(FoundShare(std::span(asked).first(1), std::vector<WordMatch>{{false}}), 1)
       << "nothing to go by";
 }
 
 TEST(FoundShareTogether, CountsSpansThatAreEachNeeded) {
-  // Two words that all have, and four things, of which each span has one.
+  // Two words that all spans contain, and four things, of which each span contains one.
   std::vector<AskedWord> asked = {Asked(1, 0, 1, 1), Asked(2, 1, 2, 1)};
   std::vector<std::vector<WordMatch>> spans;
   for (uint32_t thing = 0; thing < 4; ++thing)

@@ -1,5 +1,5 @@
-// Which sentences are read again, by hand-made words and sentences; what the model makes of them is
-// in the evaluation.
+// Which sentences are chosen as excerpts to re-encode, on hand-made words and sentences. The
+// evaluation measures what the model makes of them.
 #include "memory/recall/excerpts.h"
 
 #include <gmock/gmock.h>
@@ -42,7 +42,7 @@ TEST(ChooseExcerpts, TakesThePeakUnlessAnotherSentenceHoldsTwiceAsMuch) {
   const auto spans = Spans({1});
   const std::vector<SpanSentence> three_quarters = {Sentence(0, 0, 9, {1, 1, 0}),
                                                     Sentence(0, 9, 20, {1, 0, 0}, true)};
-  // The other one comes too, as the heaviest.
+  // With more room the other sentence would come too, as the one with the most weight.
   EXPECT_THAT(Begins(ChooseExcerpts(asked, three_quarters, spans, 12)), ElementsAre(9));
   const std::vector<SpanSentence> all = {Sentence(0, 0, 9, {1, 1, 1}),
                                          Sentence(0, 9, 20, {0, 1, 0}, true)};
@@ -54,42 +54,42 @@ TEST(ChooseExcerpts, TakesThePeakUnlessAnotherSentenceHoldsTwiceAsMuch) {
       << "nothing else to go by";
 }
 
-// Lines of the same form about other things ("The number for oak-hill is", asked for elm-hill) and
-// the introduction to them.
-TEST(ChooseExcerpts, LeavesSpansThatHoldLessOfTheQuestionThanTheBest) {
+// Lines of the same form about other things ("The number for oak-hill is", when the question asks
+// for elm-hill), and the introduction to them.
+TEST(ChooseExcerpts, SkipsSpansThatHoldLessOfTheQuestionThanTheBest) {
   const auto asked = Asked({1, 3, 3});
   const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0, 0}, true),
                                                Sentence(1, 20, 30, {1, 1, 1}, true),
                                                Sentence(2, 40, 50, {1, 0, 1}, true)};
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.9, 0.8}), 100)), ElementsAre(20));
-  // A follow-up holds the next thing to know, not the question's words.
+  // A span found by multi-hop retrieval holds the next fact, not the question's words.
   auto spans = Spans({1, 0.9, 0.8});
   spans[2].by_question = false;
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(20, 40));
 }
 
-// "tall-satchel" and "grand-sandal", asked for "tall-sandal", where the key is little of what is
-// asked.
-TEST(ChooseExcerpts, LeavesSentencesThatHoldOnlyPartOfWhatAnotherHolds) {
+// "tall-satchel" and "grand-sandal", when the question asks for "tall-sandal" and the key is a
+// small part of the question's weight.
+TEST(ChooseExcerpts, SkipsSentencesThatHoldOnlyPartOfWhatAnotherHolds) {
   const auto asked = Asked({6, 1, 1});
   std::vector<SpanSentence> sentences = {
       Sentence(0, 0, 10, {1, 1, 1}, true), Sentence(1, 20, 30, {1, 1, 0}, true),
       Sentence(2, 40, 50, {1, 0, 1}, true), Sentence(3, 60, 70, {1, 1, 1}, true)};
   auto spans = Spans({1, 0.9, 0.8, 0.7});
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(0, 60))
-      << "the same is said twice";
-  // A follow-up, and words that the best ones hold by chance.
+      << "two sentences with the same words";
+  // One span comes from multi-hop retrieval; then the best sentences hold one word only by chance.
   spans[1].by_question = false;
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(0, 20, 60));
   sentences[0].about[1] = sentences[3].about[1] = 0;
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, spans, 100)), ElementsAre(0, 20, 40, 60));
-  // A span that is far behind the best is no measure.
+  // A span far below the best score does not dominate others.
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({0.1, 0.9, 0.1, 0.1}), 100)),
               ElementsAre(0, 20, 40, 60));
 }
 
-// A question that names two keys, and for which no sentence has both.
-TEST(ChooseExcerpts, TakesSentencesOfWhichEachHoldsWhatTheOtherLacks) {
+// A question that names two keys, where no sentence has both.
+TEST(ChooseExcerpts, TakesSentencesThatEachHoldWhatTheOtherLacks) {
   const auto asked = Asked({6, 1, 1});
   const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 1, 0}, true),
                                                Sentence(1, 20, 30, {1, 0, 1}, true),
@@ -98,7 +98,7 @@ TEST(ChooseExcerpts, TakesSentencesOfWhichEachHoldsWhatTheOtherLacks) {
               ElementsAre(0, 20));
 }
 
-TEST(ChooseExcerpts, TakesEqualsFromSpansOfAnyScore) {
+TEST(ChooseExcerpts, TakesEquallyGoodSentencesFromSpansOfAnyScore) {
   const auto asked = Asked({1, 3, 3});
   const std::vector<SpanSentence> sentences = {
       Sentence(0, 0, 10, {1, 1, 1}, true), Sentence(0, 10, 20, {0, 1, 1}),
@@ -107,14 +107,14 @@ TEST(ChooseExcerpts, TakesEqualsFromSpansOfAnyScore) {
               ElementsAre(0, 10, 30));
 }
 
-TEST(ChooseExcerpts, AddsSentencesWithWordsThatAreMissing) {
+TEST(ChooseExcerpts, AddsSentencesWithMissingWords) {
   const auto asked = Asked({4, 4, 4, 0.1});
   std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0, 0, 1}, true),
                                          Sentence(0, 10, 20, {0, 0.3, 0, 0}),
                                          Sentence(1, 40, 50, {0, 0, 1, 0}, true)};
   EXPECT_THAT(Begins(ChooseExcerpts(asked, sentences, Spans({1, 0.5}), 100)),
               ElementsAre(0, 10, 40));
-  // Its span mentions the word, but is hardly about it; the sentence is no equal of the best.
+  // The sentence mentions the word but is hardly about it, and it is worse than the best one.
   const auto unequal = Asked({4, 3, 4, 0.1});
   sentences[1].about[1] = 0.2;
   EXPECT_THAT(Begins(ChooseExcerpts(unequal, sentences, Spans({1, 0.5}), 100)), ElementsAre(0, 40));
@@ -123,7 +123,7 @@ TEST(ChooseExcerpts, AddsSentencesWithWordsThatAreMissing) {
               ElementsAre(0, 10, 40));
 }
 
-TEST(ChooseExcerpts, LeavesWorseSpansAndWhatDoesNotFit) {
+TEST(ChooseExcerpts, SkipsWorseSpansAndSentencesThatDoNotFit) {
   const auto asked = Asked({4, 4});
   const std::vector<SpanSentence> sentences = {
       Sentence(0, 0, 10, {1, 0.9}, true), Sentence(1, 20, 40, {1, 1}, true),
@@ -136,8 +136,8 @@ TEST(ChooseExcerpts, LeavesWorseSpansAndWhatDoesNotFit) {
   EXPECT_THAT(ChooseExcerpts(asked, sentences, spans, 0), IsEmpty());
 }
 
-// "One of the numbers for KEY is N", asked for one of the keys: words 1 to 6 are the form, those
-// above the key's.
+// "One of the numbers for KEY is N", when the question asks for one of the keys. Words 1 to 6 are
+// the form; higher ones belong to the key.
 SpanSentence Line(size_t span, uint64_t begin, std::vector<bool> has, std::vector<uint32_t> key) {
   SpanSentence line{.span = span,
                     .tokens = {begin, begin + 10},
@@ -150,20 +150,20 @@ SpanSentence Line(size_t span, uint64_t begin, std::vector<bool> has, std::vecto
   return line;
 }
 
-TEST(ChooseExcerpts, LeavesLinesOfTheSameFormAboutSomethingElse) {
+TEST(ChooseExcerpts, SkipsLinesOfTheSameFormAboutSomethingElse) {
   const auto asked = Asked({1, 3, 3});
   std::vector<SpanSentence> lines = {Line(0, 0, {true, false, true}, {21, 32}),
                                      Line(0, 10, {true, true, true}, {21, 31})};
-  // Of the words that make the difference one is unlikely beside the span: by the rest both lines
-  // say the same.
+  // One of the distinguishing words is unlikely given the span. By the other words the two lines
+  // are equal.
   for (SpanSentence& line : lines) line.about = {1, 0, 1};
   EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(10));
-  // Of another form it may be there by chance, and both are read.
+  // In a line of another form the word may occur by chance, so both lines are chosen.
   lines[0].form = {7, 8, 9, 10, 21};
   EXPECT_THAT(Begins(ChooseExcerpts(asked, lines, Spans({1}), 100)), ElementsAre(0, 10));
 }
 
-TEST(Distractors, AreOfAChosenLinesFormAndHoldLess) {
+TEST(Distractors, HaveTheFormOfAChosenLineAndHoldLess) {
   const auto asked = Asked({1, 3, 3});
   const SpanSentence chosen = Line(0, 10, {true, true, true}, {21, 31});
   SpanSentence prose = Line(1, 40, {true, false, false}, {});
@@ -175,18 +175,18 @@ TEST(Distractors, AreOfAChosenLinesFormAndHoldLess) {
       chosen,
       Line(1, 30, {true, false, true}, {21, 33}),
       prose,
-      Line(1, 50, {true, true, true}, {21, 31}),  // says the same
+      Line(1, 50, {true, true, true}, {21, 31}),  // holds the same words
       of_few_words};
   EXPECT_THAT(Begins(Distractors(asked, sentences, std::vector{chosen})), ElementsAre(0, 30));
   EXPECT_THAT(Distractors(asked, sentences, {}), IsEmpty());
-  // Each of two has what the other lacks, as in a question for both.
+  // Each of the two has what the other lacks, as when a question asks for both.
   const SpanSentence other = Line(2, 80, {true, true, false}, {21, 34});
   EXPECT_THAT(Distractors(asked, std::vector{other},
                           std::vector{Line(1, 30, {true, false, true}, {21, 33})}),
               IsEmpty());
 }
 
-// Each piece is a token of its own.
+// Each piece is its own token.
 std::vector<uint32_t> FormOf(const std::vector<std::string>& pieces) {
   const LexicalVocabulary vocabulary(pieces);
   std::vector<TokenId> tokens;
@@ -194,7 +194,7 @@ std::vector<uint32_t> FormOf(const std::vector<std::string>& pieces) {
   return FormWords(vocabulary.Words(tokens), tokens, pieces);
 }
 
-TEST(FormWords, WhatStandsTogetherIsOneWord) {
+TEST(FormWords, AdjacentPiecesFormOneWord) {
   EXPECT_EQ(FormOf({"the", " uu", "id", " is", " 7", "9f", "-", "34", "d", "."}).size(), 4u);
   EXPECT_EQ(FormOf({"the", " uu", "id", " is", ":", "\n", "9", "9"}).size(), 4u)
       << "a line break is a blank";
@@ -205,11 +205,11 @@ TEST(FormWords, WhatStandsTogetherIsOneWord) {
   EXPECT_EQ(FormOf({"walks", " far"}), FormOf({"far", " walked"})) << "single words by their stems";
 }
 
-TEST(FormWords, ScriptsWithoutBlanksKeepTheirCharacters) {
+TEST(FormWords, ScriptsWithoutSpacesKeepTheirCharacters) {
   EXPECT_EQ(FormOf({"\xe7\xa6\x8f", "\xe5\xbe\xb7", "\xe5\xb0\x94"}).size(), 3u);
 }
 
-TEST(ChooseExcerpts, TellsEachSentencesShare) {
+TEST(ChooseExcerpts, ReportsEachSentencesShare) {
   const auto asked = Asked({4, 1});
   const std::vector<SpanSentence> sentences = {Sentence(0, 0, 10, {1, 0}, true),
                                                Sentence(1, 20, 30, {1, 1}, true)};

@@ -1,11 +1,12 @@
-// Follow-ups on memories of words alone: no model runs, so it is known which place leads to which.
+// Multi-hop retrieval on memories with words only. No model runs, so it is known which place leads
+// to which. A bridge term is a word of one span that leads to the next.
 //
-// What must hold: a chain of places of which each names the next is found to its end, whatever the
-// texts are about (people who hand a thing on, settings that refer to settings, a value and what
-// takes it over); what many places have in common leads nowhere; and the bounds, the order and the
-// disjointness of spans that follow_up.h promises. Tokens are nearly bytes here: a filler of 16,000
-// bytes is some 250 blocks, in which a key may stand in 8; the links of a chain stand 3,000 bytes
-// apart, so no span holds two.
+// What must hold: a chain of places, each naming the next, is found to its end. The texts are about
+// people who hand a thing on, settings that refer to settings, and a value and its replacement. A
+// term that many places share leads nowhere. The bounds, order and disjointness of spans that
+// multi_hop.h promises hold. Tokens are nearly bytes here: a filler of 16,000 bytes is some 250
+// blocks, and a bridge term may occur in 8 of them. The links of a chain are 3,000 bytes apart, so
+// no span holds two.
 #include "memory/recall/multi_hop.h"
 
 #include <gmock/gmock.h>
@@ -15,6 +16,7 @@
 
 #include "memory/ingest/ingest.h"
 #include "store/mem_store.h"
+#include "tests/support/fused_plan.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -34,6 +36,7 @@ struct WordMemory {
   std::unique_ptr<Memory> memory;
   LexicalVocabulary vocabulary{model.pieces()};
   RecallPlan plan;
+  std::unique_ptr<QuestionText> text;  // of the last MultiHop made
 
   WordMemory() {
     profile.name = "words";
@@ -62,20 +65,27 @@ struct WordMemory {
   std::function<std::string(TokenId)> Pieces() const {
     return [this](TokenId token) { return model.Piece(token); };
   }
-  MultiHop For(const std::string& question) {
-    return MultiHop(*memory, profile, vocabulary, Pieces(), Tokens(question));
+  MultiHop For(const std::string& question) { return With({.tokens = Tokens(question)}); }
+  MultiHop With(const MultiHop::Asked& asked) {
+    text = std::make_unique<QuestionText>(memory.get(), &vocabulary);
+    return MultiHop(*memory, profile, vocabulary, *text, Pieces(), asked);
   }
 
-  // Plans at most `spans` for `question` and extends the plan; the laws of spans hold, whatever was
-  // found.
+  RecallPlan Plan(const std::vector<LexicalWord>& words, uint32_t spans) {
+    HandQuery query;
+    query.words = words;
+    Result<RecallPlan> fused = FusedPlan(*memory, model, profile, query, spans);
+    return std::move(*fused);
+  }
+
+  // Plans at most `spans` spans for `question` and extends the plan. Checks the rules that hold for
+  // all spans.
   void Ask(const std::string& question, uint32_t spans = 4) {
-    RecallQuery query;
-    query.words = vocabulary.Words(Tokens(question));
-    plan = *PlanRecall(*memory, profile, query, spans, SerialFor);
+    plan = Plan(vocabulary.Words(Tokens(question)), spans);
     const size_t planned = plan.spans.size();
     const std::vector<PlannedSpan> judged = plan.spans;
-    MultiHop follow = For(question);
-    const Result<bool> changed = follow.Extend(&plan, judged);
+    MultiHop multi_hop = For(question);
+    const Result<bool> changed = multi_hop.Extend(&plan.spans, judged);
     ASSERT_TRUE(changed.ok()) << changed.status().ToString();
     EXPECT_LE(plan.spans.size(), planned + profile.hop_spans);
     for (size_t i = 0; i < plan.spans.size(); ++i) {
@@ -94,7 +104,7 @@ struct WordMemory {
   std::string TextOf(const PlannedSpan& span) {
     return memory->Locate(span.document, span.tokens)->text;
   }
-  // After how many hops `words` stand in a span of the plan; -1: in none.
+  // The number of hops after which a span of the plan contains `words`, or -1 if none does.
   int HopsTo(const std::string& words) {
     for (const PlannedSpan& span : plan.spans) {
       if (TextOf(span).find(words) != std::string::npos) return static_cast<int>(span.hops);
@@ -103,7 +113,7 @@ struct WordMemory {
   }
 };
 
-// Filler with each of `lines` on a line of its own, 3,000 bytes apart.
+// Filler with each of `lines` on its own line, 3,000 bytes apart.
 std::string With(const std::vector<std::string>& lines) {
   std::string text = PlainText(std::max<size_t>(16000, 3000 * (lines.size() + 1)), 1);
   for (size_t i = lines.size(); i-- > 0;)
@@ -111,7 +121,7 @@ std::string With(const std::vector<std::string>& lines) {
   return text;
 }
 
-const std::vector<std::string> kHandedOn = {
+const std::vector<std::string> kChain = {
     "The silver astrolabe was last seen when Ottoline took charge.",
     "On leaving, Ottoline passed everything to Barnaby at dusk.",
     "Whatever Barnaby owned was sent up to Wexcombe by barge.",
@@ -119,12 +129,12 @@ const std::vector<std::string> kHandedOn = {
 };
 constexpr char kAstrolabe[] = "Where is the silver astrolabe?";
 
-TEST(KeysOf, AreWordsAndWhatIsWrittenWithoutASpace) {
+TEST(BridgeTermsOf, AreWordsAndTermsWrittenWithoutASpace) {
   WordMemory m;
   const auto spelled = [&](const std::string& text) {
     const std::vector<TokenId> tokens = m.Tokens(text);
     std::vector<std::string> keys;
-    for (const auto& key : KeysOf(m.vocabulary, m.Pieces(), tokens)) {
+    for (const auto& key : BridgeTermsOf(m.vocabulary, m.Pieces(), tokens)) {
       std::string word;
       for (uint32_t t = key.front().begin; t < key.back().end; ++t)
         word += m.model.Piece(tokens[t]);
@@ -142,15 +152,15 @@ TEST(KeysOf, AreWordsAndWhatIsWrittenWithoutASpace) {
 }
 
 TEST(MultiHop, FollowsAThingThatPeopleHandOn) {
-  WordMemory m(With(kHandedOn));
+  WordMemory m(With(kChain));
   m.Ask(kAstrolabe);
-  EXPECT_EQ(m.HopsTo(kHandedOn[0]), 0);
-  EXPECT_EQ(m.HopsTo(kHandedOn[1]), 1);
-  EXPECT_EQ(m.HopsTo(kHandedOn[2]), 2);
-  EXPECT_EQ(m.HopsTo(kHandedOn[3]), 3);
+  EXPECT_EQ(m.HopsTo(kChain[0]), 0);
+  EXPECT_EQ(m.HopsTo(kChain[1]), 1);
+  EXPECT_EQ(m.HopsTo(kChain[2]), 2);
+  EXPECT_EQ(m.HopsTo(kChain[3]), 3);
 }
 
-// Every part of such a name stands in a hundred lines; the whole in two.
+// Each part of such a name occurs in a hundred lines; the whole name occurs in two.
 TEST(MultiHop, FollowsSettingsThatReferToSettings) {
   std::vector<std::string> lines = {
       "session.expiry = same as cache.pool_limit",
@@ -176,25 +186,26 @@ TEST(MultiHop, FollowsSettingsThatReferToSettings) {
   EXPECT_EQ(m.HopsTo(lines[3]), 3);
 }
 
-TEST(MultiHop, StopsAtItsBounds) {
+TEST(MultiHop, StopsAtItsLimits) {
   for (const uint32_t hops : {0u, 1u, 2u}) {
-    WordMemory m(With(kHandedOn));
+    WordMemory m(With(kChain));
     m.profile.hops_max = hops;
     m.Ask(kAstrolabe);
-    for (size_t i = 1; i < kHandedOn.size(); ++i)
-      EXPECT_EQ(m.HopsTo(kHandedOn[i]), i <= hops ? static_cast<int>(i) : -1) << hops;
+    for (size_t i = 1; i < kChain.size(); ++i)
+      EXPECT_EQ(m.HopsTo(kChain[i]), i <= hops ? static_cast<int>(i) : -1) << hops;
   }
   for (const uint32_t spans : {0u, 1u, 2u}) {
-    WordMemory m(With(kHandedOn));
+    WordMemory m(With(kChain));
     m.profile.hop_spans = spans;
     m.Ask(kAstrolabe);
-    for (size_t i = 1; i < kHandedOn.size(); ++i)
-      EXPECT_EQ(m.HopsTo(kHandedOn[i]), i <= spans ? static_cast<int>(i) : -1) << spans;
+    for (size_t i = 1; i < kChain.size(); ++i)
+      EXPECT_EQ(m.HopsTo(kChain[i]), i <= spans ? static_cast<int>(i) : -1) << spans;
   }
 }
 
-// The same name, in so many more places: two are followed, with less score each, nine are not.
-TEST(MultiHop, WhatManyPlacesHaveInCommonLeadsNowhere) {
+// The same name in more and more places. Two places are followed, each with a lower score; nine are
+// not.
+TEST(MultiHop, ATermSharedByManyPlacesLeadsNowhere) {
   double before = 1;
   for (const size_t places : {1u, 2u, 9u}) {
     std::vector<std::string> lines = {
@@ -215,7 +226,7 @@ TEST(MultiHop, WhatManyPlacesHaveInCommonLeadsNowhere) {
   }
 }
 
-// Names, and each of them stands in one other place.
+// A sentence with many names, each of which occurs in one other place.
 TEST(MultiHop, ASentenceThatLeadsEverywhereLeadsNowhere) {
   const std::vector<std::string> names = {"Ottoline",  "Barnaby", "Quillon", "Fenwick",
                                           "Pellgrave", "Tamsin",  "Wexcombe"};
@@ -232,8 +243,8 @@ TEST(MultiHop, ASentenceThatLeadsEverywhereLeadsNowhere) {
   }
 }
 
-// Function words and words of the question are no keys, however rare.
-TEST(MultiHop, OnlyNewWordsThatMeanSomethingAreFollowed) {
+// Function words and words of the question are not bridge terms, however rare they are.
+TEST(MultiHop, OnlyNewContentWordsAreFollowed) {
   WordMemory m(With({"The silver astrolabe whose silver was dull.", "Nobody knew whose it was.",
                      "Some silver was in the tent."}));
   m.Ask("Where is the silver astrolabe?", 1);
@@ -241,9 +252,9 @@ TEST(MultiHop, OnlyNewWordsThatMeanSomethingAreFollowed) {
   EXPECT_EQ(m.plan.spans[0].hops, 0u);
 }
 
-// A list of questions repeats what is asked, all but the number: it takes all the score, and the
-// number's place is no candidate.
-TEST(MultiHop, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
+// A list of questions repeats the question except for its number. It takes all the score, and the
+// place of the number is not a candidate.
+TEST(MultiHop, AQuestionWordThatNoSpanHoldsIsSearchedByItself) {
   const std::vector<std::string> lines = {
       "Example: which gate of the harbour was given the wax seal with the crooked number?",
       "Seal 90417 belongs to Pellgrave.", "Ask Pellgrave about the water gate."};
@@ -255,18 +266,14 @@ TEST(MultiHop, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
   EXPECT_EQ(m.HopsTo(lines[1]), 0);
   EXPECT_EQ(m.HopsTo(lines[2]), 1);
 
-  // What was judged and fell behind counts half.
-  RecallQuery query;
-  query.words = m.vocabulary.Words(m.Tokens(question));
-  const RecallPlan all =
-      *PlanRecall(*m.memory, m.profile,
-                  {.words = m.vocabulary.Words(m.Tokens("90417")), .heads = {}}, 1, SerialFor);
-  RecallPlan one = *PlanRecall(*m.memory, m.profile, query, 1, SerialFor);
+  // A candidate that was reranked and ranked lower counts half.
+  const RecallPlan all = m.Plan(m.vocabulary.Words(m.Tokens("90417")), 1);
+  RecallPlan one = m.Plan(m.vocabulary.Words(m.Tokens(question)), 1);
   std::vector<PlannedSpan> judged = one.spans;
   judged.insert(judged.end(), all.spans.begin(), all.spans.end());
   ASSERT_EQ(judged.size(), 2u);
-  MultiHop follow = m.For(question);
-  const Result<bool> changed = follow.Extend(&one, judged);
+  MultiHop multi_hop = m.For(question);
+  const Result<bool> changed = multi_hop.Extend(&one.spans, judged);
   ASSERT_TRUE(changed.ok());
   EXPECT_TRUE(*changed);
   ASSERT_GE(one.spans.size(), 2u);
@@ -275,40 +282,38 @@ TEST(MultiHop, AWordOfTheQuestionThatNoSpanHoldsIsLookedUpByItself) {
   EXPECT_GT(m.plan.spans[1].score, 0.5);
 }
 
-// A solved example of the question, and the place of the one word that it lacks.
+// A worked example of the question, and the place of the one word that the example lacks.
 const std::string kExample =
     "Example: which gate of the harbour was given the wax seal with the crooked number?";
 const std::string kSeal = "Seal 90417 belongs to Pellgrave.";
 const std::string kSealQuestion =
     "Example: which gate of the harbour was given the wax seal with the crooked number 90417?";
 
-// What was judged and fell behind, by what the question's key owes to it: `look` nats a token
-// beside it, 3 beside the plan's span.
-TEST(MultiHop, AWordThatAJudgedSpanHardlyExplainsIsNotLookedUp) {
+// A candidate that was reranked and ranked lower. Given this span the question's term gains `gain`
+// nats per token; given the plan's span it gains 3.
+TEST(MultiHop, AWordThatARerankedSpanHardlyExplainsIsNotSearched) {
   WordMemory m(With({kExample, kSeal}));
   const std::vector<TokenId> tokens = m.Tokens(kSealQuestion);
   const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
-  const RecallPlan all =
-      *PlanRecall(*m.memory, m.profile,
-                  {.words = m.vocabulary.Words(m.Tokens("90417")), .heads = {}}, 1, SerialFor);
-  for (const float look : {3.9f, 4.1f}) {
-    RecallPlan plan =
-        *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 1, SerialFor);
-    const std::vector<AskedWord> asked = AskedWords(words, plan.words, tokens, m.Pieces());
+  const RecallPlan all = m.Plan(m.vocabulary.Words(m.Tokens("90417")), 1);
+  for (const float gain : {3.9f, 4.1f}) {
+    RecallPlan plan = m.Plan(words, 1);
+    const std::vector<AskedWord> asked =
+        AskedWords(words, m.memory->lexical().Query(words, 1).words, tokens, m.Pieces());
     std::vector<PlannedSpan> judged = {plan.spans[0], all.spans[0]};
     plan.spans[0].token_gains = judged[0].token_gains = std::vector<float>(tokens.size(), 3);
-    judged[1].token_gains = std::vector<float>(tokens.size(), look);
-    MultiHop follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, asked, 0);
-    ASSERT_TRUE(follow.Extend(&plan, judged).ok());
+    judged[1].token_gains = std::vector<float>(tokens.size(), gain);
+    MultiHop multi_hop = m.With({.tokens = tokens, .words = asked});
+    ASSERT_TRUE(multi_hop.Extend(&plan.spans, judged).ok());
     bool found = false;
     for (const PlannedSpan& span : plan.spans)
       found |= m.TextOf(span).find(kSeal) != std::string::npos;
-    EXPECT_EQ(found, look > 4) << look;
+    EXPECT_EQ(found, gain > 4) << gain;
   }
 }
 
-// The same key, where it is one of the words that only say where the answer stands.
-TEST(MultiHop, WordsThatAreAsideAreNotLookedUp) {
+// The same term, marked as one of the words that only say where the answer is.
+TEST(MultiHop, WordsThatOnlyReferToTheTextAreNotSearched) {
   WordMemory m(With({kExample, kSeal}));
   const std::vector<TokenId> tokens = m.Tokens(kSealQuestion);
   const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
@@ -316,11 +321,10 @@ TEST(MultiHop, WordsThatAreAsideAreNotLookedUp) {
     std::vector<bool> aside(tokens.size(), false);
     if (is_aside)
       std::fill(aside.begin() + words.back().begin, aside.begin() + words.back().end, true);
-    RecallPlan plan =
-        *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 1, SerialFor);
+    RecallPlan plan = m.Plan(words, 1);
     const std::vector<PlannedSpan> judged = plan.spans;
-    MultiHop follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens, {}, 0, aside);
-    ASSERT_TRUE(follow.Extend(&plan, judged).ok());
+    MultiHop multi_hop = m.With({.tokens = tokens, .aside = aside});
+    ASSERT_TRUE(multi_hop.Extend(&plan.spans, judged).ok());
     bool found = false;
     for (const PlannedSpan& span : plan.spans)
       found |= m.TextOf(span).find(kSeal) != std::string::npos;
@@ -328,8 +332,8 @@ TEST(MultiHop, WordsThatAreAsideAreNotLookedUp) {
   }
 }
 
-// The introduction is as good a span as the fact by its score, and "Barnaby" stands in it; but it
-// holds less of the question.
+// By its score the introduction is as good as the fact, and it contains "Barnaby". But it holds
+// less of the question.
 TEST(MultiHop, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
   const std::vector<std::string> lines = {
       "Many silver things that Barnaby saw are described below.",
@@ -340,53 +344,50 @@ TEST(MultiHop, ASpanThatHoldsLessOfTheQuestionLeadsNowhere) {
     WordMemory m(With(lines));
     const std::vector<TokenId> tokens = m.Tokens(question);
     const std::vector<LexicalWord> words = m.vocabulary.Words(tokens);
-    m.plan = *PlanRecall(*m.memory, m.profile, {.words = words, .heads = {}}, 4, SerialFor);
+    m.plan = m.Plan(words, 4);
     ASSERT_GE(m.plan.spans.size(), 2u);
     for (PlannedSpan& span : m.plan.spans) span.score = 1;
-    const std::vector<AskedWord> asked = AskedWords(words, m.plan.words, tokens, m.Pieces());
-    MultiHop follow(*m.memory, m.profile, m.vocabulary, m.Pieces(), tokens,
-                    std::span(asked).first(weighed ? asked.size() : 0), 0);
-    ASSERT_TRUE(follow.Extend(&m.plan, m.plan.spans).ok());
+    const std::vector<AskedWord> asked =
+        AskedWords(words, m.memory->lexical().Query(words, 1).words, tokens, m.Pieces());
+    MultiHop multi_hop =
+        m.With({.tokens = tokens, .words = std::span(asked).first(weighed ? asked.size() : 0)});
+    ASSERT_TRUE(multi_hop.Extend(&m.plan.spans, m.plan.spans).ok());
     EXPECT_EQ(m.HopsTo(lines[1]), weighed ? -1 : 1);
   }
 }
 
-// A lead into a span that the plan has already: no second span, but the span is moved up, and read
-// on from there.
-TEST(MultiHop, ALeadIntoASpanOfThePlanRaisesIt) {
-  WordMemory m(With(kHandedOn));
-  RecallQuery query;
-  query.words = m.vocabulary.Words(m.Tokens(kAstrolabe));
-  RecallPlan plan = *PlanRecall(*m.memory, m.profile, query, 1, SerialFor);
+// A bridge term may lead into a span that the plan already has. That span is not added twice; its
+// score rises, and the next hop starts from it.
+TEST(MultiHop, ABridgeTermIntoASpanOfThePlanRaisesItsScore) {
+  WordMemory m(With(kChain));
+  RecallPlan plan = m.Plan(m.vocabulary.Words(m.Tokens(kAstrolabe)), 1);
   const size_t planned = plan.spans.size();
   ASSERT_EQ(planned, 1u);
-  RecallPlan second = *PlanRecall(
-      *m.memory, m.profile,
-      {.words = m.vocabulary.Words(m.Tokens("Barnaby dusk passed")), .heads = {}}, 1, SerialFor);
+  RecallPlan second = m.Plan(m.vocabulary.Words(m.Tokens("Barnaby dusk passed")), 1);
   ASSERT_EQ(second.spans.size(), 1u);
-  ASSERT_THAT(m.TextOf(second.spans[0]), HasSubstr(kHandedOn[1]));
+  ASSERT_THAT(m.TextOf(second.spans[0]), HasSubstr(kChain[1]));
   second.spans[0].score = 0.2;
   plan.spans.push_back(second.spans[0]);
-  MultiHop follow = m.For(kAstrolabe);
-  ASSERT_TRUE(follow.Extend(&plan, plan.spans).ok());
-  m.plan = plan;
+  MultiHop multi_hop = m.For(kAstrolabe);
+  ASSERT_TRUE(multi_hop.Extend(&plan.spans, plan.spans).ok());
+  m.plan.spans = plan.spans;
   ASSERT_EQ(plan.spans.size(), 4u);
   EXPECT_EQ(plan.spans[1].tokens, second.spans[0].tokens);
   EXPECT_EQ(plan.spans[1].hops, 1u);
   EXPECT_GT(plan.spans[1].score, 0.5);
   EXPECT_LT(plan.spans[1].score, plan.spans[0].score);
-  EXPECT_EQ(m.HopsTo(kHandedOn[2]), 2);
+  EXPECT_EQ(m.HopsTo(kChain[2]), 2);
 }
 
-// Says `text` token by token, as an answer is generated; what After gives joins the plan. The
-// texts' spans, by how many tokens were out.
-std::vector<std::pair<size_t, std::string>> Say(WordMemory& m, MultiHop& follow,
-                                                const std::string& text) {
+// Passes `text` to OnToken token by token, as an answer is generated. Spans that OnToken returns
+// join the plan. Returns their texts with the number of tokens generated by then.
+std::vector<std::pair<size_t, std::string>> Generate(WordMemory& m, MultiHop& multi_hop,
+                                                     const std::string& text) {
   std::vector<std::pair<size_t, std::string>> found;
   const std::vector<TokenId> tokens = m.Tokens(text);
   for (size_t n = 1; n <= tokens.size(); ++n) {
     const Result<std::optional<PlannedSpan>> span =
-        follow.After(std::span(tokens).first(n), m.plan);
+        multi_hop.OnToken(std::span(tokens).first(n), m.plan.spans);
     EXPECT_TRUE(span.ok()) << span.status().ToString();
     if (!span.ok() || !span->has_value()) continue;
     for (const PlannedSpan& other : m.plan.spans) {
@@ -399,47 +400,49 @@ std::vector<std::pair<size_t, std::string>> Say(WordMemory& m, MultiHop& follow,
   return found;
 }
 
-TEST(MultiHop, ARefreshComesAtAWordsEndAndNotForWhatIsInView) {
+TEST(MultiHop, RetrievalDuringGenerationComesAfterAWordAndOnlyForUnseenSpans) {
   const std::vector<std::string> lines = {"The lamp of Ottoline was lit at dawn.",
                                           "Some say Quillon has the rope.",
                                           "The key is with Fenwick now."};
-  const std::string said = "It is Ottoline, or maybe Quillon, or else Fenwick. I do not know more.";
+  const std::string answer =
+      "It is Ottoline, or maybe Quillon, or else Fenwick. I do not know more.";
   WordMemory m(With(lines));
   {
-    MultiHop follow = m.For("Who had it?");
-    const auto found = Say(m, follow, said);
+    MultiHop multi_hop = m.For("Who had it?");
+    const auto found = Generate(m, multi_hop, answer);
     ASSERT_EQ(found.size(), 2u) << "generation_spans";
     EXPECT_THAT(found[0].second, HasSubstr(lines[0]));
     EXPECT_THAT(found[1].second, HasSubstr(lines[1]));
-    for (const auto& [n, text] : found) EXPECT_EQ(n % 8, 0u) << "it looks every eight tokens";
-    const std::vector<TokenId> tokens = m.Tokens(said);
+    for (const auto& [n, text] : found) EXPECT_EQ(n % 8, 0u) << "it retrieves every eight tokens";
+    const std::vector<TokenId> tokens = m.Tokens(answer);
     std::string out;
     for (size_t t = 0; t < found[0].first; ++t) out += m.model.Piece(tokens[t]);
     EXPECT_THAT(out, HasSubstr("Ottoline,"));
     EXPECT_EQ(m.plan.spans.size(), 2u);
   }
   {
-    // The plan shows the first already, and the question named the second.
+    // The plan already has the first span, and the question named the second.
     m.plan.spans.resize(1);
-    MultiHop follow = m.For("Was it Quillon?");
-    const auto found = Say(m, follow, said);
+    MultiHop multi_hop = m.For("Was it Quillon?");
+    const auto found = Generate(m, multi_hop, answer);
     ASSERT_EQ(found.size(), 1u);
     EXPECT_THAT(found[0].second, HasSubstr(lines[2]));
   }
   {
-    // Words that are no names: the lines with them are left alone, as is a word that begins a
-    // sentence.
+    // Words that are not names. Lines that contain them are not retrieved, nor is a word that
+    // begins a sentence.
     m.plan.spans.clear();
-    MultiHop follow = m.For("Who had it?");
-    EXPECT_THAT(Say(m, follow,
-                    "He lit the lamp with a rope. Lamp, rope: all the same to me, he said then."),
-                IsEmpty());
+    MultiHop multi_hop = m.For("Who had it?");
+    EXPECT_THAT(
+        Generate(m, multi_hop,
+                 "He lit the lamp with a rope. Lamp, rope: all the same to me, he said then."),
+        IsEmpty());
   }
   {
     m.plan.spans.clear();
     m.profile.generation_spans = 0;
-    MultiHop follow = m.For("Who had it?");
-    EXPECT_THAT(Say(m, follow, said), IsEmpty());
+    MultiHop multi_hop = m.For("Who had it?");
+    EXPECT_THAT(Generate(m, multi_hop, answer), IsEmpty());
   }
 }
 

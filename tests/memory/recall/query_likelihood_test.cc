@@ -1,6 +1,6 @@
-// BranchSet and QuestionLikelihoods on the toy model, against the same question judged alone in a
-// set of its own. The toy's sums run in another order within a pass: 1e-4 of a logarithm is far
-// above that and far below a visible branch (which changes them by 1e-2 and more).
+// Compares BranchSet and QuestionLikelihoods on the toy model with the same question scored alone
+// in its own set. Within a pass the toy sums in another order: 1e-4 of a log probability is far
+// above that, and far below the effect of a visible branch (1e-2 and more).
 #include "memory/recall/query_likelihood.h"
 
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ std::vector<TokenId> Tokens(const ToyModel& model, const char* text) {
   return *model.Tokenize(text, false);
 }
 
-// A set that has read `text`.
+// A set that has processed `text`.
 std::unique_ptr<WorkingSet> Read(ToyModel& model, const char* text) {
   auto set = std::make_unique<WorkingSet>(model.info().geometry, 512);
   const std::vector<TokenId> tokens = Tokens(model, text);
@@ -41,7 +41,7 @@ std::vector<std::unique_ptr<WorkingSet>> ReadAll(ToyModel& model) {
   return sets;
 }
 
-TEST(QuestionLikelihoods, BranchesDoNotSeeEachOther) {
+TEST(QuestionLikelihoods, BranchesDoNotAttendToEachOther) {
   for (const uint32_t workers : {1u, 2u, 3u}) {
     ToyModel model({.geometry = TinyGeometry(), .workers = workers});
     const std::vector<TokenId> question = Tokens(model, "What is the number of the key?");
@@ -74,7 +74,7 @@ TEST(QuestionLikelihoods, NeedNoMoreThanTheModelsBatch) {
   for (size_t i = 0; i < want->size(); ++i) EXPECT_NEAR(Sum((*want)[i]), Sum((*got)[i]), 1e-4);
 }
 
-TEST(QuestionLikelihoods, AreOfTheJudgedTokensOnly) {
+TEST(QuestionLikelihoods, CoverOnlyTheScoredTokens) {
   ToyModel model({.geometry = TinyGeometry()});
   const std::vector<TokenId> question = Tokens(model, "abcdef");
   auto sets = ReadAll(model), again = ReadAll(model);
@@ -100,7 +100,7 @@ TEST(WorkingSet, AppendHeadGivesTheSameAttentionAsTheOriginal) {
   EXPECT_EQ((*likelihoods)[0], (*likelihoods)[1]);
 }
 
-PlannedSpan Looked(double score, std::vector<float> logs) {
+PlannedSpan Reranked(double score, std::vector<float> logs) {
   PlannedSpan span;
   span.score = score;
   span.question_gain = Sum(logs);
@@ -115,8 +115,9 @@ RecallProfile Profile() {
   return profile;
 }
 
-TEST(RankByLikelihood, WeighsThePlansScoreAndTheLook) {
-  std::vector<PlannedSpan> spans = {Looked(1, {1, 1}), Looked(0.5, {3, 4}), Looked(0.25, {3, 3})};
+TEST(RankByLikelihood, CombinesThePlansScoreWithTheTokenGains) {
+  std::vector<PlannedSpan> spans = {Reranked(1, {1, 1}), Reranked(0.5, {3, 4}),
+                                    Reranked(0.25, {3, 3})};
   RankByLikelihood(Profile(), std::vector<double>{0, 0}, &spans);
   // 4 ln 1 + 2, 4 ln 0.5 + 7, 4 ln 0.25 + 6.
   const double a = 2, b = 4 * std::log(0.5) + 7, c = 4 * std::log(0.25) + 6;
@@ -129,12 +130,12 @@ TEST(RankByLikelihood, WeighsThePlansScoreAndTheLook) {
 }
 
 TEST(RankByLikelihood, LiftsASpanThatExplainsWhatTheOthersDoNot) {
-  // Tokens: three around the keys, then one for each of two keys. The third span is about the first
-  // key too.
+  // Tokens: three around the keys, then one for each of two keys. The third span is also about the
+  // first key.
   const std::vector<double> weights = {0.5, 0.5, 0.5, 8, 8};
   const auto spans_of = [] {
-    return std::vector<PlannedSpan>{Looked(1, {9, 9, 9, 6, 0}), Looked(0.9, {1, 0, 1, 0, 5}),
-                                    Looked(0.9, {8, 8, 8, 6.25, -1})};
+    return std::vector<PlannedSpan>{Reranked(1, {9, 9, 9, 6, 0}), Reranked(0.9, {1, 0, 1, 0, 5}),
+                                    Reranked(0.9, {8, 8, 8, 6.25, -1})};
   };
   std::vector<PlannedSpan> spans = spans_of();
   RankByLikelihood(Profile(), weights, &spans);
@@ -154,11 +155,11 @@ TEST(RankByLikelihood, LiftsASpanThatExplainsWhatTheOthersDoNot) {
   EXPECT_LT(unweighed.back().coverage_gain, 0.2) << "the words around the keys hide it";
 }
 
-TEST(RankByLikelihood, TakesNoSpansAndSpansThatExplainNothing) {
+TEST(RankByLikelihood, HandlesNoSpansAndSpansThatExplainNothing) {
   std::vector<PlannedSpan> none;
   RankByLikelihood(Profile(), {}, &none);
   EXPECT_TRUE(none.empty());
-  std::vector<PlannedSpan> worse = {Looked(1, {-1, -2}), Looked(0.5, {-1, -1})};
+  std::vector<PlannedSpan> worse = {Reranked(1, {-1, -2}), Reranked(0.5, {-1, -1})};
   RankByLikelihood(Profile(), std::vector<double>{1, 1}, &worse);
   EXPECT_DOUBLE_EQ(worse[0].score, 1);
   EXPECT_DOUBLE_EQ(worse[0].coverage_gain, 0);

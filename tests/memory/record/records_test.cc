@@ -1,10 +1,10 @@
-// Records against themselves after a round trip, and against damage.
+// Compares records with themselves after a round trip, and tests them against damage.
 //
-// Every record is cut at every byte and has every bit flipped: each must be data_loss (the checksum
-// finds it), never a crash and never another record. Then the checksum is set right again over
-// damaged bytes, so that the verifier and the checks behind it have to find what a hostile or
-// broken writer left: any result but a crash will do. Sizes: records of some hundred bytes, so that
-// all of this takes well under a second.
+// Every record is cut at every byte and has every bit flipped. Each case must be data_loss (the
+// checksum detects it), never a crash and never another record. Then the checksum is made right
+// again over damaged bytes. So the verifier and the later checks must find what a hostile or faulty
+// writer left; any result but a crash is right. Sizes: records of some hundred bytes, so that all
+// of this takes well under a second.
 #include "memory/record/records.h"
 
 #include <gmock/gmock.h>
@@ -99,7 +99,7 @@ std::string Sealed(char encoding, std::string_view body) {
   return out + std::string(body);
 }
 
-// The flatbuffer inside, and a record made of one.
+// Extracts the flatbuffer inside, and makes a record from one.
 std::string Flat(const std::string& bytes) {
   const std::string body = bytes.substr(kHeaderBytes);
   return bytes[3] == '1' ? *Decompress(body, 1 << 20) : body;
@@ -108,7 +108,7 @@ std::string FromFlat(const std::string& like, const std::string& flat) {
   return Sealed(like[3], like[3] == '1' ? Compress(flat) : flat);
 }
 
-TEST(Records, ManifestComesBackAsItWas) {
+TEST(Records, ManifestRoundTrips) {
   const Manifest m = SomeManifest();
   const Result<Manifest> r = DecodeManifest(Encode(m));
   ASSERT_TRUE(r.ok()) << r.status().ToString();
@@ -135,8 +135,8 @@ TEST(Records, ManifestComesBackAsItWas) {
   EXPECT_EQ(DecodeManifest(Encode(reindexed))->index_generation, 3u);
 }
 
-TEST(Records, DocumentComesBackAsItWas) {
-  DocumentRecord d = SomeDocument();  // as long as no 32 bits can say
+TEST(Records, DocumentRoundTrips) {
+  DocumentRecord d = SomeDocument();  // lengths that need more than 32 bits
   d.bytes = 1ull << 33;
   d.tokens = (1ull << 33) + 5;
   d.committed_tokens = 1ull << 33;
@@ -157,13 +157,13 @@ TEST(Records, DocumentComesBackAsItWas) {
   EXPECT_EQ(r->aliases, d.aliases);
   EXPECT_FALSE(r->complete());
   EXPECT_TRUE(r->HasName("copy") && r->HasName(d.name) && !r->HasName("cop"));
-  // Older builds did not write the field, and read in passes of 512.
+  // Older builds did not write this field, and ingested in passes of 512 tokens.
   DocumentRecord old = d;
   old.pass_tokens = 0;
   EXPECT_EQ(DecodeDocument(Encode(old))->pass_tokens, 512u);
 }
 
-TEST(Records, TextChunkComesBackAsItWas) {
+TEST(Records, TextChunkRoundTrips) {
   for (TextChunk c : {SomeChunk(), TextChunk{}}) {
     const Result<TextChunk> r = DecodeTextChunk(Encode(c));
     ASSERT_TRUE(r.ok()) << r.status().ToString();
@@ -176,7 +176,7 @@ TEST(Records, TextChunkComesBackAsItWas) {
   }
 }
 
-TEST(Records, ResumeStateComesBackAsItWas) {
+TEST(Records, ResumeStateRoundTrips) {
   for (const ResumeRecord& s :
        {SomeResume(), ResumeRecord{}, ResumeRecord{1ull << 40, std::string(3 << 20, 'x')}}) {
     const Result<ResumeRecord> r = DecodeResume(Encode(s));
@@ -186,7 +186,7 @@ TEST(Records, ResumeStateComesBackAsItWas) {
   }
 }
 
-TEST(Records, SameRecordIsTheSameBytes) {
+TEST(Records, EqualRecordsHaveEqualBytes) {
   for (size_t i = 0; i < 4; ++i) EXPECT_EQ(Kinds()[i].bytes, Kinds()[i].bytes);
 }
 
@@ -245,7 +245,7 @@ TEST(Records, HostileBytesUnderARightChecksumDoNotCrash) {
       EXPECT_EQ(kind.decode(FromFlat(kind.bytes, flat.substr(0, n))).code(), StatusCode::kDataLoss)
           << kind.name << " cut at " << n;
     }
-    // Not zstd, or zstd cut short.
+    // Bytes that are not zstd data, and a truncated zstd frame.
     EXPECT_EQ(kind.decode(Sealed('1', flat)).code(), StatusCode::kDataLoss);
     const std::string packed = Compress(flat);
     for (size_t n = 0; n < packed.size(); n += 2)
@@ -261,7 +261,7 @@ TEST(Records, EitherEncodingOfARecordIsRead) {
   }
 }
 
-// `format` is the one 32-bit number of SomeManifest() that makes it refused when it is 3.
+// `format` is the one 32-bit integer of SomeManifest() whose value 3 makes it refused.
 TEST(Records, ManifestOfANewerFormatIsRefusedWithTheReason) {
   const std::string bytes = Encode(SomeManifest()), flat = Flat(bytes);
   int refused = 0;
@@ -284,7 +284,7 @@ TEST(Records, ContradictionsInsideARecordAreDataLoss) {
   Manifest m = SomeManifest();
   m.scan_layers = {1};
   EXPECT_EQ(DecodeManifest(Encode(m)).status().code(), StatusCode::kDataLoss);
-  m.scan_layers = {1, 17};  // no block holds that layer
+  m.scan_layers = {1, 17};  // no block holds layer 17
   EXPECT_EQ(DecodeManifest(Encode(m)).status().code(), StatusCode::kDataLoss);
   m = SomeManifest();
   m.scan_kv_heads = {2, 0};
@@ -297,7 +297,7 @@ TEST(Records, ContradictionsInsideARecordAreDataLoss) {
   c.tokens.pop_back();
   EXPECT_EQ(DecodeTextChunk(Encode(c)).status().code(), StatusCode::kDataLoss);
 
-  // Each of these would make a reader index past an array or go on in the middle of a block.
+  // Each of these would make a reader index past an array, or continue in the middle of a block.
   const auto document = [](const std::function<void(DocumentRecord&)>& change) {
     DocumentRecord d = SomeDocument();
     change(d);

@@ -1,5 +1,4 @@
-// EnglishBaseForm against forms whose base everybody knows, and words that look like forms and are
-// none.
+// EnglishBaseForm on well-known irregular forms, and on words that only resemble such forms.
 #include "memory/text/english_irregular.h"
 
 #include <gtest/gtest.h>
@@ -16,19 +15,20 @@ TEST(EnglishBaseForm, KnowsVerbsAndNounsOldAndNew) {
   EXPECT_EQ(EnglishBaseForm("undertook"), "undertake");
   EXPECT_EQ(EnglishBaseForm("policemen"), "policeman");
   EXPECT_EQ(EnglishBaseForm("criteria"), "criterion");
-  EXPECT_EQ(EnglishBaseForm("am"), "be");            // the first group's neighbourhood
-  EXPECT_EQ(EnglishBaseForm("vortices"), "vortex");  // and the last one
+  EXPECT_EQ(EnglishBaseForm("am"), "be");            // next to the first group's start
+  EXPECT_EQ(EnglishBaseForm("vortices"), "vortex");  // in the last group
   EXPECT_GE(EnglishIrregularCount(), 600u);
 }
 
-TEST(EnglishBaseForm, LeavesBaseFormsAndOtherWordsAlone) {
+TEST(EnglishBaseForm, LeavesBaseFormsAndRegularWordsAlone) {
   for (const char* word : {"speak", "man", "left", "wound", "ground", "rent", "art", "death",
                            "omen", "specimen", "forest", "sinai", ""}) {
     EXPECT_EQ(EnglishBaseForm(word), "") << word;
   }
 }
 
-// Stem() takes one step, so a base that is itself a form would get another stem than its form.
+// Stem() takes one step. If a base were itself an irregular form, it would get another stem than
+// its form.
 TEST(EnglishBaseForm, EndsAfterOneStep) {
   for (const char* form : {"laid", "lain", "found", "foundest", "bound", "saw", "seen", "felt",
                            "fell", "wrought", "lit"}) {

@@ -1,5 +1,5 @@
-// Which words of a question refer to the text itself: phrases of several forms, and words that look
-// like them and are what is asked.
+// Finds the words of a question that only refer to the given text ("in the provided text"). Phrases
+// of several forms, and similar words that are part of the question itself.
 #include "memory/text/text_reference.h"
 
 #include <gtest/gtest.h>
@@ -9,8 +9,8 @@
 namespace longhold {
 namespace {
 
-// The question with every reference in brackets.
-std::string Marked(std::string_view question) {
+// The question with every reference in square brackets.
+std::string Bracketed(std::string_view question) {
   std::string out;
   size_t at = 0;
   for (const ByteSpan& span : TextReferences(question)) {
@@ -21,8 +21,8 @@ std::string Marked(std::string_view question) {
   return out + std::string(question.substr(at));
 }
 
-TEST(TextReference, FindsWhatPointsAtTheText) {
-  for (const char* marked : {
+TEST(TextReference, FindsPhrasesThatReferToTheGivenText) {
+  for (const char* bracketed : {
            "What is the number for vain-tiger [mentioned in the provided text]?",
            "[According to the passage], who came first?",
            "Which city is named [in the document above]?",
@@ -32,13 +32,13 @@ TEST(TextReference, FindsWhatPointsAtTheText) {
            "Name the colour [Given in The Whole TEXT]!",
            "[From the given context], and [by the preceding paragraphs]: how many?",
        }) {
-    std::string question(marked);
+    std::string question(bracketed);
     std::erase_if(question, [](char c) { return c == '[' || c == ']'; });
-    EXPECT_EQ(Marked(question), marked);
+    EXPECT_EQ(Bracketed(question), bracketed);
   }
 }
 
-TEST(TextReference, LeavesWhatIsAsked) {
+TEST(TextReference, LeavesWordsThatBelongToTheQuestion) {
   for (const char* question : {
            "What is written in the book of Jasher?",
            "Who hid the letter in the book?",
@@ -52,7 +52,7 @@ TEST(TextReference, LeavesWhatIsAsked) {
            "",
            "given",
        }) {
-    EXPECT_EQ(Marked(question), question);
+    EXPECT_EQ(Bracketed(question), question);
   }
 }
 

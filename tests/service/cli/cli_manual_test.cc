@@ -1,5 +1,5 @@
-// What is told of the command line, and what is made of it. That shells understand it is tested in
-// tests/cli.
+// The descriptions of the command line, and the texts generated from them. tests/cli tests that
+// shells accept them.
 #include "service/cli/cli_manual.h"
 
 #include <gmock/gmock.h>
@@ -67,7 +67,7 @@ TEST(ProgramManual, DescribesOptionsAsTheyAreTyped) {
   }
 }
 
-TEST(ProgramManual, GeneratedTextsHoldEveryCommandAndOption) {
+TEST(ProgramManual, GeneratedTextsContainEveryCommandAndOption) {
   const std::vector<CommandManual> commands = ProgramManual();
   const std::string man = ManPage(commands, "1.2.3");
   EXPECT_THAT(man, HasSubstr("longhold 1.2.3"));

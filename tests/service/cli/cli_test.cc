@@ -1,5 +1,4 @@
-// The command line as a value: where flags may stand, and what is refused. Whole runs are tested in
-// tests/cli.
+// The parsed command line: where flags may appear, and what is refused. tests/cli tests whole runs.
 #include "service/cli/cli.h"
 
 #include <gmock/gmock.h>
@@ -30,11 +29,11 @@ TEST(CommandLine, GlobalFlagsMayStandBeforeOrAfterTheCommand) {
     const auto& ask = std::get<AskCommand>(invocation.command);
     EXPECT_EQ(ask.memory, "m");
     EXPECT_EQ(ask.question, "why?");
-    EXPECT_EQ(ask.spans, 4u);
+    EXPECT_EQ(ask.focused.recall.spans_max, 4u);
   }
 }
 
-TEST(CommandLine, DashStandsForStandardInput) {
+TEST(CommandLine, DashMeansStandardInput) {
   const auto parsed = Parse({"ingest", "-", "a.txt", "--into", "m"});
   ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
   EXPECT_THAT(std::get<IngestCommand>(std::get<Invocation>(parsed).command).paths,
@@ -42,7 +41,7 @@ TEST(CommandLine, DashStandsForStandardInput) {
   EXPECT_TRUE(std::holds_alternative<Invocation>(Parse({"ask", "m", "-"})));
 }
 
-TEST(CommandLine, ServeTakesWhereItListensAndFromWhatItAnswers) {
+TEST(CommandLine, ServeTakesTheListenAddressMemoryAndHosts) {
   const auto parsed = Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host",
                              "a.example", "--host", "b.example"});
   ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
@@ -53,7 +52,7 @@ TEST(CommandLine, ServeTakesWhereItListensAndFromWhatItAnswers) {
   EXPECT_EQ(serve.hosts, (std::vector<std::string>{"a.example", "b.example"}));
 }
 
-TEST(CommandLine, HelpIsDataAndMisuseIsOneLine) {
+TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {
   for (const auto& arguments :
        {std::vector<const char*>{"--help"}, {"ask", "--help"}, {"model", "get", "-h"}}) {
     const auto parsed = Parse(arguments);
@@ -85,7 +84,7 @@ TEST(CommandLine, HelpIsDataAndMisuseIsOneLine) {
   }
 }
 
-TEST(ExitCodes, AreThoseOfTheContract) {
+TEST(ExitCodes, MatchTheDocumentedCodes) {
   EXPECT_EQ(ExitCode(OkStatus()), 0);
   EXPECT_EQ(ExitCode(InvalidArgument("")), 1);
   EXPECT_EQ(ExitCode(FailedPrecondition("")), 1);

@@ -1,4 +1,4 @@
-// Which recall profile serves a model: the named file, the calibrated one, or none.
+// Which recall profile a model gets: the named file, the calibrated one, or none.
 #include "service/cli/profile_file.h"
 
 #include <gmock/gmock.h>
@@ -46,13 +46,13 @@ class ProfileFileTest : public testing::Test {
   Config config_;
 };
 
-TEST_F(ProfileFileTest, NoneIsThereAtFirst) {
+TEST_F(ProfileFileTest, AtFirstThereIsNone) {
   const auto none = ChooseProfile(config_, Model());
   ASSERT_TRUE(none.ok()) << none.status().ToString();
   EXPECT_FALSE(none->has_value());
 }
 
-TEST_F(ProfileFileTest, ACalibratedOneIsUsedWithItsVeryModel) {
+TEST_F(ProfileFileTest, ACalibratedProfileIsUsedOnlyWithItsModel) {
   ASSERT_TRUE(WriteProfile(Profile(), ProfilePath(config_, Model())).ok());
   const auto found = ChooseProfile(config_, Model());
   ASSERT_TRUE(found.ok() && found->has_value()) << found.status().ToString();
@@ -63,7 +63,7 @@ TEST_F(ProfileFileTest, ACalibratedOneIsUsedWithItsVeryModel) {
   EXPECT_FALSE(std::filesystem::exists(ProfilePath(config_, Model()) + ".part"));
 }
 
-TEST_F(ProfileFileTest, ANamedOneComesFirstAndMustFit) {
+TEST_F(ProfileFileTest, ANamedProfileTakesPrecedenceAndMustMatch) {
   ASSERT_TRUE(WriteProfile(Profile(), ProfilePath(config_, Model())).ok());
   RecallProfile named = Profile();
   named.name = "named";
@@ -87,14 +87,14 @@ TEST_F(ProfileFileTest, ANamedOneComesFirstAndMustFit) {
   EXPECT_THAT(broken.status().message(), HasSubstr("broken.json"));
 }
 
-TEST_F(ProfileFileTest, WhatNeverEndsIsNotReadToItsEnd) {
+TEST_F(ProfileFileTest, AnEndlessFileIsNotReadToItsEnd) {
   config_.profile.value = "/dev/zero";
   const Status status = ChooseProfile(config_, Model()).status();
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_THAT(status.message(), HasSubstr("recall profile /dev/zero"));
 }
 
-TEST_F(ProfileFileTest, AnUnwritablePlaceIsSaid) {
+TEST_F(ProfileFileTest, AnUnwritableDirectoryIsReported) {
   std::ofstream(dir_ / "file") << "x";
   const Status status = WriteProfile(Profile(), dir_ / "file/profile.json");
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);

@@ -1,4 +1,4 @@
-// Precedence as a table: each setting from each origin, with all weaker origins set to something
+// Precedence as a table: each setting from each source, with all weaker sources set to something
 // else.
 #include "service/common/config.h"
 
@@ -101,7 +101,7 @@ TEST_F(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
   EXPECT_EQ(c->memory_budget_bytes.origin, "flag --memory-budget");
 }
 
-TEST_F(ConfigTest, PathsInTheFileCountFromTheFilesDirectory) {
+TEST_F(ConfigTest, RelativePathsInTheFileStartAtTheFilesDirectory) {
   WriteFile("home = 'memories'\nmodel = 'm/x.gguf'\n");
   EXPECT_EQ(Load()->home.value, dir_ + "/longhold/memories");
   EXPECT_EQ(Load()->model.value, dir_ + "/longhold/m/x.gguf");
@@ -111,7 +111,7 @@ TEST_F(ConfigTest, PathsInTheFileCountFromTheFilesDirectory) {
   EXPECT_EQ(Load()->home.value, "/h/.local/share/longhold");
 }
 
-TEST_F(ConfigTest, AFileNamedByTheFlagReplacesTheUsualOneAndMustBeThere) {
+TEST_F(ConfigTest, AFileNamedByTheFlagReplacesTheDefaultOneAndMustExist) {
   WriteFile("threads = 3\n");
   const std::string other = dir_ + "/other.toml";
   std::ofstream(other) << "threads = 9\n";
@@ -127,7 +127,7 @@ struct BadConfig {
   std::string says;
 };
 
-TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
+TEST_F(ConfigTest, ErrorsNameTheLine) {
   const BadConfig cases[] = {{"threads = 2\nthread = 2\n", "line 2: unknown key 'thread'"},
                              {"threads = 'two'\n", "line 1: 'threads' must be an integer"},
                              {"home = 2\n", "'home' must be a string"},
@@ -135,9 +135,9 @@ TEST_F(ConfigTest, WhatIsWrongIsNamedWithItsLine) {
                              {"\nmemory_budget = 'lots'\n", "line 2: size 'lots'"},
                              {"memory_budget = '1k'\n", "is not between 64 MiB and 1 TiB"},
                              {"threads = \n", "line 1"},
-                             {"listen = '8420'\n", "line 1: '8420' is no address"},
+                             {"listen = '8420'\n", "line 1: '8420' is not an address"},
                              {"listen = 8420\n", "'listen' must be a string"},
-                             {"[{home]\n", "line 1"},  // an assertion of toml++ 3.3.0
+                             {"[{home]\n", "line 1"},  // an assertion failure in toml++ 3.3.0
                              {"[home]\n", "must be a string or an integer"}};
   for (const BadConfig& c : cases) {
     const std::string path = WriteFile(c.file);

@@ -1,6 +1,5 @@
-// JSON against the contract of the command line (design, section 7): the exact keys in the exact
-// order, by parsing the text back and by literal comparison. Text by its width and by what it must
-// say.
+// JSON against its contract with users: the exact keys in the exact order, by parsing the output
+// and by literal comparison. Text by its width and its required content.
 #include "service/common/render.h"
 
 #include <gmock/gmock.h>
@@ -33,7 +32,7 @@ RecalledSpan Span(const std::string& text) {
   span.line_end = 125;
   span.text = text;
   span.score = 0.62;
-  span.reasons = {"head", "lexical"};
+  span.reasons = {"heads", "words"};
   return span;
 }
 
@@ -45,7 +44,7 @@ AskReply Reply() {
   reply.spans = 1;
   reply.bytes_read = 1'500'000;
   reply.memory_tokens = 54'012;
-  reply.decode_tok_s = 52.25;
+  reply.timings.decode_tok_s = 52.25;
   return reply;
 }
 
@@ -64,14 +63,14 @@ TEST(AskJson, HasExactlyTheKeysOfTheContract) {
                                                     "decode_ms", "first_token_ms", "decode_tok_s"));
   EXPECT_EQ(json.at("citations").at(0).at("byte_start").to_number<int>(), 300);
   EXPECT_EQ(json.at("plan").at("bytes_read").to_number<int>(), 1'500'000);
-  EXPECT_THAT(AskJson(Reply()), HasSubstr("\"score\":0.62,\"reasons\":[\"head\",\"lexical\"]"))
-      << "numbers are written for people too";
+  EXPECT_THAT(AskJson(Reply()), HasSubstr("\"score\":0.62,\"reasons\":[\"heads\",\"words\"]"))
+      << "sizes are human-readable too";
 }
 
 TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   RecallReply reply;
   reply.spans = {Span("a"), Span("b")};
-  reply.plan_ms = 12.5;
+  reply.timings.plan_ms = 12.5;
   const boost::json::value json = boost::json::parse(RecallJson(reply));
   EXPECT_THAT(Keys(json),
               ElementsAre("spans", "coverage", "token_gain", "abstained", "hops", "timings"));
@@ -99,7 +98,7 @@ TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
   EXPECT_EQ(ListJson({}), "[]");
 }
 
-TEST(ShowJson, NamesOtherNamesAndDamageOnlyWhereThereAreAny) {
+TEST(ShowJson, OmitsOtherNamesAndDamageWhenThereAreNone) {
   MemoryInfo info;
   info.name = "genesis";
   info.model = "smol";
@@ -127,15 +126,16 @@ TEST(ShowJson, NamesOtherNamesAndDamageOnlyWhereThereAreAny) {
   EXPECT_THAT(ListText({info, damaged}), testing::ContainsRegex("exodus +damaged +7 B"));
 }
 
-TEST(AskJson, SaysWhatIsLostOnlyWhenDegraded) {
+TEST(AskJson, ReportsLossesOnlyWhenDegraded) {
   AskReply reply = Reply();
   EXPECT_EQ(AskJson(reply).find("lost"), std::string::npos);
-  reply.blocks_lost = 2;
+  reply.degradation.blocks_lost = 2;
   EXPECT_THAT(AskJson(reply), HasSubstr("\"lost\":{\"blocks\":2,\"spans\":0}"));
-  EXPECT_THAT(RecallJson({.spans_lost = 1}), HasSubstr("\"lost\":{\"blocks\":0,\"spans\":1}"));
+  EXPECT_THAT(RecallJson({.degradation = {.spans_lost = 1}}),
+              HasSubstr("\"lost\":{\"blocks\":0,\"spans\":1}"));
 }
 
-TEST(Abstention, IsSaidWithTheClosestPlaceAndHowToForceAnAnswer) {
+TEST(Abstention, ReportsTheClosestPlaceAndHowToForceAnAnswer) {
   AskReply reply;
   reply.answer = kAbstention;
   reply.abstained = true;
@@ -144,7 +144,7 @@ TEST(Abstention, IsSaidWithTheClosestPlaceAndHowToForceAnAnswer) {
   EXPECT_THAT(
       AskJson(reply),
       HasSubstr("\"citations\":[],\"coverage\":null,\"token_gain\":0.25,\"abstained\":true,"));
-  EXPECT_EQ(CitationsText(reply, "", "m"), "") << "the answer says it already";
+  EXPECT_EQ(CitationsText(reply, "", "m"), "") << "the answer text reports it already";
   EXPECT_THAT(ClosestText(reply),
               testing::AllOf(HasSubstr("genesis.txt:123-125"), HasSubstr("--no-abstain")));
   EXPECT_LE(ClosestText(reply).size(), kColumns);
@@ -167,7 +167,8 @@ RecallReply Explained() {
   kept.span = Span("Pilate saith");
   kept.planned_rank = 3;
   kept.rank = 1;
-  kept.head_score = 0.5;
+  kept.signals = {{"heads", 0.5}};
+  kept.trail = {{"retrieve", "found", "heads 0.50"}, {"fuse", "ranked", "2, score 0.50"}};
   kept.token_gain = 1.25;
   kept.support = 0.75;
   kept.found = {true, false, true};
@@ -178,20 +179,22 @@ RecallReply Explained() {
   left.planned_rank = 17;
   left.rank = 0;
   left.kept = false;
-  left.why = "not looked at";
-  reply.candidates_explained = {kept, left};
+  left.why = "not reranked";
+  reply.explained = {kept, left};
   return reply;
 }
 
-TEST(ExplainText, ShowsRanksScoresWordsAndWhyNotOnAScreen) {
+TEST(ExplainText, ShowsRanksScoresWordsAndReasonsOnAScreen) {
   const std::string text = ExplainText(Explained());
-  EXPECT_THAT(text, HasSubstr("newspaper nowhere, Pilate 55"));
-  EXPECT_THAT(text, HasSubstr("   1       3  0.500  0.000   1.25     0.75   0.62  "
-                              "genesis.txt:123-125\n      kept; has Pilate; lacks newspaper\n"));
-  EXPECT_THAT(text, HasSubstr("   -      17  0.500  0.000      -        -   0.62  \u2026ddd"));
+  EXPECT_THAT(text, HasSubstr("newspaper nowhere,\nPilate 55"));
+  EXPECT_THAT(text, HasSubstr("   1       3   1.25     0.75   0.62  "
+                              "genesis.txt:123-125\n      kept; has Pilate; lacks newspaper\n"
+                              "        retrieve: found heads 0.50\n"
+                              "        fuse: ranked 2, score 0.50\n"));
+  EXPECT_THAT(text, HasSubstr("   -      17      -        -   0.62  \u2026ddd"));
   EXPECT_THAT(text, HasSubstr("ddd:123-125\n"));
-  EXPECT_THAT(text, HasSubstr("left out: not looked at"));
-  EXPECT_THAT(text, testing::Not(HasSubstr("Which"))) << "function words tell nothing";
+  EXPECT_THAT(text, HasSubstr("not kept: not reranked"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("Which"))) << "function words are not shown";
   for (size_t at = 0; at < text.size();) {
     const size_t end = text.find('\n', at);
     EXPECT_LE(CountColumns(text.substr(at, end - at)), 80u);
@@ -199,24 +202,24 @@ TEST(ExplainText, ShowsRanksScoresWordsAndWhyNotOnAScreen) {
   }
 }
 
-TEST(RecallJson, ExplainsOnlyWhenAsked) {
+TEST(RecallJson, ExplainsOnlyOnRequest) {
   const boost::json::value json = boost::json::parse(RecallJson(Explained()));
   EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "token_gain", "abstained", "hops",
-                                      "timings", "words", "candidates_explained"));
+                                      "timings", "words", "explained"));
   EXPECT_THAT(Keys(json.at("words").at(0)),
               ElementsAre("word", "blocks", "weight", "function_word", "related"));
-  const boost::json::value& first = json.at("candidates_explained").at(0);
+  const boost::json::value& first = json.at("explained").at(0);
   EXPECT_THAT(Keys(first),
               ElementsAre("document", "token_begin", "token_end", "line_start", "line_end", "text",
-                          "rank_planned", "rank", "head_score", "lexical_score", "score_planned",
-                          "token_gain", "support", "score", "words_found", "words_missing",
-                          "words_token_gain", "kept", "why"));
+                          "rank_planned", "rank", "signals", "score_planned", "token_gain",
+                          "support", "score", "words_found", "words_missing", "words_token_gain",
+                          "kept", "why", "trail"));
   EXPECT_EQ(boost::json::serialize(first.at("words_found")), R"(["Which","Pilate"])");
   EXPECT_EQ(boost::json::serialize(first.at("words_missing")), R"(["newspaper"])");
-  EXPECT_TRUE(json.at("candidates_explained").at(1).at("rank").is_null());
+  EXPECT_TRUE(json.at("explained").at(1).at("rank").is_null());
 }
 
-TEST(ReindexJson, HasItsKeys) {
+TEST(ReindexJson, HasExactlyItsKeys) {
   EXPECT_EQ(
       ReindexJson("m", {.other_heads = true,
                         .tokens = 5,
@@ -228,7 +231,7 @@ TEST(ReindexJson, HasItsKeys) {
       R"({"memory":"m","other_heads":true,"tokens":5,"segments":4,"segments_rebuilt":3,"segments_lost":2,"blocks_lost":1,"seconds":0.5})");
 }
 
-// However the text is cut into pieces, the lines are the same: compared with all of it at once.
+// However the text is split into pieces, the lines must equal those of the whole text at once.
 TEST(LineWrap, BreaksAtSpacesWhateverThePieces) {
   const std::string text =
       "And Noah said,\n\n    the  dove \u00e9\u00e9\u00e9\u00e9\u00e9\u00e9 came back with an "
@@ -267,7 +270,7 @@ TEST(IngestJson, HasExactlyTheKeysOfTheContract) {
   EXPECT_THAT(IngestJson({.memory = "m"}), HasSubstr("\"tokens_per_s\":0,"));
 }
 
-TEST(Json, IsValidWhateverTheTextHolds) {
+TEST(Json, IsValidForAnyText) {
   AskReply reply = Reply();
   reply.answer = "\xA9 \"quoted\" \x01\n\\";
   reply.citations[0].span.document = "caf\xE9.txt";
@@ -297,7 +300,7 @@ TEST(Citations, NameThePlaceAndFitTheScreen) {
   EXPECT_LE(lines, 2 + 1 + 3u);
 }
 
-TEST(Citations, SayWhenTheMemoryMayNotHoldTheAnswer) {
+TEST(Citations, WarnWhenTheMemoryMayNotHoldTheAnswer) {
   AskReply reply = Reply();
   EXPECT_EQ(CitationsText(reply, "", "bible").find("may not hold"), std::string::npos);
   reply.coverage = 0.009;  // a right answer from 390 thousand tokens
@@ -307,10 +310,10 @@ TEST(Citations, SayWhenTheMemoryMayNotHoldTheAnswer) {
               HasSubstr("(coverage 0.00: bible may not hold the answer)"));
   reply.spans = 0;
   reply.citations.clear();
-  EXPECT_EQ(CitationsText(reply, "", "bible"), "(nothing in bible bears on this)\n");
+  EXPECT_EQ(CitationsText(reply, "", "bible"), "(nothing in bible matches this)\n");
 }
 
-TEST(Excerpt, ShowsTheStretchThatTheHintIsAbout) {
+TEST(Excerpt, ShowsTheTextAroundTheHint) {
   EXPECT_EQ(Excerpt("  short\n text ", "", 40), "short text");
   EXPECT_EQ(Excerpt("", "x", 40), "");
   const std::string text =
@@ -325,14 +328,14 @@ TEST(Excerpt, ShowsTheStretchThatTheHintIsAbout) {
   EXPECT_LE(CountColumns(Excerpt(line, "filler50", 60)), 61u);
 }
 
-TEST(Wrap, BreaksAtSpacesAndCutsWhatIsLonger) {
+TEST(Wrap, BreaksAtSpacesAndCutsLongerWords) {
   EXPECT_THAT(Wrap("aaa bbb ccc", 1, 8), ElementsAre(" aaa bbb", " ccc"));
   EXPECT_THAT(Wrap("abcdefgh i", 0, 3), ElementsAre("abc", "def", "gh", "i"));
   EXPECT_THAT(Wrap("\xC3\xA9\xC3\xA9\xC3\xA9", 0, 2), ElementsAre("\xC3\xA9\xC3\xA9", "\xC3\xA9"));
   EXPECT_THAT(Wrap(" ", 0, 5), ElementsAre());
 }
 
-TEST(Numbers, AreForPeople) {
+TEST(Numbers, AreHumanReadable) {
   EXPECT_EQ(FormatCount(0), "0");
   EXPECT_EQ(FormatCount(1'048'576), "1,048,576");
   EXPECT_EQ(FormatDuration(0.44), "0.4 s");
@@ -342,7 +345,7 @@ TEST(Numbers, AreForPeople) {
   EXPECT_EQ(FormatDuration(-1), "0.0 s");
 }
 
-TEST(Progress, BarFitsTheTerminalWhateverTheName) {
+TEST(Progress, BarFitsTheTerminalForAnyName) {
   const IngestProgress progress{
       .document = "x", .tokens_done = 1'022'528, .tokens_total = 1'154'012, .tokens_per_s = 512};
   for (const std::string& label : {std::string("a.txt"), std::string(200, 'n') + ".txt"}) {
@@ -353,7 +356,7 @@ TEST(Progress, BarFitsTheTerminalWhateverTheName) {
   EXPECT_THAT(ProgressBar("a", {}), HasSubstr("  0%  0 of 0"));
 }
 
-TEST(Progress, BarsComeTenTimesASecondAndLinesEveryFiveSeconds) {
+TEST(Progress, BarsUpdateTenTimesASecondAndLinesEveryFiveSeconds) {
   IngestProgress progress{
       .document = "x", .tokens_done = 10, .tokens_total = 100, .tokens_per_s = 5};
   ProgressMeter bar(ProgressMeter::Style::kBar, "x"), lines(ProgressMeter::Style::kLines, "x");

@@ -1,5 +1,5 @@
-// Against small trees in a temporary directory. Permissions are tested in tests/cli, where the
-// process can drop root.
+// Collects texts from small directory trees in a temporary directory. tests/cli tests permissions,
+// where the process can drop root.
 #include "service/common/text_input.h"
 
 #include <fcntl.h>
@@ -42,7 +42,7 @@ class TextInput : public testing::Test {
   fs::path dir_, before_;
 };
 
-TEST_F(TextInput, NamesDocumentsByThePathAsGivenWithoutDotSlash) {
+TEST_F(TextInput, NamesDocumentsByTheGivenPathWithoutDotSlash) {
   EXPECT_EQ(DocumentName("./a.txt"), "a.txt");
   EXPECT_EQ(DocumentName("././a//b.txt"), "a/b.txt");
   EXPECT_EQ(DocumentName("dir/"), "dir");
@@ -51,7 +51,7 @@ TEST_F(TextInput, NamesDocumentsByThePathAsGivenWithoutDotSlash) {
   EXPECT_EQ(DocumentName("."), ".");
 }
 
-TEST_F(TextInput, TakesADirectoryRecursivelySortedWithoutHiddenAndBinaryEntries) {
+TEST_F(TextInput, WalksADirectorySortedWithoutHiddenAndBinaryEntries) {
   Write("d/b.txt", "b");
   Write("d/a/z.txt", "z");
   Write("d/a.txt", "a");
@@ -70,14 +70,14 @@ TEST_F(TextInput, TakesADirectoryRecursivelySortedWithoutHiddenAndBinaryEntries)
   EXPECT_EQ(*ReadText(inputs->sources[1]), "z");
 }
 
-TEST_F(TextInput, TakesThePresentDirectoryWithNamesInsideIt) {
+TEST_F(TextInput, WalksTheCurrentDirectoryWithNamesInsideIt) {
   Write("b.txt", "b");
   const Result<TextInputs> inputs = CollectInputs({"."}, -1);
   ASSERT_TRUE(inputs.ok()) << inputs.status().ToString();
   EXPECT_THAT(Names(*inputs), ElementsAre("b.txt"));
 }
 
-TEST_F(TextInput, TakesAPathThatIsNamedTwiceOnce) {
+TEST_F(TextInput, TakesAPathGivenTwiceOnlyOnce) {
   Write("d/a.txt", "a");
   Write("c.txt", "c");
   const Result<TextInputs> inputs = CollectInputs({"c.txt", "d", "./d/a.txt", "./c.txt"}, -1);
@@ -102,10 +102,10 @@ struct BadText {
   std::string says;
 };
 
-TEST_F(TextInput, RefusesAFileThatIsNoTextAndSaysWhy) {
+TEST_F(TextInput, RefusesAFileThatIsNotTextWithTheReason) {
   const BadText cases[] = {{"", "t.txt: is empty"},
-                           {" \n\t", "nothing but white space"},
-                           {std::string("ab\0c", 4), "binary (a zero byte at byte 2)"},
+                           {" \n\t", "contains only white space"},
+                           {std::string("ab\0c", 4), "binary (byte 2 is zero)"},
                            {"\xFF\xFEh\x01", "UTF-16"},
                            {"0123456789caf\xE9!", "not valid UTF-8 at byte 13 (0xE9)"},
                            {"cut \xE2\x82", "not valid UTF-8 at byte 4 (0xE2)"}};
@@ -119,16 +119,16 @@ TEST_F(TextInput, RefusesAFileThatIsNoTextAndSaysWhy) {
   }
 }
 
-TEST_F(TextInput, RefusesWhatIsNotThereAndADirectoryWithoutText) {
+TEST_F(TextInput, RefusesMissingPathsAndDirectoriesWithoutText) {
   EXPECT_EQ(CollectInputs({"missing.txt"}, -1).status().code(), StatusCode::kNotFound);
   EXPECT_EQ(CollectInputs({""}, -1).status().code(), StatusCode::kNotFound);
   Write("d/image.png", std::string("\0", 1));
   const Status status = CollectInputs({"d"}, -1).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
-  EXPECT_THAT(status.message(), HasSubstr("d: no text in this directory (1 file looked at)"));
+  EXPECT_THAT(status.message(), HasSubstr("d: this directory has no text (1 file checked)"));
 }
 
-TEST_F(TextInput, ChecksAgainWhenItReads) {
+TEST_F(TextInput, ChecksAgainOnRead) {
   Write("a.txt", "good");
   const Result<TextInputs> inputs = CollectInputs({"a.txt"}, -1);
   ASSERT_TRUE(inputs.ok());

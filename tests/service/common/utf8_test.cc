@@ -1,5 +1,5 @@
 // Hand-written sequences from the Unicode standard's table of well-formed UTF-8 (3-7), at every
-// alignment against the eight-byte fast path.
+// alignment relative to the eight-byte fast path.
 #include "service/common/utf8.h"
 
 #include <gmock/gmock.h>
@@ -40,7 +40,7 @@ TEST(Utf8, MakesAnyBytesValid) {
   EXPECT_EQ(MakeValidUtf8("\xA9 x"), "\xEF\xBF\xBD x");
 }
 
-TEST(Utf8, NothingPrintableIsACommandToTheTerminal) {
+TEST(Utf8, PrintableTextContainsNoTerminalCommands) {
   EXPECT_EQ(CollapseSpace("  a \n\t b\x1b[2J\xC2\x9B c  "), "a b\xEF\xBF\xBD[2J\xEF\xBF\xBD c");
   EXPECT_EQ(MakePrintable("a\r\n\tb \x07"), "a\n\tb \xEF\xBF\xBD");
   EXPECT_EQ(CountColumns("caf\xC3\xA9"), 4u);

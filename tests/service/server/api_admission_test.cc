@@ -22,11 +22,11 @@ TEST_F(ApiTest, DecidesByTheHeaderAlone) {
   ApiKeys keys(home_ / "h");
   const std::string reader = "Bearer " + *keys.Add("reader", Scope::kRead, UnixSeconds(), 0),
                     admin = "Bearer " + *keys.Add("admin", Scope::kAdmin, UnixSeconds(), 0);
-  constexpr uint64_t kServersOwn = UINT64_MAX, kMiB = 1 << 20;
+  constexpr uint64_t kServerLimit = UINT64_MAX, kMiB = 1 << 20;
   const std::map<std::string, uint64_t> long_bodies = {
-      {"/v1/memories/{memory}/documents", kServersOwn},
-      {"/v1/memories/{memory}/import", kServersOwn},
-      {"/v1/uploads/{upload}", kServersOwn}};
+      {"/v1/memories/{memory}/documents", kServerLimit},
+      {"/v1/memories/{memory}/import", kServerLimit},
+      {"/v1/uploads/{upload}", kServerLimit}};
   for (const ApiRoute& route : Api::Routes()) {
     const std::string what = std::string(route.method) + " " + std::string(route.path);
     const auto admit = [&](const std::string& authorization, const std::string& type) {
@@ -99,6 +99,7 @@ TEST_F(ApiTest, TellsOfWhatTheServerRefuses) {
   Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .home = home_ / "h",
+                     .stores = &engine_.stores(),
                      .note = [](std::string_view) {},
                      .log = [&](std::string_view line) { log.emplace_back(line); },
                      .audit = audit.get()});

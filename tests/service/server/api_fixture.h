@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "service/server/api.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
 
@@ -123,7 +124,7 @@ class ApiTest : public testing::Test {
   ApiTest()
       : model_(
             {.geometry = TinyGeometry(), .chat = true, .answer = "  It is seven.\nEND of it.  "}),
-        engine_({.home = home_ / "h"}) {
+        engine_(home_ / "h") {
     RecallProfile profile;
     profile.name = "toy";
     profile.rerank_spans = 0;
@@ -138,6 +139,7 @@ class ApiTest : public testing::Test {
                                  ApiOptions{.model = "toy",
                                             .fingerprint = model_.info().fingerprint,
                                             .home = home_ / "h",
+                                            .stores = &engine_.stores(),
                                             .budget = &engine_.budget(),
                                             .without_keys = Scope::kAdmin,
                                             .note = [](std::string_view) {},
@@ -178,6 +180,22 @@ class ApiTest : public testing::Test {
     EXPECT_EQ(reply.status, status) << reply.body;
     return json::parse(reply.body);
   }
+  // The reply to a request of the upload protocol. `offset`, `length`: the headers; empty: none.
+  HttpReply SendPart(const std::string& method, std::vector<std::string> path,
+                     const std::string& offset, const std::string& length,
+                     const std::string& body) {
+    auto recorder = std::make_shared<Recorder>();
+    api_->Handle({.method = method,
+                  .path = std::move(path),
+                  .query = {},
+                  .content_type = "application/offset+octet-stream",
+                  .authorization = "",
+                  .upload_offset = offset,
+                  .upload_length = length,
+                  .body = body},
+                 recorder);
+    return recorder->Reply();
+  }
   json::value WaitForIngest(const std::string& id) {
     for (;;) {
       json::value job = Call(200, "GET", {"v1", "ingests", id});
@@ -189,13 +207,14 @@ class ApiTest : public testing::Test {
   std::vector<std::string> log_;
   TempDir home_;
   ToyModel model_;
-  Engine engine_;
+  EngineInHome engine_;
   Metrics metrics_;
   std::unique_ptr<EngineQueue> queue_;
   std::unique_ptr<Api> api_;
   JobPool jobs_, readers_;
 };
 
+// A client of one tenant: what it sends goes out under its key.
 class TenantTest : public ApiTest {
  protected:
   std::string KeyOf(const std::string& tenant, Scope scope) {
@@ -234,6 +253,14 @@ class TenantTest : public ApiTest {
 
 inline constexpr char kChat[] =
     R"({"model":"toy@tales","messages":[{"role":"user","content":"What is the number of the elder?"}],"abstain":false})";
+
+// The value of a header of `reply`; "none" without it.
+inline std::string HeaderOf(const HttpReply& reply, const std::string& name) {
+  for (const auto& [key, value] : reply.headers) {
+    if (key == name) return value;
+  }
+  return "none";
+}
 
 inline std::string With(std::string body, const std::string& member) {
   return body.replace(body.size() - 1, 1, "," + member + "}");

@@ -4,11 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
 #include <boost/json.hpp>
 #include <cmath>
-#include <filesystem>
 #include <fstream>
 #include <future>
 #include <mutex>
@@ -29,10 +27,8 @@ using api_fixture::ApiTest;
 using api_fixture::kChat;
 using api_fixture::PathOf;
 using api_fixture::Recorder;
-using api_fixture::TenantTest;
 using api_fixture::With;
 using testing::HasSubstr;
-using testing::Not;
 
 TEST_F(ApiTest, TellsHowItIs) {
   EXPECT_EQ(Call(200, "GET", {"healthz"}).at("status"), "ok");
@@ -179,6 +175,7 @@ TEST_F(ApiTest, SessionsAreAnsweredSideBySide) {
           ApiOptions{.model = "toy",
                      .fingerprint = model_.info().fingerprint,
                      .home = home_ / "h",
+                     .stores = &engine_.stores(),
                      .without_keys = Scope::kAdmin,
                      .note = [](std::string_view) {}});
   const auto go = HoldQueue(*queue_);
@@ -348,233 +345,6 @@ TEST_F(ApiTest, MakesMemoriesAndTellsWhereTheirBytesAre) {
   Call(404, "GET", {"v1", "memories", "none", "tiers"});
 }
 
-TEST_F(ApiTest, CopiesAMemoryOutAndIn) {
-  const auto exported = Start("GET", {"v1", "memories", "tales", "export"});
-  const std::string bytes = exported->Stream();
-  EXPECT_EQ(exported->Reply().content_type, "application/octet-stream");
-  EXPECT_GT(bytes.size(), 10000u);
-  const HttpReply made =
-      Start("POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream")
-          ->Reply();
-  EXPECT_EQ(made.status, 201u) << made.body;
-  EXPECT_EQ(json::parse(made.body).at("memory"), "copy");
-  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "copy", "recall"},
-                 R"({"query":"the number of the elder"})")
-                .at("spans")
-                .at(0)
-                .at("document"),
-            "a/b.txt");
-  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "copy", "verify"}).at("ok"), true);
-  Call(409, "POST", {"v1", "memories", "copy", "import"}, bytes, "application/octet-stream");
-  // Cut, changed, or none at all: nothing is kept.
-  std::string changed = bytes;
-  changed[bytes.size() / 2] = static_cast<char>(changed[bytes.size() / 2] ^ 1);
-  for (const std::string& bad : {bytes.substr(0, bytes.size() - 1), bytes.substr(0, 7),
-                                 std::string("no export"), std::string(), changed}) {
-    Call(400, "POST", {"v1", "memories", "bad", "import"}, bad, "application/octet-stream");
-    Call(404, "GET", {"v1", "memories", "bad"});
-  }
-  Call(400, "POST", {"v1", "memories", "bad", "import"}, bytes, "text/plain");
-  Call(404, "POST", {"v1", "memories", "none", "verify"});
-  Call(404, "GET", {"v1", "memories", "none", "export"});
-  const auto head = std::make_shared<Recorder>();
-  api_->Handle({.method = "GET",
-                .head_only = true,
-                .path = {"v1", "memories", "tales", "export"},
-                .query = {},
-                .content_type = "",
-                .authorization = "",
-                .body = ""},
-               head);
-  EXPECT_EQ(head->Stream(), "") << "nothing is read that nobody sees";
-  EXPECT_EQ(head->Reply().content_type, "application/octet-stream");
-  // Who goes away does not keep a thread.
-  const auto left = std::make_shared<Recorder>();
-  left->gone_ = true;
-  api_->Handle({.method = "GET",
-                .path = {"v1", "memories", "tales", "export"},
-                .query = {},
-                .content_type = "",
-                .authorization = "",
-                .body = ""},
-               left);
-  EXPECT_EQ(Call(200, "POST", {"v1", "memories", "tales", "verify"}).at("ok"), true);
-}
-
-TEST_F(ApiTest, TellsWhatIsDamaged) {
-  queue_->Stop();
-  queue_.reset();  // so that nobody has the files open
-  size_t spoiled = 0;
-  for (const auto& file : std::filesystem::directory_iterator(home_ / "h/memories/tales")) {
-    if (file.path().extension() != ".blob" && file.path().extension() != ".log") continue;
-    std::fstream bytes(file.path(), std::ios::in | std::ios::out | std::ios::binary);
-    const auto middle = static_cast<std::streamoff>(file.file_size() / 2);
-    for (int i = 0; i < 64; ++i) {
-      bytes.seekp(middle + i);
-      bytes.put('!');
-    }
-    ++spoiled;
-  }
-  ASSERT_GT(spoiled, 0u);
-  const json::value verified = Call(200, "POST", {"v1", "memories", "tales", "verify"});
-  EXPECT_EQ(verified.at("ok"), false) << verified;
-  EXPECT_EQ(verified.at("error").at("code"), "data_loss");
-  EXPECT_EQ(json::serialize(verified).find(home_ / "h"), std::string::npos);
-}
-
-TEST_F(ApiTest, TakesUploadsInParts) {
-  const auto with = [&](const std::string& method, std::vector<std::string> path,
-                        const std::string& offset, const std::string& length,
-                        const std::string& body) {
-    auto recorder = std::make_shared<Recorder>();
-    api_->Handle({.method = method,
-                  .path = std::move(path),
-                  .query = {},
-                  .content_type = "application/offset+octet-stream",
-                  .authorization = "",
-                  .upload_offset = offset,
-                  .upload_length = length,
-                  .body = body},
-                 recorder);
-    return recorder->Reply();
-  };
-  const auto header = [](const HttpReply& reply, const std::string& name) {
-    for (const auto& [key, value] : reply.headers) {
-      if (key == name) return value;
-    }
-    return std::string("none");
-  };
-  const std::string text = "The date is Friday, and the colour of the door is green.";
-  const HttpReply made = with("POST", {"v1", "uploads"}, "", std::to_string(text.size()), "");
-  EXPECT_EQ(made.status, 201u) << made.body;
-  const std::string id(json::parse(made.body).at("id").as_string());
-  EXPECT_EQ(header(made, "Location"), "/v1/uploads/" + id);
-  EXPECT_EQ(header(made, "Tus-Resumable"), "1.0.0");
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "0", "", text.substr(0, 10)).status, 204u);
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "0", "", text.substr(0, 10)).status, 409u)
-      << "it is there already";
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "11", "", "x").status, 409u)
-      << "something is missing before it";
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "10", "", text).status, 400u)
-      << "longer than it was to be";
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "1x", "", "x").status, 400u);
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", id}, "-1", "", "x").status, 400u);
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", std::string(32, '0')}, "0", "", "x").status, 404u);
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", "../keys.json"}, "0", "", "x").status, 404u);
-  const std::string use = R"({"name":"door.txt","upload":")" + id + "\"}";
-  EXPECT_EQ(Start("POST", {"v1", "memories", "doors", "documents"}, use)->Reply().status, 409u)
-      << "not whole";
-  // A server that began anew knows it still.
-  Api later(queue_.get(), &jobs_, &readers_, &metrics_,
-            ApiOptions{.model = "toy",
-                       .home = home_ / "h",
-                       .without_keys = Scope::kAdmin,
-                       .note = [](std::string_view) {}});
-  const auto shown = std::make_shared<Recorder>();
-  later.Handle({.method = "GET",
-                .path = {"v1", "uploads", id},
-                .query = {},
-                .content_type = "",
-                .authorization = "",
-                .body = ""},
-               shown);
-  EXPECT_EQ(header(shown->Reply(), "Upload-Offset"), "10");
-  EXPECT_EQ(
-      header(with("PATCH", {"v1", "uploads", id}, "10", "", text.substr(10)), "Upload-Offset"),
-      std::to_string(text.size()));
-  EXPECT_EQ(
-      Call(200, "GET", {"v1", "uploads"}).at("uploads").at(0).at("offset").to_number<size_t>(),
-      text.size());
-  EXPECT_EQ(
-      WaitForIngest(std::string(Call(202, "POST", {"v1", "memories", "doors", "documents"}, use)
-                                    .at("id")
-                                    .as_string()))
-          .at("state"),
-      "done");
-  EXPECT_EQ(Call(200, "GET", {"v1", "memories", "doors"}).at("documents").at(0).at("name"),
-            "door.txt");
-  Call(404, "GET", {"v1", "uploads", id});
-  EXPECT_TRUE(Call(200, "GET", {"v1", "uploads"}).at("uploads").as_array().empty())
-      << "it was used";
-
-  // A memory, and one that is dropped.
-  const std::string bytes = Start("GET", {"v1", "memories", "tales", "export"})->Stream();
-  const std::string memory(
-      Call(201, "POST", {"v1", "uploads"}, R"({"length":)" + std::to_string(bytes.size()) + "}")
-          .at("id")
-          .as_string());
-  for (size_t at = 0; at < bytes.size(); at += 20000)
-    EXPECT_EQ(
-        with("PATCH", {"v1", "uploads", memory}, std::to_string(at), "", bytes.substr(at, 20000))
-            .status,
-        204u);
-  EXPECT_EQ(
-      Call(201, "POST", {"v1", "memories", "again", "import"}, R"({"upload":")" + memory + "\"}")
-          .at("memory"),
-      "again");
-  const std::string dropped(
-      Call(201, "POST", {"v1", "uploads"}, R"({"length":5})").at("id").as_string());
-  EXPECT_EQ(Start("DELETE", {"v1", "uploads", dropped})->Reply().status, 204u);
-  Call(404, "DELETE", {"v1", "uploads", dropped});
-  EXPECT_EQ(with("POST", {"v1", "uploads"}, "", "0", "").status, 400u);
-  EXPECT_EQ(with("POST", {"v1", "uploads"}, "", "99999999999999999999", "").status, 400u);
-  Call(400, "POST", {"v1", "uploads"}, "{}");
-  // Text that is none.
-  const std::string binary(
-      Call(201, "POST", {"v1", "uploads"}, R"({"length":2})").at("id").as_string());
-  EXPECT_EQ(with("PATCH", {"v1", "uploads", binary}, "0", "", std::string("a\0", 2)).status, 204u);
-  Call(400, "POST", {"v1", "memories", "doors", "documents"},
-       R"({"name":"b","upload":")" + binary + "\"}");
-  Call(400, "POST", {"v1", "memories", "doors", "documents"},
-       R"({"name":"b","text":"both","upload":")" + binary + "\"}");
-}
-
-TEST_F(ApiTest, ReadsFilesBeneathTheRootAndNoOthers) {
-  namespace fs = std::filesystem;
-  fs::create_directories(home_ / "root/sub");
-  fs::create_directories(home_ / "h/secret");
-  std::ofstream(home_ / "root/sub/a.txt") << "The bridge is blue.";
-  std::ofstream(home_ / "h/secret/key.txt") << "The canary sings.";
-  fs::create_symlink(home_ / "h/secret/key.txt", home_ / "root/out.txt");
-  fs::create_symlink(home_ / "h/secret", home_ / "root/away");
-  fs::create_symlink("sub/a.txt", home_ / "root/in.txt");
-  ASSERT_EQ(mkfifo(std::string(home_ / "root/pipe").c_str(), 0600), 0);
-  // without a root
-  Call(400, "POST", {"v1", "memories", "files", "documents"}, R"({"path":"sub/a.txt"})");
-  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
-          ApiOptions{.model = "toy",
-                     .home = home_ / "h",
-                     .ingest_root = home_ / "root",
-                     .without_keys = Scope::kAdmin,
-                     .note = [](std::string_view) {}});
-  const auto send = [&](const std::string& path, const std::string& key = "") {
-    const auto recorder = std::make_shared<Recorder>();
-    api.Handle({.method = "POST",
-                .path = {"v1", "memories", "files", "documents"},
-                .query = {},
-                .content_type = "application/json",
-                .authorization = key,
-                .body = R"({"path":")" + path + "\"}"},
-               recorder);
-    const HttpReply reply = recorder->Reply();
-    EXPECT_EQ(reply.body.find("canary"), std::string::npos);
-    EXPECT_EQ(reply.body.find(home_ / "root"), std::string::npos) << reply.body;
-    return reply;
-  };
-  const HttpReply good = send("sub/a.txt");
-  EXPECT_EQ(good.status, 202u) << good.body;
-  EXPECT_EQ(WaitForIngest(std::string(json::parse(good.body).at("id").as_string())).at("document"),
-            "sub/a.txt");
-  EXPECT_EQ(send("in.txt").status, 202u) << "a link that stays beneath";
-  for (const char* path : {"../h/secret/key.txt", "/etc/passwd", "out.txt", "away/key.txt",
-                           "sub/../../h/secret/key.txt", "sub", "pipe"})
-    EXPECT_EQ(send(path).status, 400u) << path;
-  EXPECT_EQ(send("sub/none.txt").status, 404u);
-  const std::string key =
-      *ApiKeys(home_ / "h").Add("anna", Scope::kAdmin, UnixSeconds(), 0, "acme");
-  EXPECT_EQ(send("sub/a.txt", "Bearer " + key).status, 403u) << "of the operator alone";
-}
-
 TEST_F(ApiTest, CountsWhatItDoes) {
   Call(200, "POST", {"v1", "chat", "completions"}, kChat);
   Start("POST", {"v1", "chat", "completions"}, With(kChat, R"("stream":true)"))->Stream();
@@ -595,183 +365,6 @@ TEST_F(ApiTest, CountsWhatItDoes) {
   }
   for (const char* secret : {"secret-name", "tales", "elder"})
     EXPECT_EQ(reply.body.find(secret), std::string::npos) << secret;
-}
-
-// Every route for every kind of client. What a route makes of an empty body is not the point: 401
-// and 403 come before.
-TEST_F(ApiTest, LogsWhoAskedWhichRouteAndNotWhat) {
-  ApiKeys keys(home_ / "h");
-  const std::string key = *keys.Add("anna", Scope::kRead, UnixSeconds(), 0);
-  Log();
-  const auto ask = [&](const std::string& authorization, const std::string& trace) {
-    auto recorder = std::make_shared<Recorder>();
-    api_->Handle({.method = "POST",
-                  .path = {"v1", "memories", "tales", "ask"},
-                  .query = {},
-                  .id = "req-1",
-                  .traceparent = trace,
-                  .peer = "127.0.0.1",
-                  .content_type = "application/json",
-                  .authorization = authorization,
-                  .body = R"({"question": "What is the number of the elder?", "abstain": false})"},
-                 recorder);
-    return recorder->Reply().status;
-  };
-  EXPECT_EQ(ask("Bearer " + key, "00-11111111111111111111111111111111-2222222222222222-01"), 200u);
-  EXPECT_EQ(ask("Bearer lh-wrong", ""), 401u);
-  const std::vector<std::string> lines = Log();
-  ASSERT_EQ(lines.size(), 2u);
-  const json::value first = json::parse(lines[0]), second = json::parse(lines[1]);
-  EXPECT_EQ(first.at("id"), "req-1");
-  EXPECT_EQ(first.at("peer"), "127.0.0.1");
-  EXPECT_EQ(first.at("key"), "anna");
-  EXPECT_EQ(first.at("route"), "/v1/memories/{memory}/ask");
-  EXPECT_EQ(first.at("status"), 200);
-  EXPECT_EQ(first.at("traceparent"), "00-11111111111111111111111111111111-2222222222222222-01");
-  EXPECT_GT(first.at("seconds").to_number<double>(), 0);
-  EXPECT_TRUE(second.at("key").is_null());
-  EXPECT_EQ(second.at("status"), 401);
-  EXPECT_FALSE(second.as_object().contains("traceparent"));
-  for (const std::string& line : lines) {
-    EXPECT_EQ(line.find('\n'), std::string::npos);
-    for (const std::string& secret : {std::string("elder"), std::string("tales"),
-                                      std::string("seven"), key, std::string("lh-wrong")}) {
-      EXPECT_EQ(line.find(secret), std::string::npos) << secret;
-    }
-  }
-}
-
-TEST_F(ApiTest, AuditsWhoDidWhatToWhichMemory) {
-  ApiKeys keys(home_ / "h");
-  const std::string anna = *keys.Add("anna", Scope::kWrite, UnixSeconds(), 0),
-                    berta = *keys.Add("berta", Scope::kAdmin, UnixSeconds(), 0, "firm");
-  const std::string path = home_ / "audit.log";
-  Result<std::unique_ptr<AuditLog>> opened = AuditLog::Open(path, nullptr);
-  ASSERT_TRUE(opened.ok());
-  const std::unique_ptr<AuditLog> audit = std::move(*opened);
-  Api api(queue_.get(), &jobs_, &readers_, &metrics_,
-          ApiOptions{.model = "toy",
-                     .fingerprint = model_.info().fingerprint,
-                     .home = home_ / "h",
-                     .without_keys = Scope::kAdmin,
-                     .note = [](std::string_view) {},
-                     .audit = audit.get()});
-  const auto call = [&](const std::string& key, const std::string& method,
-                        std::vector<std::string> route, const std::string& body = "") {
-    auto recorder = std::make_shared<Recorder>();
-    api.Handle({.method = method,
-                .path = std::move(route),
-                .query = {{"name", "secret-name"}},
-                .id = "req-1",
-                .peer = "127.0.0.1",
-                .content_type = body.starts_with('{') ? "application/json" : "text/plain",
-                .authorization = "Bearer " + key,
-                .body = body},
-               recorder);
-    return recorder->Reply().status;
-  };
-  EXPECT_EQ(call(anna, "GET", {"readyz"}), 200u);
-  EXPECT_EQ(call(anna, "POST", {"v1", "memories", "tales", "ask"},
-                 R"({"question": "What is the number of the elder?", "abstain": false})"),
-            200u);
-  EXPECT_EQ(call(anna, "DELETE", {"v1", "memories", "tales"}), 403u);
-  EXPECT_EQ(call(berta, "POST", {"v1", "memories"}, R"({"name": "tales"})"), 201u);
-  EXPECT_EQ(call(berta, "POST", {"v1", "memories", "tales", "documents"}, "secret text"), 202u);
-  EXPECT_EQ(call(anna, "POST", {"v1", "chat", "completions"}, kChat), 200u);
-  EXPECT_EQ(call("lh-wrong", "GET", {"v1", "models"}), 401u);
-  ASSERT_TRUE(keys.Remove("berta").ok());
-  const std::string cora = *keys.Add("cora", Scope::kRead, UnixSeconds(), 0);
-  EXPECT_EQ(call(cora, "GET", {"v1", "models"}), 200u);
-  std::ifstream file(path);
-  std::string all, shown;
-  for (std::string line; std::getline(file, line);) {
-    all += line;
-    const json::object entry = json::parse(line).as_object();
-    if (entry.at("event") == "keys") {
-      shown += json::serialize(entry.at("added")) + json::serialize(entry.at("removed")) + "\n";
-      continue;
-    }
-    EXPECT_EQ(entry.at("id"), "req-1");
-    const auto text = [&](const char* name) {
-      return entry.at(name).is_null() ? std::string("-") : std::string(entry.at(name).as_string());
-    };
-    shown += text("key") + " " + text("tenant") + " " + text("method") + " " + text("route") + " " +
-             text("memory") + " " + json::serialize(entry.at("status")) + "\n";
-  }
-  EXPECT_EQ(shown,
-            "anna - POST /v1/memories/{memory}/ask tales 200\n"
-            "anna - DELETE /v1/memories/{memory} tales 403\n"
-            "berta firm POST /v1/memories tales 201\n"
-            "berta firm POST /v1/memories/{memory}/documents tales 202\n"
-            "anna - POST /v1/chat/completions tales 200\n"
-            "- - GET none - 401\n"
-            "[\"cora\"][\"berta\"]\n");
-  for (const std::string& secret : {std::string("elder"), std::string("secret"),
-                                    std::string("seven"), anna, std::string("lh-wrong")}) {
-    EXPECT_THAT(all, Not(HasSubstr(secret)));
-  }
-}
-
-TEST_F(ApiTest, LetsInByKeyAndScope) {
-  ApiKeys keys(home_ / "h");
-  const int64_t now = UnixSeconds();
-  const std::string reader = *keys.Add("reader", Scope::kRead, now, 0),
-                    writer = *keys.Add("writer", Scope::kWrite, now, 0),
-                    admin = *keys.Add("admin", Scope::kAdmin, now, now + 1000),
-                    old = *keys.Add("old", Scope::kAdmin, now - 10, now - 1);
-  const std::vector<std::pair<std::string, Scope>> clients = {
-      {"", Scope::kNone},
-      {"Bearer ", Scope::kNone},
-      {"Bearer lh-" + std::string(64, '0'), Scope::kNone},
-      {"Basic " + admin, Scope::kNone},
-      {"Bearer " + admin + " ", Scope::kNone},
-      {"Bearer " + old, Scope::kNone},
-      {"Bearer " + reader, Scope::kRead},
-      {"Bearer " + writer, Scope::kWrite},
-      {"Bearer " + admin, Scope::kAdmin}};
-  for (const ApiRoute& route : Api::Routes()) {
-    const std::vector<std::string> path = PathOf(route, "none");
-    for (const auto& [authorization, scope] : clients) {
-      const auto recorder = std::make_shared<Recorder>();
-      api_->Handle({.method = std::string(route.method),
-                    .path = path,
-                    .query = {},
-                    .content_type = "",
-                    .authorization = authorization,
-                    .body = ""},
-                   recorder);
-      const unsigned status = recorder->Reply().status;
-      const std::string what =
-          std::string(route.method) + " " + std::string(route.path) + " " + authorization;
-      if (route.scope == Scope::kNone) {
-        EXPECT_EQ(status, 200u) << what;
-      } else if (scope == Scope::kNone) {
-        EXPECT_EQ(status, 401u) << what;
-      } else if (scope < route.scope) {
-        EXPECT_EQ(status, 403u) << what;
-      } else {
-        EXPECT_NE(status, 401u) << what;
-        EXPECT_NE(status, 403u) << what;
-      }
-    }
-  }
-  Call(401, "GET", {"v1", "nowhere"});
-  // A session writes.
-  const auto recorder = std::make_shared<Recorder>();
-  api_->Handle({.method = "POST",
-                .path = {"v1", "chat", "completions"},
-                .query = {},
-                .content_type = "",
-                .authorization = "Bearer " + reader,
-                .body = With(kChat, R"("session":"s")")},
-               recorder);
-  EXPECT_EQ(recorder->Reply().status, 403u);
-  // Removed, it is refused from the next request on; with none left nobody is let in.
-  for (const char* name : {"reader", "writer", "admin", "old"}) ASSERT_TRUE(keys.Remove(name).ok());
-  Call(401, "GET", {"readyz"});
-  std::ofstream(home_ / "h/keys.json") << "{";
-  Call(500, "GET", {"readyz"});
-  Call(200, "GET", {"healthz"});
 }
 
 TEST_F(ApiTest, CitesInCharactersAndTellsHowFarItIs) {
@@ -875,208 +468,6 @@ TEST_F(ApiTest, CitesBehindTheSentenceWhatItRestsOn) {
   EXPECT_EQ(kept.find("[1]"), std::string::npos);
 }
 
-// A client of one tenant: what it sends goes out under its key.
-// Every route, under the names that another tenant's memory, document and ingest have.
-TEST_F(TenantTest, SeesNothingOfAnotherOnes) {
-  const std::string anna = KeyOf("acme", Scope::kAdmin), boris = KeyOf("other", Scope::kAdmin),
-                    boss = KeyOf("", Scope::kAdmin);
-  Read(anna, "diary", "secret.txt", "The canary of acme sings at seven.\n" + PlainText(800, 3));
-  const std::string ingest(json::parse(As(anna, "GET", {"v1", "ingests"}).body)
-                               .at("ingests")
-                               .at(0)
-                               .at("id")
-                               .as_string());
-  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("memory"),
-            "diary");
-  EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "ingests"}).body).at("ingests").at(0).at("memory"),
-            "acme/diary");
-  const std::string question =
-      R"("question":"At what hour does the canary sing?","query":"canary","model":"toy@)";
-  for (const ApiRoute& route : Api::Routes()) {
-    // below
-    if (route.method == "DELETE" && route.path == "/v1/memories/{memory}/documents/{document}")
-      continue;
-    for (const std::string& name : {std::string("diary"), std::string("acme/diary"),
-                                    std::string("../acme/memories/diary"), ingest}) {
-      std::vector<std::string> path = PathOf(route, name);
-      const std::string body =
-          "{" + question + name +
-          R"(","prompt":"At what hour does the canary sing?","messages":[{"role":"user","content":"canary?"}],"name":"x","text":"mine"})";
-      // makes one of its own
-      if (route.path == "/v1/memories/{memory}/documents" && name.find('/') == std::string::npos)
-        continue;
-      // likewise
-      if (route.path == "/v1/memories" && route.method == "POST") continue;
-      const HttpReply reply = As(boris, std::string(route.method), path, body);
-      EXPECT_EQ(reply.body.find("sings"), std::string::npos) << route.path << " " << reply.body;
-      EXPECT_EQ(reply.body.find("secret.txt"), std::string::npos)
-          << route.path << " " << reply.body;
-      if (route.path.find('{') != std::string::npos) {
-        EXPECT_GE(reply.status, 400u) << route.path << " " << reply.body;
-        EXPECT_LT(reply.status, 500u) << route.path << " " << reply.body;
-      }
-    }
-  }
-  EXPECT_EQ(As(boris, "POST", {"v1", "memories"}, R"({"name":"acme/diary"})").status, 400u);
-  const std::string upload(json::parse(As(anna, "POST", {"v1", "uploads"}, R"({"length":9})").body)
-                               .at("id")
-                               .as_string());
-  EXPECT_EQ(As(anna, "GET", {"v1", "uploads", upload}).status, 200u);
-  for (const std::string& other : {boris, boss}) {
-    EXPECT_EQ(As(other, "GET", {"v1", "uploads", upload}).status, 404u);
-    EXPECT_EQ(As(other, "DELETE", {"v1", "uploads", upload}).status, 404u);
-    EXPECT_EQ(As(other, "GET", {"v1", "uploads"}).body, R"({"uploads":[]})");
-    EXPECT_EQ(As(other, "POST", {"v1", "memories", "mine", "documents"},
-                 R"({"name":"x","upload":")" + upload + "\"}")
-                  .status,
-              404u);
-  }
-  EXPECT_EQ(As(boris, "GET", {"metrics"}).status, 403u);
-  EXPECT_EQ(As(anna, "GET", {"metrics"}).status, 403u);
-  EXPECT_EQ(As(boss, "GET", {"metrics"}).status, 200u);
-  EXPECT_EQ(As(boris, "DELETE", {"v1", "memories", "diary", "documents", "secret.txt"}).status,
-            404u);
-  EXPECT_EQ(json::parse(As(boris, "GET", {"v1", "memories"}).body).at("memories").as_array().size(),
-            0u);
-  EXPECT_EQ(json::parse(As(boris, "GET", {"v1", "models"}).body).at("data").as_array().size(), 1u);
-  // The owner, and the operator, still have all of it.
-  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "memories", "diary"}).body).at("memory"), "diary");
-  EXPECT_EQ(json::parse(As(anna, "GET", {"v1", "models"}).body).at("data").at(1).at("id"),
-            "toy@diary");
-  EXPECT_THAT(As(anna, "POST", {"v1", "memories", "diary", "recall"},
-                 R"({"query":"canary","abstain":false})")
-                  .body,
-              HasSubstr("sings at seven"));
-  EXPECT_EQ(json::parse(As(boss, "GET", {"v1", "memories", "acme/diary"}).body).at("memory"),
-            "acme/diary");
-  const HttpReply none = As(anna, "GET", {"v1", "memories", "tales"});
-  EXPECT_EQ(none.status, 404u) << "the operator's are not a tenant's";
-  EXPECT_EQ(none.body.find(home_ / "h"), std::string::npos) << none.body;
-  // Both may have one of the same name.
-  Read(boris, "diary", "mine.txt", "A parrot talks.\n");
-  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "diary", "recall"},
-               R"({"query":"canary","abstain":false})")
-                .body.find("sings"),
-            std::string::npos);
-  const json::value chat = json::parse(
-      As(boris, "POST", {"v1", "chat", "completions"},
-         R"({"model":"toy@diary","messages":[{"role":"user","content":"Who talks?"}],"abstain":false,"session":"s"})")
-          .body);
-  EXPECT_EQ(chat.at("model"), "toy@diary");
-  EXPECT_EQ(As(boris, "DELETE", {"v1", "memories", "diary"}).status, 200u);
-  EXPECT_EQ(As(anna, "GET", {"v1", "memories", "diary"}).status, 200u);
-}
-
-TEST_F(TenantTest, CanariesOfManyDoNotCross) {
-  constexpr size_t kTenants = 16, kRounds = 12;
-  std::vector<std::string> keys, canaries;
-  for (size_t t = 0; t < kTenants; ++t) {
-    const std::string tenant = "t" + std::to_string(t);
-    keys.push_back(KeyOf(tenant, Scope::kWrite));
-    canaries.push_back("canary" + std::to_string(100000 + 7919 * (t + 1)));
-    Read(keys[t], "notes", "bird.txt",
-         "The bird of this house is called " + canaries[t] + ".\n" + PlainText(300, 5));
-  }
-  size_t found = 0;
-  for (size_t round = 0; round < kRounds; ++round) {
-    for (size_t t = 0; t < kTenants; ++t) {
-      // Also one that asks for another one's by name.
-      const std::string wanted = canaries[(t + round) % kTenants];
-      const HttpReply reply = round % 3 == 0 ? As(keys[t], "GET", {"v1", "memories", "notes"})
-                              : round % 3 == 1
-                                  ? As(keys[t], "POST", {"v1", "memories", "notes", "recall"},
-                                       R"({"query":"bird )" + wanted + R"(","abstain":false})")
-                                  : As(keys[t], "POST", {"v1", "memories", "notes", "ask"},
-                                       R"({"question":"What is the bird )" + wanted +
-                                           R"( called?","abstain":false,"max_tokens":4})");
-      ASSERT_EQ(reply.status, 200u) << reply.body;
-      found += reply.body.find(canaries[t]) != std::string::npos;
-      for (size_t other = 0; other < kTenants; ++other) {
-        if (other != t) {
-          EXPECT_EQ(reply.body.find(canaries[other]), std::string::npos) << t << " sees " << other;
-        }
-      }
-    }
-  }
-  EXPECT_EQ(found, kTenants * kRounds * 2 / 3) << "everybody finds their own";
-}
-
-TEST_F(TenantTest, HasLimits) {
-  ApiKeys keys(home_ / "h");
-  const std::string anna = KeyOf("acme", Scope::kWrite), boris = KeyOf("other", Scope::kWrite);
-  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .documents = 2}).ok());
-  Read(anna, "notes", "a", "One note.");
-  Read(anna, "more", "b", "Another note.");
-  const auto job = [&](const std::string& name, const std::string& text) {
-    const json::value taken = json::parse(As(anna, "POST", {"v1", "memories", "notes", "documents"},
-                                             text, "text/plain", {{"name", name}})
-                                              .body);
-    for (;;) {
-      json::value now = json::parse(
-          As(anna, "GET", {"v1", "ingests", std::string(taken.at("id").as_string())}).body);
-      if (now.at("state") != "queued" && now.at("state") != "running") return now;
-    }
-  };
-  const json::value refused = job("c", "A third.");
-  EXPECT_EQ(refused.at("state"), "failed");
-  EXPECT_THAT(std::string(refused.at("error").at("message").as_string()), HasSubstr("2 documents"));
-  EXPECT_EQ(job("a", "One note, changed.").at("state"), "done")
-      << "it takes the place of the one before";
-  Read(boris, "notes", "c", "Somebody else's.");
-  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .disk_bytes = 10}).ok());
-  EXPECT_THAT(std::string(job("c", "A third.").at("error").at("message").as_string()),
-              HasSubstr("bytes on the disk"));
-  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "It is too long.",
-               "text/plain", {{"name", "c"}})
-                .status,
-            409u);
-  const auto go = HoldQueue(*queue_);
-  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain",
-               {{"name", "c"}})
-                .status,
-            202u);
-  EXPECT_EQ(As(anna, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain",
-               {{"name", "d"}})
-                .status,
-            429u)
-      << "both together are too long";
-  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "documents"}, "Waits.", "text/plain",
-               {{"name", "d"}})
-                .status,
-            202u);
-  go->set_value();
-  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":6})").status, 201u);
-  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":5})").status, 409u)
-      << "both together are too long";
-  EXPECT_EQ(As(anna, "POST", {"v1", "uploads"}, R"({"length":4})").status, 201u);
-  const HttpReply session =
-      As(anna, "POST", {"v1", "chat", "completions"},
-         R"({"model":"toy@notes","messages":[{"role":"user","content":"What?"}],"session":"s"})");
-  EXPECT_EQ(session.status, 409u) << session.body;
-
-  ASSERT_TRUE(keys.SetLimits({.tenant = "acme", .requests_per_minute = 3}).ok());
-  unsigned last = 200;
-  for (int i = 0; i < 4; ++i) {
-    const HttpReply reply = As(anna, "GET", {"v1", "memories"});
-    last = reply.status;
-    if (last == 429) {
-      EXPECT_EQ(reply.headers.at(0).first, "Retry-After");
-      EXPECT_THAT(std::stoi(reply.headers.at(0).second),
-                  testing::AllOf(testing::Gt(0), testing::Le(20)))
-          << "a third of a minute, less what went by";
-    }
-  }
-  EXPECT_EQ(last, 429u);
-  EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 200u);
-
-  ASSERT_TRUE(keys.SetLimits({.tenant = "other", .tokens_per_day = 5}).ok());
-  EXPECT_EQ(As(boris, "POST", {"v1", "memories", "notes", "ask"},
-               R"({"question":"Whose is it?","abstain":false,"max_tokens":2})")
-                .status,
-            200u);
-  EXPECT_EQ(As(boris, "GET", {"v1", "memories"}).status, 429u);
-}
-
 // How often each text has a, b and c.
 class CountingEmbedder final : public TextEmbedder {
  public:
@@ -1105,6 +496,7 @@ TEST_F(ApiTest, EmbedsTexts) {
                      .embedder = &embedder,
                      .embedder_name = "letters",
                      .home = home_ / "h",
+                     .stores = &engine_.stores(),
                      .without_keys = Scope::kAdmin,
                      .note = [](std::string_view) {}});
   const auto send = [&](const std::string& body) {
@@ -1164,7 +556,7 @@ TEST_F(ApiTest, DoesNotBeginWhatIsLate) {
 
 TEST_F(ApiTest, DoesNothingForAClientThatHasGone) {
   const auto held = std::make_shared<std::promise<void>>();
-  ASSERT_TRUE(AskAlone(*queue_, [held](Engine&) { held->get_future().wait(); }).ok());
+  ASSERT_TRUE(AskExclusive(*queue_, [held](Engine&) { held->get_future().wait(); }).ok());
   const auto gone = Start("DELETE", {"v1", "memories", "tales"});
   gone->gone_ = true;
   held->set_value();
@@ -1177,10 +569,11 @@ TEST_F(ApiTest, SaysWhenItHasTooMuchToDoOrStops) {
   Api api(queue_.get(), &jobs_, &readers_, &metrics_,
           ApiOptions{.model = "toy",
                      .home = home_ / "h",
+                     .stores = &engine_.stores(),
                      .without_keys = Scope::kAdmin,
                      .note = [](std::string_view) {}});
   const auto go = HoldQueue(*queue_);
-  ASSERT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
+  ASSERT_TRUE(AskExclusive(*queue_, [](Engine&) {}).ok());
   const auto status = [&](const std::string& method, std::vector<std::string> path,
                           const std::string& body) {
     auto recorder = std::make_shared<Recorder>();

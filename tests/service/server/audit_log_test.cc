@@ -73,13 +73,14 @@ TEST_F(AuditLogTest, SaysOnceThatItCannotWrite) {
 TEST_F(AuditLogTest, CountsStrangersInsteadOfWritingThemAll) {
   const std::unique_ptr<AuditLog> log = Open(path_);
   const AuditLog::Clock::time_point start = AuditLog::Clock::now() + std::chrono::hours(1);
-  for (uint64_t i = 0; i < AuditLog::kStrangersMax + 500; ++i)
-    log->WriteOfStranger("stranger", start + std::chrono::seconds(1));
+  for (uint64_t i = 0; i < AuditLog::kUnauthenticatedMax + 500; ++i)
+    log->WriteUnauthenticated("stranger", start + std::chrono::seconds(1));
   log->Write("known", start + std::chrono::seconds(2));
-  EXPECT_EQ(Lines(path_).size(), AuditLog::kStrangersMax + 1) << "others are written all the same";
-  log->WriteOfStranger("stranger", start + std::chrono::seconds(62));
+  EXPECT_EQ(Lines(path_).size(), AuditLog::kUnauthenticatedMax + 1)
+      << "others are written all the same";
+  log->WriteUnauthenticated("stranger", start + std::chrono::seconds(62));
   const std::vector<std::string> lines = Lines(path_);
-  ASSERT_EQ(lines.size(), AuditLog::kStrangersMax + 3);
+  ASSERT_EQ(lines.size(), AuditLog::kUnauthenticatedMax + 3);
   const json::value left_out = json::parse(lines[lines.size() - 2]);
   EXPECT_EQ(left_out.at("event"), "left_out");
   EXPECT_EQ(left_out.at("requests"), 500);

@@ -9,6 +9,7 @@
 
 #include "memory/attend/working_set.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -20,7 +21,7 @@ using std::chrono_literals::operator""ms;
 
 class EngineQueueTest : public testing::Test {
  protected:
-  EngineQueueTest() : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}) {
+  EngineQueueTest() : model_({.geometry = TinyGeometry()}), engine_(home_ / "h") {
     EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
   }
   void Start(EngineQueueOptions options = {}) {
@@ -39,7 +40,7 @@ class EngineQueueTest : public testing::Test {
 
   TempDir home_;
   ToyModel model_;
-  Engine engine_;
+  EngineInHome engine_;
   std::unique_ptr<EngineQueue> queue_;
 };
 
@@ -48,7 +49,7 @@ TEST_F(EngineQueueTest, QuestionsRunInTheirOrder) {
   std::vector<int> ran;
   std::promise<void> done;
   for (int i = 0; i < 20; ++i) {
-    ASSERT_TRUE(AskAlone(*queue_, [&, i](Engine&) {
+    ASSERT_TRUE(AskExclusive(*queue_, [&, i](Engine&) {
                   ran.push_back(i);
                   if (i == 19) done.set_value();
                 }).ok());
@@ -63,7 +64,7 @@ TEST_F(EngineQueueTest, TenantsTakeTurnsWithTheirQuestions) {
   std::vector<std::string> ran;
   std::promise<void> done;
   const auto ask = [&](const std::string& tenant) {
-    return AskAlone(
+    return AskExclusive(
         *queue_, [&ran, tenant](Engine&) { ran.push_back(tenant); }, tenant);
   };
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(ask("loud").ok());
@@ -121,23 +122,23 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
   bool all_before = false;
   for (size_t i = 0; i < kQuestions; ++i) {
     ASSERT_TRUE(queue_
-                    ->AskBeside(Whole([&, i](Engine&) {
-                                  beside[i] = ask(i);
-                                  ++ended;
-                                }),
-                                "", i % 3 == 0 ? "other" : "tales")
+                    ->AskConcurrent(Whole([&, i](Engine&) {
+                                      beside[i] = ask(i);
+                                      ++ended;
+                                    }),
+                                    "", i % 3 == 0 ? "other" : "tales")
                     .ok());
   }
   // What writes has the engine to itself, in its turn.
-  ASSERT_TRUE(AskAlone(*queue_, [&](Engine& engine) {
+  ASSERT_TRUE(AskExclusive(*queue_, [&](Engine& engine) {
                 all_before = ended == kQuestions;
                 EXPECT_TRUE(engine.Forget("other", "", true).ok());
               }).ok());
   ASSERT_TRUE(queue_
-                  ->AskBeside(Whole([&](Engine& engine) {
-                                EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound);
-                              }),
-                              "", "other")
+                  ->AskConcurrent(Whole([&](Engine& engine) {
+                                    EXPECT_EQ(engine.Exists("other").code(), StatusCode::kNotFound);
+                                  }),
+                                  "", "other")
                   .ok());
   EXPECT_EQ(queue_->questions(), kQuestions + 3);
   go->set_value();
@@ -149,7 +150,7 @@ TEST_F(EngineQueueTest, QuestionsThatOnlyReadAreAnsweredSideBySide) {
 }
 
 // As sessions do: asked beside others, and what was said is written to the memory then.
-TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
+TEST_F(EngineQueueTest, WritesWhileOthersAnswer) {
   SharedModel shared(&model_, {.room = [&] { return engine_.HasRoomForAnother(); }});
   ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
   for (const char* memory : {"a", "b"})
@@ -158,10 +159,10 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
   Start({.model = &shared});
   const auto go = HoldQueue(*queue_);
   constexpr int kTurns = 9;
-  std::atomic<int> asking{0}, kept_beside{0}, kept_while_others_ask{0};
+  std::atomic<int> asking{0}, kept_concurrent{0}, kept_while_others_ask{0};
   const auto name = [](int i) { return i % 3 == 0 ? "a" : "b"; };
   for (int i = 0; i < kTurns; ++i) {
-    const Question keep = [&, i](Engine& engine, bool alone) -> Continuation {
+    const EngineTask keep = [&, i](Engine& engine, bool alone) -> Continuation {
       const Status kept = engine
                               .Ingest(name(i),
                                       {"turn/" + std::to_string(i),
@@ -170,13 +171,13 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
                               .status();
       engine.CloseMemory();
       EXPECT_TRUE(kept.ok()) << kept.ToString();
-      kept_beside += !alone;
+      kept_concurrent += !alone;
       kept_while_others_ask += asking > 0;
       return {};
     };
     ASSERT_TRUE(
         queue_
-            ->AskBeside(
+            ->AskConcurrent(
                 [&, i, keep](Engine& engine, bool) -> Continuation {
                   ++asking;
                   AskOptions options{.answer_prefix = "It is",
@@ -194,7 +195,7 @@ TEST_F(EngineQueueTest, WritesBesideOthersAnswers) {
   go->set_value();
   queue_->Stop();  // what has begun is written all the same
   queue_.reset();
-  EXPECT_EQ(kept_beside, kTurns);
+  EXPECT_EQ(kept_concurrent, kTurns);
   EXPECT_GT(kept_while_others_ask, 0);
   size_t turns = 0;
   for (const char* memory : {"a", "b"}) {
@@ -219,7 +220,7 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
   Start({.model = &shared});
   std::atomic<bool> said{false}, tried{false};
   ASSERT_TRUE(queue_
-                  ->AskBeside(
+                  ->AskConcurrent(
                       [&](Engine& engine, bool) -> Continuation {
                         AskOptions options{.answer_prefix = "It is", .max_tokens = 5000};
                         std::atomic<bool> stop{false};
@@ -237,7 +238,7 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
   std::vector<std::pair<bool, Status>> wrote;
   while (!said) std::this_thread::sleep_for(1ms);
   ASSERT_TRUE(queue_
-                  ->AskBeside(
+                  ->AskConcurrent(
                       [&](Engine& engine, bool alone) -> Continuation {
                         wrote.emplace_back(alone, write(engine));
                         tried = true;
@@ -245,14 +246,14 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
                                   wrote.emplace_back(alone_now, write(again));
                                   return {};
                                 },
-                                .alone = true};
+                                .exclusive = true};
                       },
                       "", "tales")
                   .ok());
   while (!tried) std::this_thread::sleep_for(1ms);
   // What waits comes after what is left to be done.
   bool was_written = false;
-  ASSERT_TRUE(AskAlone(*queue_, [&](Engine&) { was_written = wrote.size() == 2; }).ok());
+  ASSERT_TRUE(AskExclusive(*queue_, [&](Engine&) { was_written = wrote.size() == 2; }).ok());
   queue_->Stop();
   queue_.reset();
   ASSERT_EQ(wrote.size(), 2u);
@@ -265,7 +266,7 @@ TEST_F(EngineQueueTest, AMemoryThatAnAnswerReadsByItsWriterIsNotWrittenToMeanwhi
 }
 
 TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
-  SharedModel shared(&model_, {.turns_max = 4});
+  SharedModel shared(&model_, {.answers_max = 4});
   ASSERT_TRUE(engine_.UseModel(&shared, nullptr).ok());
   Start({.model = &shared});
   const auto go = HoldQueue(*queue_);
@@ -282,16 +283,17 @@ TEST_F(EngineQueueTest, ATenantsLongAnswersLeavePlacesToOthers) {
       EXPECT_TRUE(shared.Forward({&token, 1}, 0, &set, true).ok());
     }
   };
-  for (int i = 0; i < 6; ++i) ASSERT_TRUE(queue_->AskBeside(Whole(loud), "loud", "loud/book").ok());
+  for (int i = 0; i < 6; ++i)
+    ASSERT_TRUE(queue_->AskConcurrent(Whole(loud), "loud", "loud/book").ok());
   ASSERT_TRUE(
-      queue_->AskBeside(Whole([&](Engine&) { calm.set_value(); }), "calm", "calm/book").ok());
+      queue_->AskConcurrent(Whole([&](Engine&) { calm.set_value(); }), "calm", "calm/book").ok());
   go->set_value();
   calm_ended.wait();
   queue_.reset();
 }
 
 TEST_F(EngineQueueTest, AShortTextDoesNotWaitForAnotherTenantsLongOne) {
-  Start({.ingest_turn = 1ms, .tenant_turn = 30ms});
+  Start({.ingest_slice = 1ms, .tenant_slice = 30ms});
   const Result<IngestJob> loud = Ingest("loud/book", {"long", PlainText(150000, 1)});
   const Result<IngestJob> after = Ingest("loud/book", {"after", PlainText(2000, 2)});
   const Result<IngestJob> calm = Ingest("calm/notes", {"short", PlainText(2000, 3)});
@@ -339,7 +341,7 @@ TEST_F(EngineQueueTest, ATextThatIsNotAdmittedIsNotRead) {
 }
 
 TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
-  Start({.ingest_turn = 10ms});
+  Start({.ingest_slice = 10ms});
   const std::string text = PlainText(60000, 1);
   const Result<IngestJob> job = Ingest("tales", {"long", text});
   ASSERT_TRUE(job.ok()) << job.status().ToString();
@@ -347,7 +349,7 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
   std::set<uint64_t> seen;
   while (queue_->Find(job->id)->state <= IngestState::kRunning) {
     std::promise<uint64_t> tokens;
-    ASSERT_TRUE(AskAlone(*queue_, [&](Engine& engine) {
+    ASSERT_TRUE(AskExclusive(*queue_, [&](Engine& engine) {
                   const Result<MemoryInfo> info = engine.Show("tales");
                   tokens.set_value(info.ok() ? info->tokens : 0);
                 }).ok());
@@ -372,13 +374,13 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
 
 // As a session's turn does that ends while a long text is read into the same memory.
 TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
-  Start({.ingest_turn = 20ms});
+  Start({.ingest_slice = 20ms});
   const std::string text = PlainText(40000, 4);
   const uint64_t job = Ingest("tales", {"long", text})->id;
   int turns = 0;
   while (queue_->Find(job)->state <= IngestState::kRunning) {
     std::promise<Status> wrote;
-    ASSERT_TRUE(AskAlone(*queue_, [&wrote, turn = turns](Engine& engine) {
+    ASSERT_TRUE(AskExclusive(*queue_, [&wrote, turn = turns](Engine& engine) {
                   const Status status =
                       engine
                           .Ingest("tales",
@@ -406,9 +408,9 @@ TEST_F(EngineQueueTest, AQuestionMayWriteToTheMemoryThatIsBeingRead) {
 TEST_F(EngineQueueTest, RefusesWhatIsTooMuchAndSaysSo) {
   Start({.questions_max = 2, .ingests_max = 2, .ingest_bytes_max = 1000});
   const auto go = HoldQueue(*queue_);
-  EXPECT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
-  EXPECT_TRUE(AskAlone(*queue_, [](Engine&) {}).ok());
-  EXPECT_EQ(AskAlone(*queue_, [](Engine&) {}).code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(AskExclusive(*queue_, [](Engine&) {}).ok());
+  EXPECT_TRUE(AskExclusive(*queue_, [](Engine&) {}).ok());
+  EXPECT_EQ(AskExclusive(*queue_, [](Engine&) {}).code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(queue_->questions(), 3u);
   const Result<IngestJob> first = Ingest("tales", {"a", std::string(600, 'a')});
   ASSERT_TRUE(first.ok());
@@ -472,9 +474,9 @@ TEST_F(EngineQueueTest, StopAnswersWhatWaitsAndCommitsWhatIsRead) {
   const uint64_t runs = Ingest("tales", {"runs", PlainText(60000, 3)})->id;
   while (queue_->Find(runs)->tokens_done == 0) std::this_thread::sleep_for(1ms);
   std::atomic<int> answered{0};
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(AskAlone(*queue_, [&](Engine&) { ++answered; }).ok());
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(AskExclusive(*queue_, [&](Engine&) { ++answered; }).ok());
   queue_->Stop();
-  EXPECT_EQ(AskAlone(*queue_, [](Engine&) {}).code(), StatusCode::kUnavailable);
+  EXPECT_EQ(AskExclusive(*queue_, [](Engine&) {}).code(), StatusCode::kUnavailable);
   EXPECT_EQ(Ingest("tales", {"x", "text"}).status().code(), StatusCode::kUnavailable);
   EXPECT_EQ(Wait(runs).state, IngestState::kCancelled);
   queue_.reset();

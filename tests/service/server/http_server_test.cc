@@ -87,8 +87,8 @@ class HttpServerTest : public testing::Test {
       const std::lock_guard lock(mutex_);
       std::string path;
       for (const std::string& segment : head.path) path += "/" + segment;
-      told_.push_back(std::to_string(status) + " " + (head.method.empty() ? "?" : head.method) +
-                      " " + path + " " + head.peer);
+      refused_.push_back(std::to_string(status) + " " + (head.method.empty() ? "?" : head.method) +
+                         " " + path + " " + head.peer);
       EXPECT_THAT(head.id, StartsWith("req-"));
     };
     Result<std::unique_ptr<HttpServer>> server =
@@ -128,14 +128,14 @@ class HttpServerTest : public testing::Test {
                 },
             .refused =
                 [this, first](unsigned status) {
-                  const std::lock_guard told(mutex_);
-                  told_.push_back(std::to_string(status) + " /" + first + " let in");
+                  const std::lock_guard lock(mutex_);
+                  refused_.push_back(std::to_string(status) + " /" + first + " let in");
                 }};
   }
   // What was refused so far, and by whom.
-  std::vector<std::string> Redact() {
+  std::vector<std::string> TakeRefused() {
     const std::lock_guard lock(mutex_);
-    return std::exchange(told_, {});
+    return std::exchange(refused_, {});
   }
   size_t asked() {
     const std::lock_guard lock(mutex_);
@@ -181,7 +181,7 @@ class HttpServerTest : public testing::Test {
   std::thread thread_;
   std::mutex mutex_;
   std::deque<std::shared_ptr<HttpExchange>> kept_;
-  std::vector<std::string> told_;
+  std::vector<std::string> refused_;
   size_t asked_ = 0;
 };
 
@@ -333,7 +333,7 @@ TEST_F(HttpServerTest, RefusesWhatItShould) {
     EXPECT_THAT(reply, AllOf(StartsWith("HTTP/1.1 " + status),
                              HasSubstr("{\"error\":{\"message\":"), Not(HasSubstr("(timeout)"))))
         << request.substr(0, 80);
-    EXPECT_THAT(Redact(), ElementsAre(StartsWith(status + " "))) << request.substr(0, 80);
+    EXPECT_THAT(TakeRefused(), ElementsAre(StartsWith(status + " "))) << request.substr(0, 80);
   }
   EXPECT_THAT(Client(port())
                   .Send("GET / HTTP/1.1\r\nHost: [::1]:8420\r\nConnection: close\r\n\r\n")
@@ -354,7 +354,7 @@ TEST_F(HttpServerTest, DecidesBeforeABodyIsSent) {
                 AllOf(StartsWith("HTTP/1.1 401"), HasSubstr("Connection: close\r\n"),
                       EndsWith("no key\"}}")));
   }
-  EXPECT_THAT(Redact(), ElementsAre()) << "whoever refused it knows of it";
+  EXPECT_THAT(TakeRefused(), ElementsAre()) << "whoever refused it knows of it";
   const std::string long_one =
       Client(port())
           .Send(post("/small", "Content-Length: 11\r\nExpect: 100-continue\r\n"))
@@ -364,7 +364,7 @@ TEST_F(HttpServerTest, DecidesBeforeABodyIsSent) {
   EXPECT_THAT(
       Client(port()).Send(post("/small", "Transfer-Encoding: chunked\r\n") + "b\r\n").ReadAll(),
       StartsWith("HTTP/1.1 413"));
-  EXPECT_THAT(Redact(), ElementsAre("413 /small let in", "413 /small let in"));
+  EXPECT_THAT(TakeRefused(), ElementsAre("413 /small let in", "413 /small let in"));
   EXPECT_THAT(
       Client(port())
           .Send(post("/small", "Content-Length: 10\r\nConnection: close\r\n") + "0123456789")
@@ -434,7 +434,7 @@ TEST_F(HttpServerTest, ABodyKeepsItsRoomUntilItsExchangeIsLetGo) {
   EXPECT_TRUE(Eventually([&] { return exchange->gone().load(); }));
   EXPECT_THAT(Client(port()).Send(Post(400 * kKiB) + std::string(400 * kKiB, 'y')).ReadAll(),
               AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("Retry-After: 1\r\n")));
-  EXPECT_THAT(Redact(), ElementsAre("503 /x let in"));
+  EXPECT_THAT(TakeRefused(), ElementsAre("503 /x let in"));
   EXPECT_THAT(Client(port()).Send(Post(60 * kKiB) + std::string(60 * kKiB, 'y')).ReadAll(),
               AllOf(StartsWith("HTTP/1.1 200"), EndsWith("yyy>")));
   exchange.reset();
@@ -510,7 +510,7 @@ TEST_F(HttpServerTest, NoWebPageOfAnotherOriginIsHeard) {
                    "Origin: http://evil.example:8420\r\nSec-Fetch-Site: same-origin\r\n"),
               StartsWith("HTTP/1.1 421"));
   EXPECT_EQ(asked(), 0u);
-  for (const std::string& told : Redact())
+  for (const std::string& told : TakeRefused())
     EXPECT_THAT(told, AllOf(HasSubstr(" /v1/memories 127.0.0.1"),
                             testing::AnyOf(StartsWith("403"), StartsWith("421"))));
   const std::vector<std::pair<std::string, std::string>> own = {
@@ -614,7 +614,7 @@ TEST_F(HttpServerTest, DoesNotWaitForSlowClients) {
                   .ReadAll(),
               StartsWith("HTTP/1.1 408"))
       << "half a body";
-  EXPECT_THAT(Redact(),
+  EXPECT_THAT(TakeRefused(),
               ElementsAre("408 ?  127.0.0.1", "408 GET /secret 127.0.0.1", "408 /x let in"));
 }
 
@@ -834,7 +834,7 @@ TEST_F(HttpServerTest, WhereNoneWaitsANewConnectionIsTurnedAway) {
   EXPECT_THAT(Client(port()).ReadAll(),
               AllOf(StartsWith("HTTP/1.1 503"), HasSubstr("Retry-After: 1\r\n"),
                     HasSubstr("too many connections")));
-  EXPECT_THAT(Redact(), ElementsAre("503 ?  127.0.0.1"));
+  EXPECT_THAT(TakeRefused(), ElementsAre("503 ?  127.0.0.1"));
   EXPECT_FALSE(one->gone() || two->gone());
   one->Respond({.body = "done", .headers = {}});
   EXPECT_THAT(first.ReadAll(), EndsWith("done"));

@@ -34,18 +34,18 @@ TEST(ParseTarget, TellsPathAndQuery) {
 }
 
 TEST(ParseAuthority, TellsHostAndPort) {
-  const auto told = [](std::string_view text) {
+  const auto parsed = [](std::string_view text) {
     const std::optional<HttpAuthority> authority = ParseAuthority(text);
     return authority.has_value() ? authority->host + " " + std::to_string(authority->port) : "none";
   };
-  EXPECT_EQ(told("LOCALHOST:8420"), "localhost 8420");
-  EXPECT_EQ(told("localhost"), "localhost 0");
-  EXPECT_EQ(told("localhost:"), "localhost 0");
-  EXPECT_EQ(told("[::1]:65535"), "[::1] 65535");
-  EXPECT_EQ(told("[::1]"), "[::1] 0");
+  EXPECT_EQ(parsed("LOCALHOST:8420"), "localhost 8420");
+  EXPECT_EQ(parsed("localhost"), "localhost 0");
+  EXPECT_EQ(parsed("localhost:"), "localhost 0");
+  EXPECT_EQ(parsed("[::1]:65535"), "[::1] 65535");
+  EXPECT_EQ(parsed("[::1]"), "[::1] 0");
   for (const char* bad :
        {"", ":80", "[::1", "a:b", "a:0", "a:65536", "a:8x", "a:-1", "a:+1", "user@a", "::1"})
-    EXPECT_EQ(told(bad), "none") << bad;
+    EXPECT_EQ(parsed(bad), "none") << bad;
 }
 
 TEST(FindObjection, NamesWhatIsWrong) {

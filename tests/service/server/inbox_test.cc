@@ -13,6 +13,7 @@
 
 #include "service/server/engine_queue.h"
 #include "tests/store/temp_dir.h"
+#include "tests/support/engines.h"
 #include "tests/support/queue_driver.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
@@ -92,7 +93,7 @@ TEST(Inbox, OneProcessHasIt) {
   EXPECT_FALSE(Inbox(home / "file").Take().ok());
 }
 
-TEST(Inbox, DamageIsToldAndNeverReadAsText) {
+TEST(Inbox, DamageIsReportedAndNeverReadAsText) {
   const TempDir home;
   Inbox inbox(home / "h");
   ASSERT_TRUE(*inbox.Take());
@@ -153,7 +154,7 @@ TEST(Inbox, ATextWhoseReadingEndedTheProcessTwiceIsSetAside) {
 class InboxQueueTest : public testing::Test {
  protected:
   InboxQueueTest()
-      : model_({.geometry = TinyGeometry()}), engine_({.home = home_ / "h"}), inbox_(home_ / "h") {
+      : model_({.geometry = TinyGeometry()}), engine_(home_ / "h"), inbox_(home_ / "h") {
     EXPECT_TRUE(engine_.UseModel(&model_, nullptr).ok());
     EXPECT_TRUE(*inbox_.Take());
   }
@@ -178,7 +179,7 @@ class InboxQueueTest : public testing::Test {
 
   TempDir home_;
   ToyModel model_;
-  Engine engine_;
+  EngineInHome engine_;
   Inbox inbox_;
   std::unique_ptr<EngineQueue> queue_;
 };

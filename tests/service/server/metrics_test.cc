@@ -24,10 +24,10 @@ std::string AllMetrics() {
   metrics.Request("none", 404, 0.001);
   AskReply reply;
   reply.completion_tokens = 11;
-  reply.decode_ms = 220;
-  reply.first_token_ms = 900;
+  reply.timings.decode_ms = 220;
+  reply.timings.first_token_ms = 900;
   reply.coverage = 0.4;
-  reply.blocks_lost = 1;
+  reply.degradation.blocks_lost = 1;
   metrics.Answer(reply);
   metrics.Recall({.abstained = true});
   metrics.Ingested({.tokens_read = 512});

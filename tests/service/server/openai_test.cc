@@ -42,9 +42,8 @@ TEST(ParseCompletion, ReadsAConversation) {
   EXPECT_EQ(r.sampler.seed, static_cast<uint32_t>(-3));
   EXPECT_THAT(r.stop, ElementsAre("\n", "END"));
   EXPECT_TRUE(r.stream && r.stream_usage);
-  EXPECT_FALSE(r.abstain);
-  EXPECT_EQ(r.attend, Attend::kFaithful);
-  EXPECT_EQ(r.attend_share, 0.25);
+  ASSERT_EQ(AttendName(r.attend), "faithful");
+  EXPECT_EQ(std::get<FaithfulOptions>(r.attend).share, 0.25);
 }
 
 TEST(ParseCompletion, HasDefaultsAndTheFieldMemoryGoesBeforeTheName) {
@@ -53,8 +52,8 @@ TEST(ParseCompletion, HasDefaultsAndTheFieldMemoryGoesBeforeTheName) {
   EXPECT_EQ(r.memory, "other");
   EXPECT_EQ(r.sampler.temperature, 0);
   EXPECT_EQ(r.max_tokens, 256u);
-  EXPECT_TRUE(r.abstain);
-  EXPECT_EQ(r.attend, Attend::kFocused);
+  EXPECT_TRUE(std::get<FocusedOptions>(r.attend).recall.abstain);
+  EXPECT_EQ(AttendName(r.attend), "focused");
   EXPECT_FALSE(r.stream);
   const CompletionRequest plain =
       MustParse(R"({"model":"toy","prompt":["Who?"],"stop":"x"})", false);
@@ -63,13 +62,27 @@ TEST(ParseCompletion, HasDefaultsAndTheFieldMemoryGoesBeforeTheName) {
   EXPECT_THAT(plain.stop, ElementsAre("x"));
 }
 
+TEST(ParseCompletion, ReadsHowAFocusedAnswerAttends) {
+  const Result<CompletionRequest> r = ParseCompletion(
+      R"({"model":"m@a","messages":[{"role":"user","content":"q"}],"abstain":false,"rerank":3,
+          "reencode":5,"spans":7,"citations":"inline"})",
+      true);
+  ASSERT_TRUE(r.ok()) << r.status().ToString();
+  const FocusedOptions& focused = std::get<FocusedOptions>(r->attend);
+  EXPECT_FALSE(focused.recall.abstain);
+  EXPECT_EQ(focused.recall.rerank_spans, 3u);
+  EXPECT_EQ(focused.recall.spans_max, 7u);
+  EXPECT_EQ(focused.reencode_tokens, 5u);
+  EXPECT_TRUE(focused.inline_citations);
+}
+
 TEST(ParseCompletion, NamesWhatIsWrong) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"", "no JSON"},
-      {"[1]", "no JSON object"},
-      {"{", "no JSON"},
-      {"{\"model\":\"\xff\"}", "no JSON"},
-      {std::string(100, '[') + std::string(100, ']'), "no JSON"},
+      {"", "not JSON"},
+      {"[1]", "not a JSON object"},
+      {"{", "not JSON"},
+      {"{\"model\":\"\xff\"}", "not JSON"},
+      {std::string(100, '[') + std::string(100, ']'), "not JSON"},
       {R"({"messages":[]})", "model"},
       {R"({"model":7})", "model"},
       {R"({"model":"toy"})", "messages"},
@@ -78,7 +91,7 @@ TEST(ParseCompletion, NamesWhatIsWrong) {
       {R"({"model":"toy","messages":[{"role":"user"}]})", "content"},
       {R"({"model":"toy","messages":[{"role":"robot","content":"x"}]})", "robot"},
       {R"({"model":"toy","messages":[{"role":"user","content":"x"},{"role":"assistant","content":"y"}]})",
-       "the user's"},
+       "must have the role user"},
       {R"({"model":"toy","messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]})",
        "only text"},
   };

@@ -17,12 +17,12 @@ TEST(PeerShares, NobodyHasMoreThanTheirsNorAllMoreThanThereIs) {
   EXPECT_EQ(shares.Take("b", 4), Answer::kTaken);
   EXPECT_EQ(shares.taken(), 10u);
   EXPECT_EQ(shares.Take("c", 1), Answer::kFull);
-  shares.Give("a", 2);
+  shares.Release("a", 2);
   EXPECT_EQ(shares.Take("c", 2), Answer::kTaken);
   EXPECT_EQ(shares.Take("a", UINT64_MAX), Answer::kPeerFull) << "and does not wrap around";
-  shares.Give("a", 4);
-  shares.Give("b", 4);
-  shares.Give("c", 2);
+  shares.Release("a", 4);
+  shares.Release("b", 4);
+  shares.Release("c", 2);
   EXPECT_EQ(shares.taken(), 0u);
   EXPECT_EQ(shares.Take("c", 7), Answer::kPeerFull);
   EXPECT_EQ(shares.Take("c", 6), Answer::kTaken);

@@ -1,5 +1,5 @@
 // Uploads on the disk: what is sealed, and what a crash or a stranger's hand leaves of them. The
-// routes are api_test's.
+// routes are api_transfer_test's.
 #include "service/server/uploads.h"
 
 #include <gmock/gmock.h>

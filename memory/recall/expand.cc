@@ -1,0 +1,35 @@
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "memory/recall/stages.h"
+
+namespace longhold {
+
+Result<RecallPlan> Expand(const Question& question, RecallPlan plan) {
+  if (plan.abstained) return plan;
+  plan.hops = std::make_unique<MultiHop>(
+      question.memory, question.profile(), *question.context.vocabulary, *question.text,
+      [&model = question.model()](TokenId token) { return model.Piece(token); },
+      MultiHop::Asked{.tokens = question.prompt.Words(),
+                      .words = question.asked,
+                      .scored_begin = question.ScoredBegin(),
+                      .aside = question.prompt.aside});
+  std::vector<PlannedSpan> judged = plan.spans;
+  if (plan.reranked) {
+    for (const PlannedSpan& span : plan.dropped) {
+      if (span.reranked()) judged.push_back(span);
+    }
+  }
+  LH_ASSIGN_OR_RETURN(const bool changed, plan.hops->Extend(&plan.spans, judged));
+  if (!changed) return plan;
+  plan.DropFrom(question.spans_max_with_hops, "expand", "enough better ones");
+  for (const PlannedSpan& span : plan.spans) {
+    plan.hops_used = std::max(plan.hops_used, span.hops);
+    // What fell out before may have come back.
+    std::erase_if(plan.dropped, [&](const PlannedSpan& s) { return s.SamePlace(span); });
+  }
+  return plan;
+}
+
+}  // namespace longhold

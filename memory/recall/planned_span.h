@@ -1,0 +1,80 @@
+// A span that competes for a place in the plan, with what each stage did to it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/types.h"
+#include "memory/model/recall_profile.h"
+
+namespace longhold {
+
+// What one signal gave a span. Value type.
+struct SignalScore {
+  std::string_view signal;  // RelevanceSignal::name
+  double score = 0;         // the largest of the blocks that the span stands for
+};
+
+// What a stage did to a span. Value type.
+struct TrailEntry {
+  std::string_view stage;   // "retrieve", "fuse", ...
+  std::string_view action;  // "found", "joined", "moved", "dropped", ...
+  std::string reason;
+};
+
+// Value type.
+struct PlannedSpan {
+  DocumentId document{};
+  TokenSpan tokens;
+  // The token that the first signal points at; inside `tokens`.
+  uint64_t peak = 0;
+  double score = 0;  // fused relevance, 1 is the best span's
+  std::vector<SignalScore> signals;
+  // Reranked spans only: ln of how much likelier the question is after the span than after nothing,
+  // in all and by token of the question.
+  double question_gain = 0;
+  std::vector<float> token_gains;
+  // Reranked spans only: what the span adds to those that explain more, 1 for the first
+  // (RankByLikelihood).
+  double coverage_gain = 0;
+  double coverage = 0;        // share of the recall heads' mass inside the span, without the sinks'
+  uint32_t planned_rank = 0;  // 1-based, by the fused signals alone
+  double planned_score = 0;   // `score` by the fused signals alone
+  // How many lookups lead to it (multi_hop.h); 0: the question itself found it.
+  uint32_t hops = 0;
+  std::vector<TrailEntry> trail = {};
+
+  double ScoreOf(std::string_view signal) const {
+    for (const SignalScore& s : signals) {
+      if (s.signal == signal) return s.score;
+    }
+    return 0;
+  }
+  // Keeps the larger of the score there is and `score`.
+  void RaiseScore(std::string_view signal, double value) {
+    for (SignalScore& s : signals) {
+      if (s.signal != signal) continue;
+      s.score = s.score < value ? value : s.score;
+      return;
+    }
+    signals.push_back({signal, value});
+  }
+  void Note(std::string_view stage, std::string_view action, std::string reason) {
+    trail.push_back({stage, action, std::move(reason)});
+  }
+  bool reranked() const { return !token_gains.empty(); }
+  bool SamePlace(const PlannedSpan& other) const {
+    return document == other.document && tokens == other.tokens;
+  }
+};
+
+// Tokens of the longest span: it grows to lines at both ends and covers two peaks of one block, or
+// is two spans joined.
+inline uint32_t SpanTokensMax(const RecallProfile& profile) {
+  return profile.span_tokens + 2 * 64 + kBlockTokens;
+}
+
+}  // namespace longhold

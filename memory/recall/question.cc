@@ -1,0 +1,126 @@
+#include "memory/recall/question.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace longhold {
+namespace {
+
+// All of the memory's heads, in the manifest's order, whatever weight the profile gives each; none
+// where it gives them none.
+std::vector<RecallHead> HeadsToAsk(const RecallProfile& profile, const Manifest& m) {
+  std::vector<RecallHead> heads;
+  if (profile.WeightOf(kHeadSignal) <= 0 || profile.heads.empty()) return heads;
+  for (size_t h = 0; h < m.scan_layers.size(); ++h)
+    heads.push_back({.layer = m.scan_layers[h], .kv_head = m.scan_kv_heads[h]});
+  return heads;
+}
+
+// How many of `wanted` spans the model can rerank at this prompt; 0 for none.
+uint32_t SpansToRerank(const LanguageModel& model, const Prompt& prompt, uint32_t wanted) {
+  const size_t judged = prompt.JudgedTokens();
+  if (judged == 0 || model.scored_tokens_max() < judged) return 0;
+  // Reranking may cost half a pass of the model; with fewer than four spans to choose from it is
+  // not worth it.
+  const size_t most = model.batch_tokens() / 2 / prompt.Asked().size();
+  return most < 4 ? 0 : std::min<uint32_t>(wanted, static_cast<uint32_t>(most));
+}
+
+// Sets the limits that follow from the options, the profile and the model's context.
+void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
+  const RecallProfile& profile = q->profile();
+  const RecallOptions& recall = options.recall;
+  q->answers = options.answers;
+  q->answer_alone = options.answer_alone;
+  q->may_abstain = recall.abstain && options.context.answer_prefix.empty();
+  q->explain = recall.explain;
+  q->spans_max = recall.spans_max == 0 ? profile.spans_max : recall.spans_max;
+  q->spans_max_with_hops = q->spans_max + (recall.spans_max == 0 ? profile.hop_spans : 0);
+  q->rerank_spans =
+      SpansToRerank(q->model(), q->prompt, recall.rerank_spans.value_or(profile.rerank_spans));
+  q->reencode_tokens = options.reencode_tokens.value_or(profile.reencode_tokens);
+
+  const uint64_t longest = SpanTokensMax(profile);
+  const uint64_t all_spans =
+      (uint64_t{q->spans_max} + profile.hop_spans + profile.generation_spans) * longest +
+      q->reencode_tokens;
+  // An answer of more than kAnswerTokensMin tokens gets only the room that the usual spans leave:
+  // it is to rest on them.
+  const uint64_t usual = std::min<uint64_t>(
+      all_spans, uint64_t{profile.spans_max + profile.hop_spans} * longest + q->reencode_tokens);
+  q->answer_tokens = static_cast<uint32_t>(std::min<uint64_t>(
+      options.answer_tokens_max, std::max<uint64_t>(std::min<uint64_t>(room, kAnswerTokensMin),
+                                                    room - std::min(room, usual))));
+  const uint64_t need =
+      q->prompt.head.size() + q->prompt.tail.size() + all_spans + q->answer_tokens;
+  q->set = std::make_unique<WorkingSet>(
+      q->info().geometry, static_cast<uint32_t>(std::min<uint64_t>(need, NativeLength(q->info()))));
+}
+
+}  // namespace
+
+uint32_t NativeLength(const ModelInfo& info) { return std::max(info.context_length, 2048u); }
+
+Status CheckQuestion(std::string_view question) {
+  if (question.find_first_not_of(" \t\r\n") == std::string_view::npos)
+    return InvalidArgument("the question is empty; say what you want to know");
+  return OkStatus();
+}
+
+Result<uint64_t> RoomForContext(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens) {
+  const uint64_t limit = NativeLength(info),
+                 question_tokens = prompt.head.size() + prompt.tail.size();
+  if (question_tokens + std::min(max_tokens, kAnswerTokensMin) > limit) {
+    return InvalidArgument("the question has " + std::to_string(question_tokens) + " tokens, and " +
+                           info.name + " reads " + std::to_string(limit) +
+                           " with its answer; shorten it, or ingest its text first");
+  }
+  return limit - question_tokens;
+}
+
+Result<std::vector<WordMatch>> Question::Match(const PlannedSpan& span) const {
+  LH_ASSIGN_OR_RETURN(const std::span<const LexicalWord> found,
+                      text->Words(span.document, span.tokens));
+  return MatchWords(asked, found, span.token_gains, ScoredBegin(), expansion);
+}
+
+Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, Memory& memory,
+                                                   MemoryBudget& budget, Notes& notes,
+                                                   const SignalList& signals,
+                                                   std::string_view question,
+                                                   const QuestionOptions& options) {
+  LH_RETURN_IF_ERROR(CheckQuestion(question));
+  std::unique_ptr<Question> q(new Question{context, memory, budget, notes, signals});
+  LanguageModel& model = q->model();
+  LH_ASSIGN_OR_RETURN(q->prompt, BuildPrompt(model, question, options.context));
+  LH_ASSIGN_OR_RETURN(const uint64_t room,
+                      RoomForContext(q->info(), q->prompt, options.answer_tokens_max));
+  SetLimits(options, room, q.get());
+  LH_ASSIGN_OR_RETURN(
+      q->set_memory,
+      budget.Reserve(
+          WorkingSet::Bytes(q->info().geometry, q->prompt.head.size() + q->prompt.tail.size()),
+          "the question"));
+  LH_ASSIGN_OR_RETURN(MemoryReservation block_memory, budget.Reserve(0, "recalling blocks"));
+  q->blocks = std::make_unique<BlockCache>(&memory, std::move(block_memory));
+  q->text = std::make_unique<QuestionText>(&memory, context.vocabulary.get());
+
+  const std::vector<RecallHead> heads = HeadsToAsk(context.profile, memory.manifest());
+  // Where nothing but words is asked, the model reads the prompt's head only for an answer.
+  if (q->answers || q->rerank_spans > 0 || !heads.empty()) {
+    LH_ASSIGN_OR_RETURN(q->head_queries, ProbeQueries(model, *q->set, q->prompt, heads));
+  }
+  q->words = context.vocabulary->Words(q->prompt.Words());
+  std::erase_if(q->words, [&](const LexicalWord& word) { return q->prompt.aside[word.begin]; });
+  if (context.expansion != nullptr && context.profile.WeightOf(kExpansionSignal) > 0) {
+    q->expansion =
+        context.expansion->Find(q->words, q->prompt.Words(), memory.lexical(), q->Parallel());
+  }
+  q->lexical = memory.lexical().Query(q->words, q->expansion, kCandidatesPerSignal);
+  q->asked = AskedWords(q->words, q->lexical.words, q->prompt.Words(),
+                        [&](TokenId token) { return model.Piece(token); });
+  return std::unique_ptr<const Question>(std::move(q));
+}
+
+}  // namespace longhold
