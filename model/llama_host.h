@@ -29,14 +29,14 @@ struct LlamaOptions {
 // cannot be read).
 Result<std::string> ModelFingerprint(const std::string& path);
 
-// Loads the model and attaches the attention tap. With `prove`, runs a short text through the
-// model, and compares the attention of each tapped layer with the engine's own. Errors:
+// Loads the model and attaches the attention tap. With `prove`, runs the proof: a short text goes
+// through the model, and the attention of each tapped layer must equal the engine's own. Errors:
 //   not_found            no such file
 //   invalid_argument     not a GGUF file, truncated, or unreadable; the message says what is wrong
 //   unimplemented        longhold does not support the architecture, a layer's shape or its RoPE
 //                        variant; the message names it
 //   failed_precondition  the processor lacks the instruction set that libllama was built for
-//   internal             the comparison failed; the message names architecture, layer and error
+//   internal             the proof failed: the message names architecture, layer and error
 Result<std::unique_ptr<LanguageModel>> LoadLlama(const LlamaOptions& options);
 
 // How far longhold's logits are from the engine's, if all layers are computed by longhold and all
