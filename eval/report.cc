@@ -19,7 +19,8 @@ namespace json = boost::json;
 constexpr std::pair<EvalMode, std::string_view> kModes[] = {
     {EvalMode::kLonghold, "longhold"},  {EvalMode::kFull, "full"},
     {EvalMode::kWindow, "window"},      {EvalMode::kRagBm25, "rag-bm25"},
-    {EvalMode::kRagEmbed, "rag-embed"}, {EvalMode::kOracle, "oracle"}};
+    {EvalMode::kRagEmbed, "rag-embed"}, {EvalMode::kRagHybrid, "rag-hybrid"},
+    {EvalMode::kOracle, "oracle"}};
 
 // ------------------------------------------------------------------------------------------------
 // JSON

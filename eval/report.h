@@ -22,12 +22,13 @@ namespace longhold {
 
 // What the model answers from.
 enum class EvalMode : uint8_t {
-  kLonghold,  // longhold's memory of the text: ingest once, then recall and answer
-  kFull,      // the whole text, with libllama's own full attention
-  kWindow,    // a prompt with the first and last tokens of the text
-  kRagBm25,   // a prompt with the best passages by BM25
-  kRagEmbed,  // a prompt with the best passages by an embedding model
-  kOracle,    // a prompt with the evidence only: an upper bound for the model
+  kLonghold,   // longhold's memory of the text: ingest once, then recall and answer
+  kFull,       // the whole text, with libllama's own full attention
+  kWindow,     // a prompt with the first and last tokens of the text
+  kRagBm25,    // a prompt with the best passages by BM25
+  kRagEmbed,   // a prompt with the best passages by an embedding model
+  kRagHybrid,  // a prompt with the best passages by both, fused by rank
+  kOracle,     // a prompt with the evidence only: an upper bound for the model
 };
 // The name on the command line.
 std::string_view EvalModeName(EvalMode mode);

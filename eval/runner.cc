@@ -6,6 +6,8 @@
 #include <set>
 
 #include "eval/bm25.h"
+#include "eval/embed_retriever.h"
+#include "eval/hybrid_retriever.h"
 #include "eval/prompts.h"
 #include "eval/ram.h"
 
@@ -233,6 +235,18 @@ class Runner {
         LH_ASSIGN_OR_RETURN(const std::unique_ptr<Retriever> retriever,
                             parts_.embed(current.text.text));
         return AskRetrieved(mode, retriever.get(), Since(start), current);
+      }
+      case EvalMode::kRagHybrid: {
+        if (!parts_.embed) return Skip(mode, current, "no embedding model");
+        const auto start = Clock::now();
+        std::vector<std::unique_ptr<Retriever>> both;
+        // The passages of the embedding retriever, so that both rank the same ones.
+        both.push_back(std::make_unique<Bm25Retriever>(
+            current.text.text, Bm25Options{.passages = EmbedRetrieverOptions().passages}));
+        LH_ASSIGN_OR_RETURN(std::unique_ptr<Retriever> embed, parts_.embed(current.text.text));
+        both.push_back(std::move(embed));
+        HybridRetriever retriever(std::move(both));
+        return AskRetrieved(mode, &retriever, Since(start), current);
       }
       case EvalMode::kOracle: return AskOracle(current);
     }

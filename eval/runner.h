@@ -40,7 +40,7 @@ struct EvalParts {
   // Uses `model`. The memories of the texts are in its home, named TASK-LENGTH-TEXT.
   Engine& engine;
   NativeRunner native;
-  RetrieverMaker embed;                // empty: questions of rag-embed are skipped
+  RetrieverMaker embed;                // empty: questions of rag-embed and rag-hybrid are skipped
   const Haystack* haystack = nullptr;  // required if a task needs one
   const std::vector<FileQuestion>* questions = nullptr;  // for the task `questions`
   bool keep_memories = false;  // false: a memory is deleted after the last question of its text

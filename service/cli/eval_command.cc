@@ -84,13 +84,13 @@ Status ResumeOrPrepare(const EvalCommand& command, std::optional<Journal>* journ
   return OkStatus();
 }
 
-// The embedder of the mode that retrieves by embeddings; null without that mode.
+// The embedder of the modes that retrieve by embeddings; null without them.
 Result<std::unique_ptr<TextEmbedder>> EmbedderFor(const EvalSettings& settings,
                                                   const CommandContext& c) {
-  if (std::find(settings.modes.begin(), settings.modes.end(), EvalMode::kRagEmbed) ==
-      settings.modes.end()) {
-    return std::unique_ptr<TextEmbedder>();
-  }
+  const bool embeds = std::any_of(settings.modes.begin(), settings.modes.end(), [](EvalMode mode) {
+    return mode == EvalMode::kRagEmbed || mode == EvalMode::kRagHybrid;
+  });
+  if (!embeds) return std::unique_ptr<TextEmbedder>();
   Result<std::string> path = c.catalog.Resolve("minilm-l6", ModelKind::kEmbedding);
   if (!path.ok()) return path.status();
   return LoadEmbedder({.path = *path, .threads = c.config.threads.value});

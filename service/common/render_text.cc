@@ -171,7 +171,7 @@ std::string ExplainText(const RecallReply& reply) {
     wrapped(verdict, 6);
     for (const TrailEntry& entry : c.trail) {
       wrapped(std::string(entry.stage) + ": " + std::string(entry.action) +
-                  (entry.reason.empty() ? "" : " " + CollapseSpace(entry.reason)),
+                  (entry.reason.empty() ? "" : " (" + CollapseSpace(entry.reason) + ")"),
               8);
     }
   }

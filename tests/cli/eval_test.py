@@ -103,7 +103,7 @@ class Eval(CliTest):
 
     def test_rag_embed_takes_the_embedding_model_of_the_catalog(self):
         env = self.environment(LONGHOLD_CACHE=self.dir / "cache")
-        command = ["eval", "niah_single_2", "--haystack", "book.txt", *self.SMALL, "--mode", "rag-embed", "--out", "out"]
+        command = ["eval", "niah_single_2", "--haystack", "book.txt", *self.SMALL, "--mode", "rag-embed,rag-hybrid", "--out", "out"]
         self.assert_error(self.run_cli(*command, env=env), 3, "longhold model get minilm-l6")
         shutil.rmtree(self.dir / "out", ignore_errors=True)
         name = "all-MiniLM-L6-v2.F16.gguf"  # a random model under its name
@@ -112,7 +112,7 @@ class Eval(CliTest):
         size = (self.dir / "cache/models" / name).stat().st_size
         self.write(f"cache/models/{name}.sha256", f"# bytes {size}\n{'0' * 64}  {name}\n")
         self.run_json(*command, env=env)
-        self.assertEqual([row["mode"] for row in self.rows()], ["rag-embed"] * 4)
+        self.assertEqual([row["mode"] for row in self.rows()], ["rag-embed"] * 4 + ["rag-hybrid"] * 4)
 
     def test_bad_arguments_are_reported_before_the_model_is_loaded(self):
         env = self.environment(LONGHOLD_MODEL="/no/such/model.gguf")

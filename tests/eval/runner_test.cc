@@ -129,10 +129,11 @@ std::string RowIds(const std::vector<EvalRow>& rows) {
 
 TEST(RunEval, EveryModeGetsTheContextThatItsNameStates) {
   Trial run;
-  const auto notes = run.Go(Small({EvalMode::kOracle, EvalMode::kRagBm25, EvalMode::kWindow,
-                                   EvalMode::kFull, EvalMode::kRagEmbed, EvalMode::kLonghold}));
+  const auto notes =
+      run.Go(Small({EvalMode::kOracle, EvalMode::kRagBm25, EvalMode::kWindow, EvalMode::kFull,
+                    EvalMode::kRagEmbed, EvalMode::kRagHybrid, EvalMode::kLonghold}));
   ASSERT_TRUE(notes.ok()) << notes.status().message();
-  ASSERT_EQ(run.rows().size(), 24u);
+  ASSERT_EQ(run.rows().size(), 28u);
   std::map<EvalMode, std::vector<EvalRow>> by_mode;
   for (const EvalRow& row : run.rows()) by_mode[row.mode].push_back(row);
   for (const EvalRow& row : by_mode[EvalMode::kOracle]) {
@@ -156,7 +157,9 @@ TEST(RunEval, EveryModeGetsTheContextThatItsNameStates) {
   EXPECT_EQ((*by_mode[EvalMode::kWindow][0].hits)[3], 0);
   EXPECT_EQ(by_mode[EvalMode::kWindow][3].score, 1);
   EXPECT_EQ((*by_mode[EvalMode::kWindow][3].hits)[0], 1);
-  for (const EvalRow& row : by_mode[EvalMode::kRagEmbed]) EXPECT_FALSE(row.skipped.empty());
+  for (const EvalMode mode : {EvalMode::kRagEmbed, EvalMode::kRagHybrid}) {
+    for (const EvalRow& row : by_mode[mode]) EXPECT_FALSE(row.skipped.empty());
+  }
   for (const EvalRow& row : by_mode[EvalMode::kLonghold]) {
     EXPECT_EQ(row.answer, "no idea");
     EXPECT_EQ(row.score, 0);

@@ -189,8 +189,8 @@ TEST(ExplainText, ShowsRanksScoresWordsAndReasonsOnAScreen) {
   EXPECT_THAT(text, HasSubstr("newspaper nowhere,\nPilate 55"));
   EXPECT_THAT(text, HasSubstr("   1       3   1.25     0.75   0.62  "
                               "genesis.txt:123-125\n      kept; has Pilate; lacks newspaper\n"
-                              "        retrieve: found heads 0.50\n"
-                              "        fuse: ranked 2, score 0.50\n"));
+                              "        retrieve: found (heads 0.50)\n"
+                              "        fuse: ranked (2, score 0.50)\n"));
   EXPECT_THAT(text, HasSubstr("   -      17      -        -   0.62  \u2026ddd"));
   EXPECT_THAT(text, HasSubstr("ddd:123-125\n"));
   EXPECT_THAT(text, HasSubstr("not kept: not reranked"));
