@@ -49,7 +49,8 @@ void CommandLineParser::AddEval() {
   sub->add_option("--questions", s.questions_file,
                   "tab-separated columns: evidence labels, question, answers")
       ->type_name("FILE.tsv");
-  sub->add_option("--mode", modes_, "longhold, full, window, rag-bm25, rag-embed, rag-hybrid, oracle")
+  sub->add_option("--mode", modes_,
+                  "longhold, full, window, rag-bm25, rag-embed, rag-hybrid, oracle")
       ->delimiter(',')
       ->type_name("M,M,...")
       ->check(Checks([](const std::string& text) { return ParseEvalMode(text); }));
