@@ -36,7 +36,7 @@ Result<std::string> ModelFingerprint(const std::string& path);
 //   unimplemented        longhold does not support the architecture, a layer's shape or its RoPE
 //                        variant; the message names it
 //   failed_precondition  the processor lacks the instruction set that libllama was built for
-//   internal             the proof failed; the message names architecture, layer and error
+//   internal             the proof failed: the message names architecture, layer and error
 Result<std::unique_ptr<LanguageModel>> LoadLlama(const LlamaOptions& options);
 
 // How far longhold's logits are from the engine's, if all layers are computed by longhold and all

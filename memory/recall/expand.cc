@@ -24,6 +24,8 @@ Result<RecallPlan> Expand(const Question& question, RecallPlan plan) {
   LH_ASSIGN_OR_RETURN(const bool changed, plan.hops->Extend(&plan.spans, judged));
   if (!changed) return plan;
   plan.DropFrom(question.spans_max_with_hops, "expand", "enough better ones");
+  // A place that only a lookup found, and for which there is no room, did not compete.
+  std::erase_if(plan.dropped, [](const PlannedSpan& s) { return s.planned_rank == 0; });
   for (const PlannedSpan& span : plan.spans) {
     plan.hops_used = std::max(plan.hops_used, span.hops);
     // What fell out before may have come back.
