@@ -21,11 +21,7 @@ Result<AskReply> Answerer::AskFocused(const std::string& memory, std::string_vie
                                       const AskOptions& options) {
   const Clock::time_point start = Clock::now();
   const FocusedOptions& focused = options.focused();
-  const auto check_deadline = [&]() -> Status {
-    if (!focused.deadline.has_value() || Clock::now() < *focused.deadline) return OkStatus();
-    return DeadlineExceeded("the time that was given was over before the answer began");
-  };
-  LH_RETURN_IF_ERROR(check_deadline());
+  LH_RETURN_IF_ERROR(CheckDeadline(focused));
   LH_ASSIGN_OR_RETURN(const OpenQuestion open,
                       recaller_->Open(memory, question,
                                       {.context = {.system = options.system,
@@ -37,7 +33,7 @@ Result<AskReply> Answerer::AskFocused(const std::string& memory, std::string_vie
                                        .answer_alone = focused.answer_alone,
                                        .reencode_tokens = focused.reencode_tokens}));
   LH_ASSIGN_OR_RETURN(RecallPlan plan, MakePlan(*open.question));
-  LH_RETURN_IF_ERROR(check_deadline());
+  LH_RETURN_IF_ERROR(CheckDeadline(focused));
   FocusedAnswer answer(*open.question, std::move(plan), options, start, Clock::now());
   return answer.Run();
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/text.h"
+#include "memory/core/elapsed.h"
 #include "memory/recall/prompt.h"
 #include "memory/text/sentences.h"
 
@@ -17,10 +18,6 @@ using Clock = std::chrono::steady_clock;
 
 // Shorter sentences share the next one's citation; most of them are none ("Mr.").
 constexpr size_t kSentenceBytesMin = 12;
-
-double Milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
 
 std::string Trim(const std::string& text) {
   const auto blank = [](char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; };

@@ -7,6 +7,7 @@
 #include "memory/answer/citations.h"
 #include "memory/answer/copy_bias.h"
 #include "memory/answer/decoder.h"
+#include "memory/core/elapsed.h"
 #include "memory/recall/describe.h"
 #include "memory/recall/question.h"
 
@@ -20,10 +21,6 @@ constexpr uint32_t kCitedLineTokens = 64;
 constexpr uint32_t kAskingTokens = 64;
 // Workers that pick and decode at the same time, for the budget: more add few bytes in comparison.
 constexpr uint32_t kPickWorkers = 8;
-
-double Milliseconds(FaithfulAnswer::Clock::time_point from, FaithfulAnswer::Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
 
 uint64_t BlocksOf(const DocumentRecord& d) {
   return (d.committed_tokens + kBlockTokens - 1) / kBlockTokens;

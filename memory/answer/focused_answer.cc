@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "memory/answer/decoder.h"
+#include "memory/core/elapsed.h"
 #include "memory/recall/describe.h"
 
 namespace longhold {
@@ -15,10 +16,6 @@ namespace {
 // Of the attention that recalled words would get, what assistant text gets: else the model goes on
 // with its own words instead of what the user said.
 constexpr double kAssistantShare = 0.2;
-
-double Milliseconds(FocusedAnswer::Clock::time_point from, FocusedAnswer::Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
 
 }  // namespace
 
@@ -85,8 +82,9 @@ FocusedAnswer::FocusedAnswer(const Question& question, RecallPlan plan, const As
   reply_.timings.scan_ms = plan_.scan_ms;
 }
 
-Status FocusedAnswer::CheckDeadline() const {
-  if (!focused_.deadline.has_value() || Clock::now() < *focused_.deadline) return OkStatus();
+Status CheckDeadline(const FocusedOptions& options) {
+  if (!options.deadline.has_value() || std::chrono::steady_clock::now() < *options.deadline)
+    return OkStatus();
   return DeadlineExceeded("the time that was given was over before the answer began");
 }
 
@@ -207,7 +205,7 @@ Status FocusedAnswer::ReencodeExcerpts() {
                .done = q_.prompt.head.size() + reply_.tokens_recalled,
                .ms = 0};
   ReportProgress(0);
-  LH_RETURN_IF_ERROR(CheckDeadline());
+  LH_RETURN_IF_ERROR(CheckDeadline(focused_));
   LH_RETURN_IF_ERROR(RunTokens(q_.model(), set_, text, position_, false));
   position_ += static_cast<uint32_t>(text.size());
   if (!text.empty()) ReportProgress(text.size());
@@ -215,7 +213,7 @@ Status FocusedAnswer::ReencodeExcerpts() {
 }
 
 Status FocusedAnswer::ReadTail() {
-  LH_RETURN_IF_ERROR(CheckDeadline());
+  LH_RETURN_IF_ERROR(CheckDeadline(focused_));
   tail_at_ = set_.size();
   tail_position_ = position_;
   set_.CountMass();

@@ -65,7 +65,6 @@ class FocusedAnswer {
   float BiasOf(const PlannedSpan& span, const BlockRows& rows) const;
   // The attention that each span has received since the prompt's tail.
   std::vector<double> Received() const;
-  Status CheckDeadline() const;
   void ReportProgress(uint64_t tokens);
 
   const Question& q_;
@@ -85,6 +84,8 @@ class FocusedAnswer {
   std::optional<InlineCitations> inline_citations_;
 };
 
+// Errors: deadline_exceeded (the options' deadline is over).
+Status CheckDeadline(const FocusedOptions& options);
 // Cuts rows where the assistant text of their document begins, and marks what is assistant text.
 void SplitAssistantText(const Memory& memory, std::vector<BlockRows>* rows);
 // Takes the sentences' rows out.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "memory/core/elapsed.h"
 #include "memory/recall/abstention.h"
 #include "memory/recall/describe.h"
 #include "memory/recall/stages.h"
@@ -11,10 +12,6 @@ namespace longhold {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double Milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
 
 // The spans that competed: those that were kept, then those that fell out, reranked ones first.
 std::vector<const PlannedSpan*> InFinalOrder(const RecallPlan& plan) {
