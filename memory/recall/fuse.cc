@@ -1,16 +1,14 @@
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <optional>
 #include <utility>
 
+#include "base/format.h"
 #include "memory/recall/stages.h"
 
 namespace longhold {
 namespace {
 
-// How far a span may grow to reach a line's start or end.
-constexpr uint32_t kLineGrowTokens = 48;
 // What may lie between two spans that belong together: a line or two.
 constexpr uint64_t kGapTokens = 48;
 // Spans that competed and are shown by RecallOptions::explain.
@@ -95,12 +93,6 @@ bool Overlap(const PlannedSpan& a, DocumentId document, const TokenSpan& span) {
   return a.document == document && a.tokens.begin < span.end && span.begin < a.tokens.end;
 }
 
-std::string Rounded(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2f", value);
-  return text;
-}
-
 // Cuts spans around the blocks' peaks, one after the other.
 class SpanCutter {
  public:
@@ -166,13 +158,8 @@ class SpanCutter {
     if (!peak.has_value())
       peak = cut.low = cut.high = uint64_t{c.block.block} * kBlockTokens + kBlockTokens / 2;
     cut.peak = *peak;
-    const uint64_t span_tokens = q_.profile().span_tokens, before = span_tokens / 4,
-                   after = span_tokens * 5 / 8;
-    const uint64_t end = q_.memory.Get(c.block.document).committed_tokens;
-    cut.span = {cut.low > before ? cut.low - before : 0, std::min(cut.high + after, end)};
     LH_ASSIGN_OR_RETURN(cut.span,
-                        q_.memory.GrowToLines(c.block.document, cut.span, kLineGrowTokens));
-    cut.span.end = std::min(cut.span.end, end);
+                        SpanAround(q_.memory, q_.profile(), c.block.document, cut.low, cut.high));
     return cut;
   }
 
@@ -259,9 +246,9 @@ void Record(uint32_t rank, PlannedSpan* span) {
   span->planned_score = span->score;
   std::string found;
   for (const SignalScore& s : span->signals)
-    found += (found.empty() ? "" : ", ") + std::string(s.signal) + " " + Rounded(s.score);
+    found += (found.empty() ? "" : ", ") + std::string(s.signal) + " " + Format("%.2f", s.score);
   span->trail.insert(span->trail.begin(), {"retrieve", "found", found});
-  span->Note(kStage, "ranked", std::to_string(rank) + ", score " + Rounded(span->score));
+  span->Note(kStage, "ranked", std::to_string(rank) + ", score " + Format("%.2f", span->score));
 }
 
 }  // namespace

@@ -275,12 +275,8 @@ std::vector<MultiHop::Source> MultiHop::LeadsOf(
 
 Result<std::optional<PlannedSpan>> MultiHop::SpanFor(const Source& lead,
                                                      std::span<const PlannedSpan> spans) {
-  const DocumentRecord& document = memory_.Get(lead.document);
-  const uint64_t before = profile_.span_tokens / 4, after = profile_.span_tokens * 5 / 8;
-  TokenSpan span{lead.at - std::min(lead.at, before),
-                 std::min(lead.at + after, document.committed_tokens)};
-  LH_ASSIGN_OR_RETURN(span, memory_.GrowToLines(lead.document, span, 48));
-  span.end = std::min(span.end, document.committed_tokens);
+  LH_ASSIGN_OR_RETURN(TokenSpan span,
+                      SpanAround(memory_, profile_, lead.document, lead.at, lead.at));
   for (const PlannedSpan& other : spans) {
     if (other.document != lead.document) continue;
     if (other.tokens.Contains(lead.at)) return std::optional<PlannedSpan>();

@@ -7,10 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/status.h"
 #include "base/types.h"
 #include "memory/model/recall_profile.h"
 
 namespace longhold {
+
+class Memory;
 
 // What one signal gave a span. Value type.
 struct SignalScore {
@@ -76,5 +79,11 @@ struct PlannedSpan {
 inline uint32_t SpanTokensMax(const RecallProfile& profile) {
   return profile.span_tokens + 2 * 64 + kBlockTokens;
 }
+
+// From a quarter of profile.span_tokens before token `low` to five eighths of it after `high`,
+// grown to whole lines where a line's end is near. Holds committed tokens only. Errors: those of
+// Memory::GrowToLines.
+Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, DocumentId document,
+                             uint64_t low, uint64_t high);
 
 }  // namespace longhold
