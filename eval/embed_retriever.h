@@ -17,7 +17,7 @@
 
 #include "eval/passages.h"
 #include "eval/retriever.h"
-#include "model/embedder.h"
+#include "memory/model/text_embedder.h"
 
 namespace longhold {
 

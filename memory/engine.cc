@@ -14,9 +14,10 @@ Engine::Engine(StoreProvider* stores, EngineOptions options)
       answerer_(&recaller_, &budget_, &notes_) {}
 Engine::~Engine() = default;
 
-Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile) {
+Status Engine::UseModel(LanguageModel* model, const RecallProfile* profile,
+                        TextEmbedder* embedder) {
   LH_ASSIGN_OR_RETURN(std::unique_ptr<const ModelContext> context,
-                      ModelContext::Make(model, profile));
+                      ModelContext::Make(model, profile, embedder));
   model_memory_.Release();
   LH_ASSIGN_OR_RETURN(model_memory_, budget_.Reserve(model->info().buffer_bytes,
                                                      "the buffers of model " + model->info().name));

@@ -59,9 +59,12 @@ class Engine {
 
   // Gives the engine its model. Until then only the calls work that are marked (no model). `model`
   // must outlive the engine. With a null `profile`, the shipped profile that matches the model is
-  // taken, or the generic rule. Errors: invalid_argument, resource_exhausted (the model's own
-  // buffers do not fit the memory budget).
-  Status UseModel(LanguageModel* model, const RecallProfile* profile);
+  // taken, or the generic rule. `embedder` embeds passages and questions; it must outlive the
+  // engine too, and nobody else may use it. Without one, places are found by the other signals.
+  // Errors: invalid_argument, resource_exhausted (the model's own buffers do not fit the memory
+  // budget).
+  Status UseModel(LanguageModel* model, const RecallProfile* profile,
+                  TextEmbedder* embedder = nullptr);
   const RecallProfile& profile() const;  // must hold: it has its model
   const ModelInfo& model_info() const;   // must hold: it has its model
   const MemoryBudget& budget() const { return budget_; }

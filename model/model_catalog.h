@@ -1,8 +1,8 @@
 // The models that longhold downloads by name: their sources, their checksums, and where
 // they are stored.
 //
-// There are two kinds. Language models read and answer; embedding models rank passages for the
-// evaluation's baselines. Users can add files of their own (model/added_models.h).
+// There are two kinds. Language models read and answer; embedding models find passages by their
+// meaning. Users can add files of their own (model/added_models.h).
 //
 // A catalog model is one GGUF file in the models directory. Its record is in FILE.sha256 next to
 // it: the line that `sha256sum -c` reads, and the size. Look checks the size and the record; Fetch
@@ -73,6 +73,8 @@ std::span<const CatalogModel> CatalogModels();
 // The default language model: the smallest one in the catalog that answers correctly from what
 // it recalls (docs/figures.md).
 inline constexpr std::string_view kDefaultModel = "qwen2.5-coder-1.5b";
+// The default embedding model (docs/decisions/0031).
+inline constexpr std::string_view kDefaultEmbedder = "minilm-l6";
 
 struct CatalogState {
   enum class Kind : uint8_t { kAbsent, kReady, kDamaged } kind = Kind::kAbsent;

@@ -130,6 +130,10 @@ struct AskReply {
   // The memory seems to hold nothing on the question. Nothing was recalled, and the model was asked
   // only with answer_alone.
   bool abstained = false;
+  Evidence evidence;
+  // false: the answer says what the recalled text does not (grounding.h), so that it may be the
+  // model's own knowledge. It then has no citations. Always true for faithful answers.
+  bool grounded = true;
   std::vector<RecalledSpan> closest;  // when abstained: the place that came closest, if any
   uint64_t candidates = 0;
   uint64_t spans = 0;             // recalled, generation_spans included

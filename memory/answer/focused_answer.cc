@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "memory/answer/decoder.h"
+#include "memory/answer/grounding.h"
 #include "memory/core/elapsed.h"
 #include "memory/recall/describe.h"
 
@@ -73,6 +74,7 @@ FocusedAnswer::FocusedAnswer(const Question& question, RecallPlan plan, const As
       prompt_start_(planned) {
   reply_.token_gain = plan_.token_gain;
   reply_.abstained = plan_.abstained;
+  reply_.evidence = plan_.evidence;
   if (!q_.head_queries.empty()) reply_.coverage = plan_.abstained ? 0 : plan_.Coverage();
   reply_.candidates = plan_.candidates;
   reply_.hops = plan_.hops_used;
@@ -109,7 +111,8 @@ Result<AskReply> FocusedAnswer::Run() {
   LH_RETURN_IF_ERROR(ReadTail());
   if (focused_.inline_citations) inline_citations_.emplace(Received());
   LH_RETURN_IF_ERROR(Generate());
-  Cite();
+  LH_ASSIGN_OR_RETURN(reply_.grounded, IsGrounded());
+  if (reply_.grounded) Cite();
   if (options_.characters) LH_RETURN_IF_ERROR(PlaceCitations(q_.memory, &reply_.citations));
   return std::move(reply_);
 }
@@ -321,6 +324,31 @@ std::vector<double> FocusedAnswer::Received() const {
     }
   }
   return received;
+}
+
+Result<bool> FocusedAnswer::IsGrounded() {
+  if (plan_.evidence.level == Evidence::Level::kStrong) return true;
+  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> answer, q_.model().Tokenize(reply_.answer, false));
+  std::vector<LexicalWord> text;
+  for (const PlannedSpan& span : plan_.spans) {
+    const Result<std::span<const LexicalWord>> words = q_.text->Words(span.document, span.tokens);
+    if (words.ok()) text.insert(text.end(), words->begin(), words->end());
+  }
+  const AnswerWords words = MatchAnswer(q_.context.vocabulary->Words(answer),
+                                        q_.context.vocabulary->Words(q_.prompt.Words()), text);
+  if (words.found >= kGroundedShare * words.own) return true;
+  if (q_.vector.empty()) return false;
+  LH_ASSIGN_OR_RETURN(const std::vector<float> vector,
+                      q_.context.embedder->Embed(q_.question + " " + reply_.answer));
+  LH_ASSIGN_OR_RETURN(const std::vector<PassageMatch> nearest,
+                      q_.memory.passages().Search(vector, kCandidatesPerSignal, q_.Parallel()));
+  return std::any_of(nearest.begin(), nearest.end(), [&](const PassageMatch& match) {
+    return match.cosine >= kGroundedCosine &&
+           std::any_of(plan_.spans.begin(), plan_.spans.end(), [&](const PlannedSpan& span) {
+             return span.document == match.document &&
+                    span.tokens.Contains(match.sentence.begin + match.sentence.size() / 2);
+           });
+  });
 }
 
 void FocusedAnswer::Cite() {

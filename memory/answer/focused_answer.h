@@ -52,6 +52,8 @@ class FocusedAnswer {
   // Reads the prompt's tail.
   Status ReadTail();
   Status Generate();
+  // Whether the answer rests on the recalled spans (grounding.h). Errors: the embedder's.
+  Result<bool> IsGrounded();
   void Cite();
 
   // Retrieval during generation: the span that the answer's own words lead to joins the set.

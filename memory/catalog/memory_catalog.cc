@@ -154,7 +154,10 @@ Result<std::shared_ptr<OpenMemory>> MemoryCatalog::OpenAnew(const std::string& n
     LH_ASSIGN_OR_RETURN(open->memory, Memory::Open(std::move(store), name, info));
   }
   LH_RETURN_IF_ERROR(open->memory->UseBudget(budget_));
-  if (open->with_model) open->memory->UseVocabulary(model_->vocabulary.get());
+  if (open->with_model) {
+    open->memory->UseVocabulary(model_->vocabulary.get());
+    open->memory->UseEmbedder(model_->embedder);
+  }
   return open;
 }
 

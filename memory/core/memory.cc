@@ -251,6 +251,29 @@ Result<std::vector<TokenId>> Memory::Tokens(DocumentId document, TokenSpan span)
   return tokens;
 }
 
+Result<TokenText> Memory::TextOf(DocumentId document, TokenSpan span) {
+  LH_CHECK(span.begin <= span.end && span.end <= Get(document).tokens);
+  TokenText all;
+  for (uint64_t t = span.begin; t < span.end;) {
+    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
+    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
+    if (end <= t)
+      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
+    size_t begin_byte = 0, end_byte = 0;
+    for (size_t i = 0; i < end - chunk->token_begin; ++i) {
+      if (i < t - chunk->token_begin) begin_byte += chunk->token_bytes[i];
+      end_byte += chunk->token_bytes[i];
+    }
+    all.text.append(chunk->text, begin_byte, end_byte - begin_byte);
+    all.token_bytes.insert(
+        all.token_bytes.end(),
+        chunk->token_bytes.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
+        chunk->token_bytes.begin() + static_cast<ptrdiff_t>(end - chunk->token_begin));
+    t = end;
+  }
+  return all;
+}
+
 Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
   LH_CHECK(span.begin <= span.end && span.end <= Get(document).tokens);
   TextPlace place;
@@ -302,6 +325,19 @@ Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document,
   }
   before.resize(bytes.size(), characters);
   return before;
+}
+
+Result<std::string> Memory::LineAt(DocumentId document, uint64_t at, size_t bytes_max) {
+  LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, at));
+  const size_t tokens = std::min<size_t>(at - chunk->token_begin, chunk->token_bytes.size());
+  size_t byte = 0;
+  for (size_t i = 0; i < tokens; ++i) byte += chunk->token_bytes[i];
+  const std::string_view text(chunk->text);
+  // A token may begin with the newline that ends the line before.
+  while (byte + 1 < text.size() && text[byte] == '\n') ++byte;
+  const size_t newline = byte == 0 ? std::string_view::npos : text.rfind('\n', byte - 1);
+  const std::string_view line = text.substr(newline == std::string_view::npos ? 0 : newline + 1);
+  return std::string(line.substr(0, std::min(line.find('\n'), bytes_max)));
 }
 
 Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max) {
@@ -410,9 +446,8 @@ Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const Kv
   return OkStatus();
 }
 
-Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
-                      std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume,
-                      const DocumentId* retire, const SummarySegment* summaries) {
+Status Memory::Commit(DocumentId document, uint64_t tokens, const SealedSegments& segments,
+                      const ResumeRecord* resume, const DocumentId* retire) {
   DocumentRecord record = Get(document);
   // The last commit ended inside this segment, because the ingest was stopped there.
   const bool grows = record.committed_tokens % kCommitTokens != 0;
@@ -420,12 +455,14 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
   record.committed_tokens = tokens;
   WriteBatch batch;
-  if (scan != nullptr)
+  if (segments.scan != nullptr)
     batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation),
-              scan->Encode());
-  batch.Put(Table::kIndex, LexicalKey(document, segment), lexical->Encode());
-  if (summaries != nullptr)
-    batch.Put(Table::kIndex, SummariesKey(document, segment), summaries->Encode());
+              segments.scan->Encode());
+  batch.Put(Table::kIndex, LexicalKey(document, segment), segments.lexical->Encode());
+  if (segments.passages != nullptr)
+    batch.Put(Table::kIndex, PassagesKey(document, segment), segments.passages->Encode());
+  if (segments.summaries != nullptr)
+    batch.Put(Table::kIndex, SummariesKey(document, segment), segments.summaries->Encode());
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   if (resume != nullptr) {
     batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
@@ -445,13 +482,12 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, std::shared_ptr<cons
   if (grows) {
     // The indexes hold the segment's shorter version and would not replace it by a longer one. This
     // is rare, so all indexes are loaded again.
-    relevance_ = IvfIndex(ivf_search_);
-    lexical_ = LexicalIndex();
     indexes_loaded_ = false;
     return LoadIndexes();
   }
-  if (scan != nullptr) LH_RETURN_IF_ERROR(relevance_.Add(std::move(scan)));
-  return lexical_.Add(std::move(lexical));
+  if (segments.scan != nullptr) LH_RETURN_IF_ERROR(relevance_.Add(segments.scan));
+  if (segments.passages != nullptr) LH_RETURN_IF_ERROR(passages_.Add(*segments.passages));
+  return lexical_.Add(segments.lexical);
 }
 
 Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
@@ -478,6 +514,7 @@ Status Memory::Restart(DocumentId document) {
   }
   lexical_.Remove(document);
   relevance_.Remove(document);
+  passages_.Remove(document);
   return OkStatus();
 }
 
@@ -520,6 +557,7 @@ void Memory::ForgetInRam(DocumentId document, const std::string& name) {
   std::erase_if(chunks_, [&](const auto& c) { return c.first.first == document; });
   lexical_.Remove(document);
   relevance_.Remove(document);
+  passages_.Remove(document);
 }
 
 Status Memory::Forget(DocumentId document, const std::string& name) {

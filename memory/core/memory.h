@@ -18,10 +18,12 @@
 #include "base/status.h"
 #include "memory/index/ivf_index.h"
 #include "memory/index/lexical_index.h"
+#include "memory/index/passage_index.h"
 #include "memory/index/scan_index.h"
 #include "memory/index/summaries.h"
 #include "memory/model/language_model.h"
 #include "memory/model/recall_profile.h"
+#include "memory/model/text_embedder.h"
 #include "memory/record/records.h"
 #include "store/block_codec.h"
 #include "store/cold_store.h"
@@ -54,9 +56,21 @@ struct IndexReport {
   // Blocks that could not be read while scan segments were built. Their tokens are found only by
   // their words.
   uint64_t blocks_lost = 0;
+  // Tokens without passage vectors of the embedder in use. They are found only by other signals
+  // until Reindex makes their vectors. 0 without an embedder.
+  uint64_t tokens_without_vectors = 0;
   // Documents whose inverted lists are damaged or missing although the document should have some.
   // They are scanned.
   uint64_t lists_lost = 0;
+};
+
+// The index segments that one commit seals. Borrowed for the call, or shared. Value type.
+struct SealedSegments {
+  std::shared_ptr<const LexicalSegment> lexical;
+  std::shared_ptr<const ScanSegment> scan = nullptr;         // null without recall heads
+  std::shared_ptr<const PassageSegment> passages = nullptr;  // null without an embedder
+  // Without summaries, Memory::Summaries makes them when they are needed.
+  const SummarySegment* summaries = nullptr;
 };
 
 class Memory {
@@ -105,20 +119,28 @@ class Memory {
   // Sets the vocabulary for rebuilding lexical segments; borrowed for the memory's lifetime.
   // Without one, a damaged lexical segment is data_loss.
   void UseVocabulary(const LexicalVocabulary* vocabulary) { vocabulary_ = vocabulary; }
+  // Sets the model that embeds passages; borrowed for the memory's lifetime, null for none. Call
+  // before the first LoadIndexes. Without one there is no passage index, and stored passage
+  // segments are left alone.
+  void UseEmbedder(TextEmbedder* embedder) { embedder_ = embedder; }
+  TextEmbedder* embedder() const { return embedder_; }
   // From now on, RAM for the indexes, the archive codec's basis and recoding is first reserved in
   // `budget`; borrowed for the memory's lifetime. Without a budget nothing is reserved. Errors:
   // resource_exhausted (no room for the basis).
   Status UseBudget(MemoryBudget* budget);
-  // Loads the index segments of all committed tokens. Later calls do nothing. A segment that cannot
-  // be used is rebuilt from what it is derived from, and written back if the store is writable; see
-  // index_report(). Missing or damaged inverted lists are no error: their document is scanned.
-  // Errors: resource_exhausted when the budget has no room for the segments.
+  // Loads the index segments of all committed tokens. Later calls do nothing. Passage segments that
+  // are missing or of another embedder or version are counted and left out, because embedding takes
+  // long. Any other segment that cannot be used is rebuilt from what it is derived from, and
+  // written back if the store is writable; see index_report(). Missing or damaged inverted lists
+  // are no error: their document is scanned. Errors: resource_exhausted when the budget has no room
+  // for the segments.
   Status LoadIndexes(const ParallelFor& parallel = SerialFor);
   const IndexReport& index_report() const { return index_report_; }
   // Whether the scan index has the heads that `profile` names. If not, Reindex can rebuild it for
   // them.
   bool HasHeadsOf(const RecallProfile& profile) const;
   const LexicalIndex& lexical() const { return lexical_; }
+  const PassageIndex& passages() const { return passages_; }
   // The index that planning uses: inverted lists of the documents that have them, and the exact
   // scan of all others.
   const RelevanceIndex& relevance() const { return relevance_; }
@@ -148,6 +170,9 @@ class Memory {
   // Reads the text up to the last one. Errors: data_loss.
   Result<std::vector<uint64_t>> CharactersBefore(DocumentId document,
                                                  std::span<const uint64_t> bytes);
+  // The line that has token `at`, from its begin, at most `bytes_max` bytes and without its
+  // newline. A line that begins in an earlier text chunk is cut there. Errors: data_loss.
+  Result<std::string> LineAt(DocumentId document, uint64_t at, size_t bytes_max);
   // Extends `span` to whole lines where an end moves by at most `tokens_max` tokens. An end that
   // cannot be extended, also because of damaged text, does not move.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
@@ -159,6 +184,8 @@ class Memory {
   // Damaged text limits the range in the same way.
   Result<TokenSpan> SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max);
   Result<std::vector<TokenId>> Tokens(DocumentId document, TokenSpan span);
+  // The text of these tokens. Must hold: span.end <= the document's tokens. Errors: data_loss.
+  Result<TokenText> TextOf(DocumentId document, TokenSpan span);
 
   // --- writing ---
   // Adds a document with its text and tokens. Nothing is committed yet. Must hold: each chunk
@@ -171,11 +198,9 @@ class Memory {
   // Commits everything before token `tokens` of the document: the index segments that contain or
   // end with the newest tokens, the position and the resume state, in one atomic write. `retire` is
   // the document that had this one's name until now, or null. It loses the name in the same write,
-  // and is removed if it has no other name. Without `summaries`, Summaries() makes them when they
-  // are needed.
-  Status Commit(DocumentId document, uint64_t tokens, std::shared_ptr<const ScanSegment> scan,
-                std::shared_ptr<const LexicalSegment> lexical, const ResumeRecord* resume,
-                const DocumentId* retire, const SummarySegment* summaries = nullptr);
+  // and is removed if it has no other name.
+  Status Commit(DocumentId document, uint64_t tokens, const SealedSegments& segments,
+                const ResumeRecord* resume, const DocumentId* retire);
   // Errors: not_found (imports leave resume states out), data_loss.
   Result<ResumeRecord> LoadResume(DocumentId document);
   // Undoes all commits of an unfinished document. Its text stays, but its tokens are no longer
@@ -213,12 +238,13 @@ class Memory {
   // belongs to it; the next Compact frees its disk space. Atomic.
   Status Forget(DocumentId document, const std::string& name);
   // Rebuilds the index for the heads of `profile` from stored data; the model does not read the
-  // text again. If the index already has these heads, only segments that cannot be used are
-  // rebuilt. Otherwise new scan segments are stored in addition to the old ones. The last write
-  // makes them valid and deletes the old ones and their inverted lists; a kill before it changes
-  // nothing. BuildLists builds new inverted lists. `on_progress` (may be null) gets the tokens done
-  // so far and in total. Errors: cancelled when `stop` is set; never data_loss: what cannot be
-  // rebuilt is counted in the report.
+  // text again. With an embedder, makes the passage segments that are missing or of another one;
+  // they count as soon as they are written. If the index already has these heads, only segments
+  // that cannot be used are rebuilt. Otherwise new scan segments are stored in addition to the old
+  // ones. The last write makes them valid and deletes the old ones and their inverted lists; a kill
+  // before it changes nothing of them. BuildLists builds new inverted lists. `on_progress` (may be
+  // null) gets the tokens done so far and in total. Errors: cancelled when `stop` is set; the
+  // embedder's; never data_loss: what cannot be rebuilt is counted in the report.
   Result<IndexReport> Reindex(
       const RecallProfile& profile, const ParallelFor& parallel, const std::atomic<bool>* stop,
       const std::function<void(uint64_t done, uint64_t total)>& on_progress);
@@ -259,6 +285,9 @@ class Memory {
   Result<std::shared_ptr<const LexicalSegment>> ReadLexical(const DocumentRecord& d,
                                                             uint32_t n) const;
   Result<SummarySegment> ReadSummaries(const DocumentRecord& d, uint32_t n) const;
+  // not_found also where another embedder or another version made the segment.
+  Result<std::shared_ptr<const PassageSegment>> ReadPassages(const DocumentRecord& d,
+                                                             uint32_t n) const;
   // Reads the blocks of a segment, several at a time. Calls `fn` for each in order, with null for a
   // block that cannot be read, and with the number of its tokens that count.
   void ForBlocks(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel,
@@ -269,6 +298,10 @@ class Memory {
                                                uint32_t n, const ParallelFor& parallel,
                                                uint64_t* blocks_lost);
   Result<std::shared_ptr<const LexicalSegment>> BuildLexical(const DocumentRecord& d, uint32_t n);
+  // Embeds the segment's text and tries to store the result. Null when the text is damaged.
+  // Errors: the embedder's.
+  Result<std::shared_ptr<const PassageSegment>> BuildPassages(const DocumentRecord& d, uint32_t n,
+                                                              IndexReport* report);
   // Return the stored segment. If that is damaged, they rebuild it and try to write it back. Null
   // when the segment is lost.
   Result<std::shared_ptr<const ScanSegment>> ScanOrBuild(
@@ -277,6 +310,10 @@ class Memory {
   Result<std::shared_ptr<const LexicalSegment>> LexicalOrBuild(
       const DocumentRecord& d, uint32_t n, Result<std::shared_ptr<const LexicalSegment>> stored,
       IndexReport* report);
+  // The stored segment; a damaged one is built again. A missing one takes 0.7 s to make, so only
+  // Reindex makes it: here it is null and counted.
+  Result<std::shared_ptr<const PassageSegment>> PassagesOrRebuild(const DocumentRecord& d,
+                                                                  uint32_t n, IndexReport* report);
   // RAM of a document's segments, and of its inverted lists.
   uint64_t SegmentBytes(const DocumentRecord& d) const;
   uint64_t ListBytes(const DocumentRecord& d) const;
@@ -309,9 +346,11 @@ class Memory {
   std::atomic<uint64_t> written_bytes_ = 0;
   std::vector<DocumentRecord> documents_;
   const LexicalVocabulary* vocabulary_ = nullptr;
+  TextEmbedder* embedder_ = nullptr;
   bool indexes_loaded_ = false;
   IndexReport index_report_;
   LexicalIndex lexical_;
+  PassageIndex passages_;
   IvfIndex relevance_;
   MemoryBudget* budget_ = nullptr;
   MemoryReservation index_memory_;  // for all indexes

@@ -73,6 +73,26 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::ReadLexical(const Document
   return std::make_shared<const LexicalSegment>(std::move(*s));
 }
 
+Result<std::shared_ptr<const PassageSegment>> Memory::ReadPassages(const DocumentRecord& d,
+                                                                   uint32_t n) const {
+  const Result<std::string> bytes = store_->Get(Table::kIndex, PassagesKey(d.id, n));
+  if (bytes.status().code() == StatusCode::kNotFound) return bytes.status();
+  if (!bytes.ok()) return Damaged(name_, d, n, bytes.status());
+  Result<PassageSegment> s = PassageSegment::Decode(*bytes);
+  if (s.status().code() == StatusCode::kFailedPrecondition) return NotFound(s.status().message());
+  if (!s.ok()) return Damaged(name_, d, n, s.status());
+  const TokenSpan span = SegmentTokens(d, n);
+  if (s->document != d.id || s->token_begin != span.begin || s->token_count > span.size())
+    return Damaged(name_, d, n, DataLoss("belongs to another place or document"));
+  // A shorter one is of a commit in mid-segment, and a later commit had no embedder.
+  const bool other = embedder_ != nullptr &&
+                     (s->embedder != embedder_->fingerprint() || s->dim != embedder_->dim());
+  if (other || s->token_count < span.size())
+    return NotFound("passage segment " + std::to_string(n) + " of " + d.name +
+                    ": made by another embedding model, or from fewer tokens");
+  return std::make_shared<const PassageSegment>(std::move(*s));
+}
+
 std::shared_ptr<const ScanSegment> Memory::BuildScan(const Manifest& manifest,
                                                      const DocumentRecord& d, uint32_t n,
                                                      const ParallelFor& parallel,
@@ -180,6 +200,42 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::BuildLexical(const Documen
       LexicalSegment::Build(*vocabulary_, d.id, span.begin, preceding, tokens));
 }
 
+Result<std::shared_ptr<const PassageSegment>> Memory::BuildPassages(const DocumentRecord& d,
+                                                                    uint32_t n,
+                                                                    IndexReport* report) {
+  LH_CHECK(embedder_ != nullptr);
+  const TokenSpan span = SegmentTokens(d, n);
+  const Result<TokenText> text = TextOf(d.id, span);
+  if (!text.ok()) {
+    ++report->segments_lost;
+    report->tokens_without_vectors += span.size();
+    return std::shared_ptr<const PassageSegment>();
+  }
+  LH_ASSIGN_OR_RETURN(PassageSegment built,
+                      PassageSegment::Build(*embedder_, d.id, d.name, span.begin, *text));
+  ++report->segments_rebuilt;
+  WriteBatch batch;
+  batch.Put(Table::kIndex, PassagesKey(d.id, n), built.Encode());
+  if (Write(std::move(batch), Durability::kBuffered).ok()) ++report->segments_stored;
+  return std::make_shared<const PassageSegment>(std::move(built));
+}
+
+Result<std::shared_ptr<const PassageSegment>> Memory::PassagesOrRebuild(const DocumentRecord& d,
+                                                                        uint32_t n,
+                                                                        IndexReport* report) {
+  ++report->segments;
+  Result<std::shared_ptr<const PassageSegment>> stored = ReadPassages(d, n);
+  if (stored.ok()) return stored;
+  if (stored.status().code() == StatusCode::kDataLoss) {
+    Result<std::shared_ptr<const PassageSegment>> built = BuildPassages(d, n, report);
+    if (built.ok()) return built;  // a failing embedder must not stop the other signals
+  } else if (stored.status().code() != StatusCode::kNotFound) {
+    return stored;
+  }
+  report->tokens_without_vectors += SegmentTokens(d, n).size();
+  return std::shared_ptr<const PassageSegment>();
+}
+
 Result<std::shared_ptr<const ScanSegment>> Memory::ScanOrBuild(
     const DocumentRecord& d, uint32_t n, Result<std::shared_ptr<const ScanSegment>> stored,
     const ParallelFor& parallel, IndexReport* report) {
@@ -216,7 +272,8 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(
 
 uint64_t Memory::SegmentBytes(const DocumentRecord& d) const {
   const uint64_t tokens = (d.committed_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
-  // A key and its scale for every head, and 7 bytes per word, which has at least one token.
+  // A key and its scale for every head, and 7 bytes per word, which has at least one token. Vectors
+  // of passages are counted when they are read: their number depends on the text.
   return tokens * (manifest_.scan_layers.size() * (manifest_.head_dim + sizeof(float)) + 7);
 }
 
@@ -238,6 +295,7 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
   if (indexes_loaded_) return OkStatus();
   relevance_ = IvfIndex(ivf_search_);
   lexical_ = LexicalIndex();
+  passages_ = PassageIndex();
   index_report_ = {};
   index_memory_.Release();
   const bool heads = !manifest_.scan_layers.empty();
@@ -259,6 +317,12 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
       }
       LH_ASSIGN_OR_RETURN(auto lexical, LexicalOrBuild(d, n, std::move(words[n]), &index_report_));
       if (lexical != nullptr) LH_RETURN_IF_ERROR(lexical_.Add(std::move(lexical)));
+      if (embedder_ == nullptr) continue;
+      LH_ASSIGN_OR_RETURN(auto passages, PassagesOrRebuild(d, n, &index_report_));
+      if (passages == nullptr) continue;
+      // A stranger's segment may have a vector for each token, so what it has is counted.
+      LH_RETURN_IF_ERROR(ReserveIndex(PassageIndex::Bytes(*passages)));
+      LH_RETURN_IF_ERROR(passages_.Add(*passages));
     }
     if (!WantsLists(d)) continue;
     // Scanning is slower but gives correct answers, so neither lack of memory nor damaged lists are
@@ -331,6 +395,8 @@ Status Memory::VerifySegments(const DocumentRecord& d) const {
   for (uint32_t n = 0; n < SegmentCount(d); ++n) {
     if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
     LH_RETURN_IF_ERROR(ReadLexical(d, n).status());
+    const Status passages = ReadPassages(d, n).status();
+    if (!passages.ok() && passages.code() != StatusCode::kNotFound) return passages;
     // A memory of an earlier version has no summaries yet.
     const Status summaries = ReadSummaries(d, n).status();
     if (!summaries.ok() && summaries.code() != StatusCode::kNotFound) return summaries;
@@ -368,6 +434,14 @@ Result<IndexReport> Memory::Reindex(
       if (stop != nullptr && stop->load())
         return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is unchanged");
       LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, ReadLexical(d, n), &report).status());
+      if (embedder_ != nullptr) {
+        const Result<std::shared_ptr<const PassageSegment>> passages = ReadPassages(d, n);
+        ++report.segments;
+        if (!passages.ok() && passages.status().code() != StatusCode::kNotFound &&
+            passages.status().code() != StatusCode::kDataLoss)
+          return passages.status();
+        if (!passages.ok()) LH_RETURN_IF_ERROR(BuildPassages(d, n, &report).status());
+      }
       // Damaged summaries are deleted. They are made from the blocks when they are needed.
       if (ReadSummaries(d, n).status().code() == StatusCode::kDataLoss)
         last.Delete(Table::kIndex, SummariesKey(d.id, n));

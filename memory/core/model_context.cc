@@ -7,10 +7,12 @@
 namespace longhold {
 
 Result<std::unique_ptr<const ModelContext>> ModelContext::Make(LanguageModel* model,
-                                                               const RecallProfile* profile) {
+                                                               const RecallProfile* profile,
+                                                               TextEmbedder* embedder) {
   const ModelInfo& info = model->info();
   auto context = std::make_unique<ModelContext>();
   context->model = model;
+  context->embedder = embedder;
   context->profile = profile == nullptr ? RecallProfile::For(info) : *profile;
   for (const RecallHead& head : context->profile.heads) {
     const auto& layers = info.geometry.layers;

@@ -295,7 +295,6 @@ Status Reader::Read(std::span<const TokenId> tokens) {
 Status Reader::Commit(bool last, const DocumentId* retire) {
   const uint64_t end = window_.position();
   if (end == committed_) return OkStatus();
-  std::shared_ptr<const ScanSegment> scan = segment_keys_.Build(document_, segment_begin_);
   auto lexical = std::make_shared<const LexicalSegment>(
       LexicalSegment::Build(vocabulary_, document_, segment_begin_, preceding_, segment_tokens_));
   ResumeRecord resume;
@@ -307,8 +306,17 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
       if (end % kCommitTokens != 0) resume.keys = segment_keys_.Save();
     }
   }
-  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, std::move(scan), std::move(lexical),
-                                    last ? nullptr : &resume, retire, &summaries_));
+  SealedSegments segments{.lexical = std::move(lexical),
+                          .scan = segment_keys_.Build(document_, segment_begin_),
+                          .summaries = &summaries_};
+  if (TextEmbedder* const embedder = memory_.embedder(); embedder != nullptr) {
+    LH_ASSIGN_OR_RETURN(const TokenText text, memory_.TextOf(document_, {segment_begin_, end}));
+    LH_ASSIGN_OR_RETURN(PassageSegment passages,
+                        PassageSegment::Build(*embedder, document_, memory_.Get(document_).name,
+                                              segment_begin_, text));
+    segments.passages = std::make_shared<const PassageSegment>(std::move(passages));
+  }
+  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, segments, last ? nullptr : &resume, retire));
   committed_ = end;
   LH_RETURN_IF_ERROR(memory_.LearnBasis());
   if (end % kCommitTokens == 0) {

@@ -113,7 +113,8 @@ Status ReadSignals(Reader& r, const std::string& where, RecallProfile* p) {
   r.Number("related_weight", &expansion, 0, 1);
   p->signals = {{std::string(kHeadSignal), heads},
                 {std::string(kWordSignal), words},
-                {std::string(kExpansionSignal), words * expansion}};
+                {std::string(kExpansionSignal), words * expansion},
+                {std::string(kDenseSignal), kDenseWeight}};
   const json::object* signals = r.Members("signals");
   if (signals == nullptr) return OkStatus();
   if (signals->size() > kSignalsMax) r.Bad("signals", "has more than 16 entries");
@@ -161,6 +162,7 @@ Result<RecallProfile> RecallProfile::Parse(std::string_view text, std::string_vi
   r.Number("rerank_scale", &p.rerank_scale, 0.01, 1000);
   r.Number("abstain_support", &p.abstain_support, 0, 1000);
   r.Number("abstain_found", &p.abstain_found, 0, 1);
+  r.Number("abstain_similarity", &p.abstain_similarity, 0, 1);
   r.Count("reencode_tokens", &p.reencode_tokens, 0, 1024);
   r.Count("hops_max", &p.hops_max, 0, 8);
   r.Count("hop_spans", &p.hop_spans, 0, 16);
@@ -230,6 +232,7 @@ std::string RecallProfile::ToJson() const {
   member("rerank_scale", number(rerank_scale));
   member("abstain_support", number(abstain_support));
   member("abstain_found", number(abstain_found));
+  member("abstain_similarity", number(abstain_similarity));
   member("reencode_tokens", std::to_string(reencode_tokens));
   member("hops_max", std::to_string(hops_max));
   member("hop_spans", std::to_string(hop_spans));

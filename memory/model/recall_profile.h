@@ -35,11 +35,19 @@ inline constexpr std::string_view kGenericProfile = "generic";
 // all models because it depends only on words (docs/decisions/0029).
 inline constexpr double kAbstainFound = 0.4;
 
+// RecallProfile::abstain_similarity of every profile: it depends on the embedding model only
+// (docs/decisions/0032).
+inline constexpr double kAbstainSimilarity = 0.35;
+
 // The relevance signals that longhold includes: the question's words, words with a similar meaning
-// (query expansion), and the model's recall heads.
+// (query expansion), the passages nearest in meaning (an embedding model), and the model's recall
+// heads.
 inline constexpr std::string_view kWordSignal = "words";
 inline constexpr std::string_view kExpansionSignal = "expansion";
+inline constexpr std::string_view kDenseSignal = "dense";
 inline constexpr std::string_view kHeadSignal = "heads";
+// The weight of the dense signal in every profile (docs/decisions/0031).
+inline constexpr double kDenseWeight = 0.7;
 
 // Value type.
 struct RecallProfile {
@@ -53,6 +61,7 @@ struct RecallProfile {
   // A signal that is not listed has weight 0 and is not computed.
   std::map<std::string, double, std::less<>> signals = {{std::string(kWordSignal), 1},
                                                         {std::string(kExpansionSignal), 1},
+                                                        {std::string(kDenseSignal), kDenseWeight},
                                                         {std::string(kHeadSignal), 1}};
   // lambda: gate * ln(p_span / p_best) is added to the logits of a span's attention keys
   double gate = 2;
@@ -69,6 +78,9 @@ struct RecallProfile {
   // The same threshold without reranking: the share of the question's words that the best span must
   // contain (FoundShare). Shipped profiles and the generic one use kAbstainFound.
   double abstain_found = 0;
+  // With an embedding model, the memory is taken to hold nothing only if no recalled sentence is so
+  // similar to the question: the score of the dense signal (memory/recall/dense_signal.h).
+  double abstain_similarity = kAbstainSimilarity;
   // How many tokens of the plan's sentences are re-encoded as text right before the question. Their
   // spans are recalled as well (docs/decisions/0007). With 0 none are. A model with layers that are
   // not tapped then re-encodes its best spans whole and does not recall them (docs/decisions/0004).

@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 #include <utility>
 
 #include "base/format.h"
+#include "memory/recall/attribution.h"
 #include "memory/recall/stages.h"
 
 namespace longhold {
@@ -38,6 +40,30 @@ Candidate NewCandidate(const BlockKey& block, size_t signals) {
   return c;
 }
 
+// Lets what other speakers than the one that is asked about say count less.
+void Attribute(const Question& q, std::vector<RetrievedSignal>* signals) {
+  std::vector<std::pair<double, Attribution::Place>> places;
+  for (const RetrievedSignal& signal : *signals) {
+    for (const SignalCandidate& b : signal.scores.blocks) {
+      if (b.peak.has_value())
+        places.push_back({signal.weight * b.score, {b.block.document, *b.peak}});
+    }
+  }
+  std::sort(places.begin(), places.end(), std::greater<>());
+  std::vector<Attribution::Place> best;
+  for (const auto& [score, place] : places) best.push_back(place);
+  const Attribution attribution = Attribution::Of(q.memory, q.question, best);
+  if (!attribution.names_speaker()) return;
+  for (RetrievedSignal& signal : *signals) {
+    for (SignalCandidate& b : signal.scores.blocks) {
+      if (b.peak.has_value()) b.score *= attribution.Factor(b.block.document, *b.peak);
+    }
+    std::erase_if(signal.scores.cover, [&](const SignalCandidate& b) {
+      return b.peak.has_value() && attribution.Factor(b.block.document, *b.peak) < 1;
+    });
+  }
+}
+
 // All blocks that any signal put forward, best first.
 std::vector<Candidate> RankBlocks(const std::vector<RetrievedSignal>& signals) {
   std::map<BlockKey, Candidate> blocks;
@@ -60,12 +86,16 @@ std::vector<Candidate> RankBlocks(const std::vector<RetrievedSignal>& signals) {
   return ranked;
 }
 
-// Puts the blocks that explain the question together right behind the best one: each is all there
-// is on its words. Returns how many blocks of `ranked` keep their places for that.
+// Puts the blocks that must not be missed right behind the best one: the signals' covers, in turn.
+// Returns how many blocks of `ranked` keep their places for that.
 size_t RaiseCover(const std::vector<RetrievedSignal>& signals, std::vector<Candidate>* ranked) {
-  size_t cover = 0;
-  for (size_t s = 0; s < signals.size(); ++s) {
-    for (const SignalCandidate& part : signals[s].scores.cover) {
+  size_t cover = 0, longest = 0;
+  for (const RetrievedSignal& signal : signals)
+    longest = std::max(longest, signal.scores.cover.size());
+  for (size_t turn = 0; turn < longest; ++turn) {
+    for (size_t s = 0; s < signals.size(); ++s) {
+      if (turn >= signals[s].scores.cover.size()) continue;
+      const SignalCandidate& part = signals[s].scores.cover[turn];
       auto at = std::find_if(ranked->begin(), ranked->end(),
                              [&](const Candidate& c) { return c.block == part.block; });
       if (at == ranked->end()) {
@@ -254,8 +284,9 @@ void Record(uint32_t rank, PlannedSpan* span) {
 }  // namespace
 
 Result<RecallPlan> Fuse(const Question& question, RecallPlan plan) {
-  const std::vector<RetrievedSignal> signals = std::move(plan.retrieved);
+  std::vector<RetrievedSignal> signals = std::move(plan.retrieved);
   plan.retrieved.clear();
+  Attribute(question, &signals);
   std::vector<Candidate> ranked = RankBlocks(signals);
   const size_t cover = RaiseCover(signals, &ranked);
   plan.candidates = ranked.size();

@@ -1,7 +1,9 @@
 #include <algorithm>
-#include <cstdio>
+#include <optional>
+#include <string>
 #include <utility>
 
+#include "base/format.h"
 #include "memory/recall/abstention.h"
 #include "memory/recall/stages.h"
 
@@ -9,6 +11,10 @@ namespace longhold {
 namespace {
 
 constexpr std::string_view kStage = "judge";
+// Times the profile's threshold: evidence is strong from kStrongFactor on. Below kBothLowFactor it
+// is none if the similarity is low as well (docs/decisions/0032).
+constexpr double kStrongFactor = 1.5, kBothLowFactor = 1.25;
+constexpr double kStrongSimilarity = 0.45;
 
 // Spans that competed: those that are kept, and with reranking those that fell behind in it.
 std::vector<const PlannedSpan*> Competitors(const RecallPlan& plan) {
@@ -47,18 +53,41 @@ double SupportOf(const Question& q, const RecallPlan& plan,
   return support;
 }
 
+// What is not searched may hold the answer.
+bool Damaged(const Question& question) {
+  const IndexReport& index = question.memory.index_report();
+  return index.segments_lost + index.blocks_lost > 0;
+}
+
+// With a similarity, both must be low: what is not there in the question's words may be there in
+// others.
+Evidence::Level LevelOf(const RecallProfile& profile, bool reranked, double support,
+                        const std::optional<double>& similarity) {
+  const double threshold = reranked ? profile.abstain_support : profile.abstain_found;
+  if (threshold <= 0 || support >= kStrongFactor * threshold) return Evidence::Level::kStrong;
+  if (!similarity.has_value())
+    return support >= threshold ? Evidence::Level::kWeak : Evidence::Level::kNone;
+  if (*similarity >= kStrongSimilarity) return Evidence::Level::kStrong;
+  const bool none =
+      support < kBothLowFactor * threshold && *similarity < profile.abstain_similarity;
+  return none ? Evidence::Level::kNone : Evidence::Level::kWeak;
+}
+
 }  // namespace
 
 Result<RecallPlan> Judge(const Question& question, RecallPlan plan) {
-  if (!question.may_abstain) return plan;
-  const IndexReport& index = question.memory.index_report();
-  // What is not searched may hold the answer.
-  if (index.segments_lost + index.blocks_lost > 0) return plan;
-  plan.abstained = plan.spans.empty() && plan.dropped.empty();
   const RecallProfile& profile = question.profile();
-  const double threshold = plan.reranked ? profile.abstain_support : profile.abstain_found;
-  if (plan.abstained || threshold <= 0) return plan;
-
+  if (!question.vector.empty()) {
+    double nearest = 0;
+    for (const PlannedSpan& span : plan.spans)
+      nearest = std::max(nearest, span.ScoreOf(kDenseSignal));
+    plan.evidence.similarity = nearest;
+  }
+  if (plan.spans.empty() && plan.dropped.empty()) {
+    plan.evidence.level = Evidence::Level::kNone;
+    plan.abstained = question.may_abstain && !Damaged(question);
+    return plan;
+  }
   const std::vector<const PlannedSpan*> spans = Competitors(plan);
   std::vector<std::vector<WordMatch>> matches;
   for (const PlannedSpan* span : spans) {
@@ -69,11 +98,15 @@ Result<RecallPlan> Judge(const Question& question, RecallPlan plan) {
     matches.push_back(std::move(*match));
   }
   const double support = SupportOf(question, plan, spans, matches);
-  plan.abstained = support < threshold;
+  if (!plan.reranked) plan.evidence.found_share = support;
+  plan.evidence.level = LevelOf(profile, plan.reranked, support, plan.evidence.similarity);
+  plan.abstained =
+      plan.evidence.level == Evidence::Level::kNone && question.may_abstain && !Damaged(question);
   if (plan.abstained) {
-    char text[64];
-    std::snprintf(text, sizeof text, "support %.2f is below %.2f", support, threshold);
-    for (PlannedSpan& span : plan.spans) span.Note(kStage, "abstained", text);
+    const std::string why =
+        Format("support %.2f", support) +
+        (plan.evidence.similarity ? Format(", similarity %.2f", *plan.evidence.similarity) : "");
+    for (PlannedSpan& span : plan.spans) span.Note(kStage, "abstained", why + " are too low");
   }
   return plan;
 }

@@ -27,6 +27,9 @@ uint32_t SpansToRerank(const LanguageModel& model, const Prompt& prompt, uint32_
   return most < 4 ? 0 : std::min<uint32_t>(wanted, static_cast<uint32_t>(most));
 }
 
+// About as many tokens as the embedder reads.
+constexpr size_t kEmbeddedBytesMax = 1000;
+
 // Sets the limits that follow from the options, the profile and the model's context.
 void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
   const RecallProfile& profile = q->profile();
@@ -56,6 +59,16 @@ void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
       q->prompt.head.size() + q->prompt.tail.size() + all_spans + q->answer_tokens;
   q->set = std::make_unique<WorkingSet>(
       q->info().geometry, static_cast<uint32_t>(std::min<uint64_t>(need, NativeLength(q->info()))));
+}
+
+// The end of a long message: there the question stands.
+std::string_view EndOf(std::string_view question) {
+  if (question.size() <= kEmbeddedBytesMax) return question;
+  std::string_view end = question.substr(question.size() - kEmbeddedBytesMax);
+  while ((end.front() & 0xC0) == 0x80) end.remove_prefix(1);  // inside a character
+  const size_t space = end.find_first_of(" \t\r\n");
+  if (space < kEmbeddedBytesMax / 2) end.remove_prefix(space + 1);  // inside a word
+  return end;
 }
 
 }  // namespace
@@ -92,6 +105,7 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
                                                    const QuestionOptions& options) {
   LH_RETURN_IF_ERROR(CheckQuestion(question));
   std::unique_ptr<Question> q(new Question{context, memory, budget, notes, signals});
+  q->question = question;
   LanguageModel& model = q->model();
   LH_ASSIGN_OR_RETURN(q->prompt, BuildPrompt(model, question, options.context));
   LH_ASSIGN_OR_RETURN(const uint64_t room,
@@ -116,6 +130,14 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
   if (context.expansion != nullptr && context.profile.WeightOf(kExpansionSignal) > 0) {
     q->expansion =
         context.expansion->Find(q->words, q->prompt.Words(), memory.lexical(), q->Parallel());
+  }
+  if (context.embedder != nullptr && context.profile.WeightOf(kDenseSignal) > 0 &&
+      memory.passages().vectors() > 0) {
+    Result<std::vector<float>> vector = context.embedder->Embed(EndOf(question));
+    // The other signals still find something.
+    if (!vector.ok())
+      notes.Add("the question was not embedded: " + std::string(vector.status().message()));
+    if (vector.ok()) q->vector = std::move(*vector);
   }
   q->lexical = memory.lexical().Query(q->words, q->expansion, kCandidatesPerSignal);
   q->asked = AskedWords(q->words, q->lexical.words, q->prompt.Words(),

@@ -60,6 +60,7 @@ struct Question {
   uint32_t answer_tokens = 0;    // the longest answer that there is room for
 
   // --- what was understood ---
+  std::string question;  // as it was asked
   Prompt prompt;
   std::vector<LexicalWord> words;        // of the question, without references to the text itself
   std::vector<AskedWord> asked;          // the distinct ones, with their weights in the memory
@@ -67,6 +68,8 @@ struct Question {
   // What the lexical index says of both: one pass serves two signals and all word weights.
   LexicalResult lexical;
   std::vector<ScanQuery> head_queries;  // of the recall heads; empty when none are asked
+  // [dim] the question's embedding. Empty without an embedder, or where the memory has no vectors.
+  std::vector<float> vector;
 
   // --- shared by the stages ---
   std::unique_ptr<WorkingSet> set;  // holds the prompt's head where the model has read it

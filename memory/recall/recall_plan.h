@@ -47,6 +47,7 @@ struct RecallPlan {
   bool reranked = false;
   double token_gain = 0;   // of the best reranked span, per token of the question
   bool abstained = false;  // the memory seems to hold nothing on the question
+  Evidence evidence;
   // Retrieval that goes on while the answer is generated; null where none is to.
   std::unique_ptr<MultiHop> hops;
   uint32_t hops_used = 0;  // lookups that lead to the farthest span

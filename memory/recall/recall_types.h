@@ -69,6 +69,16 @@ struct ExplainedSpan {
   std::vector<TrailEntry> trail;
 };
 
+// How much the memory speaks for there being an answer in it (docs/decisions/0032). Value type.
+struct Evidence {
+  // kNone: the reply abstains, unless it must not. kWeak: an answer may be wrong; look at its
+  // citations. Faithful answers are not judged.
+  enum class Level : uint8_t { kNone, kWeak, kStrong } level = Level::kStrong;
+  double found_share = 0;  // of the question's words, in the best span (abstention.h)
+  // The best score of the dense signal (dense_signal.h); none without an embedding model.
+  std::optional<double> similarity;
+};
+
 // Shared by the replies of recall and of answers. Degraded is not failed. Value type.
 struct Degradation {
   uint64_t blocks_lost = 0;  // corrupt or missing, so that the model does not see them
@@ -98,6 +108,7 @@ struct RecallReply {
   double token_gain = 0;
   // The memory seems to hold nothing on the question: `spans` are only the closest places.
   bool abstained = false;
+  Evidence evidence;
   uint64_t candidates = 0;               // blocks that competed
   uint64_t hops = 0;                     // lookups that lead to the farthest span
   std::vector<QuestionWord> words;       // with RecallOptions::explain

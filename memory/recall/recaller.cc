@@ -27,6 +27,16 @@ std::vector<const PlannedSpan*> InFinalOrder(const RecallPlan& plan) {
   return spans;
 }
 
+void NoteMissingVectors(const Memory& memory, Notes* notes) {
+  const uint64_t missing = memory.index_report().tokens_without_vectors;
+  if (missing == 0) return;
+  notes->Add("memory " + memory.name() + ": " + std::to_string(missing) + " of its " +
+             std::to_string(memory.committed_tokens()) +
+             " tokens have no vectors of this embedding model, so they are not found by their "
+             "meaning; 'longhold reindex " +
+             memory.name() + "' makes them and does not read the text again");
+}
+
 }  // namespace
 
 Recaller::Recaller(MemoryCatalog* catalog, MemoryBudget* budget, Notes* notes, SignalList signals)
@@ -60,6 +70,7 @@ Result<OpenQuestion> Recaller::Open(const std::string& memory, std::string_view 
   LH_RETURN_IF_ERROR(CheckQuestion(question));
   LH_ASSIGN_OR_RETURN(MemoryLease lease, Lease(memory));
   LH_RETURN_IF_ERROR(lease->LoadIndexes(WorkersOf(*context_->model)));
+  NoteMissingVectors(*lease, notes_);
   const Clock::time_point start = Clock::now();
   LH_ASSIGN_OR_RETURN(
       std::unique_ptr<const Question> understood,
@@ -81,6 +92,7 @@ Result<RecallReply> Recaller::Recall(const std::string& memory, std::string_view
   reply.token_gain = plan.token_gain;
   reply.hops = plan.hops_used;
   reply.abstained = plan.abstained;
+  reply.evidence = plan.evidence;
   reply.degradation.spans_lost = plan.spans_lost;
   reply.timings.plan_ms = Milliseconds(open.start, Clock::now());
   reply.timings.scan_ms = plan.scan_ms;

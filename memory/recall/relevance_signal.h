@@ -1,9 +1,10 @@
 // A relevance signal: one way to say which blocks of a memory a question is about.
 //
-// Three ship: the question's words and words that mean nearly the same (word_signals.h), and the
-// model's recall heads (head_signal.h). A new one is an implementation of RelevanceSignal, a line
-// in StandardSignals (retrieve.cc), and a weight under its name in a profile's "signals"
-// (memory/model/recall_profile.h). tests/memory/recall/relevance_signal_test.cc adds one in a file.
+// Four ship: the question's words and words that mean nearly the same (word_signals.h), passages
+// nearest in meaning (dense_signal.h), and the model's recall heads (head_signal.h). A new one is
+// an implementation of RelevanceSignal, a line in StandardSignals (retrieve.cc), and a weight under
+// its name in a profile's "signals" (memory/model/recall_profile.h).
+// tests/memory/recall/relevance_signal_test.cc adds one in a file.
 #pragma once
 
 #include <cstddef>
@@ -34,8 +35,9 @@ struct SignalCandidate {
 // What one signal found for one question. Value type.
 struct SignalScores {
   std::vector<SignalCandidate> blocks;  // in any order, each block once
-  // Blocks that explain the question together, best first: each explains what those before it
-  // leave. They keep a place in the plan behind the best span, whatever their fused score.
+  // Blocks that must not be missed, best first. Words: those that explain the question together,
+  // each what those before it leave. They keep a place in the plan behind the best span, whatever
+  // their fused score; several signals' blocks take turns.
   std::vector<SignalCandidate> cover;
   // Of one block [kBlockTokens]: the share of the question's attention that each token attracts,
   // over the whole memory 1 in all. Empty for signals that know no tokens. Safe for as long as the

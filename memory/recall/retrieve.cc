@@ -1,5 +1,6 @@
 #include <utility>
 
+#include "memory/recall/dense_signal.h"
 #include "memory/recall/head_signal.h"
 #include "memory/recall/stages.h"
 #include "memory/recall/word_signals.h"
@@ -10,6 +11,7 @@ SignalList StandardSignals() {
   SignalList signals;
   signals.push_back(std::make_unique<WordSignal>());
   signals.push_back(std::make_unique<ExpansionSignal>());
+  signals.push_back(std::make_unique<DenseSignal>());
   signals.push_back(std::make_unique<HeadSignal>());
   return signals;
 }

@@ -34,8 +34,9 @@ KeyKind KindOf(Table table, std::string_view key) {
   if (key.size() == kGenerationKeyBytes && key[kNumberedBytes] == 'S') return KeyKind::kSegment;
   if (key.size() != kSegmentKeyBytes) return KeyKind::kUnknown;
   if (key.back() == 'F') return KeyKind::kLists;
-  return key.back() == 'L' || key.back() == 'S' || key.back() == 'M' ? KeyKind::kSegment
-                                                                     : KeyKind::kUnknown;
+  constexpr std::string_view kSegmentKinds = "LSMV";
+  return kSegmentKinds.find(key.back()) != std::string_view::npos ? KeyKind::kSegment
+                                                                  : KeyKind::kUnknown;
 }
 
 ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max) {

@@ -63,6 +63,10 @@ inline std::string ScanKey(DocumentId id, uint32_t segment, uint32_t generation)
   return key;
 }
 
+inline std::string PassagesKey(DocumentId id, uint32_t segment) {
+  return NumberedKey(id, segment) + 'V';
+}
+
 inline std::string SummariesKey(DocumentId id, uint32_t segment) {
   return NumberedKey(id, segment) + 'M';
 }

@@ -221,7 +221,19 @@ class WordBuilder {
       Flush();
     }
     if (folded.letter == Letter::kBreak) return;
-    if (text_.empty()) begin_ = begin;
+    const bool ascii = code < 0x80 && !text_.empty() && (text_.back() & 0x80) == 0;
+    if (folded.letter == Letter::kLower && ascii && capitals_ >= 2 && lowers_ == 1)
+      EndBeforeLastCapital();
+    if (text_.empty()) {
+      begin_ = begin;
+      capitals_ = lowers_ = 0;
+    }
+    if (folded.letter == Letter::kUpper) {
+      ++capitals_;
+      before_capital_end_ = end_;
+      capital_begin_ = begin;
+    }
+    if (folded.letter == Letter::kLower) ++lowers_;
     end_ = end;
     AppendUtf8(folded.code, text_);
     last_ = folded.letter;
@@ -235,8 +247,23 @@ class WordBuilder {
   }
 
  private:
+  // Of "LRUCa": ends the word after "LRU" and goes on with "Ca". Must hold: the last two letters
+  // are a capital and a lower-case letter, both ASCII.
+  void EndBeforeLastCapital() {
+    std::string rest = text_.substr(text_.size() - 2);
+    text_.resize(text_.size() - 2);
+    out_.push_back({.id = WordId(text_), .begin = begin_, .end = before_capital_end_});
+    text_ = std::move(rest);
+    begin_ = capital_begin_;
+    capitals_ = 1;
+  }
+
   std::vector<LexicalWord>& out_;
   std::string text_;
+  // Of the word so far: capitals in it, lower-case letters after the last capital, where the last
+  // capital begins, and where the letter before it ends.
+  uint32_t capitals_ = 0, lowers_ = 0;
+  uint32_t capital_begin_ = 0, before_capital_end_ = 0;
   uint32_t begin_ = 0;
   uint32_t end_ = 0;
   Letter last_ = Letter::kBreak;

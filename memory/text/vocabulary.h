@@ -30,8 +30,10 @@ bool IsFunctionWord(uint32_t stem);
 //
 // Rules (stored segments depend on them; change kLexicalRules when they change):
 //   - A word is a run of letters or a run of ASCII digits. White space, punctuation and symbols end
-//     it. A change from lower to upper case also ends it: "readFile" is two words. So do a change
-//     between letters and digits and a length of 64 bytes.
+//     it. A change from lower to upper case also ends it: "readFile" is two words. In ASCII,
+//     several upper-case letters before lower-case ones end before the last: "LRUCache" is "lru"
+//     and "cache", but "URLs" is one word. A change between letters and digits and a length of 64
+//     bytes end it too.
 //   - In scripts without spaces (Chinese, Japanese, Thai, ...), Hangul and emoji, every code point
 //     is a word.
 //   - Letter case is folded in Latin, Greek, Cyrillic and Armenian. Latin accents and combining
@@ -39,7 +41,7 @@ bool IsFunctionWord(uint32_t stem);
 //   - ASCII words that are irregular English forms (memory/text/english_irregular.h) become their
 //     base form. Then English inflection endings are removed (plural, -ed, -ing, -ly, archaic -eth
 //     and -est). Words of other languages match only in the same form.
-inline constexpr uint32_t kLexicalRules = 2;
+inline constexpr uint32_t kLexicalRules = 3;
 
 class LexicalVocabulary {
  public:

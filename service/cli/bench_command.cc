@@ -3,6 +3,7 @@
 #include "eval/speed.h"
 #include "service/cli/commands.h"
 #include "service/cli/memory_home.h"
+#include "service/cli/model_choice.h"
 #include "service/cli/profile_file.h"
 #include "service/cli/progress.h"
 #include "service/common/render.h"
@@ -15,10 +16,12 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& c) {
   const std::atomic<bool>* stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
   LH_ASSIGN_OR_RETURN(const MemoryHome home, MemoryHome::Temporary());
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder,
+                      LoadChosenEmbedder(c.config, c.catalog));
   const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
   Engine engine(stores.get(), {.memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
-  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
+  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, embedder.get(), &engine));
 
   SpeedReport report{.environment = EnvironmentOf(*model, engine),
                      .settings = settings,

@@ -164,6 +164,9 @@ void CommandLineParser::AddGlobals() {
   app_.add_option("--model", flags.model,
                   "model name (see 'model list') or GGUF file [$LONGHOLD_MODEL]")
       ->type_name("NAME|GGUF");
+  app_.add_option("--embedder", flags.embedder,
+                  "model that finds passages by meaning, or none [$LONGHOLD_EMBEDDER]")
+      ->type_name("NAME|GGUF");
   app_.add_option("--encryption-key", flags.encryption_key,
                   "file with the key of encrypted memories [$LONGHOLD_ENCRYPTION_KEY]")
       ->type_name("FILE");

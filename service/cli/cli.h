@@ -27,7 +27,8 @@ struct ModelRemoveCommand {
 struct IngestCommand {
   std::vector<std::string> paths;
   std::string memory;
-  std::string codec;  // empty: the default, or the codec of an existing memory
+  std::string codec;       // empty: the default, or the codec of an existing memory
+  bool no_ignore = false;  // read in directories what their ignore files name
 };
 struct AskCommand {
   std::string memory, question;  // question "-": read it from standard input
@@ -90,7 +91,6 @@ struct CalibrateCommand {
 struct ServeCommand {
   std::string memory;              // memory of requests that name none
   std::vector<std::string> hosts;  // names accepted in a Host header, in addition to loopback names
-  std::string embedder;            // model for /v1/embeddings; empty: none
   bool insecure = false;           // allow addresses beyond loopback without TLS
   // "json": log each request and each note on stderr, one JSON object a line
   std::string log = "none";

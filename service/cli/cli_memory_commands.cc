@@ -59,13 +59,15 @@ void CommandLineParser::AddIngest() {
   CLI::App* sub =
       Subcommand(&app_, "ingest", "read texts into a memory; an interrupted run resumes");
   sub->add_option("PATH", ingest_.paths,
-                  "files, directories (hidden entries are skipped), - for stdin")
+                  "files, directories (without hidden and ignored entries), - for stdin")
       ->required();
   sub->add_option("--into", ingest_.memory, "the memory; created if it does not exist")
       ->type_name("NAME")
       ->required()
       ->check(MemoryNameValidator());
   AddCodec(sub, &ingest_.codec, "a new memory");
+  sub->add_flag("--no-ignore", ingest_.no_ignore,
+                "read what .gitignore and .longholdignore files name");
   sub->add_option("--as", format_, "format of the input (default text)")
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"text"}));

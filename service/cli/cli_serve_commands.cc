@@ -17,9 +17,6 @@ void CommandLineParser::AddServe() {
   sub->add_option("--host", serve_.hosts,
                   "accepted name in the Host header; repeatable (default localhost)")
       ->type_name("NAME");
-  sub->add_option("--embedder", serve_.embedder,
-                  "model for /v1/embeddings, such as minilm-l6 (default: none)")
-      ->type_name("MODEL");
   sub->add_option("--ingest-root", out_.flags.ingest_root,
                   "allow ingest by path below this directory, for keys without tenant")
       ->type_name("DIR");

@@ -40,9 +40,10 @@ Result<std::string> QuestionText(const std::string& argument, const char* what) 
 // ------------------------------------------------------------------------------------------------
 // models
 
-Status Run(const ModelGetCommand& command, const CommandContext& c) {
+// Downloads one model and returns its path.
+Result<std::string> GetModel(const std::string& name, const CommandContext& c) {
   for (const CatalogModel& model : CatalogModels()) {
-    if (model.name == command.name && !model.terms.empty()) c.terminal.Note(model.terms);
+    if (model.name == name && !model.terms.empty()) c.terminal.Note(model.terms);
   }
   FetchOptions options;
   options.python = c.python;
@@ -50,21 +51,38 @@ Status Run(const ModelGetCommand& command, const CommandContext& c) {
   const Result<std::string> path = [&] {
     StatusLine status(&c.terminal);
     options.on_progress = [&](const FetchProgress& p) {
-      std::string line = command.name + ": " + std::string(p.step);
+      std::string line = name + ": " + std::string(p.step);
       if (p.bytes_total > 0)
         line += " " + FormatBytes(p.bytes_done) + " of " + FormatBytes(p.bytes_total);
       status.Show(std::string(p.step), line);
     };
-    return c.catalog.Fetch(command.name, options);
+    return c.catalog.Fetch(name, options);
   }();
   if (!path.ok() && path.status().code() == StatusCode::kCancelled) {
-    return Cancelled("model " + command.name + ": stopped; run the same command again");
+    return Cancelled("model " + name + ": stopped; run the same command again");
   }
-  if (!path.ok()) return path.status();
+  return path;
+}
+
+Status Run(const ModelGetCommand& command, const CommandContext& c) {
+  LH_ASSIGN_OR_RETURN(const std::string path, GetModel(command.name, c));
   if (c.json) {
-    PrintJson(c, ModelPathJson(command.name, *path));
+    PrintJson(c, ModelPathJson(command.name, path));
   } else {
-    c.terminal.Out(*path + "\n");
+    c.terminal.Out(path + "\n");
+  }
+  // A language model finds more with the embedding model beside it.
+  const std::string& embedder = c.config.embedder.value;
+  for (const CatalogModel& model : CatalogModels()) {
+    if (model.name != embedder || command.name == embedder ||
+        c.catalog.Look(model).kind == CatalogState::Kind::kReady)
+      continue;
+    const Status status = GetModel(embedder, c).status();
+    if (status.code() == StatusCode::kCancelled) return status;
+    c.terminal.Note(status.ok() ? "also fetched " + embedder +
+                                      ", the embedding model that finds passages by meaning"
+                                : status.message() + "; recall works without embedding model " +
+                                      embedder + ", by words");
   }
   return OkStatus();
 }
@@ -143,7 +161,8 @@ Result<IngestReport> IngestOne(const TextSource& source, const std::string& labe
 }
 
 Status Run(const IngestCommand& command, const CommandContext& c) {
-  LH_ASSIGN_OR_RETURN(TextInputs inputs, CollectInputs(command.paths, STDIN_FILENO));
+  LH_ASSIGN_OR_RETURN(TextInputs inputs, CollectInputs(command.paths, STDIN_FILENO,
+                                                       {.ignore_rules = !command.no_ignore}));
   for (const std::string& note : inputs.notes) c.terminal.Note(note);
   const std::atomic<bool>* stop = c.catch_signals();
   LH_RETURN_IF_ERROR(c.load_model().status());

@@ -16,6 +16,7 @@
 #include "model/llama_host.h"
 #include "service/cli/commands.h"
 #include "service/cli/memory_home.h"
+#include "service/cli/model_choice.h"
 #include "service/cli/profile_file.h"
 #include "service/cli/progress.h"
 #include "service/common/render.h"
@@ -84,7 +85,7 @@ Status ResumeOrPrepare(const EvalCommand& command, std::optional<Journal>* journ
   return OkStatus();
 }
 
-// The embedder of the modes that retrieve by embeddings; null without them.
+// The embedder of the baselines that retrieve by embeddings; null without them.
 Result<std::unique_ptr<TextEmbedder>> EmbedderFor(const EvalSettings& settings,
                                                   const CommandContext& c) {
   const bool embeds = std::any_of(settings.modes.begin(), settings.modes.end(), [](EvalMode mode) {
@@ -127,10 +128,13 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(MemoryHome home,
                       directory.empty() ? MemoryHome::Temporary() : MemoryHome::In(directory));
   if (journal) home.Keep();  // an error must not delete the memories of the resumed run
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder,
+                      LoadChosenEmbedder(c.config, c.catalog));
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> baseline, EmbedderFor(settings, c));
   const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
   Engine engine(stores.get(), {.memory_budget_bytes = c.config.memory_budget_bytes.value});
   LH_RETURN_IF_ERROR(engine.UseCodec(settings.codec));
-  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, &engine));
+  LH_RETURN_IF_ERROR(UseModelWithProfile(c.config, model, embedder.get(), &engine));
   EvalReport report{.environment = EnvironmentOf(*model, engine),
                     .settings = settings,
                     .notes = {},
@@ -145,7 +149,6 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
     home.Keep();
   }
 
-  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder, EmbedderFor(settings, c));
   Result<std::vector<std::string>> notes = [&] {
     StatusLine status(&c.terminal);
     const std::vector<EvalRow> done = report.rows;
@@ -153,8 +156,8 @@ Status RunEvalCommand(const EvalCommand& command, const CommandContext& c) {
         .model = *model,
         .engine = engine,
         .native = NativeRunnerOf(*model, stop),
-        .embed = embedder == nullptr ? RetrieverMaker() : [&](std::string_view text) {
-          return BuildEmbedRetriever(text, *embedder, {.stop = stop, .on_progress = nullptr});
+        .embed = baseline == nullptr ? RetrieverMaker() : [&](std::string_view text) {
+          return BuildEmbedRetriever(text, *baseline, {.stop = stop, .on_progress = nullptr});
         },
         .haystack = &haystack,
         .questions = &questions,

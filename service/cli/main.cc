@@ -64,8 +64,9 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
                       LoadConfig(invocation.flags, GetEnvironment, HomeDirectory(),
                                  std::thread::hardware_concurrency()));
   const ModelCatalog catalog(config.models_dir);
-  std::unique_ptr<LanguageModel> model;  // these two outlive the engine
+  std::unique_ptr<LanguageModel> model;  // these three outlive the engine
   std::optional<SharedModel> shared;
+  std::unique_ptr<TextEmbedder> embedder;
   Secret encryption_key;
   if (!config.encryption_key.value.empty()) {
     LH_ASSIGN_OR_RETURN(encryption_key, ReadSealKey(config.encryption_key.value));
@@ -95,11 +96,18 @@ Status Execute(const Invocation& invocation, Terminal& terminal) {
     LH_ASSIGN_OR_RETURN(LanguageModel* const loaded, load_model_only());
     shared.emplace(loaded,
                    SharedModelOptions{.room = [&engine] { return engine.HasRoomForAnother(); }});
-    LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, &engine));
+    LH_ASSIGN_OR_RETURN(embedder, LoadChosenEmbedder(config, catalog));
+    LH_RETURN_IF_ERROR(UseModelWithProfile(config, &*shared, embedder.get(), &engine));
     if (engine.profile().name == kGenericProfile) {
       terminal.Note(loaded->info().name +
-                    ": has no recall profile, so recall matches words only; 'longhold calibrate' "
-                    "learns one");
+                    ": has no recall profile of its own, so the default one is used; 'longhold "
+                    "calibrate' learns one");
+    }
+    if (embedder == nullptr && config.embedder.origin == kDefaultOrigin) {
+      terminal.Note(
+          "no embedding model, so places that say it in other words are missed; "
+          "'longhold model get " +
+          config.embedder.value + "' brings one");
     }
     return &*shared;
   };

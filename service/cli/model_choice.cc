@@ -1,5 +1,6 @@
 #include "service/cli/model_choice.h"
 
+#include "model/embedder.h"
 #include "model/llama_host.h"
 
 namespace longhold {
@@ -18,6 +19,16 @@ Result<std::string> ChooseModel(const Config& config, const ModelCatalog& catalo
     if (fingerprint.ok() && *fingerprint == info->model_fingerprint) return model.state.path;
   }
   return catalog.Resolve(config.model.value);
+}
+
+Result<std::unique_ptr<TextEmbedder>> LoadChosenEmbedder(const Config& config,
+                                                         const ModelCatalog& catalog) {
+  if (config.embedder.value == kNoEmbedder) return std::unique_ptr<TextEmbedder>();
+  const Result<std::string> path = catalog.Resolve(config.embedder.value, ModelKind::kEmbedding);
+  if (path.status().code() == StatusCode::kNotFound && config.embedder.origin == kDefaultOrigin)
+    return std::unique_ptr<TextEmbedder>();
+  if (!path.ok()) return path.status();
+  return LoadEmbedder({.path = *path, .threads = config.threads.value});
 }
 
 }  // namespace longhold

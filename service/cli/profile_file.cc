@@ -47,10 +47,11 @@ Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const M
   return std::optional<RecallProfile>(std::move(profile));
 }
 
-Status UseModelWithProfile(const Config& config, LanguageModel* model, Engine* engine) {
+Status UseModelWithProfile(const Config& config, LanguageModel* model, TextEmbedder* embedder,
+                           Engine* engine) {
   LH_ASSIGN_OR_RETURN(const std::optional<RecallProfile> profile,
                       ChooseProfile(config, model->info()));
-  return engine->UseModel(model, profile ? &*profile : nullptr);
+  return engine->UseModel(model, profile ? &*profile : nullptr, embedder);
 }
 
 Status WriteProfile(const RecallProfile& profile, const std::string& path) {

@@ -23,7 +23,8 @@ Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const M
 
 // Gives `engine` the model and the profile of ChooseProfile. Errors: those of ChooseProfile and
 // Engine::UseModel.
-Status UseModelWithProfile(const Config& config, LanguageModel* model, Engine* engine);
+Status UseModelWithProfile(const Config& config, LanguageModel* model, TextEmbedder* embedder,
+                           Engine* engine);
 
 // Writes the profile atomically: a reader sees either the old file or the new one. Errors:
 // invalid_argument (cannot be written).

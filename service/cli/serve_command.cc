@@ -4,8 +4,8 @@
 #include <filesystem>
 
 #include "base/clock.h"
-#include "model/embedder.h"
 #include "service/cli/commands.h"
+#include "service/cli/model_choice.h"
 #include "service/common/json_text.h"
 #include "service/server/api.h"
 #include "service/server/descriptors.h"
@@ -104,15 +104,6 @@ Result<std::unique_ptr<HttpServer>> ListenFor(const std::unique_ptr<Api>* api,
   return server;
 }
 
-// The model of the embeddings route; null without one.
-Result<std::unique_ptr<TextEmbedder>> ServedEmbedder(const ServeCommand& command,
-                                                     const CommandContext& c) {
-  if (command.embedder.empty()) return std::unique_ptr<TextEmbedder>();
-  LH_ASSIGN_OR_RETURN(const std::string path,
-                      c.catalog.Resolve(command.embedder, ModelKind::kEmbedding));
-  return LoadEmbedder({.path = path, .threads = c.config.threads.value});
-}
-
 // Takes the inbox of this home and returns the texts that an earlier run of the server accepted.
 // Sets `*kept` to whether this server keeps texts there; false: another server does.
 Result<std::vector<Inbox::Text>> TakeInbox(Inbox& inbox, const NoteFunction& note, bool* kept) {
@@ -161,7 +152,9 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);
-  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder, ServedEmbedder(command, c));
+  // The embeddings route has an embedder of its own: the engine's is confined to the queue.
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder,
+                      LoadChosenEmbedder(c.config, c.catalog));
   Metrics metrics;
   Inbox inbox(c.config.home.value, c.encryption_key);
   bool kept = false;
@@ -186,7 +179,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
       ApiOptions{.model = model,
                  .fingerprint = c.engine.model_info().fingerprint,
                  .embedder = embedder.get(),
-                 .embedder_name = command.embedder.empty() ? "" : ServedName(command.embedder),
+                 .embedder_name = embedder == nullptr ? "" : ServedName(c.config.embedder.value),
                  .memory = command.memory,
                  .home = c.config.home.value,
                  .stores = &c.stores,

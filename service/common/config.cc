@@ -81,6 +81,8 @@ constexpr ConfigKey kKeys[] = {
      "Directory of the memories, the API keys and the recall profiles."},
     {"model", KeyKind::kModel, "\"qwen2.5-coder-1.5b\"",
      "A name from 'longhold model list', or the path of a GGUF file."},
+    {"embedder", KeyKind::kModel, "\"minilm-l6\"",
+     "The embedding model that finds passages by meaning, or \"none\"."},
     {"profile", KeyKind::kPath, "\"profile.json\"",
      "A recall profile that replaces the model's own."},
     {"threads", KeyKind::kInteger, "2", "Compute threads. Default: all processors."},
@@ -335,6 +337,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
   const auto data_dir = XdgDir(environment, "XDG_DATA_HOME", home_dir, ".local/share");
   if (data_dir) config.home.value = *data_dir + "/longhold";
   config.model.value = std::string(kDefaultModel);
+  config.embedder.value = std::string(kDefaultEmbedder);
   config.threads.value = std::clamp<uint32_t>(cpus, 1, kThreadsMax);
   config.memory_budget_bytes.value = kBudgetBytesDefault;
   config.listen.value = "127.0.0.1:8420";
@@ -342,6 +345,9 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
                             "LONGHOLD_HOME", in_file("home"), config.file, path));
   LH_RETURN_IF_ERROR(Choose(&config.model, flags.model, "--model", environment("LONGHOLD_MODEL"),
                             "LONGHOLD_MODEL", in_file("model"), config.file, path));
+  LH_RETURN_IF_ERROR(Choose(&config.embedder, flags.embedder, "--embedder",
+                            environment("LONGHOLD_EMBEDDER"), "LONGHOLD_EMBEDDER",
+                            in_file("embedder"), config.file, path));
   LH_RETURN_IF_ERROR(Choose(&config.profile, flags.profile, "--profile",
                             environment("LONGHOLD_PROFILE"), "LONGHOLD_PROFILE", in_file("profile"),
                             config.file, path));

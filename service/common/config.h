@@ -15,6 +15,8 @@
 namespace longhold {
 
 inline constexpr std::string_view kDefaultOrigin = "default";
+// Value of Config::embedder: passages are not embedded.
+inline constexpr std::string_view kNoEmbedder = "none";
 
 // A setting with its origin. Examples of an origin: "flag --home", "environment LONGHOLD_HOME",
 // "file /etc/x.toml line 3", "default".
@@ -25,8 +27,10 @@ struct Setting {
 };
 
 struct Config {
-  Setting<std::string> home;              // directory that holds the memories
-  Setting<std::string> model;             // a catalog name or the path of a GGUF file
+  Setting<std::string> home;   // directory that holds the memories
+  Setting<std::string> model;  // a catalog name or the path of a GGUF file
+  // An embedding model's catalog name or file, or kNoEmbedder.
+  Setting<std::string> embedder;
   Setting<std::string> profile;           // file of a recall profile; empty: the model's own
   Setting<uint32_t> threads;              // 1..256
   Setting<uint64_t> memory_budget_bytes;  // 64 MiB..1 TiB
@@ -46,7 +50,8 @@ struct Config {
 
 // The flags of the command line. A flag that was not given is unset.
 struct ConfigFlags {
-  std::optional<std::string> home, model, profile, threads, memory_budget, listen, config_file;
+  std::optional<std::string> home, model, embedder, profile, threads, memory_budget, listen,
+      config_file;
   std::optional<std::string> encryption_key, tls_certificate, tls_key, tls_client_ca, ingest_root,
       audit_log;
 };
@@ -67,7 +72,8 @@ using Environment = std::function<std::optional<std::string>(const std::string& 
 // Loads the settings. `home_dir` is the user's home directory, empty when unknown. `cpus` is the
 // number of processors that this process may use.
 // Keys of the config file:
-// - home, model, profile, listen and those of PathSettings: strings. A relative path is relative to
+// - home, model, embedder, profile, listen and those of PathSettings: strings. A relative path is
+// relative to
 //   the directory of the file.
 // - threads: an integer.
 // - memory_budget: an integer of bytes, or a string such as "512MiB".

@@ -22,12 +22,6 @@ namespace longhold {
 // Width of wrapped text. It fits 80 columns with a margin for what a script prints before each
 // line.
 inline constexpr size_t kColumns = 75;
-// Below this coverage the reply says that the memory may not hold the answer. Right answers had a
-// coverage of 0.03 to 0.13 over 58K tokens and of 0.009 over 390K tokens; unanswerable questions
-// had 0.02 to 0.04. So this threshold only flags replies with almost no coverage. It is not
-// calibrated yet.
-inline constexpr double kCoverageLow = 0.005;
-
 // Result of one `ingest` command over all its inputs.
 struct IngestSummary {
   std::string memory;

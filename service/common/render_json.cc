@@ -97,9 +97,16 @@ json::object ShowObject(const MemoryInfo& info) {
   return object;
 }
 
-// JSON null when no recall head was used.
-json::value Coverage(const std::optional<double>& coverage) {
-  return coverage.has_value() ? json::value(*coverage) : json::value(nullptr);
+// JSON null where nothing was measured: no recall head, or no embedding model, was used.
+json::value Optional(const std::optional<double>& value) {
+  return value.has_value() ? json::value(*value) : json::value(nullptr);
+}
+
+json::object EvidenceObject(const Evidence& evidence) {
+  constexpr std::string_view kLevels[] = {"none", "weak", "strong"};
+  return {{"level", kLevels[static_cast<size_t>(evidence.level)]},
+          {"found_share", evidence.found_share},
+          {"similarity", Optional(evidence.similarity)}};
 }
 
 }  // namespace
@@ -120,9 +127,11 @@ json::object AskObject(const AskReply& reply) {
   }
   json::object object{{"answer", Text(reply.answer)},
                       {"citations", std::move(citations)},
-                      {"coverage", Coverage(reply.coverage)},
+                      {"coverage", Optional(reply.coverage)},
                       {"token_gain", reply.token_gain},
                       {"abstained", reply.abstained},
+                      {"evidence", EvidenceObject(reply.evidence)},
+                      {"grounded", reply.grounded},
                       {"plan", json::object{{"candidates", reply.candidates},
                                             {"spans", reply.spans},
                                             {"tokens_recalled", reply.tokens_recalled},
@@ -161,9 +170,10 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"reasons", Reasons(span)}});
   }
   json::object object{{"spans", std::move(spans)},
-                      {"coverage", Coverage(reply.coverage)},
+                      {"coverage", Optional(reply.coverage)},
                       {"token_gain", reply.token_gain},
                       {"abstained", reply.abstained},
+                      {"evidence", EvidenceObject(reply.evidence)},
                       {"hops", reply.hops},
                       {"timings", json::object{{"plan_ms", reply.timings.plan_ms}}}};
   if (!reply.words.empty() || !reply.explained.empty()) AddExplanation(reply, &object);
@@ -221,6 +231,7 @@ std::string ConfigJson(const Config& config) {
   json::object object{
       {"home", entry(Text(config.home.value), config.home.origin)},
       {"model", entry(Text(config.model.value), config.model.origin)},
+      {"embedder", entry(Text(config.embedder.value), config.embedder.origin)},
       {"profile", entry(Text(config.profile.value), config.profile.origin)},
       {"threads", entry(config.threads.value, config.threads.origin)},
       {"memory_budget", entry(config.memory_budget_bytes.value, config.memory_budget_bytes.origin)},

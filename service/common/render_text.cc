@@ -64,14 +64,14 @@ std::string SpanText(size_t index, const RecalledSpan& span, std::string_view hi
   return out;
 }
 
-std::string CoverageText(const std::optional<double>& coverage, size_t spans, bool abstained,
+std::string EvidenceText(const Evidence& evidence, size_t spans, bool abstained,
                          const std::string& memory) {
   if (abstained && spans > 0)
     return "(" + memory +
            " seems to hold nothing on this; these spans are the closest, --no-abstain shows all)\n";
   if (spans == 0) return "(nothing in " + memory + " matches this)\n";
-  if (coverage.has_value() && *coverage < kCoverageLow)
-    return "(coverage " + Format("%.2f", *coverage) + ": " + memory + " may not hold the answer)\n";
+  if (evidence.level != Evidence::Level::kStrong)
+    return "(weak evidence: " + memory + " may not say this)\n";
   return "";
 }
 
@@ -87,7 +87,9 @@ std::string CitationsText(const AskReply& reply, std::string_view hint, const st
            " more; --json shows them\n";
   }
   if (reply.abstained) return "";
-  return out + CoverageText(reply.coverage, static_cast<size_t>(reply.spans), false, memory);
+  if (!reply.grounded)
+    return out + "(not from " + memory + ": nothing that was recalled says this)\n";
+  return out + EvidenceText(reply.evidence, static_cast<size_t>(reply.spans), false, memory);
 }
 
 std::string TimingsText(const AskReply& r) {
@@ -104,7 +106,7 @@ std::string RecallText(const RecallReply& reply, std::string_view query,
                        const std::string& memory) {
   std::string out;
   for (size_t i = 0; i < reply.spans.size(); ++i) out += SpanText(i + 1, reply.spans[i], query);
-  return out + CoverageText(reply.coverage, reply.spans.size(), reply.abstained, memory);
+  return out + EvidenceText(reply.evidence, reply.spans.size(), reply.abstained, memory);
 }
 
 std::string ClosestText(const AskReply& reply) {
@@ -252,6 +254,7 @@ std::string ConfigText(const Config& config, bool origin) {
   };
   add("home", CollapseSpace(config.home.value), config.home.origin);
   add("model", CollapseSpace(config.model.value), config.model.origin);
+  add("embedder", CollapseSpace(config.embedder.value), config.embedder.origin);
   add("profile", config.profile.value.empty() ? "the model's own" : config.profile.value,
       config.profile.origin);
   add("threads", std::to_string(config.threads.value), config.threads.origin);

@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "base/file_descriptor.h"
+#include "service/common/ignore_rules.h"
 #include "service/common/utf8.h"
 
 namespace longhold {
@@ -46,19 +47,21 @@ Result<std::string> ReadFile(const std::string& path, const std::string& name) {
   return ReadDescriptor(fd.get(), name, kTextBytesMax);
 }
 
-// The files of directories that are skipped for one reason.
+// The entries of directories that are skipped for one reason.
 struct Skipped {
-  std::string why;
-  std::vector<std::string> names;
+  std::string why, one = "file", several = "files";
+  std::set<std::string> names;  // the first kNamesInNote in the order of names
   size_t count = 0;
 
   void Add(const std::string& name) {
-    if (++count <= kNamesInNote) names.push_back(name);
+    ++count;
+    names.insert(name);
+    if (names.size() > kNamesInNote) names.erase(std::prev(names.end()));
   }
   std::string Note() const {
     std::string note =
-        "skipped " + std::to_string(count) + (count == 1 ? " file: " : " files: ") + why + " (";
-    for (size_t i = 0; i < names.size(); ++i) note += (i > 0 ? ", " : "") + names[i];
+        "skipped " + std::to_string(count) + " " + (count == 1 ? one : several) + ": " + why;
+    for (const std::string& name : names) note += (name == *names.begin() ? " (" : ", ") + name;
     return note + (count > names.size() ? ", ..." : "") + ")";
   }
 };
@@ -66,6 +69,8 @@ struct Skipped {
 // Collects the sources of one CollectInputs call.
 class Collector {
  public:
+  explicit Collector(const TextInputOptions& options) : options_(options) {}
+
   Status Add(const std::string& path, int stdin_fd) {
     if (path == "-") return AddStdin(stdin_fd);
     struct stat info;
@@ -81,7 +86,7 @@ class Collector {
   }
 
   TextInputs Finish() {
-    for (const Skipped* skipped : {&not_text_, &empty_, &too_large_}) {
+    for (const Skipped* skipped : {&ignored_, &not_text_, &empty_, &too_large_}) {
       if (skipped->count > 0) inputs_.notes.push_back(skipped->Note());
     }
     return std::move(inputs_);
@@ -129,25 +134,39 @@ class Collector {
       LH_RETURN_IF_ERROR(Take({.name = name, .path = file, .bytes = text->size()}));
     }
     if (!found) {
-      return InvalidArgument(path + ": this directory has no text (" +
-                             std::to_string(files.size()) +
-                             (files.size() == 1 ? " file" : " files") +
-                             " checked); name a directory with UTF-8 text files");
+      const std::string checked =
+          std::to_string(files.size()) + (files.size() == 1 ? " file" : " files") + " checked";
+      if (ignored_.count == 0) {
+        return InvalidArgument(path + ": this directory has no text (" + checked +
+                               "); name a directory with UTF-8 text files");
+      }
+      return InvalidArgument(path + ": this directory has no text that its .gitignore and " +
+                             ".longholdignore files leave (" + checked + ", " +
+                             std::to_string(ignored_.count) +
+                             " entries ignored); --no-ignore reads those too");
     }
     return OkStatus();
   }
 
-  // Appends the regular files under `dir`.
-  static Status Walk(const std::string& dir, std::vector<std::string>* files) {
+  // Appends the regular files under `dir` that no rule ignores.
+  Status Walk(const std::string& dir, std::vector<std::string>* files) {
     std::error_code ec;
     fs::recursive_directory_iterator it(dir, ec), end;
     std::string at = dir;
+    std::vector<IgnoreRules> rules{IgnoreRules::Open(dir)};  // of the directories down to `it`
     while (!ec && it != end) {
       at = it->path().string();
-      const bool hidden = it->path().filename().string().starts_with('.');
+      const std::string name = it->path().filename().string();
       std::error_code type_ec;
-      if (hidden) {
+      const bool is_directory = it->is_directory(type_ec) && !it->is_symlink(type_ec);
+      rules.erase(rules.begin() + it.depth() + 1, rules.end());
+      if (name.starts_with('.')) {
         it.disable_recursion_pending();
+      } else if (options_.ignore_rules && rules.back().Ignores(name, is_directory)) {
+        it.disable_recursion_pending();
+        ignored_.Add(DocumentName(at) + (is_directory ? "/" : ""));
+      } else if (is_directory) {
+        rules.push_back(rules.back().Enter(name));
       } else if (it->is_regular_file(type_ec)) {
         files->push_back(at);
         if (files->size() > kTextFilesMax)
@@ -159,8 +178,13 @@ class Collector {
     return ec ? OpenError(at, ec.value()) : OkStatus();
   }
 
+  const TextInputOptions options_;
   TextInputs inputs_;
   std::set<std::string> names_;
+  Skipped ignored_{.why = "named by .gitignore or .longholdignore",
+                   .one = "entry",
+                   .several = "entries",
+                   .names = {}};
   Skipped not_text_{.why = "not UTF-8 text", .names = {}}, empty_{.why = "empty", .names = {}},
       too_large_{.why = "larger than 1 GiB", .names = {}};
 };
@@ -223,8 +247,9 @@ Result<std::string> ReadDescriptor(int fd, const std::string& name, uint64_t byt
   return text;
 }
 
-Result<TextInputs> CollectInputs(const std::vector<std::string>& paths, int stdin_fd) {
-  Collector collector;
+Result<TextInputs> CollectInputs(const std::vector<std::string>& paths, int stdin_fd,
+                                 const TextInputOptions& options) {
+  Collector collector(options);
   for (const std::string& path : paths) LH_RETURN_IF_ERROR(collector.Add(path, stdin_fd));
   return collector.Finish();
 }

@@ -39,12 +39,19 @@ std::string DocumentName(std::string_view path);
 // invalid byte.
 Status CheckText(const std::string& name, std::string_view text);
 
+struct TextInputOptions {
+  // In directories, skip what .gitignore and .longholdignore name (service/common/ignore_rules.h).
+  bool ignore_rules = true;
+};
+
 // Resolves `paths` to texts that pass CheckText. In directories, hidden entries and symbolic links
-// to directories are skipped; binary, empty and too large files are skipped with a note. A path
+// to directories are skipped; ignored entries, and binary, empty and too large files, are skipped
+// with a note. A file that is named itself is never ignored. A path
 // that is given twice counts once. "-" reads `stdin_fd` to its end. Errors: not_found;
 // invalid_argument (also: a directory without a text, no permission); resource_exhausted (a text
 // longer than kTextBytesMax, more than kTextFilesMax files).
-Result<TextInputs> CollectInputs(const std::vector<std::string>& paths, int stdin_fd);
+Result<TextInputs> CollectInputs(const std::vector<std::string>& paths, int stdin_fd,
+                                 const TextInputOptions& options = {});
 
 // Reads the text of a source and checks it again, because the file may have changed.
 Result<std::string> ReadText(const TextSource& source);

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
-#include "model/embedder.h"
+#include "memory/model/text_embedder.h"
 #include "service/server/api_call.h"
 
 namespace longhold {

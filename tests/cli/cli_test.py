@@ -502,7 +502,7 @@ class Conversation(WithWeights):
 
     def test_recall_finds_the_needle_with_its_place(self):
         reply = self.run_json("recall", "notes", "What is the password of the lighthouse keeper?")
-        self.assertEqual(list(reply), ["spans", "coverage", "token_gain", "abstained", "hops", "timings"])
+        self.assertEqual(list(reply), ["spans", "coverage", "token_gain", "abstained", "evidence", "hops", "timings"])
         best = reply["spans"][0]
         self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "score",
                                       "reasons"])
@@ -513,7 +513,7 @@ class Conversation(WithWeights):
             self.assertEqual(whole[span["byte_start"]:span["byte_end"]].decode(), span["text"])
             self.assertEqual(span["line_start"], whole[:span["byte_start"]].count(b"\n") + 1)
             self.assertLessEqual(span["line_start"], span["line_end"])
-            self.assertTrue(set(span["reasons"]) <= {"heads", "words", "expansion", "multi-hop"}, span["reasons"])
+            self.assertTrue(set(span["reasons"]) <= {"heads", "words", "expansion", "dense", "multi-hop"}, span["reasons"])
         self.assertIn(b"4071926", text)
         scores = [s["score"] for s in reply["spans"]]
         self.assertEqual(scores, sorted(scores, reverse=True))
@@ -522,7 +522,7 @@ class Conversation(WithWeights):
     def test_ask_returns_the_documented_fields(self):
         question = "What is the password of the lighthouse keeper?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is")
-        self.assertEqual(list(reply), ["answer", "citations", "coverage", "token_gain", "abstained", "plan", "usage", "timings"])
+        self.assertEqual(list(reply), ["answer", "citations", "coverage", "token_gain", "abstained", "evidence", "grounded", "plan", "usage", "timings"])
         self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "hops", "generation_spans", "blocks_read", "bytes_read"])
         self.assertEqual(list(reply["usage"]), ["memory_tokens", "prompt_tokens", "completion_tokens"])
         self.assertEqual(list(reply["timings"]), ["plan_ms", "recall_ms", "prompt_ms", "decode_ms", "first_token_ms", "decode_tok_s"])

@@ -15,13 +15,15 @@ namespace {
 class LetterEmbedder final : public TextEmbedder {
  public:
   uint32_t dim() const override { return 26; }
+  uint64_t fingerprint() const override { return 1; }
   uint64_t cut_count() const override { return 0; }
   uint64_t token_count() const override { return 0; }
-  Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) override {
+  Result<std::vector<float>> EmbedParts(std::span<const TextParts> texts) override {
     if (fail) return Internal("the stand-in fails");
     largest_batch = std::max(largest_batch, texts.size());
     std::vector<float> out;
-    for (const std::string_view text : texts) {
+    for (const TextParts& whole : texts) {
+      const std::string_view text = whole.parts[0];  // the retriever embeds whole texts
       std::vector<float> row(26, 0.01f);
       for (const char c : text) {
         if (c >= 'a' && c <= 'z') ++row[static_cast<size_t>(c - 'a')];

@@ -74,7 +74,8 @@ struct HandMade {
           *memory->Tokens(id, {begin - std::min<uint64_t>(begin, 16), begin});
       auto lexical = std::make_shared<const LexicalSegment>(
           LexicalSegment::Build(vocabulary, id, begin, before, *memory->Tokens(id, {begin, end})));
-      const Status status = memory->Commit(id, end, scan, lexical, nullptr, nullptr);
+      const Status status =
+          memory->Commit(id, end, {.lexical = lexical, .scan = scan}, nullptr, nullptr);
       EXPECT_TRUE(status.ok()) << status.ToString();
     }
     return id;

@@ -51,7 +51,7 @@ AskReply Reply() {
 TEST(AskJson, HasExactlyTheKeysOfTheContract) {
   const boost::json::value json = boost::json::parse(AskJson(Reply()));
   EXPECT_THAT(Keys(json), ElementsAre("answer", "citations", "coverage", "token_gain", "abstained",
-                                      "plan", "usage", "timings"));
+                                      "evidence", "grounded", "plan", "usage", "timings"));
   EXPECT_THAT(Keys(json.at("citations").at(0)),
               ElementsAre("index", "document", "byte_start", "byte_end", "line_start", "line_end",
                           "text", "score", "reasons"));
@@ -72,15 +72,15 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   reply.spans = {Span("a"), Span("b")};
   reply.timings.plan_ms = 12.5;
   const boost::json::value json = boost::json::parse(RecallJson(reply));
-  EXPECT_THAT(Keys(json),
-              ElementsAre("spans", "coverage", "token_gain", "abstained", "hops", "timings"));
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "token_gain", "abstained", "evidence",
+                                      "hops", "timings"));
   EXPECT_THAT(Keys(json.at("spans").at(0)),
               ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end",
                           "line_start", "line_end", "text", "score", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
   EXPECT_EQ(
       RecallJson({}),
-      R"({"spans":[],"coverage":null,"token_gain":0,"abstained":false,"hops":0,"timings":{"plan_ms":0}})");
+      R"({"spans":[],"coverage":null,"token_gain":0,"abstained":false,"evidence":{"level":"strong","found_share":0,"similarity":null},"hops":0,"timings":{"plan_ms":0}})");
 }
 
 TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
@@ -204,8 +204,8 @@ TEST(ExplainText, ShowsRanksScoresWordsAndReasonsOnAScreen) {
 
 TEST(RecallJson, ExplainsOnlyOnRequest) {
   const boost::json::value json = boost::json::parse(RecallJson(Explained()));
-  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "token_gain", "abstained", "hops",
-                                      "timings", "words", "explained"));
+  EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "token_gain", "abstained", "evidence",
+                                      "hops", "timings", "words", "explained"));
   EXPECT_THAT(Keys(json.at("words").at(0)),
               ElementsAre("word", "blocks", "weight", "function_word", "related"));
   const boost::json::value& first = json.at("explained").at(0);
@@ -302,12 +302,13 @@ TEST(Citations, NameThePlaceAndFitTheScreen) {
 
 TEST(Citations, WarnWhenTheMemoryMayNotHoldTheAnswer) {
   AskReply reply = Reply();
-  EXPECT_EQ(CitationsText(reply, "", "bible").find("may not hold"), std::string::npos);
-  reply.coverage = 0.009;  // a right answer from 390 thousand tokens
-  EXPECT_EQ(CitationsText(reply, "", "bible").find("may not hold"), std::string::npos);
-  reply.coverage = 0.004;
+  EXPECT_EQ(CitationsText(reply, "", "bible").find("may not say"), std::string::npos);
+  reply.evidence.level = Evidence::Level::kWeak;
   EXPECT_THAT(CitationsText(reply, "", "bible"),
-              HasSubstr("(coverage 0.00: bible may not hold the answer)"));
+              HasSubstr("(weak evidence: bible may not say this)"));
+  reply.grounded = false;
+  EXPECT_THAT(CitationsText(reply, "", "bible"), HasSubstr("(not from bible: "));
+  reply.grounded = true;
   reply.spans = 0;
   reply.citations.clear();
   EXPECT_EQ(CitationsText(reply, "", "bible"), "(nothing in bible matches this)\n");

@@ -70,6 +70,29 @@ TEST_F(TextInput, WalksADirectorySortedWithoutHiddenAndBinaryEntries) {
   EXPECT_EQ(*ReadText(inputs->sources[1]), "z");
 }
 
+TEST_F(TextInput, SkipsWhatIgnoreFilesNameUnlessItIsNamedItselfOrAskedFor) {
+  Write("d/.gitignore", "build/\n*.log\n");
+  Write("d/.longholdignore", "!keep.log\n");
+  Write("d/a.cc", "a");
+  Write("d/keep.log", "k");
+  Write("d/other.log", "o");
+  Write("d/build/out.cc", "b");
+  Write("d/sub/.gitignore", "a.cc\n");
+  Write("d/sub/a.cc", "not read");
+  const Result<TextInputs> inputs = CollectInputs({"d"}, -1);
+  ASSERT_TRUE(inputs.ok()) << inputs.status().ToString();
+  EXPECT_THAT(Names(*inputs), ElementsAre("d/a.cc", "d/keep.log"));
+  EXPECT_THAT(inputs->notes,
+              ElementsAre("skipped 3 entries: named by .gitignore or .longholdignore (d/build/, "
+                          "d/other.log, d/sub/a.cc)"));
+  EXPECT_THAT(Names(*CollectInputs({"d/other.log"}, -1)), ElementsAre("d/other.log"));
+  EXPECT_THAT(Names(*CollectInputs({"d"}, -1, {.ignore_rules = false})),
+              ElementsAre("d/a.cc", "d/build/out.cc", "d/keep.log", "d/other.log", "d/sub/a.cc"));
+  const Status none = CollectInputs({"d/build", "d/sub"}, -1).status();
+  EXPECT_EQ(none.code(), StatusCode::kInvalidArgument);
+  EXPECT_THAT(none.message(), HasSubstr("--no-ignore"));
+}
+
 TEST_F(TextInput, WalksTheCurrentDirectoryWithNamesInsideIt) {
   Write("b.txt", "b");
   const Result<TextInputs> inputs = CollectInputs({"."}, -1);

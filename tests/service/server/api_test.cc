@@ -13,7 +13,7 @@
 #include <sstream>
 
 #include "base/clock.h"
-#include "model/embedder.h"
+#include "memory/model/text_embedder.h"
 #include "service/common/utf8.h"
 #include "tests/service/server/api_fixture.h"
 #include "tests/support/queue_driver.h"
@@ -472,11 +472,13 @@ TEST_F(ApiTest, CitesBehindTheSentenceWhatItRestsOn) {
 class CountingEmbedder final : public TextEmbedder {
  public:
   uint32_t dim() const override { return 3; }
+  uint64_t fingerprint() const override { return 1; }
   uint64_t cut_count() const override { return 0; }
   uint64_t token_count() const override { return tokens_; }
-  Result<std::vector<float>> EmbedAll(std::span<const std::string_view> texts) override {
+  Result<std::vector<float>> EmbedParts(std::span<const TextParts> texts) override {
     std::vector<float> rows;
-    for (const std::string_view text : texts) {
+    for (const TextParts& whole : texts) {
+      const std::string_view text = whole.parts[0];  // the route embeds whole texts
       tokens_ += text.size();
       for (const char c : {'a', 'b', 'c'})
         rows.push_back(static_cast<float>(std::count(text.begin(), text.end(), c)));
