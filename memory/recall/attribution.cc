@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <map>
+#include <string>
 
 #include "memory/text/speaker.h"
 
@@ -64,27 +66,20 @@ Attribution Attribution::Of(Memory& memory, std::string_view question,
   std::erase_if(lines, [](const auto& l) { return l.second.size() < kSpeakerLinesMin; });
   const std::vector<std::string> words = WordsOf(question);
   size_t named = 0;
-  std::map<std::string, bool, std::less<>> speakers;
+  std::vector<Place> others;
   for (const auto& [speaker, of] : lines) {
-    const bool is_named = Names(words, speaker);
-    named += is_named ? 1 : 0;
-    speakers.emplace(speaker, is_named);
+    if (Names(words, speaker)) {
+      ++named;
+    } else {
+      others.insert(others.end(), of.begin(), of.end());
+    }
   }
-  if (named == 0 || named == lines.size()) return attribution;
-  for (const auto& [speaker, of] : lines) {
-    if (!speakers[speaker]) attribution.others_.insert(of.begin(), of.end());
-  }
-  attribution.named_ = std::move(speakers);
+  if (named > 0) attribution.others_ = {others.begin(), others.end()};
   return attribution;
 }
 
 double Attribution::Factor(DocumentId document, uint64_t token) const {
   return others_.contains({document, token}) ? kOtherSpeaker : 1;
-}
-
-bool Attribution::IsOther(std::string_view line) const {
-  const auto found = named_.find(Folded(SpeakerOf(line)));
-  return found != named_.end() && !found->second;
 }
 
 }  // namespace longhold

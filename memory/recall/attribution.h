@@ -3,9 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <set>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -37,13 +35,10 @@ class Attribution {
   // Of did not get.
   double Factor(DocumentId document, uint64_t token) const;
   // Whether the question names some of the speakers and not others.
-  bool names_speaker() const { return !named_.empty(); }
-  // Whether a line belongs to a speaker that the question does not name. `line` is its begin.
-  bool IsOther(std::string_view line) const;
+  bool names_speaker() const { return !others_.empty(); }
 
  private:
-  std::set<Place> others_;                          // places in other speakers' lines
-  std::map<std::string, bool, std::less<>> named_;  // speaker: named in the question; or empty
+  std::set<Place> others_;  // places in other speakers' lines
 };
 
 }  // namespace longhold
