@@ -21,9 +21,9 @@ struct AnswerWords {
 AnswerWords MatchAnswer(std::span<const LexicalWord> answer, std::span<const LexicalWord> question,
                         std::span<const LexicalWord> text);
 
-// Where the evidence for an answer is not strong, the answer rests on the text only if it says
-// nothing of its own ("yes"), if the text has at least this share of its own words, or if a
-// recalled sentence means nearly the same as question and answer (docs/decisions/0032).
+// These decide only where the evidence is not strong (docs/decisions/0032). The answer then rests
+// on the text in three cases. It has no words of its own ("yes"). Or the text has kGroundedShare of
+// its own words. Or a recalled sentence has a cosine of kGroundedCosine with question and answer.
 inline constexpr double kGroundedShare = 0.34;
 inline constexpr double kGroundedCosine = 0.5;
 

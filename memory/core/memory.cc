@@ -18,6 +18,16 @@ std::string Name(const BlockKey& key) {
 
 DocumentId NextId(DocumentId id) { return DocumentId{static_cast<uint32_t>(id) + 1}; }
 
+// The bytes of a chunk's text that its tokens [first, end) have; both count from the chunk's begin.
+ByteSpan BytesOfTokens(const TextChunk& chunk, size_t first, size_t end) {
+  ByteSpan bytes;
+  for (size_t i = 0; i < end; ++i) {
+    if (i < first) bytes.begin += chunk.token_bytes[i];
+    bytes.end += chunk.token_bytes[i];
+  }
+  return bytes;
+}
+
 // Whether all fp16 elements are finite.
 bool AllFinite(std::span<const uint16_t> fp16) {
   constexpr uint16_t kExponent = 0x7c00;
@@ -259,12 +269,8 @@ Result<TokenText> Memory::TextOf(DocumentId document, TokenSpan span) {
     const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
     if (end <= t)
       return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    size_t begin_byte = 0, end_byte = 0;
-    for (size_t i = 0; i < end - chunk->token_begin; ++i) {
-      if (i < t - chunk->token_begin) begin_byte += chunk->token_bytes[i];
-      end_byte += chunk->token_bytes[i];
-    }
-    all.text.append(chunk->text, begin_byte, end_byte - begin_byte);
+    const ByteSpan bytes = BytesOfTokens(*chunk, t - chunk->token_begin, end - chunk->token_begin);
+    all.text.append(chunk->text, bytes.begin, bytes.size());
     all.token_bytes.insert(
         all.token_bytes.end(),
         chunk->token_bytes.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
@@ -283,21 +289,17 @@ Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
     const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
     if (end <= t)
       return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    size_t begin_byte = 0, end_byte = 0;
-    for (size_t i = 0; i < end - chunk->token_begin; ++i) {
-      if (i < t - chunk->token_begin) begin_byte += chunk->token_bytes[i];
-      end_byte += chunk->token_bytes[i];
-    }
+    const ByteSpan bytes = BytesOfTokens(*chunk, t - chunk->token_begin, end - chunk->token_begin);
     const std::string_view text(chunk->text);
     if (first) {
-      place.bytes = {chunk->byte_begin + begin_byte, chunk->byte_begin + begin_byte};
+      place.bytes = {chunk->byte_begin + bytes.begin, chunk->byte_begin + bytes.begin};
       const auto lines =
-          std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(begin_byte), '\n');
+          std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(bytes.begin), '\n');
       place.line_begin = chunk->line_begin + static_cast<uint64_t>(lines) + 1;
       first = false;
     }
-    place.text += text.substr(begin_byte, end_byte - begin_byte);
-    place.bytes.end = chunk->byte_begin + end_byte;
+    place.text += text.substr(bytes.begin, bytes.size());
+    place.bytes.end = chunk->byte_begin + bytes.end;
     t = end;
   }
   // A final newline belongs to the line that it ends.
@@ -330,8 +332,7 @@ Result<std::vector<uint64_t>> Memory::CharactersBefore(DocumentId document,
 Result<std::string> Memory::LineAt(DocumentId document, uint64_t at, size_t bytes_max) {
   LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, at));
   const size_t tokens = std::min<size_t>(at - chunk->token_begin, chunk->token_bytes.size());
-  size_t byte = 0;
-  for (size_t i = 0; i < tokens; ++i) byte += chunk->token_bytes[i];
+  size_t byte = BytesOfTokens(*chunk, 0, tokens).end;
   const std::string_view text(chunk->text);
   // A token may begin with the newline that ends the line before.
   while (byte + 1 < text.size() && text[byte] == '\n') ++byte;

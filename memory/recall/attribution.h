@@ -14,8 +14,8 @@
 
 namespace longhold {
 
-// A score counts this share of itself where another speaker than the one that is asked about says
-// the line (docs/decisions/0032).
+// A score is multiplied by this if a speaker whom the question does not name says the line
+// (docs/decisions/0032).
 inline constexpr double kOtherSpeaker = 0.7;
 
 // The speakers of the lines that a question's candidates stand in, and which of them it names.
