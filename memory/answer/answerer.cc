@@ -49,7 +49,7 @@ bool Answerer::HasRoomForAnother() const {
   const KvGeometry& geometry = context_->info().geometry;
   const RecallProfile& profile = context_->profile;
   const uint64_t spans = uint64_t{profile.spans_max} + profile.hop_spans + profile.generation_spans;
-  const uint64_t stored = spans * SpanTokensMax(profile),
+  const uint64_t stored = spans * kSpanTokensUsual,
                  passed = 2 * kAnswerTokensMin + profile.reencode_tokens;
   const uint64_t blocks = spans * 2 + stored / kBlockTokens;  // a span begins and ends within one
   const BlockShape shape{static_cast<uint32_t>(geometry.layers.size()), geometry.kv_width()};

@@ -122,6 +122,11 @@ float FocusedAnswer::BiasOf(const PlannedSpan& span, const BlockRows& rows) cons
                             (rows.assistant ? std::log(kAssistantShare) : 0.0));
 }
 
+void FocusedAnswer::NoteLost(const BlockKey& block) {
+  lost_.insert(block);
+  reply_.degradation.blocks_lost = lost_.size();
+}
+
 Status FocusedAnswer::RecallSpans() {
   std::vector<BlockRows> rows;
   for (size_t i = plan_.spans.size(); i-- > plan_.layout.reencoded_spans;)
@@ -135,7 +140,7 @@ Status FocusedAnswer::RecallSpans() {
   std::vector<const BlockRows*> kept;
   for (BlockRows& r : rows) {
     if (q_.blocks->Find(r) == nullptr) {
-      ++reply_.degradation.blocks_lost;
+      NoteLost(r.key);
       continue;
     }
     if (used + r.rows() > room) break;
@@ -282,7 +287,7 @@ Status FocusedAnswer::Insert(const PlannedSpan& span, std::span<const TokenId> g
     LH_RETURN_IF_ERROR(loaded);
     for (const BlockRows& r : rows) {
       if (q_.blocks->Find(r) != nullptr) continue;
-      ++reply_.degradation.blocks_lost;
+      NoteLost(r.key);
       return OkStatus();
     }
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -43,6 +44,8 @@ class FocusedAnswer {
     TokenSpan re_encoded;  // its excerpts
   };
 
+  // Counts a damaged block, which several spans may need, once.
+  void NoteLost(const BlockKey& block);
   // Puts the plan's recalled spans into the working set.
   Status RecallSpans();
   // Re-encodes the plan's best spans whole, where layers stay with the engine.
@@ -78,6 +81,7 @@ class FocusedAnswer {
   AskReply reply_;
   AskProgress progress_;
   std::vector<SpanKeys> keys_;  // [plan_.spans]
+  std::set<BlockKey> lost_;
   CopyBias copy_bias_;
   Clock::time_point prompt_start_;
   uint32_t position_ = 0;       // native, of the next token

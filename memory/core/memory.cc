@@ -371,41 +371,47 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
   return grown;
 }
 
+Result<TextWindow> Memory::TextAround(DocumentId document, TokenSpan span, uint32_t reach) {
+  const DocumentRecord& record = Get(document);
+  LH_CHECK(span.begin < span.end && span.end <= record.tokens);
+  TextWindow window;
+  window.begin = span.begin - std::min<uint64_t>(span.begin, reach);
+  const uint64_t end = std::min(span.end + reach, record.tokens);
+  const std::vector<uint64_t>& starts = record.chunk_tokens;
+  for (uint64_t t = window.begin; t < end;) {
+    const auto after = std::upper_bound(starts.begin(), starts.end(), t);
+    const uint64_t chunk_end = after == starts.end() ? end : std::min(end, *after);
+    Result<TokenText> part = TextOf(document, {t, chunk_end});
+    if (!part.ok()) {
+      const bool before = chunk_end <= span.begin;
+      if (part.status().code() != StatusCode::kDataLoss || (!before && t < span.end))
+        return part.status();
+      if (!before) break;
+      window.text = {};
+      window.begin = chunk_end;
+    } else {
+      window.text.text += part->text;
+      window.text.token_bytes.insert(window.text.token_bytes.end(), part->token_bytes.begin(),
+                                     part->token_bytes.end());
+    }
+    t = chunk_end;
+  }
+  window.from_start = window.begin == 0;
+  window.to_end = window.begin + window.text.token_bytes.size() == record.tokens;
+  return window;
+}
+
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
-  uint64_t begin = at - std::min<uint64_t>(at, tokens_max),
-           end = std::min(at + 1 + tokens_max, Get(document).tokens);
-  const std::vector<uint64_t>& starts = Get(document).chunk_tokens;
-  std::vector<std::string> texts;  // the texts of tokens begin, begin + 1, ...
-  for (uint64_t t = begin; t < end;) {
-    const Result<std::shared_ptr<const TextChunk>> loaded = ChunkOf(document, t);
-    if (!loaded.ok()) {
-      const auto next = std::upper_bound(starts.begin(), starts.end(), t);
-      const bool before = next != starts.end() && *next <= at;
-      if (loaded.status().code() != StatusCode::kDataLoss || (!before && t <= at))
-        return loaded.status();
-      if (!before) {
-        end = t;
-        break;
-      }
-      t = begin = *next;
-      texts.clear();
-      continue;
-    }
-    const std::shared_ptr<const TextChunk>& chunk = *loaded;
-    const uint64_t last = std::min(end, chunk->token_begin + chunk->tokens.size());
-    if (last <= t)
-      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    size_t byte = 0;
-    for (uint64_t i = chunk->token_begin; i < last; ++i) {
-      const size_t bytes = chunk->token_bytes[i - chunk->token_begin];
-      if (i >= t) texts.push_back(chunk->text.substr(byte, bytes));
-      byte += bytes;
-    }
-    t = last;
+  LH_ASSIGN_OR_RETURN(const TextWindow window, TextAround(document, {at, at + 1}, tokens_max));
+  std::vector<std::string> pieces;
+  size_t byte = 0;
+  for (const uint16_t bytes : window.text.token_bytes) {
+    pieces.push_back(window.text.text.substr(byte, bytes));
+    byte += bytes;
   }
   const PieceRange found =
-      SentenceAround(texts, at - begin, begin == 0, end == Get(document).tokens);
-  return TokenSpan{begin + found.begin, begin + found.end};
+      SentenceAround(pieces, at - window.begin, window.from_start, window.to_end);
+  return TokenSpan{window.begin + found.begin, window.begin + found.end};
 }
 
 Result<DocumentId> Memory::AddDocument(DocumentRecord record,

@@ -43,6 +43,13 @@ struct TextPlace {
   std::string text;
 };
 
+// The text around a token span. Value type.
+struct TextWindow {
+  uint64_t begin = 0;  // its first token
+  TokenText text;
+  bool from_start = false, to_end = false;  // whether it has the document's first and last token
+};
+
 // What happened to a memory's index segments when they were loaded or rebuilt. Value type.
 struct IndexReport {
   uint64_t segments = 0;  // segments that were checked
@@ -176,12 +183,16 @@ class Memory {
   // Extends `span` to whole lines where an end moves by at most `tokens_max` tokens. An end that
   // cannot be extended, also because of damaged text, does not move.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
+  // The text of the span and of up to `reach` tokens to either side. Damaged text limits it. Must
+  // hold: the span is not empty, and in the document. Errors: data_loss (in the span itself).
+  Result<TextWindow> TextAround(DocumentId document, TokenSpan span, uint32_t reach);
   // The line that contains token `at`, or its sentence if that is shorter. A sentence ends at . !
   // or ? (and closing quotes or brackets) before white space, and at the equivalent punctuation of
-  // other scripts. If an end is more than `tokens_max` tokens away, as in JSON or code without line
-  // breaks, the result is smaller: the object (up to "}," or "],"), else the item (up to a comma
-  // after a quote, or a semicolon without a space), else the whole words within `tokens_max`.
-  // Damaged text limits the range in the same way.
+  // other scripts. A line that was wrapped to a width goes on in the next one. If an end is more
+  // than `tokens_max` tokens away, as in JSON or code without line breaks, the result is smaller:
+  // the object (up to "}," or "],"), else the item (up to a comma after a quote, or a semicolon
+  // without a space), else the whole words within `tokens_max`. Damaged text limits the range in
+  // the same way.
   Result<TokenSpan> SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max);
   Result<std::vector<TokenId>> Tokens(DocumentId document, TokenSpan span);
   // The text of these tokens. Must hold: span.end <= the document's tokens. Errors: data_loss.

@@ -47,7 +47,7 @@ inline constexpr std::string_view kExpansionSignal = "expansion";
 inline constexpr std::string_view kDenseSignal = "dense";
 inline constexpr std::string_view kHeadSignal = "heads";
 // The weight of the dense signal in every profile (docs/decisions/0031).
-inline constexpr double kDenseWeight = 0.7;
+inline constexpr double kDenseWeight = 1.0;
 
 // Value type.
 struct RecallProfile {
@@ -91,9 +91,10 @@ struct RecallProfile {
   uint32_t hops_max = 4;
   uint32_t hop_spans = 6;
   uint32_t generation_spans = 2;
-  uint32_t spans_max = 8;
+  uint32_t spans_max = 16;
   double span_score_min = 0.15;  // spans below this share of the best span's score are not recalled
-  uint32_t span_tokens = 128;    // usual length of a span, in tokens
+  // A span grows by whole units of text (memory/text/units.h) until it has so many tokens.
+  uint32_t span_tokens = 48;
   uint32_t window_tokens = 256;  // hot window during ingest, in tokens
   uint32_t sink_tokens = 64;
   // How the profile was calibrated, as a JSON object for human readers. The program does not use

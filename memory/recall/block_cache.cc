@@ -7,13 +7,15 @@
 namespace longhold {
 
 void AppendRows(const PlannedSpan& span, size_t index, std::vector<BlockRows>* rows) {
-  for (uint64_t b = span.tokens.begin / kBlockTokens; b * kBlockTokens < span.tokens.end; ++b) {
-    const uint64_t base = b * kBlockTokens;
-    rows->push_back(
-        {.span = index,
-         .key = {span.document, static_cast<uint32_t>(b)},
-         .row_begin = static_cast<uint32_t>(std::max(span.tokens.begin, base) - base),
-         .row_end = static_cast<uint32_t>(std::min(span.tokens.end, base + kBlockTokens) - base)});
+  for (const TokenSpan& tokens : {span.date_line, span.tokens}) {
+    for (uint64_t b = tokens.begin / kBlockTokens; b * kBlockTokens < tokens.end; ++b) {
+      const uint64_t base = b * kBlockTokens;
+      rows->push_back(
+          {.span = index,
+           .key = {span.document, static_cast<uint32_t>(b)},
+           .row_begin = static_cast<uint32_t>(std::max(tokens.begin, base) - base),
+           .row_end = static_cast<uint32_t>(std::min(tokens.end, base + kBlockTokens) - base)});
+    }
   }
 }
 

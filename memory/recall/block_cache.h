@@ -24,7 +24,7 @@ struct BlockRows {
   uint32_t rows() const { return row_end - row_begin; }
 };
 
-// Appends the rows of `span`, block after block.
+// Appends the rows of `span`, block after block; those of its date line come first.
 void AppendRows(const PlannedSpan& span, size_t index, std::vector<BlockRows>* rows);
 
 // Owner: one question. Thread use: *confined*; blocks are read on the model's workers.

@@ -18,7 +18,7 @@ constexpr size_t kDenseCoverMax = 3;
 constexpr double kDenseCoverCosine = 0.25;
 // What the passage around a sentence counts. It says what "he" and "that" of the sentence are
 // about.
-constexpr double kPassageShare = 0.5;
+constexpr double kPassageShare = 0.1;
 
 }  // namespace
 

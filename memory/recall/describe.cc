@@ -1,5 +1,6 @@
 #include "memory/recall/describe.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/text.h"
@@ -41,6 +42,12 @@ Result<RecalledSpan> Describe(Memory& memory, const RecallProfile& profile,
     ++partial;
   out.text.erase(0, partial);
   out.bytes = {place.bytes.begin + partial, place.bytes.begin + partial + out.text.size()};
+  if (!span.date_line.empty()) {
+    LH_ASSIGN_OR_RETURN(const TokenText date, memory.TextOf(span.document, span.date_line));
+    const size_t begin = std::min(date.text.find_first_not_of(" \t\r\n"), date.text.size());
+    out.date_line = date.text.substr(begin);
+    out.date_line.resize(WholeCharacters(out.date_line));
+  }
   out.score = span.score;
   out.reasons = ReasonsOf(profile, span);
   return out;

@@ -19,7 +19,7 @@ size_t SpansThatFit(const Question& q, const std::vector<PlannedSpan>& spans) {
   uint64_t wanted = 0;
   size_t fitting = 0;
   for (; fitting < spans.size(); ++fitting) {
-    wanted += spans[fitting].tokens.size();
+    wanted += spans[fitting].recalled_tokens();
     if (wanted > room) break;
   }
   return fitting;
@@ -34,7 +34,7 @@ Status ReserveAnswer(const Question& q, RecallPlan* plan) {
     std::vector<BlockRows> rows;
     const size_t reencoded = SpansToReencode(q, plan->spans);
     for (size_t i = 0; i < plan->spans.size(); ++i) {
-      (i < reencoded ? passed : stored) += plan->spans[i].tokens.size();
+      (i < reencoded ? passed : stored) += plan->spans[i].recalled_tokens();
       AppendRows(plan->spans[i], i, &rows);
     }
     if (!plan->spans.empty()) passed += q.reencode_tokens;

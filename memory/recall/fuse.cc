@@ -11,8 +11,6 @@
 namespace longhold {
 namespace {
 
-// What may lie between two spans that belong together: a line or two.
-constexpr uint64_t kGapTokens = 48;
 // Spans that competed and are shown by RecallOptions::explain.
 constexpr uint32_t kExplainedSpans = 32;
 
@@ -115,10 +113,6 @@ size_t RaiseCover(const std::vector<RetrievedSignal>& signals, std::vector<Candi
   return cover;
 }
 
-uint64_t Gap(const TokenSpan& a, const TokenSpan& b) {
-  return a.end <= b.begin ? b.begin - a.end : a.begin - b.end;
-}
-
 bool Overlap(const PlannedSpan& a, DocumentId document, const TokenSpan& span) {
   return a.document == document && a.tokens.begin < span.end && span.begin < a.tokens.end;
 }
@@ -129,14 +123,12 @@ class SpanCutter {
   SpanCutter(const Question& q, const std::vector<RetrievedSignal>& signals)
       : q_(q), signals_(signals) {}
 
-  // Adds the block as a span of its own, to a span that is near, or not at all where a span holds
-  // it already. Errors: data_loss.
+  // Adds the block as a span of its own, or not at all where a span holds it already. Errors:
+  // data_loss.
   Status Add(const Candidate& c, double score, std::vector<PlannedSpan>* spans) const {
     LH_ASSIGN_OR_RETURN(const Cut cut, Around(c));
     TokenSpan span = cut.span;
     if (!TakeOverlap(c, cut, spans, &span)) return OkStatus();
-    PlannedSpan* const near = Neighbour(*spans, c.block.document, span);
-    if (near != nullptr && Join(c, near, &span)) return OkStatus();
     PlannedSpan planned;
     planned.document = c.block.document;
     planned.tokens = span;
@@ -188,8 +180,8 @@ class SpanCutter {
     if (!peak.has_value())
       peak = cut.low = cut.high = uint64_t{c.block.block} * kBlockTokens + kBlockTokens / 2;
     cut.peak = *peak;
-    LH_ASSIGN_OR_RETURN(cut.span,
-                        SpanAround(q_.memory, q_.profile(), c.block.document, cut.low, cut.high));
+    LH_ASSIGN_OR_RETURN(cut.span, SpanAround(q_.memory, q_.profile(), c.block.document, cut.peak,
+                                             cut.low, cut.high));
     return cut;
   }
 
@@ -209,39 +201,6 @@ class SpanCutter {
       span->begin = std::max(span->begin, other->tokens.end);
     }
     return !span->empty() && std::none_of(spans->begin(), spans->end(), overlapping);
-  }
-
-  // The span of `spans` that stands nearest to `span`, which overlaps none of them, in the same
-  // document and with no more than kGapTokens between them; null when there is none.
-  static PlannedSpan* Neighbour(std::vector<PlannedSpan>& spans, DocumentId document,
-                                const TokenSpan& span) {
-    PlannedSpan* nearest = nullptr;
-    for (PlannedSpan& s : spans) {
-      if (s.document != document || Gap(s.tokens, span) > kGapTokens) continue;
-      if (nearest == nullptr || Gap(s.tokens, span) < Gap(nearest->tokens, span)) nearest = &s;
-    }
-    return nearest;
-  }
-
-  // Joins `span` to `near`, or grows it until they touch. True where it was joined.
-  bool Join(const Candidate& c, PlannedSpan* near, TokenSpan* span) const {
-    const uint64_t most = SpanTokensMax(q_.profile());
-    const TokenSpan both{std::min(span->begin, near->tokens.begin),
-                         std::max(span->end, near->tokens.end)};
-    if (both.size() <= most) {
-      near->tokens = both;
-      near->Note(kStage, "joined", "with a span that is near");
-      PutScores(c, near);
-      return true;
-    }
-    if (span->size() + Gap(*span, near->tokens) <= most) {
-      if (span->end <= near->tokens.begin) {
-        span->end = near->tokens.begin;
-      } else {
-        span->begin = near->tokens.end;
-      }
-    }
-    return false;
   }
 
   void PutScores(const Candidate& c, PlannedSpan* span) const {

@@ -276,7 +276,7 @@ std::vector<MultiHop::Source> MultiHop::LeadsOf(
 Result<std::optional<PlannedSpan>> MultiHop::SpanFor(const Source& lead,
                                                      std::span<const PlannedSpan> spans) {
   LH_ASSIGN_OR_RETURN(TokenSpan span,
-                      SpanAround(memory_, profile_, lead.document, lead.at, lead.at));
+                      SpanAround(memory_, profile_, lead.document, lead.at, lead.at, lead.at));
   for (const PlannedSpan& other : spans) {
     if (other.document != lead.document) continue;
     if (other.tokens.Contains(lead.at)) return std::optional<PlannedSpan>();

@@ -1,6 +1,7 @@
 // A span that competes for a place in the plan, with what each stage did to it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "base/status.h"
 #include "base/types.h"
 #include "memory/model/recall_profile.h"
+#include "memory/text/units.h"
 
 namespace longhold {
 
@@ -32,6 +34,9 @@ struct TrailEntry {
 struct PlannedSpan {
   DocumentId document{};
   TokenSpan tokens;
+  // The line that says when the span was said (DateLineBefore); empty where none does, or where the
+  // span has it. The model attends to it before the span.
+  TokenSpan date_line;
   // The token that the first signal points at; inside `tokens`.
   uint64_t peak = 0;
   double score = 0;  // fused relevance, 1 is the best span's
@@ -68,22 +73,32 @@ struct PlannedSpan {
   void Note(std::string_view stage, std::string_view action, std::string reason) {
     trail.push_back({stage, action, std::move(reason)});
   }
+  // Tokens that the model attends to.
+  uint64_t recalled_tokens() const { return tokens.size() + date_line.size(); }
   bool reranked() const { return !token_gains.empty(); }
   bool SamePlace(const PlannedSpan& other) const {
     return document == other.document && tokens == other.tokens;
   }
 };
 
-// Tokens of the longest span: it grows to lines at both ends and covers two peaks of one block, or
-// is two spans joined.
+// Tokens of the longest span: the longest unit of text (memory/text/units.h), or what the profile
+// asks for.
 inline uint32_t SpanTokensMax(const RecallProfile& profile) {
-  return profile.span_tokens + 2 * 64 + kBlockTokens;
+  return std::max(kLineTokensMax, profile.span_tokens);
 }
+// Tokens of a long span in most texts: what room is planned for.
+inline constexpr uint32_t kSpanTokensUsual = 160;
 
-// From a quarter of profile.span_tokens before token `low` to five eighths of it after `high`,
-// grown to whole lines where a line's end is near. Holds committed tokens only. Errors: those of
-// Memory::GrowToLines.
+// Whole units of text that hold tokens `low` to `high`; if these have more than SpanTokensMax, the
+// one that holds `peak`. Grows by whole units, one part before to two parts after, until it has
+// profile.span_tokens. Holds committed tokens only, and `peak`. Where text is damaged, the tokens
+// around `peak`. Errors: those of the store.
 Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, DocumentId document,
-                             uint64_t low, uint64_t high);
+                             uint64_t peak, uint64_t low, uint64_t high);
+
+// The last line before token `at` that is a date line (memory/text/date_line.h), without its line
+// break, at most 4,096 tokens back. Empty where there is none; damaged text has none. Errors: those
+// of the store.
+Result<TokenSpan> DateLineBefore(Memory& memory, DocumentId document, uint64_t at);
 
 }  // namespace longhold

@@ -51,7 +51,8 @@ void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
   // An answer of more than kAnswerTokensMin tokens gets only the room that the usual spans leave:
   // it is to rest on them.
   const uint64_t usual = std::min<uint64_t>(
-      all_spans, uint64_t{profile.spans_max + profile.hop_spans} * longest + q->reencode_tokens);
+      all_spans,
+      uint64_t{profile.spans_max + profile.hop_spans} * kSpanTokensUsual + q->reencode_tokens);
   q->answer_tokens = static_cast<uint32_t>(std::min<uint64_t>(
       options.answer_tokens_max, std::max<uint64_t>(std::min<uint64_t>(room, kAnswerTokensMin),
                                                     room - std::min(room, usual))));

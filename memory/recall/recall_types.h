@@ -21,6 +21,9 @@ struct RecalledSpan {
   uint64_t line_begin = 0;  // 1-based, inclusive
   uint64_t line_end = 0;
   std::string text;
+  // The line before it that says when it was said, such as a session's or a diary's; empty where
+  // none does.
+  std::string date_line;
   double score = 0;  // relevance, 1 is the best span's
   // Names of the relevance signals that brought a fifth of the score or more, and "multi-hop".
   std::vector<std::string> reasons;

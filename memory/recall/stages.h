@@ -25,11 +25,9 @@ Result<RecallPlan> Retrieve(const Question& question, RecallPlan plan);
 // to a maximum of 1 instead let heads that look everywhere a little outvote words that stand in one
 // place.)
 //
-// A span is laid around the tokens that the signals point at, not around the block, so that what
-// stands across a block's edge is whole. It then grows to whole lines where these are near. Spans
-// of one document with at most 48 tokens between them are joined, with what lies between, under the
-// better one's score. Where that would make more than SpanTokensMax, the worse one grows until they
-// touch. So evidence does not fall between two spans.
+// A span is whole units of text around the tokens that the signals point at (SpanAround), not the
+// block, so that what stands across a block's edge is whole. Where two overlap, the worse one keeps
+// what the better one leaves.
 //
 // The best span comes first, then those that explain what it leaves (SignalScores::cover), then the
 // others by score. Errors: data_loss from reading text.
@@ -45,7 +43,8 @@ Result<RecallPlan> Rerank(const Question& question, RecallPlan plan);
 // it never says no.
 Result<RecallPlan> Judge(const Question& question, RecallPlan plan);
 
-// Multi-hop retrieval (multi_hop.h): adds what the best spans lead to.
+// Multi-hop retrieval (multi_hop.h): adds what the best spans lead to. Then gives each span the
+// line that says when it was said (PlannedSpan::date_line).
 Result<RecallPlan> Expand(const Question& question, RecallPlan plan);
 
 // Drops the least relevant spans until the rest fits the model's context and the memory budget, and

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "memory/text/sentences.h"
+#include "memory/text/unwrap.h"
 
 namespace longhold {
 namespace {
@@ -96,11 +97,13 @@ std::vector<uint32_t> CutPieces(const std::vector<double>& ends, uint32_t begin,
 
 PassageCuts CutPassagesAndSentences(const TokenText& text) {
   const auto tokens = static_cast<uint32_t>(text.token_bytes.size());
+  std::string unwrapped = text.text;
+  UnwrapLines(&unwrapped, false);
   std::vector<double> ends;
   size_t byte = 0;
   for (const uint16_t bytes : text.token_bytes) {
     byte += bytes;
-    ends.push_back(CutCost(text.text, byte));
+    ends.push_back(CutCost(unwrapped, byte));
   }
   PassageCuts cuts;
   const std::vector<uint32_t> passages = CutPieces(ends, 0, tokens, kPassageLength);

@@ -19,7 +19,7 @@ inline constexpr uint32_t kSentenceTokensMin = 8, kSentenceTokensMax = 64;
 
 // Changes with the cuts and with what else of a passage the embedding model reads: stored vectors
 // depend on it.
-inline constexpr uint32_t kPassageRules = 1;
+inline constexpr uint32_t kPassageRules = 2;
 
 // Text with its tokens. Value type.
 struct TokenText {
@@ -45,7 +45,8 @@ struct PassageCuts {
 //                    one, and after an unindented closing bracket (where paragraphs and functions
 //                    end); 1 before such a bracket; 0.05 at another line's end, 0.2 at a sentence's
 //                    end, 1 at a word's end, 4 inside a word, 8 inside a character. For a sentence,
-//                    those up to 0.2 are 0
+//                    those up to 0.2 are 0. The line breaks of wrapped paragraphs (unwrap.h) are
+//                    spaces
 // Of equal costs, the shortest last piece wins.
 PassageCuts CutPassagesAndSentences(const TokenText& text);
 

@@ -4,6 +4,8 @@
 #include <array>
 #include <cstdint>
 
+#include "memory/text/unwrap.h"
+
 namespace longhold {
 namespace {
 
@@ -41,13 +43,14 @@ size_t PastClosers(std::string_view text, size_t byte) {
 }
 
 // [pieces] the strongest end in each.
-std::vector<Level> EndsIn(const std::vector<std::string>& pieces) {
+std::vector<Level> EndsIn(const std::vector<std::string>& pieces, bool from_start) {
   std::string text;
   std::vector<size_t> piece_of;  // [bytes]
   for (size_t i = 0; i < pieces.size(); ++i) {
     text += pieces[i];
     piece_of.resize(text.size(), i);
   }
+  UnwrapLines(&text, from_start);
   std::vector<Level> ends(pieces.size(), 0);
   const auto is = [&](size_t byte, std::string_view any) {
     return any.find(text[byte]) != std::string_view::npos;
@@ -80,7 +83,7 @@ std::vector<Level> EndsIn(const std::vector<std::string>& pieces) {
 
 PieceRange SentenceAround(const std::vector<std::string>& pieces, size_t at, bool from_start,
                           bool to_end) {
-  const std::vector<Level> ends = EndsIn(pieces);
+  const std::vector<Level> ends = EndsIn(pieces, from_start);
   const size_t size = pieces.size();
   size_t first = 0, past = size;
   for (const Level level : {kSentence, kObject, kItem}) {

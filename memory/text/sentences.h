@@ -18,6 +18,7 @@ struct PieceRange {
 // consecutive tokens; `from_start` and `to_end` say whether the document begins with the first and
 // ends with the last of them.
 //
+// A line that was wrapped to a width (unwrap.h) goes on in the next one.
 // A sentence ends at . ! or ? (and what closes quotes or brackets) before white space, and at the
 // full stops of other scripts. Where one of its ends is out of reach, as in JSON or code without
 // line breaks, the range is the object (up to "}," or "],"), the item (up to a comma behind a

@@ -17,6 +17,10 @@ json::array Reasons(const RecalledSpan& span) {
   return reasons;
 }
 
+json::value DateLine(const RecalledSpan& span) {
+  return span.date_line.empty() ? json::value(nullptr) : json::value(Text(span.date_line));
+}
+
 // Adds the member "lost" to a degraded reply.
 void AddLost(const Degradation& d, json::object* reply) {
   if (d.blocks_lost + d.spans_lost > 0)
@@ -122,6 +126,7 @@ json::object AskObject(const AskReply& reply) {
                                      {"line_start", span.line_begin},
                                      {"line_end", span.line_end},
                                      {"text", Text(span.text)},
+                                     {"date_line", DateLine(span)},
                                      {"score", span.score},
                                      {"reasons", Reasons(span)}});
   }
@@ -166,6 +171,7 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"line_start", span.line_begin},
                                  {"line_end", span.line_end},
                                  {"text", Text(span.text)},
+                                 {"date_line", DateLine(span)},
                                  {"score", span.score},
                                  {"reasons", Reasons(span)}});
   }

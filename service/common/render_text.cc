@@ -56,6 +56,8 @@ std::string Place(const RecalledSpan& span) {
 std::string SpanText(size_t index, const RecalledSpan& span, std::string_view hint) {
   std::string out =
       "[" + std::to_string(index) + "] " + Place(span) + "  (" + Format("%.2f", span.score) + ")\n";
+  for (const std::string& line : Wrap(CollapseSpace(span.date_line), kIndent, kColumns))
+    out += line + "\n";
   // Wrapping wastes some columns at line ends, so the excerpt is a little shorter than three full
   // lines.
   const size_t room = kCitationLines * (kColumns - kIndent - 6);

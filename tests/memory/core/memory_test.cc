@@ -14,10 +14,12 @@
 #include <set>
 
 #include "memory/ingest/ingest.h"
+#include "memory/record/record_keys.h"
 #include "store/mem_store.h"
 #include "tests/support/stores.h"
 #include "tests/support/toy_model.h"
 #include "tests/support/toy_text.h"
+#include "tests/support/wrapped_text.h"
 
 namespace longhold {
 namespace {
@@ -278,11 +280,14 @@ std::string SentenceAround(const std::string& text, const std::string& word, uin
 }
 
 // Of two chunks one is lost. Sentences in the other chunk stay the same, except that those which
-// crossed the edge are cut there.
+// crossed the edge are cut there. The lines stand apart, so that whether they were wrapped to a
+// width does not depend on which of them can be seen.
 TEST(Memory, SentencesDoNotReachIntoDamagedText) {
   ToyModel model(Tiny());
   const auto store = NewMemStore();
-  { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", PlainText(70000, 1)).ok()); }
+  std::string text;
+  for (const char c : PlainText(70000, 1)) text += c == '\n' ? "\n\n" : std::string(1, c);
+  { ASSERT_TRUE(IngestInto(*MustCreate(*store, model), model, "tale", text).ok()); }
   const DocumentId id{1};
   const auto whole = MustOpen(*store, model);
   const std::vector<uint64_t> starts = whole->Get(id).chunk_tokens;
@@ -312,6 +317,204 @@ TEST(Memory, SentencesDoNotReachIntoDamagedText) {
       EXPECT_TRUE(lost == 0 ? sentence->begin >= edge : sentence->end <= edge);
     }
     ASSERT_TRUE(PutValue(*store, Table::kText, key, value).ok());
+  }
+}
+
+// ---- TextAround
+
+// What TextAround must give where the chunks `lost` are damaged: the tokens of [begin, end) that
+// are in reach and next to the span.
+TextWindow NaiveWindow(const TokenText& text, const std::vector<uint64_t>& edges,
+                       const std::set<size_t>& lost, TokenSpan span, uint64_t reach) {
+  const uint64_t tokens = text.token_bytes.size();
+  uint64_t begin = span.begin > reach ? span.begin - reach : 0,
+           end = std::min(span.end + reach, tokens);
+  for (const size_t c : lost) {
+    const uint64_t chunk_end = c + 1 < edges.size() ? edges[c + 1] : tokens;
+    if (chunk_end <= span.begin) begin = std::max(begin, chunk_end);
+    if (edges[c] >= span.end) end = std::min(end, edges[c]);
+  }
+  TextWindow window;
+  window.begin = begin;
+  window.text.text = TextOfTokens(text, begin, end);
+  window.text.token_bytes.assign(text.token_bytes.begin() + static_cast<ptrdiff_t>(begin),
+                                 text.token_bytes.begin() + static_cast<ptrdiff_t>(end));
+  window.from_start = begin == 0;
+  window.to_end = end == tokens;
+  return window;
+}
+
+// Empty where they are the same.
+std::string WindowDifference(const TextWindow& expected, const TextWindow& got) {
+  if (got.begin != expected.begin) return "begins at " + std::to_string(got.begin);
+  if (got.text.token_bytes != expected.text.token_bytes) return "has other tokens";
+  if (got.text.text != expected.text.text) return "has another text: " + got.text.text;
+  if (got.from_start != expected.from_start) return "from_start";
+  return got.to_end == expected.to_end ? "" : "to_end";
+}
+
+// The document's tokens as one text, and the first token of each chunk.
+TokenText WholeText(const ToyModel& model, const std::string& text, std::vector<uint64_t>* edges) {
+  TokenText whole{text, {}};
+  const std::vector<TextChunk> chunks = *TokenizeText(model, text);
+  for (const TextChunk& chunk : chunks) {
+    edges->push_back(whole.token_bytes.size());
+    whole.token_bytes.insert(whole.token_bytes.end(), chunk.token_bytes.begin(),
+                             chunk.token_bytes.end());
+  }
+  return whole;
+}
+
+TEST(Memory, TextAroundIsEverySliceOfAShortText) {
+  for (const bool bos : {false, true}) {
+    const auto store = NewMemStore();
+    const ToyModel model({.bos = bos});
+    auto memory = MustCreate(*store, model);
+    const std::string text = "ab. is the\n日本é";
+    std::vector<uint64_t> edges;
+    const TokenText whole = WholeText(model, text, &edges);
+    AddText(*memory, model, "before", PlainText(500, 1));
+    const DocumentId id = AddText(*memory, model, "tale", text);
+    const auto tokens = static_cast<uint32_t>(whole.token_bytes.size());
+    for (uint64_t begin = 0; begin < tokens; ++begin) {
+      for (uint64_t end = begin + 1; end <= tokens; ++end) {
+        for (uint32_t reach = 0; reach <= tokens + 1; ++reach) {
+          const Result<TextWindow> got = memory->TextAround(id, {begin, end}, reach);
+          ASSERT_TRUE(got.ok()) << got.status().ToString();
+          ASSERT_EQ(WindowDifference(NaiveWindow(whole, edges, {}, {begin, end}, reach), *got), "")
+              << begin << ".." << end << " reach " << reach;
+        }
+      }
+    }
+  }
+}
+
+TEST(Memory, TextAroundIsASliceAcrossChunks) {
+  for (uint64_t seed = 1; seed <= 2; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const auto store = NewMemStore();
+    const ToyModel model({.bos = seed == 1});
+    auto memory = MustCreate(*store, model);
+    const std::string text = seed == 1 ? RandomText(110000, seed) : PlainText(100000, seed);
+    std::vector<uint64_t> edges;
+    const TokenText whole = WholeText(model, text, &edges);
+    const DocumentId id = AddText(*memory, model, "tale", text);
+    const uint64_t tokens = whole.token_bytes.size();
+    ASSERT_GE(edges.size(), 4u);
+    std::vector<uint64_t> places = {0, 1, tokens - 1, tokens - 2, tokens / 2};
+    for (size_t c = 1; c < edges.size(); ++c) {
+      for (const uint64_t back : {0, 1, 2, 64}) places.push_back(edges[c] - back);
+    }
+    for (const uint64_t begin : places) {
+      for (const uint64_t size : {uint64_t{1}, uint64_t{2}, uint64_t{300}, tokens}) {
+        const TokenSpan span{begin, std::min(begin + size, tokens)};
+        for (const uint32_t reach : {0u, 1u, 63u, 320u, 40000u, UINT32_MAX}) {
+          const Result<TextWindow> got = memory->TextAround(id, span, reach);
+          ASSERT_TRUE(got.ok()) << got.status().ToString();
+          ASSERT_EQ(WindowDifference(NaiveWindow(whole, edges, {}, span, reach), *got), "")
+              << span.begin << ".." << span.end << " reach " << reach;
+        }
+      }
+    }
+  }
+}
+
+// Of four chunks any are lost. Damage beside the span limits the text; damage in it is an error.
+TEST(Memory, TextAroundStopsAtDamagedText) {
+  ToyModel model(Tiny());
+  const auto store = NewMemStore();
+  const std::string text = PlainText(100000, 1);
+  std::vector<uint64_t> edges;
+  const TokenText whole = WholeText(model, text, &edges);
+  ASSERT_EQ(edges.size(), 4u);
+  const uint64_t tokens = whole.token_bytes.size();
+  const DocumentId id = AddText(*MustCreate(*store, model), model, "tale", text);
+  std::vector<std::string> values;
+  for (uint32_t c = 0; c < 4; ++c) values.push_back(*store->Get(Table::kText, NumberedKey(id, c)));
+  for (uint32_t set = 1; set < 16; ++set) {
+    std::set<size_t> lost;
+    for (uint32_t c = 0; c < 4; ++c) {
+      const bool damaged = (set >> c & 1) != 0;
+      if (damaged) lost.insert(c);
+      // deleted, garbage, or another chunk's text
+      const std::string value = !damaged       ? values[c]
+                                : set % 3 == 1 ? "garbage"
+                                               : values[(c + 1) % 4];
+      ASSERT_TRUE((damaged && set % 3 == 0
+                       ? DeleteValue(*store, Table::kText, NumberedKey(id, c))
+                       : PutValue(*store, Table::kText, NumberedKey(id, c), value))
+                      .ok());
+    }
+    const auto memory = MustOpen(*store, model);
+    for (const uint64_t edge : {uint64_t{0}, edges[1], edges[2], edges[3], tokens}) {
+      for (const int from : {-80, -8, -1, 0, 7}) {
+        const uint64_t begin = edge + static_cast<uint64_t>(from);
+        if (begin >= tokens) continue;  // also before 0
+        const TokenSpan span{begin, std::min(begin + 8, tokens)};
+        for (const uint32_t reach : {0u, 1u, 90u, UINT32_MAX}) {
+          SCOPED_TRACE(std::to_string(span.begin) + " reach " + std::to_string(reach) + " lost " +
+                       std::to_string(set));
+          const Result<TextWindow> got = memory->TextAround(id, span, reach);
+          const bool whole_span = std::none_of(lost.begin(), lost.end(), [&](size_t c) {
+            return edges[c] < span.end && (c + 1 == 4 || span.begin < edges[c + 1]);
+          });
+          ASSERT_EQ(got.status().code(), whole_span ? StatusCode::kOk : StatusCode::kDataLoss);
+          if (!whole_span) continue;
+          ASSERT_EQ(WindowDifference(NaiveWindow(whole, edges, lost, span, reach), *got), "");
+        }
+      }
+    }
+  }
+}
+
+// ---- SentenceAt over wrapped paragraphs
+
+// Every token's sentence is the one that was wrapped, with its line breaks, where it is in reach.
+// Paragraphs have three lines or more. Tokens are nearly bytes: 400 of them are some six lines.
+TEST(Memory, ASentenceGoesOnInTheNextLineOfAWrappedParagraph) {
+  for (const std::string line_end : {"\n", "\r\n"}) {
+    for (const size_t width : {50u, 100u}) {
+      std::mt19937_64 rng(width);
+      std::string text;
+      std::vector<std::string> sentences;
+      for (int p = 0; p < 3; ++p) {
+        std::string paragraph;
+        const size_t count = 5 + rng() % 4;
+        for (size_t s = 0; s < count; ++s) {
+          sentences.push_back(WordySentence(rng, 6 + rng() % 20));
+          paragraph += (s == 0 ? "" : " ") + sentences.back();
+        }
+        text += Wrapped(paragraph, width) + "\n\n";
+      }
+      std::string ended;
+      for (const char c : text) ended += c == '\n' ? line_end : std::string(1, c);
+      ToyModel model(Tiny());
+      const auto store = NewMemStore();
+      auto memory = MustCreate(*store, model);
+      const DocumentId id = AddText(*memory, model, "tale", ended);
+      // Sentences by their characters, without white space: where lines end does not count.
+      const auto packed = [](std::string words) {
+        std::erase_if(words, [](char c) { return c == ' ' || c == '\n' || c == '\r'; });
+        return words;
+      };
+      size_t sentence = 0;
+      std::string seen;  // of the sentence, packed
+      for (uint64_t t = 0; t < memory->Get(id).tokens; ++t) {
+        const std::string piece = packed(memory->Locate(id, {t, t + 1})->text);
+        const Result<TokenSpan> span = memory->SentenceAt(id, t, 400);
+        ASSERT_TRUE(span.ok()) << span.status().ToString();
+        ASSERT_TRUE(span->Contains(t));
+        const std::string got = memory->Locate(id, *span)->text;
+        if (!piece.empty()) {
+          if (seen == packed(sentences[sentence])) ++sentence, seen.clear();
+          seen += piece;
+          ASSERT_EQ(packed(got), packed(sentences[sentence])) << t << " width " << width;
+        } else {
+          ASSERT_LE(packed(got).size(), 400u);  // white space belongs to a sentence beside it
+        }
+      }
+      EXPECT_EQ(sentence + 1, sentences.size());
+    }
   }
 }
 

@@ -126,7 +126,7 @@ struct World : Tales {
             const TokenSpan span = segment.Sentence(s);
             const uint64_t centre = (span.begin + span.end) / 2;
             Block& block = blocks[{d.id, static_cast<uint32_t>(centre / kBlockTokens)}];
-            const double score = (std::min(cosine, 1.0) + product / std::sqrt(square)) / 2;
+            const double score = 0.9 * std::min(cosine, 1.0) + 0.1 * product / std::sqrt(square);
             block.score = std::max(block.score, score);
             if (cosine > kTolerance) block.certain = std::max(block.certain, score);
             block.centres.insert(centre);

@@ -294,43 +294,6 @@ TEST(Fuse, SpansObeyTheirRulesWhateverTheIndexesReturn) {
   }
 }
 
-// Adds a text without lines that has words of the question at each of `places` (byte offsets).
-DocumentId AddPlaces(HandMade& h, const std::vector<std::pair<size_t, std::string>>& places) {
-  std::string text(3000, '.');
-  for (const auto& [at, words] : places) text.replace(at, words.size(), words);
-  return h.Add("tale", text, nullptr);
-}
-
-// A span reaches 32 tokens before and 80 tokens after a place. So places 113 to 160 tokens apart
-// would leave up to 48 tokens between their spans.
-TEST(Fuse, NearbySpansAreMergedWithTheTextBetween) {
-  for (const size_t distance : {100, 120, 140, 159, 165, 220, 400}) {
-    SCOPED_TRACE(distance);
-    HandMade h(0);
-    AddPlaces(h, {{1000, " Methuselah Nebuchadnezzar "}, {1000 + distance, " quokka "}});
-    const RecallPlan plan = h.Plan({h.Words("Methuselah Nebuchadnezzar quokka"), {}});
-    ExpectValidSpans(h, plan, 8);
-    ASSERT_FALSE(plan.spans.empty());
-    const std::string best = h.memory->Locate(plan.spans[0].document, plan.spans[0].tokens)->text;
-    EXPECT_EQ(
-        best.find("Methuselah") != std::string::npos && best.find("quokka") != std::string::npos,
-        distance < 160)
-        << best;
-  }
-}
-
-TEST(Fuse, NearbySpansTouchWhereAMergedOneWouldBeTooLong) {
-  HandMade h(0);
-  AddPlaces(h, {{1000, " Methuselah Nebuchadnezzar Mesopotamia "},
-                {1140, " quokka wombat "},
-                {1280, " Zyzzyva "}});
-  const RecallPlan plan =
-      h.Plan({h.Words("Methuselah Nebuchadnezzar Mesopotamia quokka wombat Zyzzyva"), {}});
-  ExpectValidSpans(h, plan, 8);
-  ASSERT_EQ(plan.spans.size(), 2u);
-  EXPECT_EQ(plan.spans[1].tokens.begin, plan.spans[0].tokens.end);
-}
-
 TEST(Fuse, AnExpansionWordFindsASpanAndIsReportedAsTheReason) {
   HandMade made(0);
   std::string text;
