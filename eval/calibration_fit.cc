@@ -4,13 +4,14 @@
 #include <cmath>
 #include <limits>
 
+#include "eval/descent.h"
+
 namespace longhold {
 namespace {
 
 constexpr double kRidge = 0.01;
 constexpr int kSteps = 300;
 constexpr int kTrialSteps = 80;  // for the selection of heads: enough to compare them
-constexpr double kStepSize = 0.25;
 // The starting weight: a block with share 1 is e^4 times as likely as one with share 0. Learned
 // weights were between 3 and 40.
 constexpr double kStart = 4;
@@ -57,22 +58,12 @@ double Loss(std::span<const CaseSignals* const> cases, const std::vector<size_t>
   return loss / n + kRidge / 2 * squares / n;
 }
 
-std::vector<double> Descend(std::span<const CaseSignals* const> cases,
-                            const std::vector<size_t>& heads, int steps) {
-  std::vector<double> w(heads.size() + 1, kStart), gradient, mean(w.size(), 0.0),
-      square(w.size(), 0.0);
-  for (int step = 1; step <= steps; ++step) {
-    Loss(cases, heads, w, &gradient);
-    const double size = kStepSize * (step < steps / 2 ? 1.0 : 2.0 - 2.0 * step / steps + 0.02);
-    for (size_t f = 0; f < w.size(); ++f) {
-      mean[f] = 0.9 * mean[f] + 0.1 * gradient[f];
-      square[f] = 0.99 * square[f] + 0.01 * gradient[f] * gradient[f];
-      const double m = mean[f] / (1 - std::pow(0.9, step)),
-                   s = square[f] / (1 - std::pow(0.99, step));
-      w[f] = std::max(0.0, w[f] - size * m / (std::sqrt(s) + 1e-9));
-    }
-  }
-  return w;
+std::vector<double> Minimise(std::span<const CaseSignals* const> cases,
+                             const std::vector<size_t>& heads, int steps) {
+  return Descend(std::vector<double>(heads.size() + 1, kStart), {.steps = steps},
+                 [&](const std::vector<double>& w, std::vector<double>* gradient) {
+                   Loss(cases, heads, w, gradient);
+                 });
 }
 
 // Two-fold cross-validation: the mean loss on each half with weights fitted on the other half.
@@ -85,7 +76,7 @@ double HeldOutLoss(std::span<const CaseSignals* const> cases, const std::vector<
     for (size_t i = 0; i < cases.size(); ++i)
       (i % kFolds == fold ? held : learned).push_back(cases[i]);
     if (held.empty() || learned.empty()) continue;
-    total += Loss(held, heads, Descend(learned, heads, kTrialSteps), nullptr) *
+    total += Loss(held, heads, Minimise(learned, heads, kTrialSteps), nullptr) *
              static_cast<double>(held.size());
     judged += held.size();
   }
@@ -134,7 +125,7 @@ std::vector<double> SignalWeights::Score(const CaseSignals& signals) const {
 
 SignalWeights FitWeights(std::span<const CaseSignals* const> cases,
                          const std::vector<size_t>& heads, double* loss) {
-  const std::vector<double> w = Descend(cases, heads, kSteps);
+  const std::vector<double> w = Minimise(cases, heads, kSteps);
   if (loss != nullptr) *loss = Loss(cases, heads, w, nullptr);
   SignalWeights fitted;
   fitted.lexical = w[0];

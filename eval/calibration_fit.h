@@ -37,9 +37,8 @@ struct SignalWeights {
 
 // Fits nonnegative weights that maximise the likelihood of the evidence blocks. The loss is the
 // mean over cases of -ln(sum over evidence of softmax(score)), plus 0.01 / 2 * (sum of squared
-// weights / cases). The optimiser is projected Adam (Kingma and Ba, arXiv:1412.6980) from a fixed
-// start. Heads whose weight ends at 0 are dropped. Results are the same on every machine up to the
-// last bits. `loss` may be null; it receives the final loss.
+// weights / cases). The optimiser (eval/descent.h) begins at a fixed start. Heads whose weight ends
+// at 0 are dropped. `loss` may be null; it receives the final loss.
 SignalWeights FitWeights(std::span<const CaseSignals* const> cases,
                          const std::vector<size_t>& heads, double* loss);
 

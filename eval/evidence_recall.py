@@ -4,6 +4,7 @@
   eval/evidence_recall.py --out DIR                                       all kinds of text, all modes, model smollm2
   ... --kinds encyclopedia,conversation --modes longhold,rag-bm25 --limit 20
   ... --json rows.json                                                    every question, with what was found for it
+  eval/evidence_recall.py --write-cases DIR                               the texts and questions, for longhold calibrate
 
 Kinds of text, their questions and evidence:
   encyclopedia  a labelled paragraph a line, and a TSV: labels (any suffices), question, answers
@@ -237,6 +238,32 @@ def code(args):
 
     questions = placed_questions(args.code_questions, find)[: args.limit]
     return [Corpus("code", os.path.basename(os.path.normpath(args.code)), documents, questions)]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# labelled cases, as `longhold calibrate --cases` reads them (eval/labelled_cases.h)
+
+
+def case_line(corpus, question):
+    places = ("&" if question.all_needed else ",").join(corpus.shown(place) for place in question.places)
+    columns = [places or "-", question.text, "|".join(question.answers) or "-"]
+    return "\t".join(" ".join(column.split()) for column in columns) + "\n"
+
+
+def write_cases(directory, corpora):
+    """A directory per kind: texts/ and questions.tsv."""
+    for kind in dict.fromkeys(corpus.kind for corpus in corpora):
+        lines = ["# evidence (path:first-last; ',' any suffices, '&' all are needed; '-' none)\tquestion\tanswers\n"]
+        for corpus in (c for c in corpora if c.kind == kind):
+            for document in corpus.documents:
+                path = os.path.join(directory, kind, "texts", document.name)
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                with open(path, "wb") as file:
+                    file.write(document.data)
+            lines += [case_line(corpus, question) for question in corpus.questions]
+        with open(os.path.join(directory, kind, "questions.tsv"), "w", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
+        print(f"{os.path.join(directory, kind)}: {len(lines) - 1} questions")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -701,7 +728,9 @@ def listed(choices):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, metavar="DIR", help="work directory: texts, home, embeddings")
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--out", metavar="DIR", help="work directory: texts, home, embeddings")
+    goal.add_argument("--write-cases", metavar="DIR", help="write texts and questions there, and ask nothing")
     parser.add_argument("--kinds", type=listed(KINDS), default=list(KINDS))
     parser.add_argument("--modes", type=listed(MODES), default=list(MODES))
     parser.add_argument("--limit", type=int, help="questions of each text (default: 100 of the encyclopedia, else all)")
@@ -721,8 +750,9 @@ def parse_arguments():
     parser.add_argument("--code", default="leveldb", metavar="DIR")
     parser.add_argument("--code-questions", default=os.path.join(ROOT, "eval/leveldb_questions.tsv"), metavar="TSV")
     args = parser.parse_args()
-    args.out = os.path.abspath(args.out)
-    os.makedirs(args.out, exist_ok=True)
+    if args.out:
+        args.out = os.path.abspath(args.out)
+        os.makedirs(args.out, exist_ok=True)
     return args
 
 
@@ -731,6 +761,9 @@ def main():
     args = parse_arguments()
     load = {"encyclopedia": encyclopedia, "book": book, "conversation": conversation, "code": code}
     corpora = [corpus for kind in args.kinds for corpus in load[kind](args)]
+    if args.write_cases:
+        write_cases(args.write_cases, corpora)
+        return
     if "longhold" in args.modes:
         for corpus in corpora:
             read_into_memory(args, corpus)

@@ -109,6 +109,7 @@ std::string Text(const CalibrationReport& report) {
 }  // namespace
 
 Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& c) {
+  if (!command.cases.empty()) return RunCalibrateOnCases(command, c);
   std::vector<std::string> texts = command.texts;
   if (texts.empty()) {
     std::error_code ec;

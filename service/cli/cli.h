@@ -84,7 +84,10 @@ struct BenchCommand {
 };
 struct CalibrateCommand {
   std::vector<std::string> texts;  // files and directories; empty: this machine's licence texts
-  std::string out;                 // the profile's file; empty: under the home, for this model
+  // Directories of labelled cases, one a kind of text. If any, `texts`, `minutes` and `seed` are
+  // not used.
+  std::vector<std::string> cases;
+  std::string out;  // the profile's file; empty: under the home, for this model
   double minutes = 15;
   uint32_t seed = 1;
 };

@@ -146,18 +146,25 @@ void CommandLineParser::AddBench() {
 }
 
 void CommandLineParser::AddCalibrate() {
-  CLI::App* sub =
-      Subcommand(&app_, "calibrate", "learn a recall profile for a model from plain text");
+  CLI::App* sub = Subcommand(
+      &app_, "calibrate", "learn a recall profile for a model from plain text or labelled cases");
+  CLI::Option* cases = sub->add_option("--cases", calibrate_.cases,
+                                       "one kind of text: texts/ and questions.tsv; repeatable")
+                           ->type_name("DIR");
   sub->add_option("--text", calibrate_.texts,
                   "plain text, file or directory; repeatable (default: licence texts)")
-      ->type_name("PATH");
+      ->type_name("PATH")
+      ->excludes(cases);
   sub->add_option("--out", calibrate_.out,
                   "profile file (default: in the home, used with this model from then on)")
       ->type_name("FILE");
   sub->add_option("--minutes", calibrate_.minutes, "approximate time limit (default 15)")
       ->type_name("N")
-      ->check(CLI::Range(0.1, 1000.0));
-  sub->add_option("--seed", calibrate_.seed, "seed of the cases (default 1)")->type_name("N");
+      ->check(CLI::Range(0.1, 1000.0))
+      ->excludes(cases);
+  sub->add_option("--seed", calibrate_.seed, "seed of the cases (default 1)")
+      ->type_name("N")
+      ->excludes(cases);
   sub->callback([this] { out_.command = calibrate_; });
 }
 

@@ -52,8 +52,9 @@ Status RunBenchCommand(const BenchCommand& command, const CommandContext& contex
 Status RunExportCommand(const ExportCommand& command, const CommandContext& context);
 Status RunImportCommand(const ImportCommand& command, const CommandContext& context);
 
-// `longhold calibrate` (calibrate_command.cc).
+// `longhold calibrate` (calibrate_command.cc), and with --cases (calibrate_cases_command.cc).
 Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext& context);
+Status RunCalibrateOnCases(const CalibrateCommand& command, const CommandContext& context);
 
 // `longhold chat` (chat_command.cc).
 Status RunChatCommand(const ChatCommand& command, const CommandContext& context);

@@ -197,6 +197,65 @@ class Calibrate(CliTest):
         self.assertIn("meaning-home *", page.stdout)
         self.assertTrue((self.dir / "p.json").exists())
 
+    def write_kind(self, name, seed, folder=""):
+        """A kind of text with ten questions, of which one has no answer, one any of two places, and one needs both."""
+        lines = make_text(seed, 120).splitlines()
+        self.write(f"cases/{name}/texts/{folder}a.txt", "\n".join(lines[:60]) + "\n")
+        self.write(f"cases/{name}/texts/b.txt", "\n".join(lines[60:]) + "\n")
+        rows = [f"{folder}a.txt:{7 * i}\tWho {lines[7 * i - 1].split(' ', 1)[1]}?\t{lines[7 * i - 1].split()[0]}" for i in range(1, 8)]
+        rows += [f"b.txt:3-4,{folder}a.txt:5\tWhat is said of {lines[62][:-1]}?\tx", f"b.txt:9&b.txt:40\t{lines[68]} {lines[99]}\t-",
+                 "-\tWhich zebra sells umbrellas?\t-"]
+        return self.write(f"cases/{name}/questions.tsv", "# evidence\tquestion\tanswers\n" + "\n".join(rows) + "\n")
+
+    def test_weights_and_thresholds_are_learned_from_labelled_cases(self):
+        self.write_kind("tales", 1)
+        self.write_kind("letters", 2, folder="home/")
+        embedder = ["--embedder", os.path.join(os.environ["LONGHOLD_TINY_GGUF_DIR"], "bert_mean.gguf")]
+        command = ["calibrate", "--cases", "cases/tales", "--cases", "cases/letters/", *embedder]
+        profile = self.run_json(*command)
+        kept = list((self.home / "profiles").iterdir())
+        self.assertEqual([json.loads(path.read_text()) for path in kept], [profile])
+        self.assertEqual((profile["signals"]["words"], profile["heads"]), (1, []))
+        record = profile["calibration"]["labelled_cases"]
+        self.assertEqual([(kind["kind"], kind["answerable"], kind["unanswerable"]) for kind in record["kinds"]],
+                         [("tales", 9, 11), ("letters", 9, 11)])
+        for kind in record["kinds"]:
+            self.assertEqual(set(kind["weights_without"]), {"words", "expansion", "dense"})
+            for ranked in ("words", "present", "learned_without", "learned_on_all"):
+                self.assertGreater(kind[ranked]["hit@8"], 0.5, "the questions repeat the text's words")
+        self.assertEqual(list((self.dir / "tmp").iterdir()), [], "the temporary memories are gone")
+        self.assertEqual([path.name for path in self.home.iterdir()], ["profiles"], "the user's own memories are not touched")
+        page = self.run_cli(*command, "--out", "p.json")
+        self.assertEqual(page.returncode, 0, page.stderr)
+        self.assertLessEqual(max(map(len, page.stdout.splitlines())), 80, page.stdout)
+        self.assertRegex(page.stdout, r"mean of kinds +words alone +[0-9]+ / +[0-9]+ / +[0-9]+ +[0-9.]+\n")
+        self.assertIn("learned without it", page.stdout)
+        one = self.run_cli("calibrate", "--cases", "cases/tales", "--embedder", "none", "--out", "one.json")
+        self.assertEqual(one.returncode, 0, one.stderr)
+        self.assertIn("dense is not learned", one.stderr)
+        self.assertIn("Not judged", one.stdout)
+        self.assertNotIn("learned without it", one.stdout)
+
+    def test_mistakes_in_labelled_cases_are_reported_before_the_model_is_loaded(self):
+        env = self.environment(LONGHOLD_MODEL="/no/such/model.gguf")
+        questions = self.write_kind("tales", 1)
+        self.write_kind("more/tales", 2)
+
+        def fails(code, *words, arguments=("--cases", "cases/tales")):
+            self.assert_error(self.run_cli("calibrate", *arguments, "-q", env=env), code, *words)
+        fails(2, "--text", arguments=("--cases", "cases/tales", "--text", "book.txt"))
+        fails(3, "cases/none/questions.tsv", arguments=("--cases", "cases/none"))
+        fails(1, "cases/more/tales", "tales", arguments=("--cases", "cases/tales", "--cases", "cases/more/tales"))
+        good = questions.read_text()
+        for bad, words in ((good + "a.txt:61\tWho?\tx\n", ("line 12", "60 lines")), (good.replace("a.txt:7", "c.txt:7"), ("line 2", "c.txt", "texts/")),
+                           ("-\tWho?\t-\n", ("no question with evidence",)), (b"a.txt:1\tWho\xff?\tx\n", ("questions.tsv", "UTF-8")), ("", ("questions.tsv",))):
+            questions.write_bytes(bad if isinstance(bad, bytes) else bad.encode())
+            with self.subTest(words=words):
+                fails(1, "cases/tales/questions.tsv", *words)
+        questions.write_text(good)
+        shutil.rmtree(self.dir / "cases/tales/texts")
+        fails(3, "cases/tales/texts")
+
     def test_bad_arguments_are_reported(self):
         self.assert_error(self.run_cli("calibrate", "--text", "none.txt"), 3, "none.txt")
         self.write("short.txt", "One sentence. Another one.")
