@@ -224,7 +224,7 @@ std::vector<double> EvidenceBySpans(std::span<const std::vector<PlaceRanks>> kin
 uint32_t ChooseSpans(std::span<const double> shares) {
   LH_CHECK(shares.size() == std::size(kSpanCounts));
   for (size_t i = 0; i + 1 < shares.size(); ++i) {
-    if (shares[i + 1] - shares[i] < 0.01) return kSpanCounts[i];
+    if (shares[i + 1] - shares[i] < kSpansGainMin) return kSpanCounts[i];
   }
   return kSpanCounts[std::size(kSpanCounts) - 1];
 }

@@ -116,8 +116,10 @@ inline constexpr uint32_t kSpanCounts[] = {4, 6, 8, 12, 16, 24};
 
 // The mean over kinds [kinds][cases] of the share of evidence that each of kSpanCounts brings.
 std::vector<double> EvidenceBySpans(std::span<const std::vector<PlaceRanks>> kinds);
-// The least of kSpanCounts after which the next one brings less than 0.01 more; the last one if
-// each brings more. `shares`: what EvidenceBySpans returns.
+// The least of kSpanCounts after which the next one brings less than kSpansGainMin more; the last
+// one if each brings more. `shares`: what EvidenceBySpans returns. Answers follow the evidence only
+// roughly: the 1.5B model answers 47 of 60 questions with 8 spans and 46 with 16.
+inline constexpr double kSpansGainMin = 0.02;
 uint32_t ChooseSpans(std::span<const double> shares);
 
 }  // namespace longhold

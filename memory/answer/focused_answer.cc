@@ -187,13 +187,23 @@ Status FocusedAnswer::ReencodeSpans() {
 Status FocusedAnswer::ReencodeExcerpts() {
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, q_.model().Tokenize("\n", false));
   std::vector<TokenId> text;
+  const PlannedSpan* dated = nullptr;  // the span whose date line was added last
   for (const SpanSentence& excerpt : plan_.layout.excerpts) {
+    const PlannedSpan& span = plan_.spans[excerpt.span];
     LH_ASSIGN_OR_RETURN(const std::span<const TokenId> tokens,
-                        q_.text->Tokens(plan_.spans[excerpt.span].document, excerpt.tokens));
-    const uint64_t wanted =
-        text.size() + line_break.size() + tokens.size() + q_.prompt.tail.size() + q_.answer_tokens;
+                        q_.text->Tokens(span.document, excerpt.tokens));
+    const uint64_t wanted = text.size() + 2 * line_break.size() + span.date_line.size() +
+                            tokens.size() + q_.prompt.tail.size() + q_.answer_tokens;
     if (set_.size() + wanted > set_.capacity()) continue;
     if (!text.empty()) text.insert(text.end(), line_break.begin(), line_break.end());
+    if (!span.date_line.empty() && (dated == nullptr || dated->document != span.document ||
+                                    dated->date_line != span.date_line)) {
+      LH_ASSIGN_OR_RETURN(const std::span<const TokenId> date,
+                          q_.text->Tokens(span.document, span.date_line));
+      text.insert(text.end(), date.begin(), date.end());
+      text.insert(text.end(), line_break.begin(), line_break.end());
+      dated = &span;
+    }
     const uint64_t begin = set_.size() + text.size();
     std::vector<std::string> pieces;
     for (TokenId id : tokens) pieces.push_back(q_.model().Piece(id));
@@ -343,10 +353,14 @@ Result<bool> FocusedAnswer::IsGrounded() {
                                         q_.context.vocabulary->Words(q_.prompt.Words()), text);
   if (words.found >= kGroundedShare * words.own) return true;
   if (q_.vector.empty()) return false;
-  LH_ASSIGN_OR_RETURN(const std::vector<float> vector,
-                      q_.context.embedder->Embed(q_.question + " " + reply_.answer));
+  const Result<std::vector<float>> embedded =
+      q_.context.embedder->Embed(q_.question + " " + reply_.answer);
+  if (!embedded.ok()) {  // nobody can say that it is not
+    q_.notes.Add("the answer was not embedded: " + std::string(embedded.status().message()));
+    return true;
+  }
   LH_ASSIGN_OR_RETURN(const std::vector<PassageMatch> nearest,
-                      q_.memory.passages().Search(vector, kCandidatesPerSignal, q_.Parallel()));
+                      q_.memory.passages().Search(*embedded, kCandidatesPerSignal, q_.Parallel()));
   return std::any_of(nearest.begin(), nearest.end(), [&](const PassageMatch& match) {
     return match.cosine >= kGroundedCosine &&
            std::any_of(plan_.spans.begin(), plan_.spans.end(), [&](const PlannedSpan& span) {

@@ -55,7 +55,8 @@ class FocusedAnswer {
   // Reads the prompt's tail.
   Status ReadTail();
   Status Generate();
-  // Whether the answer rests on the recalled spans (grounding.h). Errors: the embedder's.
+  // Whether the answer rests on the recalled spans (grounding.h). Where the embedder fails, it
+  // does, with a note.
   Result<bool> IsGrounded();
   void Cite();
 

@@ -60,8 +60,9 @@ Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, Docum
   const uint32_t tokens_max = SpanTokensMax(profile);
   const Result<TextWindow> window = memory.TextAround(document, {low, high + 1}, tokens_max);
   if (window.status().code() == StatusCode::kDataLoss) {
-    return TokenSpan{peak - std::min<uint64_t>(peak, profile.span_tokens / 3),
-                     std::min<uint64_t>(peak + 1 + profile.span_tokens * 2 / 3, committed)};
+    const uint32_t before = profile.span_tokens / 3;
+    return TokenSpan{peak - std::min<uint64_t>(peak, before),
+                     std::min<uint64_t>(peak + profile.span_tokens - before, committed)};
   }
   if (!window.ok()) return window.status();
   const Units units(*window);
@@ -86,6 +87,10 @@ Result<TokenSpan> DateLineBefore(Memory& memory, DocumentId document, uint64_t a
   std::vector<std::string_view> lines =
       LinesOf(std::string_view(window->text.text).substr(0, before));
   if (!window->from_start && !lines.empty()) lines.erase(lines.begin());  // cut off, perhaps
+  const std::string_view rest = std::string_view(window->text.text).substr(before);
+  const bool inside = before > 0 && window->text.text[before - 1] != '\n' &&
+                      !WithoutTrailingSpace(rest.substr(0, rest.find('\n'))).empty();
+  if (inside && !lines.empty()) lines.pop_back();  // `at` is in its text
   const auto line = std::find_if(lines.rbegin(), lines.rend(), IsDateLine);
   if (line == lines.rend()) return TokenSpan{};
   const auto begin = static_cast<size_t>(line->data() - window->text.text.data());

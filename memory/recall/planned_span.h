@@ -91,14 +91,14 @@ inline constexpr uint32_t kSpanTokensUsual = 160;
 
 // Whole units of text that hold tokens `low` to `high`; if these have more than SpanTokensMax, the
 // one that holds `peak`. Grows by whole units, one part before to two parts after, until it has
-// profile.span_tokens. Holds committed tokens only, and `peak`. Where text is damaged, the tokens
-// around `peak`. Errors: those of the store.
+// profile.span_tokens. Holds committed tokens only, and `peak`. Must hold: low <= peak <= high.
+// Where text is damaged, the tokens around `peak`. Errors: those of the store.
 Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, DocumentId document,
                              uint64_t peak, uint64_t low, uint64_t high);
 
-// The last line before token `at` that is a date line (memory/text/date_line.h), without its line
-// break, at most 4,096 tokens back. Empty where there is none; damaged text has none. Errors: those
-// of the store.
+// The last line that ends before token `at` and is a date line (memory/text/date_line.h), without
+// its line break, at most 4,096 tokens back. Empty where there is none; damaged text has none.
+// Errors: those of the store.
 Result<TokenSpan> DateLineBefore(Memory& memory, DocumentId document, uint64_t at);
 
 }  // namespace longhold

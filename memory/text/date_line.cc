@@ -35,22 +35,30 @@ bool Names(const std::array<std::string_view, n>& names, std::string_view word) 
   });
 }
 
-// Three numbers of one to four digits with the same of - . / between them.
+// Three numbers with the same of - . / between them, as in 2023-05-08, 8.5.2023 and 5/8/23, but not
+// 2.30.1: a year has two or four digits and stands first or last, a month is at most 12.
 bool IsNumericDate(std::string_view token) {
-  size_t numbers = 0, at = 0;
-  char separator = 0;
-  while (at < token.size()) {
-    const size_t begin = at;
-    while (at < token.size() && IsDigit(token[at])) ++at;
-    if (at == begin || at - begin > 4) return false;
-    ++numbers;
-    if (at == token.size() || numbers == 3) break;
-    if (std::string_view("-./").find(token[at]) == std::string_view::npos) return false;
-    if (separator != 0 && token[at] != separator) return false;
-    separator = token[at++];
+  std::array<int, 3> values{};
+  std::array<size_t, 3> digits{};
+  size_t at = 0;
+  for (size_t n = 0; n < 3; ++n) {
+    for (; at < token.size() && IsDigit(token[at]) && digits[n] < 5; ++at, ++digits[n])
+      values[n] = 10 * values[n] + (token[at] - '0');
+    if (digits[n] == 0) return false;
+    if (n == 2) break;
+    if (at == token.size() || std::string_view("-./").find(token[at]) == std::string_view::npos ||
+        (n == 1 && token[at] != token[at - digits[1] - 1]))
+      return false;
+    ++at;
   }
-  // Behind the day, an ISO time may follow.
-  return numbers == 3 && (at == token.size() || token[at] == 'T' || token[at] == ',');
+  // Behind an ISO date its time may follow.
+  if (at < token.size() && token[at] != 'T') return false;
+  const auto day_and_month = [](int a, int b) {
+    return a >= 1 && b >= 1 && std::min(a, b) <= 12 && std::max(a, b) <= 31;
+  };
+  if (digits[0] == 4) return digits[2] <= 2 && day_and_month(values[1], values[2]);
+  return (digits[2] == 2 || digits[2] == 4) && digits[0] <= 2 && digits[1] <= 2 &&
+         day_and_month(values[0], values[1]);
 }
 
 }  // namespace
@@ -72,10 +80,11 @@ bool IsDateLine(std::string_view line) {
       ++at;
       continue;
     }
+    const bool capital = line[at] >= 'A' && line[at] <= 'Z';  // "may" is a verb
     std::string word;
     for (; at < line.size() && IsLetter(line[at]); ++at)
       word += static_cast<char>(std::tolower(static_cast<unsigned char>(line[at])));
-    if (Names(kMonths, word)) {
+    if (capital && Names(kMonths, word)) {
       month = true;
     } else if (!Names(kDays, word) &&
                std::find(kOthers.begin(), kOthers.end(), word) == kOthers.end()) {

@@ -26,19 +26,21 @@ TextUnits::TextUnits(const TokenText& text, bool from_start, bool to_end)
   bool after_blank = from_start, known = from_start;
   for (const std::string_view line : LinesOf(unwrapped)) {
     const bool blank = WithoutTrailingSpace(line).empty();
+    const auto begin = static_cast<size_t>(line.data() - unwrapped.data());
     if (known && !blank) {
       const Start start = !after_blank                      ? kLine
                           : IsOneOf(line.front(), " \t})]") ? kParagraph
                                                             : kFunction;
       // The token that holds the line's first byte may begin with the end of the line before.
-      const auto begin = static_cast<size_t>(line.data() - unwrapped.data());
       const auto token = static_cast<size_t>(std::upper_bound(begins.begin(), begins.end(), begin) -
                                              begins.begin() - 1);
       starts_[token] = std::max(starts_[token], start);
     }
-    after_blank = blank;
+    after_blank = blank && known;
     known = true;
   }
+  // The last line is whole. More blank lines may follow one.
+  if (unwrapped.ends_with('\n') && !after_blank) starts_.back() = kLine;
 }
 
 PieceRange TextUnits::Between(size_t at, Start least) const {

@@ -504,8 +504,8 @@ class Conversation(WithWeights):
         reply = self.run_json("recall", "notes", "What is the password of the lighthouse keeper?")
         self.assertEqual(list(reply), ["spans", "coverage", "token_gain", "abstained", "evidence", "hops", "timings"])
         best = reply["spans"][0]
-        self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "score",
-                                      "reasons"])
+        self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "date_line",
+                                      "score", "reasons"])
         self.assertTrue(any(NEEDLE.strip() in s["text"] for s in reply["spans"]), reply)
         text = (self.shared / "notes/a.txt").read_bytes()
         for span in reply["spans"]:
@@ -529,7 +529,7 @@ class Conversation(WithWeights):
         self.assertIn("4071926", reply["answer"])
         self.assertLessEqual(reply["usage"]["completion_tokens"], 12)
         for i, citation in enumerate(reply["citations"]):
-            self.assertEqual(list(citation), ["index", "document", "byte_start", "byte_end", "line_start", "line_end", "text", "score", "reasons"])
+            self.assertEqual(list(citation), ["index", "document", "byte_start", "byte_end", "line_start", "line_end", "text", "date_line", "score", "reasons"])
             self.assertEqual(citation["index"], i + 1)
         self.assertTrue(any(NEEDLE.strip() in c["text"] for c in reply["citations"]))
         self.assertEqual(self.run_json("ask", "notes", "-", "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is",

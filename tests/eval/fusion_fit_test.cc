@@ -299,7 +299,7 @@ TEST(Spans, WhereAllPlacesAreNeededTheirShareCounts) {
   EXPECT_EQ((PlaceRanks{.ranks = {0, 0}}).First(), 0u);
 }
 
-TEST(Spans, StopWhereTheNextNumberBringsLessThanOnePercent) {
+TEST(Spans, StopWhereTheNextNumberBringsTooLittle) {
   EXPECT_EQ(ChooseSpans(std::vector<double>{0.5, 0.6, 0.7, 0.705, 0.8, 0.9}), 8u);
   EXPECT_EQ(ChooseSpans(std::vector<double>{0.5, 0.5, 0.7, 0.8, 0.9, 1.0}), 4u);
   EXPECT_EQ(ChooseSpans(std::vector<double>{0.1, 0.2, 0.3, 0.4, 0.5, 0.6}), 24u);

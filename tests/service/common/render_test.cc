@@ -54,7 +54,7 @@ TEST(AskJson, HasExactlyTheKeysOfTheContract) {
                                       "evidence", "grounded", "plan", "usage", "timings"));
   EXPECT_THAT(Keys(json.at("citations").at(0)),
               ElementsAre("index", "document", "byte_start", "byte_end", "line_start", "line_end",
-                          "text", "score", "reasons"));
+                          "text", "date_line", "score", "reasons"));
   EXPECT_THAT(Keys(json.at("plan")), ElementsAre("candidates", "spans", "tokens_recalled", "hops",
                                                  "generation_spans", "blocks_read", "bytes_read"));
   EXPECT_THAT(Keys(json.at("usage")),
@@ -76,7 +76,7 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
                                       "hops", "timings"));
   EXPECT_THAT(Keys(json.at("spans").at(0)),
               ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end",
-                          "line_start", "line_end", "text", "score", "reasons"));
+                          "line_start", "line_end", "text", "date_line", "score", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
   EXPECT_EQ(
       RecallJson({}),
