@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -256,7 +257,8 @@ class Child {
     Say(step + " verify", engine_->Verify(kMemory), false, "");
   }
 
-  // Each span's place, and whether its text equals the source's.
+  // Each span's place, whether its text equals the source's, and its score in thousandths: a
+  // segment that was rebuilt may add the same numbers in another order.
   static std::string SpansOf(const std::vector<RecalledSpan>& spans) {
     const auto texts = Texts();
     std::string all;
@@ -265,7 +267,7 @@ class Child {
       const bool right = text != texts.end() && s.bytes.end <= text->second.size() &&
                          text->second.substr(s.bytes.begin, s.bytes.end - s.bytes.begin) == s.text;
       all += s.document + " " + std::to_string(s.bytes.begin) + "-" + std::to_string(s.bytes.end) +
-             (right ? " " : " WRONG TEXT ") + std::to_string(s.score) + "; ";
+             (right ? " " : " WRONG TEXT ") + std::to_string(std::lround(1000 * s.score)) + "; ";
     }
     return all;
   }
