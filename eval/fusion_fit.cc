@@ -6,6 +6,7 @@
 
 #include "base/status.h"
 #include "eval/descent.h"
+#include "memory/recall/abstention.h"
 
 namespace longhold {
 namespace {
@@ -17,9 +18,6 @@ constexpr double kPull = 0.02;
 constexpr double kSharpness = 2;
 constexpr DescentOptions kDescent = {
     .steps = 400, .step_size = 0.1, .low = 0, .high = kFusionWeightMax};
-
-// As in memory/recall/judge.cc; a test compares the two.
-constexpr double kBothLowFactor = 1.25, kStrongFactor = 1.5, kStrongSimilarity = 0.45;
 
 bool HasEvidence(const FusionCase& c) {
   return std::any_of(c.candidates.begin(), c.candidates.end(),
@@ -141,11 +139,9 @@ bool LearnedIsNoWorse(std::span<const RankScore> learned, std::span<const RankSc
 
 bool Abstains(const EvidenceSample& sample, const AbstainThresholds& thresholds) {
   if (sample.no_candidate) return true;
-  if (thresholds.found <= 0 || sample.found_share >= kStrongFactor * thresholds.found) return false;
-  if (!sample.similarity.has_value()) return sample.found_share < thresholds.found;
-  if (*sample.similarity >= kStrongSimilarity) return false;
-  return sample.found_share < kBothLowFactor * thresholds.found &&
-         *sample.similarity < thresholds.similarity;
+  return EvidenceLevel(sample.found_share, sample.similarity,
+                       {.support = thresholds.found, .similarity = thresholds.similarity}) ==
+         Evidence::Level::kNone;
 }
 
 RefusalScore ScoreThresholds(const EvidenceKind& kind, const AbstainThresholds& thresholds) {

@@ -33,13 +33,13 @@ struct FusionKind {
   std::vector<FusionCase> cases;
 };
 
-// Fits weights [signals] that maximise the likelihood of the evidence, with those of words fixed to
-// 1. The loss is the mean over kinds, each weighing the same, of
-//   mean over cases of -ln(sum over evidence of softmax(sharpness * sum over signals of w * score))
-// plus a small pull to `present` [signals], which decides where the cases do not. The sharpness is
-// fitted as well. Cases without evidence among their candidates teach nothing; a kind without any
-// other case does not count. Without any case the result is `present`.
-// Must hold: present[0] is 1, and all weights are from 0 to kFusionWeightMax.
+// Fits weights [signals] that maximise the likelihood of the evidence. The weight of words is 1.
+//   loss(case) = -ln(sum over evidence of softmax(sharpness * sum over signals of weight * score))
+// The loss of a kind is the mean over its cases. The total is the mean over kinds, so each kind
+// weighs the same. A small pull to `present` [signals] is added. It decides where the cases do not.
+// The sharpness is fitted as well. Cases without evidence among their candidates teach nothing; a
+// kind without any other case does not count. Without any case the result is `present`. Must hold:
+// present[0] is 1, and all weights are from 0 to kFusionWeightMax.
 std::vector<double> FitFusion(std::span<const FusionKind* const> kinds,
                               const std::vector<double>& present);
 inline constexpr double kFusionWeightMax = 8;
@@ -75,7 +75,7 @@ struct AbstainThresholds {
   double found = 0, similarity = 0;  // RecallProfile::abstain_found, ::abstain_similarity
 };
 
-// Whether recall abstains: the rule of memory/recall/judge.cc without reranking.
+// Whether recall abstains: no candidate, or EvidenceLevel (memory/recall/abstention.h) is none.
 bool Abstains(const EvidenceSample& sample, const AbstainThresholds& thresholds);
 
 // Shares of the answerable questions that are refused, and of the others that are recognised.

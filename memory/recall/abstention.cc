@@ -11,6 +11,9 @@ namespace {
 
 // Support of a span that paraphrases everything.
 constexpr double kParaphrase = 0.25;
+// Times the threshold of support (docs/decisions/0032).
+constexpr double kStrongFactor = 1.5, kBothLowFactor = 1.25;
+constexpr double kStrongSimilarity = 0.45;
 
 }  // namespace
 
@@ -58,6 +61,18 @@ double FoundShareTogether(std::span<const AskedWord> asked,
     share += most;
     together = std::move(best);
   }
+}
+
+Evidence::Level EvidenceLevel(double support, const std::optional<double>& similarity,
+                              const EvidenceThresholds& thresholds) {
+  if (thresholds.support <= 0 || support >= kStrongFactor * thresholds.support)
+    return Evidence::Level::kStrong;
+  if (!similarity.has_value())
+    return support >= thresholds.support ? Evidence::Level::kWeak : Evidence::Level::kNone;
+  if (*similarity >= kStrongSimilarity) return Evidence::Level::kStrong;
+  const bool none =
+      support < kBothLowFactor * thresholds.support && *similarity < thresholds.similarity;
+  return none ? Evidence::Level::kNone : Evidence::Level::kWeak;
 }
 
 }  // namespace longhold

@@ -1,13 +1,15 @@
 // Decides whether a memory holds an answer to a question, from how the question's words match the
 // best spans.
 //
-// Pure functions. Measurements: docs/decisions/0006 and 0029.
+// Pure functions. Measurements: docs/decisions/0006, 0029 and 0032.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "memory/recall/recall_types.h"
 #include "memory/recall/word_match.h"
 
 namespace longhold {
@@ -41,5 +43,18 @@ double FoundShareTogether(std::span<const AskedWord> asked,
 inline constexpr double kNeededGain = 0.2;
 inline constexpr uint32_t kTogetherMin = 3;
 inline constexpr double kTogetherFactor = 1.6;
+
+struct EvidenceThresholds {
+  double support = 0;     // of the best span, in the unit of the support that is judged
+  double similarity = 0;  // RecallProfile::abstain_similarity
+};
+
+// How much the memory speaks for an answer. `support` is a result of Support or FoundShare;
+// `similarity` is the dense signal's best score, if there is one. Strong from 3/2 of the threshold
+// of support or a similarity of 0.45 on, and always if the threshold is 0. With a similarity, none
+// only if the support is below 5/4 of its threshold and the similarity is low as well: what is not
+// there in the question's words may be there in others. Without one, none below the threshold.
+Evidence::Level EvidenceLevel(double support, const std::optional<double>& similarity,
+                              const EvidenceThresholds& thresholds);
 
 }  // namespace longhold

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -11,10 +10,6 @@ namespace longhold {
 namespace {
 
 constexpr std::string_view kStage = "judge";
-// Times the profile's threshold: evidence is strong from kStrongFactor on. Below kBothLowFactor it
-// is none if the similarity is low as well (docs/decisions/0032).
-constexpr double kStrongFactor = 1.5, kBothLowFactor = 1.25;
-constexpr double kStrongSimilarity = 0.45;
 
 // Spans that competed: those that are kept, and with reranking those that fell behind in it.
 std::vector<const PlannedSpan*> Competitors(const RecallPlan& plan) {
@@ -59,20 +54,6 @@ bool Damaged(const Question& question) {
   return index.segments_lost + index.blocks_lost > 0;
 }
 
-// With a similarity, both must be low: what is not there in the question's words may be there in
-// others.
-Evidence::Level LevelOf(const RecallProfile& profile, bool reranked, double support,
-                        const std::optional<double>& similarity) {
-  const double threshold = reranked ? profile.abstain_support : profile.abstain_found;
-  if (threshold <= 0 || support >= kStrongFactor * threshold) return Evidence::Level::kStrong;
-  if (!similarity.has_value())
-    return support >= threshold ? Evidence::Level::kWeak : Evidence::Level::kNone;
-  if (*similarity >= kStrongSimilarity) return Evidence::Level::kStrong;
-  const bool none =
-      support < kBothLowFactor * threshold && *similarity < profile.abstain_similarity;
-  return none ? Evidence::Level::kNone : Evidence::Level::kWeak;
-}
-
 }  // namespace
 
 Result<RecallPlan> Judge(const Question& question, RecallPlan plan) {
@@ -99,7 +80,10 @@ Result<RecallPlan> Judge(const Question& question, RecallPlan plan) {
   }
   const double support = SupportOf(question, plan, spans, matches);
   if (!plan.reranked) plan.evidence.found_share = support;
-  plan.evidence.level = LevelOf(profile, plan.reranked, support, plan.evidence.similarity);
+  plan.evidence.level =
+      EvidenceLevel(support, plan.evidence.similarity,
+                    {.support = plan.reranked ? profile.abstain_support : profile.abstain_found,
+                     .similarity = profile.abstain_similarity});
   plan.abstained =
       plan.evidence.level == Evidence::Level::kNone && question.may_abstain && !Damaged(question);
   if (plan.abstained) {
