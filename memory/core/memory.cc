@@ -246,62 +246,62 @@ Result<std::shared_ptr<const TextChunk>> Memory::ChunkOf(DocumentId document, ui
   return LoadChunk(document, static_cast<uint32_t>(after - starts.begin() - 1));
 }
 
-Result<std::vector<TokenId>> Memory::Tokens(DocumentId document, TokenSpan span) {
-  std::vector<TokenId> tokens;
+Status Memory::EachChunk(
+    DocumentId document, TokenSpan span,
+    const std::function<void(const TextChunk& chunk, size_t first, size_t end)>& fn) {
   for (uint64_t t = span.begin; t < span.end;) {
     LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
     const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
     if (end <= t)
       return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    tokens.insert(tokens.end(),
-                  chunk->tokens.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
-                  chunk->tokens.begin() + static_cast<ptrdiff_t>(end - chunk->token_begin));
+    fn(*chunk, t - chunk->token_begin, end - chunk->token_begin);
     t = end;
   }
+  return OkStatus();
+}
+
+Result<std::vector<TokenId>> Memory::Tokens(DocumentId document, TokenSpan span) {
+  std::vector<TokenId> tokens;
+  LH_RETURN_IF_ERROR(
+      EachChunk(document, span, [&](const TextChunk& chunk, size_t first, size_t end) {
+        tokens.insert(tokens.end(), chunk.tokens.begin() + static_cast<ptrdiff_t>(first),
+                      chunk.tokens.begin() + static_cast<ptrdiff_t>(end));
+      }));
   return tokens;
 }
 
 Result<TokenText> Memory::TextOf(DocumentId document, TokenSpan span) {
   LH_CHECK(span.begin <= span.end && span.end <= Get(document).tokens);
   TokenText all;
-  for (uint64_t t = span.begin; t < span.end;) {
-    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
-    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
-    if (end <= t)
-      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    const ByteSpan bytes = BytesOfTokens(*chunk, t - chunk->token_begin, end - chunk->token_begin);
-    all.text.append(chunk->text, bytes.begin, bytes.size());
-    all.token_bytes.insert(
-        all.token_bytes.end(),
-        chunk->token_bytes.begin() + static_cast<ptrdiff_t>(t - chunk->token_begin),
-        chunk->token_bytes.begin() + static_cast<ptrdiff_t>(end - chunk->token_begin));
-    t = end;
-  }
+  LH_RETURN_IF_ERROR(
+      EachChunk(document, span, [&](const TextChunk& chunk, size_t first, size_t end) {
+        const ByteSpan bytes = BytesOfTokens(chunk, first, end);
+        all.text.append(chunk.text, bytes.begin, bytes.size());
+        all.token_bytes.insert(all.token_bytes.end(),
+                               chunk.token_bytes.begin() + static_cast<ptrdiff_t>(first),
+                               chunk.token_bytes.begin() + static_cast<ptrdiff_t>(end));
+      }));
   return all;
 }
 
 Result<TextPlace> Memory::Locate(DocumentId document, TokenSpan span) {
   LH_CHECK(span.begin <= span.end && span.end <= Get(document).tokens);
   TextPlace place;
-  bool first = true;
-  for (uint64_t t = span.begin; t < span.end;) {
-    LH_ASSIGN_OR_RETURN(const auto chunk, ChunkOf(document, t));
-    const uint64_t end = std::min(span.end, chunk->token_begin + chunk->tokens.size());
-    if (end <= t)
-      return DataLoss("memory " + name_ + ": text of " + Get(document).name + " ends early");
-    const ByteSpan bytes = BytesOfTokens(*chunk, t - chunk->token_begin, end - chunk->token_begin);
-    const std::string_view text(chunk->text);
-    if (first) {
-      place.bytes = {chunk->byte_begin + bytes.begin, chunk->byte_begin + bytes.begin};
-      const auto lines =
-          std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(bytes.begin), '\n');
-      place.line_begin = chunk->line_begin + static_cast<uint64_t>(lines) + 1;
-      first = false;
-    }
-    place.text += text.substr(bytes.begin, bytes.size());
-    place.bytes.end = chunk->byte_begin + bytes.end;
-    t = end;
-  }
+  bool begun = false;
+  LH_RETURN_IF_ERROR(
+      EachChunk(document, span, [&](const TextChunk& chunk, size_t first, size_t end) {
+        const ByteSpan bytes = BytesOfTokens(chunk, first, end);
+        const std::string_view text(chunk.text);
+        if (!begun) {
+          place.bytes.begin = chunk.byte_begin + bytes.begin;
+          const auto lines =
+              std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(bytes.begin), '\n');
+          place.line_begin = chunk.line_begin + static_cast<uint64_t>(lines) + 1;
+          begun = true;
+        }
+        place.text += text.substr(bytes.begin, bytes.size());
+        place.bytes.end = chunk.byte_begin + bytes.end;
+      }));
   // A final newline belongs to the line that it ends.
   const size_t counted = place.text.size() - (place.text.ends_with('\n') ? 1 : 0);
   place.line_end =
@@ -371,12 +371,12 @@ Result<TokenSpan> Memory::GrowToLines(DocumentId document, TokenSpan span, uint3
   return grown;
 }
 
-Result<TextWindow> Memory::TextAround(DocumentId document, TokenSpan span, uint32_t reach) {
+Result<TextWindow> Memory::TextAround(DocumentId document, TokenSpan span, TextReach reach) {
   const DocumentRecord& record = Get(document);
   LH_CHECK(span.begin < span.end && span.end <= record.tokens);
   TextWindow window;
-  window.begin = span.begin - std::min<uint64_t>(span.begin, reach);
-  const uint64_t end = std::min(span.end + reach, record.tokens);
+  window.begin = span.begin - std::min<uint64_t>(span.begin, reach.before);
+  const uint64_t end = std::min(span.end + reach.after, record.tokens);
   const std::vector<uint64_t>& starts = record.chunk_tokens;
   for (uint64_t t = window.begin; t < end;) {
     const auto after = std::upper_bound(starts.begin(), starts.end(), t);
@@ -402,7 +402,8 @@ Result<TextWindow> Memory::TextAround(DocumentId document, TokenSpan span, uint3
 }
 
 Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t tokens_max) {
-  LH_ASSIGN_OR_RETURN(const TextWindow window, TextAround(document, {at, at + 1}, tokens_max));
+  LH_ASSIGN_OR_RETURN(const TextWindow window,
+                      TextAround(document, {at, at + 1}, {tokens_max, tokens_max}));
   std::vector<std::string> pieces;
   size_t byte = 0;
   for (const uint16_t bytes : window.text.token_bytes) {

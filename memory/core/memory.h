@@ -43,6 +43,11 @@ struct TextPlace {
   std::string text;
 };
 
+// Tokens of text around a token span.
+struct TextReach {
+  uint32_t before = 0, after = 0;
+};
+
 // The text around a token span. Value type.
 struct TextWindow {
   uint64_t begin = 0;  // its first token
@@ -183,9 +188,9 @@ class Memory {
   // Extends `span` to whole lines where an end moves by at most `tokens_max` tokens. An end that
   // cannot be extended, also because of damaged text, does not move.
   Result<TokenSpan> GrowToLines(DocumentId document, TokenSpan span, uint32_t tokens_max);
-  // The text of the span and of up to `reach` tokens to either side. Damaged text limits it. Must
-  // hold: the span is not empty, and in the document. Errors: data_loss (in the span itself).
-  Result<TextWindow> TextAround(DocumentId document, TokenSpan span, uint32_t reach);
+  // The text of the span and of up to `reach` tokens before and after it. Damaged text limits it.
+  // Must hold: the span is not empty, and in the document. Errors: data_loss (in the span itself).
+  Result<TextWindow> TextAround(DocumentId document, TokenSpan span, TextReach reach);
   // The line that contains token `at`, or its sentence if that is shorter. A sentence ends at . !
   // or ? (and closing quotes or brackets) before white space, and at the equivalent punctuation of
   // other scripts. A line that was wrapped to a width goes on in the next one. If an end is more
@@ -342,6 +347,10 @@ class Memory {
   Status VerifySegments(const DocumentRecord& d) const;
   // The chunk that contains a token; cached.
   Result<std::shared_ptr<const TextChunk>> ChunkOf(DocumentId document, uint64_t token);
+  // Calls fn for each text chunk that has tokens of the span: those from `first` to `end`, counted
+  // from the chunk's begin. Errors: data_loss; fn may have been called before.
+  Status EachChunk(DocumentId document, TokenSpan span,
+                   const std::function<void(const TextChunk& chunk, size_t first, size_t end)>& fn);
   Result<std::shared_ptr<const TextChunk>> LoadChunk(DocumentId document, uint32_t chunk);
 
   std::unique_ptr<ColdStore> store_;

@@ -7,8 +7,9 @@
 namespace longhold {
 namespace {
 
-// A session of a chat log may have as many tokens.
-constexpr uint32_t kDateReachTokens = 4096;
+// How far DateLineBefore looks: a session of a chat log may have as many tokens. Behind the token
+// it only needs to see whether the line goes on.
+constexpr TextReach kDateReach{.before = 4096, .after = 32};
 
 // Units of text around some tokens, read once.
 class Units {
@@ -58,7 +59,8 @@ Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, Docum
   LH_CHECK(committed > 0);
   for (uint64_t* token : {&peak, &low, &high}) *token = std::min(*token, committed - 1);
   const uint32_t tokens_max = SpanTokensMax(profile);
-  const Result<TextWindow> window = memory.TextAround(document, {low, high + 1}, tokens_max);
+  const Result<TextWindow> window =
+      memory.TextAround(document, {low, high + 1}, {tokens_max, tokens_max});
   if (window.status().code() == StatusCode::kDataLoss) {
     const uint32_t before = profile.span_tokens / 3;
     return TokenSpan{peak - std::min<uint64_t>(peak, before),
@@ -77,7 +79,7 @@ Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, Docum
 }
 
 Result<TokenSpan> DateLineBefore(Memory& memory, DocumentId document, uint64_t at) {
-  const Result<TextWindow> window = memory.TextAround(document, {at, at + 1}, kDateReachTokens);
+  const Result<TextWindow> window = memory.TextAround(document, {at, at + 1}, kDateReach);
   if (window.status().code() == StatusCode::kDataLoss) return TokenSpan{};
   if (!window.ok()) return window.status();
   const std::vector<uint16_t>& token_bytes = window->text.token_bytes;

@@ -16,7 +16,7 @@ constexpr double kBlockEnd = 0, kLineEnd = 0.05, kSentenceEnd = 0.2, kWordEnd = 
 constexpr size_t kSentenceTail = 16;
 
 bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
-bool IsBlank(std::string_view text) { return std::all_of(text.begin(), text.end(), IsSpace); }
+bool IsBlank(std::string_view line) { return WithoutTrailingSpace(line).empty(); }
 
 // The line that begins at `begin`, without its newline.
 std::string_view LineFrom(std::string_view text, size_t begin) {

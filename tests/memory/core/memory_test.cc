@@ -379,7 +379,7 @@ TEST(Memory, TextAroundIsEverySliceOfAShortText) {
     for (uint64_t begin = 0; begin < tokens; ++begin) {
       for (uint64_t end = begin + 1; end <= tokens; ++end) {
         for (uint32_t reach = 0; reach <= tokens + 1; ++reach) {
-          const Result<TextWindow> got = memory->TextAround(id, {begin, end}, reach);
+          const Result<TextWindow> got = memory->TextAround(id, {begin, end}, {reach, reach});
           ASSERT_TRUE(got.ok()) << got.status().ToString();
           ASSERT_EQ(WindowDifference(NaiveWindow(whole, edges, {}, {begin, end}, reach), *got), "")
               << begin << ".." << end << " reach " << reach;
@@ -409,7 +409,7 @@ TEST(Memory, TextAroundIsASliceAcrossChunks) {
       for (const uint64_t size : {uint64_t{1}, uint64_t{2}, uint64_t{300}, tokens}) {
         const TokenSpan span{begin, std::min(begin + size, tokens)};
         for (const uint32_t reach : {0u, 1u, 63u, 320u, 40000u, UINT32_MAX}) {
-          const Result<TextWindow> got = memory->TextAround(id, span, reach);
+          const Result<TextWindow> got = memory->TextAround(id, span, {reach, reach});
           ASSERT_TRUE(got.ok()) << got.status().ToString();
           ASSERT_EQ(WindowDifference(NaiveWindow(whole, edges, {}, span, reach), *got), "")
               << span.begin << ".." << span.end << " reach " << reach;
@@ -454,7 +454,7 @@ TEST(Memory, TextAroundStopsAtDamagedText) {
         for (const uint32_t reach : {0u, 1u, 90u, UINT32_MAX}) {
           SCOPED_TRACE(std::to_string(span.begin) + " reach " + std::to_string(reach) + " lost " +
                        std::to_string(set));
-          const Result<TextWindow> got = memory->TextAround(id, span, reach);
+          const Result<TextWindow> got = memory->TextAround(id, span, {reach, reach});
           const bool whole_span = std::none_of(lost.begin(), lost.end(), [&](size_t c) {
             return edges[c] < span.end && (c + 1 == 4 || span.begin < edges[c + 1]);
           });
