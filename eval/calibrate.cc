@@ -67,12 +67,7 @@ struct Course {
 RecallProfile ProfileFor(const ModelInfo& m, const std::string& name) {
   RecallProfile p;
   p.name = name;
-  p.architecture = m.architecture;
-  p.layer_count = m.layer_count;
-  p.q_heads = m.geometry.q_heads;
-  p.kv_heads = m.geometry.kv_heads;
-  p.head_dim = m.geometry.head_dim;
-  p.vocab_size = m.vocab_size;
+  p.MatchOnly(m);
   p.abstain_found = kAbstainFound;
   p.rerank_spans = 0;  // docs/decisions/0029
   return p;

@@ -134,6 +134,15 @@ double RecallProfile::WeightOf(std::string_view signal) const {
   return found == signals.end() ? 0 : found->second;
 }
 
+void RecallProfile::MatchOnly(const ModelInfo& m) {
+  architecture = m.architecture;
+  layer_count = m.layer_count;
+  q_heads = m.geometry.q_heads;
+  kv_heads = m.geometry.kv_heads;
+  head_dim = m.geometry.head_dim;
+  vocab_size = m.vocab_size;
+}
+
 bool RecallProfile::Matches(const ModelInfo& m) const {
   return architecture == m.architecture && layer_count == m.layer_count &&
          q_heads == m.geometry.q_heads && kv_heads == m.geometry.kv_heads &&

@@ -27,8 +27,7 @@ struct RecallHead {
 inline constexpr uint32_t kSinkTokensMax = 512;
 inline constexpr uint32_t kWindowTokensMax = 4096;
 
-// The profile name of models that have no profile of their own. It finds places only by their
-// words.
+// The profile name of models that have no profile of their own. It has no recall heads.
 inline constexpr std::string_view kGenericProfile = "generic";
 
 // RecallProfile::abstain_found of every shipped profile and of the generic one. It is one value for
@@ -46,7 +45,7 @@ inline constexpr std::string_view kWordSignal = "words";
 inline constexpr std::string_view kExpansionSignal = "expansion";
 inline constexpr std::string_view kDenseSignal = "dense";
 inline constexpr std::string_view kHeadSignal = "heads";
-// The weight of the dense signal in every profile (docs/decisions/0031).
+// The weight of the dense signal where nothing else was learned (docs/decisions/0033).
 inline constexpr double kDenseWeight = 1.0;
 
 // Value type.
@@ -103,6 +102,8 @@ struct RecallProfile {
 
   double WeightOf(std::string_view signal) const;
   bool Matches(const ModelInfo& model) const;
+  // Makes it a profile for models like this one: afterwards it matches `model`.
+  void MatchOnly(const ModelInfo& model);
 
   // Errors: invalid_argument, which names the wrong JSON member. Unknown members are errors because
   // profiles are small and strict.
@@ -110,8 +111,8 @@ struct RecallProfile {
   // JSON text for human readers that ends with a line break. Parse reads it back as an equal
   // profile.
   std::string ToJson() const;
-  // The shipped profile for `model`, or else the generic one: it uses only the lexical index, and
-  // the model runs no pass but the question's.
+  // The shipped profile for `model`, or else the generic one: it has no recall heads, so the model
+  // runs no pass but the question's.
   static RecallProfile For(const ModelInfo& model);
 };
 

@@ -78,12 +78,7 @@ Result<RecallProfile> PresentProfile(const Config& config, const ModelInfo& mode
   RecallProfile profile = chosen ? std::move(*chosen) : RecallProfile::For(model);
   if (profile.name != kGenericProfile) return profile;
   profile.name = name;
-  profile.architecture = model.architecture;
-  profile.layer_count = model.layer_count;
-  profile.q_heads = model.geometry.q_heads;
-  profile.kv_heads = model.geometry.kv_heads;
-  profile.head_dim = model.geometry.head_dim;
-  profile.vocab_size = model.vocab_size;
+  profile.MatchOnly(model);
   return profile;
 }
 
@@ -229,10 +224,9 @@ Status RunCalibrateOnCases(const CalibrateCommand& command, const CommandContext
                       LoadChosenEmbedder(c.config, c.catalog));
   if (embedder == nullptr)
     c.terminal.Note("no embedding model, so the weight of the signal dense is not learned");
-  const std::string path = command.out.empty() ? ProfilePath(c.config, model->info()) : command.out;
-  std::string name = fs::path(path).stem().string();
-  if (command.out.empty()) name = model->info().architecture + "-" + name;
-  LH_ASSIGN_OR_RETURN(const RecallProfile present, PresentProfile(c.config, model->info(), name));
+  const ProfileTarget target = CalibrationTarget(c.config, model->info(), command.out);
+  LH_ASSIGN_OR_RETURN(const RecallProfile present,
+                      PresentProfile(c.config, model->info(), target.name));
   LH_ASSIGN_OR_RETURN(const MemoryHome home, MemoryHome::Temporary());
   const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
   const Result<CaseReport> report = [&] {
@@ -245,11 +239,9 @@ Status RunCalibrateOnCases(const CalibrateCommand& command, const CommandContext
         });
   }();
   if (!report.ok()) return report.status();
-  LH_RETURN_IF_ERROR(WriteProfile(report->profile, path));
+  LH_RETURN_IF_ERROR(WriteProfile(report->profile, target.path));
   c.terminal.Out(c.json ? ProfileJson(report->profile) + "\n" : Text(*report));
-  c.terminal.Note(
-      "profile written to " + path +
-      (command.out.empty() ? "; this model uses it from now on" : "; use it with --profile"));
+  c.terminal.Note(target.WrittenNote());
   return OkStatus();
 }
 

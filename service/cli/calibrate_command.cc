@@ -131,28 +131,26 @@ Status RunCalibrateCommand(const CalibrateCommand& command, const CommandContext
   LH_ASSIGN_OR_RETURN(LanguageModel* const model, c.load_model_only());
   LH_ASSIGN_OR_RETURN(const MemoryHome home, MemoryHome::Temporary());
 
-  const std::string path = command.out.empty() ? ProfilePath(c.config, model->info()) : command.out;
-  std::string name = std::filesystem::path(path).stem().string();
-  if (command.out.empty()) name = model->info().architecture + "-" + name;
+  const ProfileTarget target = CalibrationTarget(c.config, model->info(), command.out);
   const std::unique_ptr<StoreProvider> stores = c.stores_in(home.path());
   const Result<CalibrationReport> report = [&] {
     StatusLine status(&c.terminal);
-    return Calibrate(
-        *model, source,
-        {.stores = stores.get(), .name = name, .seed = command.seed, .minutes = command.minutes},
-        stop, [&](const CalibrateProgress& p) {
-          status.Show(
-              p.step,
-              "calibrate: " + p.step +
-                  (p.total > 1 ? " " + FormatCount(p.done) + " of " + FormatCount(p.total) : ""));
-        });
+    return Calibrate(*model, source,
+                     {.stores = stores.get(),
+                      .name = target.name,
+                      .seed = command.seed,
+                      .minutes = command.minutes},
+                     stop, [&](const CalibrateProgress& p) {
+                       status.Show(p.step, "calibrate: " + p.step +
+                                               (p.total > 1 ? " " + FormatCount(p.done) + " of " +
+                                                                  FormatCount(p.total)
+                                                            : ""));
+                     });
   }();
   if (!report.ok()) return report.status();
-  LH_RETURN_IF_ERROR(WriteProfile(report->profile, path));
+  LH_RETURN_IF_ERROR(WriteProfile(report->profile, target.path));
   c.terminal.Out(c.json ? ProfileJson(report->profile) + "\n" : Text(*report));
-  c.terminal.Note(
-      "profile written to " + path +
-      (command.out.empty() ? "; this model uses it from now on" : "; use it with --profile"));
+  c.terminal.Note(target.WrittenNote());
   if (!report->profile.heads.empty())
     c.terminal.Note(
         "existing memories are indexed for other heads; 'longhold reindex NAME' indexes one for "

@@ -22,6 +22,20 @@ std::string ProfilePath(const Config& config, const ModelInfo& model) {
   return (fs::path(config.home.value) / "profiles" / (model.fingerprint + ".json")).string();
 }
 
+std::string ProfileTarget::WrittenNote() const {
+  return "profile written to " + path +
+         (in_home ? "; this model uses it from now on" : "; use it with --profile");
+}
+
+ProfileTarget CalibrationTarget(const Config& config, const ModelInfo& model,
+                                const std::string& out) {
+  ProfileTarget target{
+      .path = out.empty() ? ProfilePath(config, model) : out, .name = {}, .in_home = out.empty()};
+  target.name = fs::path(target.path).stem().string();
+  if (target.in_home) target.name = model.architecture + "-" + target.name;
+  return target;
+}
+
 Result<std::optional<RecallProfile>> ChooseProfile(const Config& config, const ModelInfo& model) {
   const bool named = !config.profile.value.empty();
   const std::string path = named ? config.profile.value : ProfilePath(config, model);

@@ -16,6 +16,18 @@ namespace longhold {
 // depends on the weights, so another quantisation of the same model has another profile.
 std::string ProfilePath(const Config& config, const ModelInfo& model);
 
+// Where `longhold calibrate` writes the profile of a model, and what it is called.
+struct ProfileTarget {
+  std::string path;
+  std::string name;
+  bool in_home = false;  // the model uses it from then on
+
+  std::string WrittenNote() const;
+};
+// `out` is the file that the user named, or empty: the one in the home.
+ProfileTarget CalibrationTarget(const Config& config, const ModelInfo& model,
+                                const std::string& out);
+
 // The profile to use with `model`: the file that --profile names, or else the calibrated one in the
 // home. nullopt if there is neither; the engine then uses a shipped profile or the generic one.
 // Errors, which name the file: not_found, invalid_argument, resource_exhausted (above 1 MiB).
