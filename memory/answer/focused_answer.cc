@@ -354,7 +354,7 @@ Result<bool> FocusedAnswer::IsGrounded() {
   if (words.found >= kGroundedShare * words.own) return true;
   if (q_.vector.empty()) return false;
   const Result<std::vector<float>> embedded =
-      q_.context.embedder->Embed(q_.question + " " + reply_.answer);
+      q_.context.embedder->Embed(EmbeddedEnd(q_.question + " " + reply_.answer));
   if (!embedded.ok()) {  // nobody can say that it is not
     q_.notes.Add("the answer was not embedded: " + std::string(embedded.status().message()));
     return true;

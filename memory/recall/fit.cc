@@ -38,6 +38,9 @@ Status ReserveAnswer(const Question& q, RecallPlan* plan) {
       AppendRows(plan->spans[i], i, &rows);
     }
     if (!plan->spans.empty()) passed += q.reencode_tokens;
+    if (q.reencode_tokens > 0) {  // excerpts are read behind their date lines
+      for (const PlannedSpan& span : plan->spans) passed += span.date_line.size();
+    }
     passed = std::min<uint64_t>(passed, q.set->capacity());
     stored = std::min(stored, q.set->capacity() - passed);
     Status reserved = q.blocks->Reserve(rows.size());

@@ -27,9 +27,6 @@ uint32_t SpansToRerank(const LanguageModel& model, const Prompt& prompt, uint32_
   return most < 4 ? 0 : std::min<uint32_t>(wanted, static_cast<uint32_t>(most));
 }
 
-// About as many tokens as the embedder reads.
-constexpr size_t kEmbeddedBytesMax = 1000;
-
 // Sets the limits that follow from the options, the profile and the model's context.
 void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
   const RecallProfile& profile = q->profile();
@@ -62,19 +59,20 @@ void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
       q->info().geometry, static_cast<uint32_t>(std::min<uint64_t>(need, NativeLength(q->info()))));
 }
 
-// The end of a long message: there the question stands.
-std::string_view EndOf(std::string_view question) {
-  if (question.size() <= kEmbeddedBytesMax) return question;
-  std::string_view end = question.substr(question.size() - kEmbeddedBytesMax);
-  while ((end.front() & 0xC0) == 0x80) end.remove_prefix(1);  // inside a character
-  const size_t space = end.find_first_of(" \t\r\n");
-  if (space < kEmbeddedBytesMax / 2) end.remove_prefix(space + 1);  // inside a word
-  return end;
-}
-
 }  // namespace
 
 uint32_t NativeLength(const ModelInfo& info) { return std::max(info.context_length, 2048u); }
+
+std::string_view EmbeddedEnd(std::string_view text) {
+  // About as many tokens as the embedder reads.
+  constexpr size_t kBytesMax = 1000;
+  if (text.size() <= kBytesMax) return text;
+  std::string_view end = text.substr(text.size() - kBytesMax);
+  while ((end.front() & 0xC0) == 0x80) end.remove_prefix(1);  // inside a character
+  const size_t space = end.find_first_of(" \t\r\n");
+  if (space < kBytesMax / 2) end.remove_prefix(space + 1);  // inside a word
+  return end;
+}
 
 Status CheckQuestion(std::string_view question) {
   if (question.find_first_not_of(" \t\r\n") == std::string_view::npos)
@@ -134,7 +132,7 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
   }
   if (context.embedder != nullptr && context.profile.WeightOf(kDenseSignal) > 0 &&
       memory.passages().vectors() > 0) {
-    Result<std::vector<float>> vector = context.embedder->Embed(EndOf(question));
+    Result<std::vector<float>> vector = context.embedder->Embed(EmbeddedEnd(question));
     // The other signals still find something.
     if (!vector.ok())
       notes.Add("the question was not embedded: " + std::string(vector.status().message()));

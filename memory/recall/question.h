@@ -97,6 +97,8 @@ inline constexpr uint32_t kAnswerTokensMin = 256;
 
 // Tokens that the model reads with the positions it has learned.
 uint32_t NativeLength(const ModelInfo& info);
+// What an embedder reads of a long text: its end, because there a question stands, or an answer.
+std::string_view EmbeddedEnd(std::string_view text);
 // Errors: invalid_argument (empty).
 Status CheckQuestion(std::string_view question);
 // How many tokens the model reads beside the question. Errors: invalid_argument where they are too
