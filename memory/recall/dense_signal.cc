@@ -17,7 +17,7 @@ constexpr size_t kSentencesPerBlock = 2;
 constexpr size_t kDenseCoverMax = 3;
 constexpr double kDenseCoverCosine = 0.25;
 // What the passage around a sentence counts. It says what "he" and "that" of the sentence are
-// about.
+// about (docs/decisions/0033).
 constexpr double kPassageShare = 0.1;
 
 }  // namespace
