@@ -58,15 +58,19 @@ double Magnitude(const RopeSpec& spec) {
 
 }  // namespace
 
-RopeTable::RopeTable(const RopeSpec& spec, uint32_t positions)
-    : spec_(spec), pairs_(spec.rotary_dims / 2), positions_(positions) {
+RopeTable::RopeTable(const RopeSpec& spec, uint32_t positions, int64_t first)
+    : spec_(spec),
+      magnitude_(static_cast<float>(Magnitude(spec))),
+      pairs_(spec.rotary_dims / 2),
+      positions_(positions) {
   LH_CHECK(spec.rotary_dims % 2 == 0);
   LH_CHECK(spec.freq_factors.empty() || spec.freq_factors.size() == pairs_);
   const std::vector<double> speeds = PairSpeeds(spec);
   const double magnitude = Magnitude(spec);
   cos_.reserve(size_t{positions} * pairs_);
   sin_.reserve(size_t{positions} * pairs_);
-  for (uint32_t p = 0; p < positions; ++p) {
+  for (uint32_t i = 0; i < positions; ++i) {
+    const auto p = static_cast<double>(first + i);
     for (const double speed : speeds) {
       cos_.push_back(static_cast<float>(magnitude * std::cos(p * speed)));
       sin_.push_back(static_cast<float>(magnitude * std::sin(p * speed)));
@@ -91,11 +95,29 @@ void RopeTable::Rotate(const float* in, float* out, uint32_t head_dim, uint32_t 
   for (uint32_t c = spec_.rotary_dims; c < head_dim; ++c) out[c] = in[c];
 }
 
-RopeTables::RopeTables(const KvGeometry& geometry, uint32_t positions) {
+void RopeTable::Unrotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const {
+  LH_CHECK(position < positions_);
+  LH_CHECK(spec_.rotary_dims <= head_dim);
+  const float* cos = Cos(position);
+  const float* sin = Sin(position);
+  // cos and sin have the magnitude, which Rotate multiplied in.
+  const float shrink = 1 / (magnitude_ * magnitude_);
+  const uint32_t step = spec_.neox ? 1 : 2;
+  const uint32_t partner = spec_.neox ? pairs_ : 1;
+  for (uint32_t i = 0; i < pairs_; ++i) {
+    const float a = in[i * step];
+    const float b = in[i * step + partner];
+    out[i * step] = (a * cos[i] + b * sin[i]) * shrink;
+    out[i * step + partner] = (b * cos[i] - a * sin[i]) * shrink;
+  }
+  for (uint32_t c = spec_.rotary_dims; c < head_dim; ++c) out[c] = in[c];
+}
+
+RopeTables::RopeTables(const KvGeometry& geometry, uint32_t positions, int64_t first) {
   for (const RopeSpec& spec : geometry.rope) {
     uint32_t i = 0;
     while (i < tables_.size() && !(tables_[i].spec() == spec)) ++i;
-    if (i == tables_.size()) tables_.emplace_back(spec, positions);
+    if (i == tables_.size()) tables_.emplace_back(spec, positions, first);
     table_of_slot_.push_back(i);
   }
 }

@@ -16,9 +16,10 @@ namespace longhold {
 
 class RopeTable {
  public:
-  // Angles for positions [0, positions). Computed in double and stored as float. The magnitude
-  // factor is multiplied into cos and sin.
-  RopeTable(const RopeSpec& spec, uint32_t positions);
+  // Angles for positions [first, first + positions). Computed in double and stored as float. The
+  // magnitude factor is multiplied into cos and sin. `first` may be negative: only differences of
+  // positions matter to attention. Below, `position` counts from `first`.
+  RopeTable(const RopeSpec& spec, uint32_t positions, int64_t first = 0);
 
   const RopeSpec& spec() const { return spec_; }
   uint32_t positions() const { return positions_; }
@@ -29,9 +30,12 @@ class RopeTable {
   // out = in rotated to `position`; both are [head_dim] and may alias. Elements past
   // rotary_dims are copied.
   void Rotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const;
+  // The inverse of Rotate, up to rounding.
+  void Unrotate(const float* in, float* out, uint32_t head_dim, uint32_t position) const;
 
  private:
   RopeSpec spec_;
+  float magnitude_;
   uint32_t pairs_;
   uint32_t positions_;
   std::vector<float> cos_;  // [positions, pairs]
@@ -42,7 +46,7 @@ class RopeTable {
 // *immutable* after construction.
 class RopeTables {
  public:
-  RopeTables(const KvGeometry& geometry, uint32_t positions);
+  RopeTables(const KvGeometry& geometry, uint32_t positions, int64_t first = 0);
   // Must hold: slot < geometry.rope.size().
   const RopeTable& Of(uint32_t slot) const { return tables_[table_of_slot_[slot]]; }
 

@@ -7,7 +7,8 @@
 #include <optional>
 
 #include "base/hash.h"
-#include "memory/index/segment_keys.h"
+#include "memory/ingest/held_versions.h"
+#include "memory/ingest/segment_writer.h"
 
 namespace longhold {
 namespace {
@@ -146,13 +147,10 @@ class Reader {
          const DocumentRecord& document)
       : model_(model),
         memory_(memory),
-        vocabulary_(vocabulary),
         document_(document.id),
         window_(model.info().geometry, {memory.manifest().sink_tokens,
                                         memory.manifest().window_tokens, document.pass_tokens}),
-        segment_keys_(memory.manifest()),
-        ropes_(model.info().geometry, kBlockTokens),
-        summaries_(SummarySegment::Of(document.id, 0, model.info().geometry)) {}
+        writer_(&memory, &vocabulary, model.info().geometry, WorkersOf(model), document.id) {}
 
   // Continues where the last commit ended.
   Status Restore(const DocumentRecord& record);
@@ -161,9 +159,6 @@ class Reader {
   Status Read(std::span<const TokenId> tokens);
   // Commits the tokens read so far. `last`: the document is complete, so no resume state is stored.
   Status Commit(bool last, const DocumentId* retire);
-
-  uint64_t position() const { return window_.position(); }
-  uint64_t committed() const { return committed_; }
 
  private:
   // Native position of a token. Positions from 2 * kRebaseTokens on are folded back into
@@ -175,33 +170,23 @@ class Reader {
 
   LanguageModel& model_;
   Memory& memory_;
-  const LexicalVocabulary& vocabulary_;
   DocumentId document_;
   HotWindow window_;
-  uint64_t committed_ = 0;
-  // The unfinished index segment: recall-head keys and tokens since the last multiple of
-  // kCommitTokens.
-  uint64_t segment_begin_ = 0;
-  SegmentKeys segment_keys_;
-  RopeTables ropes_;  // positions within a block
-  SummarySegment summaries_;
-  std::vector<TokenId> segment_tokens_;
-  std::vector<TokenId> preceding_;  // the last tokens before the segment
-  std::deque<KvBlock> recent_;      // the window's blocks, not quantised
+  SegmentWriter writer_;
+  std::deque<KvBlock> recent_;  // the window's blocks, not quantised
 };
 
 Status Reader::Restore(const DocumentRecord& record) {
-  committed_ = record.committed_tokens;
+  const uint64_t committed = record.committed_tokens;
   model_.NativeForget(0, UINT32_MAX);
-  if (committed_ == 0) return OkStatus();
+  if (committed == 0) return OkStatus();
   LH_ASSIGN_OR_RETURN(const ResumeRecord resume, memory_.LoadResume(document_));
-  if (resume.tokens != committed_) {
+  if (resume.tokens != committed) {
     return DataLoss("document " + record.name + ": its resume state is for token " +
-                    std::to_string(resume.tokens) + ", not " + std::to_string(committed_) +
+                    std::to_string(resume.tokens) + ", not " + std::to_string(committed) +
                     "; forget and ingest it again");
   }
   LH_RETURN_IF_ERROR(model_.NativeRestore(resume.native));
-  segment_begin_ = committed_ / kCommitTokens * kCommitTokens;
 
   std::map<uint32_t, KvBlock> blocks;
   const auto load = [&](uint64_t begin, uint64_t end) -> Status {
@@ -213,47 +198,31 @@ Status Reader::Restore(const DocumentRecord& record) {
     return OkStatus();
   };
   const Manifest& m = memory_.manifest();
-  LH_RETURN_IF_ERROR(load(0, std::min<uint64_t>(m.sink_tokens, committed_)));
-  const uint64_t window_blocks = std::min<uint64_t>(m.window_tokens, committed_) / kBlockTokens;
-  const uint64_t window_begin = committed_ - window_blocks * kBlockTokens;
+  LH_RETURN_IF_ERROR(load(0, std::min<uint64_t>(m.sink_tokens, committed)));
+  const uint64_t window_blocks = std::min<uint64_t>(m.window_tokens, committed) / kBlockTokens;
+  const uint64_t window_begin = committed - window_blocks * kBlockTokens;
   if (resume.window.empty()) {
-    LH_RETURN_IF_ERROR(load(window_begin, committed_));
-    LH_RETURN_IF_ERROR(load(segment_begin_, committed_));
-    for (uint64_t b = segment_begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b) {
-      segment_keys_.Append(blocks.at(static_cast<uint32_t>(b)), kBlockTokens);
-    }
+    LH_RETURN_IF_ERROR(load(window_begin, committed));
+    LH_RETURN_IF_ERROR(load(committed / kCommitTokens * kCommitTokens, committed));
   } else {
     // Stored blocks are quantised. The resume state has the exact ones, so that the following
     // tokens get the same keys and values.
+    const Status damaged = DataLoss("document " + record.name +
+                                    ": its resume state is damaged; forget and ingest it again");
+    if (resume.keys.empty() && committed % kCommitTokens != 0) return damaged;
     const size_t bytes = resume.window.size() / window_blocks;
     for (uint64_t i = 0; i < window_blocks; ++i) {
       Result<KvBlock> block = ExactCodec().Decode(
           std::string_view(resume.window).substr(i * bytes, bytes), memory_.block_shape());
-      if (!block.ok() || block->tokens != kBlockTokens)
-        return DataLoss("document " + record.name +
-                        ": its resume state is damaged; forget and ingest it again");
+      if (!block.ok() || block->tokens != kBlockTokens) return damaged;
       blocks[static_cast<uint32_t>(window_begin / kBlockTokens + i)] = std::move(*block);
     }
-    LH_RETURN_IF_ERROR(segment_keys_.Restore(resume.keys, committed_ - segment_begin_));
   }
-  for (uint64_t b = window_begin / kBlockTokens; b * kBlockTokens < committed_; ++b)
+  const auto block = [&](uint32_t b) -> const KvBlock& { return blocks.at(b); };
+  LH_RETURN_IF_ERROR(writer_.Restore(resume.keys, block));
+  for (uint64_t b = window_begin / kBlockTokens; b * kBlockTokens < committed; ++b)
     recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
-  window_.Restore(committed_, [&](uint32_t b) -> const KvBlock& { return blocks.at(b); });
-  const KvGeometry& geometry = model_.info().geometry;
-  if (segment_begin_ < committed_) {
-    uint64_t lost = 0;  // lost blocks get a mean of 0
-    LH_ASSIGN_OR_RETURN(
-        summaries_,
-        memory_.SummariesOf(document_, static_cast<uint32_t>(segment_begin_ / kCommitTokens),
-                            geometry, WorkersOf(model_), &lost));
-  } else {
-    summaries_ = SummarySegment::Of(document_, static_cast<uint32_t>(segment_begin_ / kBlockTokens),
-                                    geometry);
-  }
-  const uint64_t before = std::min(segment_begin_, kPrecedingTokens);
-  LH_ASSIGN_OR_RETURN(preceding_,
-                      memory_.Tokens(document_, {segment_begin_ - before, segment_begin_}));
-  LH_ASSIGN_OR_RETURN(segment_tokens_, memory_.Tokens(document_, {segment_begin_, committed_}));
+  window_.Restore(committed, block);
   return OkStatus();
 }
 
@@ -281,55 +250,25 @@ Status Reader::Read(std::span<const TokenId> tokens) {
       std::copy_n(window_.PassKeys(slot) + row * width, block.tokens * width, block.Keys(slot));
       std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
     }
-    segment_keys_.Append(block, block.tokens);
-    summaries_.Append(block, block.tokens, ropes_);
   }
-  LH_RETURN_IF_ERROR(memory_.PutBlocks(document_, static_cast<uint32_t>(begin / kBlockTokens),
-                                       blocks, WorkersOf(model_)));
+  LH_RETURN_IF_ERROR(writer_.Append(static_cast<uint32_t>(begin / kBlockTokens), blocks, tokens));
   for (KvBlock& block : blocks) recent_.push_back(std::move(block));
   while (recent_.size() > memory_.manifest().window_tokens / kBlockTokens) recent_.pop_front();
-  segment_tokens_.insert(segment_tokens_.end(), tokens.begin(), tokens.end());
   return OkStatus();
 }
 
 Status Reader::Commit(bool last, const DocumentId* retire) {
   const uint64_t end = window_.position();
-  if (end == committed_) return OkStatus();
-  auto lexical = std::make_shared<const LexicalSegment>(
-      LexicalSegment::Build(vocabulary_, document_, segment_begin_, preceding_, segment_tokens_));
+  if (end == writer_.committed()) return OkStatus();
+  if (last) return writer_.Commit(end, nullptr, retire);
   ResumeRecord resume;
-  if (!last) {
-    resume.tokens = end;
-    LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
-    if (memory_.manifest().codec != ExactCodec().name()) {
-      for (const KvBlock& block : recent_) resume.window += ExactCodec().Encode(block);
-      if (end % kCommitTokens != 0) resume.keys = segment_keys_.Save();
-    }
+  resume.tokens = end;
+  LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
+  if (memory_.manifest().codec != ExactCodec().name()) {
+    for (const KvBlock& block : recent_) resume.window += ExactCodec().Encode(block);
+    if (end % kCommitTokens != 0) resume.keys = writer_.SaveKeys();
   }
-  SealedSegments segments{.lexical = std::move(lexical),
-                          .scan = segment_keys_.Build(document_, segment_begin_),
-                          .summaries = &summaries_};
-  if (TextEmbedder* const embedder = memory_.embedder(); embedder != nullptr) {
-    LH_ASSIGN_OR_RETURN(const TokenText text, memory_.TextOf(document_, {segment_begin_, end}));
-    LH_ASSIGN_OR_RETURN(PassageSegment passages,
-                        PassageSegment::Build(*embedder, document_, memory_.Get(document_).name,
-                                              segment_begin_, text));
-    segments.passages = std::make_shared<const PassageSegment>(std::move(passages));
-  }
-  LH_RETURN_IF_ERROR(memory_.Commit(document_, end, segments, last ? nullptr : &resume, retire));
-  committed_ = end;
-  LH_RETURN_IF_ERROR(memory_.LearnBasis());
-  if (end % kCommitTokens == 0) {
-    segment_begin_ = end;
-    segment_keys_.Clear();
-    summaries_ = SummarySegment::Of(document_, static_cast<uint32_t>(end / kBlockTokens),
-                                    model_.info().geometry);
-    preceding_.assign(segment_tokens_.end() - static_cast<ptrdiff_t>(std::min<uint64_t>(
-                                                  segment_tokens_.size(), kPrecedingTokens)),
-                      segment_tokens_.end());
-    segment_tokens_.clear();
-  }
-  return OkStatus();
+  return writer_.Commit(end, &resume, retire);
 }
 
 // Ingest speed over the last few seconds, and at the start and end of the document.
@@ -430,34 +369,6 @@ uint64_t TokensWithin(std::span<const TextChunk> chunks, uint64_t bytes) {
   return tokens;
 }
 
-// What a memory already holds of the name and the content of an input.
-struct HeldVersions {
-  std::optional<DocumentRecord> whole;       // complete, with this content, under any name
-  std::optional<DocumentRecord> unfinished;  // with this content and name
-  std::optional<DocumentRecord> older;       // complete, with this name and other content
-  // Unfinished documents whose file has changed since. They are deleted.
-  std::vector<DocumentId> abandoned;
-};
-
-HeldVersions FindHeldVersions(const Memory& memory, const std::string& name,
-                              const std::string& sha256) {
-  HeldVersions held;
-  for (const DocumentRecord& d : memory.documents()) {
-    if (d.sha256 == sha256 && d.complete()) {
-      held.whole = d;
-      return held;
-    }
-    if (!d.HasName(name)) continue;
-    if (d.sha256 == sha256)
-      held.unfinished = d;
-    else if (d.complete())
-      held.older = d;
-    else
-      held.abandoned.push_back(d.id);
-  }
-  return held;
-}
-
 // Adds the record and the text of a new document, of which no token has been read yet. Errors: the
 // tokenizer's; failed_precondition (the owner's disk quota).
 Result<DocumentId> AddDocument(const LanguageModel& model, Memory& memory, const IngestInput& input,
@@ -522,35 +433,29 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
   report.document = input.name;
   // An earlier process may have been killed between a commit and this step.
   LH_RETURN_IF_ERROR(memory.LearnBasis());
-
-  // The same content is never read twice, under whatever name. The document that holds it also gets
-  // this name, and any other document loses the name.
-  const HeldVersions held = FindHeldVersions(memory, input.name, sha256);
-  if (held.whole) {
-    LH_RETURN_IF_ERROR(memory.AddName(held.whole->id, input.name));
+  DiskAllowance allowance(input, memory);
+  LH_ASSIGN_OR_RETURN(
+      const HeldDocument held,
+      HoldDocument(memory, input.name, sha256, [&](uint32_t version) -> Result<DocumentId> {
+        LH_RETURN_IF_ERROR(allowance.Ask());
+        return AddDocument(model, memory, input, sha256, version, allowance);
+      }));
+  const DocumentId id = held.id;
+  if (held.complete) {
+    const DocumentRecord& whole = memory.Get(id);
     report.outcome = IngestReport::Outcome::kUnchanged;
-    report.document = held.whole->name;
-    report.version = held.whole->version;
-    report.tokens = held.whole->tokens;
+    report.document = whole.name;
+    report.version = whole.version;
+    report.tokens = whole.tokens;
     return report;
   }
-  for (const DocumentId d : held.abandoned) LH_RETURN_IF_ERROR(memory.Forget(d, input.name));
-
-  DiskAllowance allowance(input, memory);
-  LH_RETURN_IF_ERROR(allowance.Ask());
-  DocumentId id;
-  std::optional<DocumentId> retire;
-  if (held.older) retire = held.older->id;
-  if (held.unfinished) {
-    id = held.unfinished->id;
+  if (held.begun) {
+    LH_RETURN_IF_ERROR(allowance.Ask());
     report.outcome = IngestReport::Outcome::kResumed;
-  } else {
-    const uint32_t version = held.older ? held.older->version + 1 : 1;
-    LH_ASSIGN_OR_RETURN(id, AddDocument(model, memory, input, sha256, version, allowance));
   }
   // An imported document has no resume state, because untrusted native cache data is never given to
   // the model. Its ingest starts again.
-  if (held.unfinished && held.unfinished->committed_tokens > 0 &&
+  if (held.begun && memory.Get(id).committed_tokens > 0 &&
       memory.LoadResume(id).status().code() == StatusCode::kNotFound)
     LH_RETURN_IF_ERROR(memory.Restart(id));
   const DocumentRecord record = memory.Get(id);
@@ -582,7 +487,7 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
     if (on_progress) on_progress({input.name, position, record.tokens, speed.Recent()});
   }
   const bool complete = position == record.tokens;
-  LH_RETURN_IF_ERROR(reader.Commit(complete, complete && retire ? &*retire : nullptr));
+  LH_RETURN_IF_ERROR(reader.Commit(complete, complete && held.retire ? &*held.retire : nullptr));
   LH_RETURN_IF_ERROR(admitted);
   if (complete) LH_RETURN_IF_ERROR(FinishDocument(model, memory, record.tokens, stop));
   if (!complete) report.outcome = IngestReport::Outcome::kStopped;

@@ -45,6 +45,7 @@ Result<RecalledSpan> Describe(Memory& memory, const RecallProfile& profile,
   if (!span.date_line.empty()) {
     LH_ASSIGN_OR_RETURN(const TokenText date, memory.TextOf(span.document, span.date_line));
     const size_t begin = std::min(date.text.find_first_not_of(" \t\r\n"), date.text.size());
+    out.date_tokens = span.date_line;
     out.date_line = date.text.substr(begin);
     out.date_line.resize(WholeCharacters(out.date_line));
   }

@@ -17,6 +17,25 @@ std::vector<RecallHead> HeadsToAsk(const RecallProfile& profile, const Manifest&
   return heads;
 }
 
+// Errors: invalid_argument (not a query of each of the memory's heads, or not of its size).
+Status CheckQueries(const std::vector<ScanQuery>& queries, const Manifest& m) {
+  if (queries.size() != m.scan_layers.size()) {
+    return InvalidArgument("the question has queries of " + std::to_string(queries.size()) +
+                           " recall heads, and the memory is indexed for " +
+                           std::to_string(m.scan_layers.size()));
+  }
+  for (size_t h = 0; h < queries.size(); ++h) {
+    const ScanQuery& query = queries[h];
+    if (query.head != h || query.rows == 0 || query.head_dim != m.head_dim ||
+        query.q.size() != size_t{query.rows} * query.head_dim ||
+        query.row_weight.size() != query.rows) {
+      return InvalidArgument("the queries of recall head " + std::to_string(h) +
+                             " are not of the form [rows, " + std::to_string(m.head_dim) + "]");
+    }
+  }
+  return OkStatus();
+}
+
 // How many of `wanted` spans the model can rerank at this prompt; 0 for none.
 uint32_t SpansToRerank(const LanguageModel& model, const Prompt& prompt, uint32_t wanted) {
   const size_t judged = prompt.JudgedTokens();
@@ -102,7 +121,7 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
                                                    const SignalList& signals,
                                                    std::string_view question,
                                                    const QuestionOptions& options) {
-  LH_RETURN_IF_ERROR(CheckQuestion(question));
+  if (options.recall.head_queries.empty()) LH_RETURN_IF_ERROR(CheckQuestion(question));
   std::unique_ptr<Question> q(new Question{context, memory, budget, notes, signals});
   q->question = question;
   LanguageModel& model = q->model();
@@ -119,10 +138,17 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
   q->blocks = std::make_unique<BlockCache>(&memory, std::move(block_memory));
   q->text = std::make_unique<QuestionText>(&memory, context.vocabulary.get());
 
-  const std::vector<RecallHead> heads = HeadsToAsk(context.profile, memory.manifest());
+  std::vector<RecallHead> heads = HeadsToAsk(context.profile, memory.manifest());
+  if (!heads.empty() && !options.recall.head_queries.empty()) {
+    LH_RETURN_IF_ERROR(CheckQueries(options.recall.head_queries, memory.manifest()));
+    q->head_queries = options.recall.head_queries;
+    heads.clear();
+  }
   // Where nothing but words is asked, the model reads the prompt's head only for an answer.
   if (q->answers || q->rerank_spans > 0 || !heads.empty()) {
-    LH_ASSIGN_OR_RETURN(q->head_queries, ProbeQueries(model, *q->set, q->prompt, heads));
+    LH_ASSIGN_OR_RETURN(std::vector<ScanQuery> probed,
+                        ProbeQueries(model, *q->set, q->prompt, heads));
+    if (!heads.empty()) q->head_queries = std::move(probed);
   }
   q->words = context.vocabulary->Words(q->prompt.Words());
   std::erase_if(q->words, [&](const LexicalWord& word) { return q->prompt.aside[word.begin]; });

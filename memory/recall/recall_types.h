@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/types.h"
+#include "memory/index/scan_index.h"
 #include "memory/recall/planned_span.h"
 
 namespace longhold {
@@ -22,8 +23,9 @@ struct RecalledSpan {
   uint64_t line_end = 0;
   std::string text;
   // The line before it that says when it was said, such as a session's or a diary's; empty where
-  // none does.
+  // none does. The model attends to its tokens before the span's.
   std::string date_line;
+  TokenSpan date_tokens;
   double score = 0;  // relevance, 1 is the best span's
   // Names of the relevance signals that brought a fifth of the score or more, and "multi-hop".
   std::vector<std::string> reasons;
@@ -45,6 +47,9 @@ struct RecallOptions {
   // kRerankSpansMax; without a value, the profile's rerank_spans. The model reads the question once
   // more for each: with a large model that takes longer than all else (docs/decisions/0029).
   std::optional<uint32_t> rerank_spans;
+  // The queries of the memory's recall heads, from a caller whose model runs elsewhere: one for
+  // each of the manifest's heads, in its order. Empty: the model reads the question for them.
+  std::vector<ScanQuery> head_queries;
 };
 
 // A distinct word of a question as the memory knows it. Value type.

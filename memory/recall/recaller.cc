@@ -67,7 +67,7 @@ Result<MemoryLease> Recaller::Lease(const std::string& memory) {
 
 Result<OpenQuestion> Recaller::Open(const std::string& memory, std::string_view question,
                                     const QuestionOptions& options) {
-  LH_RETURN_IF_ERROR(CheckQuestion(question));
+  if (options.recall.head_queries.empty()) LH_RETURN_IF_ERROR(CheckQuestion(question));
   LH_ASSIGN_OR_RETURN(MemoryLease lease, Lease(memory));
   LH_RETURN_IF_ERROR(lease->LoadIndexes(WorkersOf(*context_->model)));
   NoteMissingVectors(*lease, notes_);

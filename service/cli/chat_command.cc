@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "service/cli/commands.h"
 #include "service/common/render.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 #include "service/server/conversation.h"
 #include "store/memory_name.h"
 

@@ -10,7 +10,7 @@
 #include "service/cli/progress.h"
 #include "service/common/render.h"
 #include "service/common/text_input.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

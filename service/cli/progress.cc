@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "service/common/render.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdio>
 
 #include "service/common/render.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "base/file_descriptor.h"
 #include "service/common/ignore_rules.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

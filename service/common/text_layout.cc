@@ -5,7 +5,7 @@
 #include <set>
 
 #include "service/common/render.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <ctime>
 
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 

@@ -5,7 +5,7 @@
 
 #include "service/common/json_text.h"
 #include "service/common/render.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 #include "service/server/ask_fields.h"
 
 namespace longhold {

@@ -22,7 +22,7 @@
 #include "service/common/config.h"
 #include "service/common/json_text.h"
 #include "service/common/text_input.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 #include "service/server/api.h"
 #include "service/server/api_keys.h"
 #include "service/server/ask_fields.h"

@@ -10,9 +10,10 @@ LAYERS = {
     "attention": ["base"],
     "memory": ["attention", "store", "base", "proto"],
     "model": ["memory", "attention", "store", "base", "proto"],
+    "capi": ["model", "memory", "attention", "store", "base", "proto"],
     "eval": ["model", "memory", "attention", "store", "base", "proto"],
     "service": ["eval", "model", "memory", "attention", "store", "base", "proto"],
-    "tests": ["service", "eval", "model", "memory", "attention", "store", "base", "proto"],
+    "tests": ["service", "capi", "eval", "model", "memory", "attention", "store", "base", "proto"],
     # Benchmarks measure the same cases that the tests prove (attention_cases.h).
     "bench": ["tests", "service", "eval", "model", "memory", "attention", "store", "base", "proto"],
 }
@@ -20,7 +21,7 @@ LAYERS = {
 # Folder -> its subfolders, from low to high. A file may include its own subfolder and lower ones. "" stands for the
 # files directly in the folder.
 SUBFOLDERS = {
-    "memory": ["text", "model", "record", "attend", "index", "core", "catalog", "ingest", "recall", "answer", ""],
+    "memory": ["text", "model", "record", "attend", "index", "core", "catalog", "ingest", "recall", "answer", "sidecar", ""],
     "service": ["common", "server", "cli"],
 }
 

@@ -8,7 +8,7 @@
 #include <boost/json.hpp>
 
 #include "service/cli/progress.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "base/clock.h"
 #include "memory/model/text_embedder.h"
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 #include "tests/service/server/api_fixture.h"
 #include "tests/support/queue_driver.h"
 

@@ -1,6 +1,6 @@
 // Hand-written sequences from the Unicode standard's table of well-formed UTF-8 (3-7), at every
 // alignment relative to the eight-byte fast path.
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "service/common/utf8.h"
+#include "base/utf8.h"
 
 #include <cstring>
 
