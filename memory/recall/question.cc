@@ -144,6 +144,7 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
     q->head_queries = options.recall.head_queries;
     heads.clear();
   }
+  if (!options.recall.probe_heads) heads.clear();
   // Where nothing but words is asked, the model reads the prompt's head only for an answer.
   if (q->answers || q->rerank_spans > 0 || !heads.empty()) {
     LH_ASSIGN_OR_RETURN(std::vector<ScanQuery> probed,

@@ -48,8 +48,10 @@ struct RecallOptions {
   // more for each: with a large model that takes longer than all else (docs/decisions/0029).
   std::optional<uint32_t> rerank_spans;
   // The queries of the memory's recall heads, from a caller whose model runs elsewhere: one for
-  // each of the manifest's heads, in its order. Empty: the model reads the question for them.
+  // each of the manifest's heads, in its order. Empty: the model reads the question for them, or,
+  // without probe_heads, they are not asked.
   std::vector<ScanQuery> head_queries;
+  bool probe_heads = true;
 };
 
 // A distinct word of a question as the memory knows it. Value type.

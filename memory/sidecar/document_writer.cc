@@ -61,7 +61,7 @@ Result<std::vector<TextChunk>> CutGivenText(std::span<const std::string> pieces,
         line_bytes = bytes;
       }
     }
-    if (end == first) return wrong("its text is not UTF-8, or its tokens do not fit it");
+    if (end == first) return wrong("its text is not UTF-8, or its tokens do not add up to it");
     const bool all = end == tokens.size();
     if (!all && line_end > first) {
       end = line_end;

@@ -95,7 +95,10 @@ Result<std::unique_ptr<Sidecar>> Sidecar::Open(StoreProvider* stores,
                                                std::unique_ptr<LanguageModel> model,
                                                TextEmbedder* embedder, SidecarOptions options) {
   const RecallProfile profile = RecallProfile::For(model->info());
-  return OpenWith(stores, std::move(model), embedder, profile, options);
+  LH_ASSIGN_OR_RETURN(std::unique_ptr<Sidecar> sidecar,
+                      OpenWith(stores, std::move(model), embedder, profile, options));
+  sidecar->runs_here_ = true;
+  return sidecar;
 }
 
 Result<std::unique_ptr<Sidecar>> Sidecar::OpenWith(StoreProvider* stores,
@@ -159,6 +162,11 @@ Result<std::unique_ptr<Sidecar::Writer>> Sidecar::Put(const std::string& memory,
 Result<IngestReport> Sidecar::Ingest(const std::string& memory, const IngestInput& input,
                                      const std::atomic<bool>* stop) {
   const std::lock_guard lock(mutex_);
+  if (!runs_here_) {
+    return FailedPrecondition("model " + model().name +
+                              ": runs in another engine, so longhold cannot read a text by it; put "
+                              "the text with its keys and values");
+  }
   Result<IngestReport> report = ingestor_.Ingest(memory, input, stop, nullptr);
   // Other processes can write to the memory from now on.
   catalog_.Close();
@@ -204,6 +212,7 @@ Result<RecallReply> Sidecar::Plan(const std::string& memory, const PlanRequest& 
   RecallOptions options;
   options.spans_max = request.spans_max;
   options.rerank_spans = 0;
+  options.probe_heads = runs_here_;
   LH_ASSIGN_OR_RETURN(options.head_queries, ScanQueries(request.queries));
   if (!options.head_queries.empty()) {
     LH_ASSIGN_OR_RETURN(const MemoryLease lease, LeaseToRead(memory));

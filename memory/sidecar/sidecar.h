@@ -141,6 +141,7 @@ class Sidecar {
 
   mutable std::mutex mutex_;  // of all below
   std::unique_ptr<LanguageModel> model_;
+  bool runs_here_ = false;  // the model can read
   MemoryBudget budget_;
   Notes notes_;
   std::unique_ptr<const ModelContext> context_;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "base/utf8.h"
 #include "eval/calibrate_cases.h"
 #include "service/cli/commands.h"
 #include "service/cli/memory_home.h"
@@ -16,7 +17,6 @@
 #include "service/cli/progress.h"
 #include "service/common/render.h"
 #include "service/common/text_input.h"
-#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -6,9 +6,9 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "service/cli/commands.h"
 #include "service/common/render.h"
-#include "base/utf8.h"
 #include "service/server/conversation.h"
 #include "store/memory_name.h"
 

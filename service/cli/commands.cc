@@ -7,10 +7,10 @@
 #include <variant>
 
 #include "attention/kernels.h"
+#include "base/utf8.h"
 #include "service/cli/progress.h"
 #include "service/common/render.h"
 #include "service/common/text_input.h"
-#include "base/utf8.h"
 
 namespace longhold {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
-#include "service/common/render.h"
 #include "base/utf8.h"
+#include "service/common/render.h"
 
 namespace longhold {
 namespace {

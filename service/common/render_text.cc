@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "service/common/render.h"
 #include "base/utf8.h"
+#include "service/common/render.h"
 
 namespace longhold {
 namespace {

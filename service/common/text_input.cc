@@ -13,8 +13,8 @@
 #include <system_error>
 
 #include "base/file_descriptor.h"
-#include "service/common/ignore_rules.h"
 #include "base/utf8.h"
+#include "service/common/ignore_rules.h"
 
 namespace longhold {
 namespace {

@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <set>
 
-#include "service/common/render.h"
 #include "base/utf8.h"
+#include "service/common/render.h"
 
 namespace longhold {
 namespace {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "base/utf8.h"
 #include "service/common/json_text.h"
 #include "service/common/render.h"
-#include "base/utf8.h"
 #include "service/server/ask_fields.h"
 
 namespace longhold {

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -133,6 +134,37 @@ TEST(RopeTable, ProductsDependOnThePositionDifferenceOnly) {
       for (const uint32_t distance : {0u, 5u, 90u}) {
         EXPECT_NEAR(product(distance + shift, shift), product(distance, 0), 4e-5);
       }
+    }
+  }
+}
+
+// Un-rotating takes a key back to where it was, whatever the magnitude, and a table may begin at
+// any position. Tolerance: two products and a sum in float, of elements up to 4.
+TEST(RopeTable, UnrotatesAndBeginsAnywhere) {
+  std::vector<float> key(32);
+  for (size_t i = 0; i < key.size(); ++i) key[i] = static_cast<float>(i % 9) - 4;
+  for (const bool neox : {false, true}) {
+    for (const float ext : {0.0f, 1.0f}) {
+      RopeSpec spec{.neox = neox, .rotary_dims = 24, .freq_scale = 0.25f, .attn_factor = 1.5f};
+      spec.ext_factor = ext;
+      spec.ctx_orig = 4096;
+      const RopeTable whole(spec, 1000), later(spec, 10, 900), before(spec, 10, -5);
+      std::vector<float> a(32), b(32);
+      for (const uint32_t position : {0u, 1u, 905u}) {
+        whole.Rotate(key.data(), a.data(), 32, position);
+        whole.Unrotate(a.data(), b.data(), 32, position);
+        for (size_t i = 0; i < key.size(); ++i) ASSERT_NEAR(b[i], key[i], 1e-5) << position;
+      }
+      later.Rotate(key.data(), b.data(), 32, 5);
+      EXPECT_EQ(a, b);
+      // Rotating by -5 and then comparing with 0: the dot product depends on the distance only.
+      std::vector<float> at0(32), at5(32), at_5(32);
+      before.Rotate(key.data(), at_5.data(), 32, 0);
+      before.Rotate(key.data(), at0.data(), 32, 5);
+      whole.Rotate(key.data(), at5.data(), 32, 5);
+      const float left = std::inner_product(at_5.begin(), at_5.end(), at0.begin(), 0.0f);
+      const float right = std::inner_product(at0.begin(), at0.end(), at5.begin(), 0.0f);
+      EXPECT_NEAR(left, right, 1e-3 * std::abs(left));
     }
   }
 }

@@ -18,11 +18,11 @@
 #include <fstream>
 
 #include "base/hash.h"
+#include "base/utf8.h"
 #include "memory/model/recall_profile.h"
 #include "service/common/config.h"
 #include "service/common/json_text.h"
 #include "service/common/text_input.h"
-#include "base/utf8.h"
 #include "service/server/api.h"
 #include "service/server/api_keys.h"
 #include "service/server/ask_fields.h"

@@ -7,8 +7,8 @@
 
 #include <boost/json.hpp>
 
-#include "service/cli/progress.h"
 #include "base/utf8.h"
+#include "service/cli/progress.h"
 
 namespace longhold {
 namespace {

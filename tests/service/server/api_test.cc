@@ -13,8 +13,8 @@
 #include <sstream>
 
 #include "base/clock.h"
-#include "memory/model/text_embedder.h"
 #include "base/utf8.h"
+#include "memory/model/text_embedder.h"
 #include "tests/service/server/api_fixture.h"
 #include "tests/support/queue_driver.h"
 
