@@ -6,6 +6,10 @@
 // differs by at most 1e-6 between float and double: places may be swapped only where their
 // similarities are closer than that. Ties use few distinct vectors: equal codes give equal floats,
 // so their order must be exact.
+//
+// Searches that read signs are compared with the flat one, for vectors of 384 dimensions in
+// clusters. Where 32 times the count is all there is, or all vectors are equal, both must be the
+// same.
 #include "memory/index/passage_index.h"
 
 #include <gmock/gmock.h>
@@ -77,6 +81,8 @@ std::vector<float> RandomQuery(std::mt19937_64& rng, uint32_t dim = kDim) {
 
 // Documents and their vectors, next to the index that holds them.
 struct World {
+  explicit World(uint64_t signs_from = kPassageSignsFrom) : index(signs_from) {}
+
   std::map<uint32_t, std::vector<Code>> documents;
   PassageIndex index;
 
@@ -151,10 +157,12 @@ void ExpectSame(const std::vector<PassageMatch>& expected, const std::vector<Pas
 }
 
 TEST(PassageIndex, AnEmptyOneFindsNothing) {
-  const PassageIndex index;
-  EXPECT_EQ(index.vectors(), 0u);
-  EXPECT_THAT(*index.Search(std::vector<float>(kDim, 0.5f), 10, SerialFor), IsEmpty());
-  EXPECT_THAT(*index.Search({}, 10, SerialFor), IsEmpty());
+  for (const uint64_t signs_from : {kPassageSignsFrom, uint64_t{0}}) {
+    const PassageIndex index(signs_from);
+    EXPECT_EQ(index.vectors(), 0u);
+    EXPECT_THAT(*index.Search(std::vector<float>(kDim, 0.5f), 10, SerialFor), IsEmpty());
+    EXPECT_THAT(*index.Search({}, 10, SerialFor), IsEmpty());
+  }
 }
 
 TEST(PassageIndex, FindsTheNearestAsBruteForceDoes) {
@@ -250,6 +258,187 @@ TEST(PassageIndex, RemovingADocumentIsAsIfItHadNeverBeenThere) {
   EXPECT_EQ(all.index.vectors(), 0u);
   EXPECT_THAT(all.Search(RandomQuery(rng), 100), IsEmpty());
 }
+
+// ---- Ties
+
+TEST(PassageIndex, OfEqualOnesTheFirstAreReturned) {
+  for (const uint64_t signs_from : {kPassageSignsFrom, uint64_t{0}}) {
+    World w(signs_from);
+    // The later document is added first, and fills more than a shard.
+    w.Add(2, std::vector<Code>(kShard + 50, Code(kDim, 200)));
+    w.Add(1, std::vector<Code>(20, Code(kDim, 200)));
+    const std::vector<PassageMatch> found = w.Search({0.5f, 0.5f, 0.5f, 0.5f}, 30);
+    ASSERT_THAT(found, SizeIs(30));
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].document, DocumentId{i < 20 ? 1u : 2u});
+      EXPECT_EQ(found[i].sentence.begin, i < 20 ? i : i - 20);
+    }
+  }
+}
+
+// ---- Signs
+
+// Vectors around `centres` random ones, with a cosine of about 0.8 to them.
+std::vector<Code> Clustered(std::mt19937_64& rng, size_t count, size_t centres) {
+  constexpr uint32_t kWide = 384;
+  std::vector<std::vector<float>> centre;
+  for (size_t c = 0; c < centres; ++c) centre.push_back(RandomQuery(rng, kWide));
+  std::vector<Code> codes(count, Code(kWide));
+  for (Code& code : codes) {
+    const std::vector<float>& near = centre[rng() % centres];
+    std::vector<float> v = RandomQuery(rng, kWide);
+    for (uint32_t i = 0; i < kWide; ++i) v[i] = 0.8f * near[i] + 0.6f * v[i];
+    EncodeComponents(v, code.data());
+  }
+  return codes;
+}
+
+// A question near a random one of the vectors.
+std::vector<float> QuestionNear(std::mt19937_64& rng, const std::vector<Code>& codes) {
+  const Code& code = codes[rng() % codes.size()];
+  std::vector<float> query = RandomQuery(rng, static_cast<uint32_t>(code.size()));
+  double square = 0;
+  for (size_t i = 0; i < query.size(); ++i) {
+    query[i] = 0.6f * query[i] + 0.8f * (2.0f * code[i] - 254) / 255 * kPassageRange;
+    square += double{query[i]} * query[i];
+  }
+  for (float& q : query) q = static_cast<float>(q / std::sqrt(square));
+  return query;
+}
+
+constexpr size_t kMany = kSanitized ? 6000 : 40000;
+
+TEST(PassageIndex, SignsFindNearlyAllThatTheFlatSearchFinds) {
+  std::mt19937_64 rng(12);
+  const std::vector<Code> codes = Clustered(rng, kMany, 100);
+  World flat, signs(0);
+  for (World* w : {&flat, &signs}) {
+    w->Add(1, {codes.begin(), codes.begin() + 5000});
+    w->Add(2, {codes.begin() + 5000, codes.end()});
+  }
+  size_t found = 0, all = 0;
+  for (int q = 0; q < 20; ++q) {
+    const std::vector<float> query = QuestionNear(rng, codes);
+    const std::vector<PassageMatch> expected = flat.Search(query, 100);
+    const std::vector<PassageMatch> got = signs.Search(query, 100);
+    ASSERT_THAT(got, SizeIs(100));
+    std::map<std::pair<DocumentId, TokenSpan>, PassageMatch> known;
+    for (const PassageMatch& match : got) known[{match.document, match.sentence}] = match;
+    ASSERT_THAT(known, SizeIs(100)) << "nothing twice";
+    for (size_t i = 0; i < expected.size(); ++i, ++all) {
+      const auto same = known.find({expected[i].document, expected[i].sentence});
+      if (same == known.end()) {
+        EXPECT_GE(i, 10u) << "the first ten are all found";
+        continue;
+      }
+      ++found;
+      EXPECT_EQ(same->second.cosine, expected[i].cosine);
+      EXPECT_EQ(same->second.passage_cosine, expected[i].passage_cosine);
+      EXPECT_EQ(same->second.passage, expected[i].passage);
+      if (i > 0) {
+        EXPECT_GE(got[i - 1].cosine, got[i].cosine);
+      }
+    }
+  }
+  EXPECT_GE(found, all * 99 / 100) << "of " << all;
+}
+
+TEST(PassageIndex, SignsChangeNothingWhereEverythingIsScored) {
+  std::mt19937_64 rng(13);
+  const std::vector<Code> codes = Clustered(rng, 1600, 5);
+  World flat, signs(0);
+  for (World* w : {&flat, &signs}) w->Add(1, codes);
+  for (const size_t count : {size_t{50}, size_t{1000}, size_t{1600}, size_t{SIZE_MAX}}) {
+    const std::vector<float> query = QuestionNear(rng, codes);
+    ExpectSame(flat.Search(query, count), signs.Search(query, count));
+  }
+  EXPECT_THAT(signs.Search(RandomQuery(rng, 384), 0), IsEmpty());
+}
+
+TEST(PassageIndex, SearchIsFlatBelowTheSizeForSigns) {
+  std::mt19937_64 rng(14);
+  const std::vector<Code> codes = Clustered(rng, kMany, 3);
+  std::vector<std::vector<float>> queries;
+  for (int q = 0; q < 10; ++q) queries.push_back(RandomQuery(rng, 384));
+  World flat, limited(kMany + 1);
+  for (World* w : {&flat, &limited}) w->Add(1, codes);
+  const auto differences = [&] {
+    size_t count = 0;
+    for (const std::vector<float>& query : queries) {
+      const std::vector<PassageMatch> a = flat.Search(query, 50), b = limited.Search(query, 50);
+      for (size_t i = 0; i < 50; ++i) count += a[i].sentence == b[i].sentence ? 0 : 1;
+    }
+    return count;
+  };
+  EXPECT_EQ(differences(), 0u);
+  // A question far from everything has many vectors at nearly the same distance.
+  for (World* w : {&flat, &limited}) w->Add(2, {Code(384, 127)});
+  EXPECT_GT(differences(), 0u) << "signs are read";
+  for (World* w : {&flat, &limited}) w->index.Remove(DocumentId{2});
+  EXPECT_EQ(differences(), 0u);
+}
+
+TEST(PassageIndex, WithSignsARemovedDocumentAndTheOrderOfAddLeaveNoTrace) {
+  std::mt19937_64 rng(15);
+  std::map<uint32_t, std::vector<Code>> documents;
+  for (uint32_t document = 1; document <= 4; ++document)
+    documents[document] = Clustered(rng, kMany / 8 * document + 7, 20);
+  World all(0), without(0), last_first(0);
+  for (const auto& [document, codes] : documents) {
+    all.Add(document, codes);
+    if (document != 2) without.Add(document, codes);
+  }
+  for (const uint32_t document : {4, 3, 1}) last_first.Add(document, documents[document]);
+  all.index.Remove(DocumentId{2});
+  for (int q = 0; q < 5; ++q) {
+    const std::vector<float> query = QuestionNear(rng, documents[3]);
+    const std::vector<PassageMatch> expected = without.Search(query, 100);
+    ExpectSame(expected, all.Search(query, 100));
+    ExpectSame(expected, all.Search(query, 100, TwoThreads));
+    const std::vector<PassageMatch> other = last_first.Search(query, 100);
+    ASSERT_THAT(other, SizeIs(100));
+    for (size_t i = 0; i < other.size(); ++i) {
+      EXPECT_EQ(other[i].document, expected[i].document) << "rank " << i;
+      EXPECT_EQ(other[i].sentence, expected[i].sentence) << "rank " << i;
+      EXPECT_EQ(other[i].cosine, expected[i].cosine) << "rank " << i;
+    }
+  }
+  for (const uint32_t document : {1, 3, 4}) all.index.Remove(DocumentId{document});
+  EXPECT_THAT(all.Search(RandomQuery(rng, 384), 10), IsEmpty());
+  all.documents.clear();
+  all.Add(1, RandomCodes(rng, 10));
+  EXPECT_THAT(all.Search(RandomQuery(rng), 100), SizeIs(10)) << "of another dimension";
+}
+
+TEST(PassageIndex, SignsWorkForAnyDimension) {
+  std::mt19937_64 rng(16);
+  for (const uint32_t dim : {1u, 3u, 63u, 64u, 65u, 128u, 384u}) {
+    SCOPED_TRACE(dim);
+    World flat, signs(0);
+    const std::vector<Code> codes = RandomCodes(rng, 1000, dim);
+    for (World* w : {&flat, &signs}) w->Add(1, codes);
+    for (int q = 0; q < 3; ++q) {
+      // One of the vectors, so that it is the nearest by its signs too.
+      const size_t at = rng() % codes.size();
+      std::vector<float> query(dim);
+      double square = 0;
+      for (uint32_t i = 0; i < dim; ++i) {
+        query[i] = 2.0f * codes[at][i] - 254;
+        square += double{query[i]} * query[i];
+      }
+      for (float& x : query) x = static_cast<float>(x / std::sqrt(square));
+      const std::vector<PassageMatch> expected = flat.Search(query, 10),
+                                      got = signs.Search(query, 10);
+      ASSERT_THAT(got, SizeIs(10));
+      if (dim >= 63) {
+        EXPECT_EQ(got[0].sentence, expected[0].sentence);
+      }
+      for (size_t i = 0; i < got.size(); ++i) EXPECT_LE(got[i].cosine, expected[i].cosine);
+    }
+  }
+}
+
+// ---- Misuse
 
 TEST(PassageIndex, RefusesOtherEmbeddersAndStaysAsItIs) {
   std::mt19937_64 rng(9);
