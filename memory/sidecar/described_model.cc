@@ -31,8 +31,9 @@ Status ModelDescription::Check() const {
     if (g.layers[i] >= layer_count || (i > 0 && g.layers[i] <= g.layers[i - 1]))
       return wrong("its layers must ascend and be below " + std::to_string(layer_count));
   }
-  if (g.kv_heads == 0 || g.kv_heads > kKvHeadsMax || g.q_heads == 0 || g.q_heads % g.kv_heads != 0)
-    return wrong("its query heads must be a multiple of its KV heads");
+  if (g.kv_heads == 0 || g.q_heads == 0 || g.q_heads > kKvHeadsMax || g.q_heads % g.kv_heads != 0)
+    return wrong("its query heads must be a multiple of its KV heads, and at most " +
+                 std::to_string(kKvHeadsMax));
   if (g.head_dim == 0 || g.head_dim % 4 != 0 || g.head_dim > kMaxHeadDim)
     return wrong("head size " + std::to_string(g.head_dim) + " is not a multiple of 4 up to " +
                  std::to_string(kMaxHeadDim));

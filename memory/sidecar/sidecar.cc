@@ -1,6 +1,7 @@
 #include "memory/sidecar/sidecar.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <utility>
 
@@ -12,6 +13,14 @@ namespace {
 // Tokens of one question that queries may come for, and spans of one fetch.
 constexpr size_t kQueryTokensMax = 4096;
 constexpr size_t kPlacesMax = 65536;
+// As large as a key's elements may be: logits and their sums then stay finite.
+constexpr float kQueryMax = 65504;
+
+// Errors: invalid_argument.
+Status CheckPosition(int64_t position) {
+  if (position >= -kPositionMax && position <= kPositionMax) return OkStatus();
+  return InvalidArgument("position " + std::to_string(position) + ": is beyond 2^40");
+}
 
 // A part of a span that lies in one block.
 struct Part {
@@ -119,7 +128,10 @@ Result<std::unique_ptr<Sidecar>> Sidecar::OpenWith(StoreProvider* stores,
 
 Sidecar::Writer::~Writer() {
   const std::lock_guard lock(sidecar_->mutex_);
+  if (writer_ == nullptr) return;
   writer_.reset();
+  // Other processes can write to the memory from now on, as after Finish.
+  sidecar_->catalog_.Close();
 }
 
 DocumentId Sidecar::Writer::document() const { return document_; }
@@ -133,6 +145,7 @@ Status Sidecar::Writer::Append(const KvArrays<const void>& arrays, size_t count,
                                int64_t rotary_position) {
   const std::lock_guard lock(sidecar_->mutex_);
   if (writer_ == nullptr) return FailedPrecondition("the document is finished already");
+  if (arrays.layout.rotated) LH_RETURN_IF_ERROR(CheckPosition(rotary_position));
   return writer_->Append(arrays, count, rotary_position);
 }
 
@@ -185,6 +198,7 @@ Result<std::vector<ScanQuery>> Sidecar::ScanQueries(const GivenQueries& given) c
                            " recall heads, and a question has 1 to " +
                            std::to_string(kQueryTokensMax) + " tokens");
   }
+  if (given.rotated) LH_RETURN_IF_ERROR(CheckPosition(given.position));
   const RopeTables ropes(g, given.rotated ? static_cast<uint32_t>(given.tokens) : 0,
                          given.position);
   const size_t row = size_t{g.group()} * g.head_dim;
@@ -196,6 +210,12 @@ Result<std::vector<ScanQuery>> Sidecar::ScanQueries(const GivenQueries& given) c
     query.scale = g.scale;
     query.q.assign(given.heads[h], given.heads[h] + given.tokens * row);
     query.row_weight.assign(query.rows, 1.0f);
+    // Not a comparison with >, which NaN would pass.
+    if (!std::all_of(query.q.begin(), query.q.end(),
+                     [](float x) { return std::abs(x) <= kQueryMax; })) {
+      return InvalidArgument("queries of recall head " + std::to_string(h) +
+                             ": an element is not finite, or above 65504");
+    }
     if (!given.rotated) continue;
     const auto slot = static_cast<uint32_t>(
         std::lower_bound(g.layers.begin(), g.layers.end(), heads[h].layer) - g.layers.begin());
@@ -237,8 +257,10 @@ Status Sidecar::Fetch(const std::string& memory, std::span<const PlacedSpan> spa
   if (spans.size() > kPlacesMax)
     return InvalidArgument("at most " + std::to_string(kPlacesMax) + " places can be fetched");
   LH_ASSIGN_OR_RETURN(const MemoryLease lease, LeaseToRead(memory));
-  for (const PlacedSpan& span : spans)
+  for (const PlacedSpan& span : spans) {
     LH_RETURN_IF_ERROR(CheckSpan(*lease, span.document, span.tokens));
+    if (arrays.layout.rotated) LH_RETURN_IF_ERROR(CheckPosition(span.position));
+  }
   std::vector<Part> parts = PartsOf(spans);
   // A block that several spans need is read once.
   std::stable_sort(parts.begin(), parts.end(),

@@ -26,6 +26,9 @@
 
 namespace longhold {
 
+// Positions of rows and queries are at most so far from 0.
+inline constexpr int64_t kPositionMax = int64_t{1} << 40;
+
 // Value type.
 struct SidecarOptions {
   uint64_t memory_budget_bytes = 1ull << 30;
@@ -79,7 +82,8 @@ class Sidecar {
   const ModelInfo& model() const { return model_->info(); }
   size_t head_count() const { return context_->profile.heads.size(); }
 
-  // Puts one document. Owner: the caller; must go before its sidecar. Thread use: *synchronised*.
+  // Puts one document. Owner: the caller; must go before its sidecar. Without Finish, what was
+  // committed stays. Thread use: *synchronised*.
   class Writer {
    public:
     ~Writer();
