@@ -80,17 +80,6 @@ std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view t
   return bytes;
 }
 
-// The least and most bytes that a codec's blocks take, relative to 16 bits per element. Used until
-// the first block is written. See docs/figures.md, "Codecs".
-struct StoredShare {
-  double least = 1, most = 1;
-};
-StoredShare StoredShareOf(const BlockCodec& codec) {
-  if (codec.name() == ExactCodec().name()) return {};
-  if (codec.name() == kArchiveCodec) return {0.08, 0.2};
-  return {0.22, 0.35};
-}
-
 // The disk quota of the memory's owner, compared with the bytes in use and the bytes still to come.
 class DiskAllowance {
  public:
@@ -111,7 +100,7 @@ class DiskAllowance {
   // fit is not started.
   Status Admit(uint64_t tokens, bool all) const {
     if (bytes_max_ == UINT64_MAX) return OkStatus();
-    const StoredShare share = StoredShareOf(memory_.codec());
+    const StoredShare share = StoredShareOf(memory_.codec().name());
     double each = exact_token_bytes_ * (all ? share.least : share.most);
     if (read_ > 0)
       each = static_cast<double>(memory_.disk_bytes() - begun_bytes_) / static_cast<double>(read_);
@@ -307,6 +296,12 @@ class Speedometer {
 };
 
 }  // namespace
+
+StoredShare StoredShareOf(std::string_view codec) {
+  if (codec == ExactCodec().name()) return {};
+  if (codec == kArchiveCodec) return {0.08, 0.2};
+  return {0.22, 0.35};
+}
 
 Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text) {
   std::vector<TextChunk> chunks;

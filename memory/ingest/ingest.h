@@ -56,6 +56,13 @@ struct IngestReport {
   double last_64k_tok_s = 0;
 };
 
+// The least and most bytes that a codec's blocks take, relative to 16 bits per element. Limits of
+// disk space use it until the first block is written. See docs/figures.md, "Codecs". Value type.
+struct StoredShare {
+  double least = 1, most = 1;
+};
+StoredShare StoredShareOf(std::string_view codec);
+
 // Cuts `text` into chunks with their tokens; the first token of the first chunk is the model's BOS
 // where it has one.
 Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text);

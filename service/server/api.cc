@@ -329,14 +329,7 @@ void Api::AuditKeyChanges(const KeyChanges& changes) const {
                                               {"changed", names(changes.changed)}}));
 }
 
-Status Api::Redact(const Status& status) const {
-  std::string message = status.message();
-  for (size_t at;
-       !options_.home.empty() && (at = message.find(options_.home)) != std::string::npos;) {
-    message.replace(at, options_.home.size(), "the server's home");
-  }
-  return Status(status.code(), message);
-}
+Status Api::Redact(const Status& status) const { return Redacted(status, options_.home); }
 
 void Api::Spend(const TenantLimits& limits, uint64_t tokens) {
   quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());

@@ -80,6 +80,8 @@ class Api {
   void Refused(const HttpRequest& head, unsigned status);
   // From now on /readyz replies 503.
   void Drain() { draining_ = true; }
+  // Other protocols of the server count against the same limits.
+  Quotas& quotas() { return quotas_; }
 
   static std::vector<ApiRoute> Routes();
 

@@ -106,11 +106,23 @@ json::object IngestObject(const IngestJob& job, const std::string& memory) {
   return object;
 }
 
+Status Redacted(const Status& status, const std::string& home) {
+  std::string message = status.message();
+  for (size_t at; !home.empty() && (at = message.find(home)) != std::string::npos;)
+    message.replace(at, home.size(), "the server's home");
+  return Status(status.code(), message);
+}
+
 Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory,
                            const std::string& document) {
-  TenantRoom room;
-  if (limits.documents == 0 && limits.disk_bytes == 0) return room;
+  if (limits.documents == 0 && limits.disk_bytes == 0) return TenantRoom{};
   LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> all, engine.List(limits.tenant));
+  return RoomFor(all, limits, memory, document);
+}
+
+Result<TenantRoom> RoomFor(const std::vector<MemoryInfo>& all, const TenantLimits& limits,
+                           const std::string& memory, const std::string& document) {
+  TenantRoom room;
   uint64_t documents = 0, disk_bytes = 0;
   bool replaces = false;
   for (const MemoryInfo& info : all) {

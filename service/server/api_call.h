@@ -25,6 +25,9 @@ HttpReply ErrorReply(const Status& status);
 // 429.
 HttpReply NotQueuedReply(const Status& status);
 
+// The error without the path of the home, which clients must not learn.
+Status Redacted(const Status& status, const std::string& home);
+
 // Whether concurrent work that failed with this status may succeed when it runs exclusively.
 bool NeedsExclusiveEngine(const Status& status);
 // The time in `seconds` seconds; 0: none.
@@ -46,6 +49,9 @@ struct TenantRoom {
 // are at the limit. A new version of `document` in `memory` does not count as a further document.
 Result<TenantRoom> RoomFor(Engine& engine, const TenantLimits& limits, const std::string& memory,
                            const std::string& document);
+// The same where `all` are the tenant's memories.
+Result<TenantRoom> RoomFor(const std::vector<MemoryInfo>& all, const TenantLimits& limits,
+                           const std::string& memory, const std::string& document);
 
 // The client of a request, and the names of its memories. Value type.
 struct Client {

@@ -18,6 +18,7 @@
 #include "tests/fuzz/export_stream.h"
 #include "tests/fuzz/fuzz_shape.h"
 #include "tests/fuzz/toy_memory.h"
+#include "tests/support/wire_samples.h"
 
 namespace longhold {
 namespace {
@@ -280,6 +281,49 @@ void AddGguf(Corpus* corpus) {
               "GGUF" + Bytes(uint32_t{3}) + Bytes(uint64_t{1}) + Bytes(count) + values + tensors);
 }
 
+// One request of a connection, as the harness reads it.
+std::string WireRequest(wire::FrameType type, const std::string& message,
+                        const std::string& payload = "") {
+  std::string bytes = {static_cast<char>(static_cast<int>(type) - 1), '\0'};
+  for (const size_t n : {message.size(), payload.size()})
+    bytes += {static_cast<char>(n), static_cast<char>(n >> 8)};
+  return bytes + message + payload;
+}
+
+void AddWire(Corpus* corpus) {
+  std::string all;
+  for (const wire::SampleFrame& sample : wire::SampleFrames()) {
+    const std::string number = std::to_string(static_cast<int>(sample.type));
+    const std::string frame = EncodeFrame(sample.type, 0, 7, sample.message, sample.payload_bytes);
+    if (sample.type == wire::FrameType::kPutRows)
+      corpus->Add("wire", 0, "header", frame.substr(0, wire::kHeaderBytes));
+    corpus->Add("wire", 1, "message-" + number,
+                std::string(1, static_cast<char>(sample.type)) + sample.message);
+    if (wire::IsRequest(sample.type))
+      all += WireRequest(sample.type, sample.message, std::string(sample.payload_bytes, '\x31'));
+  }
+  corpus->Add("wire", 2, "samples", all);
+  // A document that is put, planned from, fetched and forgotten. 32 bytes are a token's rows.
+  using wire::FrameType;
+  const wire::PutBeginRequest document{
+      .memory = "m", .name = "d.txt", .text = "aaaa", .tokens = {97, 97, 97, 97}};
+  corpus->Add(
+      "wire", 2, "document",
+      WireRequest(FrameType::kPutBegin, Encode(document)) +
+          WireRequest(FrameType::kPutRows, Encode(wire::PutRowsRequest{.writer = 1, .tokens = 4}),
+                      std::string(4 * 32, '\x31')) +
+          WireRequest(FrameType::kPutFinish, Encode(wire::PutFinishRequest{1})) +
+          WireRequest(FrameType::kPlan, Encode(wire::PlanRequest{.memory = "m", .query_tokens = 1}),
+                      std::string(32, '\x31')) +
+          WireRequest(
+              FrameType::kFetch,
+              Encode(wire::FetchRequest{
+                  .memory = "m", .places = {{DocumentId{1}, {0, 4}, 9}}, .rotated = true})) +
+          WireRequest(FrameType::kTokens, Encode(wire::TokensRequest{"m", DocumentId{1}, {1, 3}})) +
+          WireRequest(FrameType::kPrefix, Encode(wire::PrefixRequest{"m", {97, 97}})) +
+          WireRequest(FrameType::kForget, Encode(wire::ForgetRequest{"m", "d.txt"})));
+}
+
 }  // namespace
 }  // namespace longhold
 
@@ -295,4 +339,5 @@ int main(int argc, char** argv) {
   longhold::AddBlocks(&corpus);
   longhold::AddJson(&corpus);
   longhold::AddGguf(&corpus);
+  longhold::AddWire(&corpus);
 }
