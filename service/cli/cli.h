@@ -97,6 +97,8 @@ struct ServeCommand {
   bool insecure = false;           // allow addresses beyond loopback without TLS
   // "json": log each request and each note on stderr, one JSON object a line
   std::string log = "none";
+  // [ADDRESS:]PORT and path of the wire protocol's listeners; empty: none
+  std::string wire, wire_socket;
 };
 struct KeyAddCommand {
   std::string name, scope = "read";

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "service/cli/commands.h"
 #include "service/cli/model_choice.h"
+#include "service/cli/serve_wire.h"
 #include "service/common/json_text.h"
 #include "service/server/api.h"
 #include "service/server/descriptors.h"
@@ -129,6 +130,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   const TlsFiles tls{c.config.tls_certificate.value, c.config.tls_key.value,
                      c.config.tls_client_ca.value};
   LH_RETURN_IF_ERROR(CheckServe(command, c, listen, tls));
+  LH_RETURN_IF_ERROR(ServedWire::Check(command, c));
   const bool json_log = command.log == "json";
   const auto note = [&c, json_log](std::string_view text) {
     if (!json_log) return c.terminal.Note(text);
@@ -190,11 +192,22 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                  .note = note,
                  .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
                  .audit = audit.get()});
+  // Destroyed before the API, whose quotas it counts against.
+  LH_ASSIGN_OR_RETURN(
+      ServedWire wire,
+      ServedWire::Start(
+          command, c,
+          {.quotas = &api->quotas(),
+           .sinks = {.metrics = &metrics,
+                     .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
+                     .audit = audit.get()},
+           .note = note}));
   c.terminal.Out(Url(!tls.certificate.empty(), listen.address, server->port()) + "\n");
   note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
   audit_event("start");
   server->Run(stop, kDrain, [&] {
     api->Drain();
+    wire.Stop();
     queue.Stop();
     jobs.Stop();
     readers.Stop();

@@ -9,6 +9,7 @@ Python does not have it.
 import http.client
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -21,6 +22,7 @@ import time
 import unittest
 import urllib.parse
 import urllib.request
+from pathlib import Path
 
 from cli_test import CliTest, main, make_text
 
@@ -79,6 +81,32 @@ class ServerTest(CliTest):
 
 
 class Serve(ServerTest):
+    def test_the_wire_protocols_first_frame_is_the_documents(self):
+        page = (Path(__file__).resolve().parents[2] / "docs/formats/wire.md").read_text(encoding="utf-8")
+        example = re.search(r"(?:^    (?:[0-9a-f]{2} ){7,15}[0-9a-f]{2}.*\n)+", page, re.M).group(0)
+        hello = bytes.fromhex("".join(re.match(r"    ((?:[0-9a-f]{2} ?)+)", line).group(1) for line in example.splitlines()))
+        path = str(self.dir / "wire.socket")
+        process, _ = self.serve("--wire", "0", "--wire-socket", path)
+        port = next(int(line.rsplit(" ", 1)[1]) for line in process.stderr if "wire protocol is on port" in line)
+        for family, address in ((socket.AF_UNIX, path), (socket.AF_INET, ("127.0.0.1", port))):
+            with socket.socket(family, socket.SOCK_STREAM) as client:
+                client.settimeout(60)
+                client.connect(address)
+                client.sendall(hello)
+                header = client.recv(40, socket.MSG_WAITALL)
+                self.assertEqual(header[:6], b"LHWF\x01\x81")
+                self.assertEqual(header[8:16], hello[8:16], "the request's id")
+                message = client.recv(int.from_bytes(header[24:28], "little"), socket.MSG_WAITALL)
+                self.assertIn(b"longhold ", message)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(60), 0)
+        self.assertFalse(os.path.exists(path), "the socket is removed")
+
+    def test_the_wire_protocol_needs_a_private_address(self):
+        self.assert_error(self.run_cli("serve", "--wire", "0.0.0.0:0"), 1, "--wire 0.0.0.0", "--insecure")
+        self.assert_error(self.run_cli("serve", "--wire", "0.0.0.0:0", "--insecure"), 1, "longhold key add")
+        self.assert_error(self.run_cli("serve", "--wire", "x"), 1, "x")
+
     def test_the_commands_and_the_server_share_memories(self):
         self.write("a.txt", FIRST + make_text(1, 40))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)

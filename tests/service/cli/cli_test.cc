@@ -42,14 +42,17 @@ TEST(CommandLine, DashMeansStandardInput) {
 }
 
 TEST(CommandLine, ServeTakesTheListenAddressMemoryAndHosts) {
-  const auto parsed = Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host",
-                             "a.example", "--host", "b.example"});
+  const auto parsed =
+      Parse({"serve", "--listen", "[::1]:0", "--memory", "bible", "--host", "a.example", "--host",
+             "b.example", "--wire", "8421", "--wire-socket", "/run/longhold.wire"});
   ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
   const auto& invocation = std::get<Invocation>(parsed);
   EXPECT_EQ(invocation.flags.listen, "[::1]:0");
   const auto& serve = std::get<ServeCommand>(invocation.command);
   EXPECT_EQ(serve.memory, "bible");
   EXPECT_EQ(serve.hosts, (std::vector<std::string>{"a.example", "b.example"}));
+  EXPECT_EQ(serve.wire, "8421");
+  EXPECT_EQ(serve.wire_socket, "/run/longhold.wire");
 }
 
 TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {

@@ -1,0 +1,86 @@
+#include "service/cli/serve_wire.h"
+
+#include <algorithm>
+#include <string>
+
+#include "service/cli/model_choice.h"
+#include "service/server/api_keys.h"
+#include "service/server/http_server.h"
+
+namespace longhold {
+namespace {
+
+// Memory budget of a sidecar: a share of the server's. Sidecars keep it while they are open, so all
+// of them together may have half: the rest is the engine's.
+constexpr uint64_t kSidecarShare = 8, kSidecarBytesMin = 64ull << 20, kSidecarBytesMax = 1ull << 30,
+                   kSidecarsMax = 8;
+
+// "8421" is a port of the loopback address.
+Result<ListenAddress> ParseWire(const std::string& text) {
+  return ParseListen(text.find(':') == std::string::npos ? "127.0.0.1:" + text : text);
+}
+
+Status CheckAddress(const ServeCommand& command, const CommandContext& c,
+                    const std::string& address) {
+  if (IsLoopback(address)) return OkStatus();
+  if (!command.insecure) {
+    return InvalidArgument(
+        "--wire " + address +
+        ": other machines can reach this address and read the traffic, which has no TLS; listen "
+        "on 127.0.0.1 behind a tunnel, or give --insecure if the network is your own");
+  }
+  LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> keys, ApiKeys(c.config.home.value).List());
+  if (!keys.empty()) return OkStatus();
+  return InvalidArgument("--wire " + address +
+                         ": other machines can reach this address and there is no API key; create "
+                         "one with 'longhold key add NAME'");
+}
+
+}  // namespace
+
+Status ServedWire::Check(const ServeCommand& command, const CommandContext& c) {
+  if (command.wire.empty()) return OkStatus();
+  LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseWire(command.wire));
+  return CheckAddress(command, c, listen.address);
+}
+
+Result<ServedWire> ServedWire::Start(const ServeCommand& command, const CommandContext& c,
+                                     const WireParts& parts) {
+  ServedWire served;
+  if (command.wire.empty() && command.wire_socket.empty()) return served;
+  wire::WireServerOptions options;
+  options.socket_path = command.wire_socket;
+  options.service.home = c.config.home.value;
+  if (!command.wire.empty()) {
+    LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseWire(command.wire));
+    options.tcp = true;
+    options.address = listen.address;
+    options.port = listen.port;
+    options.service.without_keys = IsLoopback(listen.address) ? Scope::kAdmin : Scope::kNone;
+  }
+  LH_ASSIGN_OR_RETURN(served.embedder_, LoadChosenEmbedder(c.config, c.catalog));
+  options.service.quotas = parts.quotas;
+  options.service.stores = &c.stores;
+  options.service.note = parts.note;
+  options.service.sinks = parts.sinks;
+  options.service.version = LONGHOLD_VERSION;
+  const uint64_t budget = c.engine.budget().limit_bytes();
+  wire::SidecarsOptions& sidecars = options.service.sidecars;
+  sidecars.stores = &c.stores;
+  sidecars.embedder = served.embedder_.get();
+  sidecars.encryption_key = c.encryption_key;
+  sidecars.budget = &c.engine.budget();
+  sidecars.sidecar_bytes = std::clamp(budget / kSidecarShare, kSidecarBytesMin, kSidecarBytesMax);
+  sidecars.sidecars_max =
+      std::clamp<uint64_t>(budget / 2 / sidecars.sidecar_bytes, 1, kSidecarsMax);
+  sidecars.tenant_sidecars_max = (sidecars.sidecars_max + 1) / 2;
+  LH_ASSIGN_OR_RETURN(served.server_, wire::WireServer::Listen(std::move(options)));
+  if (!command.wire.empty())
+    parts.note("the wire protocol is on port " + std::to_string(served.server_->port()));
+  if (!command.wire_socket.empty())
+    parts.note("the wire protocol is on the socket " + command.wire_socket);
+  served.server_->Start();
+  return served;
+}
+
+}  // namespace longhold
