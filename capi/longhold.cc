@@ -290,6 +290,10 @@ uint64_t lh_put_position(const lh_writer* writer) {
   return writer == nullptr ? 0 : writer->writer->position();
 }
 
+uint32_t lh_put_document(const lh_writer* writer) {
+  return writer == nullptr ? 0 : static_cast<uint32_t>(writer->writer->document());
+}
+
 lh_status lh_put_rows(lh_writer* writer, const lh_rows* given) {
   return Guarded([&]() -> Status {
     if (writer == nullptr) return Missing("writer");

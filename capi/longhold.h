@@ -173,6 +173,8 @@ LH_API lh_status lh_put_begin(lh_home* home, const char* memory, const lh_docume
 /* How many of the document's tokens are stored: rows are expected from there on. All of them when
  * the memory has the content already, under any name. */
 LH_API uint64_t lh_put_position(const lh_writer* writer);
+/* Its id within the memory, for lh_place: so that rows which are committed can be fetched. */
+LH_API uint32_t lh_put_document(const lh_writer* writer);
 /* Appends rows. They are committed every 4,096 tokens; what was committed survives kill -9. Errors:
  * LH_INVALID_ARGUMENT (more rows than tokens, an element that is not finite), LH_RESOURCE_EXHAUSTED. */
 LH_API lh_status lh_put_rows(lh_writer* writer, const lh_rows* rows);

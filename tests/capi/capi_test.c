@@ -142,6 +142,7 @@ static void TestPutAndRecall(const char* directory) {
     lh_writer* writer = NULL;
     CHECK(lh_put_begin(home, "m", &document, &writer) == LH_OK);
     CHECK(lh_put_position(writer) == (run == 0 ? 0 : 5056u));
+    CHECK(lh_put_document(writer) == 1);
     while (lh_put_position(writer) < (run == 0 ? 5100 : n)) {
       const size_t at = lh_put_position(writer);
       const size_t end = run == 0 ? 5100 : n;
