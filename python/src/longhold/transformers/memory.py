@@ -20,6 +20,7 @@ import torch
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from ..home import Evidence, Home, Place, Plan, Span, Stats
+from ..layout import lay_out, places_of
 from . import attention
 from .describe import Described, describe, name_of
 from .prompts import Asked, asked, turn_of
@@ -287,33 +288,20 @@ class Memory:
         )
 
     def _lay_out(self, plan: Plan) -> _Laid:
-        """[sinks] [spans, worst to best], each after its date line."""
-        best = plan.spans[0]
-        sinks = self.home.stat(self.name).sink_tokens
-        try:
-            self.home.tokens(self.name, best.document, 0, sinks)
-        except InvalidArgument:  # a short document; it may end before its sinks would
-            sinks = max(span.end for span in plan.spans if span.document == best.document)
-        sizes: list[tuple[int, int, int, int]] = [(best.document, 0, sinks, -1)]
-        for i in sorted(range(len(plan.spans)), key=lambda i: plan.spans[i].score):
-            span = plan.spans[i]
-            for begin, end in ((span.date_begin, span.date_end), (span.begin, span.end)):
-                if span.document == best.document:
-                    begin = max(begin, sinks)
-                if begin < end:
-                    sizes.append((span.document, begin, end, i))
-        total = sum(end - begin for _, begin, end, _ in sizes)
-        places, bias = [], []
+        parts = lay_out(self.home, self.name, plan)
+        total = sum(part.end - part.begin for part in parts)
+        bias = []
         columns = [(0, 0)] * len(plan.spans)
         at = 0
-        for document, begin, end, i in sizes:
-            places.append(Place(document, begin, end, at - total))
+        for part in parts:
+            i, tokens = part.span, part.end - part.begin
             weight = 0.0 if i < 0 else self.gate * math.log(max(plan.spans[i].score, 1e-3))
-            bias += [weight] * (end - begin)
+            bias += [weight] * tokens
             if i >= 0:
                 # A date line stands right before its span.
-                columns[i] = (columns[i][0] if columns[i][1] == at else at, at + end - begin)
-            at += end - begin
+                columns[i] = (columns[i][0] if columns[i][1] == at else at, at + tokens)
+            at += tokens
+        places = places_of(parts, -total)
         return _Laid(places, bias, columns)
 
     def _fetch(self, places: list[Place], rotated: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
