@@ -132,7 +132,7 @@ def by_transformers(arguments, home, text, names):
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
     replies = {}
-    with longhold.attach(model, "by-transformers", tokenizer=tokenizer, home=home, tokens_max=512) as memory:
+    with longhold.attach(model, "by-transformers", tokenizer=tokenizer, home=home, tokens_max=512, codec=arguments.codec) as memory:
         reading = memory.read(text, "text")
         print(f"transformers read {reading.tokens} tokens in {reading.seconds:.0f} s", flush=True)
         for name in names:
@@ -248,6 +248,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=7360)
     parser.add_argument("--needles", type=int, default=20)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--codec", help="of the memories; k5v4 unless given")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--transformers", action="store_true", help="compare with longhold.transformers")
@@ -266,7 +267,7 @@ def main():
 
     # The first engine.
     engine = Engine(arguments, home)
-    store = longhold.vllm.open_home(arguments.model, arguments.dtype, home)
+    store = longhold.vllm.open_home(arguments.model, arguments.dtype, home, codec=arguments.codec)
     reading = longhold.vllm.read(engine.llm, "by-vllm", text, "text", home=store)
     print(f"vLLM read {reading.tokens} tokens in {reading.seconds:.0f} s", flush=True)
     check("a text that the memory has is not read again", longhold.vllm.read(engine.llm, "by-vllm", text, "again", home=store).first == reading.tokens)
@@ -293,7 +294,6 @@ def main():
     )
     check("all recalled tokens came from the memory", all(r.kv_transfer_params == {"longhold": {"recalled": q.recalled}} for r, q in zip(replies, requests)))
     if expected:
-        check("a memory of either has the model's one fingerprint", True)
         for memory in ("by-vllm", "by-transformers"):
             found = engine.ask([recall(name, memory) for name in names])
             equal = sum(reply.outputs[0].text == expected[name] for name, reply in zip(names, found))
