@@ -132,7 +132,7 @@ def by_transformers(arguments, home, text, names):
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
     replies = {}
-    with longhold.attach(model, "by-transformers", tokenizer=tokenizer, home=home, tokens_max=512, codec=arguments.codec) as memory:
+    with longhold.attach(model, "by-transformers", tokenizer=tokenizer, home=home, tokens_max=512, codec=arguments.codec, gate=0.0) as memory:
         reading = memory.read(text, "text")
         print(f"transformers read {reading.tokens} tokens in {reading.seconds:.0f} s", flush=True)
         for name in names:
@@ -272,9 +272,11 @@ def main():
     print(f"vLLM read {reading.tokens} tokens in {reading.seconds:.0f} s", flush=True)
     check("a text that the memory has is not read again", longhold.vllm.read(engine.llm, "by-vllm", text, "again", home=store).first == reading.tokens)
 
-    def recall(name, memory="by-vllm"):
+    def recall(name, memory="by-vllm", reencode=0):
         rest = tokenizer(PROMPT.format(name=name), add_special_tokens=False).input_ids
-        return longhold.vllm.compose(store, memory, tokenizer, QUESTION.format(name=name), prompt_token_ids=rest, tokens_max=512)
+        return longhold.vllm.compose(
+            store, memory, tokenizer, QUESTION.format(name=name), prompt_token_ids=rest, tokens_max=512, reencode_tokens=reencode
+        )
 
     alone = engine.ask([longhold.vllm.Composed(recall(name).prompt_token_ids[recall(name).recalled :], 0) for name in names])
     requests, replies, seconds = [recall(name) for name in names], [], []
@@ -293,6 +295,9 @@ def main():
         f"{statistics.median(seconds):.1f} s an answer", flush=True,
     )
     check("all recalled tokens came from the memory", all(r.kv_transfer_params == {"longhold": {"recalled": q.recalled}} for r, q in zip(replies, requests)))
+    for tokens in (64, 128):
+        found = engine.ask([recall(name, reencode=tokens) for name in names])
+        print(f"{tokens} tokens re-encoded: {right(found)} right", flush=True)
     if expected:
         for memory in ("by-vllm", "by-transformers"):
             found = engine.ask([recall(name, memory) for name in names])
@@ -320,8 +325,13 @@ def main():
     good = (requests[0], requests[1], broken)
     refusals(engine, good, lambda r: longhold.vllm.task_of(r.kv_transfer_params), "fail")
     check("the engine goes on", same(engine.ask([recall(names[0])])[0], replies[0]))
-    spoiled = engine.ask([dataclasses.replace(requests[0], kv_transfer_params=None)])[0]
-    check("control: plain tokens with a recall's salt give the recall's answer", spoiled.num_cached_tokens > 0 and not same(spoiled, after[0]))
+    again = recall(names[0])
+    engine.ask([again])
+    spoiled = engine.ask([dataclasses.replace(again, kv_transfer_params=None)])[0]
+    check(
+        "control: plain tokens with a recall's salt are answered from its keys",
+        spoiled.num_cached_tokens >= 128 and not same(spoiled, after[0]),
+    )
     engine.close()
 
     # A fresh engine, with a KV cache in which two recalls with long answers have no place.

@@ -493,6 +493,16 @@ class Recalling(WithEngine):
         self.assertEqual(composed.body(model="m")["prompt"], composed.prompt_token_ids)
         self.assertEqual(composed.chat_body([])["kv_transfer_params"]["prompt_token_ids"], composed.prompt_token_ids)
 
+    def test_the_best_spans_are_re_encoded_before_the_question(self):
+        plain = self.compose(spans_max=3, prompt_token_ids=[1])
+        best, second = plain.plan.spans[:2]
+        size = best.end - best.begin
+        texts = [bytes(self.text.encode()[s.begin : s.end]) for s in (best, second)]
+        for tokens, expected in ((0, b""), (size - 1, b""), (size, texts[0]), (size + second.end - second.begin, texts[1] + texts[0])):
+            composed = self.compose(spans_max=3, prompt_token_ids=[1], reencode_tokens=tokens)
+            self.assertEqual(composed.recalled, plain.recalled)
+            self.assertEqual(bytes(composed.prompt_token_ids[composed.recalled :]), expected + b"\1")
+
     def test_messages_own_tokens_and_limits(self):
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Where is the lighthouse?"}]}]
         self.assertIn("lighthouse", longhold.vllm.compose(self.home, "box", TOKENIZER, messages).plan.spans[0].text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidArgument, NotFound
-from ..home import Evidence, Home, Plan
+from ..home import Evidence, Home, Plan, Span
 from ..layout import lay_out
 from .request import Recall, params_of, salt_of
 
@@ -63,6 +63,17 @@ def _question_of(messages: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
+def _reencoded(plan: Plan, tokens: int) -> list[Span]:
+    """The best spans that have place in `tokens`, the best one last."""
+    chosen = []
+    for span in plan.spans:
+        if span.end - span.begin > tokens:
+            break
+        tokens -= span.end - span.begin
+        chosen.append(span)
+    return chosen[::-1]
+
+
 def compose(
     home: Home,
     memory: str,
@@ -74,9 +85,10 @@ def compose(
     spans_max: int = 0,
     tokens_max: int = 0,
     context_length: int = 0,
+    reencode_tokens: int = 0,
     evidence_min: Evidence = Evidence.NONE,
 ) -> Composed:
-    """Sinks, recalled spans (worst first) and the question, as tokens.
+    """Sinks, recalled spans (worst first), what is re-encoded of them, and the question, as tokens.
 
     Args:
         home: opened for the model that vLLM runs, see open_home().
@@ -87,6 +99,8 @@ def compose(
         spans_max: 0: the default, 16.
         tokens_max: of all spans together; 0: half of the context.
         context_length: the engine's max_model_len; 0: that of the model.
+        reencode_tokens: the best spans that have place in so many tokens stand once more before the question, as
+            plain tokens that vLLM computes. A small model then copies more exactly.
         evidence_min: with less evidence nothing is recalled.
 
     A memory that is not there recalls nothing. Errors: FailedPrecondition (another model's memory),
@@ -107,6 +121,10 @@ def compose(
         return Composed(rest, 0, plan=plan)
     parts = lay_out(home, memory, plan)
     task = Recall(memory, home._described().fingerprint, tuple((p.document, p.begin, p.end) for p in parts))
+    again: list[int] = []
+    for span in _reencoded(plan, reencode_tokens):
+        again += home.tokens(memory, span.document, span.begin, span.end).tolist()
+    rest = again + rest
     if task.prefix + len(rest) >= context:
         raise InvalidArgument(
             f"the recalled prompt has {task.prefix} + {len(rest)} tokens, and the context {context}; give a smaller tokens_max"
