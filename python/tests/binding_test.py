@@ -126,6 +126,19 @@ class Putting(InHome):
         np.testing.assert_allclose(into[0].astype(np.float32), keys, atol=4e-3, rtol=2e-3)
         np.testing.assert_array_equal(into[1], values)
 
+    def test_one_kv_head_has_any_stride(self):
+        home = self.open(model=described(kv_heads=1))
+        text = text_of(5, 2)
+        tokens = len(text)
+        wide = np.random.default_rng(1).normal(size=(LAYERS, 3, tokens, DIM)).astype(np.float16)
+        keys = [wide[layer, :1].transpose(1, 0, 2) for layer in range(LAYERS)]
+        values = [wide[layer, 1].copy()[:, None] for layer in range(LAYERS)]
+        with home.put("box", "letter", text, tokens_of(text)) as writer:
+            writer.put(keys, values)
+        got = home.fetch("box", [longhold.Place(1, 0, tokens)], rotated=False)
+        np.testing.assert_array_equal(got[0], keys)
+        np.testing.assert_array_equal(got[1], values)
+
     def test_an_interrupted_document_continues_where_its_blocks_end(self):
         text = text_of(120, 60)
         keys, values = random_rows(len(text), 3)

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import unittest
+import unittest.mock
 
 try:
     import tokenizers
@@ -30,7 +31,7 @@ except ImportError as missing:
 
 import longhold
 import longhold.transformers
-from longhold.transformers import prompts, vocabulary
+from longhold.transformers import attention, prompts, vocabulary
 
 torch.set_num_threads(1)
 LIMIT = 1e-2
@@ -163,7 +164,7 @@ class Recalling(WithHome):
                 places = [(0, 64), (400, 440), (300, 390)]
                 spans = [longhold.Span(1, "text", b, e, 1, 1, 0, 1, s, "") for (b, e), s in zip(places[1:], (0.5, 1.0), strict=True)]
                 plan = longhold.Plan(tuple(reversed(spans)), longhold.Evidence.STRONG, None)
-                with self.attach(model) as memory:
+                with self.attach(model, gate=0) as memory:
                     memory.read(text, "text")
                     total = sum(e - b for b, e in places)
                     with memory.recalling(plan):
@@ -265,6 +266,42 @@ class Recalling(WithHome):
         self.assertEqual(len(memory._runs), 0)
         model.generate(ids_of("Where is the river?"), max_new_tokens=4)
         self.assertEqual(len(memory._runs), 0)
+
+
+class Attending(unittest.TestCase):
+    def test_both_ways_to_attend_are_softmax_over_recalled_and_own_keys(self):
+        torch.manual_seed(3)
+        q_heads, kv_heads, dim, before = 6, 2, 16, 37
+        keys, values = ([torch.randn(1, kv_heads, n, dim) for n in (before, 9)] for _ in range(2))
+        bias = torch.randn(before)
+        for tokens in (1, 3, 9):
+            query = torch.randn(1, q_heads, tokens, dim)
+            seen = torch.arange(9)[None, :] <= torch.arange(9 - tokens, 9)[:, None]
+            logits = query @ torch.cat(keys, 2).repeat_interleave(3, 1).transpose(2, 3) * 0.3
+            logits += torch.cat((bias.expand(tokens, -1), torch.zeros(tokens, 9).masked_fill(~seen, float("-inf"))), -1)
+            weights = logits.softmax(-1)
+            wanted = (weights @ torch.cat(values, 2).repeat_interleave(3, 1)).transpose(1, 2)
+            mask = None if tokens == 1 else seen[None, None]
+            joined_mask = attention.JoinedMasks().of(mask, bias, tokens, 9, query)
+            joined = attention.attend_joined(query, keys, values, joined_mask, 0.3)
+            apart, mass = attention.attend_apart(query, keys, values, bias, mask, 0.3)
+            torch.testing.assert_close(joined, wanted, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(apart, wanted, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(mass.sum((0, 1)), weights[0, ..., :before].sum((0, 1)), atol=1e-5, rtol=1e-5)
+
+    def test_the_gate_lowers_what_a_worse_span_gets(self):
+        memory = longhold.transformers.Memory.__new__(longhold.transformers.Memory)
+        memory.gate, memory.name = 2.0, "box"
+        memory.home = unittest.mock.Mock()
+        memory.home.stat.return_value.sink_tokens = 64
+        spans = [longhold.Span(1, "t", 50, 80, 1, 1, 0, 1, 1.0, ""), longhold.Span(2, "t", 10, 20, 1, 1, 0, 1, 0.5, "", 2, 5, "d")]
+        laid = memory._lay_out(longhold.Plan(tuple(spans), longhold.Evidence.STRONG, None))
+        self.assertEqual(
+            laid.places,
+            [longhold.Place(1, 0, 64, -93), longhold.Place(2, 2, 5, -29), longhold.Place(2, 10, 20, -26), longhold.Place(1, 64, 80, -16)],
+        )
+        self.assertEqual(laid.columns, [(77, 93), (64, 77)])
+        self.assertEqual([round(laid.bias[i], 3) for i in (0, 64, 76, 77)], [0, -1.386, -1.386, 0])
 
 
 class Reading(WithHome):

@@ -183,16 +183,17 @@ def _layer_rows(model: Model, keys: LayerArrays, values: LayerArrays, writes: bo
             f"model {model.name}: has {model.kv_heads} KV heads of {model.head_dim}, got {heads} of {dim}"
         )
     size = first.itemsize
+
+    def strides(array: Array) -> list[int]:
+        # The stride of an axis of one element is any number in numpy.
+        return [size if n == 1 else s for n, s in zip(array.shape, array.strides, strict=True)]
+
     for array in arrays:
-        if array.shape != first.shape or array.dtype != first.dtype or array.strides != first.strides:
+        if array.shape != first.shape or array.dtype != first.dtype or strides(array) != strides(first):
             raise InvalidArgument("the arrays of all layers, keys and values, need one shape, type and strides")
         if not array.flags.aligned or not array.dtype.isnative or (writes and not array.flags.writeable):
             raise InvalidArgument("an array is not aligned, not in native byte order, or not writeable")
-    token_stride, head_stride, channel_stride = first.strides
-    if tokens == 1:
-        token_stride = size  # numpy gives any number here
-    if heads == 1:
-        head_stride = size
+    token_stride, head_stride, channel_stride = strides(first)
     if channel_stride != size or token_stride <= 0 or head_stride <= 0 or token_stride % size or head_stride % size:
         raise InvalidArgument("the last axis must be contiguous, and no stride negative")
     pointers = [(ctypes.c_void_p * layers)(*(a.ctypes.data for a in half)) for half in (arrays[:layers], arrays[layers:])]

@@ -484,7 +484,7 @@ def attach(
     recall_heads: Sequence[tuple[int, int]] = (),
     spans_max: int = 0,
     tokens_max: int = 0,
-    gate: float = 0.0,
+    gate: float = 2.0,
     evidence_min: Evidence = Evidence.NONE,
     in_sliding: bool = True,
     codec: str | None = None,
@@ -500,7 +500,7 @@ def attach(
         recall_heads: (layer, KV head) whose attention finds spans, too; indexed while a text is read.
         spans_max: of one prompt; 0: the default, 16.
         tokens_max: of all spans together; 0: half of the model's context.
-        gate: gate * ln(score) is added to the logits of a span's keys.
+        gate: gate * ln(score) is added to the logits of a span's keys, so that more spans do little harm; 0: none.
         evidence_min: with less evidence a prompt recalls nothing.
         in_sliding: whether layers with a sliding window attend to recalled spans, too.
         codec: of a new memory: "k5v4" (default), "exact", "k4v4" or "archive".
