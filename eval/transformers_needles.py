@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Keyed needles through longhold.transformers: hides numbers in a text, lets a Hugging Face model read it, and asks for each.
+
+A needle is the line "The magic number of NAME is NUMBER." The prompt is a question and the beginning of its answer, which the
+model completes greedily. An answer is right if it has the number; a needle is found if a recalled span has it, and cited if
+the most attended one has. --full counts what the model answers with all of the text as its prompt.
+
+  PYTHONPATH=python/src LONGHOLD_LIBRARY=build/release/liblonghold.so eval/transformers_needles.py \
+      --model DIR --haystack ../shared/data/essays --tokens 7360 --gates 0,2
+"""
+import argparse
+import pathlib
+import random
+import resource
+import statistics
+import tempfile
+import time
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import longhold
+
+FIRST = "Anna Tom Lucy Peter Maria John Emma David Sarah Mark Julia Henry Alice Oscar Nina Paul Clara Victor Rosa Simon".split()
+LAST = "Berg Fisher Stone Wolf Lopez Carter Clark Moore Hill Green Frost Ford Wood Lane Park Reed Young Marsh Bell Drake".split()
+NEEDLE = "\nThe magic number of {name} is {number}.\n"
+PROMPT = "\nQuestion: What is the magic number of {name}?\nAnswer: The magic number of {name} is"
+
+
+def haystack_of(folder, tokenizer, tokens, numbers):
+    """The texts of a folder, cut to about `tokens` tokens, with the needles at equal distances, between words."""
+    text = " ".join(file.read_text(encoding="utf-8") for file in sorted(pathlib.Path(folder).iterdir()) if file.is_file())
+    room = tokens - sum(len(tokenizer(NEEDLE.format(name=n, number=v)).input_ids) for n, v in numbers.items())
+    text = text[: 6 * tokens]
+    text = tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids[:room], skip_special_tokens=True)
+    step = len(text) // len(numbers)
+    parts = []
+    for i, (name, number) in enumerate(numbers.items()):
+        part = text[i * step : (i + 1) * step]
+        middle = part.find(" ", len(part) // 2)
+        parts += [part[:middle], NEEDLE.format(name=name, number=number), part[middle:]]
+    return "".join(parts)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a model's directory or name")
+    parser.add_argument("--haystack", required=True)
+    parser.add_argument("--tokens", type=int, default=7360)
+    parser.add_argument("--needles", type=int, default=20)
+    parser.add_argument("--gates", default="0")
+    parser.add_argument("--spans", type=int, default=0, help="at most; 0: the default")
+    parser.add_argument("--not-in-sliding", action="store_true", help="sliding layers do not see recalled spans")
+    parser.add_argument("--full", action="store_true", help="answer with the whole text as the prompt, too")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--embedder")
+    parser.add_argument("--home", help="a home that stays; a text that it has is not read again")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rng = random.Random(arguments.seed)
+    names = rng.sample([f"{a} {b}" for a in FIRST for b in LAST], arguments.needles)
+    numbers = {name: str(rng.randint(1000000, 9999999)) for name in names}
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
+    text = haystack_of(arguments.haystack, tokenizer, arguments.tokens, numbers)
+    before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    scratch = tempfile.TemporaryDirectory()
+    home = arguments.home or scratch.name
+
+    def answer(name):
+        prompt = tokenizer(PROMPT.format(name=name), add_special_tokens=False, return_tensors="pt")
+        begun = time.monotonic()
+        out = model.generate(**prompt, max_new_tokens=16, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        return tokenizer.decode(out[0, prompt.input_ids.shape[1] :]), time.monotonic() - begun
+
+    alone = sum(numbers[name] in answer(name)[0] for name in names[:3])
+    print(f"{arguments.model}: without memory {alone} of 3", flush=True)
+    with longhold.attach(
+        model, "needles", tokenizer=tokenizer, home=home, spans_max=arguments.spans, embedder=arguments.embedder,
+        in_sliding=not arguments.not_in_sliding,
+    ) as memory:
+        cpu = time.process_time()
+        reading = memory.read(text)
+        cpu = time.process_time() - cpu
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"read {reading.tokens - reading.first} of {reading.tokens} tokens in {reading.seconds:.0f} s, "
+            f"{cpu:.0f} s of CPU; peak RSS {before_mb:.0f} MB before, {peak_mb:.0f} MB after",
+            flush=True,
+        )
+        for gate in (float(g) for g in arguments.gates.split(",")):
+            memory.gate = gate
+            right = found = cited = 0
+            seconds, recalled = [], []
+            for name in names:
+                reply, took = answer(name)
+                seconds.append(took)
+                recalled.append(memory.last.tokens)
+                right += numbers[name] in reply
+                found += any(numbers[name] in span.text for span in memory.last.spans)
+                first = memory.citations()[:1]
+                cited += bool(first) and numbers[name] in first[0].span.text
+            print(
+                f"gate {gate:g}: right {right}, found {found}, cited first {cited} of {len(names)}; "
+                f"{statistics.median(recalled):.0f} tokens recalled, {statistics.median(seconds):.1f} s an answer",
+                flush=True,
+            )
+    if arguments.full:
+        right = 0
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.inference_mode():
+            cache = None
+            for begin in range(0, ids.shape[1], 512):
+                part = ids[:, begin : begin + 512]
+                out = model(part, use_cache=True, logits_to_keep=1, **({} if cache is None else {"past_key_values": cache}))
+                cache = out.past_key_values
+            for name in names:
+                token = tokenizer(PROMPT.format(name=name), add_special_tokens=False, return_tensors="pt").input_ids
+                reply = []
+                for _ in range(16):
+                    token = model(token, past_key_values=cache, use_cache=True).logits[:, -1].argmax(-1, keepdim=True)
+                    reply.append(int(token))
+                cache.crop(ids.shape[1])
+                right += numbers[name] in tokenizer.decode(reply)
+        print(f"all of the text as the prompt: right {right} of {len(names)}")
+
+
+if __name__ == "__main__":
+    main()
