@@ -12,6 +12,12 @@ int64_t UnixSeconds() {
       .count();
 }
 
+int64_t UnixMilliseconds() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 std::string UtcTime() {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const std::time_t seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();

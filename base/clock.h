@@ -10,6 +10,8 @@ namespace longhold {
 
 // Seconds since 1970-01-01 00:00 UTC.
 int64_t UnixSeconds();
+// Milliseconds since then.
+int64_t UnixMilliseconds();
 // The time now, in this form: "2026-11-27T05:01:02.345Z".
 std::string UtcTime();
 

@@ -16,6 +16,7 @@
 #include "store/rocks_store.h"
 #include "tests/store/store_child.h"
 #include "tests/store/temp_dir.h"
+#include "tests/store/value_crash.h"
 
 namespace longhold {
 namespace {
@@ -159,6 +160,7 @@ TEST(RocksCrash, AReaderNextToABusyWriterSeesAWholeState) {
 
 int RunChild(char** argv) {
   const std::string role = argv[2], path = argv[3];
+  if (role == "values") return WriteValuesForever(path, std::atoi(argv[4]));
   if (role == "try" && setuid(std::atoi(argv[4])) != 0) return 1;
   auto store = OpenRocksStore(OptionsOf(path));
   printf("%s\n", store.status().ToString().c_str());

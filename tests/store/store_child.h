@@ -5,6 +5,7 @@
 //   write PATH SEED COMPACT_EVERY PAUSE_US: writes batches forever and prints the index of each
 //   acknowledged one
 //   hold PATH: opens for writing, prints the status, keeps the store open until killed
+//   values PATH FIRST: tests/store/value_crash.h
 //   try PATH UID: becomes UID, opens for writing, prints the status, ends
 #pragma once
 
