@@ -777,6 +777,17 @@ class ValueLog final : public ValueStore {
 
 }  // namespace
 
+ValueStats& ValueStats::operator+=(const ValueStats& other) {
+  for (uint64_t ValueStats::*const count :
+       {&ValueStats::hits_ram, &ValueStats::hits_disk, &ValueStats::misses,
+        &ValueStats::written_bytes, &ValueStats::evicted, &ValueStats::expired,
+        &ValueStats::damaged, &ValueStats::keys, &ValueStats::keys_expiring,
+        &ValueStats::value_bytes, &ValueStats::ram_bytes, &ValueStats::disk_bytes,
+        &ValueStats::ram_bytes_max, &ValueStats::disk_bytes_max, &ValueStats::syncs})
+    this->*count += other.*count;
+  return *this;
+}
+
 Value MakeValue(std::string_view bytes) {
   auto value = std::make_shared<ValueBytes>(bytes.size());
   if (!bytes.empty()) std::memcpy(value->data(), bytes.data(), bytes.size());

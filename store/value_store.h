@@ -64,6 +64,8 @@ struct ValueStats {
   uint64_t disk_bytes = 0;   // of all files
   uint64_t ram_bytes_max = 0, disk_bytes_max = 0;
   uint64_t syncs = 0;
+
+  ValueStats& operator+=(const ValueStats& other);
 };
 
 // What the index in RAM knows of a key.

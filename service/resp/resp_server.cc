@@ -1,0 +1,342 @@
+#include "service/resp/resp_server.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+#include "service/resp/asio_resp_server.h"
+#include "service/resp/resp_connection.h"
+
+namespace longhold {
+namespace asio_resp {
+namespace {
+
+using error_code = boost::system::error_code;
+
+constexpr std::chrono::milliseconds kTick{100};
+constexpr std::chrono::seconds kWaitBeforeShedding{1};
+constexpr double kRateMin = 1 << 20;  // bytes a second
+// Of one batch of changes.
+constexpr size_t kBatchChangesMax = 1024;
+constexpr uint64_t kBatchBytesMax = 16ull << 20;
+constexpr size_t kWriters = 2, kReaders = 2;
+// Connections beyond connections_max that get an error before they are closed.
+constexpr uint64_t kRejectedMax = 16;
+
+// Jobs of reads that wait: all connections together may have more, but not usefully.
+JobPoolOptions ReaderOptions() {
+  return {.threads = kReaders,
+          .tenant_threads = kReaders,
+          .operator_threads = kReaders,
+          .tenant_waiting_max = 4096,
+          .waiting_max = 4096};
+}
+// One job for each store at most.
+JobPoolOptions WriterOptions() {
+  return {.threads = kWriters,
+          .tenant_threads = kWriters,
+          .operator_threads = kWriters,
+          .tenant_waiting_max = RespStores::kStoresMax,
+          .waiting_max = RespStores::kStoresMax};
+}
+
+}  // namespace
+
+Server::Server(RespServerOptions options, RespStores* stores, ApiKeys* keys)
+    : options_(std::move(options)),
+      tick_timer_(context_),
+      writers_(WriterOptions()),
+      readers_(ReaderOptions()) {
+  context_of_sessions_ = {.stores = stores,
+                          .keys = keys,
+                          .without_keys = options_.without_keys,
+                          .version = options_.version,
+                          .now_ms = UnixMilliseconds,
+                          .connections = [this] { return connection_count_.load(); },
+                          .commands = [this] { return commands_.load(); }};
+}
+
+Server::~Server() {
+  Stop(std::chrono::milliseconds(0));
+  thread_.reset();
+  for (const auto& connection : std::set(connections_)) connection->Close();
+  if (unix_made_) unlink(options_.unix_path.c_str());
+}
+
+Status Server::ListenTcp() {
+  error_code ec;
+  const net::ip::address address = net::ip::make_address(options_.address, ec);
+  if (ec)
+    return InvalidArgument("--resp " + options_.address +
+                           ": is not an address; use one such as 127.0.0.1:6379");
+  const net::ip::tcp::endpoint endpoint(address, options_.port);
+  tcp_.emplace(context_);
+  tcp_->open(endpoint.protocol(), ec);
+  if (!ec) tcp_->set_option(net::socket_base::reuse_address(true), ec);
+  if (!ec) tcp_->bind(endpoint, ec);
+  if (!ec) tcp_->listen(net::socket_base::max_listen_connections, ec);
+  if (!ec) tcp_->non_blocking(true, ec);
+  if (!ec) return OkStatus();
+  return InvalidArgument("--resp " + options_.address + ":" + std::to_string(options_.port) +
+                         ": cannot listen (" + ec.message() +
+                         "); choose another port, or stop the program that uses it");
+}
+
+Status Server::ListenUnix() {
+  const std::string& path = options_.unix_path;
+  const auto refuse = [&](const std::string& why) {
+    return InvalidArgument("--resp " + path + ": cannot listen (" + why + ")");
+  };
+  error_code ec;
+  // A socket that nobody listens on was left by a server that was killed.
+  struct stat info {};
+  if (lstat(path.c_str(), &info) == 0) {
+    if (!S_ISSOCK(info.st_mode)) return refuse("it exists and is not a socket");
+    net::local::stream_protocol::socket probe(context_);
+    probe.connect(net::local::stream_protocol::endpoint(path), ec);
+    if (!ec) return refuse("another server uses it");
+    unlink(path.c_str());
+    ec.clear();
+  }
+  if (path.size() >= sizeof(sockaddr_un{}.sun_path)) return refuse("the path is too long");
+  const net::local::stream_protocol::endpoint endpoint(path);
+  unix_.emplace(context_);
+  unix_->open(endpoint.protocol(), ec);
+  // Only the owner may connect, from the first moment on.
+  const mode_t mask = umask(0077);
+  if (!ec) unix_->bind(endpoint, ec);
+  umask(mask);
+  unix_made_ = !ec;
+  if (!ec) unix_->listen(net::socket_base::max_listen_connections, ec);
+  if (!ec) unix_->non_blocking(true, ec);
+  return ec ? refuse(ec.message()) : OkStatus();
+}
+
+Status Server::Open() {
+  if (!options_.address.empty()) LH_RETURN_IF_ERROR(ListenTcp());
+  if (!options_.unix_path.empty()) LH_RETURN_IF_ERROR(ListenUnix());
+  if (tcp_.has_value()) Accept(*tcp_);
+  if (unix_.has_value()) Accept(*unix_);
+  Tick();
+  thread_.emplace([this] { context_.run(); });
+  return OkStatus();
+}
+
+uint16_t Server::port() const {
+  error_code ec;
+  return tcp_.has_value() ? tcp_->local_endpoint(ec).port() : 0;
+}
+
+RespCounts Server::Counts() const {
+  return {.connections = connection_count_, .commands = commands_};
+}
+
+void Server::Stop(std::chrono::milliseconds drain) {
+  drain_ms_ = drain.count();
+  stop_ = true;
+}
+
+// ------------------------------------------------------------------------------------------------
+// connections
+
+// Waits for readiness before accept(2): without a free descriptor accept(2) fails even when no
+// connection is pending.
+template <typename Acceptor>
+void Server::Accept(Acceptor& acceptor) {
+  acceptor.async_wait(Acceptor::wait_read, [this, &acceptor](const error_code& ended) {
+    if (ended || draining_) return;
+    typename Acceptor::protocol_type::socket socket(context_);
+    error_code ec;
+    acceptor.accept(socket, ec);
+    if (!ec) {
+      if constexpr (std::is_same_v<Acceptor, TcpAcceptor>) {
+        socket.set_option(net::ip::tcp::no_delay(true), ec);
+        socket.set_option(net::socket_base::keep_alive(true), ec);
+      }
+      AddConnection(Socket(std::move(socket)));
+    } else if (ec == net::error::no_descriptors) {
+      retry_accept_ = true;  // with the next tick
+      return;
+    }
+    Accept(acceptor);
+  });
+}
+
+void Server::AddConnection(Socket socket) {
+  const auto connection =
+      std::make_shared<Connection>(this, std::move(socket), next_id_++, Clock::now());
+  if (connections_.size() >= options_.connections_max) {
+    Connection* longest = nullptr;
+    for (const auto& other : connections_) {
+      if (other->idle() && (longest == nullptr || other->progress_at() < longest->progress_at()))
+        longest = other.get();
+    }
+    if (longest != nullptr) longest->Close();
+  }
+  const uint64_t excess_max = options_.connections_max + kRejectedMax;
+  if (connections_.size() >= excess_max) return;  // closes the socket
+  connections_.insert(connection);
+  connection_count_ = connections_.size();
+  if (connections_.size() > options_.connections_max)
+    return connection->Reject("ERR max number of clients reached");
+  connection->Advance();
+}
+
+void Server::Remove(const std::shared_ptr<Connection>& connection) {
+  connections_.erase(connection);
+  connection_count_ = connections_.size();
+}
+
+void Server::Tick() {
+  tick_timer_.expires_after(kTick);
+  tick_timer_.async_wait([this](const error_code& ec) {
+    if (ec) return;
+    const Clock::time_point now = Clock::now();
+    if (stop_ && !draining_) {
+      draining_ = true;
+      drain_end_ = now + std::chrono::milliseconds(drain_ms_);
+      error_code ignored;
+      if (tcp_.has_value()) tcp_->close(ignored);
+      if (unix_.has_value()) unix_->close(ignored);
+      for (const auto& connection : std::set(connections_)) connection->Advance();
+    }
+    if (draining_ && (connections_.empty() || now >= drain_end_)) return context_.stop();
+    if (std::exchange(retry_accept_, false) && !draining_) {
+      if (tcp_.has_value()) Accept(*tcp_);
+      if (unix_.has_value()) Accept(*unix_);
+    }
+    for (const auto& connection : std::set(connections_)) connection->CheckTime(now);
+    Shed(now);
+    Tick();
+  });
+}
+
+// ------------------------------------------------------------------------------------------------
+// bytes in flight
+
+bool Server::Reserve(const std::shared_ptr<Connection>& connection, uint64_t bytes) {
+  // More than all at once is granted when nothing else is in flight.
+  if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > options_.in_flight_bytes_max) {
+    if (waiting_.empty()) waiting_since_ = Clock::now();
+    waiting_.push_back(connection);
+    return false;
+  }
+  in_flight_bytes_ += bytes;
+  return true;
+}
+
+void Server::Release(uint64_t bytes) {
+  in_flight_bytes_ -= bytes;
+  if (waiting_.empty() || waking_) return;
+  waking_ = true;
+  net::post(context_, [this] { WakeWaiting(); });
+}
+
+void Server::WakeWaiting() {
+  waking_ = false;
+  // Those that must wait again go to the end of the list, and the time runs on.
+  const Clock::time_point since = waiting_since_;
+  for (const auto& waiting : std::exchange(waiting_, {})) {
+    if (const std::shared_ptr<Connection> connection = waiting.lock()) connection->Advance();
+  }
+  if (!waiting_.empty()) waiting_since_ = since;
+}
+
+void Server::Shed(Clock::time_point now) {
+  if (waiting_.empty() || now - waiting_since_ < kWaitBeforeShedding) return;
+  Connection* slowest = nullptr;
+  double slowest_rate = kRateMin;
+  for (const auto& connection : connections_) {
+    const std::optional<double> rate = connection->ClientRate(now);
+    if (connection->reserved() == 0 || !rate.has_value() || *rate >= slowest_rate) continue;
+    slowest = connection.get();
+    slowest_rate = *rate;
+  }
+  if (slowest != nullptr) {
+    if (options_.note)
+      options_.note("a Redis client was closed: others waited for memory, and it was the slowest");
+    slowest->Close();
+  }
+  WakeWaiting();
+}
+
+// ------------------------------------------------------------------------------------------------
+// threads that wait for the disk
+
+void Server::Write(ValueStore* store, QueuedWrite write) {
+  {
+    const std::lock_guard lock(writes_mutex_);
+    WriteQueue& queue = writes_[store];
+    queue.writes.push_back(std::move(write));
+    if (std::exchange(queue.running, true)) return;
+  }
+  // Never refused: each store has one job at most, and the pool is not stopped before the thread of
+  // the server has ended.
+  LH_CHECK(writers_.Add([this, store] { WriteQueued(store); }, "").ok());
+}
+
+void Server::WriteQueued(ValueStore* store) {
+  for (;;) {
+    auto batch = std::make_shared<std::vector<QueuedWrite>>();
+    std::vector<ValueChange> changes;
+    {
+      const std::lock_guard lock(writes_mutex_);
+      WriteQueue& queue = writes_[store];
+      uint64_t bytes = 0;
+      size_t count = 0;
+      while (count < queue.writes.size() && changes.size() < kBatchChangesMax &&
+             bytes < kBatchBytesMax) {
+        for (ValueChange& change : queue.writes[count].changes) {
+          bytes += change.value == nullptr ? 0 : change.value->size();
+          changes.push_back(std::move(change));
+        }
+        batch->push_back(std::move(queue.writes[count++]));
+      }
+      queue.writes.erase(queue.writes.begin(),
+                         queue.writes.begin() + static_cast<std::ptrdiff_t>(count));
+      if (batch->empty()) {
+        queue.running = false;
+        return;
+      }
+    }
+    const Status status = store->Write(changes);
+    size_t next = 0;
+    for (QueuedWrite& write : *batch) {
+      for (ValueChange& change : write.changes) change = std::move(changes[next++]);
+    }
+    net::post(context_, [batch, status] {
+      for (const QueuedWrite& write : *batch)
+        write.connection->Written(*write.reply, status, write.changes);
+      for (const QueuedWrite& write : *batch) write.connection->Advance();
+    });
+  }
+}
+
+bool Server::Read(ValueStore* store, const std::string& key, std::shared_ptr<Connection> connection,
+                  std::shared_ptr<PendingReply> reply) {
+  return readers_
+      .Add(
+          [this, store, key, connection = std::move(connection), reply = std::move(reply)] {
+            Result<Value> value = store->Get(key);
+            net::post(context_, [connection, reply, value = std::move(value)] {
+              connection->ReadDone(*reply, value);
+            });
+          },
+          "")
+      .ok();
+}
+
+}  // namespace asio_resp
+
+Result<std::unique_ptr<RespServer>> RespServer::Start(const RespServerOptions& options,
+                                                      RespStores* stores, ApiKeys* keys) {
+  auto server = std::make_unique<asio_resp::Server>(options, stores, keys);
+  LH_RETURN_IF_ERROR(server->Open());
+  return std::unique_ptr<RespServer>(std::move(server));
+}
+
+}  // namespace longhold
