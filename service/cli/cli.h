@@ -95,6 +95,9 @@ struct ServeCommand {
   std::string memory;              // memory of requests that name none
   std::vector<std::string> hosts;  // names accepted in a Host header, in addition to loopback names
   bool insecure = false;           // allow addresses beyond loopback without TLS
+  // for Redis clients: where to listen (service/resp/resp_address.h), and sizes as ParseBytes takes
+  // them; empty: not at all, and the defaults
+  std::string resp, resp_disk, resp_memory;
   // "json": log each request and each note on stderr, one JSON object a line
   std::string log = "none";
   // [ADDRESS:]PORT and path of the wire protocol's listeners; empty: none

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "service/cli/cli_parser.h"
+#include "service/resp/resp_address.h"
 
 namespace longhold {
 
@@ -28,6 +29,18 @@ void CommandLineParser::AddServe() {
   sub->add_option("--tls-client-ca", out_.flags.tls_client_ca,
                   "require client certificates signed by one of these CAs, PEM")
       ->type_name("FILE");
+  sub->add_option("--resp", serve_.resp,
+                  "also serve Redis clients such as LMCache; a path is a socket's")
+      ->type_name("[ADDRESS:]PORT|PATH")
+      ->check(Checks(ParseRespAddress));
+  sub->add_option("--resp-disk", serve_.resp_disk,
+                  "disk space for values of Redis clients, such as 50GiB (default 20GiB)")
+      ->type_name("SIZE")
+      ->check(Checks(ParseBytes));
+  sub->add_option("--resp-memory", serve_.resp_memory,
+                  "memory for them (default 256MiB, at most an eighth of the budget)")
+      ->type_name("SIZE")
+      ->check(Checks(ParseBytes));
   sub->add_option("--audit-log", out_.flags.audit_log,
                   "append a line per operation: who did what to which memory")
       ->type_name("FILE");

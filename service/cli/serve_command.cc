@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "service/cli/commands.h"
 #include "service/cli/model_choice.h"
+#include "service/cli/serve_resp.h"
 #include "service/cli/serve_wire.h"
 #include "service/common/json_text.h"
 #include "service/server/api.h"
@@ -151,6 +152,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   std::unique_ptr<Api> api;
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> server,
                       ListenFor(&api, command, listen, tls, note));
+  LH_ASSIGN_OR_RETURN(const std::unique_ptr<ServedResp> resp, ServedResp::Start(command, c, note));
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);
@@ -191,7 +193,10 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                  .without_keys = local ? Scope::kAdmin : Scope::kNone,
                  .note = note,
                  .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
-                 .audit = audit.get()});
+                 .audit = audit.get(),
+                 .measure = [&resp](Metrics& shown) {
+                   if (resp != nullptr) resp->Measure(shown);
+                 }});
   // Destroyed before the API, whose quotas it counts against.
   LH_ASSIGN_OR_RETURN(
       ServedWire wire,
@@ -203,6 +208,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                      .audit = audit.get()},
            .note = note}));
   c.terminal.Out(Url(!tls.certificate.empty(), listen.address, server->port()) + "\n");
+  if (resp != nullptr) c.terminal.Out(resp->Url() + "\n");
   note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
   audit_event("start");
   server->Run(stop, kDrain, [&] {
@@ -211,6 +217,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
     queue.Stop();
     jobs.Stop();
     readers.Stop();
+    if (resp != nullptr) resp->Stop(kDrain);
   });
   audit_event("stop");
   return OkStatus();

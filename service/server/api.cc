@@ -353,6 +353,7 @@ void Api::ShowMetrics(Call& call) {
   metrics_->Waiting(queue_->questions(), queue_->ingests());
   if (options_.budget != nullptr) metrics_->Budget(*options_.budget);
   metrics_->Tiers(queue_->engine().opens(), options_.stores->WriteStalls());
+  if (options_.measure) options_.measure(*metrics_);
   MeasureDisk();
   call.exchange->Respond({.status = 200,
                           .content_type = "text/plain; version=0.0.4; charset=utf-8",

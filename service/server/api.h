@@ -57,6 +57,8 @@ struct ApiOptions {
   // but no content. Null: no log.
   std::function<void(std::string_view)> log;
   AuditLog* audit = nullptr;  // null: none
+  // Sets the metrics of other servers of the process, before they are shown; may be empty.
+  std::function<void(Metrics&)> measure;
 };
 
 // A route: its method, its path, in which {name} stands for one segment, and the scope that it

@@ -93,6 +93,21 @@ struct Metrics::Families {
       GaugeOf("longhold_disk_bytes",
               "Size of the files of all memories; measured at most every 30 seconds, on a scrape.")
           .Add({});
+  // They appear once Values was called: a server without --resp has none.
+  Family<Counter>& value_events =
+      CounterOf("longhold_values_total",
+                "Values of Redis clients, by event: hit_ram, hit_disk, miss, evicted, expired, "
+                "damaged.");
+  Family<Counter>& value_written =
+      CounterOf("longhold_value_written_bytes_total", "Bytes of values that Redis clients set.");
+  Family<Gauge>& value_keys = GaugeOf("longhold_value_keys", "Values of Redis clients now.");
+  Family<Gauge>& value_bytes =
+      GaugeOf("longhold_value_bytes",
+              "Bytes of values, by kind: values, ram, ram_limit, disk, disk_limit.");
+  Family<Gauge>& resp_connections =
+      GaugeOf("longhold_resp_connections", "Connections of Redis clients now.");
+  Family<Counter>& resp_commands =
+      CounterOf("longhold_resp_commands_total", "Commands of Redis clients.");
   Gauge& resident =
       GaugeOf("process_resident_memory_bytes", "Resident memory, including the weights.").Add({});
 
@@ -166,6 +181,35 @@ void Metrics::Tiers(uint64_t opens, uint64_t stalls) {
 }
 
 void Metrics::DiskBytes(uint64_t bytes) { families_->disk.Set(static_cast<double>(bytes)); }
+
+void Metrics::Values(const ValueStats& stats, uint64_t connections, uint64_t commands) {
+  Families& f = *families_;
+  const std::lock_guard lock(f.mutex);
+  const auto raise = [](Counter& counter, uint64_t value) {
+    counter.Increment(static_cast<double>(value) - counter.Value());
+  };
+  const auto event = [&](const char* name, uint64_t value) {
+    raise(f.value_events.Add({{"event", name}}), value);
+  };
+  event("hit_ram", stats.hits_ram);
+  event("hit_disk", stats.hits_disk);
+  event("miss", stats.misses);
+  event("evicted", stats.evicted);
+  event("expired", stats.expired);
+  event("damaged", stats.damaged);
+  raise(f.value_written.Add({}), stats.written_bytes);
+  raise(f.resp_commands.Add({}), commands);
+  f.value_keys.Add({}).Set(static_cast<double>(stats.keys));
+  f.resp_connections.Add({}).Set(static_cast<double>(connections));
+  const auto bytes = [&](const char* kind, uint64_t value) {
+    f.value_bytes.Add({{"kind", kind}}).Set(static_cast<double>(value));
+  };
+  bytes("values", stats.value_bytes);
+  bytes("ram", stats.ram_bytes);
+  bytes("ram_limit", stats.ram_bytes_max);
+  bytes("disk", stats.disk_bytes);
+  bytes("disk_limit", stats.disk_bytes_max);
+}
 
 void Metrics::Verified(bool good) {
   families_->verified.Add({{"result", good ? "good" : "corrupt"}}).Increment();

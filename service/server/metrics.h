@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "memory/engine.h"
+#include "store/value_store.h"
 
 namespace longhold {
 
@@ -35,6 +36,8 @@ class Metrics {
   void Tiers(uint64_t opens, uint64_t stalls);
   // Size of the files of all memories.
   void DiskBytes(uint64_t bytes);
+  // What the stores of Redis clients count and hold, and their server's connections and commands.
+  void Values(const ValueStats& stats, uint64_t connections, uint64_t commands);
   // Counts a verified memory.
   void Verified(bool good);
 
