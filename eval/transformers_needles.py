@@ -42,6 +42,10 @@ def haystack_of(folder, tokenizer, tokens, numbers):
     return "".join(parts)
 
 
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a model's directory or name")
@@ -50,7 +54,6 @@ def main():
     parser.add_argument("--needles", type=int, default=20)
     parser.add_argument("--gates", default="0")
     parser.add_argument("--spans", type=int, default=0, help="at most; 0: the default")
-    parser.add_argument("--not-in-sliding", action="store_true", help="sliding layers do not see recalled spans")
     parser.add_argument("--full", action="store_true", help="answer with the whole text as the prompt, too")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2)
@@ -65,7 +68,6 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
     text = haystack_of(arguments.haystack, tokenizer, arguments.tokens, numbers)
-    before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     scratch = tempfile.TemporaryDirectory()
     home = arguments.home or scratch.name
 
@@ -78,16 +80,21 @@ def main():
     alone = sum(numbers[name] in answer(name)[0] for name in names[:3])
     print(f"{arguments.model}: without memory {alone} of 3", flush=True)
     with longhold.attach(
-        model, "needles", tokenizer=tokenizer, home=home, spans_max=arguments.spans, embedder=arguments.embedder,
-        in_sliding=not arguments.not_in_sliding,
+        model, "needles", tokenizer=tokenizer, home=home, spans_max=arguments.spans, embedder=arguments.embedder
     ) as memory:
+        early_mb = 0
+
+        def progress(done, _):
+            nonlocal early_mb
+            if done <= 4 * 512:
+                early_mb = peak_mb()
+
         cpu = time.process_time()
-        reading = memory.read(text)
+        reading = memory.read(text, progress=progress)
         cpu = time.process_time() - cpu
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"read {reading.tokens - reading.first} of {reading.tokens} tokens in {reading.seconds:.0f} s, "
-            f"{cpu:.0f} s of CPU; peak RSS {before_mb:.0f} MB before, {peak_mb:.0f} MB after",
+            f"{cpu:.0f} s of CPU; peak RSS {early_mb} MB after 2,048 tokens, {peak_mb()} MB after all",
             flush=True,
         )
         for gate in (float(g) for g in arguments.gates.split(",")):

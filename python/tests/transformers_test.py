@@ -156,10 +156,11 @@ class Recalling(WithHome):
             self.check_exact(make("glm"))
 
     def test_greedy_answers_are_those_of_a_cache_that_holds_the_recalled_prompt(self):
-        for kind in KINDS:
-            with self.subTest(kind):
+        # The last one's sliding layers see a part of what is recalled.
+        for kind, changes in (*((kind, {}) for kind in KINDS), ("gemma3", {"sliding_window": 100})):
+            with self.subTest(kind, **changes):
                 self.fresh()
-                model = make(kind)
+                model = make(kind, **changes)
                 text, prompt = TEXT[:2500], ids_of("The keeper speaks of the")
                 places = [(0, 64), (400, 440), (300, 390)]
                 spans = [longhold.Span(1, "text", b, e, 1, 1, 0, 1, s, "") for (b, e), s in zip(places[1:], (0.5, 1.0), strict=True)]
@@ -336,6 +337,19 @@ class Reading(WithHome):
                 for layer in range(3):
                     for mine, theirs in ((got[0][layer], keys[layer]), (got[1][layer], values[layer])):
                         self.assertLess(float((mine - theirs).abs().max() / theirs.abs().max()), 5e-3)
+
+    def test_sliding_layers_read_as_in_a_stock_run_of_all_of_the_text(self):
+        model = make("gemma3", layer_types=["sliding_attention"] * 3)
+        tokens = ids_of(TEXT)
+        with self.attach(model) as memory:
+            memory.read(TEXT, "text")
+            got = memory._fetch([longhold.Place(1, 0, tokens.shape[1])], rotated=True)
+        cache = transformers.DynamicCache()  # without the model's config it keeps all keys
+        with torch.no_grad():
+            model(tokens, **{CACHE: cache})
+        for layer in range(3):
+            for mine, theirs in ((got[0][layer], cache.layers[layer].keys), (got[1][layer], cache.layers[layer].values)):
+                self.assertLess(float((mine - theirs).abs().max() / theirs.abs().max()), 5e-3)
 
     def test_an_interrupted_reading_continues_and_ends_with_nearly_the_same_rows(self):
         model = make("gemma3")

@@ -137,16 +137,17 @@ def attend_apart(
     query: torch.Tensor,
     keys: tuple[torch.Tensor, torch.Tensor],
     values: tuple[torch.Tensor, torch.Tensor],
-    bias: torch.Tensor,
+    prefix: torch.Tensor,
     mask: torch.Tensor | None,
     scaling: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for few queries, without copies of keys. Also the prefix's softmax weights
-    [kv_heads, group * tokens, prefix keys]."""
+    """The same for few queries, without copies of keys. `prefix` [tokens or 1, prefix keys] is added to
+    the logits of the prefix. Also its softmax weights: [kv_heads, group * tokens, prefix keys]."""
     heads, tokens, dim = query.shape[1:]
     kv_heads = keys[1].shape[1]
     rows = query.reshape(kv_heads, -1, dim)
-    before = torch.matmul(rows, keys[0][0].transpose(1, 2)).float() * scaling + bias
+    before = torch.matmul(rows, keys[0][0].transpose(1, 2)).float() * scaling
+    before = (before.view(kv_heads, -1, tokens, before.shape[-1]) + prefix).view(before.shape)
     own_keys = torch.matmul(rows, keys[1][0].transpose(1, 2)).float() * scaling
     if mask is not None or tokens > 1:
         added = _additive(mask, tokens, own_keys.shape[-1], own_keys)[0]

@@ -75,6 +75,7 @@ class Rotation:
 class Described:
     model: Model
     rotations: list[Rotation]  # [layers]
+    sliding: list[int | None]  # [layers] the window of those that have one
     modules: list[torch.nn.Module]  # [layers] the attention of each
     pieces: list[bytes]
 
@@ -84,6 +85,7 @@ class _Seen:
     query_heads: int
     key: torch.Tensor  # [kv_heads, head_dim], float32
     scaling: float
+    sliding: int | None
 
 
 @dataclass
@@ -107,7 +109,7 @@ class _Probe:
         sliding: int | None,
         options: dict[str, Any],
     ) -> torch.Tensor:
-        del mask, sliding
+        del mask
         what = None
         if options.get("softcap") is not None:
             what = "caps its attention logits"
@@ -121,7 +123,7 @@ class _Probe:
             what = "does not attend causally"
         if what is not None:
             raise Unimplemented(f"model {self.name}: layer {layer} {what}, which longhold does not serve")
-        self.seen[layer] = _Seen(query.shape[1], key[0, :, -1].detach().float().cpu(), scaling)
+        self.seen[layer] = _Seen(query.shape[1], key[0, :, -1].detach().float().cpu(), scaling, sliding)
         group = query.shape[1] // key.shape[1]
         return value.repeat_interleave(group, 1).transpose(1, 2).contiguous()  # of one token: its own
 
@@ -261,4 +263,4 @@ def describe(model: Any, tokenizer: Any, recall_heads: Sequence[tuple[int, int]]
         scale=first.scaling,
         recall_heads=tuple(recall_heads),
     )
-    return Described(description, rotations, modules, pieces)
+    return Described(description, rotations, [near[layer].sliding for layer in range(layers)], modules, pieces)

@@ -114,7 +114,6 @@ class Memory:
         tokens_max: int,
         gate: float,
         evidence_min: Evidence,
-        in_sliding: bool,
         codec: str | None,
         budget_bytes: int,
         read_only: bool,
@@ -124,7 +123,7 @@ class Memory:
                 f"model {name_of(model)}: has the memory {model._longhold_memory.name} already; detach() that first"
             )
         self.model, self.name, self.tokenizer = model, name, tokenizer
-        self.spans_max, self.gate, self.evidence_min, self.in_sliding = spans_max, gate, evidence_min, in_sliding
+        self.spans_max, self.gate, self.evidence_min = spans_max, gate, evidence_min
         self._local = threading.local()
         self._runs: weakref.WeakKeyDictionary[Any, RecallRun] = weakref.WeakKeyDictionary()
         self._hooks: list[Any] = []
@@ -336,7 +335,7 @@ class Memory:
         laid = self._lay_out(plan)
         keys, values = self._fetch(laid.places, rotated=True)
         bias = torch.tensor(laid.bias, dtype=torch.float32, device=self.model.device)
-        run = RecallRun(keys, values, bias, self.in_sliding)
+        run = RecallRun(keys, values, bias)
         self._local.last = Recall(question.text, plan, len(laid.bias), laid.columns, run)
         return run
 
@@ -353,7 +352,7 @@ class Memory:
             # The answer, or a later part of a prompt.
             run = self._runs.get(cache)
             if run is not None:
-                run.begin_pass()
+                run.begin_pass(cache.get_seq_length())
                 self._local.run = run
             return
         if ids is None:
@@ -371,7 +370,7 @@ class Memory:
             run = self._recall(prompt)
         self._local.without_cache = (prompt, run) if kwargs.get("use_cache") is False else None
         if run is not None:
-            run.begin_pass()
+            run.begin_pass(0)
         self._local.run = run
 
     def _after_pass(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -393,7 +392,12 @@ class _Window:
     def __init__(self, memory: Memory, tokens: Any, position: int) -> None:
         self._memory = memory
         stats = memory.home.stat(memory.name)
-        self._sinks, self._window = stats.sink_tokens, stats.window_tokens
+        self._sinks, self._seen = stats.sink_tokens, stats.window_tokens
+        # A layer with a short sliding window sees what it would in a stock run; one with a longer window
+        # than sinks, window and pass together is like one without.
+        most = self._sinks + self._seen + PASS_TOKENS
+        self._sliding = [s if s is not None and s <= most else None for s in memory._described.sliding]
+        self._window = max(self._seen, *(s or 0 for s in self._sliding))
         self._position = position
         described = memory._described.model
         empty = torch.empty((1, described.kv_heads, 0, described.head_dim), dtype=torch.float16)
@@ -417,9 +421,8 @@ class _Window:
         window = max(sinks, position - self._window)
         return [(begin, end) for begin, end in ((0, sinks), (window, position)) if begin < end]
 
-    def _ages(self) -> torch.Tensor:
-        at = [t for begin, end in self._ranges(self._position) for t in range(begin, end)]
-        return self._position - torch.tensor(at, dtype=torch.int64)
+    def _held(self, position: int) -> list[int]:
+        return [t for begin, end in self._ranges(position) for t in range(begin, end)]
 
     def read(self, tokens: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Keys, rotated to positions 0, 1, ..., and values of a pass: [layers] of [kv_heads, tokens,
@@ -428,19 +431,23 @@ class _Window:
         model, rotations = memory.model, memory._described.rotations
         device, dtype = model.device, model.dtype
         count = self._keys[0].shape[2]
-        before = torch.arange(-count, 0)
-        run = ReadRun(
-            [r.turned(k.float(), before).to(device, dtype) for k, r in zip(self._keys, rotations, strict=True)],
-            [v.to(device, dtype) for v in self._values],
-            self._ages(),
-        )
+        held = self._held(self._position)
+        at = torch.tensor(held, dtype=torch.int64)
+        ages = self._position - at
+        seen = (at < self._sinks) | (ages <= self._seen)
+        # Sinks and window at compact positions; for a sliding window those of the text.
+        compact = -seen.flip(0).cumsum(0).flip(0)
+        keys = [
+            rotation.turned(key.float(), compact if sliding is None else -ages).to(device, dtype)
+            for key, rotation, sliding in zip(self._keys, rotations, self._sliding, strict=True)
+        ]
+        run = ReadRun(keys, [v.to(device, dtype) for v in self._values], ages, seen, self._sliding)
         memory._pass(run, tokens)
         here = torch.arange(len(tokens))
         kept = torch.float16 if dtype == torch.float16 else torch.float32
         keys, values = [], []
         end = self._position + len(tokens)
-        stay = [t for begin, stop in self._ranges(end) for t in range(begin, stop)]
-        held = [t for begin, stop in self._ranges(self._position) for t in range(begin, stop)]
+        stay = self._held(end)
         index = {t: i for i, t in enumerate(held)} | {self._position + i: count + i for i in range(len(tokens))}
         pick = torch.tensor([index[t] for t in stay])
         for layer, rotation in enumerate(rotations):
@@ -486,7 +493,6 @@ def attach(
     tokens_max: int = 0,
     gate: float = 2.0,
     evidence_min: Evidence = Evidence.NONE,
-    in_sliding: bool = True,
     codec: str | None = None,
     budget_bytes: int = 0,
     read_only: bool = False,
@@ -502,7 +508,6 @@ def attach(
         tokens_max: of all spans together; 0: half of the model's context.
         gate: gate * ln(score) is added to the logits of a span's keys, so that more spans do little harm; 0: none.
         evidence_min: with less evidence a prompt recalls nothing.
-        in_sliding: whether layers with a sliding window attend to recalled spans, too.
         codec: of a new memory: "k5v4" (default), "exact", "k4v4" or "archive".
         budget_bytes: RAM for indexes and blocks; 0: 1 GiB.
 
@@ -527,7 +532,6 @@ def attach(
         tokens_max=tokens_max,
         gate=gate,
         evidence_min=evidence_min,
-        in_sliding=in_sliding,
         codec=codec,
         budget_bytes=budget_bytes,
         read_only=read_only,

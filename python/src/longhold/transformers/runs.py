@@ -18,12 +18,20 @@ class ReadRun:
     other, and their keys and values are kept.
 
     keys, values: [layers] of [1, kv_heads, tokens, head_dim] of the sinks and window, which stand at
-    positions -tokens to -1. ages: [tokens] how many tokens before the pass each of them was read; a
-    layer with a sliding window sees as many as it would in a stock run.
+    negative positions. sliding: [layers] the window of those that see what they would in a stock run,
+    by the distance in the text; None: it sees sinks and window. ages: [tokens] how many tokens before
+    the pass each was read. seen: [tokens] whether it is of sinks or window.
     """
 
-    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], ages: torch.Tensor) -> None:
-        self._keys, self._values, self._ages = keys, values, ages
+    def __init__(
+        self,
+        keys: list[torch.Tensor],
+        values: list[torch.Tensor],
+        ages: torch.Tensor,
+        seen: torch.Tensor,
+        sliding: Sequence[int | None],
+    ) -> None:
+        self._keys, self._values, self._ages, self._seen, self._sliding = keys, values, ages, seen, sliding
         self._masks = JoinedMasks()
         self._prefixes: dict[int | None, torch.Tensor] = {}
         self.keys: dict[int, torch.Tensor] = {}
@@ -31,10 +39,11 @@ class ReadRun:
 
     def _prefix(self, tokens: int, sliding: int | None) -> torch.Tensor:
         if sliding not in self._prefixes:
-            bias = torch.zeros(tokens, len(self._ages))
-            if sliding is not None:
-                distance = torch.arange(tokens)[:, None] + self._ages[None, :]
-                bias.masked_fill_(distance >= sliding, _HIDDEN)
+            if sliding is None:
+                hidden = ~self._seen.expand(tokens, -1)
+            else:
+                hidden = torch.arange(tokens)[:, None] + self._ages >= sliding
+            bias = torch.zeros(tokens, len(self._ages)).masked_fill_(hidden, _HIDDEN)
             self._prefixes[sliding] = bias.to(self._keys[0].device)
         return self._prefixes[sliding]
 
@@ -49,10 +58,11 @@ class ReadRun:
         sliding: int | None,
         options: dict[str, Any],
     ) -> torch.Tensor:
-        del options
+        del sliding, options
         self.keys[layer], self.values[layer] = key, value
         tokens = query.shape[2]
-        joined = self._masks.of(mask, self._prefix(tokens, sliding), tokens, key.shape[2], query)
+        prefix = self._prefix(tokens, self._sliding[layer])
+        joined = self._masks.of(mask, prefix, tokens, key.shape[2], query)
         return attend_joined(query, (self._keys[layer], key), (self._values[layer], value), joined, scaling)
 
 
@@ -101,28 +111,38 @@ class LookRun:
 
 
 class RecallRun:
-    """The passes of one prompt and its answer: all of its tokens attend to recalled keys, too.
+    """The passes of one prompt and its answer: all of its tokens attend to recalled keys, too. A layer
+    with a sliding window sees those that are in its window, by the compact positions.
 
     keys, values: [layers] of [1, kv_heads, tokens, head_dim], at positions -tokens to -1.
     bias: [tokens], added to their logits (the gate).
     """
 
-    def __init__(
-        self, keys: list[torch.Tensor], values: list[torch.Tensor], bias: torch.Tensor, in_sliding: bool
-    ) -> None:
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], bias: torch.Tensor) -> None:
         self._keys, self._values, self._bias = keys, values, bias
-        self._in_sliding = in_sliding
-        self._masks = JoinedMasks()
-        self._hidden = torch.full_like(bias, _HIDDEN)
         # [tokens] the softmax mass that the answer's tokens gave each key, over all layers and heads.
         self.mass = torch.zeros(len(bias), dtype=torch.float64)
+        self.begin_pass(0)
 
     @property
     def tokens(self) -> int:
         return len(self._bias)
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, position: int) -> None:
+        """Of the pass's first token."""
+        self._position = position
         self._masks = JoinedMasks()
+        self._prefixes: dict[int | None, torch.Tensor] = {None: self._bias}
+
+    def _prefix(self, tokens: int, sliding: int | None) -> torch.Tensor:
+        """What is added to the logits of recalled keys: [tokens or 1, recalled]."""
+        if sliding not in self._prefixes:
+            assert sliding is not None
+            device = self._bias.device
+            at = self._position + torch.arange(tokens, device=device)[:, None]
+            distance = at + torch.arange(self.tokens, 0, -1, device=device)
+            self._prefixes[sliding] = self._bias.expand(tokens, -1).masked_fill(distance >= sliding, _HIDDEN)
+        return self._prefixes[sliding]
 
     def attend(
         self,
@@ -137,14 +157,14 @@ class RecallRun:
     ) -> torch.Tensor:
         del options
         tokens = query.shape[2]
-        bias = self._bias if sliding is None or self._in_sliding else self._hidden
+        prefix = self._prefix(tokens, sliding)
         keys, values = (self._keys[layer], key), (self._values[layer], value)
         if tokens <= FEW_QUERIES:
-            out, weights = attend_apart(query, keys, values, bias, mask, scaling)
+            out, weights = attend_apart(query, keys, values, prefix, mask, scaling)
             self.mass += weights.sum((0, 1)).double().cpu()
             return out
         if mask is None and key.shape[2] > tokens:
             # The first pass over a cache of fixed length: what follows the prompt is empty.
             keys, values = (keys[0], key[:, :, :tokens]), (values[0], value[:, :, :tokens])
-        joined = self._masks.of(mask, bias, tokens, keys[1].shape[2], query)
+        joined = self._masks.of(mask, prefix, tokens, keys[1].shape[2], query)
         return attend_joined(query, keys, values, joined, scaling)
