@@ -206,13 +206,16 @@ def through_server(arguments, home, store, tokenizer, names, numbers, text):
         "kv_connector_extra_config": {"home": home},
     }
     command = [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", arguments.model, "--served-model-name", "m", "--port", str(arguments.server),
-        "--dtype", arguments.dtype, "--max-model-len", "2048", "--enforce-eager", "--kv-transfer-config", json.dumps(config),
+        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", arguments.model, "--served-model-name", "m",
+        "--port", str(arguments.server), "--dtype", arguments.dtype, "--max-model-len", "2048", "--enforce-eager",
+        "--kv-transfer-config", json.dumps(config),
     ]
     url = f"http://127.0.0.1:{arguments.server}"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     try:
         for _ in range(300):
+            if process.poll() is not None:
+                raise SystemExit(f"the server ended with {process.returncode}: {' '.join(command)}")
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{url}/health", timeout=5)
                 break

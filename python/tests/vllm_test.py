@@ -449,6 +449,16 @@ class Reading(WithEngine):
         with self.assertRaisesRegex(longhold.Internal, "saved nothing"):
             self.read("A text.")
 
+    def test_a_pass_that_nobody_began_is_not_saved(self):
+        task = request.Pass("c" * 32, 0)
+        with self.assertLogs("vllm.longhold", "ERROR"):
+            self.engine.run(list(b"A text."), request.params_of(task), request.salt_of(task))
+        task = request.Pass("d" * 32, 5)
+        with self.assertLogs("vllm.longhold", "ERROR"):
+            self.engine.run(list(b"A text."), request.params_of(task), request.salt_of(task))
+        self.assertEqual(self.engine.invalid, {2})
+        self.assertEqual(os.listdir(f"{self.folder}/spool"), [])
+
     def test_a_pass_whose_rows_are_gone_is_an_error(self):
         text = text_of(30, 20)
         before = self.engine.worker._worker._spool.before

@@ -71,7 +71,7 @@ class LongholdConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._scheduler: SchedulerSide | None = None
         self._worker: WorkerSide | None = None
         if role == KVConnectorRole.SCHEDULER:
-            self._scheduler = SchedulerSide(bool(vllm_config.cache_config.enable_prefix_caching))
+            self._scheduler = SchedulerSide(vllm_config.cache_config.enable_prefix_caching is not False)
 
     # ---- worker
 

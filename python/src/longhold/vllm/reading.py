@@ -93,10 +93,8 @@ class Window:
             out[layer] = rotation.turned(rows, at, back=back).transpose(0, 1).numpy()
         return out
 
-    def rotated(self) -> npt.NDArray[np.float32] | None:
-        """Its rows with keys at positions 0, 1, ...; None: it is empty."""
-        if self.rows.shape[2] == 0:
-            return None
+    def rotated(self) -> npt.NDArray[np.float32]:
+        """Its rows with keys at positions 0, 1, ..."""
         return np.stack((self._turned(self.rows[0], 0, back=False), self.rows[1].astype(np.float32)))
 
     def advance(self, computed: npt.NDArray[Any]) -> None:

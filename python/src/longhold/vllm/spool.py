@@ -1,7 +1,8 @@
 """Keys and values of a reading's passes on their way between read() and the worker of vLLM: files that only
 this user may open, each gone when its pass is done.
 
-Requests name a pass by 32 hex digits and never a path, so that a request can name no other file.
+Requests name a pass by 32 hex digits and never a path, so that a request can name no other file. The worker
+saves only passes that a process of this user has begun here, so that a client of vLLM's server can fill no disk.
 """
 
 from __future__ import annotations
@@ -41,11 +42,10 @@ class Spool:
 
     # ---- of read()
 
-    def begin(self, rows: Rows | None) -> str:
-        """The name of a new pass, before whose tokens `rows` stand."""
+    def begin(self, rows: Rows) -> str:
+        """The name of a new pass, before whose tokens `rows` stand; they may have no tokens."""
         name = secrets.token_hex(16)
-        if rows is not None:
-            self._write(name, "before", rows)
+        self._write(name, "before", rows)
         return name
 
     def computed(self, name: str) -> Rows:
@@ -71,8 +71,12 @@ class Spool:
         rows: Rows = np.load(self.folder / f"{name}.before", allow_pickle=False)
         return rows
 
+    def begun(self, name: str) -> bool:
+        return (self.folder / f"{name}.before").is_file()
+
     def save(self, name: str, rows: Rows) -> None:
         self._write(name, "computed", rows)
 
     def fail(self, name: str, message: str) -> None:
-        (self.folder / f"{name}.error").write_text(message, encoding="utf-8")
+        if self.begun(name):
+            (self.folder / f"{name}.error").write_text(message, encoding="utf-8")

@@ -176,6 +176,9 @@ class WorkerSide:
                 # Its tokens were computed without those before them.
                 self._failed_passes.discard(name)
                 continue
+            if not self._spool.begun(name):
+                logger.error("longhold: request %s: pass %s was not begun in %s", work.request, name, self._spool.folder)
+                continue
             try:
                 self._spool.save(name, self._rows(work, *work.save))
             except OSError as error:
