@@ -55,16 +55,20 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
     name, text = book(arguments)
-    loaded_mb = peak_mb()
+    early_mb = 0
 
     def progress(done, tokens):
+        nonlocal early_mb
+        if done <= 2048:
+            early_mb = peak_mb()
         print(f"\r{done} of {tokens} tokens, peak RSS {peak_mb()} MB ", end="", file=sys.stderr)
 
     with longhold.attach(
         model, arguments.memory, tokenizer=tokenizer, home=arguments.home, embedder=arguments.embedder
     ) as memory:
         reading = memory.read(text, name, progress=progress)
-        print(f"\nread {reading.tokens - reading.first} of {reading.tokens} tokens in {reading.seconds:.0f} s")
+        print(f"\nread {reading.tokens - reading.first} of {reading.tokens} tokens in {reading.seconds:.0f} s; "
+              f"peak RSS {early_mb} MB after 2,048 tokens, {peak_mb()} MB after all")
         for question in arguments.questions:
             messages = [{"role": "user", "content": question}]
             prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -76,7 +80,7 @@ def main():
             for span in memory.last.spans[:2]:
                 print(textwrap.fill(f"{span.document_name}, lines {span.line_begin} to {span.line_end}: {span.text}", 96,
                                     initial_indent="   * ", subsequent_indent="     "))
-    print(f"\npeak RSS {peak_mb()} MB, of which {loaded_mb} MB before the reading")
+    print(f"\npeak RSS {peak_mb()} MB")
 
 
 if __name__ == "__main__":

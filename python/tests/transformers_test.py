@@ -62,7 +62,10 @@ def byte_tokenizer():
         show_progress=False,
     )
     made.train_from_iterator([TEXT, NEEDLE], trainer)
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<|end|>", pad_token="<|end|>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
     fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     fast.chat_template = CHATML
     return fast
@@ -79,6 +82,9 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
 
 def make(kind, **changes):
     config = {**SHAPE, **changes}
+    if "rope_parameters" in config and transformers.__version__.startswith("4."):
+        scaling = dict(config.pop("rope_parameters"))
+        config.update(rope_theta=scaling.pop("rope_theta"), rope_scaling=scaling)
     if kind == "gemma3":
         made = transformers.Gemma3TextConfig(
             **{"sliding_window": 300, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
