@@ -3,6 +3,8 @@
 #include <chrono>
 #include <utility>
 
+#include "memory/answer/recalled_prompt.h"
+
 namespace longhold {
 
 Engine::Engine(StoreProvider* stores, EngineOptions options)
@@ -37,6 +39,12 @@ const RecallProfile& Engine::profile() const {
 const ModelInfo& Engine::model_info() const {
   LH_CHECK(context_ != nullptr);
   return context_->info();
+}
+
+Result<std::unique_ptr<RecalledPrompt>> Engine::RecallPrompt(const std::string& memory,
+                                                             std::string_view question,
+                                                             const RecalledPromptOptions& options) {
+  return RecalledPrompt::Make(&recaller_, memory, question, options);
 }
 
 Status Engine::UseCodec(std::string_view name) {

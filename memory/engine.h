@@ -36,6 +36,9 @@
 
 namespace longhold {
 
+class RecalledPrompt;  // memory/answer/recalled_prompt.h
+struct RecalledPromptOptions;
+
 // Value type.
 struct EngineOptions {
   // With the model's weights and 64 MiB for the program itself, all the RAM that the process takes.
@@ -92,6 +95,10 @@ class Engine {
                        const AskOptions& options) {
     return answerer_.Ask(memory, question, options);
   }
+  // What another inference engine needs to answer the question. Must hold: it has its model.
+  Result<std::unique_ptr<RecalledPrompt>> RecallPrompt(const std::string& memory,
+                                                       std::string_view question,
+                                                       const RecalledPromptOptions& options);
   // Safe to call concurrently. Must hold: it has its model.
   bool HasRoomForAnother() const { return answerer_.HasRoomForAnother(); }
 

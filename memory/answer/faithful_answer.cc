@@ -63,7 +63,9 @@ Result<AskReply> FaithfulAnswer::Run(std::string_view question) {
                                            {.system = options_.system,
                                             .earlier = options_.earlier,
                                             .answer_prefix = options_.answer_prefix}));
-  LH_RETURN_IF_ERROR(RoomForContext(context_.info(), prompt_, options_.max_tokens).status());
+  const ModelInfo& info = context_.info();
+  LH_RETURN_IF_ERROR(
+      RoomForContext(info, NativeLength(info), prompt_, options_.max_tokens).status());
   LH_RETURN_IF_ERROR(ReadText());
   LH_RETURN_IF_ERROR(ChooseSizes());
   LH_RETURN_IF_ERROR(Reserve());

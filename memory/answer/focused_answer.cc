@@ -20,47 +20,6 @@ constexpr double kAssistantShare = 0.2;
 
 }  // namespace
 
-void LeaveOut(std::span<const SpanSentence> sentences, std::vector<BlockRows>* rows) {
-  for (const SpanSentence& s : sentences) {
-    std::vector<BlockRows> rest;
-    for (const BlockRows& r : *rows) {
-      const uint64_t base = uint64_t{r.key.block} * kBlockTokens;
-      const uint64_t begin = std::max(s.tokens.begin, base + r.row_begin),
-                     end = std::min(s.tokens.end, base + r.row_end);
-      if (r.span != s.span || begin >= end) {
-        rest.push_back(r);
-        continue;
-      }
-      BlockRows before = r, after = r;
-      before.row_end = static_cast<uint32_t>(begin - base);
-      after.row_begin = static_cast<uint32_t>(end - base);
-      for (const BlockRows& part : {before, after}) {
-        if (part.row_begin < part.row_end) rest.push_back(part);
-      }
-    }
-    *rows = std::move(rest);
-  }
-}
-
-void SplitAssistantText(const Memory& memory, std::vector<BlockRows>* rows) {
-  std::vector<BlockRows> cut;
-  for (BlockRows& r : *rows) {
-    const uint64_t base = uint64_t{r.key.block} * kBlockTokens;
-    const uint64_t assistant = memory.Get(r.key.document).assistant_begin;
-    if (assistant == 0 || assistant >= base + r.row_end) {
-      cut.push_back(r);
-      continue;
-    }
-    BlockRows user = r;
-    user.row_end = static_cast<uint32_t>(std::max(assistant, base + r.row_begin) - base);
-    if (user.row_begin < user.row_end) cut.push_back(user);
-    r.row_begin = user.row_end;
-    r.assistant = true;
-    cut.push_back(r);
-  }
-  *rows = std::move(cut);
-}
-
 FocusedAnswer::FocusedAnswer(const Question& question, RecallPlan plan, const AskOptions& options,
                              Clock::time_point start, Clock::time_point planned)
     : q_(question),
@@ -72,16 +31,7 @@ FocusedAnswer::FocusedAnswer(const Question& question, RecallPlan plan, const As
       keys_(plan_.spans.size()),
       copy_bias_(options.answer_prefix),
       prompt_start_(planned) {
-  reply_.token_gain = plan_.token_gain;
-  reply_.abstained = plan_.abstained;
-  reply_.evidence = plan_.evidence;
-  if (!q_.head_queries.empty()) reply_.coverage = plan_.abstained ? 0 : plan_.Coverage();
-  reply_.candidates = plan_.candidates;
-  reply_.hops = plan_.hops_used;
-  reply_.memory_tokens = q_.memory.committed_tokens();
-  reply_.prompt_tokens = q_.prompt.head.size() + q_.prompt.tail.size();
-  reply_.degradation.spans_lost = plan_.spans_lost;
-  reply_.timings.scan_ms = plan_.scan_ms;
+  reply_ = BeginReply(q_, plan_);
 }
 
 Status CheckDeadline(const FocusedOptions& options) {
@@ -111,7 +61,7 @@ Result<AskReply> FocusedAnswer::Run() {
   LH_RETURN_IF_ERROR(ReadTail());
   if (focused_.inline_citations) inline_citations_.emplace(Received());
   LH_RETURN_IF_ERROR(Generate());
-  LH_ASSIGN_OR_RETURN(reply_.grounded, IsGrounded());
+  LH_ASSIGN_OR_RETURN(reply_.grounded, RestsOnSpans(q_, plan_, reply_.answer));
   if (reply_.grounded) Cite();
   if (options_.characters) LH_RETURN_IF_ERROR(PlaceCitations(q_.memory, &reply_.citations));
   return std::move(reply_);
@@ -128,44 +78,13 @@ void FocusedAnswer::NoteLost(const BlockKey& block) {
 }
 
 Status FocusedAnswer::RecallSpans() {
-  std::vector<BlockRows> rows;
-  for (size_t i = plan_.spans.size(); i-- > plan_.layout.reencoded_spans;)
-    AppendRows(plan_.spans[i], i, &rows);
-  LeaveOut(plan_.layout.distractors, &rows);
-  SplitAssistantText(q_.memory, &rows);
-  LH_RETURN_IF_ERROR(q_.blocks->Load(rows, q_.Parallel()));
-
-  const uint32_t index = set_.size(), room = set_.capacity() - index;
-  uint32_t used = 0;
-  std::vector<const BlockRows*> kept;
-  for (BlockRows& r : rows) {
-    if (q_.blocks->Find(r) == nullptr) {
-      NoteLost(r.key);
-      continue;
-    }
-    if (used + r.rows() > room) break;
-    r.index = index + used;
-    used += r.rows();
-    TokenSpan& place = keys_[r.span].recalled;
-    if (place.empty()) place.begin = r.index;
-    place.end = r.index + r.rows();
-    const bool counted =
-        std::any_of(kept.begin(), kept.end(), [&](const BlockRows* k) { return k->key == r.key; });
-    kept.push_back(&r);
-    if (counted) continue;  // another part of its rows
-    ++reply_.blocks_read;
-    reply_.bytes_read += q_.blocks->StoredBytes(r.key);
-  }
-  set_.Reserve(used);
-  const size_t layers = q_.info().geometry.layers.size();
-  q_.model().Parallel(kept.size() * layers, [&](size_t i) {
-    const BlockRows& r = *kept[i / layers];
-    set_.PlaceRows(*q_.blocks->Find(r), r.row_begin, r.row_end, r.index,
-                   static_cast<uint32_t>(i % layers));
-  });
-  for (const BlockRows* r : kept) set_.CommitRows(r->rows(), BiasOf(plan_.spans[r->span], *r));
-  reply_.tokens_recalled = used;
-  q_.blocks->Clear();  // what is needed of them is in the set
+  LH_ASSIGN_OR_RETURN(PlacedSpans placed,
+                      PlaceSpans(q_, plan_, &set_, [this](const BlockRows& rows) {
+                        return BiasOf(plan_.spans[rows.span], rows);
+                      }));
+  for (size_t i = 0; i < keys_.size(); ++i) keys_[i].recalled = placed.keys[i];
+  placed.CountIn(&reply_);
+  lost_ = std::move(placed.lost);
   return OkStatus();
 }
 
@@ -185,32 +104,19 @@ Status FocusedAnswer::ReencodeSpans() {
 }
 
 Status FocusedAnswer::ReencodeExcerpts() {
-  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, q_.model().Tokenize("\n", false));
-  std::vector<TokenId> text;
-  const PlannedSpan* dated = nullptr;  // the span whose date line was added last
-  for (const SpanSentence& excerpt : plan_.layout.excerpts) {
-    const PlannedSpan& span = plan_.spans[excerpt.span];
-    LH_ASSIGN_OR_RETURN(const std::span<const TokenId> tokens,
-                        q_.text->Tokens(span.document, excerpt.tokens));
-    const uint64_t wanted = text.size() + 2 * line_break.size() + span.date_line.size() +
-                            tokens.size() + q_.prompt.tail.size() + q_.answer_tokens;
-    if (set_.size() + wanted > set_.capacity()) continue;
-    if (!text.empty()) text.insert(text.end(), line_break.begin(), line_break.end());
-    if (!span.date_line.empty() && (dated == nullptr || dated->document != span.document ||
-                                    dated->date_line != span.date_line)) {
-      LH_ASSIGN_OR_RETURN(const std::span<const TokenId> date,
-                          q_.text->Tokens(span.document, span.date_line));
-      text.insert(text.end(), date.begin(), date.end());
-      text.insert(text.end(), line_break.begin(), line_break.end());
-      dated = &span;
-    }
-    const uint64_t begin = set_.size() + text.size();
+  const uint64_t kept = uint64_t{set_.size()} + q_.prompt.tail.size() + q_.answer_tokens;
+  LH_ASSIGN_OR_RETURN(
+      const ExcerptText excerpts,
+      ReadExcerpts(q_, plan_, set_.capacity() - std::min<uint64_t>(kept, set_.capacity())));
+  const std::span<const TokenId> text = excerpts.tokens;
+  for (const ExcerptText::Part& part : excerpts.parts) {
+    const auto tokens = text.subspan(part.tokens.begin, part.tokens.size());
     std::vector<std::string> pieces;
     for (TokenId id : tokens) pieces.push_back(q_.model().Piece(id));
     copy_bias_.Add(tokens, pieces);
-    TokenSpan& keys = keys_[excerpt.span].re_encoded;
-    keys = {keys.empty() ? begin : keys.begin, begin + tokens.size()};
-    text.insert(text.end(), tokens.begin(), tokens.end());
+    const TokenSpan at{set_.size() + part.tokens.begin, set_.size() + part.tokens.end};
+    TokenSpan& keys = keys_[part.span].re_encoded;
+    keys = {keys.empty() ? at.begin : keys.begin, at.end};
   }
   reply_.tokens_reencoded = text.size();
 
@@ -339,35 +245,6 @@ std::vector<double> FocusedAnswer::Received() const {
     }
   }
   return received;
-}
-
-Result<bool> FocusedAnswer::IsGrounded() {
-  if (plan_.evidence.level == Evidence::Level::kStrong) return true;
-  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> answer, q_.model().Tokenize(reply_.answer, false));
-  std::vector<LexicalWord> text;
-  for (const PlannedSpan& span : plan_.spans) {
-    const Result<std::span<const LexicalWord>> words = q_.text->Words(span.document, span.tokens);
-    if (words.ok()) text.insert(text.end(), words->begin(), words->end());
-  }
-  const AnswerWords words = MatchAnswer(q_.context.vocabulary->Words(answer),
-                                        q_.context.vocabulary->Words(q_.prompt.Words()), text);
-  if (words.found >= kGroundedShare * words.own) return true;
-  if (q_.vector.empty()) return false;
-  const Result<std::vector<float>> embedded =
-      q_.context.embedder->Embed(EmbeddedEnd(q_.question + " " + reply_.answer));
-  if (!embedded.ok()) {  // nobody can say that it is not
-    q_.notes.Add("the answer was not embedded: " + std::string(embedded.status().message()));
-    return true;
-  }
-  LH_ASSIGN_OR_RETURN(const std::vector<PassageMatch> nearest,
-                      q_.memory.passages().Search(*embedded, kCandidatesPerSignal, q_.Parallel()));
-  return std::any_of(nearest.begin(), nearest.end(), [&](const PassageMatch& match) {
-    return match.cosine >= kGroundedCosine &&
-           std::any_of(plan_.spans.begin(), plan_.spans.end(), [&](const PlannedSpan& span) {
-             return span.document == match.document &&
-                    span.tokens.Contains(match.sentence.begin + match.sentence.size() / 2);
-           });
-  });
 }
 
 void FocusedAnswer::Cite() {

@@ -14,6 +14,7 @@
 #include "memory/answer/ask_types.h"
 #include "memory/answer/citations.h"
 #include "memory/answer/copy_bias.h"
+#include "memory/answer/place_spans.h"
 #include "memory/recall/question.h"
 #include "memory/recall/recall_plan.h"
 
@@ -55,9 +56,6 @@ class FocusedAnswer {
   // Reads the prompt's tail.
   Status ReadTail();
   Status Generate();
-  // Whether the answer rests on the recalled spans (grounding.h). Where the embedder fails, it
-  // does, with a note.
-  Result<bool> IsGrounded();
   void Cite();
 
   // Retrieval during generation: the span that the answer's own words lead to joins the set.
@@ -93,9 +91,5 @@ class FocusedAnswer {
 
 // Errors: deadline_exceeded (the options' deadline is over).
 Status CheckDeadline(const FocusedOptions& options);
-// Cuts rows where the assistant text of their document begins, and marks what is assistant text.
-void SplitAssistantText(const Memory& memory, std::vector<BlockRows>* rows);
-// Takes the sentences' rows out.
-void LeaveOut(std::span<const SpanSentence> sentences, std::vector<BlockRows>* rows);
 
 }  // namespace longhold

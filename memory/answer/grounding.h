@@ -1,12 +1,14 @@
 // Whether an answer rests on the recalled text, or on what the model knew before.
-//
-// Pure functions of words.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
+#include "base/status.h"
+#include "memory/recall/question.h"
+#include "memory/recall/recall_plan.h"
 #include "memory/text/vocabulary.h"
 
 namespace longhold {
@@ -17,7 +19,7 @@ struct AnswerWords {
   uint32_t found = 0;  // of them, those that the text has in any inflection
 };
 
-// `text` are the words of the recalled spans, in any order.
+// Pure. `text` are the words of the recalled spans, in any order.
 AnswerWords MatchAnswer(std::span<const LexicalWord> answer, std::span<const LexicalWord> question,
                         std::span<const LexicalWord> text);
 
@@ -26,5 +28,10 @@ AnswerWords MatchAnswer(std::span<const LexicalWord> answer, std::span<const Lex
 // its own words. Or a recalled sentence has a cosine of kGroundedCosine with question and answer.
 inline constexpr double kGroundedShare = 0.34;
 inline constexpr double kGroundedCosine = 0.5;
+
+// Whether an answer to the question rests on the plan's spans. Where the embedder fails, it does,
+// with a note. Errors: the tokenizer's, the index's.
+Result<bool> RestsOnSpans(const Question& question, const RecallPlan& plan,
+                          std::string_view answer);
 
 }  // namespace longhold

@@ -252,6 +252,31 @@ void WorkingSet::CommitRows(uint32_t tokens, float bias) {
   size_ += tokens;
 }
 
+void WorkingSet::CopyRows(uint32_t slot, uint32_t begin, uint32_t end, uint16_t* keys,
+                          uint16_t* values) const {
+  LH_CHECK(begin <= end && end <= size_);
+  const uint32_t d = geometry_.head_dim;
+  for (uint32_t index = begin; index < end; ++index) {
+    const Place& place = places_[index / kBlockTokens];
+    const uint32_t row = index % kBlockTokens;
+    for (uint32_t h = 0; h < geometry_.kv_heads; ++h, keys += d, values += d) {
+      const size_t column = place.slab->Keys(slot, h, place.index) + row,
+                   value = place.slab->Values(slot, h, place.index) + size_t{row} * d;
+      if (place.slab->fp16()) {
+        const uint16_t* at = place.slab->Fp16();
+        for (uint32_t c = 0; c < d; ++c) keys[c] = at[column + size_t{c} * kBlockTokens];
+        std::copy_n(at + value, d, values);
+      } else {
+        const float* at = place.slab->Floats();
+        float key[kMaxHeadDim];
+        for (uint32_t c = 0; c < d; ++c) key[c] = at[column + size_t{c} * kBlockTokens];
+        Kernels().float_to_half(key, keys, d);
+        Kernels().float_to_half(at + value, values, d);
+      }
+    }
+  }
+}
+
 void WorkingSet::AttendAlso(PickedBlocks* picked, uint32_t shift) {
   LH_CHECK(shift <= shift_max_);
   picked_ = picked;

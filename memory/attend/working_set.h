@@ -72,6 +72,12 @@ class WorkingSet final : public LayerAttention {
                  uint32_t slot);
   void CommitRows(uint32_t tokens, float bias);
 
+  // Copies the keys, rotated to their positions, and the values of rows [begin, end) of one layer
+  // slot, rounded to fp16: [end - begin, kv_width] each. What another inference engine reads. Must
+  // hold: begin <= end <= size().
+  void CopyRows(uint32_t slot, uint32_t begin, uint32_t end, uint16_t* keys,
+                uint16_t* values) const;
+
   // From now on every token also attends to `picked`, which is borrowed, and has a query position
   // of its index plus `shift`. Null: neither. Mass() then covers only this set's own keys; `picked`
   // keeps the mass of its blocks. Must hold: shift <= shift_max.

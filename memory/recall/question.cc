@@ -47,7 +47,7 @@ uint32_t SpansToRerank(const LanguageModel& model, const Prompt& prompt, uint32_
 }
 
 // Sets the limits that follow from the options, the profile and the model's context.
-void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
+void SetLimits(const QuestionOptions& options, uint64_t length, uint64_t room, Question* q) {
   const RecallProfile& profile = q->profile();
   const RecallOptions& recall = options.recall;
   q->answers = options.answers;
@@ -74,8 +74,8 @@ void SetLimits(const QuestionOptions& options, uint64_t room, Question* q) {
                                                     room - std::min(room, usual))));
   const uint64_t need =
       q->prompt.head.size() + q->prompt.tail.size() + all_spans + q->answer_tokens;
-  q->set = std::make_unique<WorkingSet>(
-      q->info().geometry, static_cast<uint32_t>(std::min<uint64_t>(need, NativeLength(q->info()))));
+  q->set = std::make_unique<WorkingSet>(q->info().geometry,
+                                        static_cast<uint32_t>(std::min<uint64_t>(need, length)));
 }
 
 }  // namespace
@@ -99,15 +99,15 @@ Status CheckQuestion(std::string_view question) {
   return OkStatus();
 }
 
-Result<uint64_t> RoomForContext(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens) {
-  const uint64_t limit = NativeLength(info),
-                 question_tokens = prompt.head.size() + prompt.tail.size();
-  if (question_tokens + std::min(max_tokens, kAnswerTokensMin) > limit) {
+Result<uint64_t> RoomForContext(const ModelInfo& info, uint64_t length, const Prompt& prompt,
+                                uint32_t max_tokens) {
+  const uint64_t question_tokens = prompt.head.size() + prompt.tail.size();
+  if (question_tokens + std::min(max_tokens, kAnswerTokensMin) > length) {
     return InvalidArgument("the question has " + std::to_string(question_tokens) + " tokens, and " +
-                           info.name + " reads " + std::to_string(limit) +
+                           info.name + " reads " + std::to_string(length) +
                            " with its answer; shorten it, or ingest its text first");
   }
-  return limit - question_tokens;
+  return length - question_tokens;
 }
 
 Result<std::vector<WordMatch>> Question::Match(const PlannedSpan& span) const {
@@ -126,9 +126,11 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
   q->question = question;
   LanguageModel& model = q->model();
   LH_ASSIGN_OR_RETURN(q->prompt, BuildPrompt(model, question, options.context));
+  const uint32_t native = NativeLength(q->info()),
+                 length = std::min(native, options.context_tokens.value_or(native));
   LH_ASSIGN_OR_RETURN(const uint64_t room,
-                      RoomForContext(q->info(), q->prompt, options.answer_tokens_max));
-  SetLimits(options, room, q.get());
+                      RoomForContext(q->info(), length, q->prompt, options.answer_tokens_max));
+  SetLimits(options, length, room, q.get());
   LH_ASSIGN_OR_RETURN(
       q->set_memory,
       budget.Reserve(

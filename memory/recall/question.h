@@ -35,6 +35,8 @@ struct QuestionOptions {
   // Where the memory holds nothing on the question, the model answers all the same, without it.
   bool answer_alone = false;
   std::optional<uint32_t> reencode_tokens;  // without a value, the profile's
+  // Tokens that the engine which answers reads at most, if that is less than NativeLength.
+  std::optional<uint32_t> context_tokens;
 };
 
 // Owner: one call of Recaller or Answerer. Thread use: *confined*; const, but for the shared
@@ -101,9 +103,10 @@ uint32_t NativeLength(const ModelInfo& info);
 std::string_view EmbeddedEnd(std::string_view text);
 // Errors: invalid_argument (empty).
 Status CheckQuestion(std::string_view question);
-// How many tokens the model reads beside the question. Errors: invalid_argument where they are too
-// few for an answer.
-Result<uint64_t> RoomForContext(const ModelInfo& info, const Prompt& prompt, uint32_t max_tokens);
+// How many of `length` tokens the model reads beside the question. Errors: invalid_argument where
+// they are too few for an answer.
+Result<uint64_t> RoomForContext(const ModelInfo& info, uint64_t length, const Prompt& prompt,
+                                uint32_t max_tokens);
 
 // Reads the question: words, expansion words, the queries of recall heads. The model reads the
 // prompt's head only where something needs it. The memory's indexes must be loaded. Errors:

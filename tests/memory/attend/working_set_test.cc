@@ -15,8 +15,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
+#include "base/half.h"
 #include "tests/support/attention_driver.h"
 
 namespace longhold {
@@ -118,6 +120,45 @@ TEST(WorkingSet, RecalledBlocksGiveTheResultOfRunningTheirTokens) {
     for (uint32_t t = 0; t < 10; ++t) {
       EXPECT_LE(LargestDifference(TokenRow(g, out, slot, t), TokenRow(g, expected, slot, 140 + t)),
                 kKeysRounded);
+    }
+  }
+}
+
+// Rows that a pass appended are floats here and rounded when they are copied; whole blocks of
+// stored rows are fp16 already. Both are compared with the rotation in float, within one rounding
+// to fp16: 2^-11 of the number, or half the smallest subnormal.
+TEST(WorkingSet, CopiedRowsAreRotatedKeysAndValuesOfEveryToken) {
+  const KvGeometry g = TestGeometry();
+  const Sequence s = RandomSequence(g, 150, kSeed + 11);
+  WorkingSet set(g, 170);
+  RunPasses(set, g, s, 0, {20});
+  uint32_t left = 130;
+  const std::vector<KvBlock> blocks = BlocksOf(g, s);
+  set.Reserve(left);
+  for (const KvBlock& block : blocks) {
+    const uint32_t rows = std::min(left, block.tokens);
+    set.AppendBlock(block, 0, rows, -1.5f);  // a gate changes no key
+    left -= rows;
+  }
+  ASSERT_EQ(set.size(), 150u);
+  const uint32_t width = g.kv_width(), d = g.head_dim;
+  const RopeTables ropes(g, 150);
+  for (uint32_t slot = 0; slot < g.layers.size(); ++slot) {
+    std::vector<uint16_t> keys(size_t{145} * width), values(keys.size());
+    set.CopyRows(slot, 5, 150, keys.data(), values.data());
+    for (uint32_t i = 5; i < 150; ++i) {
+      const uint32_t token = i < 20 ? i : i - 20;
+      const float* k = s.k[slot].data() + size_t{token} * width;
+      const float* v = s.v[slot].data() + size_t{token} * width;
+      std::vector<float> rotated(width);
+      for (uint32_t h = 0; h < g.kv_heads; ++h)
+        ropes.Of(slot).Rotate(k + size_t{h} * d, rotated.data() + size_t{h} * d, d, i);
+      for (uint32_t c = 0; c < width; ++c) {
+        const size_t at = size_t{i - 5} * width + c;
+        ASSERT_NEAR(FromHalf(keys[at]), rotated[c], std::abs(rotated[c]) * 0x1p-11f + 0x1p-25f)
+            << "slot " << slot << " key " << i << " element " << c;
+        ASSERT_EQ(FromHalf(values[at]), v[c]) << "slot " << slot << " value " << i;
+      }
     }
   }
 }
