@@ -22,7 +22,7 @@ LAYERS = {
 # files directly in the folder.
 SUBFOLDERS = {
     "memory": ["text", "model", "record", "attend", "index", "core", "catalog", "ingest", "recall", "answer", "sidecar", ""],
-    "service": ["common", "server", "wire", "resp", "cli"],
+    "service": ["common", "server", "wire", "resp", "attach", "cli"],
 }
 
 # Includes that break the order of subfolders: (file, header) -> why. An entry that is no longer needed is a finding.
