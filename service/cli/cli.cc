@@ -118,6 +118,7 @@ CommandLineParser::CommandLineParser() : app_(kAbout, "longhold") {
   AddBench();
   AddCalibrate();
   AddServe();
+  AddAttach();
   AddKey();
   AddConfig();
   AddManual();

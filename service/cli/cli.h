@@ -103,6 +103,11 @@ struct ServeCommand {
   // [ADDRESS:]PORT and path of the wire protocol's listeners; empty: none
   std::string wire, wire_socket;
 };
+struct AttachCommand {
+  std::string url;       // of llama.cpp's server, on this machine
+  std::string memory;    // memory of requests that name none
+  std::string slot_dir;  // the directory of its --slot-save-path
+};
 struct KeyAddCommand {
   std::string name, scope = "read";
   uint32_t days = 0;   // days until the key expires; 0: never
@@ -128,7 +133,7 @@ using Command =
                  IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
                  ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand,
                  ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand,
-                 KeyAddCommand, KeyLimitCommand, KeyListCommand, KeyRemoveCommand,
+                 AttachCommand, KeyAddCommand, KeyLimitCommand, KeyListCommand, KeyRemoveCommand,
                  ConfigShowCommand, VersionCommand>;
 
 struct Invocation {

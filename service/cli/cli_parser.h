@@ -3,7 +3,7 @@
 //   cli.cc                  parsing, help and manual; global flags and settings
 //   cli_memory_commands.cc  models and memories
 //   cli_eval_commands.cc    eval, bench, calibrate
-//   cli_serve_commands.cc   serve, key
+//   cli_serve_commands.cc   serve, attach-server, key
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -64,6 +64,7 @@ class CommandLineParser {
   void AddBench();
   void AddCalibrate();
   void AddServe();
+  void AddAttach();
   void AddKey();
   void AddConfig();
   void AddManual();
@@ -91,6 +92,7 @@ class CommandLineParser {
   std::string full_max_;
   CalibrateCommand calibrate_;
   ServeCommand serve_;
+  AttachCommand attach_;
   KeyAddCommand key_add_;
   KeyLimitCommand key_limit_;
   KeyRemoveCommand key_remove_;

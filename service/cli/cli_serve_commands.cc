@@ -1,6 +1,7 @@
-// The commands of the server on the command line: serve and key.
+// The commands of servers on the command line: serve, attach-server and key.
 #include <CLI/CLI.hpp>
 
+#include "service/attach/http_client.h"
 #include "service/cli/cli_parser.h"
 #include "service/resp/resp_address.h"
 
@@ -57,6 +58,26 @@ void CommandLineParser::AddServe() {
                   "the same over a Unix socket at this path, only for this user")
       ->type_name("PATH");
   sub->callback([this] { out_.command = serve_; });
+}
+
+void CommandLineParser::AddAttach() {
+  CLI::App* sub =
+      Subcommand(&app_, "attach-server",
+                 "give llama.cpp's server a memory, through an OpenAI-compatible proxy");
+  sub->add_option("URL", attach_.url, "address of the server, such as http://127.0.0.1:8080")
+      ->required()
+      ->check(Checks(ParseHttpUrl));
+  sub->add_option("--slot-dir", attach_.slot_dir, "the directory of the server's --slot-save-path")
+      ->type_name("DIR")
+      ->required();
+  sub->add_option("--listen", out_.flags.listen,
+                  "loopback address and port; port 0: any free port [$LONGHOLD_LISTEN]")
+      ->type_name("ADDRESS:PORT")
+      ->check(Checks(ParseListen));
+  sub->add_option("--memory", attach_.memory, "memory of requests that name none")
+      ->type_name("NAME")
+      ->check(MemoryNameValidator());
+  sub->callback([this] { out_.command = attach_; });
 }
 
 void CommandLineParser::AddKey() {

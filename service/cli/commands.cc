@@ -405,6 +405,9 @@ Status Run(const KeyRemoveCommand& command, const CommandContext& c) {
 Status Run(const ServeCommand& command, const CommandContext& c) {
   return RunServeCommand(command, c);
 }
+Status Run(const AttachCommand& command, const CommandContext& c) {
+  return RunAttachCommand(command, c);
+}
 
 Status Run(const ConfigShowCommand& command, const CommandContext& c) {
   c.terminal.Out(c.json ? ConfigJson(c.config) + "\n" : ConfigText(c.config, command.origin));

@@ -68,6 +68,9 @@ Status RunKeyCommand(const KeyRemoveCommand& command, const CommandContext& cont
 // `longhold serve` (serve_command.cc).
 Status RunServeCommand(const ServeCommand& command, const CommandContext& context);
 
+// `longhold attach-server` (attach_command.cc).
+Status RunAttachCommand(const AttachCommand& command, const CommandContext& context);
+
 // Used by `ask` and `chat`. Ok if `text` is a valid question. `what` names the text in errors.
 // Errors: invalid_argument (longer than 1 MiB, empty, or not valid text).
 Status CheckQuestion(const std::string& what, const std::string& text);

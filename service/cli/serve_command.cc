@@ -8,6 +8,7 @@
 #include "service/cli/model_choice.h"
 #include "service/cli/serve_resp.h"
 #include "service/cli/serve_wire.h"
+#include "service/cli/served_name.h"
 #include "service/common/json_text.h"
 #include "service/server/api.h"
 #include "service/server/descriptors.h"
@@ -22,17 +23,6 @@ namespace {
 // and are cut off.
 constexpr std::chrono::seconds kDrain{30};
 constexpr uint64_t kDescriptorsMax = 65536;
-
-// The model name in requests: the catalog's name, or the file name without its extension.
-std::string ServedName(const std::string& model) {
-  return IsModelPath(model) ? std::filesystem::path(model).stem().string() : model;
-}
-
-std::string Url(bool tls, const std::string& address, uint16_t port) {
-  const bool v6 = address.find(':') != std::string::npos;
-  return std::string(tls ? "https://" : "http://") + (v6 ? "[" + address + "]" : address) + ":" +
-         std::to_string(port);
-}
 
 // Writes one line to stderr. Safe to call from any thread.
 void LogLine(std::string_view line) {
@@ -207,7 +197,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                      .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
                      .audit = audit.get()},
            .note = note}));
-  c.terminal.Out(Url(!tls.certificate.empty(), listen.address, server->port()) + "\n");
+  c.terminal.Out(ServedUrl(!tls.certificate.empty(), listen.address, server->port()) + "\n");
   if (resp != nullptr) c.terminal.Out(resp->Url() + "\n");
   note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");
   audit_event("start");

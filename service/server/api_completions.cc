@@ -3,45 +3,11 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "base/text.h"
 #include "service/server/api_call.h"
 #include "service/server/conversation.h"
 #include "service/server/openai.h"
 
 namespace longhold {
-namespace {
-
-// The answer that the client sees: without white space at its ends, and ended at the first stop
-// string.
-class ShownAnswer {
- public:
-  explicit ShownAnswer(std::vector<std::string> stop) : stop_(std::move(stop)) {}
-  // Returns the text that can be sent now.
-  std::string Feed(std::string_view piece) { return Show(stop_.Feed(piece)); }
-  std::string Finish() { return Show(stop_.Finish()); }
-  bool stopped() const { return stop_.stopped(); }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string Show(const std::string& piece) {
-    std::string out;
-    for (const char c : piece) {
-      if (IsSpace(c)) {
-        if (!text_.empty() || !out.empty()) blanks_ += c;
-      } else {
-        out += std::exchange(blanks_, "") + c;
-      }
-    }
-    text_ += out;
-    return out;
-  }
-
-  StopStrings stop_;
-  std::string text_, blanks_;
-};
-
-}  // namespace
-
 // One completion, which passes through the queue once or twice.
 class Api::Completion : public std::enable_shared_from_this<Completion> {
  public:

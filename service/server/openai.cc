@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <boost/json.hpp>
 
+#include "base/text.h"
 #include "base/utf8.h"
 #include "service/common/json_text.h"
 #include "service/common/render.h"
@@ -237,10 +238,11 @@ json::array CharLocations(const AskReply& reply) {
 }
 
 // The members of `ask --json` that OpenAI's reply does not have.
-json::value Longhold(const AskReply& reply) {
+json::value Longhold(const CompletionHead& head, const AskReply& reply) {
   json::object all = AskObject(reply);
   all.erase("answer");
   all.erase("usage");
+  if (!head.server.empty()) all["server"] = json::parse(head.server);
   return all;
 }
 
@@ -326,7 +328,7 @@ std::string CompletionJson(const CompletionHead& head, std::string_view text, bo
     (head.chat ? choice["message"].get_object() : choice)["citations"] = CharLocations(reply);
   object["choices"] = json::array{std::move(choice)};
   object["usage"] = Usage(reply);
-  object["longhold"] = Longhold(reply);
+  object["longhold"] = Longhold(head, reply);
   return DumpJson(object);
 }
 
@@ -364,7 +366,7 @@ std::string StreamEnd(const CompletionHead& head, std::string_view text, bool st
     (head.chat ? choice["delta"].get_object() : choice)["citations"] = CharLocations(reply);
   }
   last["choices"].get_array()[0].get_object()["logprobs"] = Logprobs(head, reply);
-  last["longhold"] = Longhold(reply);
+  last["longhold"] = Longhold(head, reply);
   std::string out = Event(last);
   if (usage) {
     json::object chunk = Head(head, true);
@@ -412,6 +414,19 @@ std::string StopStrings::Feed(std::string_view piece) {
   }
   std::string out = held_.substr(0, held_.size() - keep);
   held_.erase(0, out.size());
+  return out;
+}
+
+std::string ShownAnswer::Show(const std::string& piece) {
+  std::string out;
+  for (const char c : piece) {
+    if (IsSpace(c)) {
+      if (!text_.empty() || !out.empty()) blanks_ += c;
+    } else {
+      out += std::exchange(blanks_, "") + c;
+    }
+  }
+  text_ += out;
   return out;
 }
 

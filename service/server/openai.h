@@ -55,6 +55,8 @@ struct CompletionHead {
   // requested; in a stream they come with the last piece
   bool logprobs = false;
   bool characters = false;  // likewise
+  // a JSON object that becomes the member "server" of "longhold": what another engine did
+  std::string server;
 };
 
 // Renders a complete reply. `text` is the answer up to the first stop string.
@@ -90,6 +92,24 @@ class StopStrings {
   std::vector<std::string> stop_;
   std::string held_;
   bool stopped_ = false;
+};
+
+// The answer that the client sees: without white space at its ends, and ended at the first stop
+// string. Owner: one answer. Thread use: *confined*.
+class ShownAnswer {
+ public:
+  explicit ShownAnswer(std::vector<std::string> stop) : stop_(std::move(stop)) {}
+  // Returns the text that can be sent now.
+  std::string Feed(std::string_view piece) { return Show(stop_.Feed(piece)); }
+  std::string Finish() { return Show(stop_.Finish()); }
+  bool stopped() const { return stop_.stopped(); }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string Show(const std::string& piece);
+
+  StopStrings stop_;
+  std::string text_, blanks_;
 };
 
 }  // namespace longhold

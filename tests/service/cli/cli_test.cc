@@ -55,6 +55,18 @@ TEST(CommandLine, ServeTakesTheListenAddressMemoryAndHosts) {
   EXPECT_EQ(serve.wire_socket, "/run/longhold.wire");
 }
 
+TEST(CommandLine, AttachServerTakesTheServersAddressAndItsSlotDirectory) {
+  const auto parsed = Parse({"attach-server", "http://127.0.0.1:8080", "--slot-dir", "slots",
+                             "--memory", "bible", "--listen", "127.0.0.1:0"});
+  ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
+  const auto& invocation = std::get<Invocation>(parsed);
+  EXPECT_EQ(invocation.flags.listen, "127.0.0.1:0");
+  const auto& attach = std::get<AttachCommand>(invocation.command);
+  EXPECT_EQ(attach.url, "http://127.0.0.1:8080");
+  EXPECT_EQ(attach.slot_dir, "slots");
+  EXPECT_EQ(attach.memory, "bible");
+}
+
 TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {
   for (const auto& arguments :
        {std::vector<const char*>{"--help"}, {"ask", "--help"}, {"model", "get", "-h"}}) {
@@ -78,7 +90,10 @@ TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {
                                 {"forget", "m", ""},
                                 {"serve", "m"},
                                 {"serve", "--listen", "8420"},
-                                {"serve", "--memory", "../m"}}) {
+                                {"serve", "--memory", "../m"},
+                                {"attach-server", "--slot-dir", "d"},
+                                {"attach-server", "http://127.0.0.1:1"},
+                                {"attach-server", "https://host", "--slot-dir", "d"}}) {
     const auto parsed = Parse(arguments);
     ASSERT_TRUE(std::holds_alternative<EarlyExit>(parsed)) << testing::PrintToString(arguments);
     EXPECT_EQ(std::get<EarlyExit>(parsed).code, 2);

@@ -1,0 +1,346 @@
+#include "service/attach/attach_proxy.h"
+
+#include <algorithm>
+#include <boost/json.hpp>
+#include <cctype>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "memory/core/elapsed.h"
+#include "service/common/json_text.h"
+#include "service/server/api_call.h"
+#include "store/memory_name.h"
+
+namespace longhold {
+namespace {
+
+namespace json = boost::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr uint64_t kBodyBytesMax = 16ull << 20;
+constexpr size_t kForwardThreads = 4;
+// A reply is read no further than this ahead of a client that takes it slowly.
+constexpr std::chrono::milliseconds kSlowClient{20};
+// Positions that the server keeps to itself: it refuses prompts that fill its context.
+constexpr uint32_t kContextSlack = 4;
+
+JobPoolOptions Pool(size_t threads) {
+  return {.threads = threads,
+          .tenant_threads = threads,
+          .operator_threads = threads,
+          .tenant_waiting_max = 64,
+          .waiting_max = 64};
+}
+
+// Percent-encodes everything that has a meaning in a path or a query.
+std::string Encode(std::string_view text) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80 && (std::isalnum(byte) != 0 || c == '-' || c == '.' || c == '_' || c == '~')) {
+      out += c;
+    } else {
+      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return out;
+}
+
+std::string TargetOf(const HttpRequest& request) {
+  std::string target;
+  for (const std::string& segment : request.path) target += "/" + Encode(segment);
+  if (target.empty()) target = "/";
+  char mark = '?';
+  for (const auto& [name, value] : request.query) {
+    target += mark + Encode(name) + "=" + Encode(value);
+    mark = '&';
+  }
+  return target;
+}
+
+bool Is(const HttpRequest& request, std::string_view method, std::string_view path) {
+  std::string own;
+  for (const std::string& segment : request.path) own += "/" + segment;
+  return request.method == method && own == path;
+}
+
+}  // namespace
+
+// One completion, on a thread of the pool.
+class AttachProxy::Completion {
+ public:
+  Completion(AttachProxy* proxy, std::shared_ptr<HttpExchange> exchange, AttachRequest request)
+      : proxy_(proxy), exchange_(std::move(exchange)), request_(std::move(request)), shown_({}) {
+    const CompletionRequest& parsed = request_.completion;
+    head_.id = (parsed.chat ? "chatcmpl-" : "cmpl-") + proxy_->instance_ + "-" +
+               std::to_string(proxy_->next_id_++);
+    head_.model = parsed.model + "@" + parsed.memory;
+    head_.chat = parsed.chat;
+    head_.characters = parsed.characters;
+  }
+
+  // The prompt gives back what it has of the engine.
+  ~Completion() {
+    const std::lock_guard<std::mutex> lock(proxy_->engine_mutex_);
+    prompt_.reset();
+  }
+
+  void Run() {
+    if (exchange_->gone()) return;
+    head_.created = UnixSeconds();
+    const Status status = Answer();
+    proxy_->ReportNotes();
+    if (!status.ok()) Fail(status);
+  }
+
+ private:
+  Status Answer() {
+    const Clock::time_point start = Clock::now();
+    LH_RETURN_IF_ERROR(Plan());
+    const double planned_ms = Milliseconds(start, Clock::now());
+    ServerAnswer answer;
+    if (prompt_->abstained()) {
+      Send(shown_.Feed(kAbstention));
+    } else {
+      LH_ASSIGN_OR_RETURN(answer, AskServer());
+    }
+    Send(shown_.Finish());
+    LH_ASSIGN_OR_RETURN(AskReply reply, Finish());
+    reply.completion_tokens = answer.tokens;
+    reply.cut = answer.cut;
+    reply.timings.prompt_ms = answer.prompt_ms;
+    reply.timings.decode_ms = answer.decode_ms;
+    if (answer.decode_ms > 0)
+      reply.timings.decode_tok_s = answer.tokens * 1000.0 / answer.decode_ms;
+    reply.timings.first_token_ms = planned_ms + answer.first_token_ms;
+    End(reply, answer.stopped);
+    return OkStatus();
+  }
+
+  Status Plan() {
+    const std::lock_guard<std::mutex> lock(proxy_->engine_mutex_);
+    const CompletionRequest& parsed = request_.completion;
+    const uint32_t context = proxy_->server_->context_tokens();
+    LH_ASSIGN_OR_RETURN(prompt_,
+                        proxy_->engine_->RecallPrompt(
+                            parsed.memory, parsed.question,
+                            PromptOptions(parsed, context - std::min(context, kContextSlack))));
+    return OkStatus();
+  }
+
+  Result<AskReply> Finish() {
+    const std::lock_guard<std::mutex> lock(proxy_->engine_mutex_);
+    return prompt_->Finish(shown_.text(), request_.completion.characters);
+  }
+
+  // Has the server answer in a slot of its own.
+  Result<ServerAnswer> AskServer() {
+    const LlamaServer& server = *proxy_->server_;
+    const uint32_t prefix_tokens = prompt_->prefix_tokens();
+    // The file's bytes, and the values while they wait for the keys.
+    LH_ASSIGN_OR_RETURN(
+        const MemoryReservation room,
+        proxy_->engine_->budget().Reserve(SlotFileBytes(server.layout(), prefix_tokens) * 3 / 2,
+                                          "the slot file"));
+    struct Slot {
+      AttachProxy* proxy;
+      uint32_t id;
+      ~Slot() { proxy->GiveSlot(id); }
+    } slot{proxy_, proxy_->TakeSlot()};
+    const ServerPrompt asked{
+        .slot = slot.id,
+        .tokens = prompt_->tokens(),
+        .prefix_tokens = prefix_tokens,
+        .answer_tokens_max = std::min(request_.completion.max_tokens, prompt_->answer_tokens()),
+        .sampling = request_.sampling};
+    const SlotPrefix prefix{.tokens = prompt_->tokens().first(prefix_tokens),
+                            .copy = [this](uint32_t layer, uint16_t* keys, uint16_t* values) {
+                              prompt_->CopyKeyValues(layer, keys, values);
+                            }};
+    const auto on_text = [this](std::string_view piece) { Send(shown_.Feed(piece)); };
+    const auto gone = [this] { return exchange_->gone().load(); };
+    Result<ServerAnswer> answer = server.Answer(asked, prefix, on_text, gone);
+    // Another client of the server may have taken the slot in between.
+    const bool again =
+        answer.status().code() == StatusCode::kFailedPrecondition && shown_.text().empty();
+    if (again) answer = server.Answer(asked, prefix, on_text, gone);
+    if (!answer.ok()) return answer;
+    head_.server = DumpJson(json::object{{"slot", slot.id},
+                                         {"prefix_tokens", prefix_tokens},
+                                         {"reused_tokens", answer->reused_tokens},
+                                         {"restore_ms", answer->restore_ms},
+                                         {"restored_again", again}});
+    return answer;
+  }
+
+  void Send(const std::string& piece) {
+    if (!request_.completion.stream || piece.empty()) return;
+    Begin();
+    exchange_->Write(StreamPiece(head_, piece));
+  }
+  void Begin() {
+    if (begun_) return;
+    exchange_->BeginStream();
+    exchange_->Write(StreamBegin(head_));
+    begun_ = true;
+  }
+
+  void Fail(const Status& status) {
+    if (!begun_) return exchange_->Respond(ErrorReply(status));
+    exchange_->Write(StreamError(ErrorType(status), status.message()));
+    exchange_->EndStream();
+  }
+
+  void End(const AskReply& reply, bool stopped) {
+    if (!request_.completion.stream) {
+      return exchange_->Respond(JsonReply(CompletionJson(head_, shown_.text(), stopped, reply)));
+    }
+    Begin();
+    exchange_->Write(
+        StreamEnd(head_, shown_.text(), stopped, reply, request_.completion.stream_usage));
+    exchange_->EndStream();
+  }
+
+  AttachProxy* const proxy_;
+  const std::shared_ptr<HttpExchange> exchange_;
+  const AttachRequest request_;
+  std::unique_ptr<RecalledPrompt> prompt_;
+  CompletionHead head_;
+  ShownAnswer shown_;
+  bool begun_ = false;  // the stream has begun
+};
+
+AttachProxy::AttachProxy(Engine* engine, const LlamaServer* server, AttachOptions options)
+    : engine_(engine),
+      server_(server),
+      options_(std::move(options)),
+      instance_(RandomHex(6)),
+      forwards_(Pool(kForwardThreads)),
+      completions_(Pool(server->slots())) {
+  for (uint32_t slot = server->slots(); slot-- > 0;) free_slots_.push_back(slot);
+}
+
+AttachProxy::~AttachProxy() { Stop(); }
+
+void AttachProxy::Stop() {
+  completions_.Stop();
+  forwards_.Stop();
+}
+
+uint32_t AttachProxy::TakeSlot() {
+  const std::lock_guard<std::mutex> lock(slots_mutex_);
+  LH_CHECK(!free_slots_.empty());  // each thread of completions_ has one at a time
+  const uint32_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  return slot;
+}
+
+void AttachProxy::GiveSlot(uint32_t slot) {
+  const std::lock_guard<std::mutex> lock(slots_mutex_);
+  free_slots_.push_back(slot);
+}
+
+void AttachProxy::ReportNotes() {
+  std::vector<std::string> notes;
+  {
+    const std::lock_guard<std::mutex> lock(engine_mutex_);
+    notes = engine_->TakeNotes();
+  }
+  for (const std::string& note : notes) options_.note(note);
+}
+
+HttpAdmission AttachProxy::Admit(const HttpRequest& head) {
+  HttpAdmission admission;
+  admission.body_bytes_max = head.method == "GET" ? 0 : kBodyBytesMax;
+  admission.when_longer = "ingest long texts with 'longhold ingest'";
+  admission.handle = [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
+    if (Is(request, "POST", "/v1/chat/completions")) return Complete(request, exchange, true);
+    if (Is(request, "POST", "/v1/completions")) return Complete(request, exchange, false);
+    const bool models = Is(request, "GET", "/v1/models");
+    const Status queued = forwards_.Add(
+        [this, models, request, exchange] {
+          RunGuarded(*exchange, [&] { models ? Models(exchange) : Forward(request, exchange); });
+        },
+        "");
+    if (!queued.ok()) exchange->Respond(NotQueuedReply(queued));
+  };
+  return admission;
+}
+
+void AttachProxy::Complete(const HttpRequest& request,
+                           const std::shared_ptr<HttpExchange>& exchange, bool chat) {
+  Result<AttachRequest> parsed = ParseAttachRequest(request.body, chat);
+  if (!parsed.ok()) return exchange->Respond(ErrorReply(parsed.status()));
+  CompletionRequest& completion = parsed->completion;
+  if (completion.model != options_.model) {
+    return exchange->Respond(
+        ErrorReply(NotFound("model '" + completion.model +
+                            "' is not served here; this server has '" + options_.model + "'")));
+  }
+  if (completion.memory.empty()) completion.memory = options_.memory;
+  if (completion.memory.empty()) {
+    return exchange->Respond(
+        ErrorReply(InvalidArgument("the request names no memory; use model '" + options_.model +
+                                   "@NAME', or add \"memory\": NAME")));
+  }
+  if (const Status named = CheckMemoryName(completion.memory); !named.ok())
+    return exchange->Respond(ErrorReply(named));
+  const auto work = std::make_shared<Completion>(this, exchange, std::move(*parsed));
+  const Status queued =
+      completions_.Add([work, exchange] { RunGuarded(*exchange, [&] { work->Run(); }); }, "");
+  if (!queued.ok()) exchange->Respond(NotQueuedReply(queued));
+}
+
+void AttachProxy::Models(const std::shared_ptr<HttpExchange>& exchange) {
+  std::vector<std::string> names;
+  {
+    const std::lock_guard<std::mutex> lock(engine_mutex_);
+    const Result<std::vector<MemoryInfo>> memories = engine_->List();
+    if (!memories.ok()) return exchange->Respond(ErrorReply(memories.status()));
+    for (const MemoryInfo& memory : *memories) {
+      if (memory.status.ok() && memory.model_fingerprint == engine_->model_info().fingerprint)
+        names.push_back(memory.name);
+    }
+  }
+  exchange->Respond(JsonReply(ModelsJson(options_.model, names, "", UnixSeconds())));
+}
+
+void AttachProxy::Forward(const HttpRequest& request,
+                          const std::shared_ptr<HttpExchange>& exchange) {
+  unsigned status = 0;
+  bool begun = false;  // a reply of unknown length, which is passed on as it comes
+  std::string content_type, body;
+  const auto pass = [&](std::string_view piece) {
+    if (!begun) {
+      body += piece;
+      return;
+    }
+    // The server reads no faster than the client takes it.
+    while (!exchange->gone() && !exchange->WriteBytes(std::string(piece), [] {}))
+      std::this_thread::sleep_for(kSlowClient);
+  };
+  const Result<ClientReply> reply = server_->client().Send(
+      {.method = request.head_only ? "GET" : request.method,
+       .target = TargetOf(request),
+       .body = request.body,
+       .content_type = request.content_type.empty() ? "application/json" : request.content_type,
+       .authorization = request.authorization},
+      {.on_head =
+           [&](unsigned code, const std::string& type) {
+             status = code;
+             content_type = type;
+             begun = code == 200 && type.starts_with("text/event-stream");
+             if (begun) exchange->BeginBytes(type);
+           },
+       .on_body = pass,
+       .stop = [&] { return exchange->gone().load() || body.size() > kClientBodyBytesMax; }});
+  if (begun) return reply.ok() ? exchange->EndStream() : exchange->Break();
+  if (!reply.ok()) return exchange->Respond(ErrorReply(reply.status()));
+  exchange->Respond({.status = status, .content_type = content_type, .body = std::move(body)});
+}
+
+}  // namespace longhold
