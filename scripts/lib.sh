@@ -349,7 +349,7 @@ build_llama() {
 # ---------------------------------------------------------------------------------------------------- longhold
 
 # Programs of others that the tests drive the server with; beside the interpreter's own packages, in a folder of the cache.
-PIP_TEST=(openai==3.57.0 schemathesis==4.32.0 redis==8.1.0)
+PIP_TEST=(openai==3.57.0 schemathesis==4.32.0 redis==8.1.0 xllamacpp==2026.10.11549)
 test_clients_dir() { printf '%s\n' "$LONGHOLD_CACHE/test-clients"; }
 
 # ensure_test_clients: without them their tests are skipped, so that a package source that is away does not stop the others.
