@@ -198,7 +198,6 @@ Status Reader::Restore(const DocumentRecord& record) {
     // tokens get the same keys and values.
     const Status damaged = DataLoss("document " + record.name +
                                     ": its resume state is damaged; forget and ingest it again");
-    if (resume.keys.empty() && committed % kCommitTokens != 0) return damaged;
     const size_t bytes = resume.window.size() / window_blocks;
     for (uint64_t i = 0; i < window_blocks; ++i) {
       Result<KvBlock> block = ExactCodec().Decode(
@@ -208,7 +207,7 @@ Status Reader::Restore(const DocumentRecord& record) {
     }
   }
   const auto block = [&](uint32_t b) -> const KvBlock& { return blocks.at(b); };
-  LH_RETURN_IF_ERROR(writer_.Restore(resume.keys, block));
+  LH_RETURN_IF_ERROR(writer_.Restore(resume.window.empty() ? nullptr : &resume.keys, block));
   for (uint64_t b = window_begin / kBlockTokens; b * kBlockTokens < committed; ++b)
     recent_.push_back(blocks.at(static_cast<uint32_t>(b)));
   window_.Restore(committed, block);

@@ -16,12 +16,12 @@ SegmentWriter::SegmentWriter(Memory* memory, const LexicalVocabulary* vocabulary
       ropes_(geometry, kBlockTokens),
       summaries_(SummarySegment::Of(document, 0, geometry)) {}
 
-Status SegmentWriter::Restore(std::string_view keys,
+Status SegmentWriter::Restore(const std::string* keys,
                               const std::function<const KvBlock&(uint32_t)>& block) {
   committed_ = memory_.Get(document_).committed_tokens;
   begin_ = committed_ / kCommitTokens * kCommitTokens;
-  if (!keys.empty()) {
-    LH_RETURN_IF_ERROR(keys_.Restore(keys, committed_ - begin_));
+  if (keys != nullptr) {
+    LH_RETURN_IF_ERROR(keys_.Restore(*keys, committed_ - begin_));
   } else {
     for (uint64_t b = begin_ / kBlockTokens; b * kBlockTokens < committed_; ++b)
       keys_.Append(block(static_cast<uint32_t>(b)), kBlockTokens);

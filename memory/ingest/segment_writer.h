@@ -8,7 +8,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "attention/geometry.h"
@@ -31,9 +30,9 @@ class SegmentWriter {
                 ParallelFor parallel, DocumentId document);
 
   // Continues after the document's last commit. An unfinished segment's keys come from `keys` (what
-  // SaveKeys gave), or, where that is empty, from its blocks, which `block` returns. Errors:
+  // SaveKeys gave), or, where that is null, from its blocks, which `block` returns. Errors:
   // data_loss.
-  Status Restore(std::string_view keys, const std::function<const KvBlock&(uint32_t)>& block);
+  Status Restore(const std::string* keys, const std::function<const KvBlock&(uint32_t)>& block);
   // Stores blocks, which follow each other from block `first` on. Only the document's last block
   // may have fewer than 64 tokens. Must hold: `tokens` are those of the blocks, and the first
   // follows what was stored before.

@@ -124,7 +124,7 @@ Result<std::unique_ptr<DocumentWriter>> DocumentWriter::Begin(MemoryLease memory
     LH_ASSIGN_OR_RETURN(blocks.emplace_back(), m.LoadBlock({held.id, static_cast<uint32_t>(b)}));
   }
   LH_RETURN_IF_ERROR(writer->writer_->Restore(
-      "", [&](uint32_t b) -> const KvBlock& { return blocks[b - segment / kBlockTokens]; }));
+      nullptr, [&](uint32_t b) -> const KvBlock& { return blocks[b - segment / kBlockTokens]; }));
   return writer;
 }
 

@@ -32,7 +32,7 @@ void CommandLineParser::AddServe() {
       ->type_name("FILE");
   sub->add_option("--resp", serve_.resp,
                   "also serve Redis clients such as LMCache; a path is a socket's")
-      ->type_name("[ADDRESS:]PORT|PATH")
+      ->type_name("ADDRESS:PORT|PATH")
       ->check(Checks(ParseRespAddress));
   sub->add_option("--resp-disk", serve_.resp_disk,
                   "disk space for values of Redis clients, such as 50GiB (default 20GiB)")
@@ -53,7 +53,7 @@ void CommandLineParser::AddServe() {
                 "allow addresses beyond loopback without TLS; keys are required");
   sub->add_option("--wire", serve_.wire,
                   "also serve other inference engines by the wire protocol on this port")
-      ->type_name("[ADDRESS:]PORT");
+      ->type_name("ADDRESS:PORT");
   sub->add_option("--wire-socket", serve_.wire_socket,
                   "the same over a Unix socket at this path, only for this user")
       ->type_name("PATH");

@@ -83,7 +83,10 @@ TEST(ProgramManual, GeneratedTextsContainEveryCommandAndOption) {
   }
   for (const CommandManual& c : commands) {
     if (c.group || c.name.empty()) continue;
-    EXPECT_THAT(man, HasSubstr("longhold " + c.name + "\\fR")) << c.name;
+    std::string name = c.name;
+    for (size_t at = 0; (at = name.find('-', at)) != std::string::npos; at += 2)
+      name.replace(at, 1, "\\-");
+    EXPECT_THAT(man, HasSubstr("longhold " + name + "\\fR")) << c.name;
   }
 }
 
