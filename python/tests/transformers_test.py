@@ -14,6 +14,7 @@ Weights are drawn so large that attention is far from uniform. Without torch and
 
   LONGHOLD_LIBRARY=build/release/liblonghold.so PYTHONPATH=python/src python/tests/transformers_test.py [CLASS...]
 """
+import gc
 import inspect
 import sys
 import tempfile
@@ -31,7 +32,7 @@ except ImportError as missing:
 
 import longhold
 import longhold.transformers
-from longhold.transformers import attention, prompts, vocabulary
+from longhold.transformers import attention, prompts, runs, vocabulary
 
 torch.set_num_threads(1)
 LIMIT = 1e-2
@@ -262,6 +263,11 @@ class Recalling(WithHome):
         for thread in threads:
             thread.join()
         self.assertEqual(failed, [])
+        seen = []
+        reader = threading.Thread(target=lambda: seen.append(memory.last.question))
+        reader.start()
+        reader.join()
+        self.assertIn(seen[0], [TOKENIZER.decode(p[0]) for p in prompts_of_both])
 
     def test_recalled_keys_go_with_the_cache_that_saw_them(self):
         model = make("llama")
@@ -273,6 +279,9 @@ class Recalling(WithHome):
         self.assertEqual(len(memory._runs), 0)
         model.generate(ids_of("Where is the river?"), max_new_tokens=4)
         self.assertEqual(len(memory._runs), 0)
+        gc.collect()
+        self.assertEqual([o for o in gc.get_objects() if type(o) is runs.RecallRun], [])
+        self.assertGreater(memory.last.tokens, 0)
 
 
 class Attending(unittest.TestCase):
