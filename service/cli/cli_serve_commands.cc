@@ -51,8 +51,9 @@ void CommandLineParser::AddServe() {
       ->check(CLI::IsMember({"json", "none"}));
   sub->add_flag("--insecure", serve_.insecure,
                 "allow addresses beyond loopback without TLS; keys are required");
-  sub->add_option("--wire", serve_.wire,
-                  "also serve other inference engines by the wire protocol on this port")
+  sub->add_option(
+         "--wire", serve_.wire,
+         "also serve other inference engines by the wire protocol; a port alone is loopback's")
       ->type_name("ADDRESS:PORT");
   sub->add_option("--wire-socket", serve_.wire_socket,
                   "the same over a Unix socket at this path, only for this user")

@@ -249,6 +249,11 @@ Result<Session::Room> Session::ReplyRoom(Request& request, uint64_t bytes) {
     return room;
   }
   if ((flags & kReplyInMemfd) != 0) {
+    if (bytes > service_->options().memfd_bytes_max) {
+      return InvalidArgument("a memfd of the server has at most " +
+                             std::to_string(service_->options().memfd_bytes_max) +
+                             " bytes; send one with the request, or ask for less at once");
+    }
     // Takes the oldest ones back: the client was told that it has so many bytes at a time.
     while (!made_.empty() && made_bytes_ + bytes > service_->options().memfd_bytes_max) {
       PunchOut(made_.front().memfd->get(), made_.front().bytes);
@@ -564,7 +569,7 @@ Result<Session::Answer> Session::Ping(Request& request) {
   LH_ASSIGN_OR_RETURN(const std::span<const char> payload, PayloadOf(request));
   const uint64_t hash = Hash64({payload.data(), payload.size()});
   LH_ASSIGN_OR_RETURN(Room room, ReplyRoom(request, m.reply_bytes));
-  std::memset(room.payload.bytes().data(), kPingByte, room.payload.size());
+  std::fill(room.payload.bytes().begin(), room.payload.bytes().end(), kPingByte);
   return With(FrameType::kPing, Encode(PingReply{hash}), std::move(room));
 }
 

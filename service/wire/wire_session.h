@@ -43,8 +43,9 @@ struct ServiceOptions {
   // RAM for long messages and payloads that are on the stream, and memfds that the server makes;
   // of all clients, and of one.
   uint64_t bytes_max = 512ull << 20, peer_bytes_max = 256ull << 20;
-  // Of memfds that the server made for one connection: how much the client may still read.
-  uint64_t memfd_bytes_max = kPayloadBytesMax;
+  // Of memfds that the server made for one connection: how much the client may still read. A part
+  // of its share, so that other requests find some, too.
+  uint64_t memfd_bytes_max = 64ull << 20;
 };
 
 // Owner: the wire server; outlives its sessions. Thread use: *synchronised*.

@@ -409,6 +409,7 @@ TEST_P(WireMemfdTest, DescriptorsThatNobodyAskedForAreClosed) {
 // The server made them, so that the system counts them as the server's memory.
 TEST_F(WireTest, OldMemfdsOfTheServerAreTakenBack) {
   options_.service.memfd_bytes_max = 3 << 20;
+  options_.service.bytes_max = options_.service.peer_bytes_max = 4 << 20;
   Serve();
   const auto client = Ready();
   std::vector<ReceivedFrame> frames(4);
@@ -422,6 +423,11 @@ TEST_F(WireTest, OldMemfdsOfTheServerAreTakenBack) {
     return Payload::Map(frame.memfd->get(), 1 << 20, false)->bytes()[0];
   };
   EXPECT_EQ(first_byte(frames[0]), '\0');
+  // Its share of memory is not used up by them.
+  EXPECT_TRUE(client->Ask<PingReply>(FrameType::kPing, PingRequest{1 << 20}).ok());
+  const auto large = client->Ask<PingReply>(FrameType::kPing, PingRequest{(3 << 20) + 1},
+                                            WireClient::Extra{.flags = kReplyInMemfd});
+  EXPECT_EQ(large.status().code(), StatusCode::kInvalidArgument);
   for (size_t i = 1; i < 4; ++i) EXPECT_EQ(first_byte(frames[i]), 'p') << i;
 }
 
