@@ -40,8 +40,8 @@ void ValueIndex::Put(std::string_view key, const LogPlace& place, Value ram) {
     entry->key = &added->first;
     entry->place = place;
     entry->used = used_.insert(used_.begin(), entry);
-    std::list<Entry*>& segment = segments_[place.segment];
-    entry->in_segment = segment.insert(segment.end(), entry);
+    std::list<Entry*>& file = files_[place.file];
+    entry->in_file = file.insert(file.end(), entry);
     Count(*entry, +1);
   } else {
     DropRam(entry);
@@ -53,10 +53,10 @@ void ValueIndex::Put(std::string_view key, const LogPlace& place, Value ram) {
 
 void ValueIndex::Move(Entry* entry, const LogPlace& place) {
   Count(*entry, -1);
-  std::list<Entry*>& to = segments_[place.segment];
-  const auto from = segments_.find(entry->place.segment);
-  to.splice(to.end(), from->second, entry->in_segment);
-  if (from->second.empty()) segments_.erase(from);
+  std::list<Entry*>& to = files_[place.file];
+  const auto from = files_.find(entry->place.file);
+  to.splice(to.end(), from->second, entry->in_file);
+  if (from->second.empty()) files_.erase(from);
   entry->place = place;
   Count(*entry, +1);
 }
@@ -79,15 +79,15 @@ void ValueIndex::Erase(Entry* entry) {
   DropRam(entry);
   Count(*entry, -1);
   used_.erase(entry->used);
-  const auto segment = segments_.find(entry->place.segment);
-  segment->second.erase(entry->in_segment);
-  if (segment->second.empty()) segments_.erase(segment);
+  const auto file = files_.find(entry->place.file);
+  file->second.erase(entry->in_file);
+  if (file->second.empty()) files_.erase(file);
   entries_.erase(entries_.find(*entry->key));
 }
 
-ValueIndex::Entry* ValueIndex::First(uint64_t segment) {
-  const auto found = segments_.find(segment);
-  return found == segments_.end() ? nullptr : found->second.front();
+ValueIndex::Entry* ValueIndex::First(uint64_t file) {
+  const auto found = files_.find(file);
+  return found == files_.end() ? nullptr : found->second.front();
 }
 
 void ValueIndex::ShrinkRam(uint64_t bytes_max) {

@@ -17,8 +17,8 @@ namespace longhold {
 
 // Where the log holds a value. Value type.
 struct LogPlace {
-  uint64_t segment = 0;
-  uint64_t offset = 0;        // of the value in the segment's file
+  uint64_t file = 0;
+  uint64_t offset = 0;        // of the value in the log file's file
   uint64_t record_bytes = 0;  // of head, key and value
   uint32_t stored_bytes = 0;  // of the value as stored; a sealed one is longer than the plain one
   uint32_t value_bytes = 0;
@@ -32,8 +32,8 @@ class ValueIndex {
   struct Entry {
     const std::string* key = nullptr;  // of the map
     LogPlace place;
-    Value ram;                                             // null: on disk only
-    std::list<Entry*>::iterator used, in_segment, in_ram;  // in_ram is set if `ram` is
+    Value ram;                                          // null: on disk only
+    std::list<Entry*>::iterator used, in_file, in_ram;  // in_ram is set if `ram` is
   };
 
   // Null if there is none. Stays valid until the entry is erased.
@@ -42,15 +42,15 @@ class ValueIndex {
   void Touch(Entry* entry);
   // Adds the value as the most recently used one, or replaces an older one. `ram` may be null.
   void Put(std::string_view key, const LogPlace& place, Value ram);
-  // The value is now at `place`, as the last one of that segment. Its use does not change.
+  // The value is now at `place`, as the last one of that log file. Its use does not change.
   void Move(Entry* entry, const LogPlace& place);
   void KeepInRam(Entry* entry, Value value);
   void Erase(Entry* entry);
 
   // The least recently used entry; null if there is none.
   Entry* Oldest() { return used_.empty() ? nullptr : used_.back(); }
-  // The entry with the lowest offset in the segment; null if it has none.
-  Entry* First(uint64_t segment);
+  // The entry with the lowest offset in the log file; null if it has none.
+  Entry* First(uint64_t file);
   // Drops the least recently used values from RAM until the index and they have at most
   // `bytes_max`.
   void ShrinkRam(uint64_t bytes_max);
@@ -73,9 +73,9 @@ class ValueIndex {
   void DropRam(Entry* entry);
 
   std::unordered_map<std::string, Entry, KeyHash, std::equal_to<>> entries_;
-  std::list<Entry*> used_;                          // most recently used first
-  std::list<Entry*> in_ram_;                        // likewise, those with a value in RAM
-  std::map<uint64_t, std::list<Entry*>> segments_;  // by offset
+  std::list<Entry*> used_;                       // most recently used first
+  std::list<Entry*> in_ram_;                     // likewise, those with a value in RAM
+  std::map<uint64_t, std::list<Entry*>> files_;  // by offset
   uint64_t keys_expiring_ = 0, live_bytes_ = 0, value_bytes_ = 0, index_bytes_ = 0;
   uint64_t ram_value_bytes_ = 0;
 };

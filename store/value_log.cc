@@ -27,7 +27,7 @@
 #include "base/joined_thread.h"
 #include "store/rocks_files.h"
 #include "store/value_index.h"
-#include "store/value_segment.h"
+#include "store/value_log_file.h"
 
 namespace longhold {
 namespace {
@@ -39,11 +39,11 @@ constexpr std::string_view kSuffix = ".values";
 // and deletions that have not been removed yet. With a smaller rest the same values are copied more
 // often: at most 1 / (1 - share) times in total.
 constexpr double kLiveShare = 0.8;
-constexpr uint64_t kSegmentBytesMax = 256ull << 20, kSegmentBytesMin = 512ull << 10;
-constexpr uint64_t kSegmentsOfLimit = 32;
-// Segments of the limit that stay free: two that are removed after the next sync, the one that is
+constexpr uint64_t kLogFileBytesMax = 256ull << 20, kLogFileBytesMin = 512ull << 10;
+constexpr uint64_t kLogFilesOfLimit = 32;
+// Log files of the limit that stay free: two that are removed after the next sync, the one that is
 // being cleaned, and the one that is being written.
-constexpr uint64_t kSpareSegments = 4;
+constexpr uint64_t kSpareFiles = 4;
 // A value may have this share of the limit.
 constexpr uint64_t kValuesOfLimit = 16;
 // Below the disk limit, overwritten values may take as much as the others, and this.
@@ -54,9 +54,16 @@ constexpr uint64_t kCopyBytes = 1ull << 20;
 // parts.
 constexpr size_t kGroupChangesMax = 256;
 constexpr uint64_t kGroupBytesMax = 8ull << 20, kGroupsOfLimit = 32;
-// A segment gets a table of contents if that has at most this share of its bytes, and at most these
-// bytes. The heads of smaller records are as quickly read from the segment itself.
-constexpr uint64_t kTableOfSegment = 16, kTableBytesMax = 4ull << 20;
+// A log file gets a table of contents if that has at most this share of its bytes, and at most
+// these bytes. The heads of smaller records are as quickly read from the log file itself.
+constexpr uint64_t kTableOfFile = 16, kTableBytesMax = 4ull << 20;
+// Disk space is allocated in such steps before it is written. So most writes do not change the size
+// of the file, which is a change of the file system's journal: 10 us instead of 15 us for 64 KiB.
+constexpr uint64_t kAllocateBytes = 16ull << 20;
+// How often the thread that syncs hands new bytes to the disk, from so many on, without waiting. A
+// sync then takes hundredths of a second instead of up to 0.7 s.
+constexpr std::chrono::milliseconds kFlushPeriod{100};
+constexpr uint64_t kFlushBytes = 4ull << 20;
 // The free disk space is checked once per this many written bytes.
 constexpr uint64_t kDiskCheckBytes = 8ull << 20;
 // A value above this share of the RAM tier is not kept in it.
@@ -65,18 +72,19 @@ constexpr uint64_t kRamValues = 4;
 // another.
 constexpr std::string_view kSealedKey = "key", kSealedValue = "value of ";
 
-struct Segment {
-  Segment(uint64_t segment_id, std::string file, int descriptor)
-      : id(segment_id), path(std::move(file)), fd(descriptor) {}
+struct LogFile {
+  LogFile(uint64_t file_id, std::string file_path, int descriptor)
+      : id(file_id), path(std::move(file_path)), fd(descriptor) {}
   const uint64_t id;
   const std::string path;
   const FileDescriptor fd;
-  SegmentHead head;
+  LogFileHead head;
   uint64_t head_bytes = 0;
-  uint64_t bytes = 0;  // of the file; guarded by the log's mutex_
+  uint64_t bytes = 0;      // that were written; guarded by the log's mutex_
+  uint64_t allocated = 0;  // of the file; guarded by the log's write_mutex_
 };
-// Shared by the log and by reads in progress: a segment may be removed meanwhile.
-using SegmentRef = std::shared_ptr<Segment>;
+// Shared by the log and by reads in progress: a log file may be removed meanwhile.
+using LogFileRef = std::shared_ptr<LogFile>;
 
 Status PwriteAll(int fd, std::span<iovec> parts, uint64_t offset) {
   while (!parts.empty()) {
@@ -124,6 +132,7 @@ class ValueLog final : public ValueStore {
     }
     wake_sync_.notify_all();
     syncing_.reset();
+    if (!files_.empty()) Trim();
   }
 
   Status Open() {
@@ -133,8 +142,8 @@ class ValueLog final : public ValueStore {
     LH_ASSIGN_OR_RETURN(const std::vector<uint64_t> ids, List());
     for (size_t i = 0; i < ids.size(); ++i)
       LH_RETURN_IF_ERROR(Load(ids[i], /*last=*/i + 1 == ids.size()));
-    while (segments_.size() > 1 && index_.First(segments_.front()->id) == nullptr) RemoveFirst();
-    LH_RETURN_IF_ERROR(StartSegmentUnlessOpen());
+    while (files_.size() > 1 && index_.First(files_.front()->id) == nullptr) RemoveFirst();
+    LH_RETURN_IF_ERROR(StartFileUnlessOpen());
     index_.ShrinkRam(ram_bytes_max_);
     syncing_.emplace([this] { Sync(); });
     return OkStatus();
@@ -164,7 +173,7 @@ class ValueLog final : public ValueStore {
 
   Result<Value> Get(std::string_view key) override {
     LogPlace place;
-    SegmentRef segment;
+    LogFileRef file;
     {
       const std::lock_guard lock(mutex_);
       ValueIndex::Entry* const entry = FindLive(key);
@@ -178,9 +187,9 @@ class ValueLog final : public ValueStore {
         return entry->ram;
       }
       place = entry->place;
-      segment = SegmentOf(place.segment);
+      file = FileOf(place.file);
     }
-    Result<Value> value = Read(*segment, place, key);
+    Result<Value> value = Read(*file, place, key);
     const std::lock_guard lock(mutex_);
     ValueIndex::Entry* const entry = index_.Find(key);
     const bool same = entry != nullptr && entry->place == place;
@@ -249,8 +258,8 @@ class ValueLog final : public ValueStore {
     if (options_.note) options_.note(text);
   }
 
-  uint64_t SegmentBytes() const {
-    return std::clamp(disk_bytes_max_ / kSegmentsOfLimit, kSegmentBytesMin, kSegmentBytesMax);
+  uint64_t LogFileBytes() const {
+    return std::clamp(disk_bytes_max_ / kLogFilesOfLimit, kLogFileBytesMin, kLogFileBytesMax);
   }
 
   static uint64_t BytesOf(const ValueChange& change) {
@@ -279,8 +288,8 @@ class ValueLog final : public ValueStore {
 
   void Damaged(ValueIndex::Entry* entry, const Status& why) {
     ++stats_.damaged;
-    const SegmentRef segment = SegmentOf(entry->place.segment);
-    Note("values: " + segment->path + " offset " + std::to_string(entry->place.offset) + ": " +
+    const LogFileRef file = FileOf(entry->place.file);
+    Note("values: " + file->path + " offset " + std::to_string(entry->place.offset) + ": " +
          why.message() + "; the value is gone, and its key is a miss");
     index_.Erase(entry);
   }
@@ -292,25 +301,25 @@ class ValueLog final : public ValueStore {
     index_.Erase(oldest);
   }
 
-  SegmentRef SegmentOf(uint64_t id) const {
-    const auto found = std::lower_bound(
-        segments_.begin(), segments_.end(), id,
-        [](const SegmentRef& segment, uint64_t sought) { return segment->id < sought; });
-    LH_CHECK(found != segments_.end() && (*found)->id == id);
+  LogFileRef FileOf(uint64_t id) const {
+    const auto found =
+        std::lower_bound(files_.begin(), files_.end(), id,
+                         [](const LogFileRef& file, uint64_t sought) { return file->id < sought; });
+    LH_CHECK(found != files_.end() && (*found)->id == id);
     return *found;
   }
 
   // ---- Reading
 
   // Reads and checks a value. Errors: data_loss; those of the disk.
-  Result<Value> Read(const Segment& segment, const LogPlace& place, std::string_view key) const {
+  Result<Value> Read(const LogFile& file, const LogPlace& place, std::string_view key) const {
     auto stored = std::make_shared<ValueBytes>(place.stored_bytes);
-    LH_RETURN_IF_ERROR(PreadAll(segment.fd.get(), stored->data(), stored->size(), place.offset));
+    LH_RETURN_IF_ERROR(PreadAll(file.fd.get(), stored->data(), stored->size(), place.offset));
     if (Hash64(stored->view()) != place.hash) return DataLoss("checksum mismatch");
-    if (!segment.head.seal.has_value()) return Value(std::move(stored));
+    if (!file.head.seal.has_value()) return Value(std::move(stored));
     LH_ASSIGN_OR_RETURN(
         const std::string plain,
-        segment.head.seal->Open(stored->view(), std::string(kSealedValue) + std::string(key)));
+        file.head.seal->Open(stored->view(), std::string(kSealedValue) + std::string(key)));
     return MakeValue(plain);
   }
 
@@ -351,7 +360,7 @@ class ValueLog final : public ValueStore {
     return OkStatus();
   }
 
-  // Adds the change's head, its key and its value as the open segment stores them.
+  // Adds the change's head, its key and its value as the open log file stores them.
   Status Store(const ValueChange& change, std::vector<std::string>* keys,
                std::vector<Value>* values, std::vector<RecordHead>* heads) const {
     const std::optional<Seal>& seal = active().head.seal;
@@ -379,22 +388,22 @@ class ValueLog final : public ValueStore {
     return OkStatus();
   }
 
-  // Writes the records to the end of the open segment, all of them or none. Returns their places,
+  // Writes the records to the end of the open log file, all of them or none. Returns their places,
   // without value_bytes.
   Result<std::vector<LogPlace>> Append(const std::vector<RecordHead>& heads,
                                        const std::vector<std::string>& keys,
                                        const std::vector<Value>& values) {
-    Segment& segment = active();
+    LogFile& file = active();
     std::vector<std::string> fronts;
     fronts.reserve(heads.size());
     std::vector<iovec> parts;
     std::vector<LogPlace> places;
-    uint64_t end = segment.bytes;
+    uint64_t end = file.bytes;
     for (size_t i = 0; i < heads.size(); ++i) {
-      fronts.push_back(EncodeRecordHead(heads[i], keys[i], segment.head.nonce));
+      fronts.push_back(EncodeRecordHead(heads[i], keys[i], file.head.nonce));
       parts.push_back(PartOf(fronts.back()));
       if (values[i] != nullptr && values[i]->size() > 0) parts.push_back(PartOf(values[i]->view()));
-      places.push_back({.segment = segment.id,
+      places.push_back({.file = file.id,
                         .offset = end + fronts.back().size(),
                         .record_bytes = heads[i].record_bytes(),
                         .stored_bytes = static_cast<uint32_t>(heads[i].value_bytes),
@@ -402,24 +411,38 @@ class ValueLog final : public ValueStore {
                         .expires_ms = heads[i].expires_ms});
       end += heads[i].record_bytes();
     }
-    LH_RETURN_IF_ERROR(AppendBytes(parts, end - segment.bytes));
+    LH_RETURN_IF_ERROR(AppendBytes(parts, end - file.bytes));
     for (const std::string& front : fronts) AddToTable(front);
     return places;
   }
 
   Status AppendBytes(std::span<iovec> parts, uint64_t bytes) {
-    Segment& segment = active();
-    const Status written = PwriteAll(segment.fd.get(), parts, segment.bytes);
+    LogFile& file = active();
+    // If it is refused, the write finds out why.
+    if (file.bytes + bytes > file.allocated) {
+      const uint64_t more = std::max(bytes, std::min(kAllocateBytes, LogFileBytes()));
+      if (fallocate(file.fd.get(), 0, static_cast<off_t>(file.bytes), static_cast<off_t>(more)) ==
+          0)
+        file.allocated = file.bytes + more;
+    }
+    const Status written = PwriteAll(file.fd.get(), parts, file.bytes);
     if (!written.ok()) {
       // What was written of it must not be taken for records when more follows.
-      if (ftruncate(segment.fd.get(), static_cast<off_t>(segment.bytes)) != 0) must_start_ = true;
-      return Status(written.code(), written.message() + " (" + segment.path + ")");
+      if (!Trim()) must_start_ = true;
+      return Status(written.code(), written.message() + " (" + file.path + ")");
     }
     const std::lock_guard lock(mutex_);
-    segment.bytes += bytes;
+    file.bytes += bytes;
     total_bytes_ += bytes;
-    unsynced_.insert(segments_.back());
+    unsynced_.insert(files_.back());
     return OkStatus();
+  }
+
+  // Ends the open log file behind what was written. Returns whether that worked.
+  bool Trim() {
+    LogFile& file = active();
+    file.allocated = 0;
+    return ftruncate(file.fd.get(), static_cast<off_t>(file.bytes)) == 0;
   }
 
   void AddToTable(const std::string& front) {
@@ -442,9 +465,9 @@ class ValueLog final : public ValueStore {
     return OkStatus();
   }
 
-  // ---- Segments. Requires: write_mutex_ is held (or nobody else knows the log yet).
+  // ---- Log files. Requires: write_mutex_ is held (or nobody else knows the log yet).
 
-  Segment& active() const { return *segments_.back(); }
+  LogFile& active() const { return *files_.back(); }
 
   std::string PathOf(uint64_t id) const {
     std::string number = std::to_string(id);
@@ -452,17 +475,17 @@ class ValueLog final : public ValueStore {
     return options_.path + "/" + number + std::string(kSuffix);
   }
 
-  // Finishes the open segment, if any, and opens a new one.
-  Status StartSegment() {
-    if (!segments_.empty()) FinishSegment();
-    const uint64_t id = segments_.empty() ? next_id_ : std::max(next_id_, segments_.back()->id + 1);
+  // Finishes the open log file, if any, and opens a new one.
+  Status StartFile() {
+    if (!files_.empty()) FinishFile();
+    const uint64_t id = files_.empty() ? next_id_ : std::max(next_id_, files_.back()->id + 1);
     const std::string path = PathOf(id);
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) return FromErrno("make a segment of values", path, errno);
-    auto segment = std::make_shared<Segment>(id, path, fd);
+    if (fd < 0) return FromErrno("make a log file of values", path, errno);
+    auto file = std::make_shared<LogFile>(id, path, fd);
     std::string bytes;
-    segment->head = SegmentHead::Make(options_.master, options_.owner, &bytes);
-    segment->head_bytes = segment->bytes = bytes.size();
+    file->head = LogFileHead::Make(options_.master, options_.owner, &bytes);
+    file->head_bytes = file->bytes = bytes.size();
     iovec part = PartOf(bytes);
     if (const Status written = PwriteAll(fd, {&part, 1}, 0); !written.ok()) {
       unlink(path.c_str());
@@ -472,53 +495,58 @@ class ValueLog final : public ValueStore {
     table_full_ = false;
     must_start_ = false;
     const std::lock_guard lock(mutex_);
-    segments_.push_back(segment);
-    total_bytes_ += segment->bytes;
-    unsynced_.insert(segment);
+    files_.push_back(file);
+    total_bytes_ += file->bytes;
+    unsynced_.insert(file);
     new_files_ = true;
     return OkStatus();
   }
 
-  // Appends the table of contents. Without one the segment is read as a whole when it is opened, so
-  // errors do not matter.
-  void FinishSegment() {
-    Segment& segment = active();
-    if (table_full_ || must_start_ || table_.size() > segment.bytes / kTableOfSegment) return;
+  // Appends the table of contents. Without one the log file is read as a whole when it is opened,
+  // so errors do not matter.
+  void FinishFile() {
+    AppendTable();
+    (void)Trim();
+  }
+
+  void AppendTable() {
+    const LogFile& file = active();
+    if (table_full_ || must_start_ || table_.size() > file.bytes / kTableOfFile) return;
     const RecordHead head{.kind = RecordHead::Kind::kTable,
                           .value_bytes = table_.size(),
                           .value_hash = Hash64(table_)};
-    const std::string front = EncodeRecordHead(head, "", segment.head.nonce);
-    const std::string end = EncodeTableEnd(segment.bytes, segment.head.nonce);
+    const std::string front = EncodeRecordHead(head, "", file.head.nonce);
+    const std::string end = EncodeTableEnd(file.bytes, file.head.nonce);
     iovec parts[] = {PartOf(front), PartOf(table_), PartOf(end)};
     (void)AppendBytes(parts, front.size() + table_.size() + end.size());
   }
 
-  // Evicts and cleans until `bytes` more fit, and makes sure that the open segment takes them.
+  // Evicts and cleans until `bytes` more fit, and makes sure that the open log file takes them.
   Status MakeRoom(uint64_t bytes) {
     uint64_t copy_max = kCopyBytes + 4 * bytes;
     for (;;) {
       LogPlace place;
       std::string key;
-      SegmentRef from;
+      LogFileRef from;
       {
         std::unique_lock lock(mutex_);
         const auto live_max =
             static_cast<uint64_t>(static_cast<double>(disk_bytes_max_) * kLiveShare);
         while (index_.keys() > 0 && index_.live_bytes() + bytes > live_max) EvictOldest();
-        // Segments that wait for a sync still take space.
-        while (doomed_bytes_ > 2 * SegmentBytes()) {
+        // Files that wait for a sync still take space.
+        while (doomed_bytes_ > 2 * LogFileBytes()) {
           if (sync_failed_) return Internal("write values: the disk cannot be synced");
           synced_.wait(lock);
         }
-        ValueIndex::Entry* const first = index_.First(segments_.front()->id);
-        const uint64_t cleaned = first == nullptr ? segments_.front()->bytes : first->place.offset;
+        ValueIndex::Entry* const first = index_.First(files_.front()->id);
+        const uint64_t cleaned = first == nullptr ? files_.front()->bytes : first->place.offset;
         const uint64_t used = total_bytes_ - cleaned + bytes;
-        const bool full = used + kSpareSegments * SegmentBytes() > disk_bytes_max_;
+        const bool full = used + kSpareFiles * LogFileBytes() > disk_bytes_max_;
         const bool garbage = used > 2 * index_.live_bytes() + kGarbageBytes;
-        const bool dead = first == nullptr && segments_.size() > 1;
+        const bool dead = first == nullptr && files_.size() > 1;
         if (!dead && !full && !(garbage && copy_max > 0)) break;
-        if (segments_.size() == 1) {
-          // The open segment is the oldest: go on in another one, so that it can be cleaned.
+        if (files_.size() == 1) {
+          // The open log file is the oldest: go on in another one, so that it can be cleaned.
           if (active().bytes == active().head_bytes) break;
         } else if (dead) {
           DoomFirst();
@@ -526,27 +554,27 @@ class ValueLog final : public ValueStore {
         } else {
           place = first->place;
           key = *first->key;
-          from = segments_.front();
+          from = files_.front();
         }
       }
       if (from == nullptr) {
-        LH_RETURN_IF_ERROR(StartSegment());
+        LH_RETURN_IF_ERROR(StartFile());
         continue;
       }
       LH_RETURN_IF_ERROR(CopyForward(*from, place, key));
       copy_max -= std::min(copy_max, place.record_bytes);
     }
-    const Segment& open = active();
-    if (must_start_ || (open.bytes > open.head_bytes && open.bytes + bytes > SegmentBytes()))
-      return StartSegment();
+    const LogFile& open = active();
+    if (must_start_ || (open.bytes > open.head_bytes && open.bytes + bytes > LogFileBytes()))
+      return StartFile();
     return OkStatus();
   }
 
   // Copies a value to the end of the log. A damaged one is dropped.
-  Status CopyForward(const Segment& from, const LogPlace& place, const std::string& key) {
-    if (active().bytes + place.record_bytes > SegmentBytes() &&
+  Status CopyForward(const LogFile& from, const LogPlace& place, const std::string& key) {
+    if (active().bytes + place.record_bytes > LogFileBytes() &&
         active().bytes > active().head_bytes)
-      LH_RETURN_IF_ERROR(StartSegment());
+      LH_RETURN_IF_ERROR(StartFile());
     Result<Value> value = Read(from, place, key);
     if (!value.ok()) {
       if (value.status().code() != StatusCode::kDataLoss) return value.status();
@@ -568,11 +596,11 @@ class ValueLog final : public ValueStore {
     return OkStatus();
   }
 
-  // The first segment is removed after the next sync: what replaced its values must be on the disk
+  // The first log file is removed after the next sync: what replaced its values must be on the disk
   // before. Requires: mutex_ is held.
   void DoomFirst() {
-    const SegmentRef first = segments_.front();
-    segments_.pop_front();
+    const LogFileRef first = files_.front();
+    files_.pop_front();
     total_bytes_ -= first->bytes;
     doomed_bytes_ += first->bytes;
     unsynced_.erase(first);
@@ -599,21 +627,21 @@ class ValueLog final : public ValueStore {
     return ids;
   }
 
-  // Reads a segment into the index. The last one stays open for appending if it is not finished.
+  // Reads a log file into the index. The last one stays open for appending if it is not finished.
   Status Load(uint64_t id, bool last) {
     const std::string path = PathOf(id);
     const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return FromErrno("open a segment of values", path, errno);
-    auto segment = std::make_shared<Segment>(id, path, fd);
+    if (fd < 0) return FromErrno("open a log file of values", path, errno);
+    auto file = std::make_shared<LogFile>(id, path, fd);
     struct stat info {};
-    if (fstat(fd, &info) != 0) return FromErrno("open a segment of values", path, errno);
+    if (fstat(fd, &info) != 0) return FromErrno("open a log file of values", path, errno);
     if (!S_ISREG(info.st_mode))
       return FailedPrecondition("values " + path + ": is not a regular file; remove it");
     next_id_ = id + 1;
-    std::string front(std::min<uint64_t>(kSegmentHeadBytesMax, info.st_size), '\0');
+    std::string front(std::min<uint64_t>(kLogFileHeadBytesMax, info.st_size), '\0');
     LH_RETURN_IF_ERROR(PreadAll(fd, front.data(), front.size(), 0));
-    Result<SegmentHead> head =
-        SegmentHead::Parse(front, options_.master, options_.owner, &segment->head_bytes);
+    Result<LogFileHead> head =
+        LogFileHead::Parse(front, options_.master, options_.owner, &file->head_bytes);
     if (!head.ok() && front.find_first_not_of('\0') == std::string::npos) {
       // A crash came between the making of the file and its first bytes.
       unlink(path.c_str());
@@ -623,43 +651,43 @@ class ValueLog final : public ValueStore {
       return SetAside(path, head.status());
     if (!head.ok())
       return Status(head.status().code(), "values " + path + ": " + head.status().message());
-    segment->head = std::move(*head);
+    file->head = std::move(*head);
     table_.clear();
     table_full_ = false;
     const auto visit = [&](const RecordHead& record, std::string_view stored_key, uint64_t offset) {
-      LoadRecord(*segment, record, stored_key, offset);
+      LoadRecord(*file, record, stored_key, offset);
     };
-    LH_ASSIGN_OR_RETURN(const ScannedSegment scanned,
-                        ScanSegment(fd, static_cast<uint64_t>(info.st_size), segment->head_bytes,
-                                    segment->head.nonce, visit));
-    segment->bytes = last && !scanned.has_table ? scanned.end : static_cast<uint64_t>(info.st_size);
+    LH_ASSIGN_OR_RETURN(const ScannedLogFile scanned,
+                        ScanLogFile(fd, static_cast<uint64_t>(info.st_size), file->head_bytes,
+                                    file->head.nonce, visit));
+    file->bytes = last && !scanned.has_table ? scanned.end : static_cast<uint64_t>(info.st_size);
     // What a crash left behind the last whole record must not be taken for records later.
-    if (last && ftruncate(fd, static_cast<off_t>(segment->bytes)) != 0)
-      return FromErrno("open a segment of values", path, errno);
-    if (!last && !scanned.has_table && scanned.end < static_cast<uint64_t>(info.st_size)) {
+    if (last && ftruncate(fd, static_cast<off_t>(file->bytes)) != 0)
+      return FromErrno("open a log file of values", path, errno);
+    if (!last && !scanned.good_end) {
       Note("values: " + path + " offset " + std::to_string(scanned.end) +
            ": the record is damaged; it and those behind it are gone");
       ++stats_.damaged;
     }
-    must_start_ = scanned.has_table || segment->head.seal.has_value() == options_.master.empty();
-    total_bytes_ += segment->bytes;
-    segments_.push_back(std::move(segment));
+    must_start_ = scanned.has_table || file->head.seal.has_value() == options_.master.empty();
+    total_bytes_ += file->bytes;
+    files_.push_back(std::move(file));
     return OkStatus();
   }
 
-  void LoadRecord(const Segment& segment, const RecordHead& record, std::string_view stored_key,
+  void LoadRecord(const LogFile& file, const RecordHead& record, std::string_view stored_key,
                   uint64_t offset) {
     std::string key(stored_key);
-    if (segment.head.seal.has_value()) {
-      Result<std::string> opened = segment.head.seal->Open(stored_key, kSealedKey);
+    if (file.head.seal.has_value()) {
+      Result<std::string> opened = file.head.seal->Open(stored_key, kSealedKey);
       if (!opened.ok()) {
         ++stats_.damaged;
         return;
       }
       key = std::move(*opened);
     }
-    AddToTable(EncodeRecordHead(record, stored_key, segment.head.nonce));
-    const uint64_t extra = segment.head.seal.has_value() ? kSealExtraBytes : 0;
+    AddToTable(EncodeRecordHead(record, stored_key, file.head.nonce));
+    const uint64_t extra = file.head.seal.has_value() ? kSealExtraBytes : 0;
     ValueIndex::Entry* const entry = index_.Find(key);
     const bool expired = record.expires_ms != 0 && record.expires_ms <= options_.now_ms();
     if (record.kind == RecordHead::Kind::kDelete || expired || record.value_bytes < extra) {
@@ -667,7 +695,7 @@ class ValueLog final : public ValueStore {
       return;
     }
     index_.Put(key,
-               {.segment = segment.id,
+               {.file = file.id,
                 .offset = offset + kRecordHeadBytes + record.key_bytes,
                 .record_bytes = record.record_bytes(),
                 .stored_bytes = static_cast<uint32_t>(record.value_bytes),
@@ -681,63 +709,87 @@ class ValueLog final : public ValueStore {
   Status SetAside(const std::string& path, const Status& why) {
     std::error_code ec;
     fs::rename(path, path + ".aside", ec);
-    if (ec) return FromErrno("set a damaged segment aside", path, ec.value());
+    if (ec) return FromErrno("set a damaged log file aside", path, ec.value());
     ++stats_.damaged;
     Note("values: " + path + ": " + why.message() + "; it was renamed to " + path +
          ".aside, and its values are misses");
     return OkStatus();
   }
 
-  Status StartSegmentUnlessOpen() {
-    return segments_.empty() || must_start_ ? StartSegment() : OkStatus();
-  }
+  Status StartFileUnlessOpen() { return files_.empty() || must_start_ ? StartFile() : OkStatus(); }
 
-  // Removes the first segment at once. For Open, when nobody else uses the log.
+  // Removes the first log file at once. For Open, when nobody else uses the log.
   void RemoveFirst() {
-    total_bytes_ -= segments_.front()->bytes;
-    unlink(segments_.front()->path.c_str());
-    segments_.pop_front();
+    total_bytes_ -= files_.front()->bytes;
+    unlink(files_.front()->path.c_str());
+    files_.pop_front();
   }
 
   // ---- Syncing: the thread of syncing_
 
   void Sync() {
     std::unique_lock lock(mutex_);
+    auto next = std::chrono::steady_clock::now() + options_.sync_period;
+    LogFileRef flushing;
+    uint64_t flushed = 0;  // bytes of `flushing` that were handed to the disk
     for (bool last = false; !last;) {
-      wake_sync_.wait_for(lock, options_.sync_period,
-                          [this] { return ending_ || !doomed_.empty(); });
+      wake_sync_.wait_for(lock, std::min(options_.sync_period, kFlushPeriod),
+                          [this] { return ending_ || (!doomed_.empty() && !sync_failed_); });
       last = ending_;
-      const std::set<SegmentRef> dirty = std::exchange(unsynced_, {});
-      const std::vector<SegmentRef> doomed = std::exchange(doomed_, {});
-      const bool new_files = std::exchange(new_files_, false);
-      if (dirty.empty() && doomed.empty() && !new_files) continue;
-      lock.unlock();
-      const Status synced = SyncAll(dirty, new_files);
-      if (synced.ok()) {
-        for (const SegmentRef& segment : doomed) unlink(segment->path.c_str());
-      } else {
-        Note(synced.message() +
-             "; what was written lately is not safe from a crash of the machine");
+      if (!last && (doomed_.empty() || sync_failed_) && std::chrono::steady_clock::now() < next) {
+        Flush(lock, &flushing, &flushed);
+        continue;
       }
-      lock.lock();
-      ++stats_.syncs;
-      sync_failed_ = !synced.ok();
-      if (synced.ok()) {
-        for (const SegmentRef& segment : doomed) doomed_bytes_ -= segment->bytes;
-      } else if (!last) {
-        // Tried again with the next sync.
-        unsynced_.insert(dirty.begin(), dirty.end());
-        doomed_.insert(doomed_.end(), doomed.begin(), doomed.end());
-        new_files_ = new_files_ || new_files;
-        wake_sync_.wait_for(lock, options_.sync_period, [this] { return ending_; });
-      }
-      synced_.notify_all();
+      next = std::chrono::steady_clock::now() + options_.sync_period;
+      SyncNow(lock);
     }
   }
 
-  Status SyncAll(const std::set<SegmentRef>& dirty, bool new_files) const {
-    for (const SegmentRef& segment : dirty) {
-      if (fdatasync(segment->fd.get()) != 0) return FromErrno("sync values", segment->path, errno);
+  // Hands what was written to the disk, without waiting for it. `lock`: of mutex_; it is released
+  // meanwhile, here and in SyncNow.
+  void Flush(std::unique_lock<std::mutex>& lock, LogFileRef* flushing, uint64_t* flushed) {
+    if (files_.back() != *flushing) {
+      *flushing = files_.back();
+      *flushed = 0;
+    }
+    const uint64_t from = *flushed, bytes = (*flushing)->bytes - from;
+    if (bytes < kFlushBytes) return;
+    *flushed += bytes;
+    lock.unlock();
+    (void)sync_file_range((*flushing)->fd.get(), static_cast<off_t>(from),
+                          static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE);
+    lock.lock();
+  }
+
+  void SyncNow(std::unique_lock<std::mutex>& lock) {
+    const std::set<LogFileRef> dirty = std::exchange(unsynced_, {});
+    const std::vector<LogFileRef> doomed = std::exchange(doomed_, {});
+    const bool new_files = std::exchange(new_files_, false);
+    if (dirty.empty() && doomed.empty() && !new_files) return;
+    lock.unlock();
+    const Status synced = SyncAll(dirty, new_files);
+    if (synced.ok()) {
+      for (const LogFileRef& file : doomed) unlink(file->path.c_str());
+    } else {
+      Note(synced.message() + "; what was written lately is not safe from a crash of the machine");
+    }
+    lock.lock();
+    ++stats_.syncs;
+    sync_failed_ = !synced.ok();
+    if (synced.ok()) {
+      for (const LogFileRef& file : doomed) doomed_bytes_ -= file->bytes;
+    } else {
+      // Tried again with the next sync.
+      unsynced_.insert(dirty.begin(), dirty.end());
+      doomed_.insert(doomed_.end(), doomed.begin(), doomed.end());
+      new_files_ = new_files_ || new_files;
+    }
+    synced_.notify_all();
+  }
+
+  Status SyncAll(const std::set<LogFileRef>& dirty, bool new_files) const {
+    for (const LogFileRef& file : dirty) {
+      if (fdatasync(file->fd.get()) != 0) return FromErrno("sync values", file->path, errno);
     }
     if (!new_files) return OkStatus();
     const FileDescriptor directory(open(options_.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -755,20 +807,20 @@ class ValueLog final : public ValueStore {
   // Guarded by write_mutex_.
   uint64_t next_id_ = 1;
   uint64_t unchecked_bytes_ = kDiskCheckBytes;
-  std::string table_;        // heads and keys of the open segment's records
+  std::string table_;        // heads and keys of the open log file's records
   bool table_full_ = false;  // it would be too long
-  bool must_start_ = false;  // nothing may be appended to the open segment
+  bool must_start_ = false;  // nothing may be appended to the open log file
 
   mutable std::mutex mutex_;
-  // Guarded by mutex_. segments_ changes only under both locks, so a writer may read it under
+  // Guarded by mutex_. files_ changes only under both locks, so a writer may read it under
   // write_mutex_ alone.
   ValueIndex index_;
   ValueStats stats_;
-  std::deque<SegmentRef> segments_;  // by id; the last one is open for appending
-  uint64_t total_bytes_ = 0;         // of segments_
-  std::vector<SegmentRef> doomed_;   // to be removed after the next sync
-  uint64_t doomed_bytes_ = 0;        // of these, and of those that the sync in progress removes
-  std::set<SegmentRef> unsynced_;
+  std::deque<LogFileRef> files_;    // by id; the last one is open for appending
+  uint64_t total_bytes_ = 0;        // of files_
+  std::vector<LogFileRef> doomed_;  // to be removed after the next sync
+  uint64_t doomed_bytes_ = 0;       // of these, and of those that the sync in progress removes
+  std::set<LogFileRef> unsynced_;
   bool new_files_ = false, ending_ = false, sync_failed_ = false;
   std::condition_variable wake_sync_, synced_;
 

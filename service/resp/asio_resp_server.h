@@ -79,6 +79,8 @@ class Server final : public RespServer {
   // Closes the slowest connection that holds bytes in flight, if others have waited for a second.
   void Shed(Clock::time_point now);
   void WakeWaiting();
+  // Reports that a store failed, at most every ten seconds. Safe to call concurrently.
+  void NoteFailure(const Status& status);
   // On a thread of writers_: writes what waits for `store` until nothing does.
   void WriteQueued(ValueStore* store);
 
@@ -108,6 +110,9 @@ class Server final : public RespServer {
   };
   std::mutex writes_mutex_;
   std::map<ValueStore*, WriteQueue> writes_;  // guarded by writes_mutex_
+
+  std::mutex notes_mutex_;
+  std::optional<Clock::time_point> noted_at_;  // guarded by notes_mutex_
 
   // Jobs post to context_, so these end before it. The thread ends before these.
   JobPool writers_, readers_;

@@ -144,7 +144,7 @@ bool Connection::StartGet(RespOperation& operation) {
   ++reads_;
   if (!server_->Read(session_.store(), operation.text, shared_from_this(), reply)) {
     --reads_;
-    Answer(*reply, Unavailable("too many reads wait; try again"));
+    Answer(*reply, Unavailable(""));
   }
   return true;
 }
@@ -173,8 +173,9 @@ void Connection::Written(PendingReply& reply, const Status& status,
   // The bytes are in the store now. The reply is short.
   Unreserve(std::exchange(reply.reserved, 0));
   if (!status.ok()) {
-    const bool full = status.code() == StatusCode::kResourceExhausted;
-    AppendError(&reply.text, (full ? "OOM " : "ERR ") + status.message());
+    AppendError(&reply.text, status.code() == StatusCode::kResourceExhausted
+                                 ? "OOM the disk is full"
+                                 : "ERR the values could not be written");
   } else if (reply.kind == RespOperation::Kind::kDelete) {
     AppendInteger(&reply.text,
                   std::count_if(changes.begin(), changes.end(),
@@ -200,7 +201,9 @@ void Connection::Answer(PendingReply& reply, const Result<Value>& value) {
   } else if (value.status().code() == StatusCode::kNotFound) {
     AppendNull(&reply.text, session_.version());
   } else {
-    AppendError(&reply.text, "ERR " + value.status().message());
+    AppendError(&reply.text, value.status().code() == StatusCode::kUnavailable
+                                 ? "ERR too many reads wait; try again"
+                                 : "ERR the value could not be read");
   }
   Done(reply);
 }

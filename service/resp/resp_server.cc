@@ -18,7 +18,7 @@ namespace {
 using error_code = boost::system::error_code;
 
 constexpr std::chrono::milliseconds kTick{100};
-constexpr std::chrono::seconds kWaitBeforeShedding{1};
+constexpr std::chrono::seconds kWaitBeforeShedding{1}, kNoteAgain{10};
 constexpr double kRateMin = 1 << 20;  // bytes a second
 // Of one batch of changes.
 constexpr size_t kBatchChangesMax = 1024;
@@ -304,6 +304,7 @@ void Server::WriteQueued(ValueStore* store) {
       }
     }
     const Status status = store->Write(changes);
+    NoteFailure(status);
     size_t next = 0;
     for (QueuedWrite& write : *batch) {
       for (ValueChange& change : write.changes) change = std::move(changes[next++]);
@@ -316,12 +317,24 @@ void Server::WriteQueued(ValueStore* store) {
   }
 }
 
+// Clients are not told, because messages name files of the server.
+void Server::NoteFailure(const Status& status) {
+  if (status.ok() || !options_.note) return;
+  const std::lock_guard lock(notes_mutex_);
+  const Clock::time_point now = Clock::now();
+  if (noted_at_.has_value() && now - *noted_at_ < kNoteAgain) return;
+  noted_at_ = now;
+  options_.note("values of Redis clients: " + status.message());
+}
+
 bool Server::Read(ValueStore* store, const std::string& key, std::shared_ptr<Connection> connection,
                   std::shared_ptr<PendingReply> reply) {
   return readers_
       .Add(
           [this, store, key, connection = std::move(connection), reply = std::move(reply)] {
             Result<Value> value = store->Get(key);
+            if (!value.ok() && value.status().code() != StatusCode::kNotFound)
+              NoteFailure(value.status());
             net::post(context_, [connection, reply, value = std::move(value)] {
               connection->ReadDone(*reply, value);
             });

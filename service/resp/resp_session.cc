@@ -179,7 +179,8 @@ RespSession::Operations RespSession::Auth(Arguments& arguments) {
   Wipe(&key_);
   key_ = std::string(arguments.back().view());
   const Status status = Identify(key_);
-  if (!status.ok()) return ErrorReply("ERR " + status.message());
+  // The message names files of the server; `serve` and the HTTP server report the same.
+  if (!status.ok()) return ErrorReply("ERR the server cannot check keys or open values now");
   if (!admitted())
     return ErrorReply("WRONGPASS invalid username-password pair or user is disabled.");
   return SimpleReply("OK");

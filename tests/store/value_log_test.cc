@@ -1,6 +1,6 @@
 // The value log: what it returns, keeps over a restart, and evicts; damage at every byte; encrypted
 // files; several threads. A model in RAM is compared where much happens by chance. The limit of
-// 16 MiB is the smallest: its segments have 512 KiB, so that cleaning is always at work.
+// 16 MiB is the smallest: its log files have 512 KiB, so that cleaning is always at work.
 // value_crash_test.cc kills the process.
 #include "store/value_log.h"
 
@@ -297,7 +297,7 @@ TEST_F(ValueLogTest, ADamagedValueIsAMissAndIsNamed) {
   EXPECT_EQ(Get("b"), "again");
 }
 
-// Flips a bit of every third byte of a segment, and cuts it there, of a plain and of an encrypted
+// Flips a bit of every third byte of a log file, and cuts it there, of a plain and of an encrypted
 // log. Every value is right or a miss. The log opens, except when the header names another version
 // or key.
 TEST_F(ValueLogTest, DamageAnywhereGivesNoWrongBytes) {
@@ -346,7 +346,7 @@ TEST_F(ValueLogTest, DamageAnywhereGivesNoWrongBytes) {
   }
 }
 
-// A finished segment is read by its table of contents; without a good one by its records.
+// A finished log file is read by its table of contents; without a good one by its records.
 TEST_F(ValueLogTest, ADamagedTableOfContentsIsDoneWithout) {
   Open();
   for (uint32_t n = 0; n < 12; ++n) Set("k" + std::to_string(n), BytesOf(n, 100'000));
@@ -395,7 +395,7 @@ TEST_F(ValueLogTest, WithAKeyNothingIsReadableInTheFiles) {
   Open();
   Set("plain", "old");
   Open(options);
-  Set(key_canary, canary + BytesOf(1, 600'000));  // above a segment, so the first gets its table
+  Set(key_canary, canary + BytesOf(1, 600'000));  // above a log file, so the first gets its table
   Set("second", canary);
   Set("third", BytesOf(1, 400'000));
   EXPECT_EQ(Get("plain"), "old") << "what was plain stays readable";

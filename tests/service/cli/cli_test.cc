@@ -51,6 +51,7 @@ TEST(CommandLine, ServeTakesTheListenAddressMemoryAndHosts) {
   const auto& serve = std::get<ServeCommand>(invocation.command);
   EXPECT_EQ(serve.memory, "bible");
   EXPECT_EQ(serve.hosts, (std::vector<std::string>{"a.example", "b.example"}));
+  EXPECT_EQ(serve.resp, "");
   EXPECT_EQ(serve.wire, "8421");
   EXPECT_EQ(serve.wire_socket, "/run/longhold.wire");
 }
@@ -65,6 +66,16 @@ TEST(CommandLine, AttachServerTakesTheServersAddressAndItsSlotDirectory) {
   EXPECT_EQ(attach.url, "http://127.0.0.1:8080");
   EXPECT_EQ(attach.slot_dir, "slots");
   EXPECT_EQ(attach.memory, "bible");
+}
+
+TEST(CommandLine, ServeTakesAnAddressAndSizesForRedisClients) {
+  const auto parsed =
+      Parse({"serve", "--resp", "6379", "--resp-disk", "50GiB", "--resp-memory", "1g"});
+  ASSERT_TRUE(std::holds_alternative<Invocation>(parsed)) << std::get<EarlyExit>(parsed).text;
+  const auto& serve = std::get<ServeCommand>(std::get<Invocation>(parsed).command);
+  EXPECT_EQ(serve.resp, "6379");
+  EXPECT_EQ(serve.resp_disk, "50GiB");
+  EXPECT_EQ(serve.resp_memory, "1g");
 }
 
 TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {
@@ -90,6 +101,8 @@ TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {
                                 {"forget", "m", ""},
                                 {"serve", "m"},
                                 {"serve", "--listen", "8420"},
+                                {"serve", "--resp", "localhost:6379"},
+                                {"serve", "--resp", "6379", "--resp-disk", "much"},
                                 {"serve", "--memory", "../m"},
                                 {"attach-server", "--slot-dir", "d"},
                                 {"attach-server", "http://127.0.0.1:1"},

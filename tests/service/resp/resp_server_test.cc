@@ -220,15 +220,20 @@ TEST_F(RespServerTest, ChangesThatArriveTogetherAreWrittenTogether) {
   EXPECT_LE(maps_[""]->batches(), 10u);
 }
 
-TEST_F(RespServerTest, AFailedWriteIsAnError) {
+TEST_F(RespServerTest, AFailureOfTheStoreIsAnErrorAndNoted) {
   Start();
   Client client = Connect();
   ASSERT_EQ(client.Ask({"SET", "k", "v"}), "+OK\r\n");
-  maps_[""]->Fail(ResourceExhausted("disk full"));
-  EXPECT_EQ(client.Ask({"SET", "k", "w"}), "-OOM disk full\r\n");
+  maps_[""]->Fail(ResourceExhausted("write /home/x: disk full"));
+  EXPECT_EQ(client.Ask({"SET", "k", "w"}), "-OOM the disk is full\r\n") << "clients see no path";
   maps_[""]->PutOnDisk("k");
   maps_[""]->Fail(Internal("broken"));
-  EXPECT_EQ(client.Ask({"GET", "k"}), "-ERR broken\r\n");
+  EXPECT_EQ(client.Ask({"GET", "k"}), "-ERR the value could not be read\r\n");
+  {
+    const std::lock_guard lock(mutex_);
+    ASSERT_EQ(notes_.size(), 1u) << "one in ten seconds";
+    EXPECT_THAT(notes_[0], HasSubstr("write /home/x: disk full"));
+  }
   maps_[""]->Fail(OkStatus());
   EXPECT_EQ(client.AskBulk({"GET", "k"}), "$1\r\nv\r\n");
 }

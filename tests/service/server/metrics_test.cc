@@ -61,6 +61,22 @@ TEST(Metrics, AreWhatWasCounted) {
   EXPECT_THAT(text, HasSubstr("longhold_verified_total{result=\"corrupt\"} 1"));
 }
 
+// Counters are set to what the stores counted, not raised by it each time.
+TEST(Metrics, ShowTheValuesOfRedisClients) {
+  Metrics metrics;
+  EXPECT_THAT(metrics.Text(), testing::Not(HasSubstr("longhold_values_total{")));
+  for (const uint64_t hits : {3, 5}) {
+    metrics.Values({.hits_ram = hits, .evicted = 2, .keys = 4, .disk_bytes = 100}, 6, 7);
+  }
+  const std::string text = metrics.Text();
+  EXPECT_THAT(text, HasSubstr("longhold_values_total{event=\"hit_ram\"} 5"));
+  EXPECT_THAT(text, HasSubstr("longhold_values_total{event=\"evicted\"} 2"));
+  EXPECT_THAT(text, HasSubstr("longhold_value_keys 4"));
+  EXPECT_THAT(text, HasSubstr("longhold_value_bytes{kind=\"disk\"} 100"));
+  EXPECT_THAT(text, HasSubstr("longhold_resp_connections 6"));
+  EXPECT_THAT(text, HasSubstr("longhold_resp_commands_total 7"));
+}
+
 TEST(Metrics, DashboardAndAlertsAskForNothingElse) {
   const std::string text = AllMetrics();
   std::set<std::string> asked;

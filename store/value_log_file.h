@@ -1,7 +1,7 @@
-// The bytes of a value log's segment: its header, the heads of its records, and its table of
+// The bytes of a value log's log file: its header, the heads of its records, and its table of
 // contents. docs/formats/values.md specifies them.
 //
-// Thread use: pure functions; ScanSegment reads a file. Internal to store/.
+// Thread use: pure functions; ScanLogFile reads a file. Internal to store/.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +16,22 @@
 
 namespace longhold {
 
-inline constexpr size_t kSegmentHeadBytesMax = 512;
+inline constexpr size_t kLogFileHeadBytesMax = 512;
 inline constexpr size_t kRecordHeadBytes = 48;
 inline constexpr size_t kTableEndBytes = 16;
 
-// The header of a segment. Value type.
-struct SegmentHead {
+// The header of a log file. Value type.
+struct LogFileHead {
   uint64_t nonce = 0;        // random; part of each checksum of a head
-  std::optional<Seal> seal;  // set if the segment is sealed
+  std::optional<Seal> seal;  // set if the log file is sealed
 
-  // A header with fresh random numbers. With a key the segment is sealed. `name` says whose values
-  // these are; a sealed segment opens only under the same name. Sets `*bytes` to the bytes of the
+  // A header with fresh random numbers. With a key the log file is sealed. `name` says whose values
+  // these are; a sealed log file opens only under the same name. Sets `*bytes` to the bytes of the
   // file.
-  static SegmentHead Make(const Secret& master, std::string_view name, std::string* bytes);
+  static LogFileHead Make(const Secret& master, std::string_view name, std::string* bytes);
   // Reads the header at the beginning of a file and sets `*bytes` to its length. Errors: data_loss;
   // failed_precondition (sealed, and the key is missing or wrong, or another name).
-  static Result<SegmentHead> Parse(std::string_view file, const Secret& master,
+  static Result<LogFileHead> Parse(std::string_view file, const Secret& master,
                                    std::string_view name, size_t* bytes);
 };
 
@@ -58,17 +58,20 @@ bool IsRecordHead(std::string_view bytes, uint64_t nonce);
 std::string EncodeTableEnd(uint64_t offset, uint64_t nonce);
 std::optional<uint64_t> ParseTableEnd(std::string_view bytes, uint64_t nonce);
 
-// What a scan of a segment found. Value type.
-struct ScannedSegment {
-  uint64_t end = 0;        // of the last whole record
-  bool has_table = false;  // the segment was finished: nothing may be appended
+// What a scan of a log file found. Value type.
+struct ScannedLogFile {
+  uint64_t end = 0;  // of the last whole record
+  // What follows is no record: the end of the file, zeros that were allocated in advance, or a
+  // table of contents whose end is missing. Otherwise it is a damaged or incomplete record.
+  bool good_end = false;
+  bool has_table = false;  // the log file was finished: nothing may be appended
 };
 
-// Calls `visit` for each put and delete of the segment, in order, with its head, its stored key and
-// the offset of its head. Uses the table of contents if there is a good one, else reads the heads
-// one after the other up to the first that is damaged or incomplete. Errors: internal (the file
-// cannot be read).
-Result<ScannedSegment> ScanSegment(
+// Calls `visit` for each put and delete of the log file, in order, with its head, its stored key
+// and the offset of its head. Uses the table of contents if there is a good one, else reads the
+// heads one after the other up to the first that is damaged or incomplete. Errors: internal (the
+// file cannot be read).
+Result<ScannedLogFile> ScanLogFile(
     int fd, uint64_t file_bytes, uint64_t head_bytes, uint64_t nonce,
     const std::function<void(const RecordHead& head, std::string_view key, uint64_t offset)>&
         visit);

@@ -1,4 +1,4 @@
-#include "store/value_segment.h"
+#include "store/value_log_file.h"
 
 #include <unistd.h>
 
@@ -33,7 +33,7 @@ T NumberAt(std::string_view bytes, size_t offset) {
   return value;
 }
 
-// The checksum of two parts, for this segment only.
+// The checksum of two parts, for this log file only.
 uint64_t CheckOf(uint64_t nonce, std::string_view first, std::string_view second = {}) {
   std::string all;
   all.reserve(sizeof nonce + first.size() + second.size());
@@ -60,7 +60,7 @@ class Window {
                                 static_cast<off_t>(begin_ + have));
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
-          return Internal(std::string("read a segment of values: ") + std::strerror(errno));
+          return Internal(std::string("read a log file of values: ") + std::strerror(errno));
         if (n == 0) buffer_.resize(have);
         have += static_cast<size_t>(n);
       }
@@ -106,8 +106,8 @@ Result<std::optional<std::pair<std::string, uint64_t>>> ReadTable(Window& window
 
 }  // namespace
 
-SegmentHead SegmentHead::Make(const Secret& master, std::string_view name, std::string* bytes) {
-  SegmentHead head;
+LogFileHead LogFileHead::Make(const Secret& master, std::string_view name, std::string* bytes) {
+  LogFileHead head;
   const std::string random = RandomBytes(sizeof head.nonce);
   std::memcpy(&head.nonce, random.data(), sizeof head.nonce);
   std::string sealed;
@@ -125,26 +125,26 @@ SegmentHead SegmentHead::Make(const Secret& master, std::string_view name, std::
   AppendNumber(bytes, static_cast<uint32_t>(sealed.size()));
   bytes->append(sealed);
   AppendNumber(bytes, Hash64(*bytes));
-  LH_CHECK(bytes->size() <= kSegmentHeadBytesMax);
+  LH_CHECK(bytes->size() <= kLogFileHeadBytesMax);
   return head;
 }
 
-Result<SegmentHead> SegmentHead::Parse(std::string_view file, const Secret& master,
+Result<LogFileHead> LogFileHead::Parse(std::string_view file, const Secret& master,
                                        std::string_view name, size_t* bytes) {
   if (file.size() < kFixedBytes + sizeof(uint64_t) || !file.starts_with(kMagic))
-    return DataLoss("is no segment of values");
+    return DataLoss("is no log file of values");
   const uint32_t version = NumberAt<uint32_t>(file, 8), flags = NumberAt<uint32_t>(file, 12);
   const uint32_t sealed_bytes = NumberAt<uint32_t>(file, 24);
   if (version != kVersion || (flags & ~kSealedFlag) != 0)
     return FailedPrecondition("was written by another version of longhold");
-  if (sealed_bytes > kSegmentHeadBytesMax ||
+  if (sealed_bytes > kLogFileHeadBytesMax ||
       file.size() < kFixedBytes + sealed_bytes + sizeof(uint64_t))
     return DataLoss("its header is damaged");
   const size_t checked = kFixedBytes + sealed_bytes;
   if (Hash64(file.substr(0, checked)) != NumberAt<uint64_t>(file, checked))
     return DataLoss("its header is damaged");
   *bytes = checked + sizeof(uint64_t);
-  SegmentHead head;
+  LogFileHead head;
   head.nonce = NumberAt<uint64_t>(file, 16);
   if (flags == 0) return head;
   if (master.empty())
@@ -212,7 +212,7 @@ std::optional<uint64_t> ParseTableEnd(std::string_view bytes, uint64_t nonce) {
   return NumberAt<uint64_t>(bytes, 0);
 }
 
-Result<ScannedSegment> ScanSegment(
+Result<ScannedLogFile> ScanLogFile(
     int fd, uint64_t file_bytes, uint64_t head_bytes, uint64_t nonce,
     const std::function<void(const RecordHead&, std::string_view, uint64_t)>& visit) {
   Window window(fd, file_bytes);
@@ -220,6 +220,7 @@ Result<ScannedSegment> ScanSegment(
   const uint64_t records_end = table.has_value() ? table->second : file_bytes;
   uint64_t offset = head_bytes;  // of the record in the file
   uint64_t at = 0;               // of its head in the table
+  bool good_end = false;
   for (;;) {
     const auto part = [&](uint64_t bytes) -> Result<std::string_view> {
       if (!table.has_value()) return window.At(offset, bytes);
@@ -227,18 +228,20 @@ Result<ScannedSegment> ScanSegment(
           .substr(std::min<uint64_t>(at, table->first.size()), bytes);
     };
     LH_ASSIGN_OR_RETURN(const std::string_view fixed, part(kRecordHeadBytes));
+    good_end = fixed.find_first_not_of('\0') == std::string_view::npos;
     if (fixed.size() < kRecordHeadBytes) break;
     const std::optional<RecordHead> head = ParseRecordHead(fixed);
     if (!head.has_value() || head->record_bytes() > records_end - offset) break;
     LH_ASSIGN_OR_RETURN(const std::string_view whole, part(kRecordHeadBytes + head->key_bytes));
     if (whole.size() < kRecordHeadBytes + head->key_bytes || !IsRecordHead(whole, nonce)) break;
-    // A table without the end behind it: the process ended while it finished the segment.
-    if (head->kind == RecordHead::Kind::kTable) break;
+    // A table without the end behind it: the process ended while it finished the log file.
+    good_end = head->kind == RecordHead::Kind::kTable;
+    if (good_end) break;
     visit(*head, whole.substr(kRecordHeadBytes), offset);
     offset += head->record_bytes();
     at += whole.size();
   }
-  return ScannedSegment{.end = offset, .has_table = table.has_value()};
+  return ScannedLogFile{.end = offset, .good_end = good_end, .has_table = table.has_value()};
 }
 
 }  // namespace longhold
