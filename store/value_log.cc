@@ -659,7 +659,7 @@ class ValueLog final : public ValueStore {
     };
     LH_ASSIGN_OR_RETURN(const ScannedLogFile scanned,
                         ScanLogFile(fd, static_cast<uint64_t>(info.st_size), file->head_bytes,
-                                    file->head.nonce, visit));
+                                    file->head.nonce, last, visit));
     file->bytes = last && !scanned.has_table ? scanned.end : static_cast<uint64_t>(info.st_size);
     // What a crash left behind the last whole record must not be taken for records later.
     if (last && ftruncate(fd, static_cast<off_t>(file->bytes)) != 0)

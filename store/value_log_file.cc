@@ -213,7 +213,7 @@ std::optional<uint64_t> ParseTableEnd(std::string_view bytes, uint64_t nonce) {
 }
 
 Result<ScannedLogFile> ScanLogFile(
-    int fd, uint64_t file_bytes, uint64_t head_bytes, uint64_t nonce,
+    int fd, uint64_t file_bytes, uint64_t head_bytes, uint64_t nonce, bool may_end_in_a_write,
     const std::function<void(const RecordHead&, std::string_view, uint64_t)>& visit) {
   Window window(fd, file_bytes);
   LH_ASSIGN_OR_RETURN(const auto table, ReadTable(window, file_bytes, head_bytes, nonce));
@@ -221,6 +221,14 @@ Result<ScannedLogFile> ScanLogFile(
   uint64_t offset = head_bytes;  // of the record in the file
   uint64_t at = 0;               // of its head in the table
   bool good_end = false;
+  // The latest record, not yet visited. A process that is killed while it writes leaves a good head
+  // and a part of the value, and zeros that were allocated in advance where the rest would be.
+  struct Latest {
+    RecordHead head;
+    std::string key;
+    uint64_t offset;
+  };
+  std::optional<Latest> latest;
   for (;;) {
     const auto part = [&](uint64_t bytes) -> Result<std::string_view> {
       if (!table.has_value()) return window.At(offset, bytes);
@@ -237,9 +245,25 @@ Result<ScannedLogFile> ScanLogFile(
     // A table without the end behind it: the process ended while it finished the log file.
     good_end = head->kind == RecordHead::Kind::kTable;
     if (good_end) break;
-    visit(*head, whole.substr(kRecordHeadBytes), offset);
+    if (latest) visit(latest->head, latest->key, latest->offset);
+    latest = Latest{*head, std::string(whole.substr(kRecordHeadBytes)), offset};
     offset += head->record_bytes();
     at += whole.size();
+  }
+  if (latest) {
+    bool whole = true;
+    if (may_end_in_a_write && !table.has_value() && latest->head.kind == RecordHead::Kind::kPut) {
+      LH_ASSIGN_OR_RETURN(const std::string_view value,
+                          window.At(latest->offset + kRecordHeadBytes + latest->head.key_bytes,
+                                    latest->head.value_bytes));
+      whole = Hash64(value) == latest->head.value_hash;
+    }
+    if (whole) {
+      visit(latest->head, latest->key, latest->offset);
+    } else {
+      offset = latest->offset;
+      good_end = false;
+    }
   }
   return ScannedLogFile{.end = offset, .good_end = good_end, .has_table = table.has_value()};
 }

@@ -69,10 +69,11 @@ struct ScannedLogFile {
 
 // Calls `visit` for each put and delete of the log file, in order, with its head, its stored key
 // and the offset of its head. Uses the table of contents if there is a good one, else reads the
-// heads one after the other up to the first that is damaged or incomplete. Errors: internal (the
-// file cannot be read).
+// heads one after the other up to the first that is damaged or incomplete. `may_end_in_a_write`:
+// this is the last log file, so a process may have been killed while it wrote the last record,
+// whose value is then checked, too. Errors: internal (the file cannot be read).
 Result<ScannedLogFile> ScanLogFile(
-    int fd, uint64_t file_bytes, uint64_t head_bytes, uint64_t nonce,
+    int fd, uint64_t file_bytes, uint64_t head_bytes, uint64_t nonce, bool may_end_in_a_write,
     const std::function<void(const RecordHead& head, std::string_view key, uint64_t offset)>&
         visit);
 

@@ -101,7 +101,7 @@ TEST(CommandLine, HelpIsOutputAndMisuseIsOneLine) {
                                 {"forget", "m", ""},
                                 {"serve", "m"},
                                 {"serve", "--listen", "8420"},
-                                {"serve", "--resp", "localhost:6379"},
+                                {"serve", "--resp", "localhost"},
                                 {"serve", "--resp", "6379", "--resp-disk", "much"},
                                 {"serve", "--memory", "../m"},
                                 {"attach-server", "--slot-dir", "d"},
