@@ -16,6 +16,7 @@
 
 #include "base/joined_thread.h"
 #include "memory/answer/recalled_prompt.h"
+#include "service/attach/http_client.h"
 #include "service/attach/slot_file.h"
 #include "service/common/json_text.h"
 #include "service/server/http_server.h"
