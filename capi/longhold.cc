@@ -1,18 +1,17 @@
 #include "capi/longhold.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/user_directories.h"
 #include "base/utf8.h"
 #include "memory/sidecar/sidecar.h"
 #include "model/embedder.h"
@@ -58,14 +57,16 @@ static_assert(static_cast<int>(StatusCode::kInternal) == LH_INTERNAL);
 // Runs a call: no exception leaves the library, and a failure's message is kept for the thread.
 template <typename Call>
 lh_status Guarded(const Call& call) noexcept {
-  Status status;
+  // What the handlers assign is short enough for the string's own buffer, so that it cannot throw.
   try {
-    status = call();
+    const Status status = call();
     if (!status.ok()) message = status.message();
     return CodeOf(status.code());
   } catch (const std::bad_alloc&) {
+    message = "out of memory";
     return LH_RESOURCE_EXHAUSTED;
-  } catch (const std::exception&) {
+  } catch (...) {
+    message = "internal error";
     return LH_INTERNAL;
   }
 }
@@ -168,19 +169,14 @@ Result<std::vector<RecallHead>> HeadsOf(const lh_model* given) {
   return heads;
 }
 
-uint32_t ProcessorCount() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
-}
-
-std::string HomeOf(const char* given) {
-  if (given != nullptr) return given;
-  if (const char* home = std::getenv("LONGHOLD_HOME"); home != nullptr && *home != '\0')
-    return home;
-  const char* user = std::getenv("HOME");
-  return std::string(user != nullptr && *user != '\0' ? user : ".") + "/.longhold";
+// That of the program `longhold`, but for its settings file.
+Result<std::string> HomeOf(const char* given) {
+  if (given != nullptr) return std::string(given);
+  const std::string user = HomeDirectory();
+  if (const auto home = GetEnvironment("LONGHOLD_HOME")) return ExpandHome(*home, user);
+  if (const auto home = DefaultMemoryHome(GetEnvironment, user)) return *home;
+  return FailedPrecondition(
+      "this user has no home directory; set lh_options.home or LONGHOLD_HOME");
 }
 
 // What lh_rows says of the arrays of `model`, whose pointers become `Data`.
@@ -240,13 +236,16 @@ lh_status lh_open(const lh_options* given, const lh_model* model, lh_home** home
     SidecarOptions with;
     if (options.budget_bytes > 0) with.memory_budget_bytes = options.budget_bytes;
     if (options.codec != nullptr) with.codec = options.codec;
-    opened->stores = NewRocksProvider(HomeOf(options.home));
+    LH_ASSIGN_OR_RETURN(const std::string directory, HomeOf(options.home));
+    opened->stores = NewRocksProvider(directory);
     StoreProvider* const stores = opened->stores.get();
     if (options.gguf != nullptr) {
       LH_ASSIGN_OR_RETURN(
           std::unique_ptr<LanguageModel> loaded,
           LoadLlama({.path = options.gguf,
-                     .threads = options.threads != 0 ? options.threads : ProcessorCount()}));
+                     .threads = options.threads != 0
+                                    ? options.threads
+                                    : std::max(1u, std::thread::hardware_concurrency())}));
       LH_ASSIGN_OR_RETURN(opened->sidecar, Sidecar::Open(stores, std::move(loaded),
                                                          opened->embedder.get(), std::move(with)));
     } else {

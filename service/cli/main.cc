@@ -1,9 +1,7 @@
 // The program's entry point: builds all parts and runs one command. No other file builds them.
 
 #include <malloc.h>
-#include <pwd.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -14,6 +12,7 @@
 #include <thread>
 
 #include "base/seal.h"
+#include "base/user_directories.h"
 #include "memory/engine.h"
 #include "memory/model/shared_model.h"
 #include "model/llama_host.h"
@@ -45,17 +44,6 @@ const std::atomic<bool>* CatchSignals() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   return &stop_requested;
-}
-
-std::optional<std::string> GetEnvironment(const std::string& name) {
-  const char* value = std::getenv(name.c_str());
-  return value == nullptr || *value == '\0' ? std::nullopt : std::optional<std::string>(value);
-}
-
-std::string HomeDirectory() {
-  if (const auto home = GetEnvironment("HOME")) return *home;
-  const passwd* user = getpwuid(getuid());
-  return user == nullptr || user->pw_dir == nullptr ? "" : user->pw_dir;
 }
 
 // Runs the command and returns its Status. The caller prints errors.

@@ -52,22 +52,6 @@ constexpr Unit kUnits[] = {{"", 1},
                            {"t", 1099511627776.0},
                            {"tib", 1099511627776.0}};
 
-// Replaces a leading "~" with the home directory of the user.
-std::string ExpandHome(const std::string& path, const std::string& home_dir) {
-  if (!home_dir.empty() && (path == "~" || path.starts_with("~/")))
-    return home_dir + path.substr(1);
-  return path;
-}
-
-// Returns an XDG base directory. The XDG specification says that relative values are ignored.
-std::optional<std::string> XdgDir(const Environment& environment, const char* variable,
-                                  const std::string& home_dir, const char* below_home) {
-  const std::optional<std::string> value = environment(variable);
-  if (value && value->starts_with('/')) return value;
-  if (home_dir.empty()) return std::nullopt;
-  return home_dir + "/" + below_home;
-}
-
 // The keys of a config file. `shown` is the value in the sample: the default, or an example.
 enum class KeyKind : uint8_t { kPath, kModel, kText, kInteger, kSize };
 struct ConfigKey {
@@ -334,8 +318,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const Environment& environme
     if (text.empty()) return InvalidArgument("is empty");
     return ExpandHome(text, home_dir);
   };
-  const auto data_dir = XdgDir(environment, "XDG_DATA_HOME", home_dir, ".local/share");
-  if (data_dir) config.home.value = *data_dir + "/longhold";
+  config.home.value = DefaultMemoryHome(environment, home_dir).value_or("");
   config.model.value = std::string(kDefaultModel);
   config.embedder.value = std::string(kDefaultEmbedder);
   config.threads.value = std::clamp<uint32_t>(cpus, 1, kThreadsMax);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "base/user_directories.h"
 
 namespace longhold {
 
@@ -64,10 +65,6 @@ struct PathSetting {
   std::optional<std::string> ConfigFlags::*flag;
 };
 std::span<const PathSetting> PathSettings();
-
-// Returns the value of an environment variable, nullopt when it is unset. LoadConfig treats an
-// empty value as unset.
-using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
 // Loads the settings. `home_dir` is the user's home directory, empty when unknown. `cpus` is the
 // number of processors that this process may use.

@@ -2,8 +2,8 @@
  *
  * A tiny described model puts a text with keys and values that are functions of token, layer and
  * channel, so that every fetched element can be computed again. capi_test.py builds and runs it.
- * Usage: capi_test HOME [GGUF], or capi_test HOME put [check]. The exit code is 0, or the line of
- * the first failure is printed. */
+ * Usage: capi_test HOME [GGUF], or capi_test HOME put [check]; HOME may be "-" there: no directory
+ * is named. The exit code is 0, or the line of the first failure is printed. */
 #include <longhold.h>
 #include <math.h>
 #include <stdio.h>
@@ -333,7 +333,7 @@ static void TestGguf(const char* directory, const char* gguf) {
 int main(int argc, char** argv) {
   if (argc < 2) return 2;
   if (argc > 2 && strcmp(argv[2], "put") == 0) {
-    PutUntilKilled(argv[1], argc > 3);
+    PutUntilKilled(strcmp(argv[1], "-") == 0 ? NULL : argv[1], argc > 3);
     return 0;
   }
   CHECK(lh_version() == LH_VERSION);

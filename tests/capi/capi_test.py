@@ -57,6 +57,12 @@ def main():
 
         kill_at_many_moments(program, os.path.join(work, "home3"), environment)
 
+        # Without a directory its memories are those of the program.
+        user = {**environment, "HOME": os.path.join(work, "user"), "LONGHOLD_HOME": ""}
+        user.pop("XDG_DATA_HOME", None)
+        run(program, "-", "put", env=user)
+        assert "killed" in run(os.path.join(build, "longhold"), "list", env=user)
+
         project = os.path.join(work, "project")
         os.mkdir(project)
         with open(os.path.join(project, "CMakeLists.txt"), "w", encoding="utf-8") as file:

@@ -505,7 +505,7 @@ def attach(
 
     Args:
         tokenizer: the model's; None: the one that its name loads.
-        home: directory of memories; None: $LONGHOLD_HOME, else ~/.longhold.
+        home: directory of memories; None: $LONGHOLD_HOME, else ~/.local/share/longhold.
         embedder: GGUF file of an embedding model, which finds places by meaning. None: by words.
         recall_heads: (layer, KV head) whose attention finds spans, too; indexed while a text is read.
         spans_max: of one prompt; 0: the default, 16.
