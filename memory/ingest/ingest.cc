@@ -4,7 +4,6 @@
 #include <chrono>
 #include <deque>
 #include <map>
-#include <optional>
 
 #include "base/hash.h"
 #include "memory/ingest/held_versions.h"
@@ -398,24 +397,6 @@ Status CheckPassTokens(const DocumentRecord& record, const LanguageModel& model,
   return OkStatus();
 }
 
-// After the last commit of a document: frees the space of its resume states, and indexes its blocks
-// unless `stop` is set.
-Status FinishDocument(LanguageModel& model, Memory& memory, uint64_t tokens,
-                      const std::atomic<bool>* stop) {
-  // Each commit's resume state has megabytes, and all of them are obsolete now. If reclaiming
-  // fails, no data is lost.
-  if (tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
-  // This takes seconds, ingest took up to hours. The document is committed already: if the user
-  // stops here, it is scanned until the next ingest or compact.
-  if (stop == nullptr || !stop->load()) {
-    const Status lists = memory.BuildLists(WorkersOf(model));
-    // Without room for the index there are no lists. The first question will report what is
-    // missing.
-    if (!lists.ok() && lists.code() != StatusCode::kResourceExhausted) return lists;
-  }
-  return OkStatus();
-}
-
 }  // namespace
 
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
@@ -483,7 +464,14 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
   const bool complete = position == record.tokens;
   LH_RETURN_IF_ERROR(reader.Commit(complete, complete && held.retire ? &*held.retire : nullptr));
   LH_RETURN_IF_ERROR(admitted);
-  if (complete) LH_RETURN_IF_ERROR(FinishDocument(model, memory, record.tokens, stop));
+  if (complete) {
+    // Each commit's resume state has megabytes, and all of them are obsolete now. If reclaiming
+    // fails, no data is lost.
+    if (record.tokens > kCommitTokens) (void)memory.store().Reclaim(Table::kMeta);
+    // This takes seconds, ingest took up to hours. The document is committed already: if the user
+    // stops here, it is scanned until the next ingest or compact.
+    if (!stopped()) LH_RETURN_IF_ERROR(BuildListsIfRoom(memory, WorkersOf(model)));
+  }
   if (!complete) report.outcome = IngestReport::Outcome::kStopped;
   report.tokens_read = speed.tokens();
   report.seconds = speed.seconds();

@@ -86,4 +86,9 @@ Status SegmentWriter::Commit(uint64_t end, const ResumeRecord* resume, const Doc
   return OkStatus();
 }
 
+Status BuildListsIfRoom(Memory& memory, const ParallelFor& parallel) {
+  const Status lists = memory.BuildLists(parallel);
+  return lists.code() == StatusCode::kResourceExhausted ? OkStatus() : lists;
+}
+
 }  // namespace longhold

@@ -65,4 +65,8 @@ class SegmentWriter {
   std::vector<TokenId> preceding_;  // the last tokens before the segment
 };
 
+// Memory::BuildLists after a document's last commit. Without room for lists there are none, and the
+// document is scanned: the first question reports what is missing.
+Status BuildListsIfRoom(Memory& memory, const ParallelFor& parallel);
+
 }  // namespace longhold

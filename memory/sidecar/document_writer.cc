@@ -110,10 +110,15 @@ Result<std::unique_ptr<DocumentWriter>> DocumentWriter::Begin(MemoryLease memory
   writer->tokens_ = stored.tokens;
   writer->position_ = stored.committed_tokens;
   if (held.complete) return writer;
-  if (stored.tokens != record.tokens) {
-    return FailedPrecondition("document " + name + ": was begun with " +
-                              std::to_string(stored.tokens) + " tokens, and now has " +
-                              std::to_string(record.tokens) + "; forget it, and put it again");
+  bool same_tokens = stored.tokens == record.tokens;
+  if (held.begun && same_tokens) {
+    LH_ASSIGN_OR_RETURN(const std::vector<TokenId> begun, m.Tokens(held.id, {0, stored.tokens}));
+    same_tokens = std::equal(begun.begin(), begun.end(), document.tokens.begin());
+  }
+  if (!same_tokens) {
+    return FailedPrecondition("document " + name +
+                              ": was begun with other tokens of the same text; forget it, and put "
+                              "it again");
   }
   writer->writer_.emplace(&m, context.vocabulary.get(), context.info().geometry,
                           WorkersOf(*context.model), held.id);
@@ -143,15 +148,12 @@ Status DocumentWriter::Append(const KvArrays<const void>& arrays, size_t count,
     std::optional<RopeTables> ropes;
     if (arrays.layout.rotated)
       ropes.emplace(geometry, take, rotary_position + static_cast<int64_t>(done));
-    KvBlock filled = blocks_.back();
     const Status status =
-        FillBlock(geometry, arrays, done, row, take, ropes ? &*ropes : nullptr, &filled);
+        FillBlock(geometry, arrays, done, row, take, ropes ? &*ropes : nullptr, &blocks_.back());
     if (!status.ok()) {
       if (row == 0) blocks_.pop_back();
       return status;
     }
-    filled.tokens = row + take;
-    blocks_.back() = std::move(filled);
     position_ += take;
     done += take;
     LH_RETURN_IF_ERROR(Flush(false));
@@ -184,9 +186,7 @@ Status DocumentWriter::Finish() {
   LH_RETURN_IF_ERROR(
       writer_->Commit(position_, nullptr, complete && retire_ ? &*retire_ : nullptr));
   if (!complete) return OkStatus();
-  const Status lists = memory_->BuildLists(WorkersOf(*context_.model));
-  // Without room the document is scanned.
-  return lists.code() == StatusCode::kResourceExhausted ? OkStatus() : lists;
+  return BuildListsIfRoom(*memory_, WorkersOf(*context_.model));
 }
 
 }  // namespace longhold

@@ -35,6 +35,14 @@ bool ToHalves(const float* in, uint32_t count, uint16_t* out) {
   return finite;
 }
 
+void ClearRows(uint32_t row, uint32_t count, KvBlock* block) {
+  const size_t width = block->shape.kv_width;
+  for (uint32_t slot = 0; slot < block->shape.layers; ++slot) {
+    std::fill_n(block->Keys(slot) + row * width, count * width, uint16_t{0});
+    std::fill_n(block->Values(slot) + row * width, count * width, uint16_t{0});
+  }
+}
+
 }  // namespace
 
 Status FillBlock(const KvGeometry& geometry, const KvArrays<const void>& arrays, size_t from,
@@ -53,6 +61,7 @@ Status FillBlock(const KvGeometry& geometry, const KvArrays<const void>& arrays,
         Load(arrays.values[slot], at, layout.float32, d, head.data());
         finite &= ToHalves(head.data(), d, block->Values(slot) + to);
         if (!finite) {
+          ClearRows(row, count, block);
           return InvalidArgument("row " + std::to_string(from + i) + ", layer " +
                                  std::to_string(geometry.layers[slot]) + ", KV head " +
                                  std::to_string(h) +
@@ -61,6 +70,7 @@ Status FillBlock(const KvGeometry& geometry, const KvArrays<const void>& arrays,
       }
     }
   }
+  block->tokens = row + count;
   return OkStatus();
 }
 

@@ -30,10 +30,11 @@ struct KvArrays {
   KvLayout layout;
 };
 
-// block rows [row, row + count) = array rows [from, from + count), with keys un-rotated. `ropes`
-// has the position of array row `from` at index 0; it is not used where keys are not rotated.
-// Elements round to fp16. Errors: invalid_argument (an element that is not finite, or beyond
-// fp16). Must hold: the block has the rows.
+// Appends to the block: rows [row, row + count) = array rows [from, from + count), with keys
+// un-rotated. `ropes` has the position of array row `from` at index 0; it is not used where keys
+// are not rotated. Elements round to fp16. Errors: invalid_argument (an element that is not finite,
+// or beyond fp16); the block then has the rows that it had. Must hold: `row` is block->tokens, and
+// the block has room.
 Status FillBlock(const KvGeometry& geometry, const KvArrays<const void>& arrays, size_t from,
                  uint32_t row, uint32_t count, const RopeTables* ropes, KvBlock* block);
 

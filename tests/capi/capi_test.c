@@ -112,13 +112,25 @@ static size_t MakeText(char* text) {
   return n;
 }
 
-static void TestPutAndRecall(const char* directory) {
+/* The text and its tokens, which are its bytes. */
+static lh_document Tale(void) {
   static char text[kTokensMax];
   static int32_t tokens[kTokensMax];
-  static float keys[kLayers][kTokensMax * kHeadDim], values[kLayers][kTokensMax * kHeadDim];
   const size_t n = MakeText(text);
+  for (size_t t = 0; t < n; ++t) tokens[t] = (unsigned char)text[t];
+  return (lh_document){.size = sizeof(lh_document),
+                       .name = "tale",
+                       .text = text,
+                       .text_bytes = n,
+                       .tokens = tokens,
+                       .tokens_count = n};
+}
+
+static void TestPutAndRecall(const char* directory) {
+  static float keys[kLayers][kTokensMax * kHeadDim], values[kLayers][kTokensMax * kHeadDim];
+  const lh_document document = Tale();
+  const size_t n = document.tokens_count;
   for (size_t t = 0; t < n; ++t) {
-    tokens[t] = (unsigned char)text[t];
     for (int l = 0; l < kLayers; ++l) {
       for (int c = 0; c < kHeadDim; ++c) {
         keys[l][t * kHeadDim + c] = Element(t, l, c, 0);
@@ -131,12 +143,6 @@ static void TestPutAndRecall(const char* directory) {
   const lh_options options = {.size = sizeof(options), .home = directory, .codec = "exact"};
   lh_home* home = NULL;
   CHECK(lh_open(&options, &model, &home) == LH_OK);
-  const lh_document document = {.size = sizeof(document),
-                                .name = "tale",
-                                .text = text,
-                                .text_bytes = n,
-                                .tokens = tokens,
-                                .tokens_count = n};
   /* Twice: the first is interrupted. */
   for (int run = 0; run < 2; ++run) {
     lh_writer* writer = NULL;
@@ -221,11 +227,11 @@ static void TestPutAndRecall(const char* directory) {
 
   uint32_t which = 0;
   uint64_t prefix = 0;
-  CHECK(lh_prefix(home, "m", tokens, 300, &which, &prefix) == LH_OK);
+  CHECK(lh_prefix(home, "m", document.tokens, 300, &which, &prefix) == LH_OK);
   CHECK(which == span.document && prefix == 300);
   int32_t read[64];
   CHECK(lh_tokens(home, "m", &places[0], read) == LH_OK);
-  CHECK(memcmp(read, tokens, sizeof(read)) == 0);
+  CHECK(memcmp(read, document.tokens, sizeof(read)) == 0);
   lh_plan_free(plan);
   lh_close(home);
 
@@ -253,21 +259,13 @@ static void TestPutAndRecall(const char* directory) {
 /* Puts the tale in small pieces and says how far it is after each, until somebody kills the
  * process; with `check`, the last time: then all of it must be there. */
 static void PutUntilKilled(const char* directory, int check) {
-  static char text[kTokensMax];
-  static int32_t tokens[kTokensMax];
-  const size_t n = MakeText(text);
-  for (size_t t = 0; t < n; ++t) tokens[t] = (unsigned char)text[t];
+  const lh_document document = Tale();
+  const size_t n = document.tokens_count;
   lh_rope rope = {.size = sizeof(rope), .rotary_dims = kHeadDim, .halves = 1, .freq_base = 10000};
   const lh_model model = Model(&rope, "tiny-1");
   const lh_options options = {.size = sizeof(options), .home = directory, .codec = "exact"};
   lh_home* home = NULL;
   CHECK(lh_open(&options, &model, &home) == LH_OK);
-  const lh_document document = {.size = sizeof(document),
-                                .name = "tale",
-                                .text = text,
-                                .text_bytes = n,
-                                .tokens = tokens,
-                                .tokens_count = n};
   lh_writer* writer = NULL;
   CHECK(lh_put_begin(home, "killed", &document, &writer) == LH_OK);
   printf("begin %u\n", (unsigned)lh_put_position(writer));
@@ -311,13 +309,12 @@ static void PutUntilKilled(const char* directory, int check) {
 
 /* A model that longhold runs itself. */
 static void TestGguf(const char* directory, const char* gguf) {
-  static char text[kTokensMax];
-  const size_t n = MakeText(text);
+  const lh_document tale = Tale();
   const lh_options options = {
       .size = sizeof(options), .home = directory, .gguf = gguf, .threads = 1};
   lh_home* home = NULL;
   CHECK(lh_open(&options, NULL, &home) == LH_OK);
-  CHECK(lh_ingest(home, "read", "tale", text, n) == LH_OK);
+  CHECK(lh_ingest(home, "read", tale.name, tale.text, tale.text_bytes) == LH_OK);
   CHECK(lh_ingest(home, "read", "broken", "\xff", 1) == LH_INVALID_ARGUMENT);
   const lh_question question = {.size = sizeof(question),
                                 .text = "What is the secret number of Methuselah?"};

@@ -264,6 +264,23 @@ TEST_F(SidecarTest, ContinuesWhereAnInterruptedPutEnded) {
   }
 }
 
+TEST_F(SidecarTest, ContinuesOnlyWithTheTokensItBeganWith) {
+  const std::string text = RandomText(3000, 4);
+  std::vector<TokenId> tokens = TokensOf(text);
+  FloatRows rows(geometry(), tokens.size(), 4);
+  const size_t pieces[] = {64};
+  ASSERT_TRUE(PutIn("m", "a", text, &rows, pieces, 128).ok());
+  // As many tokens of the same bytes, but two of them in the other order.
+  const auto at = std::adjacent_find(tokens.begin() + 1, tokens.end(), [&](TokenId a, TokenId b) {
+    return a != b && toy_.Piece(a).size() == toy_.Piece(b).size();
+  });
+  ASSERT_NE(at, tokens.end());
+  std::swap(at[0], at[1]);
+  const Status other = sidecar_->Put("m", {"a", text, tokens, {}}).status();
+  EXPECT_EQ(other.code(), StatusCode::kFailedPrecondition) << other.ToString();
+  EXPECT_TRUE(PutIn("m", "a", text, &rows, pieces).ok());
+}
+
 TEST_F(SidecarTest, FindsWhatTheModelsOwnMemoryFinds) {
   const std::string text = RandomText(20000, 9) +
                            "\nThe keeper of the northern lighthouse is called Ottoline Brandt.\n" +
@@ -382,9 +399,14 @@ TEST_F(SidecarTest, RefusesWhatIsWrongAndKeepsWhatIsThere) {
     const Status status = (*writer)->Append(all.arrays(Layout(false)), tokens.size(), 0);
     EXPECT_THAT(status.message(), HasSubstr("row 70"));
     EXPECT_EQ((*writer)->position(), 64u);
+    // Also in the middle of a block: its earlier rows stay.
+    const auto from64 = rows.From<const void>(64, geometry().kv_width());
+    EXPECT_TRUE((*writer)->Append(from64.arrays(Layout(false)), 3, 0).ok());
+    const auto from67 = rows.From<const void>(67, geometry().kv_width());
+    EXPECT_FALSE((*writer)->Append(from67.arrays(Layout(false)), 10, 0).ok());
+    EXPECT_EQ((*writer)->position(), 67u);
     rows.keys[1][70 * geometry().kv_width()] = 1;
-    const auto rest = rows.From<const void>(64, geometry().kv_width());
-    EXPECT_TRUE((*writer)->Append(rest.arrays(Layout(false)), tokens.size() - 64, 0).ok());
+    EXPECT_TRUE((*writer)->Append(from67.arrays(Layout(false)), tokens.size() - 67, 0).ok());
     // Somebody else cannot write meanwhile, but may read what was committed.
     EXPECT_FALSE(sidecar_->Put("m", {"b", text, tokens, {}}).ok());
     EXPECT_TRUE((*writer)->Finish().ok());
