@@ -24,9 +24,9 @@ import sys
 import tempfile
 import time
 
-# Bytes of a value, different keys, SETs of one run. GETs are quicker, so there are four times as many. All values fit longhold's RAM tier:
+# Bytes of a value, different keys, SETs of one run. GETs are quicker, so there are twice as many. All values fit longhold's RAM tier:
 # redis-server has all of them in RAM, too.
-SIZES = [(65536, 1000, 2000), (1048576, 100, 120)]
+SIZES = [(65536, 1000, 8000), (1048576, 100, 300)]
 CLIENTS = 16
 PIPELINES = [1, 4]
 
@@ -90,7 +90,7 @@ def main():
         for size, keys, requests in SIZES:
             for pipeline in PIPELINES:
                 for test in ("set", "get"):
-                    count = requests * (4 if test == "get" else 1)
+                    count = requests * (2 if test == "get" else 1)
                     got = results[(size, pipeline, test)] = {name: [] for name in servers}
                     for round_index in range(options.rounds):
                         for name in sorted(servers, reverse=round_index % 2 == 1):

@@ -79,6 +79,7 @@ class Server final : public RespServer {
   // Closes the slowest connection that holds bytes in flight, if others have waited for a second.
   void Shed(Clock::time_point now);
   void WakeWaiting();
+  void StartWrites();
   // Reports that a store failed, at most every ten seconds. Safe to call concurrently.
   void NoteFailure(const Status& status);
   // On a thread of writers_: writes what waits for `store` until nothing does.
@@ -109,7 +110,9 @@ class Server final : public RespServer {
     bool running = false;  // a thread of writers_ takes them
   };
   std::mutex writes_mutex_;
-  std::map<ValueStore*, WriteQueue> writes_;  // guarded by writes_mutex_
+  // Guarded by writes_mutex_.
+  std::map<ValueStore*, WriteQueue> writes_;
+  bool starting_writes_ = false;
 
   std::mutex notes_mutex_;
   std::optional<Clock::time_point> noted_at_;  // guarded by notes_mutex_

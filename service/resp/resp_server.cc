@@ -272,11 +272,21 @@ void Server::Write(ValueStore* store, QueuedWrite write) {
     const std::lock_guard lock(writes_mutex_);
     WriteQueue& queue = writes_[store];
     queue.writes.push_back(std::move(write));
-    if (std::exchange(queue.running, true)) return;
+    if (queue.running || std::exchange(starting_writes_, true)) return;
   }
-  // Never refused: each store has one job at most, and the pool is not stopped before the thread of
-  // the server has ended.
-  LH_CHECK(writers_.Add([this, store] { WriteQueued(store); }, "").ok());
+  // After the other connections that are ready now: their changes join, and wake no thread again.
+  net::post(context_, [this] { StartWrites(); });
+}
+
+void Server::StartWrites() {
+  const std::lock_guard lock(writes_mutex_);
+  starting_writes_ = false;
+  for (auto& [store, queue] : writes_) {
+    if (queue.writes.empty() || std::exchange(queue.running, true)) continue;
+    // Never refused: each store has one job at most, and the pool is not stopped before the thread
+    // of the server has ended.
+    LH_CHECK(writers_.Add([this, store = store] { WriteQueued(store); }, "").ok());
+  }
 }
 
 void Server::WriteQueued(ValueStore* store) {
