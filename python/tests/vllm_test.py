@@ -617,6 +617,11 @@ class Recalling(WithEngine):
         with self.assertRaisesRegex(longhold.Unimplemented, "has 2 layers, and vLLM keeps 1"):
             side = working.WorkerSide(MODEL, lambda: self.home, spool.Spool(f"{self.folder}/spool"))
             side.register({"model.layers.0.attn": torch.zeros(6, KV_HEADS, BLOCK, 2 * DIM)}, 6, BLOCK, lambda name: write_halves)
+        last = list(engine.config.compilation_config.static_forward_context.values())[-1]
+        last.sliding_window = 512
+        with self.assertRaisesRegex(longhold.Unimplemented, "layers.1.self_attn.attn has a sliding window"):
+            side = working.WorkerSide(MODEL, lambda: self.home, spool.Spool(f"{self.folder}/spool"))
+            side.register(engine.caches, 200, BLOCK, engine.worker._writer_of)
         layer = next(iter(engine.config.compilation_config.static_forward_context.values()))
         layer.sliding_window = 512
         with self.assertRaisesRegex(longhold.Unimplemented, "sliding window"):

@@ -67,11 +67,11 @@ class WorkerSide:
             cache = caches[name]
             if not isinstance(cache, torch.Tensor):
                 raise Unimplemented(f"the KV cache of layer {name} is a {type(cache).__name__}, and not a tensor")
+            # Asked of every layer, for it refuses those that longhold does not serve.
+            writer = writer_of(name)
             kind = (cache.shape, cache.stride(), cache.dtype)
             if kind not in known:
-                known[kind] = learn(
-                    name, cache, blocks, block_tokens, model.kv_heads, model.head_dim, writer_of(name)
-                )
+                known[kind] = learn(name, cache, blocks, block_tokens, model.kv_heads, model.head_dim, writer)
             self._caches.append(cache)
             self._layouts.append(known[kind])
         if len({layout.block_tokens for layout in self._layouts}) != 1:
