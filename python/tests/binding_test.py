@@ -314,6 +314,18 @@ class Errors(InHome):
         with self.assertRaises(longhold.FailedPrecondition):
             self.open(read_only=True).put("box", "letter", text, tokens_of(text))
 
+    def test_parts_of_the_package_are_imported_when_they_are_asked_for(self):
+        code = (
+            "import sys, longhold\n"
+            "assert not {'longhold.aio', 'torch', 'transformers'} & set(sys.modules), sys.modules\n"
+            "longhold.aio.Home\n"
+            "try: longhold.nothing\n"
+            "except AttributeError: pass\n"
+            "else: sys.exit('an attribute that is not there')\n"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+
     def test_a_processor_without_the_wheels_instructions_is_an_import_error(self):
         with tempfile.TemporaryDirectory() as folder:
             package = pathlib.Path(folder) / "longhold"
