@@ -319,6 +319,28 @@ class Attending(unittest.TestCase):
         self.assertEqual(laid.columns, [(77, 93), (64, 77)])
         self.assertEqual([round(laid.bias[i], 3) for i in (0, 64, 76, 77)], [0, -1.386, -1.386, 0])
 
+    def test_spans_within_the_sinks_are_cited_without_the_tokens_that_heads_rest_on(self):
+        memory = longhold.transformers.Memory.__new__(longhold.transformers.Memory)
+        memory.gate, memory.name = 2.0, "box"
+        memory.home = unittest.mock.Mock()
+        memory.home.stat.return_value.sink_tokens = 64
+        spans = [
+            longhold.Span(1, "t", begin, end, 1, 1, 0, 1, score, "")
+            for begin, end, score in ((0, 20, 1.0), (20, 64, 0.5), (90, 100, 0.25))
+        ]
+        laid = memory._lay_out(longhold.Plan(tuple(spans), longhold.Evidence.STRONG, None))
+        self.assertEqual(laid.places, [longhold.Place(1, 0, 64, -74), longhold.Place(1, 90, 100, -10)])
+        self.assertEqual(laid.columns, [(8, 20), (20, 64), (64, 74)])
+        self.assertEqual(laid.bias[:64], [0.0] * 64)
+
+    def test_a_text_that_is_all_sinks_is_cited(self):
+        model = make("llama")
+        with tempfile.TemporaryDirectory() as folder, longhold.attach(model, "box", TOKENIZER, folder, codec="exact") as memory:
+            memory.read(NEEDLE, "letter")
+            self.assertLess(memory.stat().tokens, memory.stat().sink_tokens)
+            model.generate(ids_of("Where did the keeper bury the treasure?"), max_new_tokens=4, do_sample=False)
+            self.assertEqual([c.span.document_name for c in memory.citations()], ["letter"])
+
 
 class Reading(WithHome):
     def test_stored_rows_are_those_of_stock_passes_over_sinks_and_window(self):

@@ -29,6 +29,9 @@ from .vocabulary import tokenise
 
 PASS_TOKENS = 512  # of a reading
 QUERY_TOKENS_MAX = 4096  # that recall heads look at, of one question
+# Heads that look for nothing rest on a text's first token and on one soon after it, whatever is asked: SmolLM2 on
+# the first and the fifth, with 66% and 18% of all attention to recalled tokens. It says nothing of the span there.
+RESTING_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -301,6 +304,12 @@ class Memory:
                 # A date line stands right before its span.
                 columns[i] = (columns[i][0] if columns[i][1] == at else at, at + tokens)
             at += tokens
+        # A span within the sinks has no part of its own: its columns are those of the sinks, which come
+        # first and whose bias is 0.
+        sinks = parts[0]
+        for i, span in enumerate(plan.spans):
+            if span.document == sinks.document and span.end <= sinks.end:
+                columns[i] = (min(max(span.begin, RESTING_TOKENS), span.end - 1), span.end)
         places = places_of(parts, -total)
         return _Laid(places, bias, columns)
 
