@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -341,6 +342,38 @@ class Errors(InHome):
                 [sys.executable, "-c", "import longhold"], env=environment, capture_output=True, text=True, check=False
             )
             self.assertIn("level future, and this one lacks flag_of_the_future", run.stderr)
+
+
+class Forking(InHome):
+    def test_a_forked_process_forgets_homes_and_writers_and_the_first_one_goes_on(self):
+        text = text_of(120, 60)
+        keys, values = random_rows(len(text), 3)
+        home = self.open()
+        writer = home.put("box", "letter", text, tokens_of(text))
+        writer.put(keys[:, :5000], values[:, :5000])
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)  # a call into the parent's home may wait forever
+            refused = 0
+            try:
+                for call in (lambda: home.stat("box"), lambda: writer.finish() or writer.position):
+                    try:
+                        call()
+                    except longhold.FailedPrecondition as error:
+                        refused += "forked" in str(error) or "finished" in str(error)
+                home.close()
+                del writer, home
+                gc.collect()
+                with self.open(read_only=True) as own:
+                    refused += own.stat("box").tokens >= 4096
+            finally:
+                os._exit(refused)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 3)
+        writer.put(keys[:, 5000:], values[:, 5000:])
+        self.assertTrue(writer.complete)
+        writer.finish()
+        got = home.fetch("box", [longhold.Place(1, 0, len(text))], rotated=False)
+        np.testing.assert_array_equal(got[0], keys)
 
 
 class Threads(InHome):

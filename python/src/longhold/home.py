@@ -30,6 +30,8 @@ Array = npt.NDArray[Any]
 # One array of each layer, or one array with the layers as its first axis.
 LayerArrays = Sequence[Array] | Array
 
+# The open homes, for _after_fork().
+_homes: weakref.WeakSet[Home] = weakref.WeakSet()
 _library: ctypes.CDLL | None = None
 _library_lock = threading.Lock()
 
@@ -284,6 +286,7 @@ class Home:
         self.model = model
         self._lock = threading.RLock()
         self._handle: int | None = None
+        self._why_closed = "the home is closed"
         self._writers: weakref.WeakSet[Writer] = weakref.WeakSet()
         options = native.Options(
             home=_bytes(home),
@@ -299,6 +302,7 @@ class Home:
         _check(library().lh_open(options, described, ctypes.byref(handle)))
         del keep
         self._handle = handle.value
+        _homes.add(self)
 
     # ---- its life
 
@@ -316,6 +320,14 @@ class Home:
     def closed(self) -> bool:
         return self._handle is None
 
+    def _forget(self) -> None:
+        """Without closing: what is open belongs to the process that was forked."""
+        self._lock = threading.RLock()  # a thread that is not here may hold the other one
+        self._handle = None
+        self._why_closed = "the home was opened before this process was forked; open one here"
+        for writer in list(self._writers):
+            writer._handle = None
+
     def __enter__(self) -> Home:
         return self
 
@@ -330,7 +342,7 @@ class Home:
 
     def _open(self) -> int:
         if self._handle is None:
-            raise FailedPrecondition("the home is closed")
+            raise FailedPrecondition(self._why_closed)
         return self._handle
 
     def _described(self) -> Model:
@@ -579,3 +591,15 @@ class Writer:
         if home is not None and self._handle is not None:
             with home._lock:
                 self._finish_quietly()
+
+
+def _after_fork() -> None:
+    """In the new process, which has copies of all homes but not the threads that serve them. Closing one would
+    wait for those threads, and end writers of the old process."""
+    global _library_lock
+    _library_lock = threading.Lock()
+    for home in list(_homes):
+        home._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
