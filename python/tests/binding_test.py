@@ -265,6 +265,9 @@ class Errors(InHome):
             frozen.flags.writeable = False
             with self.assertRaisesRegex(longhold.InvalidArgument, "writeable"):
                 home.fetch("box", [longhold.Place(1, 0, 1)], frozen, frozen)
+            for one in ({"keys": keys[:, :1].copy()}, {"values": values[:, :1].copy()}):
+                with self.assertRaisesRegex(longhold.InvalidArgument, "both or none"):
+                    home.fetch("box", [longhold.Place(1, 0, 1)], **one)
 
     def test_another_models_memory_is_refused_by_name(self):
         self.put(self.open(), text_of(5, 2))

@@ -470,6 +470,8 @@ class Home:
         model = self._described()
         given = list(places)
         tokens = sum(len(p) for p in given)
+        if (keys is None) != (values is None):
+            raise InvalidArgument("fetch() fills keys and values of yours, or makes both; give both or none")
         if keys is None or values is None:
             shape = (model.put_layers, tokens, model.kv_heads, model.head_dim)
             keys, values = np.empty(shape, dtype), np.empty(shape, dtype)
