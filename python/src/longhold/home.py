@@ -316,10 +316,6 @@ class Home:
                 writer._finish_quietly()
             library().lh_close(handle)
 
-    @property
-    def closed(self) -> bool:
-        return self._handle is None
-
     def _forget(self) -> None:
         """Without closing: what is open belongs to the process that was forked."""
         self._lock = threading.RLock()  # a thread that is not here may hold the other one
@@ -345,7 +341,9 @@ class Home:
             raise FailedPrecondition(self._why_closed)
         return self._handle
 
-    def _described(self) -> Model:
+    @property
+    def description(self) -> Model:
+        """The model that the home was opened for. Errors: FailedPrecondition (it was opened for a GGUF)."""
         if self.model is None:
             raise FailedPrecondition("the home was opened for a GGUF: longhold runs that model; open it with a Model")
         return self.model
@@ -376,7 +374,7 @@ class Home:
             tokens_count=len(ids),
             token_bytes=None if lengths is None else lengths.ctypes.data_as(ctypes.POINTER(ctypes.c_uint16)),
         )
-        self._described()
+        self.description  # the error where there is none
         handle = ctypes.c_void_p()
         with self._lock:
             _check(library().lh_put_begin(self._open(), _bytes(memory), document, ctypes.byref(handle)))
@@ -409,7 +407,7 @@ class Home:
         asked = native.Question(text=_bytes(question), spans_max=spans_max, tokens_max=tokens_max)
         keep: list[Any] = []
         if queries is not None:
-            model = self._described()
+            model = self.description
             rows = [np.ascontiguousarray(q, np.float32) for q in queries]
             shape = (len(rows[0]) if rows else 0, model.q_heads // model.kv_heads, model.head_dim)
             if len(rows) != len(model.recall_heads) or any(q.shape != shape for q in rows):
@@ -467,7 +465,7 @@ class Home:
         """Keys and values of the places, one after the other, with keys rotated to the places'
         positions. Written into ``keys`` and ``values`` where they are given, else into new arrays
         [layers, tokens, kv_heads, head_dim]."""
-        model = self._described()
+        model = self.description
         given = list(places)
         tokens = sum(len(p) for p in given)
         if (keys is None) != (values is None):
@@ -556,7 +554,7 @@ class Writer:
     def put(self, keys: LayerArrays, values: LayerArrays, *, position: int | None = None) -> None:
         """Appends rows, for each layer [tokens, kv_heads, head_dim]. ``position`` is that of the first
         row where keys are rotated."""
-        rows = _layer_rows(self._home._described(), keys, values, writes=False)
+        rows = _layer_rows(self._home.description, keys, values, writes=False)
         rows.rows.rotated = int(position is not None)
         rows.rows.position = position or 0
         with self._home._lock:

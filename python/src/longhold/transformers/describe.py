@@ -77,7 +77,6 @@ class Described:
     rotations: list[Rotation]  # [layers]
     sliding: list[int | None]  # [layers] the window of those that have one
     modules: list[torch.nn.Module]  # [layers] the attention of each
-    pieces: list[bytes]
 
 
 @dataclass
@@ -244,7 +243,6 @@ def describe(model: Any, tokenizer: Any, recall_heads: Sequence[tuple[int, int]]
     rotations = [
         _rotation(name, layer, near[layer].key, far[layer].key, candidates, model.dtype) for layer in range(layers)
     ]
-    pieces = pieces_of(tokenizer, int(config.vocab_size))
     kv_heads, head_dim = first.key.shape
     for layer, head in recall_heads:
         if not (0 <= layer < layers and 0 <= head < kv_heads):
@@ -258,9 +256,9 @@ def describe(model: Any, tokenizer: Any, recall_heads: Sequence[tuple[int, int]]
         head_dim=head_dim,
         context_length=int(getattr(config, "max_position_embeddings", 0) or 2048),
         rope=[rotation.rope() for rotation in rotations],
-        pieces=pieces,
+        pieces=pieces_of(tokenizer, int(config.vocab_size)),
         bos=bos_of(tokenizer),
         scale=first.scaling,
         recall_heads=tuple(recall_heads),
     )
-    return Described(description, rotations, [near[layer].sliding for layer in range(layers)], modules, pieces)
+    return Described(description, rotations, [near[layer].sliding for layer in range(layers)], modules)

@@ -201,7 +201,7 @@ class Memory:
         `progress` is called with the tokens that are done and all tokens after each pass."""
         begun = time.monotonic()
         document = name or "text-" + hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
-        as_tokens = tokenise(self.tokenizer, self._described.pieces, text)
+        as_tokens = tokenise(self.tokenizer, self._described.model.pieces, text)
         tokens = as_tokens.tokens
         with self.home.put(self.name, document, text, tokens, as_tokens.token_bytes) as writer:
             first = done = writer.position

@@ -74,7 +74,6 @@ class LookRun:
         self._heads = heads
         self._queries: dict[int, torch.Tensor] = {}
         self._group = 1
-        self._none = torch.zeros(0)
 
     def attend(
         self,

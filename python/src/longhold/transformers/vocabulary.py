@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,7 +143,7 @@ def _bytes_of_offsets(text: str, offsets: list[tuple[int, int]], total: int) -> 
     return lengths
 
 
-def tokenise(tokenizer: Any, pieces: list[bytes], text: str) -> TokenText:
+def tokenise(tokenizer: Any, pieces: Sequence[bytes], text: str) -> TokenText:
     """All of a text as tokens, beginning with bos where the tokenizer does. Errors: InvalidArgument
     (the tokens cannot be matched with the text)."""
     tokens: list[npt.NDArray[np.int32]] = []

@@ -111,7 +111,7 @@ def compose(
     rest = list(prompt_token_ids) if prompt_token_ids is not None else chat_tokens(tokenizer, messages)
     if not rest:
         raise InvalidArgument("a recalled prompt needs at least one token after what is recalled")
-    context = context_length or home._described().context_length
+    context = context_length or home.description.context_length
     if plan is None:
         try:
             plan = home.plan(memory, text, spans_max=spans_max, tokens_max=tokens_max or max(256, context // 2))
@@ -120,7 +120,7 @@ def compose(
     if not plan.spans or plan.evidence < evidence_min:
         return Composed(rest, 0, plan=plan)
     parts = lay_out(home, memory, plan)
-    task = Recall(memory, home._described().fingerprint, tuple((p.document, p.begin, p.end) for p in parts))
+    task = Recall(memory, home.description.fingerprint, tuple((p.document, p.begin, p.end) for p in parts))
     again: list[int] = []
     for span in _reencoded(plan, reencode_tokens):
         again += home.tokens(memory, span.document, span.begin, span.end).tolist()

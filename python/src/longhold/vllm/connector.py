@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.v1.kv_cache_interface import KVCacheConfig
 
-OPTIONS = ("home", "memory", "embedder", "codec", "budget_bytes", "spool")
+OPTIONS = ("home", "budget_bytes", "spool")
 
 
 @dataclass

@@ -58,7 +58,7 @@ class Window:
     def __init__(self, home: Home, memory: str, tokens: npt.NDArray[np.int32], position: int) -> None:
         stats = home.stat(memory)
         self._sinks, self._window = stats.sink_tokens, stats.window_tokens
-        model = home._described()
+        model = home.description
         ropes = [model.rope] * model.layer_count if isinstance(model.rope, Rope) else list(model.rope)
         self._rotations = [rotation_of(rope) for rope in ropes]
         self.position = position
@@ -163,7 +163,7 @@ def read(
         progress: is called with the tokens that are done and all tokens after each pass.
     """
     begun = time.monotonic()
-    model = home._described()
+    model = home.description
     generate: Generate = engine if callable(engine) and not hasattr(engine, "generate") else offline(engine)
     if tokenizer is None:
         if not hasattr(engine, "get_tokenizer"):
@@ -174,7 +174,7 @@ def read(
         options = config.kv_transfer_config.kv_connector_extra_config if config and config.kv_transfer_config else {}
         spool = Spool(options.get("spool"))
     document = name or "text-" + hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
-    as_tokens = tokenise(tokenizer, list(model.pieces), text)
+    as_tokens = tokenise(tokenizer, model.pieces, text)
     tokens = as_tokens.tokens
     with home.put(memory, document, text, tokens, as_tokens.token_bytes) as writer:
         first = done = writer.position

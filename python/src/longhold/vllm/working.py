@@ -96,7 +96,7 @@ class WorkerSide:
                 if work.refused:
                     raise FailedPrecondition(work.refused)
                 if isinstance(work.task, Recall):
-                    self._recall(work.task, work, *work.load)
+                    self._recall(work.task, work, work.load[0])
                 elif isinstance(work.task, Pass):
                     self._load_pass(work.task, work, *work.load)
             except (Error, OSError, ValueError) as error:
@@ -123,7 +123,8 @@ class WorkerSide:
             self._home = self._open_home()
         return self._home
 
-    def _recall(self, task: Recall, work: Work, begin: int, end: int) -> None:
+    def _recall(self, task: Recall, work: Work, begin: int) -> None:
+        """Loads the tokens of the task from `begin` on."""
         if task.model != self._model.fingerprint:
             raise FailedPrecondition(
                 f"the prompt was composed for model {task.model}, and this engine runs {self._model.fingerprint} "
