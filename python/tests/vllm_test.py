@@ -20,6 +20,7 @@ import sys
 import tempfile
 import types
 import unittest
+import unittest.mock
 
 try:
     import torch
@@ -641,6 +642,27 @@ class Files(unittest.TestCase):
             file = pathlib.Path(folder) / "kept.json"
             describing._write(file, model)
             self.assertEqual(describing._read(file), model)
+
+    def test_descriptions_are_where_the_program_keeps_its_cache(self):
+        for variables, folder in (
+            ({"LONGHOLD_CACHE": "/e", "XDG_CACHE_HOME": "/c"}, "/e"),
+            ({"LONGHOLD_CACHE": "", "XDG_CACHE_HOME": "/c"}, "/c/longhold"),
+            ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/longhold"),
+            ({"HOME": "/h"}, "/h/.cache/longhold"),
+        ):
+            with self.subTest(variables), unittest.mock.patch.dict(os.environ, variables, clear=True):
+                self.assertEqual(describing._file_of("k"), pathlib.Path(folder) / "descriptions" / "k.json")
+
+    def test_a_description_is_made_anew_when_the_code_that_makes_it_changes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            here = pathlib.Path(folder)
+            key = lambda: describing._key(here, here, "float32", None)  # noqa: E731
+            first, read = key(), pathlib.Path.read_bytes
+            self.assertEqual(key(), first)
+            for code in ("describe.py", "vocabulary.py"):
+                changed = lambda path: read(path) + (b"#" if path.name == code else b"")  # noqa: B023, E731
+                with self.subTest(code), unittest.mock.patch.object(pathlib.Path, "read_bytes", changed):
+                    self.assertNotEqual(key(), first)
 
     def test_a_type_without_a_name_is_refused(self):
         with self.assertRaisesRegex(longhold.InvalidArgument, "auto"):

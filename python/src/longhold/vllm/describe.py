@@ -2,8 +2,8 @@
 transformers read serves vLLM, and the other way round.
 
 vLLM joins and splits weights as it loads them; so transformers loads the checkpoint once, and the description is
-kept in a file ($LONGHOLD_DESCRIPTIONS, else ~/.cache/longhold/descriptions). It holds as long as the checkpoint's
-files keep sizes and times.
+kept in a file, in the cache directory of the program `longhold`. It holds as long as the checkpoint's files keep
+sizes and times.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ..errors import InvalidArgument
 from ..home import Home, Model, Rope
 
 VERSION = 1
+# The code that a description comes from.
+_CODE = ("describe.py", "vocabulary.py")
 
 
 def _checkpoint_folder(model: str, revision: str | None) -> Path:
@@ -41,7 +43,8 @@ def _dtype_name(dtype: Any) -> str:
 def _key(folder: Path, tokenizer: Path, dtype: str, quantization: str | None) -> str:
     """Of all that the description depends on."""
     hash_ = hashlib.sha256(f"{VERSION} {folder} {tokenizer} {dtype} {quantization}\n".encode())
-    hash_.update((Path(__file__).parent.parent / "transformers" / "describe.py").read_bytes())
+    for code in _CODE:
+        hash_.update((Path(__file__).parent.parent / "transformers" / code).read_bytes())
     for place in dict.fromkeys((folder, tokenizer)):
         for file in sorted(place.iterdir()):
             if file.is_file():
@@ -50,9 +53,17 @@ def _key(folder: Path, tokenizer: Path, dtype: str, quantization: str | None) ->
     return hash_.hexdigest()[:40]
 
 
+def _cache_folder() -> Path:
+    """As the program finds it (service/common/config.cc): $LONGHOLD_CACHE, else longhold in $XDG_CACHE_HOME, else
+    in ~/.cache. The XDG specification says that relative values are ignored."""
+    if own := os.environ.get("LONGHOLD_CACHE"):
+        return Path(own)
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(xdg) if xdg.startswith("/") else Path.home() / ".cache") / "longhold"
+
+
 def _file_of(key: str) -> Path:
-    folder = os.environ.get("LONGHOLD_DESCRIPTIONS") or Path.home() / ".cache" / "longhold" / "descriptions"
-    return Path(folder) / f"{key}.json"
+    return _cache_folder() / "descriptions" / f"{key}.json"
 
 
 def _write(file: Path, model: Model) -> None:
