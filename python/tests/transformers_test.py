@@ -542,6 +542,8 @@ class Words(unittest.TestCase):
         found = prompts.asked(TOKENIZER, turn, ids)
         self.assertEqual(found.text, "What speaks of the river?")
         self.assertEqual(TOKENIZER.decode(ids[found.first_token : found.end_token]).strip(), found.text)
+        with unittest.mock.patch.object(prompts, "_token_at", side_effect=AssertionError):
+            self.assertEqual(prompts.asked(TOKENIZER, turn, ids, with_tokens=False), prompts.Asked(found.text, 0, len(ids)))
         plain = ids_of("No template here.")[0].tolist()
         self.assertEqual(prompts.asked(TOKENIZER, turn, plain), prompts.Asked("No template here.", 0, len(plain)))
 

@@ -80,7 +80,8 @@ class Recall:
         """Most attended first. Empty before the answer's first token was computed."""
         if self.mass is None:
             return []
-        received = [float(self.mass[begin:end].sum()) for begin, end in self.columns]
+        mass = self.mass.cpu().double()
+        received = [float(mass[begin:end].sum()) for begin, end in self.columns]
         total = sum(received)
         if total <= 0:
             return []
@@ -325,8 +326,12 @@ class Memory:
         return list(there[0].unsqueeze(1)), list(there[1].unsqueeze(1))
 
     def _recall(self, ids: list[int]) -> RecallRun | None:
-        question = asked(self.tokenizer, self._turn, ids)
         given = getattr(self._local, "given", ())
+        if given and given[0] is None:
+            self._remember(None)
+            return None
+        heads = bool(self._described.model.recall_heads)
+        question = asked(self.tokenizer, self._turn, ids, with_tokens=heads and not given)
         if given:
             plan = given[0]
         elif not question.text:

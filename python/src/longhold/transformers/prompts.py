@@ -63,7 +63,9 @@ def _decode(tokenizer: Any, ids: list[int], special: bool = True) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=not special, clean_up_tokenization_spaces=False))
 
 
-def asked(tokenizer: Any, turn: Turn, ids: list[int]) -> Asked:
+def asked(tokenizer: Any, turn: Turn, ids: list[int], *, with_tokens: bool = True) -> Asked:
+    """The question of a prompt. Without `with_tokens` its tokens are all of the prompt's: finding them decodes the
+    prompt some twenty times, and only recall heads need them."""
     text = _decode(tokenizer, ids)
     begin = text.rfind(turn.opener) if turn.opener else -1
     if begin < 0:
@@ -72,5 +74,7 @@ def asked(tokenizer: Any, turn: Turn, ids: list[int]) -> Asked:
     end = text.find(turn.closer, begin) if turn.closer else -1
     if end < 0:
         end = len(text)
+    if not with_tokens:
+        return Asked(text[begin:end].strip(), 0, len(ids))
     first = max(0, _token_at(tokenizer, ids, begin + 1) - 1)
     return Asked(text[begin:end].strip(), first, max(first + 1, _token_at(tokenizer, ids, end)))

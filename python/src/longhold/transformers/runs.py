@@ -119,8 +119,9 @@ class RecallRun:
 
     def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], bias: torch.Tensor) -> None:
         self._keys, self._values, self._bias = keys, values, bias
-        # [tokens] the softmax mass that the answer's tokens gave each key, over all layers and heads.
-        self.mass = torch.zeros(len(bias), dtype=torch.float64)
+        # [tokens] the softmax mass that the answer's tokens gave each key, over all layers and heads. On the device:
+        # a copy for each layer would make the processor wait for the device in each of them.
+        self.mass = torch.zeros(len(bias), device=bias.device)
         self.begin_pass(0)
 
     @property
@@ -160,7 +161,7 @@ class RecallRun:
         keys, values = (self._keys[layer], key), (self._values[layer], value)
         if tokens <= FEW_QUERIES:
             out, weights = attend_apart(query, keys, values, prefix, mask, scaling)
-            self.mass += weights.sum((0, 1)).double().cpu()
+            self.mass += weights.detach().sum((0, 1))
             return out
         if mask is None and key.shape[2] > tokens:
             # The first pass over a cache of fixed length: what follows the prompt is empty.
