@@ -32,6 +32,7 @@ except ImportError as missing:
 
 import longhold
 import longhold.transformers
+from longhold.rotation import Rotation
 from longhold.transformers import attention, prompts, runs, vocabulary
 
 torch.set_num_threads(1)
@@ -161,6 +162,17 @@ class Recalling(WithHome):
         with self.subTest("pairs (2i, 2i+1), half of the channels"):
             self.fresh()
             self.check_exact(make("glm"))
+
+    def test_a_rotation_survives_how_longhold_writes_it(self):
+        for changes in ({}, LLAMA3, YARN):
+            rope = {"rope_parameters": {"rope_theta": 10000.0, **changes}} if changes else {}
+            model = make("llama", **rope)
+            with self.subTest(changes), self.attach(model, name=f"rotations-{len(changes)}") as memory:
+                described, model = memory._described, memory.home.description
+            for rotation, rope in zip(described.rotations, model.rope, strict=True):
+                again = Rotation.of(rope)
+                self.assertTrue(torch.equal(again.frequencies, rotation.frequencies))
+                self.assertEqual((again.magnitude, again.halves), (rotation.magnitude, rotation.halves))
 
     def test_greedy_answers_are_those_of_a_cache_that_holds_the_recalled_prompt(self):
         # The last one's sliding layers see a part of what is recalled.

@@ -32,6 +32,7 @@ import numpy as np
 
 import longhold
 import longhold.vllm
+from longhold.rotation import Rotation
 from longhold.vllm import cache, reading, request, scheduling, spool, working
 
 describing = sys.modules["longhold.vllm.describe"]
@@ -276,7 +277,7 @@ def computed_rows(layer, tokens, first):
     """Keys, rotated to positions first, ..., and values that the fake model computes."""
     keys, values = RAW[:, layer, torch.tensor(tokens)]
     at = torch.arange(first, first + len(tokens))
-    return reading.rotation_of(ROPE).turned(keys.transpose(0, 1), at).transpose(0, 1), values
+    return Rotation.of(ROPE).turned(keys.transpose(0, 1), at).transpose(0, 1), values
 
 
 def fake_vllm():
@@ -659,7 +660,7 @@ class Files(unittest.TestCase):
             key = lambda: describing._key(here, here, "float32", None)  # noqa: E731
             first, read = key(), pathlib.Path.read_bytes
             self.assertEqual(key(), first)
-            for code in ("describe.py", "vocabulary.py"):
+            for code in ("describe.py", "vocabulary.py", "rotation.py"):
                 changed = lambda path: read(path) + (b"#" if path.name == code else b"")  # noqa: B023, E731
                 with self.subTest(code), unittest.mock.patch.object(pathlib.Path, "read_bytes", changed):
                     self.assertNotEqual(key(), first)

@@ -13,7 +13,8 @@ every layer. Prompt, positions, cache and generate() stay the model's own.
 
 from __future__ import annotations
 
+from ..reading import Reading
 from .describe import describe
-from .memory import Citation, Memory, Reading, Recall, attach
+from .memory import Citation, Memory, Recall, attach
 
 __all__ = ["Citation", "Memory", "Reading", "Recall", "attach", "describe"]

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from ..errors import InvalidArgument, Unimplemented
-from ..home import Model, Rope
+from ..home import Model
+from ..rotation import Rotation
 from . import attention
 from .vocabulary import bos_of, pieces_of
 
@@ -24,51 +25,6 @@ _FAR = 1000
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 # Frequencies that change with the length of a sequence.
 _CHANGING = ("dynamic", "longrope")
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """Rotates keys of one layer, in torch."""
-
-    frequencies: torch.Tensor  # [pairs], radians per position; empty: none
-    magnitude: float
-    halves: bool
-
-    def turned(self, keys: torch.Tensor, positions: torch.Tensor, back: bool = False) -> torch.Tensor:
-        """Keys [..., tokens, dim], float32, turned to positions [tokens], or back from them."""
-        pairs = len(self.frequencies)
-        if pairs == 0:
-            return keys
-        angles = positions.to(keys.device, torch.float32)[:, None] * self.frequencies.to(keys.device)
-        cos, sin = angles.cos(), angles.sin()
-        if back:
-            cos, sin = cos / self.magnitude, -sin / self.magnitude
-        else:
-            cos, sin = cos * self.magnitude, sin * self.magnitude
-        out = keys.clone()
-        if self.halves:
-            a, b = keys[..., :pairs], keys[..., pairs : 2 * pairs]
-            out[..., :pairs], out[..., pairs : 2 * pairs] = a * cos - b * sin, a * sin + b * cos
-        else:
-            a, b = keys[..., 0 : 2 * pairs : 2], keys[..., 1 : 2 * pairs : 2]
-            out[..., 0 : 2 * pairs : 2], out[..., 1 : 2 * pairs : 2] = a * cos - b * sin, a * sin + b * cos
-        return out
-
-    def rope(self) -> Rope:
-        """The same as longhold writes it: freq_factors[i] = base^(-2 i / dims) / frequency[i]."""
-        pairs = len(self.frequencies)
-        if pairs == 0:
-            return Rope(rotary_dims=0)
-        base = 10000.0
-        plain = [base ** (-i / pairs) for i in range(pairs)]
-        factors = [p / float(f) for p, f in zip(plain, self.frequencies.double(), strict=True)]
-        return Rope(
-            rotary_dims=2 * pairs,
-            freq_base=base,
-            halves=self.halves,
-            attn_factor=self.magnitude,
-            freq_factors=factors,
-        )
 
 
 @dataclass

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,32 +14,23 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
 from ..home import Evidence, Home, Place, Plan, Span, Stats
 from ..layout import lay_out, places_of
+from ..reading import PassRows, Reading, Window, read_document
 from . import attention
 from .describe import Described, describe, name_of
 from .prompts import Asked, asked, turn_of
 from .runs import LookRun, ReadRun, RecallRun
-from .vocabulary import tokenise
+from .vocabulary import TokenText, tokenise
 
-PASS_TOKENS = 512  # of a reading
 QUERY_TOKENS_MAX = 4096  # that recall heads look at, of one question
 # Heads that look for nothing rest on a text's first token and on one soon after it, whatever is asked: SmolLM2 on
 # the first and the fifth, with 66% and 18% of all attention to recalled tokens. It says nothing of the span there.
 RESTING_TOKENS = 8
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What read() did."""
-
-    document: str
-    tokens: int
-    first: int  # the token that it began with: not 0 after an interruption, `tokens` where all was known
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -200,31 +189,39 @@ class Memory:
         """Reads a text, in passes of 512 tokens, and stores the keys and values of all its tokens. A
         reading that was interrupted continues; a text that the memory holds is not read again.
         `progress` is called with the tokens that are done and all tokens after each pass."""
-        begun = time.monotonic()
-        document = name or "text-" + hashlib.sha256(text.encode("utf-8")).hexdigest()[:8]
-        as_tokens = tokenise(self.tokenizer, self._described.model.pieces, text)
-        tokens = as_tokens.tokens
-        with self.home.put(self.name, document, text, tokens, as_tokens.token_bytes) as writer:
-            first = done = writer.position
-            window = _Window(self, tokens, done) if done < len(tokens) else None
-            while window is not None and done < len(tokens):
-                # Passes begin at multiples of 512, also after an interruption.
-                end = min(len(tokens), (done // PASS_TOKENS + 1) * PASS_TOKENS)
-                keys, values = window.read(tokens[done:end])
-                writer.put(
-                    [k.numpy().transpose(1, 0, 2) for k in keys],
-                    [v.numpy().transpose(1, 0, 2) for v in values],
-                    position=0,
-                )
-                done = end
-                if progress is not None:
-                    progress(done, len(tokens))
-        return Reading(document, len(tokens), first, time.monotonic() - begun)
+        def cut(text: str) -> TokenText:
+            return tokenise(self.tokenizer, self._described.model.pieces, text)
+
+        return read_document(
+            self.home, self.name, text, name, cut, self._compute, sliding=self._described.sliding, progress=progress
+        )
 
     def read_file(self, path: str | os.PathLike[str], **options: Any) -> Reading:
         """Reads a UTF-8 file under its name."""
         file = Path(path)
         return self.read(file.read_text(encoding="utf-8"), options.pop("name", file.name), **options)
+
+    def _compute(self, window: Window, end: int) -> PassRows:
+        """A pass of a reading, at positions 0, 1, ..."""
+        device, dtype = self.model.device, self.model.dtype
+        at = torch.tensor(window.held(), dtype=torch.int64)
+        ages = window.position - at
+        seen = (at < window.sinks) | (ages <= window.seen)
+        # Sinks and window at compact positions; for a sliding window those of the text.
+        compact = -seen.flip(0).cumsum(0).flip(0)
+        keys = [
+            rotation.turned(key.float(), compact if sliding is None else -ages)[None].to(device, dtype)
+            for key, rotation, sliding in zip(window.keys, window.rotations, window.sliding, strict=True)
+        ]
+        values = [value[None].to(device, dtype) for value in window.values]
+        run = ReadRun(keys, values, ages, seen, window.sliding)
+        self._pass(run, window.tokens[window.position : end])
+        kept = torch.float16 if dtype == torch.float16 else torch.float32
+
+        def rows(of: dict[int, torch.Tensor]) -> list[npt.NDArray[Any]]:
+            return [of[i][0].cpu().to(kept).contiguous().numpy().transpose(1, 0, 2) for i in range(len(of))]
+
+        return PassRows(rows(run.keys), rows(run.values), first=0)
 
     def _pass(self, run: Any, tokens: Any) -> None:
         """One pass of the model's decoder over tokens at positions 0, 1, ..."""
@@ -401,82 +398,6 @@ class Memory:
             cache = _cache_of(output)
         if cache is not None:
             self._runs[cache] = run
-
-
-class _Window:
-    """The sinks and the window of a reading: all that its next pass attends to. Keys are kept
-    un-rotated, in the 16 bits in which they are stored."""
-
-    def __init__(self, memory: Memory, tokens: Any, position: int) -> None:
-        self._memory = memory
-        stats = memory.home.stat(memory.name)
-        self._sinks, self._seen = stats.sink_tokens, stats.window_tokens
-        # A layer with a short sliding window sees what it would in a stock run; one with a longer window
-        # than sinks, window and pass together is like one without.
-        most = self._sinks + self._seen + PASS_TOKENS
-        self._sliding = [s if s is not None and s <= most else None for s in memory._described.sliding]
-        self._window = max(self._seen, *(s or 0 for s in self._sliding))
-        self._position = position
-        described = memory._described.model
-        empty = torch.empty((1, described.kv_heads, 0, described.head_dim), dtype=torch.float16)
-        self._keys = [empty] * described.layer_count
-        self._values = [empty] * described.layer_count
-        if position > 0:
-            # Any document that begins with these tokens has these keys.
-            found = memory.home.prefix(memory.name, tokens[:position])
-            if found.length < position:
-                raise FailedPrecondition(
-                    f"memory {memory.name}: lacks the {position} tokens after which the reading continues; "
-                    "forget the document, and read it again"
-                )
-            places = [Place(found.document, begin, end) for begin, end in self._ranges(position)]
-            keys, values = memory._fetch(places, rotated=False)
-            self._keys = [k.cpu().half() for k in keys]
-            self._values = [v.cpu().half() for v in values]
-
-    def _ranges(self, position: int) -> list[tuple[int, int]]:
-        sinks = min(position, self._sinks)
-        window = max(sinks, position - self._window)
-        return [(begin, end) for begin, end in ((0, sinks), (window, position)) if begin < end]
-
-    def _held(self, position: int) -> list[int]:
-        return [t for begin, end in self._ranges(position) for t in range(begin, end)]
-
-    def read(self, tokens: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Keys, rotated to positions 0, 1, ..., and values of a pass: [layers] of [kv_heads, tokens,
-        head_dim], float16 or float32."""
-        memory = self._memory
-        model, rotations = memory.model, memory._described.rotations
-        device, dtype = model.device, model.dtype
-        count = self._keys[0].shape[2]
-        held = self._held(self._position)
-        at = torch.tensor(held, dtype=torch.int64)
-        ages = self._position - at
-        seen = (at < self._sinks) | (ages <= self._seen)
-        # Sinks and window at compact positions; for a sliding window those of the text.
-        compact = -seen.flip(0).cumsum(0).flip(0)
-        keys = [
-            rotation.turned(key.float(), compact if sliding is None else -ages).to(device, dtype)
-            for key, rotation, sliding in zip(self._keys, rotations, self._sliding, strict=True)
-        ]
-        run = ReadRun(keys, [v.to(device, dtype) for v in self._values], ages, seen, self._sliding)
-        memory._pass(run, tokens)
-        here = torch.arange(len(tokens))
-        kept = torch.float16 if dtype == torch.float16 else torch.float32
-        keys, values = [], []
-        end = self._position + len(tokens)
-        stay = self._held(end)
-        index = {t: i for i, t in enumerate(held)} | {self._position + i: count + i for i in range(len(tokens))}
-        pick = torch.tensor([index[t] for t in stay])
-        for layer, rotation in enumerate(rotations):
-            key, value = run.keys[layer].cpu().to(kept), run.values[layer].cpu().to(kept)
-            keys.append(key[0].contiguous())
-            values.append(value[0].contiguous())
-            plain = rotation.turned(key.float(), here, back=True).half()
-            self._keys[layer] = torch.cat((self._keys[layer], plain), 2)[:, :, pick]
-            self._values[layer] = torch.cat((self._values[layer], value.half()), 2)[:, :, pick]
-        self._position = end
-        return keys, values
 
 
 def _cache_of(of: Any) -> Any:

@@ -22,8 +22,9 @@ from .describe import describe, open_home
 from .request import Pass, Recall, params_of, salt_of, task_of
 
 if TYPE_CHECKING:
+    from ..reading import Reading
     from .connector import LongholdConnector
-    from .reading import Reading, offline, read, server
+    from .reading import offline, read, server
 
 __all__ = [
     "Composed",

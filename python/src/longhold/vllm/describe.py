@@ -22,7 +22,7 @@ from ..home import Home, Model, Rope
 
 VERSION = 1
 # The code that a description comes from.
-_CODE = ("describe.py", "vocabulary.py")
+_CODE = ("transformers/describe.py", "transformers/vocabulary.py", "rotation.py")
 
 
 def _checkpoint_folder(model: str, revision: str | None) -> Path:
@@ -44,7 +44,7 @@ def _key(folder: Path, tokenizer: Path, dtype: str, quantization: str | None) ->
     """Of all that the description depends on."""
     hash_ = hashlib.sha256(f"{VERSION} {folder} {tokenizer} {dtype} {quantization}\n".encode())
     for code in _CODE:
-        hash_.update((Path(__file__).parent.parent / "transformers" / code).read_bytes())
+        hash_.update((Path(__file__).parent.parent / code).read_bytes())
     for place in dict.fromkeys((folder, tokenizer)):
         for file in sorted(place.iterdir()):
             if file.is_file():
