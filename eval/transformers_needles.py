@@ -1,16 +1,13 @@
 #!/usr/bin/env python3
 """Keyed needles through longhold.transformers: hides numbers in a text, lets a Hugging Face model read it, and asks for each.
 
-A needle is the line "The magic number of NAME is NUMBER." The prompt is a question and the beginning of its answer, which the
-model completes greedily. An answer is right if it has the number; a needle is found if a recalled span has it, and cited if
-the most attended one has. --full counts what the model answers with all of the text as its prompt.
+Needles and prompts are those of eval/name_needles.py. A needle is found if a recalled span has it, and cited if the most
+attended one has. --full counts what the model answers with all of the text as its prompt.
 
   PYTHONPATH=python/src LONGHOLD_LIBRARY=build/release/liblonghold.so eval/transformers_needles.py \
       --model DIR --haystack ../shared/data/essays --tokens 7360 --gates 0,2
 """
 import argparse
-import pathlib
-import random
 import resource
 import statistics
 import tempfile
@@ -20,26 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import longhold
-
-FIRST = "Anna Tom Lucy Peter Maria John Emma David Sarah Mark Julia Henry Alice Oscar Nina Paul Clara Victor Rosa Simon".split()
-LAST = "Berg Fisher Stone Wolf Lopez Carter Clark Moore Hill Green Frost Ford Wood Lane Park Reed Young Marsh Bell Drake".split()
-NEEDLE = "\nThe magic number of {name} is {number}.\n"
-PROMPT = "\nQuestion: What is the magic number of {name}?\nAnswer: The magic number of {name} is"
-
-
-def haystack_of(folder, tokenizer, tokens, numbers):
-    """The texts of a folder, cut to about `tokens` tokens, with the needles at equal distances, between words."""
-    text = " ".join(file.read_text(encoding="utf-8") for file in sorted(pathlib.Path(folder).iterdir()) if file.is_file())
-    room = tokens - sum(len(tokenizer(NEEDLE.format(name=n, number=v)).input_ids) for n, v in numbers.items())
-    text = text[: 6 * tokens]
-    text = tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids[:room], skip_special_tokens=True)
-    step = len(text) // len(numbers)
-    parts = []
-    for i, (name, number) in enumerate(numbers.items()):
-        part = text[i * step : (i + 1) * step]
-        middle = part.find(" ", len(part) // 2)
-        parts += [part[:middle], NEEDLE.format(name=name, number=number), part[middle:]]
-    return "".join(parts)
+from name_needles import PROMPT, haystack_of, numbers_of
 
 
 def peak_mb():
@@ -62,9 +40,8 @@ def main():
     parser.add_argument("--home", help="a home that stays; a text that it has is not read again")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rng = random.Random(arguments.seed)
-    names = rng.sample([f"{a} {b}" for a in FIRST for b in LAST], arguments.needles)
-    numbers = {name: str(rng.randint(1000000, 9999999)) for name in names}
+    numbers = numbers_of(arguments.seed, arguments.needles)
+    names = list(numbers)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
     text = haystack_of(arguments.haystack, tokenizer, arguments.tokens, numbers)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """longhold.vllm in vLLM itself: needles, and what must not go wrong.
 
-A needle is the line "The magic number of NAME is NUMBER." in a text of --tokens tokens, which is longer than the engine's
-context. The prompt is a question and the beginning of its answer, completed greedily. Checked:
+Needles and prompts are those of eval/name_needles.py, in a text of --tokens tokens, which is longer than the engine's
+context. Checked:
 
 - needles: right answers with recall, with the recalled tokens but without their keys, and without a memory.
 - transformers: the same answers as longhold.transformers gives, from a memory that either of them read (needs --transformers).
@@ -23,7 +23,6 @@ import gc
 import json
 import os
 import pathlib
-import random
 import statistics
 import subprocess
 import sys
@@ -39,12 +38,8 @@ for name, value in {
 
 import longhold
 import longhold.vllm
+from name_needles import PROMPT, QUESTION, haystack_of, numbers_of
 
-FIRST = "Anna Tom Lucy Peter Maria John Emma David Sarah Mark Julia Henry Alice Oscar Nina Paul Clara Victor Rosa Simon".split()
-LAST = "Berg Fisher Stone Wolf Lopez Carter Clark Moore Hill Green Frost Ford Wood Lane Park Reed Young Marsh Bell Drake".split()
-NEEDLE = "\nThe magic number of {name} is {number}.\n"
-QUESTION = "What is the magic number of {name}?"
-PROMPT = "\nQuestion: What is the magic number of {name}?\nAnswer: The magic number of {name} is"
 LOGPROB_LIMIT = 1e-4  # float32 in another batch
 failed = []
 
@@ -53,20 +48,6 @@ def check(what, holds):
     print(f"{'ok    ' if holds else 'FAILED'} {what}", flush=True)
     if not holds:
         failed.append(what)
-
-
-def haystack_of(folder, tokenizer, tokens, numbers):
-    """The texts of a folder, cut to about `tokens` tokens, with the needles at equal distances, between words."""
-    text = " ".join(file.read_text(encoding="utf-8") for file in sorted(pathlib.Path(folder).iterdir()) if file.is_file())
-    room = tokens - sum(len(tokenizer(NEEDLE.format(name=n, number=v)).input_ids) for n, v in numbers.items())
-    text = tokenizer.decode(tokenizer(text[: 6 * tokens], add_special_tokens=False).input_ids[:room])
-    step = len(text) // len(numbers)
-    parts = []
-    for i, (name, number) in enumerate(numbers.items()):
-        part = text[i * step : (i + 1) * step]
-        middle = part.find(" ", len(part) // 2)
-        parts += [part[:middle], NEEDLE.format(name=name, number=number), part[middle:]]
-    return "".join(parts)
 
 
 class Engine:
@@ -262,9 +243,8 @@ def main():
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    rng = random.Random(arguments.seed)
-    names = rng.sample([f"{a} {b}" for a in FIRST for b in LAST], arguments.needles)
-    numbers = {name: str(rng.randint(1000000, 9999999)) for name in names}
+    numbers = numbers_of(arguments.seed, arguments.needles)
+    names = list(numbers)
     text = haystack_of(arguments.haystack, tokenizer, arguments.tokens, numbers)
     scratch = tempfile.TemporaryDirectory()
     home = scratch.name
