@@ -142,6 +142,8 @@ APT_BUILD=(build-essential cmake ninja-build ccache pkg-config ca-certificates p
   libfaiss-dev libopenblas-serial-dev librsvg2-dev prometheus-cpp-dev)
 # What the tests need on top: numpy and yaml for the gguf module that writes tiny models; valgrind to count instructions.
 APT_TEST=(python3-numpy python3-yaml valgrind libbenchmark-dev)
+# What the wheel needs on top: it is tried out in an empty environment.
+APT_WHEEL=(python3-venv)
 
 # apt_missing PACKAGE...: prints those that are not installed.
 apt_missing() {
@@ -203,6 +205,19 @@ ensure_packages() {
 }
 
 # ---------------------------------------------------------------------------------------------------- Python packages
+
+# pip_into DIR LOG PACKAGE...: pinned packages in DIR, beside the interpreter's own; nothing when all are there. Returns 1
+# when they cannot be installed; LOG then says why.
+pip_into() {
+  local dir="$1" log="$2" stamp
+  shift 2
+  stamp="$*"
+  stamp="$dir/.${stamp// /_}"
+  [[ ! -e "$stamp" ]] || return 0
+  rm -rf "$dir"
+  "$LONGHOLD_PYTHON" -m pip install -q --no-cache-dir --target "$dir" "$@" >"$log" 2>&1 </dev/null || return 1
+  touch "$stamp"
+}
 
 # pip_sdist NAME VERSION SHA256 DIR: fetches a source archive into DIR and checks it.
 # pip insists on asking an archive's build backend for its metadata, which would first fetch that backend, unpinned.
@@ -354,16 +369,9 @@ test_clients_dir() { printf '%s\n' "$LONGHOLD_CACHE/test-clients"; }
 
 # ensure_test_clients: without them their tests are skipped, so that a package source that is away does not stop the others.
 ensure_test_clients() {
-  local dir stamp
-  dir="$(test_clients_dir)"
-  stamp="$dir/.${PIP_TEST[*]// /_}"
-  [[ ! -e "$stamp" ]] || return 0
-  rm -rf "$dir"
-  if "$LONGHOLD_PYTHON" -m pip install -q --no-cache-dir --target "$dir" "${PIP_TEST[@]}" >"$LONGHOLD_CACHE/log/pip-test.log" 2>&1 </dev/null; then
-    touch "$stamp"
-  else
-    note "      ${PIP_TEST[*]} could not be installed: its tests are skipped (see $LONGHOLD_CACHE/log/pip-test.log)"
-  fi
+  local log="$LONGHOLD_CACHE/log/pip-test.log"
+  pip_into "$(test_clients_dir)" "$log" "${PIP_TEST[@]}" ||
+    note "      ${PIP_TEST[*]} could not be installed: its tests are skipped (see $log)"
 }
 
 # clang-format, pinned: another version would lay out some code differently. tests/tidy/tidy_test.py looks for it here, or
@@ -389,10 +397,11 @@ ensure_clang_format() {
   fi
 }
 
-# setup_all [--tests]: two steps: Debian packages, libllama.
+# setup_all [--tests|--wheel]: two steps: Debian packages, libllama.
 setup_all() {
   local packages=("${APT_BUILD[@]}")
   [[ "${1:-}" != --tests ]] || packages+=("${APT_TEST[@]}")
+  [[ "${1:-}" != --wheel ]] || packages+=("${APT_WHEEL[@]}")
   ensure_packages "${packages[@]}"
   if [[ "${1:-}" == --tests ]]; then
     ensure_test_clients
