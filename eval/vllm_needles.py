@@ -209,7 +209,7 @@ def through_server(arguments, home, store, tokenizer, numbers, text, expected):
         for name, answer in list(expected.items())[:5]:
             rest = tokenizer(PROMPT.format(name=name), add_special_tokens=False).input_ids
             request = longhold.vllm.compose(
-                store, "by-server", tokenizer, QUESTION.format(name=name), prompt_token_ids=rest, tokens_max=512
+                store, "by-server", tokenizer, QUESTION.format(name=name), prompt_token_ids=rest, tokens_max=512, gate=0.0
             )
             reply = post(f"{url}/v1/completions", request.body(model="m", max_tokens=16, temperature=0))
             equal += reply["choices"][0]["text"] == answer
@@ -257,10 +257,11 @@ def main():
     print(f"vLLM read {reading.tokens} tokens in {reading.seconds:.0f} s", flush=True)
     check("a text that the memory has is not read again", longhold.vllm.read(engine.llm, "by-vllm", text, "again", home=store).first == reading.tokens)
 
-    def recall(name, memory="by-vllm", reencode=0):
+    def recall(name, memory="by-vllm", reencode=0, gate=0.0):
         rest = tokenizer(PROMPT.format(name=name), add_special_tokens=False).input_ids
         return longhold.vllm.compose(
-            store, memory, tokenizer, QUESTION.format(name=name), prompt_token_ids=rest, tokens_max=512, reencode_tokens=reencode
+            store, memory, tokenizer, QUESTION.format(name=name), prompt_token_ids=rest, tokens_max=512, reencode_tokens=reencode,
+            gate=gate,
         )
 
     alone = engine.ask([longhold.vllm.Composed(recall(name).prompt_token_ids[recall(name).recalled :], 0) for name in names])
@@ -280,9 +281,12 @@ def main():
         f"{statistics.median(seconds):.1f} s an answer", flush=True,
     )
     check("all recalled tokens came from the memory", all(r.kv_transfer_params == {"longhold": {"recalled": q.recalled}} for r, q in zip(replies, requests)))
-    for tokens in (64, 128):
-        found = engine.ask([recall(name, reencode=tokens) for name in names])
-        print(f"{tokens} tokens re-encoded: {right(found)} right", flush=True)
+    for tokens, gate in ((64, 0.0), (128, 0.0), (0, 2.0), (64, 2.0)):
+        others = [recall(name, reencode=tokens, gate=gate) for name in names]
+        print(
+            f"gate {gate:g}, {tokens} tokens re-encoded: {right(engine.ask(others))} right; "
+            f"{statistics.median(r.recalled for r in others):.0f} tokens recalled", flush=True,
+        )
     if expected:
         for memory in ("by-vllm", "by-transformers"):
             found = engine.ask([recall(name, memory) for name in names])

@@ -515,6 +515,23 @@ class Recalling(WithEngine):
             self.assertEqual(composed.recalled, plain.recalled)
             self.assertEqual(bytes(composed.prompt_token_ids[composed.recalled :]), expected + b"\1")
 
+    def test_spans_behind_a_closed_gate_are_not_recalled_but_re_encoded(self):
+        spans = [
+            longhold.Span(1, "text", begin, begin + 40, 1, 1, 0, 1, score, "") for begin, score in ((500, 0.9), (300, 0.8), (400, 0.6))
+        ]
+        plan = longhold.Plan(tuple(spans), longhold.Evidence.STRONG, None)
+        for gate, places in (
+            (0, [(0, 64), (400, 440), (300, 340), (500, 540)]),
+            (2, [(0, 64), (300, 340), (500, 540)]),
+            (9, [(0, 64), (500, 540)]),  # the best one stays
+        ):
+            with self.subTest(gate=gate):
+                composed = self.compose(plan=plan, gate=gate, prompt_token_ids=[1], reencode_tokens=120)
+                self.assertEqual(request.task_of(composed.kv_transfer_params).places, tuple((1, *place) for place in places))
+                again = b"".join(self.text.encode()[b : b + 40] for b in (400, 300, 500))
+                self.assertEqual(bytes(composed.prompt_token_ids[composed.recalled :]), again + b"\1")
+                self.assertEqual(composed.plan, plan)
+
     def test_messages_own_tokens_and_limits(self):
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Where is the lighthouse?"}]}]
         self.assertIn("lighthouse", longhold.vllm.compose(self.home, "box", TOKENIZER, messages).plan.spans[0].text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from .errors import InvalidArgument
@@ -16,6 +17,14 @@ class Laid:
     begin: int  # tokens
     end: int
     span: int  # of the plan; -1: the sinks
+
+
+def spans_through(plan: Plan, gate: float) -> Plan:
+    """The plan for an engine that cannot add gate * ln(score) to the logits of a span's keys: each factor
+    score^gate is rounded to 0 or 1, so that lookalikes do not outvote the span that has the answer. The best span
+    always stays."""
+    spans = tuple(span for i, span in enumerate(plan.spans) if i == 0 or max(0.0, span.score) ** gate >= 0.5)
+    return dataclasses.replace(plan, spans=spans)
 
 
 def lay_out(home: Home, memory: str, plan: Plan) -> list[Laid]:

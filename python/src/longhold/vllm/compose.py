@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InvalidArgument, NotFound
 from ..home import Evidence, Home, Plan, Span
-from ..layout import lay_out
+from ..layout import lay_out, spans_through
 from .request import Recall, params_of, salt_of
 
 
@@ -86,6 +86,7 @@ def compose(
     tokens_max: int = 0,
     context_length: int = 0,
     reencode_tokens: int = 0,
+    gate: float = 2.0,
     evidence_min: Evidence = Evidence.NONE,
 ) -> Composed:
     """Sinks, recalled spans (worst first), what is re-encoded of them, and the question, as tokens.
@@ -101,6 +102,8 @@ def compose(
         context_length: the engine's max_model_len; 0: that of the model.
         reencode_tokens: the best spans that have place in so many tokens stand once more before the question, as
             plain tokens that vLLM computes. A small model then copies more exactly.
+        gate: spans with score^gate < 0.5 are not recalled, but may be re-encoded; with 2 those with a score below
+            0.71. vLLM's attention has no gate, and lookalikes would outvote the best span. 0: all are recalled.
         evidence_min: with less evidence nothing is recalled.
 
     A memory that is not there recalls nothing. Errors: FailedPrecondition (another model's memory),
@@ -119,7 +122,7 @@ def compose(
             return Composed(rest, 0)
     if not plan.spans or plan.evidence < evidence_min:
         return Composed(rest, 0, plan=plan)
-    parts = lay_out(home, memory, plan)
+    parts = lay_out(home, memory, spans_through(plan, gate))
     task = Recall(memory, home.description.fingerprint, tuple((p.document, p.begin, p.end) for p in parts))
     again: list[int] = []
     for span in _reencoded(plan, reencode_tokens):
