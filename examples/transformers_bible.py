@@ -5,11 +5,13 @@
   examples/transformers_bible.py --model DIR --verses gen1:1-rev22:21 "Who was the mother of Samuel?"
   examples/transformers_bible.py --model DIR --text moby-dick.txt "Who is the captain of the Pequod?"
 
-Without --text the book is the King James Bible, or the part of it that --verses names, from Debian's package bible-kjv. The
-reading goes on where it was interrupted, and is done once. It needs the wheel (scripts/wheel), torch and transformers.
+Without --text the book is Genesis, or the part of the King James Bible that --verses names, from Debian's package bible-kjv.
+The reading goes on where it was interrupted, and is done once. Each model has a memory of its own for each text, unless
+--memory names one. It needs the wheel (scripts/wheel), torch and transformers.
 """
 import argparse
 import pathlib
+import re
 import resource
 import subprocess
 import sys
@@ -36,6 +38,11 @@ def book(arguments):
     return f"kjv {arguments.verses}", run.stdout
 
 
+def memory_of(model, dtype, text):
+    """A memory belongs to a model in one type, and an answer recalls from all of its texts."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{pathlib.PurePath(model).name} {dtype} {text}".lower()).strip("-")[:80]
+
+
 def peak_mb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
@@ -44,7 +51,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("questions", nargs="*", default=QUESTIONS)
     parser.add_argument("--model", required=True, help="a causal model's name or directory")
-    parser.add_argument("--memory", default="book")
+    parser.add_argument("--memory", help="else one with the names of the model and the text")
     parser.add_argument("--home", help="directory of memories; else $LONGHOLD_HOME or ~/.local/share/longhold")
     parser.add_argument("--text", type=pathlib.Path, help="a UTF-8 file")
     parser.add_argument("--verses", default="gen1:1-gen50:26", help="of bible-kjv")
@@ -55,6 +62,7 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
     name, text = book(arguments)
+    memory_name = arguments.memory or memory_of(arguments.model, arguments.dtype, name)
     early_mb = 0
 
     def progress(done, tokens):
@@ -63,9 +71,7 @@ def main():
             early_mb = peak_mb()
         print(f"\r{done} of {tokens} tokens, peak RSS {peak_mb()} MB ", end="", file=sys.stderr)
 
-    with longhold.attach(
-        model, arguments.memory, tokenizer=tokenizer, home=arguments.home, embedder=arguments.embedder
-    ) as memory:
+    with longhold.attach(model, memory_name, tokenizer, arguments.home, embedder=arguments.embedder) as memory:
         reading = memory.read(text, name, progress=progress)
         print(f"\nread {reading.tokens - reading.first} of {reading.tokens} tokens in {reading.seconds:.0f} s; "
               f"peak RSS {early_mb} MB after 2,048 tokens, {peak_mb()} MB after all")
