@@ -2,9 +2,9 @@
 
     vllm serve MODEL --dtype float32 --kv-transfer-config '{"kv_connector": "LongholdConnector",
       "kv_connector_module_path": "longhold.vllm", "kv_role": "kv_both",
-      "kv_connector_extra_config": {"home": "memories"}}'
+      "kv_connector_extra_config": {"home": "/srv/memories"}}'
 
-    home = longhold.vllm.open_home("MODEL", "float32", "memories")
+    home = longhold.vllm.open_home("MODEL", "float32", "/srv/memories")
     longhold.vllm.read(longhold.vllm.server("http://localhost:8000", "MODEL"), "bible", text, home=home,
                        tokenizer=tokenizer)
     request = longhold.vllm.compose(home, "bible", tokenizer, "Where did the ark rest?")
