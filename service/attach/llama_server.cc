@@ -263,6 +263,7 @@ Status LlamaServer::Probe(LanguageModel& model) {
   if (shares_cache_) {
     slots_ = std::min(slots_, std::max(1u, context_tokens_ / kSharedContextMin));
     context_tokens_ /= slots_;
+    EraseIdleSlots({});  // the saved file has the probe's slot
   }
   if (saved->tokens.size() < tokens.size() || saved->positions.size() < tokens.size() ||
       !std::equal(tokens.begin(), tokens.end(), saved->tokens.begin())) {
@@ -299,8 +300,7 @@ Status LlamaServer::Compare(LanguageModel& model, const SlotState& saved) {
       "%), so it has other weights, another RoPE setting or an adapter" + other);
 }
 
-void LlamaServer::MakeRoom(uint32_t slot, const std::function<bool()>& stop) const {
-  if (!shares_cache_) return;
+void LlamaServer::EraseIdleSlots(const std::function<bool()>& stop) const {
   const Result<ClientReply> reply =
       client_.Send({.target = "/slots"}, {.on_head = {}, .on_body = {}, .stop = stop});
   if (!reply.ok() || reply->status != 200) return;  // it was started with --no-slots
@@ -310,7 +310,7 @@ void LlamaServer::MakeRoom(uint32_t slot, const std::function<bool()>& stop) con
   for (const json::value& value : list.get_array()) {
     if (!value.is_object()) continue;
     const std::optional<double> id = NumberAt(value.get_object(), "id");
-    if (!id.has_value() || *id == slot || FlagAt(value.get_object(), "is_processing")) continue;
+    if (!id.has_value() || FlagAt(value.get_object(), "is_processing")) continue;
     // What cannot be removed leaves no room, and that is said when the slot is restored.
     (void)Call("POST", "/slots/" + std::to_string(static_cast<int64_t>(*id)) + "?action=erase",
                "{}", stop)
@@ -321,13 +321,20 @@ void LlamaServer::MakeRoom(uint32_t slot, const std::function<bool()>& stop) con
 Status LlamaServer::Restore(const ServerPrompt& prompt, const SlotPrefix& prefix,
                             const std::function<bool()>& stop, double* ms) const {
   const Clock::time_point start = Clock::now();
-  MakeRoom(prompt.slot, stop);
   LH_ASSIGN_OR_RETURN(
       const SlotFile file,
       SlotFile::Write(slot_directory_, ComposeSlotFile(layout_, prompt.slot, prefix)));
   const std::string slot = std::to_string(prompt.slot);
-  const Result<json::object> reply = Call("POST", "/slots/" + slot + "?action=restore",
-                                          DumpJson(json::object{{"filename", file.name()}}), stop);
+  const auto restore = [&] {
+    return Call("POST", "/slots/" + slot + "?action=restore",
+                DumpJson(json::object{{"filename", file.name()}}), stop);
+  };
+  Result<json::object> reply = restore();
+  // Longhold's slots together fit the cache, but other clients may have filled it.
+  if (shares_cache_ && reply.status().code() == StatusCode::kFailedPrecondition) {
+    EraseIdleSlots(stop);
+    reply = restore();
+  }
   *ms = Milliseconds(start, Clock::now());
   if (!reply.ok()) {
     if (reply.status().code() != StatusCode::kFailedPrecondition) return reply.status();
@@ -370,6 +377,7 @@ class CompletionEvents {
     if (status_.ok() && reused_.has_value()) Pass();
   }
   const Status& status() const { return status_; }
+  bool started() const { return reused_.has_value(); }  // the server works on the slot
   bool ended() const { return ended_; }
   ServerAnswer& answer() { return answer_; }
 
@@ -428,6 +436,8 @@ Result<ServerAnswer> LlamaServer::Answer(const ServerPrompt& prompt, const SlotP
                                          const std::function<bool()>& stop) const {
   const Clock::time_point start = Clock::now();
   double restore_ms = 0;
+  std::unique_lock<std::mutex> starting(start_mutex_, std::defer_lock);
+  if (shares_cache_) starting.lock();
   LH_RETURN_IF_ERROR(Restore(prompt, prefix, stop, &restore_ms));
   LH_ASSIGN_OR_RETURN(json::object body,
                       ParseJsonObject(prompt.sampling.empty() ? "{}" : prompt.sampling));
@@ -439,7 +449,10 @@ Result<ServerAnswer> LlamaServer::Answer(const ServerPrompt& prompt, const SlotP
   body["return_progress"] = true;
   body["timings_per_token"] = true;
   CompletionEvents completion(prompt, on_text, start);
-  EventReader events([&](std::string_view data) { completion.Take(data); });
+  EventReader events([&](std::string_view data) {
+    completion.Take(data);
+    if (completion.started() && starting.owns_lock()) starting.unlock();
+  });
   unsigned http_status = 0;
   std::string error;  // the body of a reply that is not 200
   const Result<ClientReply> reply = client_.Send(

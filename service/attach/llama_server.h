@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,12 +69,17 @@ struct ServerAnswer {
   double restore_ms = 0, prompt_ms = 0, decode_ms = 0, first_token_ms = 0;
 };
 
-// Owner: the `attach-server` command. Thread use: *immutable* after Connect; calls for different
+// Owner: the `attach-server` command. Thread use: *synchronised* after Connect; calls for different
 // slots may run concurrently. Calls for one slot must not.
+//
+// Slots may share one cache (--kv-unified). Then a slot that is restored is not safe until the
+// server works on it: newer servers clear idle slots whenever they begin a completion. So one
+// answer at a time is between its restore and its first event.
 class LlamaServer {
  public:
   // Looks at the server, and proves that it continues from keys and values of `model`: it reads a
   // sentence with both and compares what they have. Takes one of the server's slots for a moment.
+  // Where slots share one cache, erases those that are idle.
   // Errors, each with the next step: unavailable (nobody listens), failed_precondition (no
   // --slot-save-path, another directory, another model, or the same one with other settings),
   // unimplemented (a slot file or a cache that longhold does not know).
@@ -112,8 +118,10 @@ class LlamaServer {
   Result<boost::json::object> Call(const std::string& method, const std::string& target,
                                    const std::string& body,
                                    const std::function<bool()>& stop = {}) const;
-  // Where slots share one cache, removes what idle slots other than `slot` keep in it.
-  void MakeRoom(uint32_t slot, const std::function<bool()>& stop) const;
+  // Erases what idle slots keep. Must hold: no answer is between its restore and its first event,
+  // because its slot is idle, too.
+  void EraseIdleSlots(const std::function<bool()>& stop) const;
+  // Must hold: start_mutex_ is held where the slots share one cache.
   Status Restore(const ServerPrompt& prompt, const SlotPrefix& prefix,
                  const std::function<bool()>& stop, double* ms) const;
 
@@ -122,6 +130,8 @@ class LlamaServer {
   uint32_t slots_ = 1;
   uint32_t context_tokens_ = 0;
   bool shares_cache_ = false;  // its slots share one cache
+  // Held from the restore of a slot to the first event of its answer, where shares_cache_.
+  mutable std::mutex start_mutex_;
   SlotLayout layout_;
   double difference_ = 0;
 };

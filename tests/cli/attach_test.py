@@ -206,6 +206,21 @@ class Attach(CliTest):
             self.assertIn(CODE, reply["choices"][0]["message"]["content"])
         self.assertEqual({reply["longhold"]["server"]["slot"] for reply in answers}, {0, 1})
 
+    def test_slots_that_share_a_cache_answer_at_once(self):
+        """The default of newer servers: four slots, one cache, and a new request clears the slots that are idle."""
+        self.read_text()
+        _, url = self.attach(self.server("--ctx", "8192", "--slots", "4", "--kv-unified", "yes"))
+        answers = []
+        threads = [threading.Thread(target=lambda: [answers.append(self.ask(url)) for _ in range(2)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([status for status, _ in answers], [200] * 8, answers)
+        for _, reply in answers:
+            self.assertIn(CODE, reply["choices"][0]["message"]["content"])
+            self.assertFalse(reply["longhold"]["server"]["restored_again"], "an answer lost its slot to another one")
+
     def test_what_cannot_work_is_refused_by_name(self):
         for options, words in ((["--cache-type", "q8_0"], ["--cache-type-k f16"]), (["--no-slot-save-path"], ["--slot-save-path DIR"])):
             with self.subTest(options):

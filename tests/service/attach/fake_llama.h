@@ -43,6 +43,8 @@ struct FakeLlamaOptions {
   std::string answer = " It is 7350194.";
   // Another client takes the slot between restore and completion, so many times.
   uint32_t steals = 0;
+  // A completion clears all other slots, as newer servers do with idle slots of a shared cache.
+  bool clears_idle_slots = false;
 };
 
 // Owner: a test. Its HTTP thread answers; `mutex` guards what it recorded.
@@ -108,8 +110,25 @@ class FakeLlama {
       return Reply(exchange, {{"data", {{{"meta", {{"n_vocab", model_.info().vocab_size}}}}}}});
     }
     if (first == "completion") return Complete(request, exchange);
+    if (first == "slots" && request.path.size() == 1) return Slots(exchange);
     if (first == "slots" && request.path.size() == 2) return Slot(request, exchange);
     Reply(exchange, {{"path", "/" + first}, {"body", request.body}}, first == "teapot" ? 418 : 200);
+  }
+
+  // Requests are handled one by one, so that all slots are idle in between.
+  void Slots(HttpExchange& exchange) {
+    boost::json::array list;
+    for (size_t slot = 0; slot < slots_.size(); ++slot)
+      list.push_back(boost::json::object{{"id", slot}, {"is_processing", false}});
+    Reply(exchange, list);
+  }
+
+  // What all slots but one keep in the shared cache.
+  size_t KeptBeside(size_t slot) const {
+    size_t kept = 0;
+    for (size_t other = 0; other < slots_.size(); ++other)
+      kept += other != slot && options_.layout.streams == 1 ? slots_[other].size() : 0;
+    return kept;
   }
 
   void Slot(const HttpRequest& request, HttpExchange& exchange) {
@@ -137,6 +156,8 @@ class FakeLlama {
     const Result<SlotState> state = ParseSlotFile(ReadWholeFile(path));
     if (!state.ok() || state->layout != options_.layout)
       return Refuse(exchange, 400, "Unable to restore slot");
+    if (KeptBeside(slot) + state->tokens.size() > options_.context_tokens)
+      return Refuse(exchange, 400, "Unable to restore slot, no available space in KV cache");
     slots_[slot] = state->tokens;
     restored_.push_back(*state);
     Reply(exchange, {{"n_restored", state->tokens.size()}});
@@ -147,7 +168,11 @@ class FakeLlama {
     std::vector<TokenId> prompt;
     for (const auto& token : asked_.at("prompt").get_array())
       prompt.push_back(static_cast<TokenId>(token.to_number<int64_t>()));
-    std::vector<TokenId>& held = slots_[asked_.at("id_slot").to_number<size_t>()];
+    const auto slot = asked_.at("id_slot").to_number<size_t>();
+    for (size_t other = 0; other < slots_.size() && options_.clears_idle_slots; ++other) {
+      if (other != slot) slots_[other].clear();
+    }
+    std::vector<TokenId>& held = slots_[slot];
     if (asked_.at("n_predict").to_number<int64_t>() > 0 && options_.steals > 0) {
       --options_.steals;
       held.clear();
