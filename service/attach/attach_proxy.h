@@ -1,5 +1,5 @@
 // An OpenAI-compatible proxy in front of llama.cpp's server: answers completions from a memory, and
-// passes everything else on unchanged.
+// passes other requests on, with few of their headers.
 //
 // For a completion it plans with the engine, puts the recalled prefix into a slot of the server,
 // and has the server answer (llama_server.h). The reply is that of `longhold serve`. docs/attach.md
