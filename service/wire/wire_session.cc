@@ -173,33 +173,26 @@ Reply Session::Handle(Request request) {
   const uint64_t id = request.header.request_id;
   memory_.clear();
   const std::unique_ptr<RequestRecord> record = IsReported(type) ? NewRecord(type, id) : nullptr;
-  const auto work = [&]() -> Result<Answer> {
+  const auto work = [&]() -> Result<Reply> {
     try {
       LH_ASSIGN_OR_RETURN(Answer answer, Dispatch(request));
-      if (answer.message.size() > MessageBytesMax(answer.type))
+      if (answer.message.size() > MessageBytesMax(ReplyTo(type)))
         return ResourceExhausted("the reply is too long; ask for less");
-      return answer;
+      return ReplyWith(request.header, std::move(answer));
     } catch (const std::bad_alloc&) {
       return ResourceExhausted("out of memory; send a smaller request");
     } catch (const std::exception& error) {
       return Internal(std::string("internal error: ") + error.what());
     }
   };
-  Result<Answer> answer = work();
+  Result<Reply> reply = work();
   mapped_.Release();
-  const Status status = Redacted(answer.status(), service_->options().home);
+  const Status status = Redacted(reply.status(), service_->options().home);
   if (record != nullptr) {
     record->access()->memory = memory_;
     record->End(status.ok() ? 200 : longhold::ErrorReply(status).status);
   }
-  if (!answer.ok()) return ErrorFrame(id, status, false);
-  Reply reply;
-  reply.frame =
-      EncodeFrame(answer->type, answer->flags, id, answer->message, answer->payload_bytes);
-  reply.payload = std::move(answer->payload);
-  reply.memfd = std::move(answer->memfd);
-  reply.bytes = std::move(answer->bytes);
-  return reply;
+  return reply.ok() ? std::move(*reply) : ErrorFrame(id, status, false);
 }
 
 Result<Session::Answer> Session::Dispatch(Request& request) {
@@ -272,21 +265,20 @@ Result<Session::Room> Session::ReplyRoom(Request& request, uint64_t bytes) {
   return room;
 }
 
-Session::Answer Session::With(FrameType type, std::string message, Room room) {
-  Answer answer;
-  answer.type = ReplyTo(type);
-  answer.message = std::move(message);
-  answer.flags = room.flags;
-  answer.payload_bytes = room.payload.size();
-  answer.memfd = room.memfd;
+Reply Session::ReplyWith(const FrameHeader& request, Answer answer) {
+  Room& room = answer.room;
+  Reply reply;
+  reply.frame = EncodeFrame(ReplyTo(request.type), room.flags, request.request_id, answer.message,
+                            room.payload.size());
+  reply.memfd = room.memfd;
   if (room.memfd != nullptr) {
     made_bytes_ += room.payload.size();
     made_.push_back({room.memfd, room.payload.size(), std::move(room.bytes)});
   } else if (room.flags == 0) {
-    answer.payload = std::move(room.payload);
-    answer.bytes = std::move(room.bytes);
+    reply.payload = std::move(room.payload);
+    reply.bytes = std::move(room.bytes);
   }
-  return answer;
+  return reply;
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -298,22 +290,19 @@ Result<Sidecars::Lease> Session::Model() {
   return service_->sidecars().Open(tenant(), fingerprint_);
 }
 
-Result<Session::Answer> Session::ModelAnswer(FrameType type, const std::string& fingerprint) {
+Result<Session::Answer> Session::ModelAnswer(const std::string& fingerprint) {
   if (!writers_.empty())
     return FailedPrecondition("the model can change when no document is being put");
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar,
                       service_->sidecars().Open(tenant(), fingerprint));
   fingerprint_ = fingerprint;
-  Answer answer;
-  answer.type = ReplyTo(type);
-  answer.message = Encode(
-      ModelReply{.sink_tokens = sidecar->sink_tokens(), .window_tokens = sidecar->window_tokens()});
-  return answer;
+  return Answer{Encode(ModelReply{.sink_tokens = sidecar->sink_tokens(),
+                                  .window_tokens = sidecar->window_tokens()})};
 }
 
 Result<Session::Answer> Session::UseModel(Request& request) {
   LH_ASSIGN_OR_RETURN(const UseModelRequest m, DecodeAs<UseModelRequest>(request.message));
-  return ModelAnswer(FrameType::kUseModel, m.fingerprint);
+  return ModelAnswer(m.fingerprint);
 }
 
 Result<Session::Answer> Session::DescribeModel(Request& request) {
@@ -323,7 +312,7 @@ Result<Session::Answer> Session::DescribeModel(Request& request) {
   if (FirstInvalidUtf8(m.model.name).has_value() || CollapseSpace(m.model.name) != m.model.name)
     return InvalidArgument("name: must be one line of printable text");
   LH_RETURN_IF_ERROR(service_->sidecars().Describe(tenant(), m));
-  return ModelAnswer(FrameType::kDescribeModel, m.model.fingerprint);
+  return ModelAnswer(m.model.fingerprint);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -403,10 +392,7 @@ Result<Session::Answer> Session::PutBegin(Request& request) {
                                       std::chrono::steady_clock::now());
   TakeNotes(*writer.sidecar);
   writers_.emplace(reply.writer, std::move(writer));
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kPutBegin);
-  answer.message = Encode(reply);
-  return answer;
+  return Answer{Encode(reply)};
 }
 
 Result<Session::Answer> Session::PutRows(Request& request) {
@@ -425,10 +411,7 @@ Result<Session::Answer> Session::PutRows(Request& request) {
     const Rows<const void, const char> rows(g, payload.data(), m.tokens, m.float32, m.rotated);
     LH_RETURN_IF_ERROR(writer->writer->Append(rows.arrays(), m.tokens, m.position));
   }
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kPutRows);
-  answer.message = Encode(PutRowsReply{writer->writer->position()});
-  return answer;
+  return Answer{Encode(PutRowsReply{writer->writer->position()})};
 }
 
 Result<Session::Answer> Session::PutFinish(Request& request) {
@@ -439,10 +422,7 @@ Result<Session::Answer> Session::PutFinish(Request& request) {
   TakeNotes(*writer->sidecar);
   writers_.erase(m.writer);
   LH_RETURN_IF_ERROR(finished);
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kPutFinish);
-  answer.message = Encode(PutFinishReply{position});
-  return answer;
+  return Answer{Encode(PutFinishReply{position})};
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -485,13 +465,10 @@ Result<Session::Answer> Session::Plan(Request& request) {
   if (service_->options().quotas != nullptr)
     service_->options().quotas->Spend(caller_.limits, found.prompt_tokens,
                                       std::chrono::steady_clock::now());
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kPlan);
-  answer.message = Encode(PlanReply{.spans = std::move(found.spans),
-                                    .evidence = static_cast<uint8_t>(found.evidence.level),
-                                    .coverage = found.coverage.value_or(-1),
-                                    .degradation = found.degradation});
-  return answer;
+  return Answer{Encode(PlanReply{.spans = std::move(found.spans),
+                                 .evidence = static_cast<uint8_t>(found.evidence.level),
+                                 .coverage = found.coverage.value_or(-1),
+                                 .degradation = found.degradation})};
 }
 
 Result<Session::Answer> Session::Fetch(Request& request) {
@@ -510,7 +487,7 @@ Result<Session::Answer> Session::Fetch(Request& request) {
   LH_ASSIGN_OR_RETURN(Room room, ReplyRoom(request, tokens * token_bytes));
   const Rows<void, char> rows(g, room.payload.bytes().data(), tokens, m.float32, m.rotated);
   LH_RETURN_IF_ERROR(sidecar->Fetch(memory, m.places, rows.arrays()));
-  return With(FrameType::kFetch, Encode(FetchReply{tokens}), std::move(room));
+  return Answer{Encode(FetchReply{tokens}), std::move(room)};
 }
 
 Result<Session::Answer> Session::Tokens(Request& request) {
@@ -521,10 +498,7 @@ Result<Session::Answer> Session::Tokens(Request& request) {
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   TokensReply reply;
   LH_ASSIGN_OR_RETURN(reply.tokens, sidecar->Tokens(memory, m.document, m.span));
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kTokens);
-  answer.message = Encode(reply);
-  return answer;
+  return Answer{Encode(reply)};
 }
 
 Result<Session::Answer> Session::Prefix(Request& request) {
@@ -532,10 +506,7 @@ Result<Session::Answer> Session::Prefix(Request& request) {
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   LH_ASSIGN_OR_RETURN(const StoredPrefix prefix, sidecar->LongestPrefix(memory, m.tokens));
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kPrefix);
-  answer.message = Encode(PrefixReply{prefix});
-  return answer;
+  return Answer{Encode(PrefixReply{prefix})};
 }
 
 Result<Session::Answer> Session::Stat(Request& request) {
@@ -543,11 +514,8 @@ Result<Session::Answer> Session::Stat(Request& request) {
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   LH_ASSIGN_OR_RETURN(const MemoryInfo info, sidecar->Show(memory));
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kStat);
-  answer.message = Encode(StatReply{
-      .documents = info.documents.size(), .tokens = info.tokens, .disk_bytes = info.disk_bytes});
-  return answer;
+  return Answer{Encode(StatReply{
+      .documents = info.documents.size(), .tokens = info.tokens, .disk_bytes = info.disk_bytes})};
 }
 
 Result<Session::Answer> Session::Forget(Request& request) {
@@ -558,10 +526,7 @@ Result<Session::Answer> Session::Forget(Request& request) {
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   LH_RETURN_IF_ERROR(sidecar->Forget(memory, m.document));
   TakeNotes(*sidecar);
-  Answer answer;
-  answer.type = ReplyTo(FrameType::kForget);
-  answer.message = Encode(ForgetReply{});
-  return answer;
+  return Answer{Encode(ForgetReply{})};
 }
 
 Result<Session::Answer> Session::Ping(Request& request) {
@@ -570,7 +535,7 @@ Result<Session::Answer> Session::Ping(Request& request) {
   const uint64_t hash = Hash64({payload.data(), payload.size()});
   LH_ASSIGN_OR_RETURN(Room room, ReplyRoom(request, m.reply_bytes));
   std::fill(room.payload.bytes().begin(), room.payload.bytes().end(), kPingByte);
-  return With(FrameType::kPing, Encode(PingReply{hash}), std::move(room));
+  return Answer{Encode(PingReply{hash}), std::move(room)};
 }
 
 }  // namespace longhold::wire

@@ -126,22 +126,17 @@ class Session {
     std::unique_ptr<Sidecar::Writer> writer;
     double stored_share = 1;  // of fp16 bytes, as the memory's codec stores them
   };
-  // What a handler answers with.
-  struct Answer {
-    FrameType type = FrameType::kError;
-    std::string message;
-    Payload payload;  // on the stream
-    uint8_t flags = 0;
-    uint64_t payload_bytes = 0;
-    std::shared_ptr<const FileDescriptor> memfd;
-    ByteShares::Taken bytes;
-  };
   // Where a reply's payload goes.
   struct Room {
     Payload payload;
     ByteShares::Taken bytes;
-    std::shared_ptr<const FileDescriptor> memfd;
-    uint8_t flags = 0;
+    std::shared_ptr<const FileDescriptor> memfd;  // that the server made
+    uint8_t flags = 0;                            // of the reply
+  };
+  // What a handler answers with, in a frame of the type that the request asks for.
+  struct Answer {
+    std::string message;
+    Room room{};
   };
 
   Result<Caller> Authenticate(std::string_view key);
@@ -161,9 +156,9 @@ class Session {
   Result<Answer> Stat(Request& request);
   Result<Answer> Ping(Request& request);
 
-  // The answer whose payload is in `room`.
-  Answer With(FrameType type, std::string message, Room room);
-  Result<Answer> ModelAnswer(FrameType type, const std::string& fingerprint);
+  // Keeps a memfd that the server made for the answer, so that it can take it back.
+  Reply ReplyWith(const FrameHeader& request, Answer answer);
+  Result<Answer> ModelAnswer(const std::string& fingerprint);
   // The sidecar of the connection's model. Errors: failed_precondition (no model yet).
   Result<Sidecars::Lease> Model();
   // The engine's name of a memory. Errors: invalid_argument.
