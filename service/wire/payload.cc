@@ -7,6 +7,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <string>
@@ -62,6 +63,12 @@ Result<Payload> Payload::OfSize(uint64_t bytes) {
   if (payload.data_ == nullptr)
     return ResourceExhausted("a payload of " + std::to_string(bytes) + " bytes: out of memory");
   payload.size_ = bytes;
+  return payload;
+}
+
+Result<Payload> Payload::CopyOf(std::string_view bytes) {
+  LH_ASSIGN_OR_RETURN(Payload payload, OfSize(bytes.size()));
+  std::copy(bytes.begin(), bytes.end(), payload.data_);
   return payload;
 }
 

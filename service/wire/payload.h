@@ -1,4 +1,5 @@
-// Payloads of frames, and the memory that two processes of one host share for them (memfd).
+// Messages and payloads of frames, and the memory that two processes of one host share for them
+// (memfd).
 //
 // A memfd of the other side is trusted only as far as its seals go: with F_SEAL_SHRINK it cannot
 // become shorter than it was when it was mapped, so that an access never ends this process with
@@ -10,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "base/file_descriptor.h"
@@ -27,12 +29,15 @@ class Payload {
 
   // Bytes whose values are not defined. Errors: resource_exhausted.
   static Result<Payload> OfSize(uint64_t bytes);
+  // Errors: resource_exhausted.
+  static Result<Payload> CopyOf(std::string_view bytes);
   // Maps the first `bytes` of another process's memfd, to read or, with `writable`, to write. The
   // mapping outlives the descriptor. Errors: invalid_argument (not a memfd of ordinary pages, not
   // sealed with F_SEAL_SHRINK, shorter than that, not writable), resource_exhausted.
   static Result<Payload> Map(int memfd, uint64_t bytes, bool writable);
 
   std::span<char> bytes() const { return {data_, size_}; }
+  std::string_view text() const { return {data_, size_}; }
   size_t size() const { return size_; }
   void Release();
 

@@ -191,13 +191,14 @@ bool Connection::BeginBody() {
   Status status = bytes.status();
   if (status.ok()) {
     request_.bytes = std::move(*bytes);
+    Result<Payload> message = Payload::OfSize(header->message_bytes);
     Result<Payload> payload = Payload::OfSize(payload_bytes);
-    status = payload.status();
-    if (payload.ok()) request_.payload = std::move(*payload);
-  }
-  if (status.ok()) {
-    request_.message.resize(header->message_bytes);
-    return true;
+    status = message.ok() ? payload.status() : message.status();
+    if (status.ok()) {
+      request_.message = std::move(*message);
+      request_.payload = std::move(*payload);
+      return true;
+    }
   }
   // The rest of the frame is read and dropped, so that the connection stays of use.
   skip_reason_ = status;
@@ -229,7 +230,7 @@ void Connection::ReadBody() {
     if (state_ != State::kReading) return;
     if (skip_bytes_ == 0) return SendError(skip_reason_, false);
   } else {
-    read(request_.message.data(), request_.message.size(), &message_read_);
+    read(request_.message.bytes().data(), request_.message.size(), &message_read_);
     if (state_ != State::kReading) return;
     if (message_read_ == request_.message.size())
       read(request_.payload.bytes().data(), request_.payload.size(), &payload_read_);
@@ -247,8 +248,6 @@ void Connection::ReadBody() {
 
 void Connection::FrameRead() {
   StopDeadline();
-  const Status intact = CheckMessage(request_.header, request_.message);
-  if (!intact.ok()) return SendError(intact, true);
   if (!session_->greeted()) return Send(session_->Greet(request_));
   if (const Status counted = session_->Count(request_.header.type); !counted.ok())
     return SendError(counted, false);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <exception>
 #include <new>
 
@@ -100,9 +99,11 @@ Result<Caller> Session::Authenticate(std::string_view key) {
 
 Reply Session::Greet(const Request& request) {
   const uint64_t id = request.header.request_id;
+  const Status intact = CheckMessage(request.header, request.message.text());
+  if (!intact.ok()) return ErrorFrame(id, intact, true);
   if (request.header.type != FrameType::kHello || greeted_)
     return ErrorFrame(id, FailedPrecondition("the first request, and only it, is hello"), true);
-  Result<HelloRequest> hello = DecodeAs<HelloRequest>(request.message);
+  Result<HelloRequest> hello = DecodeAs<HelloRequest>(request.message.text());
   if (!hello.ok()) return ErrorFrame(id, hello.status(), true);
   if (hello->version == 0)
     return ErrorFrame(id, InvalidArgument("version: is 0, and the first version is 1"), true);
@@ -171,6 +172,8 @@ Status Session::Count(FrameType type) {
 Reply Session::Handle(Request request) {
   const FrameType type = request.header.type;
   const uint64_t id = request.header.request_id;
+  const Status intact = CheckMessage(request.header, request.message.text());
+  if (!intact.ok()) return ErrorFrame(id, intact, true);
   memory_.clear();
   const std::unique_ptr<RequestRecord> record = IsReported(type) ? NewRecord(type, id) : nullptr;
   const auto work = [&]() -> Result<Reply> {
@@ -301,13 +304,13 @@ Result<Session::Answer> Session::ModelAnswer(const std::string& fingerprint) {
 }
 
 Result<Session::Answer> Session::UseModel(Request& request) {
-  LH_ASSIGN_OR_RETURN(const UseModelRequest m, DecodeAs<UseModelRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const UseModelRequest m, DecodeAs<UseModelRequest>(request.message.text()));
   return ModelAnswer(m.fingerprint);
 }
 
 Result<Session::Answer> Session::DescribeModel(Request& request) {
   LH_ASSIGN_OR_RETURN(const DescribeModelRequest m,
-                      DecodeAs<DescribeModelRequest>(request.message));
+                      DecodeAs<DescribeModelRequest>(request.message.text()));
   // It stands in lists and logs.
   if (FirstInvalidUtf8(m.model.name).has_value() || CollapseSpace(m.model.name) != m.model.name)
     return InvalidArgument("name: must be one line of printable text");
@@ -365,7 +368,7 @@ void Session::TakeNotes(Sidecar& sidecar) {
 }
 
 Result<Session::Answer> Session::PutBegin(Request& request) {
-  LH_ASSIGN_OR_RETURN(const PutBeginRequest m, DecodeAs<PutBeginRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const PutBeginRequest m, DecodeAs<PutBeginRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   if (writers_.size() >= kWritersMax)
     return ResourceExhausted("this connection puts " + std::to_string(kWritersMax) +
@@ -396,7 +399,7 @@ Result<Session::Answer> Session::PutBegin(Request& request) {
 }
 
 Result<Session::Answer> Session::PutRows(Request& request) {
-  LH_ASSIGN_OR_RETURN(const PutRowsRequest m, DecodeAs<PutRowsRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const PutRowsRequest m, DecodeAs<PutRowsRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(Writer* const writer, FindWriter(m.writer));
   const KvGeometry& g = writer->sidecar->model().geometry;
   const uint64_t bytes = m.tokens * TokenBytes(g, m.float32);
@@ -415,7 +418,7 @@ Result<Session::Answer> Session::PutRows(Request& request) {
 }
 
 Result<Session::Answer> Session::PutFinish(Request& request) {
-  LH_ASSIGN_OR_RETURN(const PutFinishRequest m, DecodeAs<PutFinishRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const PutFinishRequest m, DecodeAs<PutFinishRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(Writer* const writer, FindWriter(m.writer));
   const Status finished = writer->writer->Finish();
   const uint64_t position = writer->writer->position();
@@ -429,7 +432,7 @@ Result<Session::Answer> Session::PutFinish(Request& request) {
 // reading
 
 Result<Session::Answer> Session::Plan(Request& request) {
-  LH_ASSIGN_OR_RETURN(const PlanRequest m, DecodeAs<PlanRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const PlanRequest m, DecodeAs<PlanRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   if (FirstInvalidUtf8(m.question).has_value()) return InvalidArgument("question: is not UTF-8");
   if (m.question.empty() && m.query_tokens == 0)
@@ -454,8 +457,7 @@ Result<Session::Answer> Session::Plan(Request& request) {
   Payload copy;  // queries are read several times, and a client may change a memfd meanwhile
   if (heads > 0) {
     LH_ASSIGN_OR_RETURN(const std::span<const char> payload, PayloadOf(request));
-    LH_ASSIGN_OR_RETURN(copy, Payload::OfSize(payload.size()));
-    std::memcpy(copy.bytes().data(), payload.data(), payload.size());
+    LH_ASSIGN_OR_RETURN(copy, Payload::CopyOf({payload.data(), payload.size()}));
     for (size_t h = 0; h < heads; ++h)
       plan.queries.heads.push_back(
           reinterpret_cast<const float*>(copy.bytes().data() + h * head_bytes));
@@ -472,7 +474,7 @@ Result<Session::Answer> Session::Plan(Request& request) {
 }
 
 Result<Session::Answer> Session::Fetch(Request& request) {
-  LH_ASSIGN_OR_RETURN(const FetchRequest m, DecodeAs<FetchRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const FetchRequest m, DecodeAs<FetchRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   const KvGeometry& g = sidecar->model().geometry;
@@ -491,7 +493,7 @@ Result<Session::Answer> Session::Fetch(Request& request) {
 }
 
 Result<Session::Answer> Session::Tokens(Request& request) {
-  LH_ASSIGN_OR_RETURN(const TokensRequest m, DecodeAs<TokensRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const TokensRequest m, DecodeAs<TokensRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   if (m.span.empty() || m.span.size() > kTokensMax)
     return InvalidArgument("a place must have 1 to " + std::to_string(kTokensMax) + " tokens");
@@ -502,7 +504,7 @@ Result<Session::Answer> Session::Tokens(Request& request) {
 }
 
 Result<Session::Answer> Session::Prefix(Request& request) {
-  LH_ASSIGN_OR_RETURN(const PrefixRequest m, DecodeAs<PrefixRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const PrefixRequest m, DecodeAs<PrefixRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   LH_ASSIGN_OR_RETURN(const StoredPrefix prefix, sidecar->LongestPrefix(memory, m.tokens));
@@ -510,7 +512,7 @@ Result<Session::Answer> Session::Prefix(Request& request) {
 }
 
 Result<Session::Answer> Session::Stat(Request& request) {
-  LH_ASSIGN_OR_RETURN(const StatRequest m, DecodeAs<StatRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const StatRequest m, DecodeAs<StatRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   LH_ASSIGN_OR_RETURN(const Sidecars::Lease sidecar, Model());
   LH_ASSIGN_OR_RETURN(const MemoryInfo info, sidecar->Show(memory));
@@ -519,7 +521,7 @@ Result<Session::Answer> Session::Stat(Request& request) {
 }
 
 Result<Session::Answer> Session::Forget(Request& request) {
-  LH_ASSIGN_OR_RETURN(const ForgetRequest m, DecodeAs<ForgetRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const ForgetRequest m, DecodeAs<ForgetRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::string memory, MemoryName(m.memory));
   if (m.document.empty() && caller_.scope < Scope::kAdmin)
     return Forbidden(Scope::kAdmin, caller_.scope);
@@ -530,7 +532,7 @@ Result<Session::Answer> Session::Forget(Request& request) {
 }
 
 Result<Session::Answer> Session::Ping(Request& request) {
-  LH_ASSIGN_OR_RETURN(const PingRequest m, DecodeAs<PingRequest>(request.message));
+  LH_ASSIGN_OR_RETURN(const PingRequest m, DecodeAs<PingRequest>(request.message.text()));
   LH_ASSIGN_OR_RETURN(const std::span<const char> payload, PayloadOf(request));
   const uint64_t hash = Hash64({payload.data(), payload.size()});
   LH_ASSIGN_OR_RETURN(Room room, ReplyRoom(request, m.reply_bytes));

@@ -68,10 +68,12 @@ class Service {
   Sidecars sidecars_;
 };
 
-// A request whose bytes have arrived. Move-only.
+// A request whose bytes have arrived. Its message may have 160 MiB. To fill that with zeros or to
+// check it takes long, so the thread of the connections does neither: Greet and Handle check the
+// message. Move-only.
 struct Request {
   FrameHeader header;
-  std::string message;
+  Payload message;                        // not yet checked
   Payload payload;                        // of the stream
   std::unique_ptr<FileDescriptor> memfd;  // that came with the header; null: none
   ByteShares::Taken bytes;                // of message and payload
@@ -109,14 +111,14 @@ class Session {
   const std::string& tenant() const { return caller_.limits.tenant; }
   bool has_writers() const { return !writers_.empty(); }
 
-  // Answers hello, which must be the first request and only it.
+  // Answers hello, which must be the first request and only it. Its message is short.
   Reply Greet(const Request& request);
   // Decides on a request after its header: reads the key again, so that a removed one is refused.
   // After an error the connection ends.
   Status Admit(const FrameHeader& header);
   // Whether the tenant has asked too often. Errors: resource_exhausted.
   Status Count(FrameType type);
-  // Does the work. Must hold: Admit and Count were ok.
+  // Checks the message, and does the work. Must hold: Admit and Count were ok.
   Reply Handle(Request request);
 
  private:

@@ -52,10 +52,16 @@ FrameHeader HeaderFor(FrameType type, const std::string& message) {
           .message_crc = Crc32c(message)};
 }
 
-Reply Ask(Session& session, FrameType type, std::string message) {
+Payload CopyOf(std::string_view bytes) {
+  Result<Payload> copy = Payload::CopyOf(bytes);
+  LH_CHECK(copy.ok());
+  return std::move(*copy);
+}
+
+Reply Ask(Session& session, FrameType type, const std::string& message) {
   Request request;
   request.header = HeaderFor(type, message);
-  request.message = std::move(message);
+  request.message = CopyOf(message);
   return session.Handle(std::move(request));
 }
 
@@ -71,8 +77,9 @@ void Requests(FuzzBytes input) {
   Service service(std::move(options));
   Session session(&service, {.name = "fuzz", .local = true, .same_user = true});
   Request hello;
-  hello.message = Encode(HelloRequest{.version = 1});
-  hello.header = HeaderFor(FrameType::kHello, hello.message);
+  const std::string greeting = Encode(HelloRequest{.version = 1});
+  hello.header = HeaderFor(FrameType::kHello, greeting);
+  hello.message = CopyOf(greeting);
   LH_CHECK(!session.Greet(hello).close);
   LH_CHECK(!Ask(session, FrameType::kDescribeModel, Encode(ToyDescription())).close);
   for (int i = 0; i < kRequestsMax && !input.rest().empty(); ++i) {
@@ -81,16 +88,14 @@ void Requests(FuzzBytes input) {
     const auto flags = static_cast<uint8_t>(input.Take<uint8_t>() & kReplyInMemfd);
     const auto message_bytes = input.Take<uint16_t>();
     const auto payload_bytes = input.Take<uint16_t>();
-    request.message = input.Take(message_bytes);
-    request.header = HeaderFor(type, request.message);
+    const std::string message = input.Take(message_bytes);
+    request.header = HeaderFor(type, message);
+    request.message = CopyOf(message);
     request.header.flags = flags;
     if (MayHavePayload(type)) {
       const std::string payload = input.Take(payload_bytes);
       request.header.payload_bytes = payload.size();
-      Result<Payload> bytes = Payload::OfSize(payload.size());
-      LH_CHECK(bytes.ok());
-      request.payload = std::move(*bytes);
-      std::copy(payload.begin(), payload.end(), request.payload.bytes().begin());
+      request.payload = CopyOf(payload);
     }
     if (!session.Admit(request.header).ok()) continue;
     const Reply reply = session.Handle(std::move(request));
