@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
-#include <cctype>
 #include <chrono>
-#include <thread>
+#include <semaphore>
 #include <utility>
 
 #include "base/clock.h"
@@ -22,8 +21,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr uint64_t kBodyBytesMax = 16ull << 20;
 constexpr size_t kForwardThreads = 4;
-// A reply is read no further than this ahead of a client that takes it slowly.
-constexpr std::chrono::milliseconds kSlowClient{20};
 // Positions that the server keeps to itself: it refuses prompts that fill its context.
 constexpr uint32_t kContextSlack = 4;
 
@@ -33,33 +30,6 @@ JobPoolOptions Pool(size_t threads) {
           .operator_threads = threads,
           .tenant_waiting_max = 64,
           .waiting_max = 64};
-}
-
-// Percent-encodes everything that has a meaning in a path or a query.
-std::string Encode(std::string_view text) {
-  constexpr char kDigits[] = "0123456789ABCDEF";
-  std::string out;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x80 && (std::isalnum(byte) != 0 || c == '-' || c == '.' || c == '_' || c == '~')) {
-      out += c;
-    } else {
-      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
-    }
-  }
-  return out;
-}
-
-std::string TargetOf(const HttpRequest& request) {
-  std::string target;
-  for (const std::string& segment : request.path) target += "/" + Encode(segment);
-  if (target.empty()) target = "/";
-  char mark = '?';
-  for (const auto& [name, value] : request.query) {
-    target += mark + Encode(name) + "=" + Encode(value);
-    mark = '&';
-  }
-  return target;
 }
 
 bool Is(const HttpRequest& request, std::string_view method, std::string_view path) {
@@ -311,36 +281,33 @@ void AttachProxy::Models(const std::shared_ptr<HttpExchange>& exchange) {
 
 void AttachProxy::Forward(const HttpRequest& request,
                           const std::shared_ptr<HttpExchange>& exchange) {
-  unsigned status = 0;
-  bool begun = false;  // a reply of unknown length, which is passed on as it comes
-  std::string content_type, body;
+  bool begun = false;  // a stream, which is passed on as it comes
   const auto pass = [&](std::string_view piece) {
-    if (!begun) {
-      body += piece;
-      return;
-    }
-    // The server reads no faster than the client takes it.
-    while (!exchange->gone() && !exchange->WriteBytes(std::string(piece), [] {}))
-      std::this_thread::sleep_for(kSlowClient);
+    // The server is read no faster than the client takes it. `ready` may be called when this
+    // function has returned, so it shares the semaphore.
+    const auto ready = std::make_shared<std::binary_semaphore>(0);
+    while (!exchange->WriteBytes(std::string(piece), [ready] { ready->release(); }))
+      ready->acquire();
   };
-  const Result<ClientReply> reply = server_->client().Send(
+  Result<ClientReply> reply = server_->client().Send(
       {.method = request.head_only ? "GET" : request.method,
-       .target = TargetOf(request),
+       .target = FormatTarget(request.path, request.query),
        .body = request.body,
        .content_type = request.content_type.empty() ? "application/json" : request.content_type,
        .authorization = request.authorization},
       {.on_head =
-           [&](unsigned code, const std::string& type) {
-             status = code;
-             content_type = type;
-             begun = code == 200 && type.starts_with("text/event-stream");
+           [&](unsigned status, const std::string& type) {
+             begun = status == 200 && type.starts_with("text/event-stream");
              if (begun) exchange->BeginBytes(type);
+             return begun;
            },
        .on_body = pass,
-       .stop = [&] { return exchange->gone().load() || body.size() > kClientBodyBytesMax; }});
+       .stop = [&] { return exchange->gone().load(); }});
   if (begun) return reply.ok() ? exchange->EndStream() : exchange->Break();
   if (!reply.ok()) return exchange->Respond(ErrorReply(reply.status()));
-  exchange->Respond({.status = status, .content_type = content_type, .body = std::move(body)});
+  exchange->Respond({.status = reply->status,
+                     .content_type = reply->content_type,
+                     .body = std::move(reply->body)});
 }
 
 }  // namespace longhold

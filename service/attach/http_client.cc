@@ -8,6 +8,8 @@
 #include <optional>
 #include <utility>
 
+#include "base/text.h"
+
 namespace longhold {
 namespace {
 
@@ -64,7 +66,7 @@ class Exchange {
     ClientReply reply;
     reply.status = parser.get().result_int();
     reply.content_type = std::string(parser.get()[http::field::content_type]);
-    if (events_.on_head) events_.on_head(reply.status, reply.content_type);
+    const bool taken = !events_.on_head || events_.on_head(reply.status, reply.content_type);
     std::array<char, 16384> piece;
     while (!parser.is_done()) {
       auto& body = parser.get().body();
@@ -77,7 +79,7 @@ class Exchange {
         });
       }));
       const std::string_view got(piece.data(), piece.size() - body.size);
-      if (events_.on_body) {
+      if (taken && events_.on_body) {
         if (!got.empty()) events_.on_body(got);
       } else if (reply.body.size() + got.size() > kClientBodyBytesMax) {
         return ResourceExhausted(address_.Url() + ": its reply is longer than 64 MiB");
@@ -123,7 +125,34 @@ class Exchange {
   beast::flat_buffer buffer_;
 };
 
+std::string PercentEncode(std::string_view text) {
+  constexpr char kDigits[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (IsNameByte(c) || c == '~') {  // unreserved: RFC 3986, section 2.3
+      out += c;
+    } else {
+      out += {'%', kDigits[byte >> 4], kDigits[byte & 15]};
+    }
+  }
+  return out;
+}
+
 }  // namespace
+
+std::string FormatTarget(std::span<const std::string> path,
+                         const std::map<std::string, std::string>& query) {
+  std::string target;
+  for (const std::string& segment : path) target += "/" + PercentEncode(segment);
+  if (target.empty()) target = "/";
+  char mark = '?';
+  for (const auto& [name, value] : query) {
+    target += mark + PercentEncode(name) + "=" + PercentEncode(value);
+    mark = '&';
+  }
+  return target;
+}
 
 Result<HttpAddress> ParseHttpUrl(const std::string& url) {
   constexpr std::string_view kScheme = "http://";

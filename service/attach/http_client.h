@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,6 +30,11 @@ struct HttpAddress {
 // Errors: invalid_argument (not a URL of plain HTTP).
 Result<HttpAddress> ParseHttpUrl(const std::string& url);
 
+// The target of a request: what ParseTarget of service/server/http_text.h takes apart. Everything
+// that has a meaning in a path or a query is percent-encoded.
+std::string FormatTarget(std::span<const std::string> path,
+                         const std::map<std::string, std::string>& query);
+
 // Value type.
 struct ClientRequest {
   std::string method = "GET";
@@ -41,14 +48,16 @@ struct ClientRequest {
 struct ClientReply {
   unsigned status = 0;
   std::string content_type;
-  std::string body;  // empty if it was given to on_body
+  std::string body;  // without what was given to on_body
 };
 
 // What a caller wants to know before the end. Borrows its functions for the call.
 struct ClientEvents {
-  // Called once, when the header has arrived.
-  std::function<void(unsigned status, const std::string& content_type)> on_head;
-  // Receives the body in pieces. Without it the reply has the body, up to kClientBodyBytesMax.
+  // Called once, when the header has arrived. Returns whether on_body receives the body. May be
+  // empty: it does.
+  std::function<bool(unsigned status, const std::string& content_type)> on_head;
+  // Receives the body in pieces. Where it does not, the reply has the body, up to
+  // kClientBodyBytesMax.
   std::function<void(std::string_view piece)> on_body;
   // Asked 20 times a second, and after each piece: whether to hang up. May be empty.
   std::function<bool()> stop;

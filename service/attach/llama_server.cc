@@ -13,7 +13,6 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <utility>
 
@@ -22,6 +21,7 @@
 #include "base/hash.h"
 #include "memory/core/elapsed.h"
 #include "service/common/json_text.h"
+#include "service/common/text_input.h"
 
 namespace longhold {
 namespace {
@@ -92,17 +92,13 @@ struct Difference {
   double Relative() const { return size > 0 ? std::sqrt(apart / size) : 1; }
 };
 
-Result<std::string> ReadSmallFile(const std::string& path) {
-  std::error_code failed;
-  const uint64_t size = std::filesystem::file_size(path, failed);
-  if (failed) return NotFound(path + ": " + failed.message());
-  if (size > kProbeBytesMax)
-    return ResourceExhausted(path + ": has " + std::to_string(size) + " bytes");
-  std::ifstream in(path, std::ios::binary);
-  std::string bytes(size, '\0');
-  if (!in.read(bytes.data(), static_cast<std::streamsize>(size)))
+// Errors: not_found, failed_precondition (no permission), ReadDescriptor's.
+Result<std::string> ReadProbe(const std::string& path) {
+  const FileDescriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0 && errno == ENOENT) return NotFound(path + ": is not there");
+  if (file.get() < 0)
     return FailedPrecondition(path + ": cannot be read; run longhold as the user of the server");
-  return bytes;
+  return ReadDescriptor(file.get(), path, kProbeBytesMax);
 }
 
 }  // namespace
@@ -248,7 +244,7 @@ Status LlamaServer::Probe(LanguageModel& model) {
   LH_RETURN_IF_ERROR(
       Call("POST", "/slots/0?action=save", DumpJson(json::object{{"filename", file.name()}}))
           .status());
-  const Result<std::string> bytes = ReadSmallFile(file.path());
+  const Result<std::string> bytes = ReadProbe(file.path());
   if (bytes.status().code() == StatusCode::kNotFound) {
     return FailedPrecondition("the server saved " + file.name() + ", and it is not in " +
                               slot_directory_ +
@@ -453,24 +449,18 @@ Result<ServerAnswer> LlamaServer::Answer(const ServerPrompt& prompt, const SlotP
     completion.Take(data);
     if (completion.started() && starting.owns_lock()) starting.unlock();
   });
-  unsigned http_status = 0;
-  std::string error;  // the body of a reply that is not 200
-  const Result<ClientReply> reply = client_.Send(
-      {.method = "POST", .target = "/completion", .body = DumpJson(body)},
-      {.on_head = [&](unsigned status, const std::string&) { http_status = status; },
-       .on_body =
-           [&](std::string_view piece) {
-             if (http_status == 200) return events.Feed(piece);
-             error.append(piece.substr(0, 4096 - std::min<size_t>(4096, error.size())));
-           },
-       .stop = [&] { return !completion.status().ok() || (stop && stop()); }});
+  const Result<ClientReply> reply =
+      client_.Send({.method = "POST", .target = "/completion", .body = DumpJson(body)},
+                   {.on_head = [](unsigned status, const std::string&) { return status == 200; },
+                    .on_body = [&](std::string_view piece) { events.Feed(piece); },
+                    .stop = [&] { return !completion.status().ok() || (stop && stop()); }});
   const std::string url = client_.address().Url();
   if (!completion.status().ok())
     return Status(completion.status().code(), url + ": " + completion.status().message());
   if (!reply.ok()) return reply.status();
-  if (http_status != 200)
-    return FailedPrecondition(url + "/completion: " + std::to_string(http_status) + ", " +
-                              MessageOf(error));
+  if (reply->status != 200)
+    return FailedPrecondition(url + "/completion: " + std::to_string(reply->status) + ", " +
+                              MessageOf(reply->body));
   if (!completion.ended())
     return Unavailable(url + ": ended its reply in the middle of an answer; look at its log");
   completion.answer().restore_ms = restore_ms;

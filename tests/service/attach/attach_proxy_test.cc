@@ -6,7 +6,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
+#include <chrono>
+#include <thread>
 
 #include "tests/memory/engine_fixture.h"
 #include "tests/service/attach/fake_llama.h"
@@ -177,6 +180,33 @@ TEST_F(AttachProxyTest, ListsItsMemoriesAndPassesOtherRequestsOn) {
                                                "stream": true})"});
   EXPECT_EQ(stream.content_type, "text/event-stream");
   EXPECT_THAT(stream.body, HasSubstr("\"stop\":true"));
+}
+
+TEST_F(AttachProxyTest, ALongStreamComesWholeToASlowClient) {
+  Start();
+  const HttpClient client({.host = "127.0.0.1", .port = front_->port()});
+  std::string all;
+  const Result<ClientReply> reply =
+      client.Send({.target = "/flood"}, {.on_body = [&](std::string_view piece) {
+                    if (all.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(300));
+                    all += piece;
+                  }});
+  ASSERT_TRUE(reply.ok()) << reply.status().ToString();
+  EXPECT_EQ(reply->content_type, "text/event-stream");
+  EXPECT_EQ(reply->body, "");
+  EXPECT_EQ(all.size(), 192u * 65536);
+  EXPECT_EQ(std::count(all.begin(), all.end(), 'z'), 192 / 26 * 65528);
+}
+
+TEST_F(AttachProxyTest, AClientThatLeavesALongStreamLeavesTheProxyFree) {
+  Start();
+  const HttpClient client({.host = "127.0.0.1", .port = front_->port()});
+  for (int i = 0; i < 5; ++i) {  // one more than the threads that pass requests on
+    const Result<ClientReply> reply = client.Send(
+        {.target = "/flood"}, {.on_body = [](std::string_view) {}, .stop = [] { return true; }});
+    EXPECT_EQ(reply.status().code(), StatusCode::kCancelled);
+  }
+  EXPECT_EQ(Send({.target = "/teapot"}).status, 418u);
 }
 
 TEST_F(AttachProxyTest, ManyClientsAtOnceEachGetTheirOwnAnswer) {

@@ -58,7 +58,9 @@ class FakeLlama {
       HttpAdmission admission;
       admission.body_bytes_max = 1 << 20;
       admission.handle = [this](HttpRequest request, std::shared_ptr<HttpExchange> exchange) {
-        Handle(request, *exchange);
+        if (request.path != std::vector<std::string>{"flood"}) return Handle(request, *exchange);
+        exchange->BeginBytes("text/event-stream");
+        Flood(exchange, 0);
       };
       return admission;
     });
@@ -161,6 +163,17 @@ class FakeLlama {
     slots_[slot] = state->tokens;
     restored_.push_back(*state);
     Reply(exchange, {{"n_restored", state->tokens.size()}});
+  }
+
+  // A stream of 12 MiB: more than sockets hold.
+  static void Flood(const std::shared_ptr<HttpExchange>& exchange, int piece) {
+    for (; piece < 192; ++piece) {
+      const std::string data(65528, static_cast<char>('a' + piece % 26));
+      if (!exchange->WriteBytes("data: " + data + "\n\n",
+                                [exchange, piece] { Flood(exchange, piece); }))
+        return;
+    }
+    exchange->EndStream();
   }
 
   void Complete(const HttpRequest& request, HttpExchange& exchange) {

@@ -9,6 +9,7 @@
 
 #include <atomic>
 
+#include "service/server/http_text.h"
 #include "tests/service/attach/fake_llama.h"
 
 namespace longhold {
@@ -249,6 +250,18 @@ TEST(HttpUrl, IsReadInItsParts) {
   for (const char* bad : {"https://host", "host:80", "http://", "http://host:x", "http://a@b",
                           "http://host:0", "http://host:99999"})
     EXPECT_EQ(ParseHttpUrl(bad).status().code(), StatusCode::kInvalidArgument) << bad;
+}
+
+TEST(HttpTargets, AreReadAsTheyWereFormatted) {
+  const std::vector<std::string> path = {"v1", "a/b", "100% \xc3\xa4?#&=+~", "."};
+  const std::map<std::string, std::string> query = {{"x y", "1+1=2&"}, {"empty", ""}};
+  const std::string target = FormatTarget(path, query);
+  EXPECT_EQ(target, "/v1/a%2Fb/100%25%20%C3%A4%3F%23%26%3D%2B~/.?empty=&x%20y=1%2B1%3D2%26");
+  const std::optional<HttpTarget> parsed = ParseTarget(target);
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_EQ(parsed->path, path);
+  EXPECT_EQ(parsed->query, query);
+  EXPECT_EQ(FormatTarget({}, {}), "/");
 }
 
 }  // namespace
