@@ -2,8 +2,11 @@
 // and the fuzzing harness's first inputs.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "memory/sidecar/described_model.h"
@@ -29,18 +32,74 @@ inline DescribeModelRequest ToyDescription(const std::string& fingerprint = "012
   return m;
 }
 
+// Decodes a message, and encodes it again. Errors: those of Decode.
+template <typename T>
+Result<std::string> RecodeAs(std::string_view bytes) {
+  LH_ASSIGN_OR_RETURN(const T message, DecodeAs<T>(bytes));
+  return Encode(message);
+}
+
 struct SampleFrame {
   FrameType type;
   std::string message;
+  Result<std::string> (*recode)(std::string_view message);
   uint64_t payload_bytes = 0;
 };
 
-inline std::vector<SampleFrame> SampleFrames() {
+template <typename T>
+SampleFrame Sample(FrameType type, const T& message, uint64_t payload_bytes = 0) {
+  return {.type = type,
+          .message = Encode(message),
+          .recode = &RecodeAs<T>,
+          .payload_bytes = payload_bytes};
+}
+
+inline std::vector<SampleFrame> SampleRequests() {
   // A short vocabulary, so that the golden file is short.
   DescribeModelRequest model = ToyDescription();
   model.model.pieces = {"a", "", "\xff\xfe", " the"};
   model.model.bos = 1;
   model.model.geometry.rope[1].freq_factors = {1, 2};
+  const std::vector<PlacedSpan> places = {
+      {.document = DocumentId{7}, .tokens = {.begin = 0, .end = 64}, .position = 0},
+      {.document = DocumentId{7}, .tokens = {.begin = 64, .end = 96}, .position = -3}};
+  return {
+      Sample(FrameType::kHello,
+             HelloRequest{.version = 1, .key = "lh_key", .client = "engine 0.1"}),
+      Sample(FrameType::kUseModel, UseModelRequest{.fingerprint = "0123456789abcdef"}),
+      Sample(FrameType::kDescribeModel, model),
+      Sample(FrameType::kPutBegin, PutBeginRequest{.memory = "m",
+                                                   .name = "d.txt",
+                                                   .text = "a the",
+                                                   .tokens = {0, 3},
+                                                   .token_bytes = {1, 4}}),
+      Sample(FrameType::kPutRows,
+             PutRowsRequest{
+                 .writer = 1, .tokens = 2, .float32 = false, .rotated = true, .position = -5},
+             64),
+      Sample(FrameType::kPutFinish, PutFinishRequest{.writer = 1}),
+      Sample(FrameType::kPlan,
+             PlanRequest{.memory = "m",
+                         .question = "Who came?",
+                         .spans_max = 8,
+                         .tokens_max = 512,
+                         .query_tokens = 1,
+                         .query_rotated = true,
+                         .query_position = 20},
+             32),
+      Sample(FrameType::kFetch,
+             FetchRequest{.memory = "m", .places = places, .float32 = false, .rotated = true}),
+      Sample(FrameType::kTokens,
+             TokensRequest{
+                 .memory = "m", .document = DocumentId{7}, .span = {.begin = 64, .end = 96}}),
+      Sample(FrameType::kPrefix, PrefixRequest{.memory = "m", .tokens = {0, 3, 2}}),
+      Sample(FrameType::kForget, ForgetRequest{.memory = "m", .document = "d.txt"}),
+      Sample(FrameType::kStat, StatRequest{.memory = "m"}),
+      Sample(FrameType::kPing, PingRequest{.reply_bytes = 16}, 8),
+  };
+}
+
+inline std::vector<SampleFrame> SampleReplies() {
   RecalledSpan span;
   span.document_id = DocumentId{7};
   span.document = "letters/1.txt";
@@ -52,75 +111,50 @@ inline std::vector<SampleFrame> SampleFrames() {
   span.score = 0.75;
   span.text = "She came by the night train.";
   span.date_line = "3 May 1921";
+  const ModelReply model{.sink_tokens = 64, .window_tokens = 256};
   return {
-      {FrameType::kHello, Encode(HelloRequest{1, "lh_key", "engine 0.1"})},
-      {FrameType::kUseModel, Encode(UseModelRequest{"0123456789abcdef"})},
-      {FrameType::kDescribeModel, Encode(model)},
-      {FrameType::kPutBegin, Encode(PutBeginRequest{"m", "d.txt", "a the", {0, 3}, {1, 4}})},
-      {FrameType::kPutRows, Encode(PutRowsRequest{1, 2, false, true, -5}), 64},
-      {FrameType::kPutFinish, Encode(PutFinishRequest{1})},
-      {FrameType::kPlan, Encode(PlanRequest{"m", "Who came?", 8, 512, 1, true, 20}), 32},
-      {FrameType::kFetch,
-       Encode(FetchRequest{
-           "m", {{DocumentId{7}, {0, 64}, 0}, {DocumentId{7}, {64, 96}, -3}}, false, true})},
-      {FrameType::kTokens, Encode(TokensRequest{"m", DocumentId{7}, {64, 96}})},
-      {FrameType::kPrefix, Encode(PrefixRequest{"m", {0, 3, 2}})},
-      {FrameType::kForget, Encode(ForgetRequest{"m", "d.txt"})},
-      {FrameType::kStat, Encode(StatRequest{"m"})},
-      {FrameType::kPing, Encode(PingRequest{16}), 8},
-      {ReplyTo(FrameType::kHello), Encode(HelloReply{1, "longhold 0.1.0", 1 << 28, 4, true})},
-      {ReplyTo(FrameType::kUseModel), Encode(ModelReply{64, 256})},
-      {ReplyTo(FrameType::kDescribeModel), Encode(ModelReply{64, 256})},
-      {ReplyTo(FrameType::kPutBegin), Encode(PutBeginReply{1, DocumentId{7}, 4096})},
-      {ReplyTo(FrameType::kPutRows), Encode(PutRowsReply{4608})},
-      {ReplyTo(FrameType::kPutFinish), Encode(PutFinishReply{5000})},
-      {ReplyTo(FrameType::kPlan), Encode(PlanReply{{span, span}, 2, 0.5, {1, 2}})},
-      {ReplyTo(FrameType::kFetch), Encode(FetchReply{96}), 3072},
-      {ReplyTo(FrameType::kTokens), Encode(TokensReply{{5, 6, 7}})},
-      {ReplyTo(FrameType::kPrefix), Encode(PrefixReply{{DocumentId{7}, 640}})},
-      {ReplyTo(FrameType::kForget), Encode(ForgetReply{})},
-      {ReplyTo(FrameType::kStat), Encode(StatReply{3, 12000, 1 << 20})},
-      {ReplyTo(FrameType::kPing), Encode(PingReply{0x0123456789abcdef}), 16},
-      {FrameType::kError, Encode(ErrorReply{NotFound("memory m: not found")})},
+      Sample(ReplyTo(FrameType::kHello), HelloReply{.version = 1,
+                                                    .server = "longhold 0.1.0",
+                                                    .payload_bytes_max = 1 << 28,
+                                                    .writers_max = 4,
+                                                    .memfd = true}),
+      Sample(ReplyTo(FrameType::kUseModel), model),
+      Sample(ReplyTo(FrameType::kDescribeModel), model),
+      Sample(ReplyTo(FrameType::kPutBegin),
+             PutBeginReply{.writer = 1, .document = DocumentId{7}, .position = 4096}),
+      Sample(ReplyTo(FrameType::kPutRows), PutRowsReply{.position = 4608}),
+      Sample(ReplyTo(FrameType::kPutFinish), PutFinishReply{.position = 5000}),
+      Sample(ReplyTo(FrameType::kPlan),
+             PlanReply{.spans = {span, span},
+                       .evidence = 2,
+                       .coverage = 0.5,
+                       .degradation = {.blocks_lost = 1, .spans_lost = 2}}),
+      Sample(ReplyTo(FrameType::kFetch), FetchReply{.tokens = 96}, 3072),
+      Sample(ReplyTo(FrameType::kTokens), TokensReply{.tokens = {5, 6, 7}}),
+      Sample(ReplyTo(FrameType::kPrefix),
+             PrefixReply{.prefix = {.document = DocumentId{7}, .tokens = 640}}),
+      Sample(ReplyTo(FrameType::kForget), ForgetReply{}),
+      Sample(ReplyTo(FrameType::kStat),
+             StatReply{.documents = 3, .tokens = 12000, .disk_bytes = 1 << 20}),
+      Sample(ReplyTo(FrameType::kPing), PingReply{.hash = 0x0123456789abcdef}, 16),
+      Sample(FrameType::kError, ErrorReply{.status = NotFound("memory m: not found")}),
   };
 }
 
-// Decodes a message of a type, and encodes it again. Errors: those of Decode.
+// Requests, then replies: the order of the golden file.
+inline std::vector<SampleFrame> SampleFrames() {
+  std::vector<SampleFrame> frames = SampleRequests(), replies = SampleReplies();
+  for (SampleFrame& reply : replies) frames.push_back(std::move(reply));
+  return frames;
+}
+
+// As RecodeAs, for the message of a type. Errors: also invalid_argument (no such type).
 inline Result<std::string> Recode(FrameType type, std::string_view bytes) {
-  const auto recode = [&]<typename T>(T message) -> Result<std::string> {
-    LH_RETURN_IF_ERROR(Decode(bytes, &message));
-    return Encode(message);
-  };
-  switch (static_cast<uint8_t>(type)) {
-    case 1: return recode(HelloRequest{});
-    case 2: return recode(UseModelRequest{});
-    case 3: return recode(DescribeModelRequest{});
-    case 4: return recode(PutBeginRequest{});
-    case 5: return recode(PutRowsRequest{});
-    case 6: return recode(PutFinishRequest{});
-    case 7: return recode(PlanRequest{});
-    case 8: return recode(FetchRequest{});
-    case 9: return recode(TokensRequest{});
-    case 10: return recode(PrefixRequest{});
-    case 11: return recode(ForgetRequest{});
-    case 12: return recode(StatRequest{});
-    case 13: return recode(PingRequest{});
-    case 0x81: return recode(HelloReply{});
-    case 0x82:
-    case 0x83: return recode(ModelReply{});
-    case 0x84: return recode(PutBeginReply{});
-    case 0x85: return recode(PutRowsReply{});
-    case 0x86: return recode(PutFinishReply{});
-    case 0x87: return recode(PlanReply{});
-    case 0x88: return recode(FetchReply{});
-    case 0x89: return recode(TokensReply{});
-    case 0x8A: return recode(PrefixReply{});
-    case 0x8B: return recode(ForgetReply{});
-    case 0x8C: return recode(StatReply{});
-    case 0x8D: return recode(PingReply{});
-    case 0xFF: return recode(ErrorReply{});
-    default: return InvalidArgument("no such type");
-  }
+  static const std::vector<SampleFrame> frames = SampleFrames();
+  const auto found = std::find_if(frames.begin(), frames.end(),
+                                  [type](const SampleFrame& frame) { return frame.type == type; });
+  if (found == frames.end()) return InvalidArgument("no such type");
+  return found->recode(bytes);
 }
 
 }  // namespace longhold::wire

@@ -65,24 +65,24 @@ TEST(WireFrame, RoundTripsEveryTypeAndField) {
 }
 
 TEST(WireFrame, AFieldOfEachMessageComesBack) {
-  const auto fetch = DecodeAs<FetchRequest>(SampleFrames()[7].message);
+  const auto fetch = DecodeAs<FetchRequest>(SampleRequests()[7].message);
   ASSERT_TRUE(fetch.ok());
   ASSERT_EQ(fetch->places.size(), 2u);
   EXPECT_EQ(fetch->places[1].document, DocumentId{7});
   EXPECT_EQ(fetch->places[1].tokens, (TokenSpan{64, 96}));
   EXPECT_EQ(fetch->places[1].position, -3);
-  const auto model = DecodeAs<DescribeModelRequest>(SampleFrames()[2].message);
+  const auto model = DecodeAs<DescribeModelRequest>(SampleRequests()[2].message);
   ASSERT_TRUE(model.ok());
   DescribeModelRequest expected = ToyDescription();
   expected.model.geometry.rope[1].freq_factors = {1, 2};
   EXPECT_EQ(model->model.geometry, expected.model.geometry);
   EXPECT_EQ(model->model.pieces, (std::vector<std::string>{"a", "", "\xff\xfe", " the"}));
   EXPECT_EQ(model->recall_heads[0].layer, 2u);
-  const auto plan = DecodeAs<PlanReply>(SampleFrames()[19].message);
+  const auto plan = DecodeAs<PlanReply>(SampleReplies()[6].message);
   ASSERT_TRUE(plan.ok());
   EXPECT_EQ(plan->spans[1].text, "She came by the night train.");
   EXPECT_EQ(plan->spans[1].date_tokens, (TokenSpan{1, 9}));
-  const auto error = DecodeAs<ErrorReply>(SampleFrames().back().message);
+  const auto error = DecodeAs<ErrorReply>(SampleReplies().back().message);
   ASSERT_TRUE(error.ok());
   EXPECT_EQ(error->status.ToString(), "not_found: memory m: not found");
 }

@@ -207,8 +207,8 @@ TEST_F(WireTest, EveryCutAndFlippedByteOfARequestIsSurvived) {
   Serve();
   const auto other = Ready();
   ASSERT_TRUE(Put(*other, Document("m", "d.txt", kText)).ok());
-  for (const SampleFrame& sample : SampleFrames()) {
-    if (!IsRequest(sample.type) || sample.type == FrameType::kForget) continue;
+  for (const SampleFrame& sample : SampleRequests()) {
+    if (sample.type == FrameType::kForget) continue;
     const std::string frame = EncodeFrame(sample.type, 0, 9, sample.message, sample.payload_bytes) +
                               std::string(sample.payload_bytes, '1');
     for (size_t at = 0; at < frame.size(); ++at) {
@@ -238,9 +238,9 @@ TEST_F(WireTest, HostileMessagesGetErrorsOnly) {
   const auto client = Ready();
   ASSERT_TRUE(Put(*client, Document("m", "d.txt", kText)).ok());
   std::mt19937_64 rng(7);
-  const std::vector<SampleFrame> samples = SampleFrames();
+  const std::vector<SampleFrame> samples = SampleRequests();
   for (int i = 0; i < 4000; ++i) {
-    const SampleFrame& sample = samples[1 + rng() % 12];
+    const SampleFrame& sample = samples[1 + rng() % 12];  // not hello
     // A whole memory that is gone would leave the rest of the requests nothing to do.
     if (sample.type == FrameType::kForget) continue;
     std::string message = sample.message;
