@@ -12,7 +12,6 @@ namespace {
 
 // Longer pieces exist (runs of spaces), but no word has so many bytes.
 constexpr size_t kPieceBytesMax = 256;
-constexpr size_t kVocabularyMax = 1u << 22;
 
 }  // namespace
 

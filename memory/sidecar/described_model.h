@@ -14,6 +14,9 @@
 
 namespace longhold {
 
+// Tokens of a vocabulary: four times as many as Gemma's, which is the largest in use.
+inline constexpr size_t kVocabularyMax = 1u << 20;
+
 // Value type.
 struct ModelDescription {
   std::string name;

@@ -9,9 +9,6 @@
 namespace longhold {
 namespace {
 
-// Tokens of one question that queries may come for, and spans of one fetch.
-constexpr size_t kQueryTokensMax = 4096;
-constexpr size_t kPlacesMax = 65536;
 // As large as a key's elements may be: logits and their sums then stay finite.
 constexpr float kQueryMax = 65504;
 

@@ -28,6 +28,8 @@ namespace longhold {
 
 // Positions of rows and queries are at most so far from 0.
 inline constexpr int64_t kPositionMax = int64_t{1} << 40;
+// Tokens of a question that have queries, and places of one Fetch.
+inline constexpr size_t kQueryTokensMax = 4096, kPlacesMax = 65536;
 
 // Value type.
 struct SidecarOptions {

@@ -17,16 +17,15 @@
 
 namespace longhold::wire {
 
+// Bounds of messages. Those of vocabularies and places are the sidecar's.
 inline constexpr size_t kNameBytesMax = 1024;  // of documents, clients and memories
 inline constexpr size_t kKeyBytesMax = 512;
 inline constexpr size_t kTextBytesMax = 64u << 20;       // of a document
 inline constexpr size_t kDocumentTokensMax = 16u << 20;  // of a document
-inline constexpr size_t kVocabularyMax = 1u << 20;
-inline constexpr size_t kPieceBytesMax = 32u << 20;    // of all pieces together
-inline constexpr size_t kQuestionBytesMax = 64 << 10;  // as over HTTP
-inline constexpr size_t kPlacesMax = 65536;            // of one fetch
-inline constexpr size_t kTokensMax = 4u << 20;         // of one reply, and of a prefix
-inline constexpr size_t kSpansMax = 1024;              // of a plan
+inline constexpr size_t kPieceBytesMax = 32u << 20;      // of all pieces together
+inline constexpr size_t kQuestionBytesMax = 64 << 10;    // as over HTTP
+inline constexpr size_t kTokensMax = 4u << 20;           // of one reply, and of a prefix
+inline constexpr size_t kSpansMax = 1024;                // of a plan
 
 struct HelloRequest {
   uint32_t version = 0;

@@ -509,6 +509,7 @@ TEST(DescribedModel, NamesWhatIsWrongWithADescription) {
   EXPECT_THAT(wrong([](auto& d) { d.geometry.rope[0].freq_base = -1; }), HasSubstr("positive"));
   EXPECT_THAT(wrong([](auto& d) { d.geometry.scale = 0; }), HasSubstr("scale"));
   EXPECT_THAT(wrong([](auto& d) { d.pieces.clear(); }), HasSubstr("vocabulary"));
+  EXPECT_THAT(wrong([](auto& d) { d.pieces.resize(kVocabularyMax + 1); }), HasSubstr("vocabulary"));
   EXPECT_THAT(wrong([](auto& d) { d.bos = 1 << 30; }), HasSubstr("bos"));
 }
 

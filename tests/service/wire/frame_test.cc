@@ -177,6 +177,10 @@ TEST(WireFrame, FieldsAboveABoundAreRefused) {
   model.recall_heads.resize(65);
   EXPECT_THAT(DecodeAs<DescribeModelRequest>(Encode(model)).status().message(),
               HasSubstr("recall_heads"));
+  model = ToyDescription();
+  model.model.pieces.resize(kVocabularyMax + 1);
+  EXPECT_THAT(DecodeAs<DescribeModelRequest>(Encode(model)).status().message(),
+              HasSubstr("the limit is 1048576"));
 }
 
 TEST(WireFrame, GoldenFramesOfVersion1AreRead) {
