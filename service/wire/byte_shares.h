@@ -51,10 +51,6 @@ class ByteShares {
     return ResourceExhausted("the server has no memory left for " + std::to_string(bytes) +
                              " bytes of a frame; send smaller ones, or retry later");
   }
-  uint64_t taken() const {
-    const std::lock_guard lock(mutex_);
-    return shares_.taken();
-  }
 
  private:
   void Return(const std::string& peer, uint64_t bytes) {
@@ -62,7 +58,7 @@ class ByteShares {
     shares_.Release(peer, bytes);
   }
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   PeerShares shares_;
 };
 

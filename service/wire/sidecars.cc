@@ -47,11 +47,6 @@ Sidecars::Sidecars(const SidecarsOptions& options)
                                             : std::make_unique<SharedEmbedder>(options.embedder)) {}
 Sidecars::~Sidecars() = default;
 
-size_t Sidecars::open_count() const {
-  const std::lock_guard lock(mutex_);
-  return slots_.size();
-}
-
 void Sidecars::ForgetOldest(const std::string* tenant) {
   const auto oldest = std::find_if(models_used_.begin(), models_used_.end(), [&](const Key& key) {
     return tenant == nullptr || key.first == *tenant;

@@ -52,7 +52,6 @@ class Sidecars {
   // Opens the sidecar where it is not open yet. Errors: not_found (no description), the sidecar's,
   // resource_exhausted (all are in use).
   Result<Lease> Open(const std::string& tenant, const std::string& fingerprint);
-  size_t open_count() const;
 
  private:
   using Key = std::pair<std::string, std::string>;  // tenant, fingerprint
@@ -72,7 +71,7 @@ class Sidecars {
 
   const SidecarsOptions options_;
   const std::unique_ptr<SharedEmbedder> embedder_;  // null: none
-  mutable std::mutex mutex_;                        // of all below
+  std::mutex mutex_;                                // of all below
   std::map<Key, Description> models_;
   std::list<Key> models_used_;  // the one used longest ago first
   uint64_t models_bytes_ = 0;
