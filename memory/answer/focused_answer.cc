@@ -104,10 +104,7 @@ Status FocusedAnswer::ReencodeSpans() {
 }
 
 Status FocusedAnswer::ReencodeExcerpts() {
-  const uint64_t kept = uint64_t{set_.size()} + q_.prompt.tail.size() + q_.answer_tokens;
-  LH_ASSIGN_OR_RETURN(
-      const ExcerptText excerpts,
-      ReadExcerpts(q_, plan_, set_.capacity() - std::min<uint64_t>(kept, set_.capacity())));
+  LH_ASSIGN_OR_RETURN(const ExcerptText excerpts, ReadExcerpts(q_, plan_));
   const std::span<const TokenId> text = excerpts.tokens;
   for (const ExcerptText::Part& part : excerpts.parts) {
     const auto tokens = text.subspan(part.tokens.begin, part.tokens.size());

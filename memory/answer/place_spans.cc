@@ -97,7 +97,9 @@ Result<PlacedSpans> PlaceSpans(const Question& q, const RecallPlan& plan, Workin
   return placed;
 }
 
-Result<ExcerptText> ReadExcerpts(const Question& q, const RecallPlan& plan, uint64_t room) {
+Result<ExcerptText> ReadExcerpts(const Question& q, const RecallPlan& plan) {
+  const uint64_t kept = uint64_t{q.set->size()} + q.prompt.tail.size() + q.answer_tokens;
+  const uint64_t room = q.set->capacity() - std::min<uint64_t>(kept, q.set->capacity());
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> line_break, q.model().Tokenize("\n", false));
   ExcerptText text;
   std::vector<TokenId>& all = text.tokens;

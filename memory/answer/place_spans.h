@@ -49,9 +49,10 @@ struct ExcerptText {
   std::vector<Part> parts;      // in the order of the text
 };
 
-// Reads the excerpts, each on lines of its own and behind its span's date line. Those that `room`
-// tokens do not hold are left out. Errors: the store's, the tokenizer's.
-Result<ExcerptText> ReadExcerpts(const Question& question, const RecallPlan& plan, uint64_t room);
+// Reads the excerpts, each on lines of its own and behind its span's date line. Those are left out
+// for which the working set has no room beside what it holds, the prompt's tail and the answer.
+// Errors: the store's, the tokenizer's.
+Result<ExcerptText> ReadExcerpts(const Question& question, const RecallPlan& plan);
 
 // A reply with what the plan says, before the answer.
 AskReply BeginReply(const Question& question, const RecallPlan& plan);

@@ -72,10 +72,7 @@ Status RecalledPrompt::Compose() {
     }
     LH_CHECK(tokens_.size() == set.size());
     prefix_tokens_ = set.size();
-    const uint64_t kept = prefix_tokens_ + q.prompt.tail.size() + q.answer_tokens;
-    LH_ASSIGN_OR_RETURN(
-        const ExcerptText excerpts,
-        ReadExcerpts(q, plan_, set.capacity() - std::min<uint64_t>(kept, set.capacity())));
+    LH_ASSIGN_OR_RETURN(const ExcerptText excerpts, ReadExcerpts(q, plan_));
     tokens_.insert(tokens_.end(), excerpts.tokens.begin(), excerpts.tokens.end());
     tokens_.insert(tokens_.end(), q.prompt.tail.begin(), q.prompt.tail.end());
     reply_.tokens_reencoded = excerpts.tokens.size();
