@@ -142,7 +142,7 @@ class ValueLog final : public ValueStore {
     LH_ASSIGN_OR_RETURN(const std::vector<uint64_t> ids, List());
     for (size_t i = 0; i < ids.size(); ++i)
       LH_RETURN_IF_ERROR(Load(ids[i], /*last=*/i + 1 == ids.size()));
-    while (files_.size() > 1 && index_.First(files_.front()->id) == nullptr) RemoveFirst();
+    while (files_.size() > 1 && index_.First(files_.front()->id) == nullptr) DoomFirst();
     LH_RETURN_IF_ERROR(StartFileUnlessOpen());
     index_.ShrinkRam(ram_bytes_max_);
     syncing_.emplace([this] { Sync(); });
@@ -477,7 +477,10 @@ class ValueLog final : public ValueStore {
 
   // Finishes the open log file, if any, and opens a new one.
   Status StartFile() {
-    if (!files_.empty()) FinishFile();
+    if (!files_.empty()) {
+      FinishFile();
+      must_start_ = true;  // also if no new one can be made: nothing may follow its table
+    }
     const uint64_t id = files_.empty() ? next_id_ : std::max(next_id_, files_.back()->id + 1);
     const std::string path = PathOf(id);
     const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -564,17 +567,18 @@ class ValueLog final : public ValueStore {
       LH_RETURN_IF_ERROR(CopyForward(*from, place, key));
       copy_max -= std::min(copy_max, place.record_bytes);
     }
+    return Takes(bytes) ? OkStatus() : StartFile();
+  }
+
+  // Whether `bytes` more may be appended to the open log file.
+  bool Takes(uint64_t bytes) const {
     const LogFile& open = active();
-    if (must_start_ || (open.bytes > open.head_bytes && open.bytes + bytes > LogFileBytes()))
-      return StartFile();
-    return OkStatus();
+    return !must_start_ && (open.bytes == open.head_bytes || open.bytes + bytes <= LogFileBytes());
   }
 
   // Copies a value to the end of the log. A damaged one is dropped.
   Status CopyForward(const LogFile& from, const LogPlace& place, const std::string& key) {
-    if (active().bytes + place.record_bytes > LogFileBytes() &&
-        active().bytes > active().head_bytes)
-      LH_RETURN_IF_ERROR(StartFile());
+    if (!Takes(place.record_bytes)) LH_RETURN_IF_ERROR(StartFile());
     Result<Value> value = Read(from, place, key);
     if (!value.ok()) {
       if (value.status().code() != StatusCode::kDataLoss) return value.status();
@@ -597,7 +601,7 @@ class ValueLog final : public ValueStore {
   }
 
   // The first log file is removed after the next sync: what replaced its values must be on the disk
-  // before. Requires: mutex_ is held.
+  // before. Requires: mutex_ is held (or nobody else knows the log yet).
   void DoomFirst() {
     const LogFileRef first = files_.front();
     files_.pop_front();
@@ -669,8 +673,14 @@ class ValueLog final : public ValueStore {
            ": the record is damaged; it and those behind it are gone");
       ++stats_.damaged;
     }
-    must_start_ = scanned.has_table || file->head.seal.has_value() == options_.master.empty();
+    // If a later file turns out to be none, this one is the last after all. Its end was not
+    // checked.
+    must_start_ =
+        !last || scanned.has_table || file->head.seal.has_value() == options_.master.empty();
     total_bytes_ += file->bytes;
+    // A process that was killed may not have synced it.
+    unsynced_.insert(file);
+    new_files_ = true;
     files_.push_back(std::move(file));
     return OkStatus();
   }
@@ -717,13 +727,6 @@ class ValueLog final : public ValueStore {
   }
 
   Status StartFileUnlessOpen() { return files_.empty() || must_start_ ? StartFile() : OkStatus(); }
-
-  // Removes the first log file at once. For Open, when nobody else uses the log.
-  void RemoveFirst() {
-    total_bytes_ -= files_.front()->bytes;
-    unlink(files_.front()->path.c_str());
-    files_.pop_front();
-  }
 
   // ---- Syncing: the thread of syncing_
 
@@ -781,7 +784,8 @@ class ValueLog final : public ValueStore {
     } else {
       // Tried again with the next sync.
       unsynced_.insert(dirty.begin(), dirty.end());
-      doomed_.insert(doomed_.end(), doomed.begin(), doomed.end());
+      // Before younger ones: a process that is killed in between must not leave an older file.
+      doomed_.insert(doomed_.begin(), doomed.begin(), doomed.end());
       new_files_ = new_files_ || new_files;
     }
     synced_.notify_all();

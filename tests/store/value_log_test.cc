@@ -370,6 +370,64 @@ TEST_F(ValueLogTest, ADamagedTableOfContentsIsDoneWithout) {
   EXPECT_EQ(Get("k2"), BytesOf(2, 100'000));
 }
 
+// A log file that cannot be made must not leave the one before half finished: what is written after
+// a table of contents is not found again.
+TEST_F(ValueLogTest, WhatIsWrittenAfterAFailedNewLogFileStays) {
+  Open();
+  const uint64_t log_file_bytes = kDisk / 32;
+  ASSERT_TRUE(Set("first", BytesOf(1, log_file_bytes - 50'000)));
+  ASSERT_EQ(Files().size(), 1u);
+  // In the place of the next log file.
+  const fs::path next = dir_ / "values/0000000002.values";
+  fs::create_directory(next);
+  std::vector<ValueChange> changes;
+  changes.push_back({.key = "long", .value = MakeValue(BytesOf(2, 60'000))});
+  EXPECT_FALSE(log_->Write(changes).ok());
+  changes.clear();
+  changes.push_back({.key = "short", .value = MakeValue("s")});
+  const bool written = log_->Write(changes).ok();
+  fs::remove(next);
+  ASSERT_TRUE(Set("last", "l"));
+  Open();
+  EXPECT_EQ(Get("short"), written ? "s" : "(none)");
+  EXPECT_EQ(Get("last"), "l");
+  EXPECT_EQ(Get("first"), BytesOf(1, log_file_bytes - 50'000));
+}
+
+// A log file without its header is removed or set aside. The one before it is then not the last of
+// the list, so what a crash left at its end is still there: nothing may be appended to it.
+TEST_F(ValueLogTest, NothingIsAppendedBehindDamage) {
+  for (const std::string& next : {std::string(), std::string(100, 'x')}) {
+    SCOPED_TRACE(next.size());
+    fs::remove_all(dir_ / "values");
+    Open();
+    for (uint32_t i = 0; i < 10; ++i) Set(std::to_string(i), BytesOf(i, 1000));
+    log_.reset();
+    ASSERT_EQ(Files().size(), 1u);
+    // The head of a record in the middle.
+    std::fstream file(Files()[0], std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(fs::file_size(Files()[0]) - 3 * 1049 + 8));
+    file.write("\xff\xff", 2);
+    file.close();
+    std::ofstream(dir_ / "values/0000000002.values") << next;
+    Open();
+    EXPECT_EQ(Get("1"), BytesOf(1, 1000));
+    ASSERT_TRUE(Set("new", "n"));
+    Open();
+    EXPECT_EQ(Get("new"), "n");
+  }
+}
+
+// A process that was killed has perhaps not synced what it wrote, so the next one does.
+TEST_F(ValueLogTest, WhatIsFoundIsSynced) {
+  Open();
+  Set("k", "v");
+  Open({.sync_period = std::chrono::milliseconds(1)});
+  for (int i = 0; i < 500 && log_->Stats().syncs == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_GE(log_->Stats().syncs, 1u);
+}
+
 TEST_F(ValueLogTest, OneProcessAtATimeHasItOpen) {
   Open();
   const auto other = OpenValueLog({.path = dir_ / "values", .now_ms = [] { return int64_t{0}; }});
