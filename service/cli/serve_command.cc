@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "service/cli/commands.h"
 #include "service/cli/model_choice.h"
+#include "service/cli/reach.h"
 #include "service/cli/serve_resp.h"
 #include "service/cli/serve_wire.h"
 #include "service/cli/served_name.h"
@@ -34,30 +35,15 @@ using NoteFunction = std::function<void(std::string_view)>;
 
 // Checks the settings before anything slow happens: TLS, who can reach the address, the memory, and
 // the directory for documents.
-Status CheckServe(const ServeCommand& command, const CommandContext& c, const ListenAddress& listen,
+Status CheckServe(const ServeCommand& command, const CommandContext& c, const Reach& reach,
                   const TlsFiles& tls) {
-  const bool local = IsLoopback(listen.address);
   if (tls.certificate.empty() != tls.key.empty() ||
       (tls.certificate.empty() && !tls.client_ca.empty())) {
     return InvalidArgument(
         "TLS needs a certificate and its key; give both, --tls-certificate FILE and --tls-key "
         "FILE");
   }
-  if (!local && tls.certificate.empty() && !command.insecure) {
-    return InvalidArgument(
-        "--listen " + listen.address +
-        ": other machines can reach this address and read the traffic; give --tls-certificate and "
-        "--tls-key, listen on 127.0.0.1 behind a proxy, or give --insecure if the network is your "
-        "own");
-  }
-  if (!local) {
-    LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> keys, ApiKeys(c.config.home.value).List());
-    if (keys.empty())
-      return InvalidArgument(
-          "--listen " + listen.address +
-          ": other machines can reach this address and there is no API key; create one with "
-          "'longhold key add NAME'");
-  }
+  LH_RETURN_IF_ERROR(CheckReach(reach, ApiKeys(c.config.home.value)));
   if (!command.memory.empty()) LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::string& ingest_root = c.config.ingest_root.value;
   if (std::error_code ec; !ingest_root.empty() && !std::filesystem::is_directory(ingest_root, ec)) {
@@ -117,10 +103,16 @@ Result<std::vector<Inbox::Text>> TakeInbox(Inbox& inbox, const NoteFunction& not
 
 Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseListen(c.config.listen.value));
-  const bool local = IsLoopback(listen.address);
   const TlsFiles tls{c.config.tls_certificate.value, c.config.tls_key.value,
                      c.config.tls_client_ca.value};
-  LH_RETURN_IF_ERROR(CheckServe(command, c, listen, tls));
+  const Reach reach{.option = "--listen",
+                    .address = listen.address,
+                    .encrypted = !tls.certificate.empty(),
+                    .insecure = command.insecure,
+                    .instead =
+                        "give --tls-certificate and --tls-key, or listen on 127.0.0.1 behind "
+                        "a proxy"};
+  LH_RETURN_IF_ERROR(CheckServe(command, c, reach, tls));
   LH_RETURN_IF_ERROR(ServedWire::Check(command, c));
   const bool json_log = command.log == "json";
   const auto note = [&c, json_log](std::string_view text) {
@@ -180,7 +172,7 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                  .encryption_key = c.encryption_key,
                  .ingest_root = c.config.ingest_root.value,
                  .budget = &c.engine.budget(),
-                 .without_keys = local ? Scope::kAdmin : Scope::kNone,
+                 .without_keys = ScopeWithoutKeys(reach),
                  .note = note,
                  .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
                  .audit = audit.get(),

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "service/cli/reach.h"
 #include "service/resp/resp_address.h"
-#include "service/server/http_server.h"
 #include "store/value_log.h"
 
 namespace longhold {
@@ -46,20 +46,6 @@ Result<std::vector<std::string>> TenantsOf(const CommandContext& c, ApiKeys& key
   return std::vector<std::string>(tenants.begin(), tenants.end());
 }
 
-Status CheckReach(const RespAddress& listen, bool insecure, ApiKeys& keys) {
-  if (listen.address.empty() || IsLoopback(listen.address)) return OkStatus();
-  if (!insecure)
-    return InvalidArgument("--resp " + listen.address +
-                           ": other machines can reach this address and read the traffic, which "
-                           "is not encrypted; listen on 127.0.0.1 or on a socket file, or give "
-                           "--insecure if the network is your own");
-  LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> known, keys.List());
-  return known.empty() ? InvalidArgument("--resp " + listen.address +
-                                         ": other machines can reach this address and there is no "
-                                         "API key; create one with 'longhold key add NAME'")
-                       : OkStatus();
-}
-
 }  // namespace
 
 Result<std::unique_ptr<ServedResp>> ServedResp::Start(
@@ -87,20 +73,22 @@ Result<std::unique_ptr<ServedResp>> ServedResp::Start(
   };
   std::unique_ptr<ServedResp> served(
       new ServedResp({.disk_bytes_max = disk, .ram_bytes_max = ram, .open = open}, home));
-  LH_RETURN_IF_ERROR(CheckReach(listen, command.insecure, served->keys_));
+  const Reach reach{.option = "--resp",
+                    .address = listen.address,
+                    .insecure = command.insecure,
+                    .instead = "it has no TLS: listen on 127.0.0.1 or on a socket file"};
+  LH_RETURN_IF_ERROR(CheckReach(reach, served->keys_));
   LH_ASSIGN_OR_RETURN(served->memory_,
                       c.engine.budget().Reserve(ram, "values of Redis clients (--resp-memory)"));
   LH_ASSIGN_OR_RETURN(const std::vector<std::string> tenants, TenantsOf(c, served->keys_));
   LH_RETURN_IF_ERROR(served->stores_.Open(tenants));
-  const bool local = listen.address.empty() || IsLoopback(listen.address);
-  LH_ASSIGN_OR_RETURN(served->server_,
-                      RespServer::Start({.address = listen.address,
-                                         .port = listen.port,
-                                         .unix_path = listen.unix_path,
-                                         .version = LONGHOLD_VERSION,
-                                         .without_keys = local ? Scope::kAdmin : Scope::kNone,
-                                         .note = note},
-                                        &served->stores_, &served->keys_));
+  LH_ASSIGN_OR_RETURN(served->server_, RespServer::Start({.address = listen.address,
+                                                          .port = listen.port,
+                                                          .unix_path = listen.unix_path,
+                                                          .version = LONGHOLD_VERSION,
+                                                          .without_keys = ScopeWithoutKeys(reach),
+                                                          .note = note},
+                                                         &served->stores_, &served->keys_));
   served->unix_path_ = listen.unix_path;
   served->address_ = listen.address;
   return served;
@@ -108,9 +96,7 @@ Result<std::unique_ptr<ServedResp>> ServedResp::Start(
 
 std::string ServedResp::Url() const {
   if (!unix_path_.empty()) return "unix://" + unix_path_;
-  const bool v6 = address_.find(':') != std::string::npos;
-  return "redis://" + (v6 ? "[" + address_ + "]" : address_) + ":" +
-         std::to_string(server_->port());
+  return "redis://" + Authority(address_, server_->port());
 }
 
 void ServedResp::Measure(Metrics& metrics) const {

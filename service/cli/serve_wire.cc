@@ -4,8 +4,8 @@
 #include <string>
 
 #include "service/cli/model_choice.h"
+#include "service/cli/reach.h"
 #include "service/server/api_keys.h"
-#include "service/server/http_server.h"
 
 namespace longhold {
 namespace {
@@ -15,33 +15,19 @@ namespace {
 constexpr uint64_t kSidecarShare = 8, kSidecarBytesMin = 64ull << 20, kSidecarBytesMax = 1ull << 30,
                    kSidecarsMax = 8;
 
-// "8421" is a port of the loopback address.
-Result<ListenAddress> ParseWire(const std::string& text) {
-  return ParseListen(text.find(':') == std::string::npos ? "127.0.0.1:" + text : text);
-}
-
-Status CheckAddress(const ServeCommand& command, const CommandContext& c,
-                    const std::string& address) {
-  if (IsLoopback(address)) return OkStatus();
-  if (!command.insecure) {
-    return InvalidArgument(
-        "--wire " + address +
-        ": other machines can reach this address and read the traffic, which has no TLS; listen "
-        "on 127.0.0.1 behind a tunnel, or give --insecure if the network is your own");
-  }
-  LH_ASSIGN_OR_RETURN(const std::vector<ApiKey> keys, ApiKeys(c.config.home.value).List());
-  if (!keys.empty()) return OkStatus();
-  return InvalidArgument("--wire " + address +
-                         ": other machines can reach this address and there is no API key; create "
-                         "one with 'longhold key add NAME'");
+Reach ReachOf(const ServeCommand& command, const std::string& address) {
+  return {.option = "--wire",
+          .address = address,
+          .insecure = command.insecure,
+          .instead = "it has no TLS: listen on 127.0.0.1 behind a tunnel"};
 }
 
 }  // namespace
 
 Status ServedWire::Check(const ServeCommand& command, const CommandContext& c) {
   if (command.wire.empty()) return OkStatus();
-  LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseWire(command.wire));
-  return CheckAddress(command, c, listen.address);
+  LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParsePortOrListen(command.wire));
+  return CheckReach(ReachOf(command, listen.address), ApiKeys(c.config.home.value));
 }
 
 Result<ServedWire> ServedWire::Start(const ServeCommand& command, const CommandContext& c,
@@ -52,11 +38,11 @@ Result<ServedWire> ServedWire::Start(const ServeCommand& command, const CommandC
   options.socket_path = command.wire_socket;
   options.service.home = c.config.home.value;
   if (!command.wire.empty()) {
-    LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParseWire(command.wire));
+    LH_ASSIGN_OR_RETURN(const ListenAddress listen, ParsePortOrListen(command.wire));
     options.tcp = true;
     options.address = listen.address;
     options.port = listen.port;
-    options.service.without_keys = IsLoopback(listen.address) ? Scope::kAdmin : Scope::kNone;
+    options.service.without_keys = ScopeWithoutKeys(ReachOf(command, listen.address));
   }
   LH_ASSIGN_OR_RETURN(served.embedder_, LoadChosenEmbedder(c.config, c.catalog));
   options.service.quotas = parts.quotas;

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "model/model_catalog.h"
+#include "service/common/config.h"
 
 namespace longhold {
 
@@ -11,9 +12,7 @@ std::string ServedName(const std::string& model) {
 }
 
 std::string ServedUrl(bool tls, const std::string& address, uint16_t port) {
-  const bool v6 = address.find(':') != std::string::npos;
-  return std::string(tls ? "https://" : "http://") + (v6 ? "[" + address + "]" : address) + ":" +
-         std::to_string(port);
+  return std::string(tls ? "https://" : "http://") + Authority(address, port);
 }
 
 }  // namespace longhold

@@ -243,6 +243,17 @@ Result<ListenAddress> ParseListen(std::string_view text) {
                          "' is not an address with a port, such as 127.0.0.1:8420 or [::1]:8420");
 }
 
+Result<ListenAddress> ParsePortOrListen(std::string_view text) {
+  const bool port_only =
+      !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+  return ParseListen(port_only ? "127.0.0.1:" + std::string(text) : std::string(text));
+}
+
+std::string Authority(const std::string& address, uint16_t port) {
+  const bool v6 = address.find(':') != std::string::npos;
+  return (v6 ? "[" + address + "]" : address) + ":" + std::to_string(port);
+}
+
 Result<uint64_t> ParseBudget(std::string_view text) {
   LH_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(text));
   if (bytes < kBudgetBytesMin || bytes > kBudgetBytesMax) {

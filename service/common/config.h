@@ -99,6 +99,10 @@ struct ListenAddress {
 };
 // Errors: invalid_argument.
 Result<ListenAddress> ParseListen(std::string_view text);
+// As ParseListen, where a port alone is one of 127.0.0.1: "8421".
+Result<ListenAddress> ParsePortOrListen(std::string_view text);
+// The opposite of ParseListen: "127.0.0.1:8420", "[::1]:8420".
+std::string Authority(const std::string& address, uint16_t port);
 
 // Formats a size with at most three significant digits: "1.2 GiB".
 std::string FormatBytes(uint64_t bytes);

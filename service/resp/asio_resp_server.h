@@ -23,6 +23,7 @@
 #include "service/resp/resp_server.h"
 #include "service/resp/resp_session.h"
 #include "service/server/job_pool.h"
+#include "service/server/listen.h"
 
 namespace longhold::asio_resp {
 
@@ -70,8 +71,6 @@ class Server final : public RespServer {
   using TcpAcceptor = net::ip::tcp::acceptor;
   using UnixAcceptor = net::local::stream_protocol::acceptor;
 
-  Status ListenTcp();
-  Status ListenUnix();
   template <typename Acceptor>
   void Accept(Acceptor& acceptor);
   void AddConnection(Socket socket);
@@ -90,7 +89,7 @@ class Server final : public RespServer {
   net::io_context context_{1};
   std::optional<TcpAcceptor> tcp_;
   std::optional<UnixAcceptor> unix_;
-  bool unix_made_ = false;
+  SocketFile file_;
   net::steady_timer tick_timer_;
   std::set<std::shared_ptr<Connection>> connections_;
   std::atomic<uint64_t> connection_count_{0}, commands_{0};

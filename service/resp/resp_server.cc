@@ -1,8 +1,6 @@
 #include "service/resp/resp_server.h"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -48,6 +46,7 @@ JobPoolOptions WriterOptions() {
 
 Server::Server(RespServerOptions options, RespStores* stores, ApiKeys* keys)
     : options_(std::move(options)),
+      file_("--resp", options_.unix_path, S_IRWXU),
       tick_timer_(context_),
       writers_(WriterOptions()),
       readers_(ReaderOptions()) {
@@ -64,61 +63,18 @@ Server::~Server() {
   Stop(std::chrono::milliseconds(0));
   thread_.reset();
   for (const auto& connection : std::set(connections_)) connection->Close();
-  if (unix_made_) unlink(options_.unix_path.c_str());
-}
-
-Status Server::ListenTcp() {
-  error_code ec;
-  const net::ip::address address = net::ip::make_address(options_.address, ec);
-  if (ec)
-    return InvalidArgument("--resp " + options_.address +
-                           ": is not an address; use one such as 127.0.0.1:6379");
-  const net::ip::tcp::endpoint endpoint(address, options_.port);
-  tcp_.emplace(context_);
-  tcp_->open(endpoint.protocol(), ec);
-  if (!ec) tcp_->set_option(net::socket_base::reuse_address(true), ec);
-  if (!ec) tcp_->bind(endpoint, ec);
-  if (!ec) tcp_->listen(net::socket_base::max_listen_connections, ec);
-  if (!ec) tcp_->non_blocking(true, ec);
-  if (!ec) return OkStatus();
-  return InvalidArgument("--resp " + options_.address + ":" + std::to_string(options_.port) +
-                         ": cannot listen (" + ec.message() +
-                         "); choose another port, or stop the program that uses it");
-}
-
-Status Server::ListenUnix() {
-  const std::string& path = options_.unix_path;
-  const auto refuse = [&](const std::string& why) {
-    return InvalidArgument("--resp " + path + ": cannot listen (" + why + ")");
-  };
-  error_code ec;
-  // A socket that nobody listens on was left by a server that was killed.
-  struct stat info {};
-  if (lstat(path.c_str(), &info) == 0) {
-    if (!S_ISSOCK(info.st_mode)) return refuse("it exists and is not a socket");
-    net::local::stream_protocol::socket probe(context_);
-    probe.connect(net::local::stream_protocol::endpoint(path), ec);
-    if (!ec) return refuse("another server uses it");
-    unlink(path.c_str());
-    ec.clear();
-  }
-  if (path.size() >= sizeof(sockaddr_un{}.sun_path)) return refuse("the path is too long");
-  const net::local::stream_protocol::endpoint endpoint(path);
-  unix_.emplace(context_);
-  unix_->open(endpoint.protocol(), ec);
-  // Only the owner may connect, from the first moment on.
-  const mode_t mask = umask(0077);
-  if (!ec) unix_->bind(endpoint, ec);
-  umask(mask);
-  unix_made_ = !ec;
-  if (!ec) unix_->listen(net::socket_base::max_listen_connections, ec);
-  if (!ec) unix_->non_blocking(true, ec);
-  return ec ? refuse(ec.message()) : OkStatus();
 }
 
 Status Server::Open() {
-  if (!options_.address.empty()) LH_RETURN_IF_ERROR(ListenTcp());
-  if (!options_.unix_path.empty()) LH_RETURN_IF_ERROR(ListenUnix());
+  if (!options_.address.empty()) {
+    tcp_.emplace(context_);
+    LH_RETURN_IF_ERROR(
+        ListenOnPort({"--resp", "127.0.0.1:6379"}, options_.address, options_.port, &*tcp_));
+  }
+  if (!options_.unix_path.empty()) {
+    unix_.emplace(context_);
+    LH_RETURN_IF_ERROR(file_.Listen(&*unix_));
+  }
   if (tcp_.has_value()) Accept(*tcp_);
   if (unix_.has_value()) Accept(*unix_);
   Tick();

@@ -9,6 +9,7 @@
 #include "service/server/http_connection.h"
 #include "service/server/http_text.h"
 #include "service/server/http_tls.h"
+#include "service/server/listen.h"
 
 namespace longhold {
 namespace asio_http {
@@ -41,22 +42,8 @@ Server::~Server() {
 }
 
 Status Server::Open() {
-  error_code ec;
-  const net::ip::address address = net::ip::make_address(options_.address, ec);
-  if (ec)
-    return InvalidArgument("--listen " + options_.address +
-                           ": is not an address; use one such as 127.0.0.1:8420");
-  const tcp::endpoint endpoint(address, options_.port);
-  acceptor_.open(endpoint.protocol(), ec);
-  if (!ec) acceptor_.set_option(net::socket_base::reuse_address(true), ec);
-  if (!ec) acceptor_.bind(endpoint, ec);
-  if (!ec) acceptor_.listen(net::socket_base::max_listen_connections, ec);
-  if (!ec) acceptor_.non_blocking(true, ec);
-  if (ec) {
-    return InvalidArgument("--listen " + options_.address + ":" + std::to_string(options_.port) +
-                           ": cannot listen (" + ec.message() +
-                           "); choose another port, or stop the program that uses it");
-  }
+  LH_RETURN_IF_ERROR(
+      ListenOnPort({"--listen", "127.0.0.1:8420"}, options_.address, options_.port, &acceptor_));
   if (options_.tls.certificate.empty()) return OkStatus();
   tls_stamp_ = StampOf(options_.tls);
   LH_ASSIGN_OR_RETURN(tls_, LoadTls(options_.tls));

@@ -2,7 +2,6 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "base/joined_thread.h"
+#include "service/server/listen.h"
 #include "service/server/peer_shares.h"
 #include "service/wire/wire_connection.h"
 
@@ -34,51 +34,6 @@ Session::Peer PeerOfLocal(int socket) {
           .same_user = known && peer.uid == geteuid()};
 }
 
-// The file of a Unix socket, removed at the end.
-class SocketFile {
- public:
-  explicit SocketFile(std::string path) : path_(std::move(path)) {}
-  ~SocketFile() {
-    struct stat info {};
-    if (made_ && lstat(path_.c_str(), &info) == 0 && info.st_ino == inode_)
-      (void)unlink(path_.c_str());
-  }
-  SocketFile(const SocketFile&) = delete;
-  SocketFile& operator=(const SocketFile&) = delete;
-
-  const std::string& path() const { return path_; }
-  // Removes the file of a server that has ended without doing so. Errors: invalid_argument (a
-  // server answers there, or it is something else).
-  Status MakeRoom() const {
-    struct stat info {};
-    if (lstat(path_.c_str(), &info) != 0) return OkStatus();
-    if (!S_ISSOCK(info.st_mode))
-      return InvalidArgument("--wire-socket " + path_ + ": is there, and is not a socket");
-    net::io_context context;
-    Local::socket probe(context);
-    error_code ec;
-    probe.connect(Local::endpoint(path_), ec);
-    if (ec != net::error::connection_refused)
-      return InvalidArgument("--wire-socket " + path_ + ": another program uses it");
-    (void)unlink(path_.c_str());
-    return OkStatus();
-  }
-  // Only the user of this process may connect. Before listen(2), so that nobody did yet.
-  bool Protect() {
-    struct stat info {};
-    if (chmod(path_.c_str(), S_IRUSR | S_IWUSR) != 0 || lstat(path_.c_str(), &info) != 0)
-      return false;
-    inode_ = info.st_ino;
-    made_ = true;
-    return true;
-  }
-
- private:
-  const std::string path_;
-  ino_t inode_ = 0;
-  bool made_ = false;
-};
-
 class AsioWireServer final : public WireServer, public Host {
  public:
   explicit AsioWireServer(WireServerOptions options)
@@ -90,7 +45,7 @@ class AsioWireServer final : public WireServer, public Host {
                     1, static_cast<uint64_t>(options_.connections_max * options_.peer_share))),
         tcp_(context_),
         local_(context_),
-        file_(options_.socket_path),
+        file_("--wire-socket", options_.socket_path, S_IRUSR | S_IWUSR),
         drain_timer_(context_) {}
   ~AsioWireServer() override {
     Stop();
@@ -102,9 +57,11 @@ class AsioWireServer final : public WireServer, public Host {
   }
 
   Status Open() {
-    if (options_.tcp) LH_RETURN_IF_ERROR(OpenTcp());
-    if (!options_.socket_path.empty()) LH_RETURN_IF_ERROR(OpenLocal());
-    return OkStatus();
+    if (options_.tcp) {
+      LH_RETURN_IF_ERROR(
+          ListenOnPort({"--wire", "127.0.0.1:8421"}, options_.address, options_.port, &tcp_));
+    }
+    return options_.socket_path.empty() ? OkStatus() : file_.Listen(&local_);
   }
 
   uint16_t port() const override {
@@ -141,40 +98,6 @@ class AsioWireServer final : public WireServer, public Host {
   }
 
  private:
-  Status OpenTcp() {
-    error_code ec;
-    const net::ip::address address = net::ip::make_address(options_.address, ec);
-    if (ec)
-      return InvalidArgument("--wire " + options_.address +
-                             ": is not an address; use one such as 127.0.0.1:8421");
-    const tcp::endpoint endpoint(address, options_.port);
-    tcp_.open(endpoint.protocol(), ec);
-    if (!ec) tcp_.set_option(net::socket_base::reuse_address(true), ec);
-    if (!ec) tcp_.bind(endpoint, ec);
-    if (!ec) tcp_.listen(net::socket_base::max_listen_connections, ec);
-    if (!ec) tcp_.non_blocking(true, ec);
-    if (!ec) return OkStatus();
-    return InvalidArgument("--wire " + options_.address + ":" + std::to_string(options_.port) +
-                           ": cannot listen (" + ec.message() +
-                           "); choose another port, or stop the program that uses it");
-  }
-
-  Status OpenLocal() {
-    if (file_.path().size() >= sizeof(sockaddr_un::sun_path))
-      return InvalidArgument("--wire-socket " + file_.path() + ": is longer than " +
-                             std::to_string(sizeof(sockaddr_un::sun_path) - 1) + " bytes");
-    LH_RETURN_IF_ERROR(file_.MakeRoom());
-    error_code ec;
-    local_.open(Local(), ec);
-    if (!ec) local_.bind(Local::endpoint(file_.path()), ec);
-    if (!ec && !file_.Protect()) ec = error_code(errno, boost::system::system_category());
-    if (!ec) local_.listen(net::socket_base::max_listen_connections, ec);
-    if (!ec) local_.non_blocking(true, ec);
-    if (!ec) return OkStatus();
-    return InvalidArgument("--wire-socket " + file_.path() + ": cannot listen (" + ec.message() +
-                           ")");
-  }
-
   // Waits for readiness before accept(2): without a free descriptor accept(2) fails even when no
   // connection is pending.
   template <typename Acceptor>

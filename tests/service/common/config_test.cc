@@ -162,6 +162,16 @@ TEST(Listen, IsAnAddressAndAPort) {
   }
 }
 
+TEST(Listen, AServersAddressMayBeAPortAlone) {
+  EXPECT_EQ(ParsePortOrListen("8421")->address, "127.0.0.1");
+  EXPECT_EQ(ParsePortOrListen("8421")->port, 8421);
+  EXPECT_EQ(ParsePortOrListen("[::1]:7")->address, "::1");
+  for (const char* bad : {"", "x", "70000", "1.2.3.4", ":", "-1"})
+    EXPECT_EQ(ParsePortOrListen(bad).status().code(), StatusCode::kInvalidArgument) << bad;
+  EXPECT_EQ(Authority("127.0.0.1", 80), "127.0.0.1:80");
+  EXPECT_EQ(Authority("::1", 80), "[::1]:80");
+}
+
 TEST(Bytes, ParsesNumbersWithBinaryAndDecimalUnits) {
   EXPECT_EQ(*ParseBytes("1073741824"), 1ull << 30);
   EXPECT_EQ(*ParseBytes("512MiB"), 512ull << 20);

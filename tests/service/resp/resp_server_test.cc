@@ -440,6 +440,55 @@ TEST_F(RespServerTest, ListensOnASocketFile) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
+// A failed connection does not say that nobody listens: only ECONNREFUSED does. Here a program
+// receives datagrams on the file (EPROTOTYPE), and one is slow to accept (EAGAIN).
+TEST_F(RespServerTest, TakesNoSocketFileFromALiveProgram) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = dir_ / "socket";
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const auto* const place = reinterpret_cast<const sockaddr*>(&address);
+  const auto expect_refused = [&] {
+    const Status refused =
+        RespServer::Start({.address = "", .unix_path = path}, &stores_, &keys_).status();
+    EXPECT_THAT(refused.message(), HasSubstr("another program uses it"));
+    EXPECT_TRUE(std::filesystem::exists(path));
+  };
+  const int datagrams = socket(AF_UNIX, SOCK_DGRAM, 0);
+  ASSERT_EQ(bind(datagrams, place, sizeof address), 0);
+  expect_refused();
+  close(datagrams);
+  std::filesystem::remove(path);
+
+  const int slow = socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(bind(slow, place, sizeof address), 0);
+  ASSERT_EQ(listen(slow, 0), 0);
+  std::vector<int> waiting;
+  do {
+    waiting.push_back(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+  } while (connect(waiting.back(), place, sizeof address) == 0 && waiting.size() < 100);
+  EXPECT_EQ(errno, EAGAIN);
+  expect_refused();
+  for (const int fd : waiting) close(fd);
+  close(slow);
+  // Nobody listens any more.
+  Start({.address = "", .unix_path = path});
+}
+
+// A server that ends leaves the file alone that another one has made in its place.
+TEST_F(RespServerTest, RemovesItsOwnSocketFileOnly) {
+  const std::string path = dir_ / "socket";
+  Start({.address = "", .unix_path = path});
+  std::filesystem::remove(path);
+  Result<std::unique_ptr<RespServer>> second =
+      RespServer::Start({.address = "", .unix_path = path}, &stores_, &keys_);
+  ASSERT_TRUE(second.ok()) << second.status().ToString();
+  server_.reset();
+  EXPECT_TRUE(std::filesystem::exists(path));
+  second->reset();
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
 TEST_F(RespServerTest, StopsAfterTheRepliesInProgress) {
   Start();
   Client client = Connect(), idle = Connect();
