@@ -57,8 +57,8 @@ class Server final : public RespServer {
   void CountCommand() { commands_.fetch_add(1, std::memory_order_relaxed); }
 
   // Reserves bytes in flight. If it returns false, the connection is told when to try again
-  // (Connection::Advance).
-  bool Reserve(const std::shared_ptr<Connection>& connection, uint64_t bytes);
+  // (Connection::Advance). `begun`: for a command that holds some already.
+  bool Reserve(const std::shared_ptr<Connection>& connection, uint64_t bytes, bool begun);
   void Release(uint64_t bytes);
   // Hands changes to the thread that writes to `store`.
   void Write(ValueStore* store, QueuedWrite write);
@@ -94,12 +94,15 @@ class Server final : public RespServer {
   std::set<std::shared_ptr<Connection>> connections_;
   std::atomic<uint64_t> connection_count_{0}, commands_{0};
   uint64_t next_id_ = 1;
-  bool retry_accept_ = false, draining_ = false;
+  // With the next tick.
+  bool retry_accept_tcp_ = false, retry_accept_unix_ = false;
+  bool draining_ = false;
   Clock::time_point drain_end_;
   std::atomic<bool> stop_{false};
   std::atomic<int64_t> drain_ms_{0};
 
   uint64_t in_flight_bytes_ = 0;
+  const Connection* exceeding_ = nullptr;         // may exceed in_flight_bytes_max; null: none does
   std::list<std::weak_ptr<Connection>> waiting_;  // for bytes in flight
   Clock::time_point waiting_since_;
   bool waking_ = false;

@@ -52,7 +52,7 @@ bool Connection::Parse() {
     return true;
   }
   switch (parser_.Next()) {
-    case RespParser::Event::kNeedMore: return false;
+    case RespParser::Event::kNeedMore: short_waits_ = !ReserveShort(); return false;
     case RespParser::Event::kLongArgument:
       // Before AUTH nobody has a reason to send one.
       if (!session_.admitted()) {
@@ -64,7 +64,10 @@ bool Connection::Parse() {
       parser_.AllowLong();
       WaitForClient();
       return true;
-    case RespParser::Event::kCommand: command_ = parser_.TakeCommand(); return true;
+    case RespParser::Event::kCommand:
+      command_ = parser_.TakeCommand();
+      short_reserved_ = 0;
+      return true;
     case RespParser::Event::kError: Fail("ERR " + parser_.error()); return false;
   }
   return false;
@@ -75,9 +78,20 @@ void Connection::TakeCommand() {
   std::vector<RespOperation> operations =
       session_.Handle(std::exchange(command_, {}), Clock::now());
   for (RespOperation& operation : operations) todo_.push_back(std::move(operation));
-  // Changes keep what was reserved for their arguments.
-  if (todo_.empty() || todo_.front().changes.empty())
-    Unreserve(std::exchange(command_reserved_, 0));
+}
+
+bool Connection::ReserveShort() {
+  const uint64_t bytes = parser_.short_bytes();
+  if (bytes <= short_reserved_ + kShortFreeBytes) return true;
+  if (!session_.admitted()) {
+    Fail("NOAUTH Authentication required.");
+    return false;
+  }
+  if (!Reserve(bytes - short_reserved_)) return false;
+  if (short_waits_) WaitForClient();
+  command_reserved_ += bytes - short_reserved_;
+  short_reserved_ = bytes;
+  return true;
 }
 
 void Connection::Fail(std::string_view error) {
@@ -126,6 +140,8 @@ bool Connection::StartOperation() {
     }
   }
   todo_.pop_front();
+  // Operations hold the arguments. Those of a change are its own.
+  if (todo_.empty()) Unreserve(std::exchange(command_reserved_, 0));
   return true;
 }
 
@@ -260,7 +276,7 @@ void Connection::Sent(size_t bytes) {
 void Connection::ReadMore() {
   if (reading_ || closed_ || failed_ || session_.quitting() || server_->draining()) return;
   // What has been read goes first.
-  if (!command_.empty() || !todo_.empty() || parser_.waits()) return;
+  if (!command_.empty() || !todo_.empty() || parser_.waits() || short_waits_) return;
   const std::array<std::span<char>, 2> space = parser_.Space();
   const std::array<net::mutable_buffer, 2> buffers = {
       net::buffer(space[0].data(), space[0].size()), net::buffer(space[1].data(), space[1].size())};
@@ -288,7 +304,7 @@ void Connection::Close() {
 }
 
 bool Connection::Reserve(uint64_t bytes) {
-  if (!server_->Reserve(shared_from_this(), bytes)) return false;
+  if (!server_->Reserve(shared_from_this(), bytes, command_reserved_ > 0)) return false;
   reserved_ += bytes;
   return true;
 }

@@ -39,6 +39,9 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   static constexpr uint64_t kQueuedBytesMax = 128ull << 20;
   static constexpr uint64_t kQueuedTextMax = 256ull << 10;
   static constexpr size_t kReadsMax = 16;
+  // Of short arguments: so many of a command need no reservation, and further ones have one in
+  // steps of as many.
+  static constexpr uint64_t kShortFreeBytes = 64 << 10;
 
   Connection(Server* server, Socket socket, uint64_t id, Clock::time_point now);
 
@@ -75,6 +78,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::shared_ptr<PendingReply> AddReply(RespOperation::Kind kind, uint64_t reserved);
   void Done(PendingReply& reply);
   bool Reserve(uint64_t bytes);
+  // Reserves what the short arguments of an incomplete command take. False: it must wait, or fails.
+  bool ReserveShort();
   void Unreserve(uint64_t bytes);
   void Progress(size_t bytes);
   void WaitForClient();
@@ -88,7 +93,10 @@ class Connection final : public std::enable_shared_from_this<Connection> {
   std::deque<std::shared_ptr<PendingReply>> pending_;
   size_t sent_ = 0;                              // bytes of pending_.front() that have been sent
   uint64_t queued_bytes_ = 0, queued_text_ = 0;  // of replies that are ready
-  uint64_t command_reserved_ = 0;                // for the command that is being read
+  // For the arguments of the command that is being read, or whose operations have not all begun.
+  uint64_t command_reserved_ = 0;
+  uint64_t short_reserved_ = 0;  // of it, for short arguments
+  bool short_waits_ = false;     // for a reservation; nothing more is read
   uint64_t reserved_ = 0;
   size_t writes_ = 0, reads_ = 0;  // in progress
   bool failed_ = false;            // nothing more is parsed; closes once all is sent

@@ -123,6 +123,7 @@ RespParser::Event RespParser::ReadLength(bool* done) {
     state_ = State::kLongWaiting;
     return Event::kLongArgument;
   }
+  short_bytes_ += bulk_bytes_ + sizeof(RespArgument);
   state_ = State::kShort;
   *done = false;
   return Event::kNeedMore;
@@ -181,7 +182,7 @@ RespParser::Event RespParser::Next() {
 }
 
 std::vector<RespArgument> RespParser::TakeCommand() {
-  command_bytes_ = 0;
+  command_bytes_ = short_bytes_ = 0;
   return std::exchange(arguments_, {});
 }
 

@@ -59,6 +59,8 @@ class RespParser {
   bool waits() const { return state_ == State::kLongWaiting; }
   uint64_t long_bytes() const { return bulk_bytes_; }
   void AllowLong();
+  // What the short arguments of the current command take so far.
+  uint64_t short_bytes() const { return short_bytes_; }
   // The arguments of the command, at least one. The first is its name.
   std::vector<RespArgument> TakeCommand();
   // A line for the client, such as "Protocol error: invalid bulk length".
@@ -96,6 +98,7 @@ class RespParser {
   uint64_t bulk_bytes_ = 0;     // length of the current argument
   uint64_t long_have_ = 0;      // bytes of a long argument that have been read
   uint64_t command_bytes_ = 0;  // of all arguments so far
+  uint64_t short_bytes_ = 0;    // of the short ones, with the objects that hold them
   std::string error_;
 };
 

@@ -114,8 +114,10 @@ void Server::Accept(Acceptor& acceptor) {
         socket.set_option(net::socket_base::keep_alive(true), ec);
       }
       AddConnection(Socket(std::move(socket)));
-    } else if (ec == net::error::no_descriptors) {
-      retry_accept_ = true;  // with the next tick
+    } else if (ec != net::error::would_block && ec != net::error::connection_aborted) {
+      // Out of descriptors or memory. The connection stays pending, so a new wait would end at
+      // once.
+      (std::is_same_v<Acceptor, TcpAcceptor> ? retry_accept_tcp_ : retry_accept_unix_) = true;
       return;
     }
     Accept(acceptor);
@@ -161,10 +163,8 @@ void Server::Tick() {
       for (const auto& connection : std::set(connections_)) connection->Advance();
     }
     if (draining_ && (connections_.empty() || now >= drain_end_)) return context_.stop();
-    if (std::exchange(retry_accept_, false) && !draining_) {
-      if (tcp_.has_value()) Accept(*tcp_);
-      if (unix_.has_value()) Accept(*unix_);
-    }
+    if (std::exchange(retry_accept_tcp_, false) && !draining_) Accept(*tcp_);
+    if (std::exchange(retry_accept_unix_, false) && !draining_) Accept(*unix_);
     for (const auto& connection : std::set(connections_)) connection->CheckTime(now);
     Shed(now);
     Tick();
@@ -174,12 +174,15 @@ void Server::Tick() {
 // ------------------------------------------------------------------------------------------------
 // bytes in flight
 
-bool Server::Reserve(const std::shared_ptr<Connection>& connection, uint64_t bytes) {
+bool Server::Reserve(const std::shared_ptr<Connection>& connection, uint64_t bytes, bool begun) {
   // More than all at once is granted when nothing else is in flight.
   if (in_flight_bytes_ > 0 && in_flight_bytes_ + bytes > options_.in_flight_bytes_max) {
-    if (waiting_.empty()) waiting_since_ = Clock::now();
-    waiting_.push_back(connection);
-    return false;
+    if (!begun || (exceeding_ != nullptr && exceeding_ != connection.get())) {
+      if (waiting_.empty()) waiting_since_ = Clock::now();
+      waiting_.push_back(connection);
+      return false;
+    }
+    exceeding_ = connection.get();
   }
   in_flight_bytes_ += bytes;
   return true;
@@ -187,6 +190,7 @@ bool Server::Reserve(const std::shared_ptr<Connection>& connection, uint64_t byt
 
 void Server::Release(uint64_t bytes) {
   in_flight_bytes_ -= bytes;
+  if (in_flight_bytes_ <= options_.in_flight_bytes_max) exceeding_ = nullptr;
   if (waiting_.empty() || waking_) return;
   waking_ = true;
   net::post(context_, [this] { WakeWaiting(); });

@@ -32,7 +32,9 @@ struct RespServerOptions {
   uint32_t connections_max = 1024;    // at this limit the one that is idle longest is closed
   // Of long arguments, changes and replies in progress, of all connections. A client that must wait
   // for them is not read from. If clients have waited for a second, the slowest one of those that
-  // hold some is closed, if it moves less than 1 MiB a second.
+  // hold some is closed, if it moves less than 1 MiB a second. One client at a time may exceed the
+  // limit to finish a command that has taken some already: otherwise such commands would wait for
+  // each other.
   uint64_t in_flight_bytes_max = 256ull << 20;
   std::chrono::milliseconds auth_time{10'000};  // from connecting to AUTH, where there are keys
   std::chrono::milliseconds idle_time{3'600'000};

@@ -391,6 +391,59 @@ TEST_F(RespServerTest, OthersAreServedWhenSlowClientsHoldTheMemory) {
   EXPECT_FALSE(notes_.empty());
 }
 
+// Commands that have all the memory, each with a part of what it needs, must not wait for each
+// other. First each of four values takes a quarter, so that none is left for what a command takes
+// besides. Then each of two commands has half of it and is not complete.
+TEST_F(RespServerTest, CommandsThatHoldAllTheMemoryEnd) {
+  Start({.in_flight_bytes_max = 1 << 20});
+  const auto send_in_turns = [&](const std::vector<std::string>& commands, size_t first_bytes) {
+    std::vector<std::unique_ptr<Client>> clients;
+    for (const std::string& command : commands) {
+      clients.push_back(std::make_unique<Client>(server_->port()));
+      clients.back()->Send(std::string_view(command).substr(0, first_bytes));
+    }
+    std::this_thread::sleep_for(100ms);
+    for (size_t i = 0; i < commands.size(); ++i)
+      clients[i]->Send(std::string_view(commands[i]).substr(first_bytes));
+    std::vector<std::string> replies;
+    for (const auto& client : clients) replies.push_back(client->ReadLine());
+    return replies;
+  };
+  const std::string set = Client::Encode({"SET", "k", std::string(256 << 10, 'x')});
+  EXPECT_THAT(send_in_turns({set, set, set, set}, 1000), testing::Each("+OK\r\n"));
+  std::vector<std::string> keys = {"DEL"};
+  for (int i = 0; i < 12; ++i) keys.push_back(std::string(60'000, static_cast<char>('a' + i)));
+  const std::string del = Client::Encode(keys);
+  EXPECT_THAT(send_in_turns({del, del}, 500'000), testing::Each(":0\r\n"));
+  // All of it was returned.
+  EXPECT_EQ(Connect().Ask({"SET", "k", std::string(1'000'000, 'z')}), "+OK\r\n");
+}
+
+// 4096 arguments of 4 KiB each are 16 MiB, for which a client without a key gets no memory.
+TEST_F(RespServerTest, ManyShortArgumentsNeedAKeyToo) {
+  const std::string key = AddKey("k", Scope::kWrite);
+  Start({.in_flight_bytes_max = 1 << 20});
+  std::string begun = "*1000\r\n$3\r\nDEL\r\n";
+  for (int i = 0; i < 100; ++i) begun += "$1000\r\n" + std::string(1000, 'x') + "\r\n";
+  Client stranger = Connect();
+  stranger.Send(begun);
+  EXPECT_THAT(stranger.ReadLine(), StartsWith("-NOAUTH"));
+  EXPECT_EQ(stranger.Read(1), "(end)");
+  // With a key they are reserved, and returned.
+  Client client = Connect();
+  ASSERT_EQ(client.Ask({"AUTH", key}), "+OK\r\n");
+  const std::vector<std::string> keys(400, std::string(1000, 'x'));
+  for (int i = 0; i < 10; ++i) {
+    std::vector<std::string> command = {i % 2 == 0 ? "EXISTS" : "DEL"};
+    command.insert(command.end(), keys.begin(), keys.end());
+    EXPECT_EQ(client.Ask(command), ":0\r\n");
+    Client vanishes = Connect();
+    ASSERT_EQ(vanishes.Ask({"AUTH", key}), "+OK\r\n");
+    vanishes.Send(begun);
+  }
+  EXPECT_EQ(client.Ask({"SET", "k", std::string(1'000'000, 'z')}), "+OK\r\n");
+}
+
 // It asks for 200 times a megabyte and receives nothing.
 TEST_F(RespServerTest, AClientThatDoesNotReceiveIsBoundedAndClosed) {
   Start({.in_flight_bytes_max = 16 << 20, .stall_time = 1500ms});
