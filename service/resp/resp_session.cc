@@ -124,10 +124,8 @@ bool RespSession::Changes(const std::vector<RespArgument>& command) {
 }
 
 Status RespSession::Identify(std::string_view key) {
-  std::string header = "Bearer " + std::string(key);
   const Result<Caller> caller =
-      context_->keys->CallerOf(header, context_->now_ms() / 1000, context_->without_keys);
-  Wipe(&header);
+      context_->keys->CallerOfKey(key, context_->now_ms() / 1000, context_->without_keys);
   scope_ = Scope::kNone;
   store_ = nullptr;
   if (!caller.ok()) return caller.status();

@@ -92,9 +92,7 @@ struct Api::Call {
 
   void Fail(const Status& status) const { exchange->Respond(ErrorReply(status)); }
   HttpReply Forbidden(Scope needed) const {
-    const std::string why = "this needs a key of scope " + std::string(ScopeName(needed)) +
-                            "; this key has scope " + std::string(ScopeName(scope));
-    return JsonReply(ErrorJson("permission_error", why), 403);
+    return JsonReply(ErrorJson("permission_error", ScopeRefusal(needed, scope)), 403);
   }
   void Forbid(Scope needed) const { exchange->Respond(Forbidden(needed)); }
 };

@@ -77,6 +77,11 @@ std::string_view ScopeName(Scope scope) {
   return "admin";
 }
 
+std::string ScopeRefusal(Scope needed, Scope has) {
+  return "this needs a key of scope " + std::string(ScopeName(needed)) + "; this key has scope " +
+         std::string(ScopeName(has));
+}
+
 Result<Scope> ParseScope(std::string_view text) {
   for (const Scope scope : {Scope::kRead, Scope::kWrite, Scope::kAdmin}) {
     if (text == ScopeName(scope)) return scope;
@@ -250,6 +255,12 @@ KeyChanges ApiKeys::ChangesOf(const File& before, const File& after) {
 }
 
 Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Scope without_keys) {
+  constexpr std::string_view kBearer = "Bearer ";
+  const bool has_key = authorization.starts_with(kBearer);
+  return CallerOfKey(has_key ? authorization.substr(kBearer.size()) : "", now, without_keys);
+}
+
+Result<Caller> ApiKeys::CallerOfKey(std::string_view key, int64_t now, Scope without_keys) {
   const std::lock_guard lock(mutex_);
   // The stamp is taken before the file is read: a write in between is noticed at the next request.
   const std::string stamp = StampOf(path_);
@@ -269,14 +280,14 @@ Result<Caller> ApiKeys::CallerOf(std::string_view authorization, int64_t now, Sc
     caller.scope = without_keys;
     return caller;
   }
-  constexpr std::string_view kBearer = "Bearer ";
-  if (!authorization.starts_with(kBearer)) return caller;
-  const std::string presented = Sha256Hex(authorization.substr(kBearer.size()));
+  if (key.empty()) return caller;
+  const std::string presented = Sha256Hex(key);
   // Compares with all keys, even after a match, so that the time does not depend on the key.
-  for (const ApiKey& key : (*file_)->keys) {
-    if (!EqualInConstantTime(key.sha256, presented) || (key.expires != 0 && now >= key.expires))
+  for (const ApiKey& known : (*file_)->keys) {
+    if (!EqualInConstantTime(known.sha256, presented) ||
+        (known.expires != 0 && now >= known.expires))
       continue;
-    caller = {.scope = key.scope, .key = key.name, .limits = {.tenant = key.tenant}};
+    caller = {.scope = known.scope, .key = known.name, .limits = {.tenant = known.tenant}};
   }
   for (const TenantLimits& limits : (*file_)->limits) {
     if (!caller.limits.tenant.empty() && limits.tenant == caller.limits.tenant)

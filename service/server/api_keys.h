@@ -23,6 +23,8 @@ enum class Scope : uint8_t { kNone, kRead, kWrite, kAdmin };
 std::string_view ScopeName(Scope scope);
 // Parses "read", "write" or "admin". Errors: invalid_argument.
 Result<Scope> ParseScope(std::string_view text);
+// What a client is told whose key has a smaller scope than a request needs.
+std::string ScopeRefusal(Scope needed, Scope has);
 
 // One key, as the file stores it. Value type.
 struct ApiKey {
@@ -84,6 +86,8 @@ class ApiKeys {
   // kNone. Without a file of keys the scope is `without_keys` and the name is empty. Errors: as
   // List. If the file cannot be parsed, no client is admitted.
   Result<Caller> CallerOf(std::string_view authorization, int64_t now, Scope without_keys);
+  // The same for the key itself, as protocols without headers send it; empty: it is missing.
+  Result<Caller> CallerOfKey(std::string_view key, int64_t now, Scope without_keys);
 
  private:
   struct File {

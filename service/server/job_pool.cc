@@ -31,7 +31,7 @@ Status JobPool::Add(std::function<void()> job, const std::string& tenant) {
   const std::lock_guard lock(mutex_);
   if (stopping_) return Unavailable("the server is stopping; retry later");
   if (!waiting_.Add(tenant, std::move(job)))
-    return ResourceExhausted("too many exports, imports, verifies and uploads wait; retry later");
+    return ResourceExhausted("too many requests wait; retry later");
   changed_.notify_one();
   return OkStatus();
 }

@@ -1,8 +1,9 @@
-// A thread pool for long work that needs no model: exports, imports, verifies and parts of uploads.
-// Such jobs and questions do not wait for each other.
+// A thread pool for work that needs no model: exports, imports, verifies, parts of uploads and long
+// bodies of the HTTP API, and the requests of the other protocols. Such jobs and questions do not
+// wait for each other.
 //
 // Owner: the `serve` command. Thread use: *synchronised*; jobs run on the threads of the pool. Of
-// its three threads a tenant has one at most and the operator two, so that long jobs only delay
+// its threads a tenant has some at most, and so has the operator, so that long jobs only delay
 // other jobs of the same client.
 #pragma once
 

@@ -30,10 +30,7 @@ Scope ScopeOf(FrameType type) {
   }
 }
 
-Status Forbidden(Scope needed, Scope has) {
-  return FailedPrecondition("this needs a key of scope " + std::string(ScopeName(needed)) +
-                            "; this key has scope " + std::string(ScopeName(has)));
-}
+Status Forbidden(Scope needed, Scope has) { return FailedPrecondition(ScopeRefusal(needed, has)); }
 
 // Pieces of one document's rows, and of a connection's life, are not reported one by one.
 bool IsReported(FrameType type) {
@@ -85,9 +82,7 @@ Result<Caller> Session::Authenticate(std::string_view key) {
   const Scope without_keys = !peer_.local      ? service_->options().without_keys
                              : peer_.same_user ? Scope::kAdmin
                                                : Scope::kNone;
-  std::string authorization = "Bearer " + std::string(key);
-  Result<Caller> caller = service_->keys().CallerOf(authorization, UnixSeconds(), without_keys);
-  Wipe(&authorization);
+  Result<Caller> caller = service_->keys().CallerOfKey(key, UnixSeconds(), without_keys);
   if (!caller.ok()) {
     service_->options().note(caller.status().message());
     return Internal("the server cannot read its keys; its log says why");

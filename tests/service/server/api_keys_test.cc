@@ -38,6 +38,8 @@ TEST(ApiKeys, KeepTheirHashOnlyAndLetIn) {
   EXPECT_EQ(keys.CallerOf("Bearer " + *key, 20, Scope::kAdmin)->scope, Scope::kNone) << "expired";
   EXPECT_EQ(keys.CallerOf("", 19, Scope::kAdmin)->scope, Scope::kNone);
   EXPECT_EQ(keys.CallerOf(*key, 19, Scope::kAdmin)->scope, Scope::kNone);
+  EXPECT_EQ(keys.CallerOfKey(*key, 19, Scope::kAdmin)->key, "anna");
+  EXPECT_EQ(keys.CallerOfKey("", 19, Scope::kAdmin)->scope, Scope::kNone);
   // Another process's changes are seen.
   const std::string second = *ApiKeys(home / "h").Add("boris", Scope::kRead, 10, 0);
   EXPECT_EQ(keys.CallerOf("Bearer " + second, 1000, Scope::kAdmin)->scope, Scope::kRead);
