@@ -129,19 +129,29 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
           DumpJson(boost::json::object{{"time", UtcTime()}, {"event", JsonString(event)}}));
   };
   // The server outlives the queue, because the queue's last jobs send their replies through it. The
-  // server listens before the model is loaded, so that a port in use is reported at once. Clients
-  // that connect meanwhile wait.
+  // servers listen before the model is loaded, so that a port in use is reported at once. Clients
+  // that connect meanwhile wait; those of Redis need no model and are served.
+  Metrics metrics;
+  Quotas quotas;
   std::unique_ptr<Api> api;
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<HttpServer> server,
                       ListenFor(&api, command, listen, tls, note));
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<ServedResp> resp, ServedResp::Start(command, c, note));
+  LH_ASSIGN_OR_RETURN(
+      ServedWire wire,
+      ServedWire::Listen(
+          command, c,
+          {.quotas = &quotas,
+           .sinks = {.metrics = &metrics,
+                     .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
+                     .audit = audit.get()},
+           .note = note}));
   const std::atomic<bool>* const stop = c.catch_signals();
   LH_ASSIGN_OR_RETURN(SharedModel* const shared, c.load_model());
   const std::string model = ServedName(c.config.model.value);
   // The embeddings route has an embedder of its own: the engine's is confined to the queue.
   LH_ASSIGN_OR_RETURN(const std::unique_ptr<TextEmbedder> embedder,
                       LoadChosenEmbedder(c.config, c.catalog));
-  Metrics metrics;
   Inbox inbox(c.config.home.value, c.encryption_key);
   bool kept = false;
   LH_ASSIGN_OR_RETURN(std::vector<Inbox::Text> texts, TakeInbox(inbox, note, &kept));
@@ -176,19 +186,11 @@ Status RunServeCommand(const ServeCommand& command, const CommandContext& c) {
                  .note = note,
                  .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
                  .audit = audit.get(),
+                 .quotas = &quotas,
                  .measure = [&resp](Metrics& shown) {
                    if (resp != nullptr) resp->Measure(shown);
                  }});
-  // Destroyed before the API, whose quotas it counts against.
-  LH_ASSIGN_OR_RETURN(
-      ServedWire wire,
-      ServedWire::Start(
-          command, c,
-          {.quotas = &api->quotas(),
-           .sinks = {.metrics = &metrics,
-                     .log = json_log ? std::function<void(std::string_view)>(LogLine) : nullptr,
-                     .audit = audit.get()},
-           .note = note}));
+  wire.Start();
   c.terminal.Out(ServedUrl(!tls.certificate.empty(), listen.address, server->port()) + "\n");
   if (resp != nullptr) c.terminal.Out(resp->Url() + "\n");
   note("serving " + model + " and the memories in " + c.config.home.value + "; Ctrl-C stops");

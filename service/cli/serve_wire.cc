@@ -30,8 +30,8 @@ Status ServedWire::Check(const ServeCommand& command, const CommandContext& c) {
   return CheckReach(ReachOf(command, listen.address), ApiKeys(c.config.home.value));
 }
 
-Result<ServedWire> ServedWire::Start(const ServeCommand& command, const CommandContext& c,
-                                     const WireParts& parts) {
+Result<ServedWire> ServedWire::Listen(const ServeCommand& command, const CommandContext& c,
+                                      const WireParts& parts) {
   ServedWire served;
   if (command.wire.empty() && command.wire_socket.empty()) return served;
   wire::WireServerOptions options;
@@ -61,12 +61,17 @@ Result<ServedWire> ServedWire::Start(const ServeCommand& command, const CommandC
       std::clamp<uint64_t>(budget / 2 / sidecars.sidecar_bytes, 1, kSidecarsMax);
   sidecars.tenant_sidecars_max = (sidecars.sidecars_max + 1) / 2;
   LH_ASSIGN_OR_RETURN(served.server_, wire::WireServer::Listen(std::move(options)));
+  served.note_ = parts.note;
   if (!command.wire.empty())
-    parts.note("the wire protocol is on port " + std::to_string(served.server_->port()));
-  if (!command.wire_socket.empty())
-    parts.note("the wire protocol is on the socket " + command.wire_socket);
-  served.server_->Start();
+    served.places_.push_back("port " + std::to_string(served.server_->port()));
+  if (!command.wire_socket.empty()) served.places_.push_back("the socket " + command.wire_socket);
   return served;
+}
+
+void ServedWire::Start() {
+  if (server_ == nullptr) return;
+  for (const std::string& place : places_) note_("the wire protocol is on " + place);
+  server_->Start();
 }
 
 }  // namespace longhold

@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/status.h"
 #include "memory/model/text_embedder.h"
@@ -26,16 +28,21 @@ class ServedWire {
  public:
   // Checks the command's options before anything slow happens. Errors: invalid_argument.
   static Status Check(const ServeCommand& command, const CommandContext& c);
-  // Does nothing where the command asks for no such listener. Otherwise listens, and notes where.
-  // Loads an embedder of its own: the engine's is confined. Errors: invalid_argument.
-  static Result<ServedWire> Start(const ServeCommand& command, const CommandContext& c,
-                                  const WireParts& parts);
+  // Does nothing where the command asks for no such listener. Otherwise listens; clients that
+  // connect wait until Start. Loads an embedder of its own: the engine's is confined. Errors:
+  // invalid_argument.
+  static Result<ServedWire> Listen(const ServeCommand& command, const CommandContext& c,
+                                   const WireParts& parts);
+  // Serves clients from now on, and notes where.
+  void Start();
   // See WireServer::Stop.
   void Stop() {
     if (server_ != nullptr) server_->Stop();
   }
 
  private:
+  std::vector<std::string> places_;  // where it listens, for notes
+  std::function<void(std::string_view)> note_;
   std::unique_ptr<TextEmbedder> embedder_;    // null: none
   std::unique_ptr<wire::WireServer> server_;  // null: nobody asked for it
 };

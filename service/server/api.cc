@@ -145,6 +145,7 @@ Api::Api(EngineQueue* queue, JobPool* jobs, JobPool* readers, Metrics* metrics, 
           options_.home, options_.audit == nullptr
                              ? std::function<void(const KeyChanges&)>()
                              : [this](const KeyChanges& changes) { AuditKeyChanges(changes); }),
+      quotas_(options_.quotas == nullptr ? &own_quotas_ : options_.quotas),
       uploads_(options_.home, options_.encryption_key),
       instance_(RandomHex(4)) {
   // reads the keys now, so that later changes are recognised as changes
@@ -221,7 +222,7 @@ std::optional<HttpReply> Api::Authenticate(const HttpRequest& head, Call& call) 
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");
     return reply;
   }
-  if (const auto refused = quotas_.Admit(call.client.limits, std::chrono::steady_clock::now())) {
+  if (const auto refused = quotas_->Admit(call.client.limits, std::chrono::steady_clock::now())) {
     HttpReply reply = JsonReply(ErrorJson("rate_limit_exceeded", refused->why), 429);
     reply.headers.emplace_back("Retry-After", std::to_string(refused->seconds));
     return reply;
@@ -332,7 +333,7 @@ void Api::AuditKeyChanges(const KeyChanges& changes) const {
 Status Api::Redact(const Status& status) const { return Redacted(status, options_.home); }
 
 void Api::Spend(const TenantLimits& limits, uint64_t tokens) {
-  quotas_.Spend(limits, tokens, std::chrono::steady_clock::now());
+  quotas_->Spend(limits, tokens, std::chrono::steady_clock::now());
 }
 
 void Api::ReportNotes(Engine& engine) const {

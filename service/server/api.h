@@ -57,6 +57,8 @@ struct ApiOptions {
   // but no content. Null: no log.
   std::function<void(std::string_view)> log;
   AuditLog* audit = nullptr;  // null: none
+  // Counts against the limits of tenants, with what other protocols count; null: the Api's own.
+  Quotas* quotas = nullptr;
   // Sets the metrics of other servers of the process, before they are shown; may be empty.
   std::function<void(Metrics&)> measure;
 };
@@ -82,8 +84,6 @@ class Api {
   void Refused(const HttpRequest& head, unsigned status);
   // From now on /readyz replies 503.
   void Drain() { draining_ = true; }
-  // Other protocols of the server count against the same limits.
-  Quotas& quotas() { return quotas_; }
 
   static std::vector<ApiRoute> Routes();
 
@@ -187,7 +187,8 @@ class Api {
   const ApiOptions options_;
   const RecordSinks sinks_;
   ApiKeys keys_;
-  Quotas quotas_;
+  Quotas own_quotas_;
+  Quotas* const quotas_;
   Uploads uploads_;
   std::mutex embedder_mutex_;
   std::mutex exports_mutex_;

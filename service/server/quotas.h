@@ -1,7 +1,7 @@
 // Counts the recent requests and tokens of each tenant against its limits. Kept in RAM only: a
 // restart resets the counts.
 //
-// Owner: the Api. Thread use: *synchronised*.
+// Owner: the `serve` command, for all its protocols. Thread use: *synchronised*.
 #pragma once
 
 #include <chrono>

@@ -107,6 +107,20 @@ class Serve(ServerTest):
         self.assert_error(self.run_cli("serve", "--wire", "0.0.0.0:0", "--insecure"), 1, "longhold key add")
         self.assert_error(self.run_cli("serve", "--wire", "x"), 1, "x")
 
+    def test_every_server_listens_before_the_model_is_loaded(self):
+        # The weights end too early, which loading would find.
+        model = Path(self.environment()["LONGHOLD_MODEL"]).read_bytes()
+        self.write("broken.gguf", model[: len(model) // 2])
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            place = f"127.0.0.1:{taken.getsockname()[1]}"
+            for option in ("--listen", "--resp", "--wire"):
+                others = [] if option == "--listen" else ["--listen", "127.0.0.1:0"]
+                result = self.run_cli("serve", option, place, *others, "--model", self.dir / "broken.gguf")
+                self.assert_error(result, 1, f"{option} {place}", "cannot listen")
+        self.assert_error(self.run_cli("serve", "--listen", "127.0.0.1:0", "--model", self.dir / "broken.gguf"), 1, "broken.gguf")
+
     def test_the_commands_and_the_server_share_memories(self):
         self.write("a.txt", FIRST + make_text(1, 40))
         self.assertEqual(self.run_cli("ingest", "a.txt", "--into", "notes").returncode, 0)
