@@ -169,7 +169,7 @@ int Run(int argc, char** argv) {
   options.tcp = true;
   options.socket_path = directory / "wire";
   options.service.home = home;
-  options.service.stores = options.service.sidecars.stores = stores.get();
+  options.service.sidecars.stores = stores.get();
   options.service.without_keys = Scope::kAdmin;
   options.service.note = [](std::string_view note) {
     std::fprintf(stderr, "%.*s\n", static_cast<int>(note.size()), note.data());

@@ -79,48 +79,6 @@ std::vector<uint16_t> AlignTokens(const LanguageModel& model, std::string_view t
   return bytes;
 }
 
-// The disk quota of the memory's owner, compared with the bytes in use and the bytes still to come.
-class DiskAllowance {
- public:
-  DiskAllowance(const IngestInput& input, const Memory& memory)
-      : input_(input),
-        memory_(memory),
-        begun_bytes_(memory.disk_bytes()),
-        exact_token_bytes_(static_cast<double>(memory.block_shape().Elements() / kBlockTokens *
-                                               sizeof(uint16_t))) {}
-
-  // Asks again how many bytes the owner may use.
-  Status Ask() {
-    if (!input_.disk_bytes_max) return OkStatus();
-    LH_ASSIGN_OR_RETURN(bytes_max_, input_.disk_bytes_max());
-    return OkStatus();
-  }
-  // Whether `tokens` more may be read. `all`: these are all remaining tokens; a text that cannot
-  // fit is not started.
-  Status Admit(uint64_t tokens, bool all) const {
-    if (bytes_max_ == UINT64_MAX) return OkStatus();
-    const StoredShare share = StoredShareOf(memory_.codec().name());
-    double each = exact_token_bytes_ * (all ? share.least : share.most);
-    if (read_ > 0)
-      each = static_cast<double>(memory_.disk_bytes() - begun_bytes_) / static_cast<double>(read_);
-    const double wanted =
-        static_cast<double>(memory_.disk_bytes()) + each * static_cast<double>(tokens);
-    if (wanted <= static_cast<double>(bytes_max_)) return OkStatus();
-    return FailedPrecondition("document " + input_.name + ": the memory would exceed the " +
-                              std::to_string(bytes_max_) +
-                              " bytes that its owner may have on the disk for it; forget some "
-                              "documents, or ask the operator for more");
-  }
-  void Read(uint64_t tokens) { read_ += tokens; }
-
- private:
-  const IngestInput& input_;
-  const Memory& memory_;
-  const uint64_t begun_bytes_;
-  const double exact_token_bytes_;
-  uint64_t bytes_max_ = UINT64_MAX, read_ = 0;
-};
-
 // The pass length for a new document: a power of two, so that commits fall on the end of a pass.
 uint32_t PassTokens(const LanguageModel& model) {
   uint32_t tokens = kBlockTokens;
@@ -295,12 +253,6 @@ class Speedometer {
 
 }  // namespace
 
-StoredShare StoredShareOf(std::string_view codec) {
-  if (codec == ExactCodec().name()) return {};
-  if (codec == kArchiveCodec) return {0.08, 0.2};
-  return {0.22, 0.35};
-}
-
 Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::string_view text) {
   std::vector<TextChunk> chunks;
   uint64_t bytes = 0, lines = 0, tokens = 0;
@@ -408,7 +360,7 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
   report.document = input.name;
   // An earlier process may have been killed between a commit and this step.
   LH_RETURN_IF_ERROR(memory.LearnBasis());
-  DiskAllowance allowance(input, memory);
+  DiskAllowance allowance(input.disk_bytes_max, input.name, memory);
   LH_ASSIGN_OR_RETURN(
       const HeldDocument held,
       HoldDocument(memory, input.name, sha256, [&](uint32_t version) -> Result<DocumentId> {
@@ -453,7 +405,7 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory.Tokens(id, span));
     LH_RETURN_IF_ERROR(reader.Read(tokens));
     position = span.end;
-    allowance.Read(span.size());
+    allowance.Wrote(span.size());
     if (position % kCommitTokens == 0 && position < record.tokens) {
       LH_RETURN_IF_ERROR(reader.Commit(false, nullptr));
       LH_RETURN_IF_ERROR(allowance.Ask());

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "memory/attend/hot_window.h"
 #include "memory/core/memory.h"
+#include "memory/ingest/disk_allowance.h"
 #include "memory/model/language_model.h"
 #include "memory/text/vocabulary.h"
 
@@ -28,7 +29,7 @@ struct IngestInput {
   // How many bytes the memory may have on the disk. Asked before the text is read and at each
   // commit, from the thread that ingests; the ingest stays below the last reply. Empty: as many as
   // the disk has.
-  std::function<Result<uint64_t>()> disk_bytes_max;
+  DiskBytesMax disk_bytes_max;
 };
 
 // Value type.
@@ -55,13 +56,6 @@ struct IngestReport {
   double first_64k_tok_s = 0;
   double last_64k_tok_s = 0;
 };
-
-// The least and most bytes that a codec's blocks take, relative to 16 bits per element. Limits of
-// disk space use it until the first block is written. See docs/figures.md, "Codecs". Value type.
-struct StoredShare {
-  double least = 1, most = 1;
-};
-StoredShare StoredShareOf(std::string_view codec);
 
 // Cuts `text` into chunks with their tokens; the first token of the first chunk is the model's BOS
 // where it has one.

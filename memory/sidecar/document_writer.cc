@@ -120,6 +120,8 @@ Result<std::unique_ptr<DocumentWriter>> DocumentWriter::Begin(MemoryLease memory
                               ": was begun with other tokens of the same text; forget it, and put "
                               "it again");
   }
+  writer->allowance_.emplace(document.disk_bytes_max, name, m);
+  LH_RETURN_IF_ERROR(writer->allowance_->Ask());
   writer->writer_.emplace(&m, context.vocabulary.get(), context.info().geometry,
                           WorkersOf(*context.model), held.id);
   std::vector<KvBlock> blocks;
@@ -140,6 +142,11 @@ Status DocumentWriter::Append(const KvArrays<const void>& arrays, size_t count,
     return InvalidArgument("document " + memory_->Get(id_).name + ": got " + std::to_string(count) +
                            " rows at token " + std::to_string(position_) + " of " +
                            std::to_string(tokens_));
+  }
+  if (count > 0) {
+    const uint64_t held =
+        blocks_.empty() ? 0 : (blocks_.size() - 1) * kBlockTokens + blocks_.back().tokens;
+    LH_RETURN_IF_ERROR(allowance_->Admit(held + count, /*all=*/false));
   }
   for (size_t done = 0; done < count;) {
     const auto row = static_cast<uint32_t>(position_ % kBlockTokens);
@@ -171,6 +178,8 @@ Status DocumentWriter::Flush(bool last) {
   LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory_->Tokens(id_, {begin, position_}));
   LH_RETURN_IF_ERROR(writer_->Append(static_cast<uint32_t>(begin / kBlockTokens), blocks_, tokens));
   blocks_.clear();
+  allowance_->Wrote(tokens.size());
+  LH_RETURN_IF_ERROR(allowance_->Ask());
   if (!commits || position_ == tokens_) return OkStatus();
   return writer_->Commit(position_, nullptr, nullptr);
 }

@@ -12,18 +12,22 @@
 #include "base/status.h"
 #include "memory/catalog/memory_catalog.h"
 #include "memory/core/model_context.h"
+#include "memory/ingest/disk_allowance.h"
 #include "memory/ingest/segment_writer.h"
 #include "memory/sidecar/kv_rows.h"
 
 namespace longhold {
 
-// A text with the tokens that the engine read. Borrows all of it for the call.
+// A text with the tokens that the engine read. Borrows text and tokens for the call.
 struct GivenDocument {
   std::string_view name;
   std::string_view text;  // valid UTF-8, not empty
   std::span<const TokenId> tokens;
   // [tokens] bytes of text that each has; their sum is text.size(). Empty: those of its piece.
   std::span<const uint16_t> token_bytes;
+  // How many bytes the memory may have on the disk. Copied: the writer asks at its begin, and once
+  // more per 512 tokens.
+  DiskBytesMax disk_bytes_max;
 };
 
 // The text and its tokens as chunks of at most kChunkBytesMax, cut between tokens: after a line
@@ -48,7 +52,7 @@ class DocumentWriter {
   uint64_t position() const { return position_; }
   // Appends `count` rows, the first of which has its key at `rotary_position`. Commits at multiples
   // of kCommitTokens. On an error, position() says how many rows were taken. Errors:
-  // invalid_argument, resource_exhausted.
+  // invalid_argument, resource_exhausted; failed_precondition (the disk quota; no row is taken).
   Status Append(const KvArrays<const void>& arrays, size_t count, int64_t rotary_position);
   // Commits what is here. Where rows are missing, that is up to the last whole block, and the
   // document stays unfinished. Must be the last call.
@@ -65,6 +69,7 @@ class DocumentWriter {
   std::optional<SegmentWriter> writer_;  // none: the memory has the content already
   DocumentId id_{};
   std::optional<DocumentId> retire_;
+  std::optional<DiskAllowance> allowance_;  // set if writer_ is
   uint64_t tokens_ = 0;
   uint64_t position_ = 0;
   std::vector<KvBlock> blocks_;  // not yet stored; all but the last are full

@@ -325,6 +325,11 @@ Result<MemoryInfo> Sidecar::Show(const std::string& memory) {
   return catalog_.Show(memory);
 }
 
+Result<std::vector<MemoryInfo>> Sidecar::List(const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  return catalog_.List(tenant);
+}
+
 std::vector<std::string> Sidecar::TakeNotes() {
   const std::lock_guard lock(mutex_);
   return notes_.Take();

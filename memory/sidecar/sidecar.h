@@ -129,6 +129,11 @@ class Sidecar {
   // As MemoryCatalog's; with an empty document, the memory.
   Status Forget(const std::string& memory, const std::string& document);
   Result<MemoryInfo> Show(const std::string& memory);
+  Result<std::vector<MemoryInfo>> List(const std::string& tenant);
+  // As MemoryCatalog's: waits for no other call, so that GivenDocument::disk_bytes_max may use it.
+  uint64_t DiskBytes(const std::string& tenant, const std::string& except) const {
+    return catalog_.DiskBytes(tenant, except);
+  }
   // How many sinks and window tokens a new memory is read with.
   uint32_t sink_tokens() const { return context_->profile.sink_tokens; }
   uint32_t window_tokens() const { return context_->profile.window_tokens; }

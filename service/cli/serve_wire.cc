@@ -46,7 +46,6 @@ Result<ServedWire> ServedWire::Listen(const ServeCommand& command, const Command
   }
   LH_ASSIGN_OR_RETURN(served.embedder_, LoadChosenEmbedder(c.config, c.catalog));
   options.service.quotas = parts.quotas;
-  options.service.stores = &c.stores;
   options.service.note = parts.note;
   options.service.sinks = parts.sinks;
   options.service.version = LONGHOLD_VERSION;

@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/utf8.h"
-#include "memory/ingest/ingest.h"
 #include "service/common/text_input.h"
 #include "service/server/api_call.h"
 #include "store/memory_name.h"
@@ -324,30 +323,16 @@ Result<std::string> Session::MemoryName(const std::string& name) {
 Status Session::CheckTenantRoom(Sidecar& sidecar, const std::string& memory,
                                 const std::string& document) {
   if (caller_.limits.documents == 0 && caller_.limits.disk_bytes == 0) return OkStatus();
-  StoreProvider& stores = *service_->options().stores;
-  LH_ASSIGN_OR_RETURN(const std::vector<std::string> names, stores.List(tenant()));
-  std::vector<MemoryInfo> all;
-  for (const std::string& name : names) {
-    Result<MemoryInfo> info = sidecar.Show(name);
-    // A damaged one takes space, too.
-    if (!info.ok()) info = MemoryInfo{.name = name, .disk_bytes = stores.DiskBytes(name)};
-    all.push_back(std::move(*info));
-  }
+  LH_ASSIGN_OR_RETURN(const std::vector<MemoryInfo> all, sidecar.List(tenant()));
   return RoomFor(all, caller_.limits, memory, document).status();
 }
 
-Status Session::CheckDisk(const Writer& writer, uint64_t exact_bytes) const {
-  const uint64_t most = caller_.limits.disk_bytes;
-  if (most == 0) return OkStatus();
-  StoreProvider& stores = *service_->options().stores;
-  LH_ASSIGN_OR_RETURN(const std::vector<std::string> names, stores.List(tenant()));
-  double wanted = static_cast<double>(exact_bytes) * writer.stored_share;
-  for (const std::string& name : names) wanted += static_cast<double>(stores.DiskBytes(name));
-  if (wanted <= static_cast<double>(most)) return OkStatus();
-  return FailedPrecondition("tenant " + tenant() + " would exceed its limit of " +
-                            std::to_string(most) +
-                            " bytes on the disk; forget some documents, or ask the operator for a "
-                            "higher limit");
+DiskBytesMax Session::DiskLimit(Sidecar* sidecar, const std::string& memory) const {
+  return [this, sidecar, memory]() -> Result<uint64_t> {
+    const uint64_t most = caller_.limits.disk_bytes;
+    if (most == 0) return UINT64_MAX;
+    return most - std::min(most, sidecar->DiskBytes(tenant(), memory));
+  };
 }
 
 Result<Session::Writer*> Session::FindWriter(uint32_t id) {
@@ -376,12 +361,13 @@ Result<Session::Answer> Session::PutBegin(Request& request) {
   Writer writer;
   writer.memory = memory;
   writer.sidecar = std::move(sidecar);
-  LH_ASSIGN_OR_RETURN(writer.writer, writer.sidecar->Put(memory, {.name = m.name,
-                                                                  .text = m.text,
-                                                                  .tokens = m.tokens,
-                                                                  .token_bytes = m.token_bytes}));
-  const Result<MemoryInfo> info = writer.sidecar->Show(memory);
-  if (info.ok()) writer.stored_share = StoredShareOf(info->codec).most;
+  LH_ASSIGN_OR_RETURN(
+      writer.writer,
+      writer.sidecar->Put(memory, {.name = m.name,
+                                   .text = m.text,
+                                   .tokens = m.tokens,
+                                   .token_bytes = m.token_bytes,
+                                   .disk_bytes_max = DiskLimit(writer.sidecar.get(), memory)}));
   const PutBeginReply reply{.writer = next_writer_++,
                             .document = writer.writer->document(),
                             .position = writer.writer->position()};
@@ -403,7 +389,6 @@ Result<Session::Answer> Session::PutRows(Request& request) {
                            std::to_string(bytes) + " bytes, and the payload has " +
                            std::to_string(request.header.payload_bytes));
   }
-  LH_RETURN_IF_ERROR(CheckDisk(*writer, m.tokens * TokenBytes(g, false)));
   if (m.tokens > 0) {
     LH_ASSIGN_OR_RETURN(const std::span<const char> payload, PayloadOf(request));
     const Rows<const void, const char> rows(g, payload.data(), m.tokens, m.float32, m.rotated);

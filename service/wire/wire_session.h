@@ -32,7 +32,6 @@ inline constexpr uint32_t kWritersMax = 4;
 struct ServiceOptions {
   std::string home;          // its keys.json has the API keys; messages of errors do not name it
   Quotas* quotas = nullptr;  // of the HTTP API: both count together
-  StoreProvider* stores = nullptr;
   // While there is no file of keys: the scope of a client of the same user over a Unix socket is
   // admin, and this is everybody else's.
   Scope without_keys = Scope::kNone;
@@ -126,7 +125,6 @@ class Session {
     std::string memory;
     Sidecars::Lease sidecar;  // outlives the writer
     std::unique_ptr<Sidecar::Writer> writer;
-    double stored_share = 1;  // of fp16 bytes, as the memory's codec stores them
   };
   // Where a reply's payload goes.
   struct Room {
@@ -170,8 +168,9 @@ class Session {
   // Room for the reply's payload: on the stream, in the request's memfd or in a new one.
   Result<Room> ReplyRoom(Request& request, uint64_t bytes);
   Status CheckTenantRoom(Sidecar& sidecar, const std::string& memory, const std::string& document);
-  // Whether the tenant's disk limit has room for so many bytes of rows.
-  Status CheckDisk(const Writer& writer, uint64_t exact_bytes) const;
+  // Gives the disk limit of the memory, after the tenant's other memories, as it is at each call.
+  // Borrows the session and the sidecar.
+  DiskBytesMax DiskLimit(Sidecar* sidecar, const std::string& memory) const;
   Result<Writer*> FindWriter(uint32_t id);
   void TakeNotes(Sidecar& sidecar);
 

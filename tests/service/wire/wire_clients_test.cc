@@ -168,6 +168,48 @@ TEST_F(WireKeysTest, LimitsOfATenantCount) {
   EXPECT_EQ(last, StatusCode::kResourceExhausted);
 }
 
+// A client could put its rows in small frames, and several documents in turn, so that each frame
+// fits alone. All of them together stay below the limit, but for what the others wrote since they
+// were last measured, 512 tokens at most, and what a commit writes: the index of a segment.
+TEST_F(WireKeysTest, TheDiskLimitHoldsForManySmallFrames) {
+  constexpr uint64_t kLimit = 400'000, kFrame = 16;
+  const std::string key = KeyOf("k", Scope::kWrite, "acme");
+  Limit({.tenant = "acme", .disk_bytes = kLimit});
+  Serve();
+  const auto client = Ready(false, key);
+  const std::string text(20'000, 'c');  // 640,000 bytes of rows each
+  const auto rows = RandomRows(text.size(), 1);
+  std::vector<PutBeginReply> writers;
+  for (const char* memory : {"m", "n", "o"}) {
+    const auto begun = Begin(*client, Document(memory, "d", text));
+    ASSERT_TRUE(begun.ok()) << begun.status().ToString();
+    writers.push_back(*begun);
+  }
+  uint64_t taken = 0;
+  Status refused;
+  for (uint64_t at = 0; at + kFrame <= text.size() && refused.ok(); at += kFrame) {
+    for (const PutBeginReply& writer : writers) {
+      const Status status = Rows(*client, writer.writer, Part(rows, at, kFrame)).status();
+      if (status.ok()) taken += kFrame;
+      if (refused.ok()) refused = status;
+    }
+  }
+  EXPECT_EQ(refused.code(), StatusCode::kFailedPrecondition) << refused.ToString();
+  EXPECT_THAT(refused.message(), HasSubstr("limit of"));
+  const auto used = [&] {
+    uint64_t bytes = 0;
+    for (const char* memory : {"acme/m", "acme/n", "acme/o"}) bytes += stores_->DiskBytes(memory);
+    return bytes;
+  };
+  uint64_t index = 0;
+  stores_->Change("acme/m", [&](ColdStore& store) { index = *store.TableBytes(Table::kIndex); });
+  EXPECT_LT(used(), kLimit + 3 * 512 * 32 + 3 * index) << index << " " << taken;
+  EXPECT_GT(used(), kLimit / 2);
+  for (const PutBeginReply& writer : writers) EXPECT_TRUE(Finish(*client, writer.writer).ok());
+  EXPECT_LT(used(), kLimit + kLimit / 2) << "with the index";
+  EXPECT_GT(taken, 3 * 512u);
+}
+
 // ------------------------------------------------------------------------------------------------
 // slow and hostile clients
 

@@ -54,7 +54,6 @@ class WireTest : public testing::Test {
     options_.socket_path = home_ / "wire";
     options_.service.home = home_ / "";
     options_.service.quotas = &quotas_;
-    options_.service.stores = stores_.get();
     options_.service.without_keys = Scope::kAdmin;
     options_.service.note = [](std::string_view) {};
     options_.service.sinks.metrics = &metrics_;

@@ -445,7 +445,7 @@ TEST_F(WireTest, ATcpClientCannotAskForMemfds) {
 // Over RocksDB, whose lock keeps the engine and the sidecars apart.
 TEST_F(WireTest, AMemoryHasOneWriter) {
   const std::unique_ptr<StoreProvider> rocks = NewRocksProvider(home_ / "home");
-  options_.service.stores = options_.service.sidecars.stores = rocks.get();
+  options_.service.sidecars.stores = rocks.get();
   Serve();
   const auto one = Ready(), two = Ready();
   const PutBeginRequest document = Document("mine", "d", kTale);
