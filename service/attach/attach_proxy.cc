@@ -11,6 +11,7 @@
 #include "memory/core/elapsed.h"
 #include "service/common/json_text.h"
 #include "service/server/api_call.h"
+#include "service/server/completion_reply.h"
 #include "store/memory_name.h"
 
 namespace longhold {
@@ -44,14 +45,11 @@ bool Is(const HttpRequest& request, std::string_view method, std::string_view pa
 class AttachProxy::Completion {
  public:
   Completion(AttachProxy* proxy, std::shared_ptr<HttpExchange> exchange, AttachRequest request)
-      : proxy_(proxy), exchange_(std::move(exchange)), request_(std::move(request)), shown_({}) {
-    const CompletionRequest& parsed = request_.completion;
-    head_.id = (parsed.chat ? "chatcmpl-" : "cmpl-") + proxy_->instance_ + "-" +
-               std::to_string(proxy_->next_id_++);
-    head_.model = parsed.model + "@" + parsed.memory;
-    head_.chat = parsed.chat;
-    head_.characters = parsed.characters;
-  }
+      : proxy_(proxy),
+        exchange_(std::move(exchange)),
+        request_(std::move(request)),
+        reply_(exchange_, request_.completion,
+               proxy_->instance_ + "-" + std::to_string(proxy_->next_id_++), {}) {}
 
   // The prompt gives back what it has of the engine.
   ~Completion() {
@@ -61,10 +59,10 @@ class AttachProxy::Completion {
 
   void Run() {
     if (exchange_->gone()) return;
-    head_.created = UnixSeconds();
+    reply_.head().created = UnixSeconds();
     const Status status = Answer();
     proxy_->ReportNotes();
-    if (!status.ok()) Fail(status);
+    if (!status.ok()) reply_.Fail(status);
   }
 
  private:
@@ -74,11 +72,11 @@ class AttachProxy::Completion {
     const double planned_ms = Milliseconds(start, Clock::now());
     ServerAnswer answer;
     if (prompt_->abstained()) {
-      Send(shown_.Feed(kAbstention));
+      reply_.Feed(kAbstention);
     } else {
       LH_ASSIGN_OR_RETURN(answer, AskServer());
     }
-    Send(shown_.Finish());
+    reply_.Finish();
     LH_ASSIGN_OR_RETURN(AskReply reply, Finish());
     reply.completion_tokens = answer.tokens;
     reply.cut = answer.cut;
@@ -87,7 +85,7 @@ class AttachProxy::Completion {
     if (answer.decode_ms > 0)
       reply.timings.decode_tok_s = answer.tokens * 1000.0 / answer.decode_ms;
     reply.timings.first_token_ms = planned_ms + answer.first_token_ms;
-    End(reply, answer.stopped);
+    reply_.End(answer.stopped, reply);
     return OkStatus();
   }
 
@@ -104,7 +102,7 @@ class AttachProxy::Completion {
 
   Result<AskReply> Finish() {
     const std::lock_guard<std::mutex> lock(proxy_->engine_mutex_);
-    return prompt_->Finish(shown_.text(), request_.completion.characters);
+    return prompt_->Finish(reply_.shown().text(), request_.completion.characters);
   }
 
   // Has the server answer in a slot of its own.
@@ -131,57 +129,27 @@ class AttachProxy::Completion {
                             .copy = [this](uint32_t layer, uint16_t* keys, uint16_t* values) {
                               prompt_->CopyKeyValues(layer, keys, values);
                             }};
-    const auto on_text = [this](std::string_view piece) { Send(shown_.Feed(piece)); };
+    const auto on_text = [this](std::string_view piece) { reply_.Feed(piece); };
     const auto gone = [this] { return exchange_->gone().load(); };
     Result<ServerAnswer> answer = server.Answer(asked, prefix, on_text, gone);
     // Another client of the server may have taken the slot in between.
     const bool again =
-        answer.status().code() == StatusCode::kFailedPrecondition && shown_.text().empty();
+        answer.status().code() == StatusCode::kFailedPrecondition && reply_.shown().text().empty();
     if (again) answer = server.Answer(asked, prefix, on_text, gone);
     if (!answer.ok()) return answer;
-    head_.server = DumpJson(json::object{{"slot", slot.id},
-                                         {"prefix_tokens", prefix_tokens},
-                                         {"reused_tokens", answer->reused_tokens},
-                                         {"restore_ms", answer->restore_ms},
-                                         {"restored_again", again}});
+    reply_.head().server = DumpJson(json::object{{"slot", slot.id},
+                                                 {"prefix_tokens", prefix_tokens},
+                                                 {"reused_tokens", answer->reused_tokens},
+                                                 {"restore_ms", answer->restore_ms},
+                                                 {"restored_again", again}});
     return answer;
-  }
-
-  void Send(const std::string& piece) {
-    if (!request_.completion.stream || piece.empty()) return;
-    Begin();
-    exchange_->Write(StreamPiece(head_, piece));
-  }
-  void Begin() {
-    if (begun_) return;
-    exchange_->BeginStream();
-    exchange_->Write(StreamBegin(head_));
-    begun_ = true;
-  }
-
-  void Fail(const Status& status) {
-    if (!begun_) return exchange_->Respond(ErrorReply(status));
-    exchange_->Write(StreamError(ErrorType(status), status.message()));
-    exchange_->EndStream();
-  }
-
-  void End(const AskReply& reply, bool stopped) {
-    if (!request_.completion.stream) {
-      return exchange_->Respond(JsonReply(CompletionJson(head_, shown_.text(), stopped, reply)));
-    }
-    Begin();
-    exchange_->Write(
-        StreamEnd(head_, shown_.text(), stopped, reply, request_.completion.stream_usage));
-    exchange_->EndStream();
   }
 
   AttachProxy* const proxy_;
   const std::shared_ptr<HttpExchange> exchange_;
   const AttachRequest request_;
   std::unique_ptr<RecalledPrompt> prompt_;
-  CompletionHead head_;
-  ShownAnswer shown_;
-  bool begun_ = false;  // the stream has begun
+  CompletionReply reply_;
 };
 
 AttachProxy::AttachProxy(Engine* engine, const LlamaServer* server, AttachOptions options)
@@ -246,17 +214,8 @@ void AttachProxy::Complete(const HttpRequest& request,
   Result<AttachRequest> parsed = ParseAttachRequest(request.body, chat);
   if (!parsed.ok()) return exchange->Respond(ErrorReply(parsed.status()));
   CompletionRequest& completion = parsed->completion;
-  if (completion.model != options_.model) {
-    return exchange->Respond(
-        ErrorReply(NotFound("model '" + completion.model +
-                            "' is not served here; this server has '" + options_.model + "'")));
-  }
-  if (completion.memory.empty()) completion.memory = options_.memory;
-  if (completion.memory.empty()) {
-    return exchange->Respond(
-        ErrorReply(InvalidArgument("the request names no memory; use model '" + options_.model +
-                                   "@NAME', or add \"memory\": NAME")));
-  }
+  const Status resolved = ResolveModel(options_.model, options_.memory, &completion);
+  if (!resolved.ok()) return exchange->Respond(ErrorReply(resolved));
   if (const Status named = CheckMemoryName(completion.memory); !named.ok())
     return exchange->Respond(ErrorReply(named));
   const auto work = std::make_shared<Completion>(this, exchange, std::move(*parsed));

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "service/server/api_call.h"
+#include "service/server/completion_reply.h"
 #include "service/server/conversation.h"
 #include "service/server/openai.h"
 
@@ -20,32 +21,27 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
         memory_(std::move(memory)),
         deadline_(deadline),
         serial_(api->next_id_++),
-        shown_(request_.stop) {
-    head_.id =
-        (request_.chat ? "chatcmpl-" : "cmpl-") + api->instance_ + "-" + std::to_string(serial_);
-    head_.model = request_.model + "@" + request_.memory;
-    head_.chat = request_.chat;
-    head_.logprobs = request_.likeliest.has_value();
-    head_.characters = request_.characters;
+        reply_(exchange_, request_, api->instance_ + "-" + std::to_string(serial_), request_.stop) {
   }
 
   // A task of the queue.
   Continuation Answer(Engine& engine, bool exclusive) {
-    head_.created = UnixSeconds();
+    reply_.head().created = UnixSeconds();
     Result<AskReply> reply = Ask(engine);
-    if (!begun_ && !exclusive && NeedsExclusiveEngine(reply.status()))
+    if (!reply_.begun() && !exclusive && NeedsExclusiveEngine(reply.status()))
       return {.run = Step(&Completion::Answer), .exclusive = true};
     if (!reply.ok()) {
-      Fail(api_->Redact(reply.status()));
+      reply_.Fail(api_->Redact(reply.status()));
       return {};
     }
-    reply_ = std::move(*reply);
-    api_->metrics_->Answer(reply_);
-    api_->Spend(limits_, reply_.prompt_tokens + reply_.completion_tokens);
-    Send(shown_.Finish());
+    answer_ = std::move(*reply);
+    api_->metrics_->Answer(answer_);
+    api_->Spend(limits_, answer_.prompt_tokens + answer_.completion_tokens);
+    reply_.Begin();
+    reply_.Finish();
     // Before the end of the reply, so that a client that has the reply can recall this turn.
     if (!request_.session.empty()) return {.run = Step(&Completion::Keep)};
-    End();
+    reply_.End(reply_.shown().stopped(), answer_);
     return {};
   }
 
@@ -69,23 +65,22 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
       options.focused().answer_alone = !request_.session.empty();
     }
     if (request_.stream && request_.progress) {
-      options.on_progress = [&](const AskProgress& progress) {
-        Send("");
-        exchange_->Write(StreamProgress(head_, progress));
-      };
+      options.on_progress = [&](const AskProgress& progress) { reply_.Progress(progress); };
     }
     std::atomic<bool> halt{false};
     options.stop = &halt;
     options.on_text = [&](std::string_view piece) {
-      Send(shown_.Feed(piece));
-      if (shown_.stopped() || exchange_->gone()) halt = true;
+      reply_.Begin();
+      reply_.Feed(piece);
+      if (reply_.shown().stopped() || exchange_->gone()) halt = true;
     };
     if (!request_.session.empty()) {
       LH_RETURN_IF_ERROR(RoomFor(engine, limits_, memory_, "").status());
       if (engine.Exists(memory_).code() == StatusCode::kNotFound) {
         LH_RETURN_IF_ERROR(
             engine
-                .Ingest(memory_, OpeningDocument("session/" + request_.session, head_.created),
+                .Ingest(memory_,
+                        OpeningDocument("session/" + request_.session, reply_.head().created),
                         nullptr, nullptr)
                 .status());
         engine.CloseMemory();  // reopened for reading; the first completion that ends writes to it
@@ -95,43 +90,19 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   }
 
   Continuation Keep(Engine& engine, bool exclusive) {
-    const std::string conversation =
-        "session/" + request_.session + "/" + TimeText(head_.created) + " " + api_->instance_;
-    IngestInput turn = TurnDocument(conversation, serial_, request_.question,
-                                    reply_.cited_answer.empty() ? shown_.text() : reply_.answer);
+    const std::string conversation = "session/" + request_.session + "/" +
+                                     TimeText(reply_.head().created) + " " + api_->instance_;
+    IngestInput turn =
+        TurnDocument(conversation, serial_, request_.question,
+                     answer_.cited_answer.empty() ? reply_.shown().text() : answer_.answer);
     turn.disk_bytes_max = api_->DiskLimit(limits_, memory_);
     const Status kept = engine.Ingest(memory_, turn, nullptr, nullptr).status();
     engine.CloseMemory();  // allows writes of other processes
     if (!exclusive && NeedsExclusiveEngine(kept))
       return {.run = Step(&Completion::Keep), .exclusive = true};
     if (!kept.ok()) api_->options_.note("session " + request_.session + ": " + kept.message());
-    End();
+    reply_.End(reply_.shown().stopped(), answer_);
     return {};
-  }
-
-  void Send(const std::string& piece) {
-    if (!request_.stream) return;
-    if (!begun_) {
-      exchange_->BeginStream();
-      exchange_->Write(StreamBegin(head_));
-      begun_ = true;
-    }
-    if (!piece.empty()) exchange_->Write(StreamPiece(head_, piece));
-  }
-
-  void Fail(const Status& status) {
-    if (!begun_) return exchange_->Respond(ErrorReply(status));
-    exchange_->Write(StreamError(ErrorType(status), status.message()));
-    exchange_->EndStream();
-  }
-
-  void End() {
-    if (!request_.stream)
-      return exchange_->Respond(
-          JsonReply(CompletionJson(head_, shown_.text(), shown_.stopped(), reply_)));
-    exchange_->Write(
-        StreamEnd(head_, shown_.text(), shown_.stopped(), reply_, request_.stream_usage));
-    exchange_->EndStream();
   }
 
   Api* const api_;
@@ -141,10 +112,8 @@ class Api::Completion : public std::enable_shared_from_this<Completion> {
   const std::string memory_;
   const Deadline deadline_;
   const uint64_t serial_;
-  CompletionHead head_;
-  ShownAnswer shown_;
-  bool begun_ = false;  // the stream has begun
-  AskReply reply_;
+  CompletionReply reply_;
+  AskReply answer_;
 };
 
 void Api::Chat(Call& call) { Complete(call, true); }
@@ -154,15 +123,8 @@ void Api::Complete(Call& call, bool chat) {
   Result<CompletionRequest> parsed = ParseCompletion(call.request.body, chat);
   if (!parsed.ok()) return call.Fail(parsed.status());
   if (!parsed->session.empty() && call.scope < Scope::kWrite) return call.Forbid(Scope::kWrite);
-  if (parsed->model != options_.model) {
-    return call.Fail(NotFound("model '" + parsed->model +
-                              "' is not served here; this server has '" + options_.model + "'"));
-  }
-  if (parsed->memory.empty()) parsed->memory = options_.memory;
-  if (parsed->memory.empty()) {
-    return call.Fail(InvalidArgument("the request names no memory; use model '" + options_.model +
-                                     "@NAME', or add \"memory\": NAME"));
-  }
+  const Status resolved = ResolveModel(options_.model, options_.memory, &*parsed);
+  if (!resolved.ok()) return call.Fail(resolved);
   Result<std::string> memory = call.client.MemoryName(parsed->memory);
   if (!memory.ok()) return call.Fail(memory.status());
   call.access->memory = parsed->memory;
