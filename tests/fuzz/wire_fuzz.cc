@@ -69,7 +69,7 @@ void Requests(FuzzBytes input) {
   const std::unique_ptr<MemProvider> stores = NewMemProvider();
   ServiceOptions options;
   options.home = "/nonexistent";
-  options.stores = options.sidecars.stores = stores.get();
+  options.sidecars.stores = stores.get();
   options.without_keys = Scope::kAdmin;
   options.note = [](std::string_view) {};
   // A small input cannot ask for much.

@@ -13,7 +13,7 @@ namespace {
 class WireSessionTest : public testing::Test {
  protected:
   WireSessionTest() : stores_(NewMemProvider()) {
-    ServiceOptions options{.home = "/nonexistent", .stores = stores_.get()};
+    ServiceOptions options{.home = "/nonexistent"};
     options.sidecars.stores = stores_.get();
     options.note = [](std::string_view) {};
     service_ = std::make_unique<Service>(std::move(options));
