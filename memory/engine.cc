@@ -61,7 +61,7 @@ Result<RecodeReport> Engine::Recode(const std::string& memory, std::string_view 
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     const uint64_t tokens = done * kBlockTokens;
     if (on_progress) {
-      on_progress({memory, tokens, total * kBlockTokens,
+      on_progress({IngestStep::kIndexing, memory, tokens, total * kBlockTokens,
                    seconds.count() > 0 ? static_cast<double>(tokens) / seconds.count() : 0});
     }
   });

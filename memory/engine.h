@@ -81,6 +81,15 @@ class Engine {
                               const std::atomic<bool>* stop, const OnIngestProgress& on_progress) {
     return ingestor_.Ingest(memory, input, stop, on_progress);
   }
+  Result<IngestReport> Index(const std::string& memory, const IngestInput& input,
+                             const std::atomic<bool>* stop, const OnIngestProgress& on_progress) {
+    return ingestor_.Index(memory, input, stop, on_progress);
+  }
+  Result<IngestReport> ReadNext(const std::string& memory, const DiskBytesMax& disk_bytes_max,
+                                const std::atomic<bool>* stop,
+                                const OnIngestProgress& on_progress) {
+    return ingestor_.ReadNext(memory, disk_bytes_max, stop, on_progress);
+  }
   Result<ReindexReport> Reindex(const std::string& memory, const std::atomic<bool>* stop,
                                 const OnIngestProgress& on_progress = nullptr) {
     return ingestor_.Reindex(memory, stop, on_progress);

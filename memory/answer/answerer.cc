@@ -22,20 +22,27 @@ Result<AskReply> Answerer::AskFocused(const std::string& memory, std::string_vie
   const Clock::time_point start = Clock::now();
   const FocusedOptions& focused = options.focused();
   LH_RETURN_IF_ERROR(CheckDeadline(focused));
-  LH_ASSIGN_OR_RETURN(const OpenQuestion open,
-                      recaller_->Open(memory, question,
-                                      {.context = {.system = options.system,
-                                                   .earlier = options.earlier,
-                                                   .answer_prefix = options.answer_prefix},
-                                       .recall = focused.recall,
-                                       .answers = true,
-                                       .answer_tokens_max = options.max_tokens,
-                                       .answer_alone = focused.answer_alone,
-                                       .reencode_tokens = focused.reencode_tokens}));
-  LH_ASSIGN_OR_RETURN(RecallPlan plan, MakePlan(*open.question));
-  LH_RETURN_IF_ERROR(CheckDeadline(focused));
-  FocusedAnswer answer(*open.question, std::move(plan), options, start, Clock::now());
-  return answer.Run();
+  std::vector<UnkeptBlock> unkept;
+  Result<AskReply> reply = [&]() -> Result<AskReply> {
+    LH_ASSIGN_OR_RETURN(const OpenQuestion open,
+                        recaller_->Open(memory, question,
+                                        {.context = {.system = options.system,
+                                                     .earlier = options.earlier,
+                                                     .answer_prefix = options.answer_prefix},
+                                         .recall = focused.recall,
+                                         .answers = true,
+                                         .answer_tokens_max = options.max_tokens,
+                                         .answer_alone = focused.answer_alone,
+                                         .reencode_tokens = focused.reencode_tokens}));
+    LH_ASSIGN_OR_RETURN(RecallPlan plan, MakePlan(*open.question));
+    LH_RETURN_IF_ERROR(CheckDeadline(focused));
+    FocusedAnswer answer(*open.question, std::move(plan), options, start, Clock::now());
+    Result<AskReply> answered = answer.Run();
+    unkept = open.question->blocks->unread().TakeUnkept();
+    return answered;
+  }();
+  recaller_->Keep(memory, unkept);
+  return reply;
 }
 
 Result<AskReply> Answerer::AskFaithful(const std::string& memory, std::string_view question,

@@ -143,6 +143,9 @@ struct AskReply {
   uint64_t tokens_reencoded = 0;
   uint64_t blocks_read = 0;
   uint64_t bytes_read = 0;
+  // Tokens of text not read before that the model read for this answer, with their run-ups. None of
+  // them where the memory had them from an earlier answer.
+  uint64_t tokens_read_first = 0;
   uint64_t memory_tokens = 0;
   uint64_t prompt_tokens = 0;
   uint64_t completion_tokens = 0;

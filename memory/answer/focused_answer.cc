@@ -84,6 +84,7 @@ Status FocusedAnswer::RecallSpans() {
                       }));
   for (size_t i = 0; i < keys_.size(); ++i) keys_[i].recalled = placed.keys[i];
   placed.CountIn(&reply_);
+  reply_.tokens_read_first = q_.blocks->unread().tokens_read();
   lost_ = std::move(placed.lost);
   return OkStatus();
 }
@@ -228,6 +229,7 @@ Status FocusedAnswer::Insert(const PlannedSpan& span, std::span<const TokenId> g
   plan_.described.push_back(std::move(*described));
   keys_.push_back({.recalled = {begin, tail_at_}, .re_encoded = {}});
   reply_.tokens_recalled += tokens;
+  reply_.tokens_read_first = q_.blocks->unread().tokens_read();
   ++reply_.generation_spans;
   ++reply_.spans;
   return OkStatus();

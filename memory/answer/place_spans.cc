@@ -132,7 +132,7 @@ AskReply BeginReply(const Question& q, const RecallPlan& plan) {
   if (!q.head_queries.empty()) reply.coverage = plan.abstained ? 0 : plan.Coverage();
   reply.candidates = plan.candidates;
   reply.hops = plan.hops_used;
-  reply.memory_tokens = q.memory.committed_tokens();
+  reply.memory_tokens = q.memory.searchable_tokens();
   reply.prompt_tokens = q.prompt.head.size() + q.prompt.tail.size();
   reply.degradation.spans_lost = plan.spans_lost;
   reply.timings.scan_ms = plan.scan_ms;

@@ -17,6 +17,7 @@ constexpr uint64_t kImportValueShare = 12, kImportCopies = 4;
 StoreMode ModeOf(MemoryCatalog::Access access) {
   switch (access) {
     case MemoryCatalog::Access::kRead: return StoreMode::kRead;
+    case MemoryCatalog::Access::kAmend:
     case MemoryCatalog::Access::kWrite: return StoreMode::kWrite;
     case MemoryCatalog::Access::kCreate: return StoreMode::kCreate;
   }
@@ -72,7 +73,8 @@ bool MemoryCatalog::Serves(const OpenMemory* open, const std::string& name, Acce
                            Reader reader) const {
   if (open == nullptr || open->exclusive || open->name != name) return false;
   if (reader == Reader::kModel && !open->with_model) return false;
-  return open->writable || (access == Access::kRead && open->stamp == stores_->Stamp(name));
+  if (open->writable) return !open->small_buffers || access <= Access::kAmend;
+  return access == Access::kRead && open->stamp == stores_->Stamp(name);
 }
 
 Result<MemoryLease> MemoryCatalog::Lease(const std::string& name, Access access, Reader reader) {
@@ -136,11 +138,11 @@ Result<std::shared_ptr<OpenMemory>> MemoryCatalog::OpenAnew(const std::string& n
   const StoreMode mode = ModeOf(access);
   auto open = std::make_shared<OpenMemory>();
   if (mode == StoreMode::kRead) open->stamp = stores_->Stamp(name);
-  LH_ASSIGN_OR_RETURN(open->store_memory,
-                      budget_->Reserve(stores_->RamBytes(mode, budget_->limit_bytes()),
-                                       "the store of memory " + name));
-  LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> plain,
-                      stores_->Open(name, mode, budget_->limit_bytes()));
+  open->small_buffers = access == Access::kAmend;
+  const uint64_t store_budget = budget_->limit_bytes() / (open->small_buffers ? 8 : 1);
+  LH_ASSIGN_OR_RETURN(open->store_memory, budget_->Reserve(stores_->RamBytes(mode, store_budget),
+                                                           "the store of memory " + name));
+  LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> plain, stores_->Open(name, mode, store_budget));
   LH_ASSIGN_OR_RETURN(std::unique_ptr<ColdStore> store,
                       Unseal(std::move(plain), name, mode == StoreMode::kRead));
   open->name = name;
@@ -179,10 +181,11 @@ Result<MemoryInfo> MemoryCatalog::Show(const std::string& name) {
   info.model_fingerprint = memory->manifest().model_fingerprint;
   info.codec = memory->manifest().codec;
   for (const DocumentRecord& d : memory->documents()) {
-    info.documents.push_back(
-        {d.id, d.name, d.aliases, d.bytes, d.tokens, d.committed_tokens, d.version});
+    info.documents.push_back({d.id, d.name, d.aliases, d.bytes, d.tokens, d.searchable_tokens,
+                              d.committed_tokens, d.version});
   }
-  info.tokens = memory->committed_tokens();
+  info.tokens = memory->searchable_tokens();
+  info.tokens_read = memory->committed_tokens();
   LH_ASSIGN_OR_RETURN(info.disk_bytes, memory->store().DiskBytes());
   return info;
 }

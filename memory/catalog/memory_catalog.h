@@ -30,6 +30,7 @@ namespace longhold {
 struct OpenMemory {
   std::string name;
   bool writable = false;
+  bool small_buffers = false;  // writable, but not for an ingest
   bool with_model = false;
   // The catalog neither lends it anew nor shares it: an ingest writes to it while others may use
   // the model.
@@ -47,7 +48,8 @@ class MemoryLease {
   explicit MemoryLease(std::shared_ptr<OpenMemory> open) : open_(std::move(open)) {
     ++open_->leases;
   }
-  MemoryLease(MemoryLease&& other) noexcept : open_(std::move(other.open_)) {}
+  MemoryLease(MemoryLease&& other) noexcept
+      : open_(std::move(other.open_)), holds_exclusively_(other.holds_exclusively_) {}
   MemoryLease& operator=(MemoryLease&&) = delete;
   ~MemoryLease() {
     if (open_ == nullptr) return;
@@ -102,7 +104,8 @@ class MemoryCatalog {
   Status UseCodec(std::string_view name);
   const std::string& codec() const { return options_.codec; }
 
-  enum class Access : uint8_t { kRead, kWrite, kCreate };
+  // kAmend: to write a little, with small buffers.
+  enum class Access : uint8_t { kRead, kAmend, kWrite, kCreate };
   // Whether the memory is read by the model: only then its fingerprint is checked, and its words
   // can be indexed again.
   enum class Reader : uint8_t { kModel, kNone };

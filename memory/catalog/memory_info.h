@@ -17,7 +17,8 @@ struct DocumentInfo {
   std::vector<std::string> aliases;  // other names under which the same content was ingested
   uint64_t bytes = 0;
   uint64_t tokens = 0;
-  uint64_t committed_tokens = 0;  // recallable; less than `tokens` while an ingest is unfinished
+  uint64_t searchable_tokens = 0;  // found; less than `tokens` while the text is indexed
+  uint64_t committed_tokens = 0;   // read by the model; less than `tokens` until all of it is read
   uint32_t version = 1;
 };
 
@@ -30,7 +31,8 @@ struct MemoryInfo {
   std::string model_fingerprint;
   std::string codec;
   std::vector<DocumentInfo> documents;
-  uint64_t tokens = 0;  // committed, over all documents
+  uint64_t tokens = 0;       // searchable, over all documents
+  uint64_t tokens_read = 0;  // by the model, of these
   uint64_t disk_bytes = 0;
 };
 

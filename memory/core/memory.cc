@@ -180,6 +180,12 @@ uint64_t Memory::committed_tokens() const {
   return tokens;
 }
 
+uint64_t Memory::searchable_tokens() const {
+  uint64_t tokens = 0;
+  for (const DocumentRecord& d : documents_) tokens += d.searchable_tokens;
+  return tokens;
+}
+
 Result<KvBlock> Memory::LoadBlock(const BlockKey& key, uint64_t* bytes_read) {
   const Result<std::string> bytes =
       store_->Get(Table::kBlocks, NumberedKey(key.document, key.block));
@@ -418,7 +424,7 @@ Result<TokenSpan> Memory::SentenceAt(DocumentId document, uint64_t at, uint32_t 
 Result<DocumentId> Memory::AddDocument(DocumentRecord record,
                                        const std::vector<TextChunk>& chunks) {
   record.id = DocumentId{manifest_.next_document};
-  record.committed_tokens = 0;
+  record.committed_tokens = record.searchable_tokens = 0;
   record.chunk_tokens.clear();
   WriteBatch batch;
   for (const TextChunk& chunk : chunks) {
@@ -454,38 +460,38 @@ Status Memory::PutBlocks(DocumentId document, uint32_t first, std::span<const Kv
   return OkStatus();
 }
 
-Status Memory::Commit(DocumentId document, uint64_t tokens, const SealedSegments& segments,
-                      const ResumeRecord* resume, const DocumentId* retire) {
+Status Memory::MakeSearchable(DocumentId document, uint64_t end, const TextSegmentPair& text,
+                              const DocumentId* retire) {
   DocumentRecord record = Get(document);
-  // The last commit ended inside this segment, because the ingest was stopped there.
-  const bool grows = record.committed_tokens % kCommitTokens != 0;
-  LH_CHECK(tokens > record.committed_tokens && tokens <= record.tokens);
-  const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
-  record.committed_tokens = tokens;
+  LH_CHECK(end > record.searchable_tokens && end <= record.tokens);
+  // An earlier version was interrupted inside this segment, while it read the text.
+  const bool grows = record.searchable_tokens % kCommitTokens != 0;
+  record.searchable_tokens = end;
   WriteBatch batch;
-  if (segments.scan != nullptr)
-    batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation),
-              segments.scan->Encode());
-  batch.Put(Table::kIndex, LexicalKey(document, segment), segments.lexical->Encode());
-  if (segments.passages != nullptr)
-    batch.Put(Table::kIndex, PassagesKey(document, segment), segments.passages->Encode());
-  if (segments.summaries != nullptr)
-    batch.Put(Table::kIndex, SummariesKey(document, segment), segments.summaries->Encode());
+  AppendText(document, static_cast<uint32_t>((end - 1) / kCommitTokens), text, &batch);
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
-  if (resume != nullptr) {
-    batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
-  } else {
-    batch.Delete(Table::kMeta, ResumeKey(document));
-  }
   if (retire != nullptr) AppendForget(*retire, record.name, &batch);
-  // The last commit of a document is synced to disk. Earlier ones survive a crash of the process,
-  // but maybe not of the machine.
   LH_RETURN_IF_ERROR(
-      Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
-  for (DocumentRecord& d : documents_) {
-    if (d.id == document) d = record;
-  }
+      Write(std::move(batch), record.searchable() ? Durability::kSynced : Durability::kBuffered));
+  Replace(record);
   if (retire != nullptr) ForgetInRam(*retire, record.name);
+  return AddToIndexes({.text = text}, grows);
+}
+
+void Memory::AppendText(DocumentId document, uint32_t segment, const TextSegmentPair& text,
+                        WriteBatch* batch) {
+  batch->Put(Table::kIndex, LexicalKey(document, segment), text.lexical->Encode());
+  if (text.passages != nullptr)
+    batch->Put(Table::kIndex, PassagesKey(document, segment), text.passages->Encode());
+}
+
+void Memory::Replace(const DocumentRecord& record) {
+  for (DocumentRecord& d : documents_) {
+    if (d.id == record.id) d = record;
+  }
+}
+
+Status Memory::AddToIndexes(const SealedSegments& segments, bool grows) {
   if (!indexes_loaded_) return OkStatus();
   if (grows) {
     // The indexes hold the segment's shorter version and would not replace it by a longer one. This
@@ -494,8 +500,96 @@ Status Memory::Commit(DocumentId document, uint64_t tokens, const SealedSegments
     return LoadIndexes();
   }
   if (segments.scan != nullptr) LH_RETURN_IF_ERROR(relevance_.Add(segments.scan));
-  if (segments.passages != nullptr) LH_RETURN_IF_ERROR(passages_.Add(*segments.passages));
-  return lexical_.Add(segments.lexical);
+  const TextSegmentPair& text = segments.text;
+  if (text.passages != nullptr) LH_RETURN_IF_ERROR(passages_.Add(*text.passages));
+  return text.lexical == nullptr ? OkStatus() : lexical_.Add(text.lexical);
+}
+
+Status Memory::Commit(DocumentId document, uint64_t tokens, const SealedSegments& segments,
+                      const ResumeRecord* resume, const DocumentId* retire) {
+  DocumentRecord record = Get(document);
+  LH_CHECK(tokens > record.committed_tokens && tokens <= record.tokens);
+  const bool has_text = segments.text.lexical != nullptr;
+  LH_CHECK(has_text || tokens <= record.searchable_tokens);
+  // The last commit ended inside this segment, because the ingest was stopped there.
+  const bool grows =
+      record.committed_tokens % kCommitTokens != 0 && (has_text || segments.scan != nullptr);
+  const uint32_t segment = static_cast<uint32_t>((tokens - 1) / kCommitTokens);
+  const auto first = static_cast<uint32_t>(record.committed_tokens / kBlockTokens);
+  record.committed_tokens = tokens;
+  record.searchable_tokens = std::max(record.searchable_tokens, tokens);
+  WriteBatch batch;
+  if (segments.scan != nullptr)
+    batch.Put(Table::kIndex, ScanKey(document, segment, manifest_.index_generation),
+              segments.scan->Encode());
+  if (has_text) AppendText(document, segment, segments.text, &batch);
+  if (segments.summaries != nullptr)
+    batch.Put(Table::kIndex, SummariesKey(document, segment), segments.summaries->Encode());
+  batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
+  if (resume != nullptr) {
+    batch.Put(Table::kMeta, ResumeKey(document), Encode(*resume));
+  } else {
+    batch.Delete(Table::kMeta, ResumeKey(document));
+  }
+  LH_RETURN_IF_ERROR(DropProvisional(
+      document, first, static_cast<uint32_t>((tokens + kBlockTokens - 1) / kBlockTokens), &batch));
+  if (retire != nullptr) AppendForget(*retire, record.name, &batch);
+  // The last commit of a document is synced to disk. Earlier ones survive a crash of the process,
+  // but maybe not of the machine.
+  LH_RETURN_IF_ERROR(
+      Write(std::move(batch), record.complete() ? Durability::kSynced : Durability::kBuffered));
+  Replace(record);
+  if (retire != nullptr) ForgetInRam(*retire, record.name);
+  return AddToIndexes(segments, grows);
+}
+
+Status Memory::DropProvisional(DocumentId document, uint32_t begin, uint32_t end,
+                               WriteBatch* batch) {
+  // A deleted range costs every later read a little, so there is none where nothing is to be
+  // deleted.
+  const std::string from = ProvisionalKey(document, begin), to = ProvisionalKey(document, end);
+  bool any = false;
+  LH_RETURN_IF_ERROR(
+      store_->Scan(Table::kBlocks, from, to, [&](std::string_view, std::string_view) {
+        any = true;
+        return false;
+      }));
+  if (any) batch->DeleteRange(Table::kBlocks, from, to);
+  return OkStatus();
+}
+
+Status Memory::PutProvisional(const BlockKey& key, const KvBlock& block, uint32_t run_up) {
+  LH_CHECK(block.shape == block_shape());
+  const auto d = std::find_if(documents_.begin(), documents_.end(),
+                              [&](const DocumentRecord& r) { return r.id == key.document; });
+  if (d == documents_.end() || uint64_t{key.block} * kBlockTokens < d->committed_tokens)
+    return OkStatus();
+  const bool sink = uint64_t{key.block} * kBlockTokens < manifest_.sink_tokens;
+  WriteBatch batch;
+  batch.Put(Table::kBlocks, ProvisionalKey(key.document, key.block),
+            Encode(ProvisionalRecord{run_up, block.tokens,
+                                     (sink ? ExactCodec() : codec()).Encode(block)}));
+  return Write(std::move(batch), Durability::kBuffered);
+}
+
+Result<ProvisionalRecord> Memory::ReadProvisional(const BlockKey& key) const {
+  LH_ASSIGN_OR_RETURN(const std::string bytes,
+                      store_->Get(Table::kBlocks, ProvisionalKey(key.document, key.block)));
+  Result<ProvisionalRecord> record = DecodeProvisional(bytes);
+  return record.ok() ? std::move(record) : NotFound(record.status().message());
+}
+
+Result<ProvisionalInfo> Memory::FindProvisional(const BlockKey& key) {
+  LH_ASSIGN_OR_RETURN(const ProvisionalRecord record, ReadProvisional(key));
+  return ProvisionalInfo{record.run_up, record.tokens};
+}
+
+Result<KvBlock> Memory::LoadProvisional(const BlockKey& key) {
+  LH_ASSIGN_OR_RETURN(const ProvisionalRecord record, ReadProvisional(key));
+  Result<KvBlock> block = DecodeBlock(record.block, block_shape(), archive_.get());
+  if (!block.ok() || block->tokens != record.tokens || !AllFinite(block->data))
+    return NotFound("memory " + name_ + ": " + Name(key) + ": its provisional version is damaged");
+  return block;
 }
 
 Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
@@ -510,19 +604,19 @@ Result<ResumeRecord> Memory::LoadResume(DocumentId document) {
 Status Memory::Restart(DocumentId document) {
   DocumentRecord record = Get(document);
   LH_CHECK(!record.complete());
+  const uint64_t segments = (record.committed_tokens + kCommitTokens - 1) / kCommitTokens;
   record.committed_tokens = 0;
   WriteBatch batch;
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   batch.Delete(Table::kMeta, ResumeKey(document));
-  for (const Table table : {Table::kIndex, Table::kBlocks})
-    batch.DeleteRange(table, NumberedKey(document, 0), NumberedKey(NextId(document), 0));
-  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
-  for (DocumentRecord& d : documents_) {
-    if (d.id == document) d = record;
+  for (uint32_t n = 0; n < segments; ++n) {
+    batch.Delete(Table::kIndex, ScanKey(document, n, manifest_.index_generation));
+    batch.Delete(Table::kIndex, SummariesKey(document, n));
   }
-  lexical_.Remove(document);
+  batch.DeleteRange(Table::kBlocks, NumberedKey(document, 0), NumberedKey(NextId(document), 0));
+  LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kBuffered));
+  Replace(record);
   relevance_.Remove(document);
-  passages_.Remove(document);
   return OkStatus();
 }
 
@@ -578,7 +672,7 @@ Status Memory::Forget(DocumentId document, const std::string& name) {
 
 Status Memory::AddName(DocumentId document, const std::string& name) {
   DocumentRecord record = Get(document);
-  LH_CHECK(record.complete());
+  LH_CHECK(record.searchable());
   WriteBatch batch;
   std::vector<DocumentId> others;
   for (const DocumentRecord& d : documents_) {
@@ -591,9 +685,7 @@ Status Memory::AddName(DocumentId document, const std::string& name) {
   batch.Put(Table::kMeta, DocumentKey(document), Encode(record));
   LH_RETURN_IF_ERROR(Write(std::move(batch), Durability::kSynced));
   for (const DocumentId other : others) ForgetInRam(other, name);
-  for (DocumentRecord& d : documents_) {
-    if (d.id == document) d = record;
-  }
+  Replace(record);
   return OkStatus();
 }
 

@@ -76,13 +76,24 @@ struct IndexReport {
   uint64_t lists_lost = 0;
 };
 
+// The index segments of text that make it searchable. Shared. Value type.
+struct TextSegmentPair {
+  std::shared_ptr<const LexicalSegment> lexical;
+  std::shared_ptr<const PassageSegment> passages = nullptr;  // null without an embedder
+};
+
 // The index segments that one commit seals. Borrowed for the call, or shared. Value type.
 struct SealedSegments {
-  std::shared_ptr<const LexicalSegment> lexical;
-  std::shared_ptr<const ScanSegment> scan = nullptr;         // null without recall heads
-  std::shared_ptr<const PassageSegment> passages = nullptr;  // null without an embedder
+  TextSegmentPair text;  // without a lexical segment where the text is searchable already
+  std::shared_ptr<const ScanSegment> scan = nullptr;  // null without recall heads
   // Without summaries, Memory::Summaries makes them when they are needed.
   const SummarySegment* summaries = nullptr;
+};
+
+// What is known of a block that was read out of order (memory/recall/unread_blocks.h). Value type.
+struct ProvisionalInfo {
+  uint32_t run_up = 0;  // tokens right before it that were read with it
+  uint32_t tokens = 0;  // that it holds; may be fewer than 64
 };
 
 class Memory {
@@ -122,7 +133,8 @@ class Memory {
   // codec until there is enough text to learn a basis from.
   const BlockCodec& codec() const;
   BlockShape block_shape() const;
-  uint64_t committed_tokens() const;
+  uint64_t committed_tokens() const;   // over all documents: read by the model
+  uint64_t searchable_tokens() const;  // over all documents: found; at least committed_tokens()
   // Bytes on the disk: those of the files when the memory was opened plus those written since.
   // Neither a log that is not yet written into tables nor resume states are counted twice.
   uint64_t disk_bytes() const { return opened_bytes_ + written_bytes_; }
@@ -176,6 +188,11 @@ class Memory {
   // The block holds at least its committed tokens, and only finite elements. Errors: data_loss.
   // Must hold: the document exists.
   Result<KvBlock> LoadBlock(const BlockKey& key, uint64_t* bytes_read = nullptr);
+  // A block that is not committed yet, as an earlier question had it read, and what is known of it
+  // without decoding it. Errors: not_found, also where it is damaged: whoever needs it has it read
+  // again.
+  Result<KvBlock> LoadProvisional(const BlockKey& key);
+  Result<ProvisionalInfo> FindProvisional(const BlockKey& key);
   // Must hold: span.end <= the document's tokens.
   Result<TextPlace> Locate(DocumentId document, TokenSpan span);
   // For each of `bytes`, which ascend: how many characters of the document's text begin before it.
@@ -207,6 +224,14 @@ class Memory {
   // Adds a document with its text and tokens. Nothing is committed yet. Must hold: each chunk
   // begins where the one before it ends. Atomic.
   Result<DocumentId> AddDocument(DocumentRecord record, const std::vector<TextChunk>& chunks);
+  // Makes everything before token `end` of the document searchable, with the segment of text that
+  // contains or ends with the newest token. `retire` as Commit has it, for the last segment.
+  // Atomic.
+  Status MakeSearchable(DocumentId document, uint64_t end, const TextSegmentPair& text,
+                        const DocumentId* retire);
+  // Keeps a block that was read out of order until Commit covers it. Does nothing for a committed
+  // one, and for one of a document that there is not any more.
+  Status PutProvisional(const BlockKey& key, const KvBlock& block, uint32_t run_up);
   // Stores sealed blocks. The first is block `first` of the document. They do not count before a
   // Commit covers them.
   Status PutBlocks(DocumentId document, uint32_t first, std::span<const KvBlock> blocks,
@@ -219,8 +244,7 @@ class Memory {
                 const ResumeRecord* resume, const DocumentId* retire);
   // Errors: not_found (imports leave resume states out), data_loss.
   Result<ResumeRecord> LoadResume(DocumentId document);
-  // Undoes all commits of an unfinished document. Its text stays, but its tokens are no longer
-  // recalled. Atomic.
+  // Undoes all commits of an unfinished document, as if it had been made searchable only. Atomic.
   Status Restart(DocumentId document);
   // Learns and stores the basis of the codec `archive`. Does nothing if the memory has another
   // codec, a basis, or fewer than 4,096 committed tokens. Without room in the budget it does
@@ -235,7 +259,7 @@ class Memory {
   Result<RecodeReport> Recode(
       std::string_view codec, const ParallelFor& parallel, const std::atomic<bool>* stop,
       const std::function<void(uint64_t done, uint64_t total)>& on_progress);
-  // Adds `name` to the complete document `document` and removes it from all others, in one atomic
+  // Adds `name` to the searchable document `document` and removes it from all others, in one atomic
   // write.
   Status AddName(DocumentId document, const std::string& name);
   // Builds inverted lists for the complete documents that should have some and have none. They are
@@ -277,6 +301,15 @@ class Memory {
   Status LoadRecords();
   // Every change of the store goes through this function, which counts the bytes.
   Status Write(WriteBatch batch, Durability durability);
+  static void AppendText(DocumentId document, uint32_t segment, const TextSegmentPair& text,
+                         WriteBatch* batch);
+  // Adds to `batch` the deletion of the document's provisional blocks [begin, end).
+  Status DropProvisional(DocumentId document, uint32_t begin, uint32_t end, WriteBatch* batch);
+  Result<ProvisionalRecord> ReadProvisional(const BlockKey& key) const;
+  // After a write: the record, and what it sealed. `grows`: a segment that the indexes have became
+  // longer.
+  void Replace(const DocumentRecord& record);
+  Status AddToIndexes(const SealedSegments& segments, bool grows);
   // Stores `next` as the manifest, and then uses it.
   Status PutManifest(Manifest next);
 

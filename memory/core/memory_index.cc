@@ -12,14 +12,26 @@ namespace {
 // Blocks that are decoded at a time while a scan segment is built: 12 MB for SmolLM2.
 constexpr uint32_t kBlocksAtATime = 8;
 
-uint32_t SegmentCount(const DocumentRecord& d) {
+// Segments of keys: scan segments and summaries.
+uint32_t KeySegments(const DocumentRecord& d) {
   return static_cast<uint32_t>((d.committed_tokens + kCommitTokens - 1) / kCommitTokens);
 }
 
-// The committed tokens that segment `n` covers.
-TokenSpan SegmentTokens(const DocumentRecord& d, uint32_t n) {
+// Segments of text: lexical and passage segments. At least as many.
+uint32_t TextSegments(const DocumentRecord& d) {
+  return static_cast<uint32_t>((d.searchable_tokens + kCommitTokens - 1) / kCommitTokens);
+}
+
+// The committed tokens that segment `n` of keys covers.
+TokenSpan KeyTokens(const DocumentRecord& d, uint32_t n) {
   const uint64_t begin = uint64_t{n} * kCommitTokens;
   return {begin, std::min(begin + kCommitTokens, d.committed_tokens)};
+}
+
+// The searchable tokens that segment `n` of text covers.
+TokenSpan TextTokens(const DocumentRecord& d, uint32_t n) {
+  const uint64_t begin = uint64_t{n} * kCommitTokens;
+  return {begin, std::min(begin + kCommitTokens, d.searchable_tokens)};
 }
 
 // Errors that are not damage keep their code: unavailable (another writer changed the store) and
@@ -51,7 +63,7 @@ Result<std::shared_ptr<const ScanSegment>> Memory::ReadScan(const DocumentRecord
   if (!bytes.ok()) return Damaged(name_, d, n, bytes.status());
   Result<ScanSegment> s = ScanSegment::Decode(*bytes);
   if (!s.ok()) return Damaged(name_, d, n, s.status());
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = KeyTokens(d, n);
   if (s->document != d.id || s->block_begin != span.begin / kBlockTokens ||
       s->token_count() != span.size() || s->heads != manifest_.scan_layers.size() ||
       s->head_dim != manifest_.head_dim) {
@@ -66,7 +78,7 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::ReadLexical(const Document
   if (!bytes.ok()) return Damaged(name_, d, n, bytes.status());
   Result<LexicalSegment> s = LexicalSegment::Decode(*bytes);
   if (!s.ok()) return Damaged(name_, d, n, s.status());
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = TextTokens(d, n);
   if (s->document != d.id || s->token_begin != span.begin || s->token_count != span.size()) {
     return Damaged(name_, d, n, DataLoss("belongs to another place or document"));
   }
@@ -81,7 +93,7 @@ Result<std::shared_ptr<const PassageSegment>> Memory::ReadPassages(const Documen
   Result<PassageSegment> s = PassageSegment::Decode(*bytes);
   if (s.status().code() == StatusCode::kFailedPrecondition) return NotFound(s.status().message());
   if (!s.ok()) return Damaged(name_, d, n, s.status());
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = TextTokens(d, n);
   if (s->document != d.id || s->token_begin != span.begin || s->token_count > span.size())
     return Damaged(name_, d, n, DataLoss("belongs to another place or document"));
   // A shorter one is of a commit in mid-segment, and a later commit had no embedder.
@@ -106,12 +118,12 @@ std::shared_ptr<const ScanSegment> Memory::BuildScan(const Manifest& manifest,
       ++*blocks_lost;
     }
   });
-  return keys.Build(d.id, SegmentTokens(d, n).begin);
+  return keys.Build(d.id, KeyTokens(d, n).begin);
 }
 
 void Memory::ForBlocks(const DocumentRecord& d, uint32_t n, const ParallelFor& parallel,
                        const std::function<void(const KvBlock* block, uint32_t rows)>& fn) {
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = KeyTokens(d, n);
   for (uint64_t begin = span.begin; begin < span.end;) {
     const uint64_t end = std::min(span.end, begin + uint64_t{kBlocksAtATime} * kBlockTokens);
     const uint32_t first = static_cast<uint32_t>(begin / kBlockTokens);
@@ -135,7 +147,7 @@ Result<SummarySegment> Memory::ReadSummaries(const DocumentRecord& d, uint32_t n
                                                           : Damaged(name_, d, n, bytes.status());
   Result<SummarySegment> s = SummarySegment::Decode(*bytes);
   if (!s.ok()) return Damaged(name_, d, n, s.status());
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = KeyTokens(d, n);
   if (s->document != d.id || s->block_begin != span.begin / kBlockTokens ||
       s->block_count != (span.size() + kBlockTokens - 1) / kBlockTokens ||
       s->layers != manifest_.layers.size() || s->kv_heads != manifest_.kv_heads ||
@@ -154,7 +166,7 @@ Result<SummarySegment> Memory::SummariesOf(DocumentId document, uint32_t segment
                       stored.status().code() != StatusCode::kNotFound))
     return stored;
   SummarySegment built = SummarySegment::Of(
-      document, static_cast<uint32_t>(SegmentTokens(d, segment).begin / kBlockTokens), geometry);
+      document, static_cast<uint32_t>(KeyTokens(d, segment).begin / kBlockTokens), geometry);
   const RopeTables ropes(geometry, kBlockTokens);
   const uint64_t lost_before = *blocks_lost;
   ForBlocks(d, segment, parallel, [&](const KvBlock* block, uint32_t rows) {
@@ -180,7 +192,7 @@ Result<std::vector<SummarySegment>> Memory::Summaries(DocumentId document,
                                                       const ParallelFor& parallel,
                                                       uint64_t* blocks_lost) {
   std::vector<SummarySegment> all;
-  for (uint32_t n = 0; n < SegmentCount(Get(document)); ++n) {
+  for (uint32_t n = 0; n < KeySegments(Get(document)); ++n) {
     LH_ASSIGN_OR_RETURN(SummarySegment segment,
                         SummariesOf(document, n, geometry, parallel, blocks_lost));
     all.push_back(std::move(segment));
@@ -191,7 +203,7 @@ Result<std::vector<SummarySegment>> Memory::Summaries(DocumentId document,
 Result<std::shared_ptr<const LexicalSegment>> Memory::BuildLexical(const DocumentRecord& d,
                                                                    uint32_t n) {
   LH_CHECK(vocabulary_ != nullptr);
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = TextTokens(d, n);
   LH_ASSIGN_OR_RETURN(
       const std::vector<TokenId> preceding,
       Tokens(d.id, {span.begin - std::min(span.begin, kPrecedingTokens), span.begin}));
@@ -204,7 +216,7 @@ Result<std::shared_ptr<const PassageSegment>> Memory::BuildPassages(const Docume
                                                                     uint32_t n,
                                                                     IndexReport* report) {
   LH_CHECK(embedder_ != nullptr);
-  const TokenSpan span = SegmentTokens(d, n);
+  const TokenSpan span = TextTokens(d, n);
   const Result<TokenText> text = TextOf(d.id, span);
   if (!text.ok()) {
     ++report->segments_lost;
@@ -232,7 +244,7 @@ Result<std::shared_ptr<const PassageSegment>> Memory::PassagesOrRebuild(const Do
   } else if (stored.status().code() != StatusCode::kNotFound) {
     return stored;
   }
-  report->tokens_without_vectors += SegmentTokens(d, n).size();
+  report->tokens_without_vectors += TextTokens(d, n).size();
   return std::shared_ptr<const PassageSegment>();
 }
 
@@ -271,10 +283,14 @@ Result<std::shared_ptr<const LexicalSegment>> Memory::LexicalOrBuild(
 }
 
 uint64_t Memory::SegmentBytes(const DocumentRecord& d) const {
-  const uint64_t tokens = (d.committed_tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  const auto padded = [](uint64_t tokens) {
+    return (tokens + kBlockTokens - 1) / kBlockTokens * kBlockTokens;
+  };
   // A key and its scale for every head, and 7 bytes per word, which has at least one token. Vectors
   // of passages are counted when they are read: their number depends on the text.
-  return tokens * (manifest_.scan_layers.size() * (manifest_.head_dim + sizeof(float)) + 7);
+  return padded(d.committed_tokens) * manifest_.scan_layers.size() *
+             (manifest_.head_dim + sizeof(float)) +
+         padded(d.searchable_tokens) * 7;
 }
 
 // IvfIndex keeps head_dim + 8 bytes per token and head; 4 more are for the segment that it is built
@@ -301,16 +317,15 @@ Status Memory::LoadIndexes(const ParallelFor& parallel) {
   const bool heads = !manifest_.scan_layers.empty();
   for (const DocumentRecord& d : documents_) {
     LH_RETURN_IF_ERROR(ReserveIndex(SegmentBytes(d)));
-    const uint32_t count = SegmentCount(d);
-    std::vector<Result<std::shared_ptr<const ScanSegment>>> scans(heads ? count : 0,
-                                                                  DataLoss("not read"));
+    const uint32_t count = TextSegments(d), key_count = heads ? KeySegments(d) : 0;
+    std::vector<Result<std::shared_ptr<const ScanSegment>>> scans(key_count, DataLoss("not read"));
     std::vector<Result<std::shared_ptr<const LexicalSegment>>> words(count, DataLoss("not read"));
     parallel(count, [&](size_t n) {
-      if (heads) scans[n] = ReadScan(d, static_cast<uint32_t>(n));
+      if (n < key_count) scans[n] = ReadScan(d, static_cast<uint32_t>(n));
       words[n] = ReadLexical(d, static_cast<uint32_t>(n));
     });
     for (uint32_t n = 0; n < count; ++n) {
-      if (heads) {
+      if (n < key_count) {
         LH_ASSIGN_OR_RETURN(auto scan,
                             ScanOrBuild(d, n, std::move(scans[n]), SerialFor, &index_report_));
         LH_RETURN_IF_ERROR(relevance_.Add(std::move(scan)));
@@ -392,11 +407,13 @@ Status Memory::BuildLists(const ParallelFor& parallel) {
 }
 
 Status Memory::VerifySegments(const DocumentRecord& d) const {
-  for (uint32_t n = 0; n < SegmentCount(d); ++n) {
-    if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
+  for (uint32_t n = 0; n < TextSegments(d); ++n) {
     LH_RETURN_IF_ERROR(ReadLexical(d, n).status());
     const Status passages = ReadPassages(d, n).status();
     if (!passages.ok() && passages.code() != StatusCode::kNotFound) return passages;
+  }
+  for (uint32_t n = 0; n < KeySegments(d); ++n) {
+    if (!manifest_.scan_layers.empty()) LH_RETURN_IF_ERROR(ReadScan(d, n).status());
     // A memory of an earlier version has no summaries yet.
     const Status summaries = ReadSummaries(d, n).status();
     if (!summaries.ok() && summaries.code() != StatusCode::kNotFound) return summaries;
@@ -430,7 +447,7 @@ Result<IndexReport> Memory::Reindex(
   uint64_t done = 0;
   WriteBatch last;
   for (const DocumentRecord& d : documents_) {
-    for (uint32_t n = 0; n < SegmentCount(d); ++n) {
+    for (uint32_t n = 0; n < TextSegments(d); ++n) {
       if (stop != nullptr && stop->load())
         return Cancelled("reindexing of memory " + name_ + ": stopped; the memory is unchanged");
       LH_RETURN_IF_ERROR(LexicalOrBuild(d, n, ReadLexical(d, n), &report).status());
@@ -442,6 +459,9 @@ Result<IndexReport> Memory::Reindex(
           return passages.status();
         if (!passages.ok()) LH_RETURN_IF_ERROR(BuildPassages(d, n, &report).status());
       }
+      done += TextTokens(d, n).size();
+      if (on_progress) on_progress(done, searchable_tokens());
+      if (n >= KeySegments(d)) continue;
       // Damaged summaries are deleted. They are made from the blocks when they are needed.
       if (ReadSummaries(d, n).status().code() == StatusCode::kDataLoss)
         last.Delete(Table::kIndex, SummariesKey(d.id, n));
@@ -459,8 +479,6 @@ Result<IndexReport> Memory::Reindex(
       } else if (!manifest_.scan_layers.empty()) {
         LH_RETURN_IF_ERROR(ScanOrBuild(d, n, ReadScan(d, n), parallel, &report).status());
       }
-      done += SegmentTokens(d, n).size();
-      if (on_progress) on_progress(done, committed_tokens());
     }
   }
   if (other_heads) {

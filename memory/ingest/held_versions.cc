@@ -11,16 +11,16 @@ Result<HeldDocument> HoldDocument(Memory& memory, const std::string& name,
   uint32_t version = 1;
   std::vector<DocumentId> abandoned;
   for (const DocumentRecord& d : memory.documents()) {
-    if (d.sha256 == sha256 && d.complete()) {
+    if (d.sha256 == sha256 && d.searchable()) {
       const DocumentId id = d.id;
       LH_RETURN_IF_ERROR(memory.AddName(id, name));
-      return HeldDocument{.id = id, .complete = true};
+      return HeldDocument{.id = id, .searchable = true};
     }
     if (!d.HasName(name)) continue;
     if (d.sha256 == sha256) {
       held.id = d.id;
       held.begun = true;
-    } else if (d.complete()) {
+    } else if (d.searchable()) {
       held.retire = d.id;
       version = d.version + 1;
     } else {

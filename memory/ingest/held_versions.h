@@ -15,9 +15,9 @@ namespace longhold {
 // Value type.
 struct HeldDocument {
   DocumentId id{};
-  bool complete = false;  // nothing is left to read; the document now has the name, too
-  bool begun = false;     // an earlier read of the same content was interrupted
-  // The document that has the name until this one is complete (see Memory::Commit).
+  bool searchable = false;  // nothing is left to index; the document now has the name, too
+  bool begun = false;       // an earlier call with the same content was interrupted
+  // The document that has the name until this one is searchable (see Memory::Commit).
   std::optional<DocumentId> retire;
 };
 

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "memory/ingest/held_versions.h"
 #include "memory/ingest/segment_writer.h"
+#include "memory/ingest/text_segments.h"
 
 namespace longhold {
 namespace {
@@ -104,7 +105,7 @@ class Reader {
   // document's pass_tokens.
   Status Read(std::span<const TokenId> tokens);
   // Commits the tokens read so far. `last`: the document is complete, so no resume state is stored.
-  Status Commit(bool last, const DocumentId* retire);
+  Status Commit(bool last);
 
  private:
   // Native position of a token. Positions from 2 * kRebaseTokens on are folded back into
@@ -196,16 +197,16 @@ Status Reader::Read(std::span<const TokenId> tokens) {
       std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
     }
   }
-  LH_RETURN_IF_ERROR(writer_.Append(static_cast<uint32_t>(begin / kBlockTokens), blocks, tokens));
+  LH_RETURN_IF_ERROR(writer_.Append(static_cast<uint32_t>(begin / kBlockTokens), blocks));
   for (KvBlock& block : blocks) recent_.push_back(std::move(block));
   while (recent_.size() > memory_.manifest().window_tokens / kBlockTokens) recent_.pop_front();
   return OkStatus();
 }
 
-Status Reader::Commit(bool last, const DocumentId* retire) {
+Status Reader::Commit(bool last) {
   const uint64_t end = window_.position();
   if (end == writer_.committed()) return OkStatus();
-  if (last) return writer_.Commit(end, nullptr, retire);
+  if (last) return writer_.Commit(end, nullptr, nullptr);
   ResumeRecord resume;
   resume.tokens = end;
   LH_ASSIGN_OR_RETURN(resume.native, model_.NativeSave());
@@ -213,7 +214,7 @@ Status Reader::Commit(bool last, const DocumentId* retire) {
     for (const KvBlock& block : recent_) resume.window += ExactCodec().Encode(block);
     if (end % kCommitTokens != 0) resume.keys = writer_.SaveKeys();
   }
-  return writer_.Commit(end, &resume, retire);
+  return writer_.Commit(end, &resume, nullptr);
 }
 
 // Ingest speed over the last few seconds, and at the start and end of the document.
@@ -351,13 +352,12 @@ Status CheckPassTokens(const DocumentRecord& record, const LanguageModel& model,
 
 }  // namespace
 
-Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
-                                    const LexicalVocabulary& vocabulary, const IngestInput& input,
-                                    const std::atomic<bool>* stop,
-                                    const OnIngestProgress& on_progress) {
+Result<IngestReport> IndexDocument(LanguageModel& model, Memory& memory,
+                                   const LexicalVocabulary& vocabulary, const IngestInput& input,
+                                   const std::atomic<bool>* stop,
+                                   const OnIngestProgress& on_progress) {
   IngestReport report;
   const std::string sha256 = Sha256Hex(input.text);
-  report.document = input.name;
   // An earlier process may have been killed between a commit and this step.
   LH_RETURN_IF_ERROR(memory.LearnBasis());
   DiskAllowance allowance(input.disk_bytes_max, input.name, memory);
@@ -367,27 +367,54 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
         LH_RETURN_IF_ERROR(allowance.Ask());
         return AddDocument(model, memory, input, sha256, version, allowance);
       }));
-  const DocumentId id = held.id;
-  if (held.complete) {
-    const DocumentRecord& whole = memory.Get(id);
-    report.outcome = IngestReport::Outcome::kUnchanged;
-    report.document = whole.name;
-    report.version = whole.version;
-    report.tokens = whole.tokens;
-    return report;
+  const uint64_t found = memory.Get(held.id).searchable_tokens;
+  Speedometer speed;
+  if (!held.searchable) {
+    LH_RETURN_IF_ERROR(
+        MakeDocumentSearchable(memory, vocabulary, held.id, held.retire ? &*held.retire : nullptr,
+                               stop, [&](uint64_t tokens) {
+                                 speed.Add(tokens - found - speed.tokens());
+                                 if (on_progress) {
+                                   on_progress({IngestStep::kIndexing, input.name, tokens,
+                                                memory.Get(held.id).tokens, speed.Recent()});
+                                 }
+                               }));
   }
-  if (held.begun) {
-    LH_RETURN_IF_ERROR(allowance.Ask());
-    report.outcome = IngestReport::Outcome::kResumed;
-  }
+  const DocumentRecord& record = memory.Get(held.id);
+  report.outcome = !record.searchable()            ? IngestReport::Outcome::kStopped
+                   : record.complete()             ? IngestReport::Outcome::kUnchanged
+                   : held.begun || held.searchable ? IngestReport::Outcome::kResumed
+                                                   : IngestReport::Outcome::kIngested;
+  // Under another name where it is held under that already.
+  report.document = record.HasName(input.name) && !record.complete() ? input.name : record.name;
+  report.version = record.version;
+  report.tokens = record.tokens;
+  report.tokens_indexed = record.searchable_tokens - found;
+  report.index_seconds = speed.seconds();
+  return report;
+}
+
+Result<IngestReport> ReadDocument(LanguageModel& model, Memory& memory,
+                                  const LexicalVocabulary& vocabulary, DocumentId id,
+                                  const DiskBytesMax& disk_bytes_max, const std::atomic<bool>* stop,
+                                  const OnIngestProgress& on_progress) {
+  LH_CHECK(memory.Get(id).searchable());
+  IngestReport report;
+  const std::string name = memory.Get(id).name;
+  report.document = name;
+  DiskAllowance allowance(disk_bytes_max, name, memory);
+  LH_RETURN_IF_ERROR(allowance.Ask());
   // An imported document has no resume state, because untrusted native cache data is never given to
   // the model. Its ingest starts again.
-  if (held.begun && memory.Get(id).committed_tokens > 0 &&
+  if (memory.Get(id).committed_tokens > 0 &&
       memory.LoadResume(id).status().code() == StatusCode::kNotFound)
     LH_RETURN_IF_ERROR(memory.Restart(id));
   const DocumentRecord record = memory.Get(id);
+  report.outcome = record.committed_tokens > 0 ? IngestReport::Outcome::kResumed
+                                               : IngestReport::Outcome::kIngested;
   report.version = record.version;
   report.tokens = record.tokens;
+  if (record.complete()) return report;
   LH_RETURN_IF_ERROR(CheckPassTokens(record, model, memory));
 
   Reader reader(model, memory, vocabulary, record);
@@ -407,14 +434,16 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
     position = span.end;
     allowance.Wrote(span.size());
     if (position % kCommitTokens == 0 && position < record.tokens) {
-      LH_RETURN_IF_ERROR(reader.Commit(false, nullptr));
+      LH_RETURN_IF_ERROR(reader.Commit(false));
       LH_RETURN_IF_ERROR(allowance.Ask());
     }
     speed.Add(span.size());
-    if (on_progress) on_progress({input.name, position, record.tokens, speed.Recent()});
+    if (on_progress)
+      on_progress(
+          {IngestStep::kReading, name, position, record.tokens, speed.Recent(), span.size()});
   }
   const bool complete = position == record.tokens;
-  LH_RETURN_IF_ERROR(reader.Commit(complete, complete && held.retire ? &*held.retire : nullptr));
+  LH_RETURN_IF_ERROR(reader.Commit(complete));
   LH_RETURN_IF_ERROR(admitted);
   if (complete) {
     // Each commit's resume state has megabytes, and all of them are obsolete now. If reclaiming
@@ -430,6 +459,25 @@ Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
   report.first_64k_tok_s = speed.First(kSpeedTokens);
   report.last_64k_tok_s = speed.Last(kSpeedTokens);
   return report;
+}
+
+Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
+                                    const LexicalVocabulary& vocabulary, const IngestInput& input,
+                                    const std::atomic<bool>* stop,
+                                    const OnIngestProgress& on_progress) {
+  LH_ASSIGN_OR_RETURN(const IngestReport indexed,
+                      IndexDocument(model, memory, vocabulary, input, stop, on_progress));
+  if (indexed.outcome == IngestReport::Outcome::kUnchanged ||
+      indexed.outcome == IngestReport::Outcome::kStopped)
+    return indexed;
+  LH_ASSIGN_OR_RETURN(IngestReport read,
+                      ReadDocument(model, memory, vocabulary, memory.Find(input.name)->id,
+                                   input.disk_bytes_max, stop, on_progress));
+  if (read.outcome != IngestReport::Outcome::kStopped) read.outcome = indexed.outcome;
+  read.document = indexed.document;
+  read.tokens_indexed = indexed.tokens_indexed;
+  read.index_seconds = indexed.index_seconds;
+  return read;
 }
 
 }  // namespace longhold

@@ -1,5 +1,6 @@
-// Reads one document into a memory: tokens, forward passes over the hot window, blocks, index
-// segments, commits.
+// Takes one document into a memory, in two steps. *Indexing* makes its text searchable, at the
+// speed of the embedding model. *Reading* is the language model's: forward passes over the hot
+// window, blocks, index segments of keys, commits.
 #pragma once
 
 #include <atomic>
@@ -26,18 +27,20 @@ struct IngestInput {
   // gets a fifth of the attention that other words would (docs/decisions/0027). As many as the text
   // has where there is no assistant text.
   uint64_t user_bytes = UINT64_MAX;
-  // How many bytes the memory may have on the disk. Asked before the text is read and at each
-  // commit, from the thread that ingests; the ingest stays below the last reply. Empty: as many as
-  // the disk has.
+  // Asked before the text is read and at each commit; the ingest stays below the last reply.
   DiskBytesMax disk_bytes_max;
 };
 
+enum class IngestStep : uint8_t { kIndexing, kReading };
+
 // Value type.
 struct IngestProgress {
+  IngestStep step = IngestStep::kReading;
   std::string_view document;
   uint64_t tokens_done = 0;  // of this document
   uint64_t tokens_total = 0;
-  double tokens_per_s = 0;  // over the last few seconds
+  double tokens_per_s = 0;   // over the last few seconds
+  uint64_t pass_tokens = 0;  // since the last call
 };
 using OnIngestProgress = std::function<void(const IngestProgress&)>;
 
@@ -48,9 +51,11 @@ struct IngestReport {
   // Under which name the content is held: another one when it was there already.
   std::string document;
   uint32_t version = 1;
-  uint64_t tokens = 0;       // of the document
+  uint64_t tokens = 0;          // of the document
+  uint64_t tokens_indexed = 0;  // by this call
+  double index_seconds = 0;
   uint64_t tokens_read = 0;  // by this call
-  double seconds = 0;
+  double seconds = 0;        // that reading them took
   // Tokens per second over the first and the last 65,536 tokens that this call read (all, when
   // fewer).
   double first_64k_tok_s = 0;
@@ -65,7 +70,19 @@ Result<std::vector<TextChunk>> TokenizeText(const LanguageModel& model, std::str
 uint64_t IngestBytes(const KvGeometry& geometry, const HotWindowOptions& window,
                      uint64_t text_bytes);
 
-// See Ingestor::Ingest. Goes on with an unfinished ingest of the same text.
+// The first step: afterwards every token of the text is found, and can be cited and asked about.
+// The outcome is kUnchanged where the model has read the text already, and kIngested or kResumed
+// where it still has to. Goes on with an unfinished call for the same text.
+Result<IngestReport> IndexDocument(LanguageModel& model, Memory& memory,
+                                   const LexicalVocabulary& vocabulary, const IngestInput& input,
+                                   const std::atomic<bool>* stop,
+                                   const OnIngestProgress& on_progress);
+// The second step. Goes on where reading was interrupted. Must hold: the document is searchable.
+Result<IngestReport> ReadDocument(LanguageModel& model, Memory& memory,
+                                  const LexicalVocabulary& vocabulary, DocumentId document,
+                                  const DiskBytesMax& disk_bytes_max, const std::atomic<bool>* stop,
+                                  const OnIngestProgress& on_progress);
+// Both. See Ingestor::Ingest.
 Result<IngestReport> IngestDocument(LanguageModel& model, Memory& memory,
                                     const LexicalVocabulary& vocabulary, const IngestInput& input,
                                     const std::atomic<bool>* stop,

@@ -42,6 +42,15 @@ class Ingestor {
   // by what would be written with).
   Result<IngestReport> Ingest(const std::string& memory, const IngestInput& input,
                               const std::atomic<bool>* stop, const OnIngestProgress& on_progress);
+  // The first step of Ingest alone: afterwards the text is found, cited and asked about, and
+  // ReadNext has it read. See IndexDocument.
+  Result<IngestReport> Index(const std::string& memory, const IngestInput& input,
+                             const std::atomic<bool>* stop, const OnIngestProgress& on_progress);
+  // The second step for the first of the memory's documents that the model has not read. The
+  // outcome is kUnchanged, and the report empty, where there is none. Errors: as Ingest's;
+  // not_found.
+  Result<IngestReport> ReadNext(const std::string& memory, const DiskBytesMax& disk_bytes_max,
+                                const std::atomic<bool>* stop, const OnIngestProgress& on_progress);
   // Makes the memory's index anew for the profile's recall heads, from what is stored: the text is
   // not read again. Stopped or killed at any moment, it leaves the memory as usable as it was. See
   // Memory::Reindex. Must hold: there is a model. Errors: as Ingest's; cancelled.
@@ -49,6 +58,11 @@ class Ingestor {
                                 const OnIngestProgress& on_progress);
 
  private:
+  // Leases the memory for reading `what`, a text of `text_bytes`, into it; `reading` gets the RAM
+  // for that.
+  Result<MemoryLease> LeaseToRead(const std::string& name, MemoryCatalog::Access access,
+                                  const std::string& what, uint64_t text_bytes,
+                                  MemoryReservation* reading);
   // Makes the summaries that are missing. Errors: cancelled, the store's.
   Status Summarise(Memory& memory, const std::atomic<bool>* stop);
 

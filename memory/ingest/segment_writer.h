@@ -21,8 +21,7 @@
 
 namespace longhold {
 
-// Owner: who writes the document. Thread use: *confined*. Memory: that of SegmentKeys, and four
-// bytes a token of the unfinished segment.
+// Owner: who writes the document. Thread use: *confined*. Memory: that of SegmentKeys.
 class SegmentWriter {
  public:
   // Borrows all of them. Must hold: the document exists, `geometry` is that of the memory's model.
@@ -34,9 +33,8 @@ class SegmentWriter {
   // data_loss.
   Status Restore(const std::string* keys, const std::function<const KvBlock&(uint32_t)>& block);
   // Stores blocks, which follow each other from block `first` on. Only the document's last block
-  // may have fewer than 64 tokens. Must hold: `tokens` are those of the blocks, and the first
-  // follows what was stored before.
-  Status Append(uint32_t first, std::span<const KvBlock> blocks, std::span<const TokenId> tokens);
+  // may have fewer than 64 tokens. Must hold: the first follows what was stored before.
+  Status Append(uint32_t first, std::span<const KvBlock> blocks);
   // Commits all tokens before `end`. `resume` and `retire` as Memory::Commit has them. Does nothing
   // where they are committed already. Must hold: all of them were appended.
   Status Commit(uint64_t end, const ResumeRecord* resume, const DocumentId* retire);
@@ -46,23 +44,18 @@ class SegmentWriter {
   std::string SaveKeys() const { return keys_.Save(); }
 
  private:
-  // Embeds the text of the unfinished segment up to `end`; null without an embedder.
-  Result<std::shared_ptr<const PassageSegment>> EmbedTo(uint64_t end);
-
   Memory& memory_;
   const LexicalVocabulary& vocabulary_;
   const KvGeometry& geometry_;
   const ParallelFor parallel_;
   const DocumentId document_;
-  uint64_t committed_ = 0;
-  // The unfinished index segment: recall-head keys, summaries and tokens since the last multiple of
+  uint64_t committed_ = 0, appended_ = 0;
+  // The unfinished index segment: recall-head keys and summaries since the last multiple of
   // kCommitTokens.
   uint64_t begin_ = 0;
   SegmentKeys keys_;
   RopeTables ropes_;  // positions within a block
   SummarySegment summaries_;
-  std::vector<TokenId> tokens_;
-  std::vector<TokenId> preceding_;  // the last tokens before the segment
 };
 
 // Memory::BuildLists after a document's last commit. Without room for lists there are none, and the

@@ -19,14 +19,38 @@ void AppendRows(const PlannedSpan& span, size_t index, std::vector<BlockRows>* r
   }
 }
 
+std::vector<NeededRows> UnreadRows(const Memory& memory, std::span<const BlockRows> rows) {
+  std::vector<NeededRows> unread;
+  for (const BlockRows& r : rows) {
+    const uint64_t end = uint64_t{r.key.block} * kBlockTokens + r.row_end;
+    if (UnreadBlocks::IsUnread(memory, r.key.document, end))
+      unread.push_back({r.key, r.row_begin, r.row_end});
+  }
+  return unread;
+}
+
 Status BlockCache::Load(std::span<const BlockRows> rows, const ParallelFor& parallel) {
-  std::set<BlockKey> wanted;
+  std::set<BlockKey> wanted, unread;
+  std::vector<NeededRows> needed;
+  for (const NeededRows& r : UnreadRows(*memory_, rows)) {
+    unread.insert(r.key);
+    const auto there = blocks_.find(r.key);
+    if (there == blocks_.end() || there->second.block->tokens < r.end) needed.push_back(r);
+  }
   for (const BlockRows& r : rows) {
     if (!blocks_.contains(r.key)) wanted.insert(r.key);
   }
   LH_RETURN_IF_ERROR(reservation_.Resize((blocks_.size() + wanted.size()) * BlockBytes()));
+  if (!needed.empty()) {
+    LH_ASSIGN_OR_RETURN(auto read, unread_->Load(needed));
+    for (auto& [key, block] : read) {
+      if (unread.contains(key)) blocks_[key].block = std::move(block);
+    }
+  }
   std::vector<std::pair<const BlockKey, Loaded>*> missing;
-  for (const BlockKey& key : wanted) missing.push_back(&*blocks_.try_emplace(key).first);
+  for (const BlockKey& key : wanted) {
+    if (!unread.contains(key)) missing.push_back(&*blocks_.try_emplace(key).first);
+  }
   parallel(missing.size(), [&](size_t i) {
     missing[i]->second.block = memory_->LoadBlock(missing[i]->first, &missing[i]->second.bytes);
   });

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/text.h"
+#include "memory/recall/unread_blocks.h"
 
 namespace longhold {
 namespace {
@@ -50,6 +51,7 @@ Result<RecalledSpan> Describe(Memory& memory, const RecallProfile& profile,
     out.date_line.resize(WholeCharacters(out.date_line));
   }
   out.score = span.score;
+  out.provisional = UnreadBlocks::IsUnread(memory, span.document, span.tokens.end);
   out.reasons = ReasonsOf(profile, span);
   return out;
 }

@@ -44,6 +44,8 @@ Status ReserveAnswer(const Question& q, RecallPlan* plan) {
     passed = std::min<uint64_t>(passed, q.set->capacity());
     stored = std::min(stored, q.set->capacity() - passed);
     Status reserved = q.blocks->Reserve(rows.size());
+    if (reserved.ok() && !UnreadRows(q.memory, rows).empty())
+      reserved = q.blocks->unread().Reserve();
     if (reserved.ok())
       reserved = q.set_memory.Resize(WorkingSet::Bytes(q.info().geometry, passed, stored));
     if (reserved.ok() || plan->spans.empty()) return reserved;
@@ -56,6 +58,27 @@ Status ReserveAnswer(const Question& q, RecallPlan* plan) {
         "--memory-budget");
     plan->DropFrom(plan->spans.size() - 1, kStage, "no room in the memory budget");
     q.blocks->KeepOnly(plan->spans);
+  }
+}
+
+// Leaves out spans, the worst first, that the model has not read and that would keep it reading for
+// too long. Others are not touched.
+void DropUnread(const Question& q, RecallPlan* plan) {
+  std::vector<NeededRows> needed;
+  for (size_t i = 0; i < plan->spans.size();) {
+    std::vector<BlockRows> rows;
+    AppendRows(plan->spans[i], i, &rows);
+    const std::vector<NeededRows> unread = UnreadRows(q.memory, rows);
+    const size_t before = needed.size();
+    needed.insert(needed.end(), unread.begin(), unread.end());
+    if (i == 0 || unread.empty() || q.blocks->unread().TokensToRead(needed) <= kUnreadTokensMax) {
+      ++i;
+      continue;
+    }
+    needed.resize(before);
+    plan->spans[i].Note(kStage, "dropped", "not read yet, and better ones take long enough");
+    plan->dropped.push_back(std::move(plan->spans[i]));
+    plan->spans.erase(plan->spans.begin() + static_cast<ptrdiff_t>(i));
   }
 }
 
@@ -106,6 +129,7 @@ Result<RecallPlan> Fit(const Question& question, RecallPlan plan) {
   if (question.answers) {
     // When the context does not hold all spans, the worst go; question and answer keep their room.
     plan.DropFrom(SpansThatFit(question, plan.spans), kStage, "no room in the model's context");
+    DropUnread(question, &plan);
   }
   if (plan.abstained && question.answer_alone) {
     plan.DropFrom(0, kStage, "the model answers without the memory");

@@ -146,7 +146,7 @@ bool MultiHop::IsNew(const std::vector<LexicalWord>& term) const {
 
 Result<TokenSpan> MultiHop::SentenceOf(DocumentId document, uint64_t at) const {
   LH_ASSIGN_OR_RETURN(TokenSpan sentence, text_.SentenceAt(document, at, kSentenceReach));
-  sentence.end = std::min(sentence.end, memory_.Get(document).committed_tokens);
+  sentence.end = std::min(sentence.end, memory_.Get(document).searchable_tokens);
   return sentence;
 }
 

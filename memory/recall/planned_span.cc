@@ -55,16 +55,16 @@ TokenSpan Grow(const Units& units, TokenSpan span, uint64_t low, uint64_t high, 
 
 Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, DocumentId document,
                              uint64_t peak, uint64_t low, uint64_t high) {
-  const uint64_t committed = memory.Get(document).committed_tokens;
-  LH_CHECK(committed > 0);
-  for (uint64_t* token : {&peak, &low, &high}) *token = std::min(*token, committed - 1);
+  const uint64_t searchable = memory.Get(document).searchable_tokens;
+  LH_CHECK(searchable > 0);
+  for (uint64_t* token : {&peak, &low, &high}) *token = std::min(*token, searchable - 1);
   const uint32_t tokens_max = SpanTokensMax(profile);
   const Result<TextWindow> window =
       memory.TextAround(document, {low, high + 1}, {tokens_max, tokens_max});
   if (window.status().code() == StatusCode::kDataLoss) {
     const uint32_t before = profile.span_tokens / 3;
     return TokenSpan{peak - std::min<uint64_t>(peak, before),
-                     std::min<uint64_t>(peak + profile.span_tokens - before, committed)};
+                     std::min<uint64_t>(peak + profile.span_tokens - before, searchable)};
   }
   if (!window.ok()) return window.status();
   const Units units(*window);
@@ -74,7 +74,7 @@ Result<TokenSpan> SpanAround(Memory& memory, const RecallProfile& profile, Docum
     low = high = peak;
   }
   span = Grow(units, span, low, high, profile.span_tokens, tokens_max);
-  span.end = std::min(span.end, committed);
+  span.end = std::min(span.end, searchable);
   return span;
 }
 

@@ -137,7 +137,8 @@ Result<std::unique_ptr<const Question>> Understand(const ModelContext& context, 
           WorkingSet::Bytes(q->info().geometry, q->prompt.head.size() + q->prompt.tail.size()),
           "the question"));
   LH_ASSIGN_OR_RETURN(MemoryReservation block_memory, budget.Reserve(0, "recalling blocks"));
-  q->blocks = std::make_unique<BlockCache>(&memory, std::move(block_memory));
+  q->blocks = std::make_unique<BlockCache>(
+      &memory, std::move(block_memory), std::make_unique<UnreadBlocks>(&model, &memory, &budget));
   q->text = std::make_unique<QuestionText>(&memory, context.vocabulary.get());
 
   std::vector<RecallHead> heads = HeadsToAsk(context.profile, memory.manifest());

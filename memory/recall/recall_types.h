@@ -27,6 +27,9 @@ struct RecalledSpan {
   std::string date_line;
   TokenSpan date_tokens;
   double score = 0;  // relevance, 1 is the best span's
+  // The model has not read the document up to here. An answer has the span read by itself, with a
+  // short run-up (unread_blocks.h).
+  bool provisional = false;
   // Names of the relevance signals that brought a fifth of the score or more, and "multi-hop".
   std::vector<std::string> reasons;
 };

@@ -31,7 +31,7 @@ void NoteMissingVectors(const Memory& memory, Notes* notes) {
   const uint64_t missing = memory.index_report().tokens_without_vectors;
   if (missing == 0) return;
   notes->Add("memory " + memory.name() + ": " + std::to_string(missing) + " of its " +
-             std::to_string(memory.committed_tokens()) +
+             std::to_string(memory.searchable_tokens()) +
              " tokens have no vectors of this embedding model, so they are not found by their "
              "meaning; 'longhold reindex " +
              memory.name() + "' makes them and does not read the text again");
@@ -63,6 +63,19 @@ Result<MemoryLease> Recaller::Lease(const std::string& memory) {
                                                          MemoryCatalog::Reader::kModel));
   NoteOtherHeads(*lease, context_->profile, notes_);
   return lease;
+}
+
+void Recaller::Keep(const std::string& memory, std::span<const UnkeptBlock> blocks) {
+  if (blocks.empty()) return;
+  {
+    const Result<MemoryLease> lease =
+        catalog_->Lease(memory, MemoryCatalog::Access::kAmend, MemoryCatalog::Reader::kModel);
+    if (!lease.ok()) return;
+    for (const UnkeptBlock& unkept : blocks) {
+      if (!(*lease)->PutProvisional(unkept.key, unkept.block, unkept.run_up).ok()) break;
+    }
+  }
+  catalog_->Close();  // others may write to it
 }
 
 Result<OpenQuestion> Recaller::Open(const std::string& memory, std::string_view question,

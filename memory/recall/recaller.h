@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -40,6 +41,9 @@ class Recaller {
   // with.
   Result<OpenQuestion> Open(const std::string& memory, std::string_view question,
                             const QuestionOptions& options);
+  // Keeps what the model read for a question of a memory that was open only for reading. Nothing is
+  // kept while somebody else writes to the memory: the next question has it read again.
+  void Keep(const std::string& memory, std::span<const UnkeptBlock> blocks);
   // The lease alone, with the indexes as they are.
   Result<MemoryLease> Lease(const std::string& memory);
 

@@ -136,7 +136,16 @@ void Record(const Question& q, std::vector<PlannedSpan>* spans) {
 }  // namespace
 
 Result<RecallPlan> Rerank(const Question& question, RecallPlan plan) {
-  if (question.rerank_spans > 0) {
+  // To compare spans that are not read yet, the model would have to read all of them.
+  const bool read =
+      std::none_of(plan.spans.begin(), plan.spans.end(), [&](const PlannedSpan& span) {
+        return UnreadBlocks::IsUnread(question.memory, span.document, span.tokens.end);
+      });
+  if (question.rerank_spans > 0 && !read) {
+    for (PlannedSpan& span : plan.spans)
+      span.Note(kStage, "skipped", "the model has not read all that was found");
+  }
+  if (question.rerank_spans > 0 && read) {
     const Result<std::vector<std::vector<float>>> logs = ScoreQuestion(
         question,
         std::span(plan.spans).first(std::min<size_t>(plan.spans.size(), question.rerank_spans)));

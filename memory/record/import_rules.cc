@@ -28,7 +28,10 @@ KeyKind KindOf(Table table, std::string_view key) {
       if (IsDocumentKey(key, kDocumentPrefix)) return KeyKind::kDocument;
       return IsDocumentKey(key, kResumePrefix) ? KeyKind::kResume : KeyKind::kUnknown;
     case Table::kText: return key.size() == kNumberedBytes ? KeyKind::kText : KeyKind::kUnknown;
-    case Table::kBlocks: return key.size() == kNumberedBytes ? KeyKind::kBlock : KeyKind::kUnknown;
+    case Table::kBlocks:
+      if (key.size() != kNumberedBytes) return KeyKind::kUnknown;
+      return (ReadBigEndian32(key.substr(4)) & kProvisionalBit) != 0 ? KeyKind::kProvisional
+                                                                     : KeyKind::kBlock;
     case Table::kIndex: break;
   }
   if (key.size() == kGenerationKeyBytes && key[kNumberedBytes] == 'S') return KeyKind::kSegment;
@@ -53,7 +56,7 @@ ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max) {
       return DataLoss(
           "import: the file holds a value of a kind that this version of longhold does not know; a "
           "newer version may have written it");
-    if (kind == KeyKind::kResume) return false;
+    if (kind == KeyKind::kResume || kind == KeyKind::kProvisional) return false;
     if (kind == KeyKind::kLists && value_bytes > value_bytes_max) return false;
     const bool short_kind = kind == KeyKind::kText || kind == KeyKind::kManifest;
     if (short_kind && value_bytes > kTextRecordBytesMax)

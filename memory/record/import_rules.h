@@ -24,9 +24,10 @@ struct ImportLimits {
 //   - a value longer than its kind may be: data_loss
 //   - a value longer than `value_bytes_max`: resource_exhausted
 //   - more bytes or documents than the limits: failed_precondition
-// Two kinds of values are left out:
+// Three kinds of values are left out:
 //   - Resume states, because libllama does not check the native cache data in them. The ingest
 //     begins again (Memory::Restart).
+//   - Provisional blocks. Questions make them again.
 //   - Inverted lists longer than `value_bytes_max`. A document without them is scanned, and
 //     `reindex` builds them again.
 ImportRules RulesOf(const ImportLimits& limits, uint64_t value_bytes_max);

@@ -27,7 +27,8 @@ enum class KeyKind : uint8_t {
   kText,
   kSegment,
   kLists,
-  kBlock
+  kBlock,
+  kProvisional
 };
 KeyKind KindOf(Table table, std::string_view key);
 
@@ -49,6 +50,12 @@ inline std::string NumberedKey(DocumentId id, uint32_t number) {
   AppendBigEndian32(&key, static_cast<uint32_t>(id));
   AppendBigEndian32(&key, number);
   return key;
+}
+
+// Provisional blocks of a document follow its blocks: their numbers have the highest bit set.
+inline constexpr uint32_t kProvisionalBit = 1u << 31;
+inline std::string ProvisionalKey(DocumentId id, uint32_t block) {
+  return NumberedKey(id, block | kProvisionalBit);
 }
 
 inline std::string LexicalKey(DocumentId id, uint32_t segment) {

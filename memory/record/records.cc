@@ -127,6 +127,8 @@ const char* DocumentFault(const DocumentRecord& d) {
     return "length";
   if (d.committed_tokens > d.tokens || (!d.complete() && d.committed_tokens % kBlockTokens != 0))
     return "committed tokens";
+  if (d.searchable_tokens < d.committed_tokens || d.searchable_tokens > d.tokens)
+    return "searchable tokens";
   if (d.pass_tokens < kBlockTokens || d.pass_tokens > kCommitTokens ||
       (d.pass_tokens & (d.pass_tokens - 1)) != 0)
     return "pass length";
@@ -157,9 +159,10 @@ std::string Encode(const DocumentRecord& r) {
   const auto name = b.CreateString(r.name), sha256 = b.CreateString(r.sha256);
   const auto chunk_tokens = b.CreateVector(r.chunk_tokens);
   const auto aliases = b.CreateVectorOfStrings(r.aliases);
-  const auto record = proto::CreateDocument(b, static_cast<uint32_t>(r.id), name, sha256, r.version,
-                                            r.bytes, r.tokens, r.committed_tokens, chunk_tokens,
-                                            r.pass_tokens, aliases, r.assistant_begin);
+  const auto record =
+      proto::CreateDocument(b, static_cast<uint32_t>(r.id), name, sha256, r.version, r.bytes,
+                            r.tokens, r.committed_tokens, chunk_tokens, r.pass_tokens, aliases,
+                            r.assistant_begin, r.searchable_tokens);
   return Finish(b, proto::Record::Document, record, false);
 }
 
@@ -178,6 +181,13 @@ std::string Encode(const ResumeRecord& r) {
   const auto native = Vector(b, r.native), window = Vector(b, r.window), keys = Vector(b, r.keys);
   return Finish(b, proto::Record::Resume, proto::CreateResume(b, r.tokens, native, window, keys),
                 false);
+}
+
+std::string Encode(const ProvisionalRecord& r) {
+  flatbuffers::FlatBufferBuilder b;
+  const auto block = Vector(b, r.block);
+  return Finish(b, proto::Record::Provisional,
+                proto::CreateProvisional(b, r.run_up, r.tokens, block), false);
 }
 
 Result<Manifest> DecodeManifest(std::string_view bytes) {
@@ -226,6 +236,8 @@ Result<DocumentRecord> DecodeDocument(std::string_view bytes) {
     r.chunk_tokens = Elements(p.chunk_tokens());
     r.pass_tokens = p.pass_tokens() == 0 ? kPassTokensBefore : p.pass_tokens();
     r.assistant_begin = p.assistant_begin();
+    // Earlier versions made a text searchable while they read it.
+    r.searchable_tokens = std::max(p.searchable_tokens(), r.committed_tokens);
     if (p.aliases() != nullptr) {
       for (const flatbuffers::String* alias : *p.aliases()) r.aliases.push_back(Text(alias));
     }
@@ -257,6 +269,16 @@ Result<TextChunk> DecodeTextChunk(std::string_view bytes) {
     return DataLoss("text record: tokens and bytes disagree");
   }
   return result;
+}
+
+Result<ProvisionalRecord> DecodeProvisional(std::string_view bytes) {
+  return Parse<proto::Provisional>(bytes, "provisional block", [](const proto::Provisional& p) {
+    ProvisionalRecord r;
+    r.run_up = p.run_up();
+    r.tokens = p.tokens();
+    r.block = Bytes(p.block());
+    return r;
+  });
 }
 
 Result<ResumeRecord> DecodeResume(std::string_view bytes) {

@@ -57,8 +57,12 @@ struct DocumentRecord {
   uint32_t version = 1;
   uint64_t bytes = 0;
   uint64_t tokens = 0;
-  // Everything before this token is in the store: blocks, index segments, resume state.
+  // The model has read everything before this token: its blocks, the index segments of its keys and
+  // the resume state are in the store.
   uint64_t committed_tokens = 0;
+  // Everything before this token is found by its words, and by its meaning where there is an
+  // embedding model. At least committed_tokens; a text is searchable before it is read.
+  uint64_t searchable_tokens = 0;
   std::vector<uint64_t> chunk_tokens;  // first token of each text chunk, ascending
   // Tokens of one forward pass during ingest: a power of two in [64, kCommitTokens]. Attention keys
   // and values depend slightly on it.
@@ -66,7 +70,10 @@ struct DocumentRecord {
   // The first token of assistant text, which is always at the document's end. 0: there is none.
   uint64_t assistant_begin = 0;
 
+  // The model has read all of it.
   bool complete() const { return committed_tokens == tokens; }
+  // All of it is found.
+  bool searchable() const { return searchable_tokens == tokens; }
   bool HasName(std::string_view wanted) const {
     return name == wanted || std::find(aliases.begin(), aliases.end(), wanted) != aliases.end();
   }
@@ -93,11 +100,20 @@ struct ResumeRecord {
   std::string keys;
 };
 
+// A block that the model has read out of order, for a question, before it has read the document up
+// to there. A block that is read in order replaces it.
+struct ProvisionalRecord {
+  uint32_t run_up = 0;  // tokens right before the block that were read with it
+  uint32_t tokens = 0;  // that the block holds; the last one that was read may hold fewer than 64
+  std::string block;    // as block.md has it
+};
+
 // Format: "LHR" and a codec digit, XXH3-64 of the rest, then a flatbuffer (zstd for text chunks).
 std::string Encode(const Manifest& record);
 std::string Encode(const DocumentRecord& record);
 std::string Encode(const TextChunk& record);
 std::string Encode(const ResumeRecord& record);
+std::string Encode(const ProvisionalRecord& record);
 // Errors: data_loss on anything wrong, including numbers beyond the bounds above. Hostile bytes
 // never cause a crash. Allocates a few times bytes.size(), and at most kTextRecordBytesMax for
 // compressed data.
@@ -105,5 +121,6 @@ Result<Manifest> DecodeManifest(std::string_view bytes);
 Result<DocumentRecord> DecodeDocument(std::string_view bytes);
 Result<TextChunk> DecodeTextChunk(std::string_view bytes);
 Result<ResumeRecord> DecodeResume(std::string_view bytes);
+Result<ProvisionalRecord> DecodeProvisional(std::string_view bytes);
 
 }  // namespace longhold

@@ -109,9 +109,9 @@ Result<std::unique_ptr<DocumentWriter>> DocumentWriter::Begin(MemoryLease memory
   writer->retire_ = held.retire;
   writer->tokens_ = stored.tokens;
   writer->position_ = stored.committed_tokens;
-  if (held.complete) return writer;
+  if (stored.complete()) return writer;
   bool same_tokens = stored.tokens == record.tokens;
-  if (held.begun && same_tokens) {
+  if ((held.begun || held.searchable) && same_tokens) {
     LH_ASSIGN_OR_RETURN(const std::vector<TokenId> begun, m.Tokens(held.id, {0, stored.tokens}));
     same_tokens = std::equal(begun.begin(), begun.end(), document.tokens.begin());
   }
@@ -175,10 +175,9 @@ Status DocumentWriter::Flush(bool last) {
   if (!last && (partial || (!commits && blocks_.size() < kFlushBlocks))) return OkStatus();
   const uint64_t begin =
       (position_ - 1) / kBlockTokens * kBlockTokens - (blocks_.size() - 1) * kBlockTokens;
-  LH_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, memory_->Tokens(id_, {begin, position_}));
-  LH_RETURN_IF_ERROR(writer_->Append(static_cast<uint32_t>(begin / kBlockTokens), blocks_, tokens));
+  LH_RETURN_IF_ERROR(writer_->Append(static_cast<uint32_t>(begin / kBlockTokens), blocks_));
   blocks_.clear();
-  allowance_->Wrote(tokens.size());
+  allowance_->Wrote(position_ - begin);
   LH_RETURN_IF_ERROR(allowance_->Ask());
   if (!commits || position_ == tokens_) return OkStatus();
   return writer_->Commit(position_, nullptr, nullptr);

@@ -110,6 +110,7 @@ CommandLineParser::CommandLineParser() : app_(kAbout, "longhold") {
   AddGlobals();
   AddModel();
   AddIngest();
+  AddRead();
   AddAsk();
   AddChat();
   AddRecall();

@@ -27,8 +27,18 @@ struct ModelRemoveCommand {
 struct IngestCommand {
   std::vector<std::string> paths;
   std::string memory;
-  std::string codec;       // empty: the default, or the codec of an existing memory
-  bool no_ignore = false;  // read in directories what their ignore files name
+  std::string codec;        // empty: the default, or the codec of an existing memory
+  bool no_ignore = false;   // read in directories what their ignore files name
+  bool background = false;  // return once the texts can be asked about, and read on
+  bool index_only = false;  // the same, and do not read on
+  double read_budget = 1;   // ReadCommand's
+};
+struct ReadCommand {
+  std::string memory;
+  uint64_t tokens = UINT64_MAX;  // end after so many
+  // Let other programs go first, and wait while another process writes to the memory.
+  bool background = false;
+  double read_budget = 1;  // share of the time that the model reads; it rests otherwise
 };
 struct AskCommand {
   std::string memory, question;  // question "-": read it from standard input
@@ -130,11 +140,11 @@ struct VersionCommand {};
 
 using Command =
     std::variant<ModelGetCommand, ModelListCommand, ModelAddCommand, ModelRemoveCommand,
-                 IngestCommand, AskCommand, ChatCommand, RecallCommand, ListCommand, ShowCommand,
-                 ForgetCommand, CompactCommand, ExportCommand, ImportCommand, VerifyCommand,
-                 ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand, ServeCommand,
-                 AttachCommand, KeyAddCommand, KeyLimitCommand, KeyListCommand, KeyRemoveCommand,
-                 ConfigShowCommand, VersionCommand>;
+                 IngestCommand, ReadCommand, AskCommand, ChatCommand, RecallCommand, ListCommand,
+                 ShowCommand, ForgetCommand, CompactCommand, ExportCommand, ImportCommand,
+                 VerifyCommand, ReindexCommand, EvalCommand, BenchCommand, CalibrateCommand,
+                 ServeCommand, AttachCommand, KeyAddCommand, KeyLimitCommand, KeyListCommand,
+                 KeyRemoveCommand, ConfigShowCommand, VersionCommand>;
 
 struct Invocation {
   Command command;

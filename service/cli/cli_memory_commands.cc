@@ -68,10 +68,35 @@ void CommandLineParser::AddIngest() {
   AddCodec(sub, &ingest_.codec, "a new memory");
   sub->add_flag("--no-ignore", ingest_.no_ignore,
                 "read what .gitignore and .longholdignore files name");
+  sub->add_flag("--background", ingest_.background,
+                "return once the texts can be asked about; the model reads on");
+  sub->add_flag("--index-only", ingest_.index_only,
+                "the same, but the model does not read on: see 'longhold read'");
+  AddReadBudget(sub, &ingest_.read_budget);
   sub->add_option("--as", format_, "format of the input (default text)")
       ->type_name("FORMAT")
       ->check(CLI::IsMember({"text"}));
   sub->callback([this] { out_.command = ingest_; });
+}
+
+void CommandLineParser::AddRead() {
+  CLI::App* sub =
+      Subcommand(&app_, "read", "read on in a memory whose texts the model has not read");
+  AddMemory(sub, &read_.memory);
+  sub->add_option("--tokens", read_.tokens, "end after N tokens (default: all)")
+      ->type_name("N")
+      ->check(CLI::Range(uint64_t{1}, UINT64_MAX));
+  sub->add_flag("--background", read_.background,
+                "let other programs go first, and wait for other writers");
+  AddReadBudget(sub, &read_.read_budget);
+  sub->callback([this] { out_.command = read_; });
+}
+
+void CommandLineParser::AddReadBudget(CLI::App* sub, double* budget) {
+  sub->add_option("--read-budget", *budget,
+                  "share of the time that the model reads; it rests otherwise (default 1)")
+      ->type_name("SHARE")
+      ->check(CLI::Range(0.01, 1.0));
 }
 
 void CommandLineParser::AddAsk() {

@@ -53,7 +53,9 @@ class CommandLineParser {
   static void AddSampler(CLI::App* sub, SamplerOptions* sampler);
   void AddGlobals();
   void AddModel();
+  static void AddReadBudget(CLI::App* sub, double* budget);
   void AddIngest();
+  void AddRead();
   void AddAsk();
   void AddChat();
   void AddRecall();
@@ -76,6 +78,7 @@ class CommandLineParser {
   ModelAddCommand model_add_;
   ModelRemoveCommand model_remove_;
   IngestCommand ingest_;
+  ReadCommand read_;
   AskCommand ask_;
   ChatCommand chat_;
   RecallCommand recall_;

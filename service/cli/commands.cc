@@ -1,6 +1,5 @@
 #include "service/cli/commands.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include "attention/kernels.h"
 #include "base/utf8.h"
 #include "service/cli/progress.h"
+#include "service/cli/questions_first.h"
 #include "service/common/render.h"
 #include "service/common/text_input.h"
 
@@ -16,12 +16,6 @@ namespace longhold {
 namespace {
 
 constexpr uint64_t kQuestionBytesMax = 1 << 20;
-
-uint64_t PeakRssBytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
-}
 
 void PrintJson(const CommandContext& c, const std::string& json) { c.terminal.Out(json + "\n"); }
 
@@ -115,77 +109,11 @@ Status Run(const ModelRemoveCommand& command, const CommandContext& c) {
   return OkStatus();
 }
 
-// ------------------------------------------------------------------------------------------------
-// ingest
-
-// The result for one document: "genesis.txt: read 54,012 tokens in 104 s".
-std::string OutcomeText(const std::string& name, const IngestReport& report) {
-  const std::string tokens = FormatCount(report.tokens) + " tokens";
-  switch (report.outcome) {
-    case IngestReport::Outcome::kUnchanged:
-      return name + ": already in the memory" +
-             (report.document == name ? "" : " as " + report.document) + " (" + tokens +
-             "), skipped";
-    case IngestReport::Outcome::kResumed:
-      return name + ": resumed, read the last " + FormatCount(report.tokens_read) + " of " +
-             tokens + " in " + FormatDuration(report.seconds);
-    default:
-      return name + ": " +
-             (report.version > 1 ? "version " + std::to_string(report.version) + ", " : "") +
-             "read " + tokens + " in " + FormatDuration(report.seconds);
-  }
-}
-
-void AddReport(const IngestReport& report, IngestSummary* summary) {
-  ++summary->documents;
-  summary->tokens += report.tokens;
-  if (report.tokens_read == 0) return;
-  if (summary->tokens_read == 0) summary->first_64k_tok_s = report.first_64k_tok_s;
-  summary->last_64k_tok_s = report.last_64k_tok_s;
-  summary->tokens_read += report.tokens_read;
-  summary->seconds += report.seconds;
-}
-
-Status Stopped(const std::string& what) {
-  return Cancelled("ingest of " + what +
-                   ": stopped, the progress is saved; run the same command again to resume");
-}
-
-Result<IngestReport> IngestOne(const TextSource& source, const std::string& label,
-                               const std::string& memory, const std::atomic<bool>* stop,
-                               const CommandContext& c) {
-  LH_ASSIGN_OR_RETURN(std::string text, ReadText(source));
-  ShownProgress shown(&c.terminal, label);
-  return c.engine.Ingest(memory, {.name = source.name, .text = std::move(text)}, stop,
-                         shown.Listener());
-}
-
 Status Run(const IngestCommand& command, const CommandContext& c) {
-  LH_ASSIGN_OR_RETURN(TextInputs inputs, CollectInputs(command.paths, STDIN_FILENO,
-                                                       {.ignore_rules = !command.no_ignore}));
-  for (const std::string& note : inputs.notes) c.terminal.Note(note);
-  const std::atomic<bool>* stop = c.catch_signals();
-  LH_RETURN_IF_ERROR(c.load_model().status());
-  if (!command.codec.empty()) LH_RETURN_IF_ERROR(c.engine.UseCodec(command.codec));
-  IngestSummary summary{.memory = command.memory};
-  for (size_t i = 0; i < inputs.sources.size(); ++i) {
-    const TextSource& source = inputs.sources[i];
-    if (*stop) return Stopped(source.name);
-    const std::string count =
-        inputs.sources.size() > 1
-            ? "[" + std::to_string(i + 1) + "/" + std::to_string(inputs.sources.size()) + "] "
-            : "";
-    LH_ASSIGN_OR_RETURN(const IngestReport report,
-                        IngestOne(source, count + source.name, command.memory, stop, c));
-    if (report.outcome == IngestReport::Outcome::kStopped) return Stopped(source.name);
-    c.terminal.Note(count + OutcomeText(source.name, report));
-    AddReport(report, &summary);
-  }
-  LH_ASSIGN_OR_RETURN(const MemoryInfo info, c.engine.Show(command.memory));
-  summary.disk_bytes = info.disk_bytes;
-  summary.peak_rss_bytes = PeakRssBytes();
-  c.terminal.Out(c.json ? IngestJson(summary) + "\n" : IngestText(summary));
-  return OkStatus();
+  return RunIngestCommand(command, c);
+}
+Status Run(const ReadCommand& command, const CommandContext& c) {
+  return RunReadCommand(command, c);
 }
 
 // ------------------------------------------------------------------------------------------------
@@ -213,6 +141,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
   // Checked before the model is loaded, so that a misspelt name fails at once.
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
   const std::atomic<bool>* stop = c.catch_signals();
+  const QuestionGoesFirst first(c.config.home.value);
   LH_RETURN_IF_ERROR(c.load_model().status());
   AskOptions options;
   options.answer_prefix = command.answer_prefix;
@@ -253,6 +182,7 @@ Status Run(const AskCommand& command, const CommandContext& c) {
 Status Run(const RecallCommand& command, const CommandContext& c) {
   LH_ASSIGN_OR_RETURN(const std::string query, QuestionText(command.query, "query"));
   LH_RETURN_IF_ERROR(c.engine.Exists(command.memory));
+  const QuestionGoesFirst first(c.config.home.value);
   LH_RETURN_IF_ERROR(c.load_model().status());
   const Result<RecallReply> recalled = c.engine.Recall(command.memory, query, command.options);
   ShowNotes(c);
@@ -440,6 +370,7 @@ Result<AskReply> AskShown(const CommandContext& c, const std::string& memory,
     options.on_text = [&](std::string_view piece) {
       c.terminal.Out(wrap.Feed(MakePrintable(piece)));
     };
+  const QuestionGoesFirst first(c.config.home.value);
   Result<AskReply> asked = c.engine.Ask(memory, question, options);
   if (StreamsAnswers(c)) c.terminal.Out(wrap.Finish() + "\n");
   ShowNotes(c);

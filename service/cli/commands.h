@@ -41,6 +41,10 @@ struct CommandContext {
 // message.
 Status RunCommand(const Command& command, const CommandContext& context);
 
+// `longhold ingest` and `longhold read` (ingest_command.cc).
+Status RunIngestCommand(const IngestCommand& command, const CommandContext& context);
+Status RunReadCommand(const ReadCommand& command, const CommandContext& context);
+
 // `longhold eval` (eval_command.cc).
 Status RunEvalCommand(const EvalCommand& command, const CommandContext& context);
 

@@ -25,9 +25,12 @@ inline constexpr size_t kColumns = 75;
 // Result of one `ingest` command over all its inputs.
 struct IngestSummary {
   std::string memory;
-  uint64_t documents = 0;    // inputs of the command: ingested now, or already in the memory
-  uint64_t tokens = 0;       // of these documents
-  uint64_t tokens_read = 0;  // ingested by this command; the speeds refer to these
+  uint64_t documents = 0;       // inputs of the command: ingested now, or already in the memory
+  uint64_t tokens = 0;          // of these documents
+  uint64_t tokens_indexed = 0;  // made searchable by this command
+  double index_seconds = 0;
+  uint64_t tokens_unread = 0;  // of the memory: found, but not yet read by the model
+  uint64_t tokens_read = 0;    // by this command; the speeds refer to these
   double seconds = 0;
   double first_64k_tok_s = 0;  // of the first document that was ingested
   double last_64k_tok_s = 0;   // of the last one

@@ -82,6 +82,7 @@ json::object ShowObject(const MemoryInfo& info) {
     json::object object{{"name", Text(document.name)},
                         {"bytes", document.bytes},
                         {"tokens", document.tokens},
+                        {"searchable_tokens", document.searchable_tokens},
                         {"committed_tokens", document.committed_tokens}};
     if (!document.aliases.empty()) {
       json::array& aliases = object["aliases"].emplace_array();
@@ -89,11 +90,9 @@ json::object ShowObject(const MemoryInfo& info) {
     }
     documents.push_back(std::move(object));
   }
-  json::object object{{"memory", Text(info.name)},
-                      {"model", Text(info.model)},
-                      {"documents", std::move(documents)},
-                      {"tokens", info.tokens},
-                      {"disk_bytes", info.disk_bytes}};
+  json::object object{{"memory", Text(info.name)},         {"model", Text(info.model)},
+                      {"documents", std::move(documents)}, {"tokens", info.tokens},
+                      {"tokens_read", info.tokens_read},   {"disk_bytes", info.disk_bytes}};
   if (!info.status.ok()) {
     object["error"] = json::object{{"code", StatusCodeName(info.status.code())},
                                    {"message", Text(info.status.message())}};
@@ -128,6 +127,7 @@ json::object AskObject(const AskReply& reply) {
                                      {"text", Text(span.text)},
                                      {"date_line", DateLine(span)},
                                      {"score", span.score},
+                                     {"provisional", span.provisional},
                                      {"reasons", Reasons(span)}});
   }
   json::object object{{"answer", Text(reply.answer)},
@@ -143,7 +143,8 @@ json::object AskObject(const AskReply& reply) {
                                             {"hops", reply.hops},
                                             {"generation_spans", reply.generation_spans},
                                             {"blocks_read", reply.blocks_read},
-                                            {"bytes_read", reply.bytes_read}}},
+                                            {"bytes_read", reply.bytes_read},
+                                            {"tokens_read_first", reply.tokens_read_first}}},
                       {"usage", json::object{{"memory_tokens", reply.memory_tokens},
                                              {"prompt_tokens", reply.prompt_tokens},
                                              {"completion_tokens", reply.completion_tokens}}},
@@ -173,6 +174,7 @@ std::string RecallJson(const RecallReply& reply) {
                                  {"text", Text(span.text)},
                                  {"date_line", DateLine(span)},
                                  {"score", span.score},
+                                 {"provisional", span.provisional},
                                  {"reasons", Reasons(span)}});
   }
   json::object object{{"spans", std::move(spans)},
@@ -200,6 +202,9 @@ std::string IngestJson(const IngestSummary& s) {
       {"memory", Text(s.memory)},
       {"documents", s.documents},
       {"tokens", s.tokens},
+      {"tokens_indexed", s.tokens_indexed},
+      {"index_seconds", s.index_seconds},
+      {"tokens_unread", s.tokens_unread},
       {"seconds", s.seconds},
       {"tokens_per_s", s.seconds > 0 ? static_cast<double>(s.tokens_read) / s.seconds : 0.0},
       {"first_64k_tok_s", s.first_64k_tok_s},

@@ -54,8 +54,8 @@ std::string Place(const RecalledSpan& span) {
 }
 
 std::string SpanText(size_t index, const RecalledSpan& span, std::string_view hint) {
-  std::string out =
-      "[" + std::to_string(index) + "] " + Place(span) + "  (" + Format("%.2f", span.score) + ")\n";
+  std::string out = "[" + std::to_string(index) + "] " + Place(span) + "  (" +
+                    Format("%.2f", span.score) + (span.provisional ? ", not read yet" : "") + ")\n";
   for (const std::string& line : Wrap(CollapseSpace(span.date_line), kIndent, kColumns))
     out += line + "\n";
   // Wrapping wastes some columns at line ends, so the excerpt is a little shorter than three full
@@ -95,11 +95,13 @@ std::string CitationsText(const AskReply& reply, std::string_view hint, const st
 }
 
 std::string TimingsText(const AskReply& r) {
-  std::string out = Plural(r.spans, "span") + ", " + FormatCount(r.tokens_recalled) + " of " +
-                    Plural(r.memory_tokens, "token") + "; plan " +
-                    Format("%.0f ms", r.timings.plan_ms) + ", first token " +
-                    Format("%.0f ms", r.timings.first_token_ms) + ", " +
-                    Plural(r.completion_tokens, "token");
+  std::string out =
+      Plural(r.spans, "span") + ", " + FormatCount(r.tokens_recalled) + " of " +
+      Plural(r.memory_tokens, "token") +
+      (r.tokens_read_first > 0 ? ", " + FormatCount(r.tokens_read_first) + " read for this first"
+                               : std::string()) +
+      "; plan " + Format("%.0f ms", r.timings.plan_ms) + ", first token " +
+      Format("%.0f ms", r.timings.first_token_ms) + ", " + Plural(r.completion_tokens, "token");
   if (r.timings.decode_tok_s > 0) out += " at " + Rate(r.timings.decode_tok_s);
   return out + "\n";
 }
@@ -190,8 +192,12 @@ std::string ShowText(const MemoryInfo& info) {
   TextTable table{.right = {false, true, true, false}, .rows = {}};
   for (const DocumentInfo& d : info.documents) {
     std::string remark = d.version > 1 ? "version " + std::to_string(d.version) : "";
-    if (d.committed_tokens < d.tokens)
-      remark += (remark.empty() ? "" : ", ") + FormatCount(d.committed_tokens) + " ingested so far";
+    const std::string comma = remark.empty() ? "" : ", ";
+    if (d.searchable_tokens < d.tokens) {
+      remark += comma + FormatCount(d.searchable_tokens) + " found so far";
+    } else if (d.committed_tokens < d.tokens) {
+      remark += comma + std::to_string(100 * d.committed_tokens / d.tokens) + "% read";
+    }
     for (const std::string& alias : d.aliases)
       remark += (remark.empty() ? "also " : ", also ") + CollapseSpace(alias);
     table.rows.push_back(
@@ -217,16 +223,23 @@ std::string ListText(const std::vector<MemoryInfo>& memories) {
 }
 
 std::string IngestText(const IngestSummary& s) {
-  std::string out =
-      s.memory + ": " + Plural(s.documents, "document") + ", " + Plural(s.tokens, "token");
+  std::string out = s.memory;
+  if (s.documents > 0)
+    out += ": " + Plural(s.documents, "document") + ", " + Plural(s.tokens, "token");
+  const auto seconds = [](double seconds, uint64_t tokens) {
+    return " in " + FormatDuration(seconds) + " (" + Rate(static_cast<double>(tokens) / seconds) +
+           ")";
+  };
+  const std::string next = s.documents > 0 ? ", " : ": ";
+  if (s.tokens_indexed > 0 && s.index_seconds > 0)
+    out += next + "indexed" + seconds(s.index_seconds, s.tokens_indexed);
   if (s.tokens_read > 0 && s.seconds > 0) {
-    out += (s.tokens_read < s.tokens ? ", " + FormatCount(s.tokens_read) + " of them ingested now"
-                                     : std::string()) +
-           " in " + FormatDuration(s.seconds) + " (" +
-           Rate(static_cast<double>(s.tokens_read) / s.seconds) + ")";
-  } else {
-    out += ", nothing new";
+    out += (s.tokens_indexed > 0 ? ", " : next) +
+           (s.tokens_read != s.tokens ? FormatCount(s.tokens_read) + " of them " : std::string()) +
+           "read" + seconds(s.seconds, s.tokens_read);
   }
+  if (s.tokens_indexed + s.tokens_read == 0) out += next + "nothing new";
+  if (s.tokens_unread > 0) out += ", " + FormatCount(s.tokens_unread) + " not read yet";
   return out + ", " + FormatBytes(s.disk_bytes) + " on disk\n";
 }
 

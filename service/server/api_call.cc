@@ -91,10 +91,10 @@ std::string IngestId(uint64_t id) { return "ingest-" + std::to_string(id); }
 
 json::object IngestObject(const IngestJob& job, const std::string& memory) {
   json::object object{
-      {"id", JsonString(IngestId(job.id))},   {"memory", JsonString(memory)},
-      {"document", JsonString(job.document)}, {"state", JsonString(StateName(job.state))},
-      {"tokens_done", job.tokens_done},       {"tokens_total", job.tokens_total},
-      {"tokens_per_s", job.tokens_per_s}};
+      {"id", JsonString(IngestId(job.id))},         {"memory", JsonString(memory)},
+      {"document", JsonString(job.document)},       {"state", JsonString(StateName(job.state))},
+      {"tokens_searchable", job.tokens_searchable}, {"tokens_done", job.tokens_done},
+      {"tokens_total", job.tokens_total},           {"tokens_per_s", job.tokens_per_s}};
   if (job.report.has_value()) {
     object["document"] = JsonString(job.report->document);
     object["version"] = job.report->version;

@@ -307,13 +307,12 @@ void EngineQueue::Run() {
   }
 }
 
-Result<IngestReport> EngineQueue::Read(
-    const std::string& memory, const IngestInput& input,
-    const std::function<void(const IngestProgress&)>& on_progress) {
+Result<IngestReport> EngineQueue::Read(const Work& work, const OnIngestProgress& on_progress) {
   try {
-    return engine_->Ingest(memory, input, &interrupt_, on_progress);
+    return work.indexed ? engine_->Ingest(work.job.memory, work.input, &interrupt_, on_progress)
+                        : engine_->Index(work.job.memory, work.input, &interrupt_, on_progress);
   } catch (const std::bad_alloc&) {
-    return ResourceExhausted("out of memory during the ingest of " + input.name +
+    return ResourceExhausted("out of memory during the ingest of " + work.input.name +
                              "; send it in parts, or give the server more memory");
   } catch (const std::exception& error) {
     return Internal(std::string("internal error: ") + error.what());
@@ -325,10 +324,18 @@ bool EngineQueue::OthersWait(const std::string& tenant) const {
                      [&](const auto& work) { return TenantOf(work->job.memory) != tenant; });
 }
 
+bool EngineQueue::UnindexedWaits() const {
+  return std::any_of(ingests_.begin(), ingests_.end(), [](const auto& work) {
+    return !work->indexed && work->not_before <= Clock::now();
+  });
+}
+
 std::shared_ptr<EngineQueue::Work> EngineQueue::NextWork() const {
+  const bool unindexed = UnindexedWaits();
   std::map<std::string, std::shared_ptr<Work>> first;  // of each tenant
   for (const std::shared_ptr<Work>& work : ingests_) {
-    if (work->not_before <= Clock::now()) first.try_emplace(TenantOf(work->job.memory), work);
+    if (work->not_before <= Clock::now() && !(unindexed && work->indexed))
+      first.try_emplace(TenantOf(work->job.memory), work);
   }
   if (first.empty()) return nullptr;
   const auto next = first.upper_bound(read_last_);
@@ -370,26 +377,35 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock, const std::shared
     }
   }
   if (options_.inbox != nullptr) options_.inbox->Begun(work->job.id);
-  const Result<IngestReport> report =
-      Read(work->job.memory, work->input, [&](const IngestProgress& progress) {
-        if (options_.inbox != nullptr && progress.tokens_done % kCommitTokens == 0)
-          options_.inbox->Advanced(work->job.id);
-        const std::lock_guard progress_lock(mutex_);
-        work->job.tokens_done = progress.tokens_done;
-        work->job.tokens_total = progress.tokens_total;
-        work->job.tokens_per_s = progress.tokens_per_s;
-        // Not before some progress, or endless questions would keep the text from ever advancing.
-        const auto spent = Clock::now() - begin + work->slice_used;
-        others_next = spent >= options_.tenant_slice && OthersWait(tenant);
-        if (others_next || (!questions_.empty() && Clock::now() - begin >= options_.ingest_slice))
-          interrupt_ = true;
-      });
+  const Result<IngestReport> report = Read(*work, [&](const IngestProgress& progress) {
+    if (options_.inbox != nullptr && progress.tokens_done % kCommitTokens == 0)
+      options_.inbox->Advanced(work->job.id);
+    const std::lock_guard progress_lock(mutex_);
+    const bool reads = progress.step == IngestStep::kReading;
+    (reads ? work->job.tokens_done : work->job.tokens_searchable) = progress.tokens_done;
+    if (reads) work->job.tokens_searchable = progress.tokens_total;
+    work->job.tokens_total = progress.tokens_total;
+    work->job.tokens_per_s = progress.tokens_per_s;
+    // Not before some progress, or endless questions would keep the text from ever advancing.
+    const auto spent = Clock::now() - begin + work->slice_used;
+    others_next =
+        (spent >= options_.tenant_slice && OthersWait(tenant)) || (reads && UnindexedWaits());
+    if (others_next || (!questions_.empty() && Clock::now() - begin >= options_.ingest_slice))
+      interrupt_ = true;
+  });
   if (options_.inbox != nullptr) options_.inbox->Paused(work->job.id);
-  const bool interrupted = report.ok() && report->outcome == IngestReport::Outcome::kStopped;
+  const bool indexes = !work->indexed;
+  const bool interrupted =
+      report.ok() && (report->outcome == IngestReport::Outcome::kStopped ||
+                      (indexes && report->outcome != IngestReport::Outcome::kUnchanged));
   if (report.ok() && options_.on_read) options_.on_read(*report);
   if (!interrupted) engine_->CloseMemory();  // allows writes of other processes
   lock.lock();
   work->slice_used += Clock::now() - begin;
+  if (interrupted && indexes && report->outcome != IngestReport::Outcome::kStopped) {
+    work->indexed = others_next = true;
+    work->job.tokens_searchable = work->job.tokens_total = report->tokens;
+  }
   if (!interrupted || others_next) {
     work->slice_used = {};
     begun_.reset();
@@ -402,7 +418,7 @@ void EngineQueue::ReadSome(std::unique_lock<std::mutex>& lock, const std::shared
   work->job.status = OkStatus();
   if (!interrupted) {
     work->job.report = *report;
-    work->job.tokens_done = work->job.tokens_total = report->tokens;
+    work->job.tokens_searchable = work->job.tokens_done = work->job.tokens_total = report->tokens;
     return End(work, IngestState::kDone);
   }
   if (work->cancel || stopping_) return End(work, IngestState::kCancelled);

@@ -63,7 +63,8 @@ struct IngestJob {
   uint64_t id = 0;
   std::string memory, document;
   IngestState state = IngestState::kQueued;
-  uint64_t tokens_done = 0, tokens_total = 0;  // both 0 until it has begun
+  uint64_t tokens_searchable = 0;              // that are found already, and can be asked about
+  uint64_t tokens_done = 0, tokens_total = 0;  // that the model has read; 0 until it has begun
   double tokens_per_s = 0;
   // why it failed; while it is queued: why the last attempt failed
   Status status;
@@ -129,6 +130,7 @@ class EngineQueue {
     IngestInput input;
     std::function<Status(Engine&)> admit;
     std::chrono::steady_clock::duration slice_used{};  // used of the time slice of its tenant
+    bool indexed = false;  // all of it is searchable, and the model may read it
     bool cancel = false;
     uint32_t failures = 0;
     std::chrono::steady_clock::time_point not_before{};  // time of the next attempt
@@ -139,7 +141,10 @@ class EngineQueue {
   static std::string TenantOf(const std::string& memory) { return SplitMemoryName(memory).tenant; }
   // Whether a text of another tenant waits.
   bool OthersWait(const std::string& tenant) const;
-  // The first text of the next tenant, without texts that wait for a retry; null: there is none.
+  // Whether a text waits that is not searchable yet: it goes before those that are only to be read.
+  bool UnindexedWaits() const;
+  // The first text of the next tenant, unindexed ones first, without texts that wait for a retry;
+  // null: there is none.
   std::shared_ptr<Work> NextWork() const;
   // Waits until something changes or the next retry of a text is due.
   void Wait(std::unique_lock<std::mutex>& lock);
@@ -169,8 +174,8 @@ class EngineQueue {
   // in between.
   void RunExclusive(std::unique_lock<std::mutex>& lock, EngineTask question);
   void Run();
-  Result<IngestReport> Read(const std::string& memory, const IngestInput& input,
-                            const std::function<void(const IngestProgress&)>& on_progress);
+  // Indexes the text, or, where that is done, has the model read it.
+  Result<IngestReport> Read(const Work& work, const OnIngestProgress& on_progress);
   // Runs one time slice of `work`. Requires: `lock` is held on entry; it is held on return, but not
   // in between.
   void ReadSome(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Work>& work);

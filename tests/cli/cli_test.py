@@ -477,8 +477,8 @@ class Conversation(WithWeights):
 
     def test_ingest_reports_the_documented_fields_and_skips_known_texts(self):
         report = self.run_json("ingest", self.shared / "notes", "--into", "notes")
-        self.assertEqual(list(report), ["memory", "documents", "tokens", "seconds", "tokens_per_s", "first_64k_tok_s", "last_64k_tok_s",
-                                        "peak_rss_bytes", "disk_bytes"])
+        self.assertEqual(list(report), ["memory", "documents", "tokens", "tokens_indexed", "index_seconds", "tokens_unread", "seconds",
+                                        "tokens_per_s", "first_64k_tok_s", "last_64k_tok_s", "peak_rss_bytes", "disk_bytes"])
         self.assertEqual(report["documents"], 2)
         self.assertEqual(report["tokens_per_s"], 0, "no text was ingested again")
         self.assertGreater(report["peak_rss_bytes"], 50_000_000)
@@ -488,10 +488,10 @@ class Conversation(WithWeights):
 
     def test_show_and_list(self):
         show = self.run_json("show", "notes")
-        self.assertEqual(list(show), ["memory", "model", "documents", "tokens", "disk_bytes"])
+        self.assertEqual(list(show), ["memory", "model", "documents", "tokens", "tokens_read", "disk_bytes"])
         self.assertEqual([d["name"] for d in show["documents"]], [str(self.shared / "notes" / n) for n in ("a.txt", "b.txt")])
         for document in show["documents"]:
-            self.assertEqual(list(document), ["name", "bytes", "tokens", "committed_tokens"])
+            self.assertEqual(list(document), ["name", "bytes", "tokens", "searchable_tokens", "committed_tokens"])
             self.assertEqual(document["tokens"], document["committed_tokens"])
         self.assertEqual(show["tokens"], sum(d["tokens"] for d in show["documents"]))
         self.assertIn(show, self.run_json("list"))
@@ -505,7 +505,7 @@ class Conversation(WithWeights):
         self.assertEqual(list(reply), ["spans", "coverage", "token_gain", "abstained", "evidence", "hops", "timings"])
         best = reply["spans"][0]
         self.assertEqual(list(best), ["document", "token_begin", "token_end", "byte_start", "byte_end", "line_start", "line_end", "text", "date_line",
-                                      "score", "reasons"])
+                                      "score", "provisional", "reasons"])
         self.assertTrue(any(NEEDLE.strip() in s["text"] for s in reply["spans"]), reply)
         text = (self.shared / "notes/a.txt").read_bytes()
         for span in reply["spans"]:
@@ -523,13 +523,15 @@ class Conversation(WithWeights):
         question = "What is the password of the lighthouse keeper?"
         reply = self.run_json("ask", "notes", question, "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is")
         self.assertEqual(list(reply), ["answer", "citations", "coverage", "token_gain", "abstained", "evidence", "grounded", "plan", "usage", "timings"])
-        self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "hops", "generation_spans", "blocks_read", "bytes_read"])
+        self.assertEqual(list(reply["plan"]), ["candidates", "spans", "tokens_recalled", "hops", "generation_spans", "blocks_read", "bytes_read",
+                                               "tokens_read_first"])
         self.assertEqual(list(reply["usage"]), ["memory_tokens", "prompt_tokens", "completion_tokens"])
         self.assertEqual(list(reply["timings"]), ["plan_ms", "recall_ms", "prompt_ms", "decode_ms", "first_token_ms", "decode_tok_s"])
         self.assertIn("4071926", reply["answer"])
         self.assertLessEqual(reply["usage"]["completion_tokens"], 12)
         for i, citation in enumerate(reply["citations"]):
-            self.assertEqual(list(citation), ["index", "document", "byte_start", "byte_end", "line_start", "line_end", "text", "date_line", "score", "reasons"])
+            self.assertEqual(list(citation), ["index", "document", "byte_start", "byte_end", "line_start", "line_end", "text", "date_line", "score",
+                                              "provisional", "reasons"])
             self.assertEqual(citation["index"], i + 1)
         self.assertTrue(any(NEEDLE.strip() in c["text"] for c in reply["citations"]))
         self.assertEqual(self.run_json("ask", "notes", "-", "--max-tokens", "12", "--answer-prefix", "The password of the lighthouse keeper is",
@@ -797,6 +799,10 @@ class Interruptions(WithWeights):
 
     def committed(self):
         result = self.run_cli("show", "book", "--json")
+        return json.loads(result.stdout)["tokens_read"] if result.returncode == 0 else 0
+
+    def searchable(self):
+        result = self.run_cli("show", "book", "--json")
         return json.loads(result.stdout)["tokens"] if result.returncode == 0 else 0
 
     def finish(self):
@@ -812,6 +818,9 @@ class Interruptions(WithWeights):
         self.write("other.txt", "another text")
         self.assert_error(self.run_cli("ingest", "other.txt", "--into", "book"), 1, "book", "another")
         self.assertIsNone(process.poll(), "the first process goes on")
+        tokens = expected[0]["tokens"]
+        wait_for(self, lambda: self.searchable() == tokens)
+        time.sleep(1.5)  # some passes are read, not all of them
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=TIMEOUT)
         self.assertEqual((process.returncode, out), (130, ""), err)
@@ -833,6 +842,35 @@ class Interruptions(WithWeights):
         self.assertGreaterEqual(kept, 4096)
         self.assertEqual(self.run_cli("verify", "book").returncode, 0)
         self.assertIn("resumed", self.finish().stderr)
+        self.assertEqual(self.state("book"), expected)
+
+
+    def test_a_text_is_asked_about_before_it_is_read(self):
+        expected = self.unbroken_state()
+        self.write("book.txt", long_text())
+        result = self.run_cli("ingest", "book.txt", "--into", "book", "--index-only", "--json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        summary = json.loads(result.stdout)
+        self.assertEqual(summary["tokens_indexed"], expected[0]["tokens"])
+        self.assertEqual(summary["tokens_unread"], expected[0]["tokens"])
+        self.assertEqual(self.committed(), 0)
+        # Each time more of what was found is read, and kept, until all of it is.
+        read_first = []
+        while not read_first or read_first[-1] > 0:
+            asked = self.run_cli("ask", "book", NEEDLE_QUESTION, "--json")
+            self.assertEqual(asked.returncode, 0, asked.stderr)
+            reply = json.loads(asked.stdout)
+            self.assertTrue(any(c["provisional"] and NEEDLE.strip() in c["text"] for c in reply["citations"]), reply)
+            read_first.append(reply["plan"]["tokens_read_first"])
+            self.assertLess(len(read_first), 12, read_first)
+        self.assertGreater(len(read_first), 1)
+        self.assertLessEqual(max(read_first), 640, "the limit of one question")
+        self.assertEqual(self.run_cli("read", "book", "--tokens", "600").returncode, 0)
+        self.assertEqual(self.committed(), 1024, "passes of 512 tokens")
+        # In the background, and questions go on meanwhile.
+        self.assertEqual(self.run_cli("ingest", "book.txt", "--into", "book", "--background").returncode, 0)
+        self.assertEqual(self.run_cli("ask", "book", NEEDLE_QUESTION).returncode, 0)
+        wait_for(self, lambda: self.committed() == expected[0]["tokens"])
         self.assertEqual(self.state("book"), expected)
 
 

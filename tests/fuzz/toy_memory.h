@@ -56,7 +56,8 @@ inline std::unique_ptr<ColdStore> FuzzMemory(const std::string& codec, size_t te
                .ok());
   std::atomic<bool> stop{false};
   LH_CHECK(IngestDocument(model, *memory, vocabulary, {kFuzzStopped, "This one " + FuzzText(300)},
-                          &stop, [&](const IngestProgress&) { stop = true; })
+                          &stop,
+                          [&](const IngestProgress& p) { stop = p.step == IngestStep::kReading; })
                .ok());
   return store;
 }

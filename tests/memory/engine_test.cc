@@ -267,7 +267,7 @@ TEST_F(EngineTest, ShowAndListReportTheContents) {
   std::atomic<bool> stop{false};
   ASSERT_TRUE(engine_
                   ->Ingest("second", {"long", PlainText(3000, 4)}, &stop,
-                           [&](const IngestProgress&) { stop = true; })
+                           [&](const IngestProgress& p) { stop = p.step == IngestStep::kReading; })
                   .ok());
   engine_ = std::make_unique<Engine>(stores_.get(), EngineOptions{});  // without a model
   const Result<std::vector<MemoryInfo>> list = engine_->List();
@@ -285,7 +285,9 @@ TEST_F(EngineTest, ShowAndListReportTheContents) {
   EXPECT_EQ(info.tokens, info.documents[0].tokens);
   EXPECT_GT(info.disk_bytes, 1000u);
   EXPECT_EQ((*list)[0].documents[0].committed_tokens, 512u);
-  EXPECT_EQ((*list)[0].tokens, 512u);
+  EXPECT_EQ((*list)[0].tokens_read, 512u);
+  EXPECT_EQ((*list)[0].documents[0].searchable_tokens, (*list)[0].documents[0].tokens);
+  EXPECT_EQ((*list)[0].tokens, (*list)[0].documents[0].tokens);
 }
 
 TEST_F(EngineTest, ForgettingADocumentOrAMemoryLeavesTheRest) {

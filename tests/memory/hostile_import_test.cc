@@ -78,10 +78,11 @@ class HostileImportTest : public testing::Test {
   StoreContents True() {
     std::atomic<bool> stop{false};
     EXPECT_TRUE(engine_->Ingest("tales", {"tale", Tale()}, nullptr, nullptr).ok());
-    EXPECT_TRUE(engine_
-                    ->Ingest("tales", {"stopped", PlainText(9000, 2)}, &stop,
-                             [&](const IngestProgress&) { stop = true; })
-                    .ok());
+    EXPECT_TRUE(
+        engine_
+            ->Ingest("tales", {"stopped", PlainText(9000, 2)}, &stop,
+                     [&](const IngestProgress& p) { stop = p.step == IngestStep::kReading; })
+            .ok());
     engine_->CloseMemory();
     Result<std::unique_ptr<ColdStore>> store =
         OpenRocksStore({.path = home_ / "h/memories/tales", .create_if_missing = false});

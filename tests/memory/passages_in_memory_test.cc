@@ -96,7 +96,9 @@ struct World : Tales {
   Status Ingest(Memory& memory, const std::string& name, int passes = INT32_MAX) {
     std::atomic<bool> stop{false};
     return IngestDocument(model, memory, vocabulary, {name, TextOf(name)}, &stop,
-                          [&](const IngestProgress&) { stop = --passes == 0; })
+                          [&](const IngestProgress& p) {
+                            stop = p.step == IngestStep::kReading && --passes == 0;
+                          })
         .status();
   }
   // Three documents; the last one is stopped after five passes.
@@ -108,7 +110,19 @@ struct World : Tales {
     EXPECT_TRUE(Ingest(*memory, "stopped", 5).ok());
     return store;
   }
-  // The segment that Build makes of committed tokens, without the memory's help.
+  // The same, but the last one is stopped behind the first segment that is searchable.
+  std::unique_ptr<ColdStore> Indexed(TextEmbedder* use) {
+    auto store = NewMemStore();
+    const auto memory = Create(*store, use);
+    EXPECT_TRUE(Ingest(*memory, "long").ok());
+    EXPECT_TRUE(Ingest(*memory, "short").ok());
+    std::atomic<bool> stop{false};
+    EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {"stopped", TextOf("stopped")}, &stop,
+                               [&](const IngestProgress&) { stop = true; })
+                    .ok());
+    return store;
+  }
+  // The segment that Build makes of searchable tokens, without the memory's help.
   PassageSegment Expected(const DocumentRecord& d, uint32_t n, uint64_t fingerprint = 1) {
     TokenText all;
     std::vector<size_t> begins;  // [tokens]
@@ -124,7 +138,7 @@ struct World : Tales {
     }
     begins.push_back(all.text.size());
     const size_t begin = size_t{n} * kCommitTokens;
-    const size_t end = std::min<size_t>(begin + kCommitTokens, d.committed_tokens);
+    const size_t end = std::min<size_t>(begin + kCommitTokens, d.searchable_tokens);
     const TokenText text{all.text.substr(begins[begin], begins[end] - begins[begin]),
                          {all.token_bytes.begin() + static_cast<ptrdiff_t>(begin),
                           all.token_bytes.begin() + static_cast<ptrdiff_t>(end)}};
@@ -136,7 +150,7 @@ struct World : Tales {
     const auto memory = Open(store, nullptr);
     size_t segments = 0;
     for (const DocumentRecord& d : memory->documents()) {
-      for (uint32_t n = 0; uint64_t{n} * kCommitTokens < d.committed_tokens; ++n, ++segments) {
+      for (uint32_t n = 0; uint64_t{n} * kCommitTokens < d.searchable_tokens; ++n, ++segments) {
         SCOPED_TRACE("segment " + std::to_string(n) + " of " + d.name);
         const Result<std::string> stored = store.Get(Table::kIndex, PassagesKey(d.id, n));
         ASSERT_TRUE(stored.ok()) << stored.status().ToString();
@@ -217,8 +231,8 @@ TEST(PassagesInMemory, IngestWritesTheSegmentsThatBuildMakes) {
   World w;
   const auto store = w.Ingested(&w.embedder);
   w.ExpectAllSegments(*store);
-  EXPECT_THAT(PassageKeys(*store), SizeIs(3 + 1 + 1));
-  EXPECT_EQ(w.embedder.call_count, 5u) << "one call per segment";
+  EXPECT_THAT(PassageKeys(*store), SizeIs(3 + 1 + 2));
+  EXPECT_EQ(w.embedder.call_count, 6u) << "one call per segment";
   EXPECT_TRUE(w.Open(*store, &w.embedder)->Verify().ok());
 }
 
@@ -280,11 +294,11 @@ TEST(PassagesInMemory, AReopenedMemoryLoadsThemAndEmbedsNothing) {
     const auto memory = w.Open(*store, &w.embedder);
     ASSERT_TRUE(memory->LoadIndexes(parallel).ok());
     EXPECT_EQ(memory->passages().vectors(), StoredVectors(*store));
-    EXPECT_EQ(memory->index_report().segments, 3u * 5) << "heads, words and passages";
+    EXPECT_EQ(memory->index_report().segments, 5u + 2 * 6) << "heads, words and passages";
     EXPECT_EQ(memory->index_report().segments_rebuilt, 0u);
     EXPECT_EQ(memory->index_report().tokens_without_vectors, 0u);
     for (const PassageMatch& match : w.Search(*memory, "river and 17 tents", 1000)) {
-      EXPECT_LE(match.sentence.end, memory->Get(match.document).committed_tokens);
+      EXPECT_LE(match.sentence.end, memory->Get(match.document).searchable_tokens);
       EXPECT_LE(match.passage.begin, match.sentence.begin);
       EXPECT_GE(match.passage.end, match.sentence.end);
     }
@@ -301,7 +315,7 @@ TEST(PassagesInMemory, WithoutAnEmbedderStoredOnesAreLeftAlone) {
   const auto memory = w.Open(*store, nullptr);
   ASSERT_TRUE(memory->LoadIndexes().ok());
   EXPECT_EQ(memory->passages().vectors(), 0u);
-  EXPECT_EQ(memory->index_report().segments, 2u * 5);
+  EXPECT_EQ(memory->index_report().segments, 5u + 6);
   EXPECT_EQ(memory->index_report().segments_rebuilt, 0u);
   EXPECT_EQ(memory->index_report().tokens_without_vectors, 0u);
   ASSERT_TRUE(memory->Reindex(OneHead(), SerialFor, nullptr, nullptr).ok());
@@ -391,7 +405,7 @@ TEST(PassagesInMemory, MissingOnesAreCountedAndReindexMakesThem) {
   const auto memory = w.Open(*store, &w.embedder);
   const uint64_t calls = w.embedder.call_count;
   ASSERT_TRUE(memory->LoadIndexes().ok());
-  EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->committed_tokens());
+  EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->searchable_tokens());
   EXPECT_EQ(memory->index_report().segments_rebuilt, 0u);
   EXPECT_EQ(memory->passages().vectors(), 0u);
   EXPECT_EQ(w.embedder.call_count, calls);
@@ -401,13 +415,13 @@ TEST(PassagesInMemory, MissingOnesAreCountedAndReindexMakesThem) {
   const Result<IndexReport> report =
       memory->Reindex(OneHead(), SerialFor, nullptr, [&](uint64_t done, uint64_t total) {
         EXPECT_GT(done, last);
-        EXPECT_EQ(total, memory->committed_tokens());
+        EXPECT_EQ(total, memory->searchable_tokens());
         last = done;
       });
   ASSERT_TRUE(report.ok()) << report.status().ToString();
-  EXPECT_EQ(report->segments, 3u * 5);
-  EXPECT_EQ(report->segments_rebuilt, 5u);
-  EXPECT_EQ(report->segments_stored, 5u);
+  EXPECT_EQ(report->segments, 5u + 2 * 6);
+  EXPECT_EQ(report->segments_rebuilt, 6u);
+  EXPECT_EQ(report->segments_stored, 6u);
   EXPECT_EQ(Difference(Contents(*expected), Contents(*store)), "");
   ASSERT_TRUE(memory->LoadIndexes().ok());
   EXPECT_EQ(memory->index_report().tokens_without_vectors, 0u);
@@ -437,7 +451,7 @@ TEST(PassagesInMemory, ThoseOfAnotherEmbedderAreMissingOnes) {
   for (ToyEmbedder* const embedder : {&other, &wider}) {
     const auto memory = w.Open(*store, embedder);
     ASSERT_TRUE(memory->LoadIndexes().ok());
-    EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->committed_tokens());
+    EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->searchable_tokens());
     EXPECT_EQ(memory->passages().vectors(), 0u);
     EXPECT_EQ(embedder->call_count, 0u);
     EXPECT_TRUE(memory->Verify().ok());
@@ -465,23 +479,25 @@ TEST(PassagesInMemory, ThoseOfAnotherVersionAreMissingOnes) {
     const auto memory = w.Open(*store, &w.embedder);
     const uint64_t calls = w.embedder.call_count;
     ASSERT_TRUE(memory->LoadIndexes().ok());
-    EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->committed_tokens());
+    EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->searchable_tokens());
     EXPECT_EQ(memory->index_report().segments_rebuilt, 0u);
     EXPECT_EQ(w.embedder.call_count, calls);
     EXPECT_TRUE(memory->Verify().ok());
-    EXPECT_EQ(memory->Reindex(OneHead(), SerialFor, nullptr, nullptr)->segments_rebuilt, 5u);
+    EXPECT_EQ(memory->Reindex(OneHead(), SerialFor, nullptr, nullptr)->segments_rebuilt, 6u);
     EXPECT_EQ(Difference(whole, Contents(*store)), "");
   }
 }
 
-// "stopped" goes on without an embedder: its first segment then has vectors of 2,560 tokens only.
+// "stopped" is interrupted while it is indexed, and goes on without an embedder: only its first
+// segment has vectors then.
 TEST(PassagesInMemory, AnIngestThatGoesOnWithoutAnEmbedderLeavesTokensWithoutVectors) {
   World w;
-  const auto store = w.Ingested(&w.embedder);
+  const auto store = w.Indexed(&w.embedder);
   ASSERT_TRUE(w.Ingest(*w.Open(*store, nullptr), "stopped").ok());
   const auto memory = w.Open(*store, &w.embedder);
   ASSERT_TRUE(memory->LoadIndexes().ok());
-  EXPECT_EQ(memory->index_report().tokens_without_vectors, memory->Find("stopped")->tokens);
+  EXPECT_EQ(memory->index_report().tokens_without_vectors,
+            memory->Find("stopped")->tokens - kCommitTokens);
   EXPECT_TRUE(memory->Verify().ok());
   ASSERT_TRUE(memory->Reindex(OneHead(), SerialFor, nullptr, nullptr).ok());
   w.ExpectAllSegments(*store);
@@ -489,12 +505,13 @@ TEST(PassagesInMemory, AnIngestThatGoesOnWithoutAnEmbedderLeavesTokensWithoutVec
 
 TEST(PassagesInMemory, AnIngestThatGoesOnWithAnotherEmbedderHasBothKinds) {
   World w;
-  const auto store = w.Ingested(&w.embedder);
+  const auto store = w.Indexed(&w.embedder);
   ToyEmbedder other(2);
   const auto memory = w.Open(*store, &other);
   ASSERT_TRUE(memory->LoadIndexes().ok());
   ASSERT_TRUE(w.Ingest(*memory, "stopped").ok());
-  const uint64_t without = memory->Find("long")->tokens + memory->Find("short")->tokens;
+  const uint64_t without =
+      memory->Find("long")->tokens + memory->Find("short")->tokens + kCommitTokens;
   EXPECT_EQ(memory->index_report().tokens_without_vectors, without);
   EXPECT_GT(memory->passages().vectors(), 0u);
   const auto again = w.Open(*store, &other);
@@ -588,7 +605,7 @@ TEST(PassagesInMemory, AFailingEmbedderStopsTheIngestWhichCanBeResumed) {
       const Status status = w.Ingest(*memory, "long");
       EXPECT_EQ(status.code(), StatusCode::kInternal);
       EXPECT_THAT(status.message(), HasSubstr("the toy embedder fails"));
-      EXPECT_EQ(memory->committed_tokens(), (call - 1) * kCommitTokens);
+      EXPECT_EQ(memory->searchable_tokens(), (call - 1) * kCommitTokens);
       EXPECT_EQ(memory->passages().vectors(), StoredVectors(*store));
       EXPECT_TRUE(memory->Verify().ok());
       w.ExpectAllSegments(*store);
@@ -614,7 +631,7 @@ TEST(PassagesInMemory, AFailingEmbedderLeavesTheOtherIndexesAtLoad) {
   ASSERT_TRUE(memory->LoadIndexes().ok());
   EXPECT_EQ(Difference(damaged, Contents(*store)), "");
   EXPECT_GT(memory->index_report().tokens_without_vectors, 0u);
-  EXPECT_EQ(memory->lexical().token_count(), memory->committed_tokens());
+  EXPECT_EQ(memory->lexical().token_count(), memory->searchable_tokens());
   // The next load succeeds: nothing was left half made.
   const auto again = w.Open(*store, &failing);
   ASSERT_TRUE(again->LoadIndexes().ok());
@@ -647,7 +664,7 @@ TEST(PassagesInMemory, AReindexThatFailsOrStopsCanBeRepeated) {
     ASSERT_TRUE(again->LoadIndexes().ok());
     EXPECT_EQ(again->passages().vectors(), StoredVectors(*store));
     EXPECT_EQ(again->index_report().tokens_without_vectors,
-              again->committed_tokens() - 2 * kCommitTokens);
+              again->searchable_tokens() - 2 * kCommitTokens);
     ASSERT_TRUE(again->Reindex(OneHead(), SerialFor, nullptr, nullptr).ok());
     EXPECT_EQ(Difference(Contents(*expected), Contents(*store)), "");
   }

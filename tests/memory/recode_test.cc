@@ -32,7 +32,9 @@ struct World : Tales {
     if (stopped) {
       EXPECT_TRUE(IngestDocument(model, *memory, vocabulary, {"stopped", RandomText(9000, 2)},
                                  &stop,
-                                 [&](const IngestProgress& p) { stop = p.tokens_done >= 1024; })
+                                 [&](const IngestProgress& p) {
+                                   stop = p.step == IngestStep::kReading && p.tokens_done >= 1024;
+                                 })
                       .ok());
     }
     return store;

@@ -588,7 +588,7 @@ TEST(Memory, LoadedIndexesReflectEveryCommit) {
     const Result<IngestReport> r = IngestDocument(model, *memory, vocabulary, input, &stop,
                                                   [&](const IngestProgress&) { stop = true; });
     ASSERT_TRUE(r.ok()) << "after " << stops << " stops: " << r.status().ToString();
-    EXPECT_EQ(memory->lexical().token_count(), memory->committed_tokens());
+    EXPECT_EQ(memory->lexical().token_count(), memory->searchable_tokens());
     EXPECT_EQ(memory->scan().token_count(), memory->committed_tokens());
     const auto reopened = MustOpen(*store, model);
     ASSERT_TRUE(reopened->LoadIndexes().ok());

@@ -75,7 +75,7 @@ struct HandMade {
       auto lexical = std::make_shared<const LexicalSegment>(
           LexicalSegment::Build(vocabulary, id, begin, before, *memory->Tokens(id, {begin, end})));
       const Status status =
-          memory->Commit(id, end, {.lexical = lexical, .scan = scan}, nullptr, nullptr);
+          memory->Commit(id, end, {.text = {.lexical = lexical}, .scan = scan}, nullptr, nullptr);
       EXPECT_TRUE(status.ok()) << status.ToString();
     }
     return id;

@@ -55,7 +55,7 @@ struct WordMemory {
           *memory->Tokens(id, {begin - std::min<uint64_t>(begin, 16), begin});
       auto lexical = std::make_shared<const LexicalSegment>(
           LexicalSegment::Build(vocabulary, id, begin, before, *memory->Tokens(id, {begin, end})));
-      EXPECT_TRUE(memory->Commit(id, end, {.lexical = lexical}, nullptr, nullptr).ok());
+      EXPECT_TRUE(memory->Commit(id, end, {.text = {.lexical = lexical}}, nullptr, nullptr).ok());
     }
     EXPECT_TRUE(memory->LoadIndexes().ok());
   }

@@ -78,7 +78,8 @@ struct OneDocument : Tales {
       const uint64_t end = std::min<uint64_t>(tokens, begin + kCommitTokens);
       auto lexical = std::make_shared<const LexicalSegment>(LexicalSegment::Build(
           vocabulary, id, begin, {}, std::vector<TokenId>(end - begin, TokenId{' '})));
-      const Status status = memory->Commit(id, end, {.lexical = lexical}, nullptr, nullptr);
+      const Status status =
+          memory->Commit(id, end, {.text = {.lexical = lexical}}, nullptr, nullptr);
       EXPECT_TRUE(status.ok()) << status.ToString();
     }
   }

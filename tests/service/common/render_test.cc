@@ -54,16 +54,18 @@ TEST(AskJson, HasExactlyTheKeysOfTheContract) {
                                       "evidence", "grounded", "plan", "usage", "timings"));
   EXPECT_THAT(Keys(json.at("citations").at(0)),
               ElementsAre("index", "document", "byte_start", "byte_end", "line_start", "line_end",
-                          "text", "date_line", "score", "reasons"));
-  EXPECT_THAT(Keys(json.at("plan")), ElementsAre("candidates", "spans", "tokens_recalled", "hops",
-                                                 "generation_spans", "blocks_read", "bytes_read"));
+                          "text", "date_line", "score", "provisional", "reasons"));
+  EXPECT_THAT(Keys(json.at("plan")),
+              ElementsAre("candidates", "spans", "tokens_recalled", "hops", "generation_spans",
+                          "blocks_read", "bytes_read", "tokens_read_first"));
   EXPECT_THAT(Keys(json.at("usage")),
               ElementsAre("memory_tokens", "prompt_tokens", "completion_tokens"));
   EXPECT_THAT(Keys(json.at("timings")), ElementsAre("plan_ms", "recall_ms", "prompt_ms",
                                                     "decode_ms", "first_token_ms", "decode_tok_s"));
   EXPECT_EQ(json.at("citations").at(0).at("byte_start").to_number<int>(), 300);
   EXPECT_EQ(json.at("plan").at("bytes_read").to_number<int>(), 1'500'000);
-  EXPECT_THAT(AskJson(Reply()), HasSubstr("\"score\":0.62,\"reasons\":[\"heads\",\"words\"]"))
+  EXPECT_THAT(AskJson(Reply()),
+              HasSubstr("\"score\":0.62,\"provisional\":false,\"reasons\":[\"heads\",\"words\"]"))
       << "sizes are human-readable too";
 }
 
@@ -74,9 +76,10 @@ TEST(RecallJson, HasExactlyTheKeysOfTheContract) {
   const boost::json::value json = boost::json::parse(RecallJson(reply));
   EXPECT_THAT(Keys(json), ElementsAre("spans", "coverage", "token_gain", "abstained", "evidence",
                                       "hops", "timings"));
-  EXPECT_THAT(Keys(json.at("spans").at(0)),
-              ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end",
-                          "line_start", "line_end", "text", "date_line", "score", "reasons"));
+  EXPECT_THAT(
+      Keys(json.at("spans").at(0)),
+      ElementsAre("document", "token_begin", "token_end", "byte_start", "byte_end", "line_start",
+                  "line_end", "text", "date_line", "score", "provisional", "reasons"));
   EXPECT_EQ(json.at("spans").as_array().size(), 2u);
   EXPECT_EQ(
       RecallJson({}),
@@ -87,15 +90,54 @@ TEST(ShowJson, HasExactlyTheKeysOfTheContract) {
   MemoryInfo info;
   info.name = "genesis";
   info.model = "smol";
-  info.documents = {
-      {.id = {}, .name = "a.txt", .bytes = 10, .tokens = 3, .committed_tokens = 2, .version = 1}};
-  info.tokens = 2;
+  info.documents = {{.id = {},
+                     .name = "a.txt",
+                     .bytes = 10,
+                     .tokens = 3,
+                     .searchable_tokens = 3,
+                     .committed_tokens = 2,
+                     .version = 1}};
+  info.tokens = 3;
+  info.tokens_read = 2;
   info.disk_bytes = 1ull << 40;
   const std::string one =
-      R"({"memory":"genesis","model":"smol","documents":[{"name":"a.txt","bytes":10,"tokens":3,"committed_tokens":2}],"tokens":2,"disk_bytes":1099511627776})";
+      R"({"memory":"genesis","model":"smol","documents":[{"name":"a.txt","bytes":10,"tokens":3,"searchable_tokens":3,"committed_tokens":2}],"tokens":3,"tokens_read":2,"disk_bytes":1099511627776})";
   EXPECT_EQ(ShowJson(info), one);
   EXPECT_EQ(ListJson({info, info}), "[" + one + "," + one + "]");
   EXPECT_EQ(ListJson({}), "[]");
+}
+
+TEST(ShowText, SaysHowMuchOfADocumentIsRead) {
+  MemoryInfo info;
+  info.name = "genesis";
+  info.documents = {
+      {.id = {},
+       .name = "a.txt",
+       .tokens = 200,
+       .searchable_tokens = 200,
+       .committed_tokens = 64,
+       .version = 1},
+      {.id = {}, .name = "b.txt", .tokens = 300, .searchable_tokens = 128, .version = 2},
+      {.id = {},
+       .name = "c.txt",
+       .tokens = 5,
+       .searchable_tokens = 5,
+       .committed_tokens = 5,
+       .version = 1}};
+  const std::string text = ShowText(info);
+  EXPECT_THAT(text, HasSubstr("200 tokens  32% read"));
+  EXPECT_THAT(text, HasSubstr("300 tokens  version 2, 128 found so far"));
+  EXPECT_THAT(text, HasSubstr("5 tokens\n"));
+}
+
+TEST(CitationsText, MarksPlacesThatAreNotReadYet) {
+  AskReply reply = Reply();
+  EXPECT_THAT(CitationsText(reply, "", "m"), HasSubstr("(0.62)"));
+  reply.citations[0].span.provisional = true;
+  EXPECT_THAT(CitationsText(reply, "", "m"), HasSubstr("(0.62, not read yet)"));
+  EXPECT_THAT(TimingsText(reply), Not(HasSubstr("read for this")));
+  reply.tokens_read_first = 640;
+  EXPECT_THAT(TimingsText(reply), HasSubstr("640 read for this first"));
 }
 
 TEST(ShowJson, OmitsOtherNamesAndDamageWhenThereAreNone) {
@@ -107,11 +149,13 @@ TEST(ShowJson, OmitsOtherNamesAndDamageWhenThereAreNone) {
                      .aliases = {"b.txt", "c.txt"},
                      .bytes = 10,
                      .tokens = 3,
+                     .searchable_tokens = 3,
                      .committed_tokens = 3,
                      .version = 1}};
   const boost::json::value whole = boost::json::parse(ShowJson(info));
-  EXPECT_THAT(Keys(whole.at("documents").at(0)),
-              ElementsAre("name", "bytes", "tokens", "committed_tokens", "aliases"));
+  EXPECT_THAT(
+      Keys(whole.at("documents").at(0)),
+      ElementsAre("name", "bytes", "tokens", "searchable_tokens", "committed_tokens", "aliases"));
   EXPECT_THAT(ShowText(info), HasSubstr("also b.txt, also c.txt"));
   MemoryInfo damaged;
   damaged.name = "exodus";
@@ -119,9 +163,9 @@ TEST(ShowJson, OmitsOtherNamesAndDamageWhenThereAreNone) {
   damaged.disk_bytes = 7;
   const boost::json::value list = boost::json::parse(ListJson({info, damaged}));
   EXPECT_THAT(Keys(list.at(0)),
-              ElementsAre("memory", "model", "documents", "tokens", "disk_bytes"));
-  EXPECT_THAT(Keys(list.at(1)),
-              ElementsAre("memory", "model", "documents", "tokens", "disk_bytes", "error"));
+              ElementsAre("memory", "model", "documents", "tokens", "tokens_read", "disk_bytes"));
+  EXPECT_THAT(Keys(list.at(1)), ElementsAre("memory", "model", "documents", "tokens", "tokens_read",
+                                            "disk_bytes", "error"));
   EXPECT_EQ(list.at(1).at("error").at("code").as_string(), "data_loss");
   EXPECT_THAT(ListText({info, damaged}), testing::ContainsRegex("exodus +damaged +7 B"));
 }
@@ -258,6 +302,9 @@ TEST(IngestJson, HasExactlyTheKeysOfTheContract) {
   const IngestSummary summary{.memory = "m",
                               .documents = 2,
                               .tokens = 300,
+                              .tokens_indexed = 290,
+                              .index_seconds = 2,
+                              .tokens_unread = 10,
                               .tokens_read = 200,
                               .seconds = 4,
                               .first_64k_tok_s = 51,
@@ -266,7 +313,7 @@ TEST(IngestJson, HasExactlyTheKeysOfTheContract) {
                               .disk_bytes = 6};
   EXPECT_EQ(
       IngestJson(summary),
-      R"({"memory":"m","documents":2,"tokens":300,"seconds":4,"tokens_per_s":50,"first_64k_tok_s":51,"last_64k_tok_s":49,"peak_rss_bytes":5,"disk_bytes":6})");
+      R"({"memory":"m","documents":2,"tokens":300,"tokens_indexed":290,"index_seconds":2,"tokens_unread":10,"seconds":4,"tokens_per_s":50,"first_64k_tok_s":51,"last_64k_tok_s":49,"peak_rss_bytes":5,"disk_bytes":6})");
   EXPECT_THAT(IngestJson({.memory = "m"}), HasSubstr("\"tokens_per_s\":0,"));
 }
 

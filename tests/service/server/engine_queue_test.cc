@@ -351,7 +351,7 @@ TEST_F(EngineQueueTest, AQuestionDoesNotWaitForATextToEnd) {
     std::promise<uint64_t> tokens;
     ASSERT_TRUE(AskExclusive(*queue_, [&](Engine& engine) {
                   const Result<MemoryInfo> info = engine.Show("tales");
-                  tokens.set_value(info.ok() ? info->tokens : 0);
+                  tokens.set_value(info.ok() ? info->tokens_read : 0);
                 }).ok());
     seen.insert(tokens.get_future().get());
     std::this_thread::sleep_for(5ms);
