@@ -441,7 +441,8 @@ def baselines(corpus, modes, server, out):
 
 def memory_name(args, corpus):
     model = os.path.splitext(os.path.basename(args.model))[0]
-    parts = [corpus.kind, corpus.name, model, *([args.embedder] if args.embedder else []), corpus.digest()]
+    digest = corpus.digest() if args.read == 100 else f"{corpus.digest()[:7]}r{args.read}"
+    parts = [corpus.kind, corpus.name, model, *([args.embedder] if args.embedder else []), digest]
     return re.sub(r"[^a-z0-9-]+", "-", "-".join(parts).lower())
 
 
@@ -466,8 +467,17 @@ def read_into_memory(args, corpus):
         with open(path, "wb") as file:
             file.write(document.data)
     embedder = ["--embedder", args.embedder] if args.embedder else []
-    command = longhold_command(args, "ingest", directory, "--into", memory_name(args, corpus), *embedder)
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    memory = memory_name(args, corpus)
+    command = longhold_command(args, "ingest", directory, "--into", memory, *embedder)
+    if args.read == 100:
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    else:
+        subprocess.run([*command, "--index-only"], stdout=subprocess.DEVNULL, check=True)
+    if 0 < args.read < 100:
+        shown = subprocess.run(longhold_command(args, "show", memory, "--json"), capture_output=True, check=True)
+        tokens = sum(document["tokens"] for document in json.loads(shown.stdout)["documents"])
+        subprocess.run(longhold_command(args, "read", memory, "--tokens", str(max(1, tokens * args.read // 100)), *embedder),
+                       stdout=subprocess.DEVNULL, check=True)
     open(done, "w").close()
 
 
@@ -737,6 +747,7 @@ def parse_arguments():
     parser.add_argument("--json", metavar="FILE", help="write all rows")
     parser.add_argument("--longhold", default=os.path.join(ROOT, "build/release/longhold"))
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--read", type=int, default=100, metavar="PERCENT", help="of each memory, that the model reads (default 100)")
     parser.add_argument("--embedder", help="of the memories, or none (default: what `longhold ingest` does without it)")
     parser.add_argument("--profile", help="recall profile that replaces the model's own")
     parser.add_argument("--spans", type=int, default=32, help="spans of a recall")
