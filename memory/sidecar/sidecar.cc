@@ -239,6 +239,8 @@ Result<RecallReply> Sidecar::Plan(const std::string& memory, const PlanRequest& 
     }
   }
   LH_ASSIGN_OR_RETURN(RecallReply reply, recaller_.Recall(memory, request.question, options));
+  // Only what a model has read can be fetched.
+  std::erase_if(reply.spans, [](const RecalledSpan& span) { return span.provisional; });
   if (request.tokens_max > 0) KeepWithin(request.tokens_max, &reply.spans);
   return reply;
 }

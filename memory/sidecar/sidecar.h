@@ -112,8 +112,8 @@ class Sidecar {
   Result<IngestReport> Ingest(const std::string& memory, const IngestInput& input,
                               const std::atomic<bool>* stop);
 
-  // The spans that a question is about, best first. Errors: not_found, failed_precondition (another
-  // model's memory; other recall heads), invalid_argument, data_loss.
+  // The spans that a question is about and that a model has read, best first. Errors: not_found,
+  // failed_precondition (another model's memory; other recall heads), invalid_argument, data_loss.
   Result<RecallReply> Plan(const std::string& memory, const PlanRequest& request);
   // Copies the keys and values of the spans, one after the other, into `arrays`, which has room for
   // all of them. Errors: data_loss (a damaged block; nothing is to be used), invalid_argument (a

@@ -23,6 +23,9 @@ extern char** environ;
 namespace longhold {
 namespace {
 
+// How often a reading in the background tries, once a second, where another process writes.
+constexpr int kWriterTries = 600;
+
 uint64_t PeakRssBytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -119,7 +122,10 @@ Status ReadAll(const std::string& memory, const ReadLimits& limits, const std::a
         };
     ends = stop->load();
     Result<IngestReport> read = c.engine.ReadNext(memory, nullptr, &ends, on_pass);
-    while (limits.background && read.status().code() == StatusCode::kFailedPrecondition && !*stop) {
+    // Another process that writes: an answer that keeps what was read for it, or an ingest.
+    for (int tries = 0; limits.background && tries < kWriterTries && !*stop &&
+                        read.status().code() == StatusCode::kFailedPrecondition;
+         ++tries) {
       std::this_thread::sleep_for(std::chrono::seconds(1));
       read = c.engine.ReadNext(memory, nullptr, &ends, on_pass);
     }

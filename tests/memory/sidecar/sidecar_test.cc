@@ -313,6 +313,29 @@ TEST_F(SidecarTest, FindsWhatTheModelsOwnMemoryFinds) {
   EXPECT_EQ(few->spans[0].tokens, put->spans[0].tokens);
 }
 
+TEST_F(SidecarTest, PlansOnlyWhatTheModelHasRead) {
+  const std::string said = "\nThe keeper of the northern lighthouse is called Ottoline Brandt.\n";
+  Engine engine(stores_.get(), {.codec = "exact"});
+  ASSERT_TRUE(engine.UseModel(&toy_, nullptr).ok());
+  ASSERT_TRUE(
+      engine.Ingest("m", {.name = "read", .text = said + RandomText(3000, 1)}, nullptr, nullptr)
+          .ok());
+  ASSERT_TRUE(
+      engine.Index("m", {.name = "unread", .text = said + RandomText(3000, 2)}, nullptr, nullptr)
+          .ok());
+  const std::string asked = "Who keeps the northern lighthouse?";
+  const Result<RecallReply> own = engine.Recall("m", asked, {});
+  ASSERT_TRUE(own.ok()) << own.status().ToString();
+  bool provisional = false;
+  for (const RecalledSpan& span : own->spans) provisional |= span.provisional;
+  EXPECT_TRUE(provisional);
+  engine.CloseMemory();
+  const Result<RecallReply> plan = sidecar_->Plan("m", {.question = asked});
+  ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+  ASSERT_FALSE(plan->spans.empty());
+  for (const RecalledSpan& span : plan->spans) EXPECT_EQ(span.document, "read");
+}
+
 TEST_F(SidecarTest, GivenQueriesFindTheSpanThatTheyAttendTo) {
   Open({.codec = "exact", .heads = {{.layer = geometry().layers.back(), .kv_head = 0}}});
   const std::string text = RandomText(30000, 11);
