@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/hash.h"
+#include "memory/attend/pass_blocks.h"
 #include "memory/ingest/held_versions.h"
 #include "memory/ingest/segment_writer.h"
 #include "memory/ingest/text_segments.h"
@@ -186,17 +187,7 @@ Status Reader::Read(std::span<const TokenId> tokens) {
   LH_RETURN_IF_ERROR(model_.Forward(tokens, native, &window_, /*want_logits=*/false));
   window_.EndPass();
 
-  const BlockShape shape = memory_.block_shape();
-  std::vector<KvBlock> blocks;
-  for (uint32_t row = 0; row < count; row += kBlockTokens) {
-    KvBlock& block = blocks.emplace_back(KvBlock::Empty(shape));
-    block.tokens = std::min(kBlockTokens, count - row);
-    const size_t width = shape.kv_width;
-    for (uint32_t slot = 0; slot < shape.layers; ++slot) {
-      std::copy_n(window_.PassKeys(slot) + row * width, block.tokens * width, block.Keys(slot));
-      std::copy_n(window_.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
-    }
-  }
+  std::vector<KvBlock> blocks = PassBlocks(window_, memory_.block_shape(), count);
   LH_RETURN_IF_ERROR(writer_.Append(static_cast<uint32_t>(begin / kBlockTokens), blocks));
   for (KvBlock& block : blocks) recent_.push_back(std::move(block));
   while (recent_.size() > memory_.manifest().window_tokens / kBlockTokens) recent_.pop_front();

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "memory/attend/pass_blocks.h"
+
 namespace longhold {
 namespace {
 
@@ -12,21 +14,6 @@ namespace {
 constexpr uint32_t kPassTokensMax = 256;
 
 uint64_t BlockBegin(uint64_t token) { return token / kBlockTokens * kBlockTokens; }
-
-// The rows of the window's pass as blocks.
-std::vector<KvBlock> PassBlocks(const HotWindow& window, const BlockShape& shape, uint32_t tokens) {
-  std::vector<KvBlock> blocks;
-  const size_t width = shape.kv_width;
-  for (uint32_t row = 0; row < tokens; row += kBlockTokens) {
-    KvBlock& block = blocks.emplace_back(KvBlock::Empty(shape));
-    block.tokens = std::min(kBlockTokens, tokens - row);
-    for (uint32_t slot = 0; slot < shape.layers; ++slot) {
-      std::copy_n(window.PassKeys(slot) + row * width, block.tokens * width, block.Keys(slot));
-      std::copy_n(window.PassValues(slot) + row * width, block.tokens * width, block.Values(slot));
-    }
-  }
-  return blocks;
-}
 
 }  // namespace
 

@@ -91,18 +91,18 @@ class UnreadBlocks {
   // The document's sink blocks, which are read where they are not there.
   Result<std::vector<KvBlock>> Sinks(DocumentId document);
   uint32_t SinkTokens() const { return memory_.manifest().sink_tokens; }
+  // The sink blocks that the model has not read.
   std::vector<NeededRows> SinkRows(DocumentId document) const;
+  HotWindowOptions Window() const;
 
   LanguageModel& model_;
   Memory& memory_;
   MemoryBudget& budget_;
   const uint32_t run_up_;
-  HotWindowOptions Window() const;
-
   MemoryReservation reading_;
   std::map<DocumentId, std::vector<KvBlock>> sinks_;
-  std::map<BlockKey, ProvisionalInfo>
-      stored_;  // that were looked for; no tokens where there are none
+  // Of the blocks that were looked for; without tokens where the memory has none.
+  std::map<BlockKey, ProvisionalInfo> stored_;
   std::vector<UnkeptBlock> unkept_;
   uint64_t tokens_read_ = 0;
 };
